@@ -1,0 +1,74 @@
+"""One array backend at a time: NumPy on the host or CuPy on the device.
+
+A function asks its input where it lives, works there and returns there. Only `to_host` and
+`to_device` cross. CuPy is not imported before a CuPy array arrives or `to_device` is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from stages.errors import SettingsError
+
+Array: TypeAlias = Any
+"""A `numpy.ndarray` or a `cupy.ndarray`."""
+
+
+def array_namespace(array: Array) -> Any:
+    """Return the module (`numpy` or `cupy`) that the array belongs to.
+
+    Raises
+    ------
+    TypeError
+        If the array belongs to neither.
+    """
+    if isinstance(array, np.ndarray):
+        return np
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and isinstance(array, cupy.ndarray):
+        return cupy
+    raise TypeError(f"expected a NumPy or a CuPy array, got {type(array).__module__}.{type(array).__name__}")
+
+
+def ndimage_namespace(array: Array) -> Any:
+    """Return `scipy.ndimage` or `cupyx.scipy.ndimage`, whichever fits the array."""
+    library = "scipy" if array_namespace(array) is np else "cupyx.scipy"
+    return importlib.import_module(f"{library}.ndimage")
+
+
+def device_available() -> bool:
+    """Tell whether CuPy is installed and sees a CUDA device."""
+    try:
+        import cupy
+
+        return bool(cupy.cuda.runtime.getDeviceCount() > 0)
+    except Exception:  # a broken CUDA installation raises anything; it means "no device" here
+        return False
+
+
+def to_device(array: Array) -> Array:
+    """Copy an array to the CUDA device (a CuPy array stays as it is).
+
+    Raises
+    ------
+    SettingsError
+        If CuPy is not installed.
+    """
+    try:
+        import cupy
+    except ImportError as error:
+        raise SettingsError(
+            "CuPy is not installed; install the extra cuda12 or cuda13, or work on the host"
+        ) from error
+    return cupy.asarray(array)
+
+
+def to_host(array: Array) -> np.ndarray[Any, Any]:
+    """Copy an array to the host (a NumPy array stays as it is)."""
+    if array_namespace(array) is np:
+        return np.asarray(array)
+    return np.asarray(array.get())

@@ -1,0 +1,113 @@
+"""The volume contract: an array, its place in the patient, and where it came from.
+
+This is the only place that states the order of axes. ``array[slice, row, column]``; the affine
+takes ``(slice, row, column, 1)`` to patient coordinates in millimetres, LPS, at voxel centres.
+Int16 Hounsfield units for CT, uint8 labels for a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from stages.arrays import Array
+from stages.errors import GeometryError
+from stages.geometry import Affine, Grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceOrigin:
+    """The DICOM instance one slice of a volume was read from.
+
+    Attributes
+    ----------
+    sop_instance_uid
+        *SOP Instance UID* (0008,0018).
+    position
+        *Image Position (Patient)* (0020,0032), mm, LPS.
+    """
+
+    sop_instance_uid: str
+    position: tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a volume came from, as written beside it in ``<SeriesInstanceUID>.json``.
+
+    Attributes
+    ----------
+    series_instance_uid, study_instance_uid, frame_of_reference_uid
+        (0020,000E), (0020,000D), (0020,0052); the name of the volume's files is the first.
+    slices
+        One entry a slice, in slice order; empty when the volume did not come from DICOM.
+    repairs
+        What was changed to make the volume regular; empty when nothing was.
+    selection
+        Why this series was chosen and the others were not, by SeriesInstanceUID.
+    pixel_sha256
+        SHA-256 of the array's bytes (C order, little endian), hexadecimal.
+    """
+
+    series_instance_uid: str
+    study_instance_uid: str = ""
+    frame_of_reference_uid: str = ""
+    slices: tuple[SliceOrigin, ...] = ()
+    repairs: tuple[str, ...] = ()
+    selection: Mapping[str, str] = field(default_factory=dict)
+    pixel_sha256: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Volume:
+    """An array of voxels with a known place in the patient.
+
+    Attributes
+    ----------
+    array
+        Shape (slices, rows, columns); NumPy or CuPy; int16 HU or uint8 labels.
+    affine
+        4 x 4 float64, ``(slice, row, column, 1)`` to LPS mm at voxel centres.
+    origin
+        Where it came from.
+
+    Raises
+    ------
+    GeometryError
+        If the array has not three axes, or the affine is singular or not 4 x 4.
+    """
+
+    array: Array
+    affine: Affine
+    origin: Origin
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 3:
+            raise GeometryError(
+                f"a volume has three axes (slice, row, column); found shape {self.array.shape}"
+            )
+        if self.affine.shape != (4, 4) or not self.grid.voxel_volume_mm3 > 0:
+            raise GeometryError(
+                f"a volume's affine is an invertible 4 x 4 matrix; found {self.affine.tolist()}"
+            )
+
+    @property
+    def grid(self) -> Grid:
+        """Shape and affine together."""
+        slices, rows, columns = self.array.shape
+        return Grid((slices, rows, columns), self.affine)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along slice, row and column, mm."""
+        return self.grid.spacing
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Volume of one voxel, mm^3."""
+        return self.grid.voxel_volume_mm3
+
+    def with_array(self, array: Any) -> Volume:
+        """Return a volume with another array on the same grid, of the same origin."""
+        return replace(self, array=array)

@@ -1,0 +1,217 @@
+"""A volume to and from the shared folder; the only place that converts conventions.
+
+MetaImage (``.mhd`` header beside an uncompressed ``.raw``) counts axes as x, y, z = column, row,
+slice and lies in LPS millimetres, as DICOM does, so only the order of axes is turned. NIfTI lies
+in RAS, so x and y change sign as well.
+
+References
+----------
+MetaImage: https://itk.org/Wiki/ITK/MetaIO/Documentation. NIfTI-1: https://nifti.nimh.nih.gov/nifti-1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.arrays import to_host
+from stages.errors import InputError, OutputError
+from stages.geometry import Affine
+from stages.volume import Origin, SliceOrigin, Volume
+
+_ELEMENT_TYPES: dict[str, np.dtype[Any]] = {"MET_SHORT": np.dtype("<i2"), "MET_UCHAR": np.dtype("u1")}
+_NIFTI_SUFFIXES = (".nii", ".nii.gz")
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def find_volumes(folder: str | Path) -> list[Path]:
+    """Return the volume files (.mhd, .nii, .nii.gz) of a folder, sorted by name.
+
+    Raises
+    ------
+    InputError
+        If the folder does not exist or holds no volume.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"the input folder {folder} does not exist")
+    found = sorted(p for p in folder.iterdir() if p.name.endswith((".mhd", *_NIFTI_SUFFIXES)))
+    if not found:
+        entries = len(list(folder.iterdir()))
+        raise InputError(f"no volume (.mhd, .nii or .nii.gz) in {folder}, which holds {entries} entries")
+    return found
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Read a MetaImage or NIfTI file; a MetaImage's voxels are mapped from the file, not copied.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, or not of three axes and a known type.
+    """
+    path = Path(path)
+    if path.name.endswith(_NIFTI_SUFFIXES):
+        return _read_nifti(path)
+    return _read_metaimage(path)
+
+
+def write_volume(volume: Volume, folder: str | Path, *, with_origin: bool = True) -> Path:
+    """Write ``<SeriesInstanceUID>.mhd``, ``.raw`` and, if asked, ``.json`` into the folder.
+
+    Returns
+    -------
+    Path
+        The ``.mhd`` file.
+
+    Raises
+    ------
+    OutputError
+        If the array is neither int16 nor uint8, or a file cannot be written.
+    """
+    folder = Path(folder)
+    array = np.ascontiguousarray(to_host(volume.array))
+    name = volume.origin.series_instance_uid
+    header = folder / f"{name}.mhd"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        array.tofile(folder / f"{name}.raw")
+        header.write_text(_metaimage_header(array, volume.affine, raw_name=f"{name}.raw"), encoding="ascii")
+        if with_origin:
+            (folder / f"{name}.json").write_text(
+                json.dumps(asdict(volume.origin), indent=1), encoding="utf-8"
+            )
+    except OSError as error:
+        raise OutputError(
+            f"cannot write the volume to {folder} ({array.nbytes} bytes needed): {error}"
+        ) from error
+    return header
+
+
+def pixel_sha256(array: NDArray[Any]) -> str:
+    """Return the SHA-256 of an array's bytes in C order."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def _metaimage_header(array: NDArray[Any], affine: Affine, *, raw_name: str) -> str:
+    names = {dtype: name for name, dtype in _ELEMENT_TYPES.items()}
+    if array.dtype not in names:
+        raise OutputError(f"a volume is written as int16 or uint8, this one is {array.dtype}")
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = affine[:3, :3] / spacing
+    fields = {
+        "ObjectType": "Image",
+        "NDims": "3",
+        "BinaryData": "True",
+        "BinaryDataByteOrderMSB": "False",
+        "CompressedData": "False",
+        "TransformMatrix": _numbers(cosines.T[::-1].ravel()),
+        "Offset": _numbers(affine[:3, 3]),
+        "CenterOfRotation": "0 0 0",
+        "ElementSpacing": _numbers(spacing[::-1]),
+        "DimSize": " ".join(str(n) for n in array.shape[::-1]),
+        "ElementType": names[array.dtype],
+        "ElementDataFile": raw_name,
+    }
+    return "".join(f"{key} = {value}\n" for key, value in fields.items())
+
+
+def _numbers(values: NDArray[np.float64]) -> str:
+    return " ".join(repr(float(v) + 0.0) for v in values)
+
+
+def _read_metaimage(path: Path) -> Volume:
+    fields = _metaimage_fields(path)
+    try:
+        shape = tuple(int(n) for n in fields["DimSize"].split())[::-1]
+        dtype = _ELEMENT_TYPES[fields["ElementType"]]
+        affine = _metaimage_affine(fields)
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{path.name}: not a MetaImage of three axes and type {' or '.join(_ELEMENT_TYPES)}: {error}"
+        ) from error
+    if (
+        fields.get("CompressedData", "False") == "True"
+        or fields.get("BinaryDataByteOrderMSB", "False") == "True"
+    ):
+        raise InputError(
+            f"{path.name}: compressed or big endian MetaImage; write it uncompressed and little endian"
+        )
+    raw = path.parent / Path(fields.get("ElementDataFile", "")).name
+    expected = int(np.prod(shape)) * dtype.itemsize
+    found = raw.stat().st_size if raw.is_file() else -1
+    if found != expected:
+        raise InputError(f"{raw.name}: {max(found, 0)} bytes beside {path.name}, which needs {expected}")
+    array = np.memmap(raw, dtype=dtype, mode="r", shape=shape)
+    return Volume(array=array, affine=affine, origin=_read_origin(path))
+
+
+def _metaimage_fields(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path.name} in {path.parent}: {error}") from error
+    pairs = (line.partition("=") for line in lines if "=" in line)
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _metaimage_affine(fields: Mapping[str, str]) -> Affine:
+    cosines = np.array(fields["TransformMatrix"].split(), dtype=np.float64).reshape(3, 3)[::-1].T
+    spacing = np.array(fields["ElementSpacing"].split(), dtype=np.float64)[::-1]
+    affine = np.eye(4)
+    affine[:3, :3] = cosines * spacing
+    affine[:3, 3] = np.array(fields["Offset"].split(), dtype=np.float64)
+    return affine
+
+
+def _read_origin(path: Path) -> Origin:
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        return Origin(series_instance_uid=path.stem)
+    try:
+        stored = json.loads(beside.read_text(encoding="utf-8"))
+        slices = tuple(
+            SliceOrigin(sop_instance_uid=s["sop_instance_uid"], position=tuple(s["position"]))
+            for s in stored["slices"]
+        )
+        return Origin(**{**stored, "slices": slices, "repairs": tuple(stored["repairs"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{beside.name}: not the description of a volume: {error}") from error
+
+
+def _read_nifti(path: Path) -> Volume:
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+
+    name = path.name.removesuffix(".gz").removesuffix(".nii")
+    try:
+        image = nibabel.load(path)
+        stored = np.asanyarray(image.dataobj)
+        affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)
+    except (OSError, ValueError, EOFError, ImageFileError) as error:
+        raise InputError(f"cannot read {path.name} as NIfTI: {error}") from error
+    if stored.ndim != 3:
+        raise InputError(f"{path.name}: a NIfTI volume has three axes, this one has shape {stored.shape}")
+    array = stored.transpose(2, 1, 0)
+    return Volume(
+        array=_as_int16(array, path.name),
+        affine=affine[:, [2, 1, 0, 3]],
+        origin=Origin(series_instance_uid=name),
+    )
+
+
+def _as_int16(array: NDArray[Any], name: str) -> NDArray[Any]:
+    if array.dtype == np.uint8:
+        return array
+    if not np.isfinite(array).all() or array.min() < -32768 or array.max() > 32767:
+        raise InputError(
+            f"{name}: values from {array.min()} to {array.max()} do not fit int16 Hounsfield units"
+        )
+    return np.asarray(np.rint(array), dtype=np.int16)
