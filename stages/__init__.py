@@ -9,5 +9,45 @@
         ...  # read job.input_dir, write job.output_dir
 
     if __name__ == "__main__":
-        sys.exit(main(execute, sys.argv[1:], os.environ))
+        sys.exit(main(execute, sys.argv[1:], os.environ, name="my-stage"))
 """
+
+from stages.driver import Job, Stage, main
+from stages.errors import (
+    GeometryError,
+    InferenceError,
+    InputError,
+    OutputError,
+    SettingsError,
+    StageError,
+    StageTimeoutError,
+    TerminatedError,
+    UpstreamError,
+)
+from stages.geometry import Grid
+from stages.settings import StageSettings
+from stages.volume import Origin, SliceOrigin, Volume
+from stages.volume_io import find_volumes, read_volume, write_volume
+
+__all__ = [
+    "GeometryError",
+    "Grid",
+    "InferenceError",
+    "InputError",
+    "Job",
+    "Origin",
+    "OutputError",
+    "SettingsError",
+    "SliceOrigin",
+    "Stage",
+    "StageError",
+    "StageSettings",
+    "StageTimeoutError",
+    "TerminatedError",
+    "UpstreamError",
+    "Volume",
+    "find_volumes",
+    "main",
+    "read_volume",
+    "write_volume",
+]

@@ -48,9 +48,16 @@ class StageTimeoutError(StageError, TimeoutError):
 
 
 class UpstreamError(StageError):
-    """A stage that this one waits for has failed."""
+    """A stage that this one waits for has failed.
+
+    Attributes
+    ----------
+    root
+        The stage that began it, and its message.
+    """
 
     exit_code = 5
+    root: tuple[str, str] | None = None
 
 
 class InferenceError(StageError):

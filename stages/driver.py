@@ -1,0 +1,309 @@
+"""The life of a stage: startup, prepare, wait for its locks, execute, cleanup, release its own lock.
+
+::
+
+    startup ─▶ prepare ─▶ (wait for the locks of the stages before) ─▶ execute ─▶ cleanup
+                                                                         │
+                                               output synced, <stage>.lock published
+
+All stages of a job are started at once, so whatever `prepare` does (imports, CUDA context, model
+load) overlaps the work of the stages before. When anything fails, ``<stage>.failed`` is published
+instead of the lock, and `main` returns the exit code of the error (`stages.errors`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from stages import locks, logs
+from stages.errors import InputError, OutputError, SettingsError, StageError, UpstreamError
+from stages.interrupts import Interrupts
+from stages.settings import StageSettings
+from stages.waiting import heartbeat, sole_owner, wait_for_locks
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a stage needs to know of the job it works on.
+
+    Attributes
+    ----------
+    input_dirs, input_dir
+        Folders to read; `input_dir` is the first of them.
+    source_dir
+        The job's original input, read only.
+    output_dir
+        The folder to write; it exists, and is empty unless the stage is run by hand.
+    publish_dir
+        Where pictures and reports for people go; None when nobody asks for them.
+    triton_url
+        ``host:port`` of the inference server, or None.
+    arguments
+        The stage's own options, as `Stage.add_arguments` declared them.
+    """
+
+    job_id: str
+    stage_name: str
+    input_dirs: tuple[Path, ...]
+    source_dir: Path
+    output_dir: Path
+    publish_dir: Path | None
+    triton_url: str | None
+    arguments: argparse.Namespace
+
+    @property
+    def input_dir(self) -> Path:
+        """The first input folder."""
+        return self.input_dirs[0]
+
+
+class Stage:
+    """The callbacks of a stage, in the order they are called; each may be left out but `execute`."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the stage's own options."""
+
+    def startup(self) -> None:
+        """Begin; nothing is known of the job yet."""
+
+    def prepare(self, job: Job) -> None:
+        """Get ready while the stages before still work: the job is known, its inputs are not there."""
+
+    def execute(self, job: Job) -> None:
+        """Do the work: read `job.input_dir`, write `job.output_dir`."""
+        raise SettingsError(f"{type(self).__name__} does not say what to execute")
+
+    def cleanup(self) -> None:
+        """Release what was taken; called always, also after a failure."""
+
+
+class _FunctionStage(Stage):
+    def __init__(self, function: Callable[[Job], None]) -> None:
+        self._function = function
+
+    def execute(self, job: Job) -> None:
+        self._function(job)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; {self.format_usage().strip()}")
+
+
+def main(
+    stage: Stage | Callable[[Job], None],
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    name: str = "stage",
+) -> int:
+    """Run a stage as a container's entry point does; log what goes wrong.
+
+    Parameters
+    ----------
+    stage
+        A `Stage`, or a function that does what `Stage.execute` does.
+    argv
+        The arguments after the program's name. With ``--input`` the stage runs once, at once, and
+        without locks.
+    environ
+        ``NVIDIA_CLARA_*`` settings, see `stages.settings`.
+    name
+        The stage's name where the environment gives none.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or that of the error.
+    """
+    logs.configure()
+    try:
+        if not isinstance(stage, Stage):
+            stage = _FunctionStage(stage)
+        parser = _parser(stage, name)
+        by_hand = "--help" in argv or any(a == "--input" or a.startswith("--input=") for a in argv)
+        settings = StageSettings.from_environ(environ, stage_name=name)
+        if by_hand or not settings.use_locks:
+            return _run_once(stage, parser, argv, settings)
+        return _run_in_job(stage, parser, argv, settings)
+    except StageError as error:
+        logger.error("%s", error)
+        return error.exit_code
+    except Exception:
+        logger.exception("an error that this stage did not foresee")
+        return 1
+
+
+def _parser(stage: Stage, name: str) -> _Parser:
+    parser = _Parser(
+        prog=f"python -m {name.replace('-', '_')}", description=stage.__doc__, allow_abbrev=False
+    )
+    parser.add_argument("--input", type=Path, metavar="DIR", help="folder to read; run once, without locks")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder to write")
+    parser.add_argument("--source", type=Path, metavar="DIR", help="folder with the original DICOM files")
+    parser.add_argument("--publish", type=Path, metavar="DIR", help="folder for pictures and reports")
+    parser.add_argument("--verbose", action="store_true", help="log what helps to repair")
+    stage.add_arguments(parser)
+    return parser
+
+
+def _job(parser: _Parser, argv: Sequence[str], settings: StageSettings) -> Job:
+    arguments = parser.parse_args(argv)
+    logs.configure(settings.log_file if settings.use_locks else None, verbose=arguments.verbose)
+    return Job(
+        job_id=settings.job_id,
+        stage_name=settings.stage_name,
+        input_dirs=(arguments.input,) if arguments.input else settings.input_dirs,
+        source_dir=arguments.source or settings.source_dir,
+        output_dir=arguments.output or settings.output_dir,
+        publish_dir=arguments.publish or settings.publish_dir,
+        triton_url=settings.triton_url,
+        arguments=arguments,
+    )
+
+
+def _run_once(stage: Stage, parser: _Parser, argv: Sequence[str], settings: StageSettings) -> int:
+    job = _job(parser, argv, replace(settings, use_locks=False))
+    if job.arguments.input and not job.arguments.output:
+        raise SettingsError("--input needs --output: the folder to write the result to")
+    with Interrupts() as interrupts:
+        try:
+            stage.startup()
+            stage.prepare(job)
+            _make_output_folder(job.output_dir)
+            stage.execute(job)
+        finally:
+            interrupts.ignore()
+            _clean_up(stage)
+    return 0
+
+
+def _run_in_job(stage: Stage, parser: _Parser, argv: Sequence[str], settings: StageSettings) -> int:
+    _make_output_folder(settings.lock_dir)
+    with sole_owner(settings.lock_dir, settings.stage_name):
+        started = locks.now()
+
+        def fail(error: BaseException) -> None:
+            _publish_failure(error, settings, started)
+
+        locks.failure_path(settings.lock_dir, settings.lock_name).unlink(missing_ok=True)
+        with Interrupts(on_forced_exit=fail) as interrupts:
+            try:
+                with heartbeat(settings.lock_dir, settings.lock_name, job=settings.job_id):
+                    _live(stage, _job(parser, argv, settings), argv, settings, interrupts)
+            except BaseException as error:
+                interrupts.ignore()
+                fail(error)
+                raise
+            finally:
+                interrupts.ignore()
+                _clean_up(stage)
+    return 0
+
+
+def _live(
+    stage: Stage, job: Job, argv: Sequence[str], settings: StageSettings, interrupts: Interrupts
+) -> None:
+    stage.startup()
+    stage.prepare(job)
+    logger.info("job %s: waiting for %s", job.job_id, ", ".join(settings.wait_locks))
+    wait_for_locks(settings.lock_dir, settings.wait_locks, timeout_s=settings.timeout_s)
+    reason = locks.why_invalid(
+        settings.lock_dir,
+        settings.lock_name,
+        job=job.job_id,
+        output_dir=job.output_dir,
+        wait_locks=settings.wait_locks,
+        arguments=argv,
+    )
+    if reason is None:
+        logger.info("already done, nothing to do")
+        return
+    (settings.lock_dir / settings.lock_name).unlink(missing_ok=True)
+    _empty(job.output_dir)
+    _require_inputs(job)
+    inputs = locks.digests_of(settings.lock_dir, settings.wait_locks)
+    started, clock = locks.now(), time.monotonic()
+    with interrupts.time_limit(settings.timeout_s):
+        stage.execute(job)
+    logger.info("done in %.1f s", time.monotonic() - clock)
+    _publish_success(job, settings, inputs=inputs, arguments=argv, started=started)
+
+
+def _publish_success(
+    job: Job, settings: StageSettings, *, inputs: Mapping[str, str], arguments: Sequence[str], started: str
+) -> None:
+    locks.sync_tree(job.output_dir)
+    lock = locks.Lock(
+        job=job.job_id,
+        stage=job.stage_name,
+        started=started,
+        finished=locks.now(),
+        inputs=inputs,
+        arguments=tuple(arguments),
+        outputs=locks.describe_files(job.output_dir),
+    )
+    locks.publish(settings.lock_dir / settings.lock_name, lock)
+
+
+def _publish_failure(error: BaseException, settings: StageSettings, started: str) -> None:
+    message = str(error) or type(error).__name__
+    root = error.root if isinstance(error, UpstreamError) and error.root else (settings.stage_name, message)
+    failure = locks.Failure(
+        job=settings.job_id,
+        stage=settings.stage_name,
+        started=started,
+        finished=locks.now(),
+        error=type(error).__name__,
+        exit_code=error.exit_code if isinstance(error, StageError) else 1,
+        message=message,
+        retryable=isinstance(error, StageError) and error.retryable,
+        root_stage=root[0],
+        root_message=root[1],
+    )
+    try:
+        locks.publish(locks.failure_path(settings.lock_dir, settings.lock_name), failure)
+    except OutputError as unpublished:
+        logger.error("%s", unpublished)
+
+
+def _clean_up(stage: Stage) -> None:
+    try:
+        stage.cleanup()
+    except Exception:
+        logger.exception("cleanup failed; the result of the stage is not touched by it")
+
+
+def _require_inputs(job: Job) -> None:
+    for folder in job.input_dirs:
+        if not folder.is_dir():
+            raise InputError(f"the input folder {folder} does not exist though the stages before are done")
+
+
+def _make_output_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error}") from error
+
+
+def _empty(folder: Path) -> None:
+    """Remove what an earlier, unfinished run left in the stage's own output folder."""
+    _make_output_folder(folder)
+    try:
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot empty the output folder {folder}: {error}") from error

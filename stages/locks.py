@@ -1,0 +1,243 @@
+"""Lock files: what they say, how one is published whole, and when one is still worth something.
+
+One folder a job. ``<stage>.lock`` means success, ``<stage>.failed`` failure, ``<stage>.running`` is
+refreshed while the stage lives (`stages.waiting`). The existence of a lock is what counts, so a
+foreign stage may write an empty one; ours are one JSON object each. A file is written under another
+name, synced, renamed, and its folder synced: it is seen whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stages.errors import OutputError
+
+HOST = socket.gethostname()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFile:
+    """A file that a lock vouches for: path inside the output folder, size in bytes, SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lock:
+    """A stage's success.
+
+    Attributes
+    ----------
+    job, stage, host
+        Who succeeded, and where.
+    started, finished
+        ISO 8601, UTC, of `execute`; for people, never compared.
+    inputs
+        SHA-256 of each awaited lock file as it was, by name: a stage that ran on other inputs is
+        told by it.
+    arguments
+        The stage's command line.
+    outputs
+        Every file of the output folder.
+    """
+
+    job: str
+    stage: str
+    host: str = HOST
+    started: str = ""
+    finished: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    outputs: tuple[OutputFile, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A stage's failure, and the stage that began it (itself, or one upstream)."""
+
+    job: str
+    stage: str
+    host: str = HOST
+    started: str = ""
+    finished: str = ""
+    error: str
+    exit_code: int
+    message: str
+    retryable: bool = False
+    root_stage: str
+    root_message: str
+
+
+def now() -> str:
+    """Return the time as ISO 8601 in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def stage_of(lock_name: str) -> str:
+    """Return the stage (or ``input``) that publishes a lock."""
+    return lock_name.removesuffix(".lock")
+
+
+def failure_path(lock_dir: Path, lock_name: str) -> Path:
+    """Return where the stage that owns this lock publishes its failure."""
+    return lock_dir / f"{stage_of(lock_name)}.failed"
+
+
+def running_path(lock_dir: Path, lock_name: str) -> Path:
+    """Return where the stage that owns this lock shows that it lives."""
+    return lock_dir / f"{stage_of(lock_name)}.running"
+
+
+def publish(path: Path, content: Lock | Failure | Mapping[str, Any], *, durable: bool = True) -> None:
+    """Write one JSON object so that others see all of it or nothing.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    record = content if isinstance(content, Mapping) else asdict(content)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            json.dump(record, file, indent=1)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        beside.replace(path)
+        if durable:
+            sync_folder(path.parent)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise OutputError(f"cannot publish {path}: {error}") from error
+
+
+def read_lock(path: Path) -> Lock | None:
+    """Read a lock; None if it is not one of ours (a foreign stage may write anything)."""
+    record = _read_object(path)
+    try:
+        outputs = tuple(OutputFile(**file) for file in record["outputs"])
+        return Lock(**{**record, "outputs": outputs, "arguments": tuple(record["arguments"])})
+    except (KeyError, TypeError):
+        return None
+
+
+def read_failure(path: Path) -> Failure | None:
+    """Read a failure; None if there is none. A foreign one still counts, with its text as message."""
+    if not path.exists():
+        return None
+    record = _read_object(path)
+    try:
+        return Failure(**record)
+    except TypeError:
+        stage = path.name.removesuffix(".failed")
+        message = str(record.get("message", "failed without a message"))
+        return Failure(
+            job="",
+            stage=stage,
+            error="",
+            exit_code=1,
+            message=message,
+            root_stage=stage,
+            root_message=message,
+        )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def describe_files(folder: Path) -> tuple[OutputFile, ...]:
+    """Return path, size and SHA-256 of every file below a folder, sorted by path."""
+    return tuple(
+        OutputFile(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=_sha256(path))
+        for path in sorted(p for p in folder.rglob("*") if p.is_file())
+    )
+
+
+def sync_tree(folder: Path) -> None:
+    """Sync every file below a folder, then every folder, so that a lock never outlives its output.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be synced.
+    """
+    try:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        for path in (*(p for p in folder.rglob("*") if p.is_dir()), folder):
+            sync_folder(path)
+    except OSError as error:
+        raise OutputError(f"cannot sync the output in {folder} to disk: {error}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync the entries of a folder to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digests_of(lock_dir: Path, lock_names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of each lock file, by name; an absent one has an empty digest."""
+    return {name: _sha256(path) if (path := lock_dir / name).is_file() else "" for name in lock_names}
+
+
+def why_invalid(
+    lock_dir: Path,
+    lock_name: str,
+    *,
+    job: str,
+    output_dir: Path,
+    wait_locks: Sequence[str],
+    arguments: Sequence[str],
+) -> str | None:
+    """Tell why the stage of this lock has to run (again); None if its result still stands.
+
+    A foreign lock stands as long as it exists.
+    """
+    path = lock_dir / lock_name
+    if not path.is_file():
+        return "it has not finished before"
+    lock = read_lock(path)
+    if lock is None:
+        return None
+    if lock.job != job:
+        return f"its lock is of job {lock.job}"
+    if lock.inputs != digests_of(lock_dir, wait_locks):
+        return "its inputs have changed"
+    if list(lock.arguments) != list(arguments):
+        return f"its arguments were {list(lock.arguments)}, now {list(arguments)}"
+    return _why_outputs_differ(lock.outputs, output_dir)
+
+
+def _why_outputs_differ(outputs: Iterable[OutputFile], folder: Path) -> str | None:
+    for file in outputs:
+        path = folder / file.path
+        if not path.is_file() or path.stat().st_size != file.size or _sha256(path) != file.sha256:
+            return f"its output {file.path} is missing or was changed"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

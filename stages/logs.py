@@ -1,0 +1,48 @@
+"""The log of a container: one line an event, UTC, to standard error and, if asked, to a file.
+
+Called by entry points only.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+from stages.errors import SettingsError
+
+_FORMAT = "%(asctime)sZ %(levelname)s %(name)s: %(message)s"
+
+
+def configure(log_file: Path | None = None, *, verbose: bool = False) -> None:
+    """Send the log of this process to standard error and to `log_file`.
+
+    The file is left out when standard error already leads there.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be opened for appending.
+    """
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if log_file is not None and not _is_stderr(log_file):
+        try:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"cannot write the log to {log_file}: {error}") from error
+    formatter = logging.Formatter(_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=handlers, force=True)
+    for library in ("highdicom", "pydicom", "PIL", "numba", "h5py"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def _is_stderr(log_file: Path) -> bool:
+    try:
+        return log_file.exists() and log_file.samefile(f"/dev/fd/{sys.stderr.fileno()}")
+    except (OSError, ValueError):
+        return False

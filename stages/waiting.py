@@ -1,0 +1,146 @@
+"""Signs of life: a stage's own heartbeat, its sole ownership, and the wait for the others.
+
+No wall clock is compared with another host's: the change of a heartbeat's content is the sign of
+life. Folders are polled, so it works on every file system.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from stages.errors import OutputError, SettingsError, StageTimeoutError, UpstreamError
+from stages.locks import HOST, failure_path, now, publish, read_failure, running_path, stage_of
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S = 5.0
+_POLL_S = 0.02
+_PULSE_CHECK_S = 0.5
+
+
+@contextmanager
+def sole_owner(lock_dir: Path, stage_name: str) -> Iterator[None]:
+    """Own a stage of a job until the block ends, or the process dies.
+
+    Raises
+    ------
+    SettingsError
+        If another living driver owns it, or the lock folder cannot be used.
+    """
+    path = lock_dir / f".{stage_name}.owner"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise SettingsError(f"cannot use the lock folder {lock_dir}: {error}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+            raise SettingsError(f"stage {stage_name} of this job is already run by {owner}") from error
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {HOST}".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def heartbeat(lock_dir: Path, lock_name: str, *, job: str, every_s: float = HEARTBEAT_S) -> Iterator[None]:
+    """Refresh ``<stage>.running`` every few seconds until the block ends, then remove it."""
+    path = running_path(lock_dir, lock_name)
+    record = {"job": job, "stage": stage_of(lock_name), "host": HOST, "pid": os.getpid(), "started": now()}
+    ended = threading.Event()
+
+    def beat() -> None:
+        count = 0
+        while not ended.is_set():
+            try:
+                publish(path, {**record, "beat": count}, durable=False)
+            except OutputError as error:
+                logger.warning("heartbeat not written: %s", error)
+            count += 1
+            ended.wait(every_s)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        path.unlink(missing_ok=True)
+
+
+def wait_for_locks(lock_dir: Path, lock_names: Sequence[str], *, timeout_s: float) -> None:
+    """Return as soon as all locks are there.
+
+    Parameters
+    ----------
+    timeout_s
+        Longest time without a sign of life (a lock or a changed heartbeat) of those still awaited.
+
+    Raises
+    ------
+    UpstreamError
+        As soon as one of the awaited stages has failed.
+    StageTimeoutError
+        If nothing awaited showed a sign of life for `timeout_s`.
+    """
+    pending = list(lock_names)
+    pulses: dict[str, bytes] = {}
+    last_sign = next_pulse_check = time.monotonic()
+    while True:
+        arrived = [name for name in pending if (lock_dir / name).exists()]
+        pending = [name for name in pending if name not in arrived]
+        if not pending:
+            return
+        for name in pending:
+            _raise_if_failed(lock_dir, name)
+        if arrived:
+            last_sign = time.monotonic()
+        if time.monotonic() >= next_pulse_check:
+            next_pulse_check = time.monotonic() + _PULSE_CHECK_S
+            if _pulse_changed(lock_dir, pending, pulses):
+                last_sign = time.monotonic()
+        if time.monotonic() - last_sign > timeout_s:
+            raise StageTimeoutError(_silence(pending, pulses, timeout_s))
+        time.sleep(_POLL_S)
+
+
+def _raise_if_failed(lock_dir: Path, lock_name: str) -> None:
+    failure = read_failure(failure_path(lock_dir, lock_name))
+    if failure is not None and not (lock_dir / lock_name).exists():
+        error = UpstreamError(f"upstream failed: {failure.root_stage}: {failure.root_message}")
+        error.root = (failure.root_stage, failure.root_message)
+        raise error
+
+
+def _pulse_changed(lock_dir: Path, lock_names: Sequence[str], pulses: dict[str, bytes]) -> bool:
+    changed = False
+    for name in lock_names:
+        try:
+            pulse = running_path(lock_dir, name).read_bytes()
+        except OSError:
+            continue
+        changed = changed or pulses.get(name) != pulse
+        pulses[name] = pulse
+    return changed
+
+
+def _silence(pending: Sequence[str], pulses: dict[str, bytes], timeout_s: float) -> str:
+    seen = [stage_of(name) for name in pending if name in pulses]
+    never = [stage_of(name) for name in pending if name not in pulses]
+    parts = []
+    if seen:
+        parts.append(f"no sign of life of {', '.join(seen)} for {timeout_s:g} s")
+    if never:
+        parts.append(f"{', '.join(never)} did not show up within {timeout_s:g} s")
+    return "; ".join(parts)
