@@ -1,0 +1,89 @@
+"""How a run looks in a terminal: progress on standard error, the result on standard output."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from clara_wf.engines import ENDED, State, StageStatus
+from clara_wf.report import Report
+
+_STYLES: dict[State, str] = {
+    "starting": "dim",
+    "waiting": "dim",
+    "working": "bold cyan",
+    "done": "green",
+    "kept": "green",
+    "failed": "bold red",
+    "stopped": "yellow",
+}
+
+
+class LiveProgress:
+    """The stages of a running workflow: a table that refreshes, or one line an event without a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, transient=True, refresh_per_second=10)
+        self._seen: dict[str, State] = {}
+
+    def __enter__(self) -> LiveProgress:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line above the table."""
+        self._console.print(line, highlight=False, markup=False)
+
+    def update(self, statuses: list[StageStatus]) -> None:
+        """Show the status of every stage."""
+        if self._console.is_terminal:
+            self._live.update(stage_table(statuses))
+            return
+        for status in statuses:
+            if self._seen.get(status.name) != status.state:
+                self._seen[status.name] = status.state
+                after = f" after {status.seconds:.1f} s" if status.state in ENDED - {"kept"} else ""
+                self.say(f"{status.name}: {status.state}{after}")
+
+
+def stage_table(statuses: list[StageStatus]) -> Table:
+    """Return stage, state, time and peak memory as a table."""
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column("stage")
+    table.add_column("state")
+    table.add_column("time", justify="right")
+    table.add_column("peak memory", justify="right")
+    for status in statuses:
+        measured = status.state not in ("kept", "starting", "waiting")
+        table.add_row(
+            status.name,
+            f"[{_STYLES[status.state]}]{status.state}[/]",
+            f"{status.seconds:.1f} s" if measured else "-",
+            f"{status.peak_memory_bytes / 2**20:.0f} MiB" if status.peak_memory_bytes else "-",
+        )
+    return table
+
+
+def print_report(console: Console, report: Report, statuses: list[StageStatus]) -> None:
+    """Print what a job gave."""
+    console.print(stage_table(statuses))
+    console.print()
+    for finding in report.findings:
+        agreement = "" if finding.dice is None else f"   Dice {finding.dice:.3f} against the truth"
+        console.print(f"{finding.name:<8}{finding.volume_ml:>9.1f} ml{agreement}", highlight=False)
+    for path in report.results:
+        console.print(f"result  {path}", highlight=False, soft_wrap=True)
+    if report.picture:
+        console.print(f"picture {report.picture}", highlight=False, soft_wrap=True)
+    if report.succeeded and all(status.state == "kept" for status in statuses):
+        console.print("every stage had finished before with the same input; --fresh runs them again")

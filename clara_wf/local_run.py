@@ -1,0 +1,124 @@
+"""A workflow tried on this machine: input, model server, stages, report, in this order."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from clara_wf.demo import DEMO_JOB, make_demo_job
+from clara_wf.engines import Outcome, Progress
+from clara_wf.engines.process import run_workflow
+from clara_wf.model_server import serve
+from clara_wf.payload import Payload, fill_input, steps_to_run
+from clara_wf.places import Places
+from clara_wf.report import Report, make_report
+from clara_wf.workflow import Workflow
+from stages.errors import SettingsError
+from stages.waiting import sole_owner
+
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+NO_SERVER = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalRun:
+    """What to run.
+
+    Attributes
+    ----------
+    job
+        The job; None for the demonstration, or for one named after `input_dir`.
+    input_dir
+        DICOM files to use instead of the job's test data.
+    server
+        ``host:port`` of a Triton server; None to start one, ``"none"`` to do without.
+    timeout_s
+        Replaces each stage's own timeout, seconds.
+    fresh
+        Run every stage, also those whose results still stand.
+    """
+
+    workflow: Workflow
+    places: Places
+    job: str | None = None
+    input_dir: Path | None = None
+    server: str | None = None
+    timeout_s: float | None = None
+    fresh: bool = False
+
+
+def run_locally(
+    run: LocalRun, *, environ: Mapping[str, str], say: Callable[[str], None], on_progress: Progress
+) -> tuple[Report, Outcome]:
+    """Run a workflow as local processes and report on it.
+
+    Parameters
+    ----------
+    say
+        Called with a line for the user before each part that may take a while.
+    on_progress
+        Called with the status of every stage while they run.
+    """
+    clock = time.monotonic()
+    job, source = _job_and_source(run, say)
+    payload = Payload(root=run.places.payloads.resolve() / job, job_id=job)
+    payload.make_folders(run.workflow)
+    with sole_owner(payload.lock_dir, "clara-wf"):
+        fill_input(payload, run.workflow, source)
+        to_run = steps_to_run(payload, run.workflow, fresh=run.fresh)
+        _refuse_living_stages(payload, to_run)
+        with _model_server(run, payload, needed=bool(to_run), say=say) as triton_url:
+            outcome = run_workflow(
+                run.workflow,
+                payload,
+                to_run=to_run,
+                triton_url=triton_url,
+                timeout_s=run.timeout_s,
+                environ=environ,
+                on_progress=on_progress,
+            )
+        truth_dir = run.places.test_data / job / "truth"
+        report = make_report(
+            run.workflow, payload, outcome, seconds=time.monotonic() - clock, truth_dir=truth_dir
+        )
+    return report, outcome
+
+
+def _job_and_source(run: LocalRun, say: Callable[[str], None]) -> tuple[str, Path]:
+    if run.job is not None and not _JOB_ID.fullmatch(run.job):
+        raise SettingsError(f"a job ID is a UUID (letters, digits, - and _), found {run.job!r}")
+    if run.input_dir is not None:
+        folder = run.input_dir.resolve()
+        return run.job or str(uuid.uuid5(uuid.NAMESPACE_URL, f"{run.workflow.id}:{folder}")), folder
+    job = run.job or DEMO_JOB
+    source = run.places.test_data / job / run.workflow.input_folder
+    if job == DEMO_JOB and not (source.is_dir() and any(source.iterdir())):
+        say("making an abdominal CT phantom as test data (synthetic, not a patient)")
+        make_demo_job(run.places.test_data / job, run.workflow.input_folder)
+    return job, source
+
+
+def _refuse_living_stages(payload: Payload, to_run: Mapping[str, str]) -> None:
+    """Refuse to run a stage that a driver left over from elsewhere still runs."""
+    for name in to_run:
+        with sole_owner(payload.lock_dir, name):
+            pass
+
+
+@contextmanager
+def _model_server(
+    run: LocalRun, payload: Payload, *, needed: bool, say: Callable[[str], None]
+) -> Iterator[str | None]:
+    if run.server == NO_SERVER or not needed:
+        yield None
+    elif run.server:
+        yield run.server
+    else:
+        log = payload.root / "logs" / "model-server.log"
+        with serve(run.places.models, cache=run.places.cache, log=log, on_progress=say) as server:
+            yield server.grpc_url

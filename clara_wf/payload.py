@@ -1,0 +1,137 @@
+"""The folders of a job: ``<job-id>/<stage>/{input,output}``, ``locks/``, ``logs/``, ``publish/``."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from clara_wf.workflow import Step, Workflow
+from stages import locks
+from stages.errors import InputError, OutputError
+from stages.settings import INPUT_LOCK
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payload:
+    """Where a job's files lie.
+
+    Attributes
+    ----------
+    root
+        The job's own folder; nothing of the job lies outside.
+    job_id
+        The job.
+    """
+
+    root: Path
+    job_id: str
+
+    @property
+    def lock_dir(self) -> Path:
+        """The job's lock folder."""
+        return self.root / "locks"
+
+    @property
+    def publish_dir(self) -> Path:
+        """Pictures and reports for people."""
+        return self.root / "publish"
+
+    def folder(self, name: str) -> Path:
+        """Return one of the workflow's folders, such as ``dicom-reader/output``."""
+        return self.root / name
+
+    def log(self, stage: str) -> Path:
+        """Return the log file of a stage."""
+        return self.root / "logs" / f"{stage}.log"
+
+    def make_folders(self, workflow: Workflow) -> None:
+        """Make every folder of the workflow.
+
+        Raises
+        ------
+        OutputError
+            If one cannot be made.
+        """
+        stage_folders = [self.folder(step.output_folder) for step in workflow.steps]
+        publish = [self.publish_dir / step.name for step in workflow.steps]
+        try:
+            for folder in (self.lock_dir, self.root / "logs", *stage_folders, *publish):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the job's folder {error.filename}: {error.strerror}") from error
+
+
+def fill_input(payload: Payload, workflow: Workflow, source: Path) -> None:
+    """Copy a folder of DICOM files into the job and publish ``input.lock`` last.
+
+    A job that holds the very same files already is left as it is, so that it can be resumed.
+
+    Raises
+    ------
+    InputError
+        If the folder does not exist or is empty.
+    OutputError
+        If it cannot be copied.
+    """
+    if not source.is_dir():
+        raise InputError(f"the input folder {source} does not exist")
+    files = locks.describe_files(source)
+    if not files:
+        raise InputError(f"the input folder {source} is empty; put the DICOM files of the series there")
+    target, lock_path = payload.folder(workflow.input_folder), payload.lock_dir / INPUT_LOCK
+    lock = locks.read_lock(lock_path)
+    if lock is not None and lock.outputs == files and locks.describe_files(target) == files:
+        return
+    for stale in payload.lock_dir.glob("*.lock"):
+        stale.unlink()
+    try:
+        shutil.rmtree(target, ignore_errors=True)
+        for file in files:
+            (target / file.path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / file.path, target / file.path)
+    except OSError as error:
+        size = sum(file.size for file in files)
+        raise OutputError(f"cannot copy the input ({size} bytes) to {target}: {error}") from error
+    locks.sync_tree(target)
+    locks.publish(
+        lock_path, locks.Lock(job=payload.job_id, stage="input", finished=locks.now(), outputs=files)
+    )
+
+
+def steps_to_run(payload: Payload, workflow: Workflow, *, fresh: bool) -> dict[str, str]:
+    """Return the stages that have to run and why, by name, and clear away what they left before.
+
+    A stage runs if its lock is missing or no longer valid, or if one it waits for runs.
+    """
+    reasons: dict[str, str] = {}
+    by_lock = {step.block.lockName: step.name for step in workflow.steps}
+    for step in workflow.steps:
+        upstream = [by_lock[lock] for lock in step.wait_locks if by_lock.get(lock) in reasons]
+        reason = "asked to" if fresh else f"{upstream[0]} runs" if upstream else _why_invalid(payload, step)
+        if reason:
+            reasons[step.name] = reason
+            _clear(payload, step)
+    return reasons
+
+
+def _why_invalid(payload: Payload, step: Step) -> str | None:
+    return locks.why_invalid(
+        payload.lock_dir,
+        step.block.lockName,
+        job=payload.job_id,
+        output_dir=payload.folder(step.output_folder),
+        wait_locks=step.wait_locks,
+        arguments=step.arguments,
+    )
+
+
+def _clear(payload: Payload, step: Step) -> None:
+    name = step.block.lockName
+    (payload.lock_dir / name).unlink(missing_ok=True)
+    locks.failure_path(payload.lock_dir, name).unlink(missing_ok=True)
+    locks.running_path(payload.lock_dir, name).unlink(missing_ok=True)
+    payload.log(step.name).unlink(missing_ok=True)

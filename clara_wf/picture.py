@@ -1,0 +1,110 @@
+"""A picture of a result: three planes, the CT on the left, the same with the mask on the right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from stages.geometry import reorient
+from stages.volume import Volume
+
+COLOURS = {1: (60, 200, 90), 2: (235, 60, 60)}
+_WINDOW_HU = (-160.0, 240.0)
+_WIDTH = 512
+_GAP = 8
+_HEADER = 58
+_ALPHA = 0.32
+_PLANES = (("axial", 0, "R", "L"), ("coronal", 1, "R", "L"), ("sagittal", 2, "A", "P"))
+
+
+def three_planes(image: Volume, mask: Volume, *, captions: Sequence[str]) -> Image.Image:
+    """Draw an axial, a coronal and a sagittal slice, without and with the mask.
+
+    The slices go through the middle of the tumour where there is one, else of the liver, else of
+    the volume. As in radiology, the patient's right is on the left and the head is up.
+
+    Parameters
+    ----------
+    image, mask
+        CT in HU and labels, on one grid.
+    captions
+        One line of text for each label.
+    """
+    hu, affine = reorient(image.array, image.affine, "IPL")
+    labels, _ = reorient(mask.array, mask.affine, "IPL")
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    centre = _centre(labels)
+    rows = []
+    for name, axis, left, right in _PLANES:
+        plane = [axis if a == axis else None for a in range(3)]
+        index = tuple(centre[axis] if a is not None else slice(None) for a in plane)
+        across, down = [spacing[a] for a in range(3) if a != axis][::-1]
+        rows.append(_row(hu[index], labels[index], aspect=down / across, text=(name, left, right)))
+    return _stack(rows, captions)
+
+
+def _centre(labels: NDArray[np.uint8]) -> tuple[int, int, int]:
+    for label in (2, 1):
+        marked = labels == label
+        counts = marked.sum(axis=(1, 2))
+        if counts.any():
+            level = int(counts.argmax())
+            rows, columns = np.nonzero(marked[level])
+            return level, int(np.median(rows)), int(np.median(columns))
+    return labels.shape[0] // 2, labels.shape[1] // 2, labels.shape[2] // 2
+
+
+def _row(
+    hu: NDArray[np.int16], labels: NDArray[np.uint8], *, aspect: float, text: tuple[str, str, str]
+) -> Image.Image:
+    low, high = _WINDOW_HU
+    grey = (np.clip((hu - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    plain = np.repeat(grey[..., None], 3, axis=2)
+    marked = plain.copy()
+    for label, colour in COLOURS.items():
+        where = labels == label
+        marked[where] = ((1 - _ALPHA) * marked[where] + _ALPHA * np.array(colour)).astype(np.uint8)
+        marked[where & _edge(where)] = colour
+    height = round(_WIDTH * hu.shape[0] * aspect / hu.shape[1])
+    row = Image.new("RGB", (2 * _WIDTH + _GAP, height))
+    for n, pixels in enumerate((plain, marked)):
+        scaled = Image.fromarray(pixels).resize((_WIDTH, height), Image.Resampling.BILINEAR)
+        _write_on(scaled, *text)
+        row.paste(scaled, (n * (_WIDTH + _GAP), 0))
+    return row
+
+
+def _edge(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return what is not surrounded on all four sides."""
+    padded = np.pad(where, 1)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return np.asarray(~inner)
+
+
+def _write_on(picture: Image.Image, name: str, left: str, right: str) -> None:
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(16)
+    middle = picture.height // 2
+    draw.text((8, 6), name, fill=(230, 230, 230), font=font)
+    draw.text((8, middle), left, fill=(255, 220, 90), font=font)
+    draw.text((picture.width - 8, middle), right, fill=(255, 220, 90), font=font, anchor="ra")
+
+
+def _stack(rows: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
+    height = _HEADER + sum(row.height + _GAP for row in rows)
+    sheet = Image.new("RGB", (rows[0].width, height), (24, 24, 28))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
+    x = 10
+    for caption, colour in zip(captions, COLOURS.values(), strict=False):
+        draw.rectangle((x, 12, x + 14, 26), fill=colour)
+        draw.text((x + 22, 9), caption, fill=(240, 240, 240), font=font)
+        x += 60 + round(draw.textlength(caption, font=font))
+    note = "window 40/400 HU. Not a medical device: not for diagnosis."
+    draw.text((10, 34), note, fill=(170, 170, 170), font=ImageFont.load_default(14))
+    y = _HEADER
+    for row in rows:
+        sheet.paste(row, (0, y))
+        y += row.height + _GAP
+    return sheet
