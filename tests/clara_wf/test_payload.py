@@ -1,0 +1,106 @@
+"""A job's folders: how its input arrives, and which stages have to run."""
+
+import json
+
+import pytest
+
+from clara_wf.payload import Payload, fill_input, steps_to_run
+from clara_wf.workflow import find_workflow, load_workflows
+from stages import locks
+from stages.errors import InputError
+from tests.clara_wf.test_workflow import CHART
+
+STAGES = ["dicom-reader", "ai-livertumor", "dicom-writer"]
+
+
+@pytest.fixture
+def workflow():
+    return find_workflow(load_workflows(CHART), "liver-seg")
+
+
+@pytest.fixture
+def payload(tmp_path, workflow):
+    payload = Payload(root=tmp_path / "payloads/job-1", job_id="job-1")
+    payload.make_folders(workflow)
+    return payload
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "source"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "deeper/a.dcm").write_bytes(b"abc")
+    return folder
+
+
+def finish(payload, workflow, *names):
+    """Write the output and the lock of stages as their drivers would."""
+    for step in workflow.steps:
+        if step.name in names:
+            output = payload.folder(step.output_folder)
+            (output / "result").write_text(step.name)
+            lock = locks.Lock(
+                job=payload.job_id,
+                stage=step.name,
+                inputs=locks.digests_of(payload.lock_dir, step.wait_locks),
+                outputs=locks.describe_files(output),
+            )
+            locks.publish(payload.lock_dir / step.block.lockName, lock)
+
+
+def test_the_input_is_copied_and_its_lock_names_every_file(payload, workflow, source):
+    fill_input(payload, workflow, source)
+    assert (payload.root / "dicom-reader/input/deeper/a.dcm").read_bytes() == b"abc"
+    lock = json.loads((payload.lock_dir / "input.lock").read_text())
+    assert lock["outputs"] == [
+        {
+            "path": "deeper/a.dcm",
+            "size": 3,
+            "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        }
+    ]
+
+
+def test_the_same_input_again_leaves_the_job_as_it_is(payload, workflow, source):
+    fill_input(payload, workflow, source)
+    before = (payload.lock_dir / "input.lock").read_bytes()
+    fill_input(payload, workflow, source)
+    assert (payload.lock_dir / "input.lock").read_bytes() == before
+
+
+def test_another_input_makes_every_lock_void(payload, workflow, source):
+    fill_input(payload, workflow, source)
+    finish(payload, workflow, *STAGES)
+    (source / "b.dcm").write_bytes(b"new")
+    fill_input(payload, workflow, source)
+    assert sorted(p.name for p in payload.lock_dir.glob("*.lock")) == ["input.lock"]
+
+
+@pytest.mark.parametrize("make", [lambda folder: None, lambda folder: folder.mkdir()])
+def test_a_missing_or_empty_input_is_refused_by_name(payload, workflow, tmp_path, make):
+    folder = tmp_path / "nothing"
+    make(folder)
+    with pytest.raises(InputError, match=f"{folder} (does not exist|is empty)"):
+        fill_input(payload, workflow, folder)
+
+
+@pytest.mark.parametrize("done", [0, 1, 2, 3])
+def test_a_job_goes_on_at_the_first_stage_without_a_valid_lock(payload, workflow, source, done):
+    fill_input(payload, workflow, source)
+    finish(payload, workflow, *STAGES[:done])
+    assert list(steps_to_run(payload, workflow, fresh=False)) == STAGES[done:]
+
+
+def test_a_changed_output_runs_its_stage_and_those_behind_it(payload, workflow, source):
+    fill_input(payload, workflow, source)
+    finish(payload, workflow, *STAGES)
+    (payload.root / "ai-livertumor/output/result").write_text("tampered")
+    assert list(steps_to_run(payload, workflow, fresh=False)) == STAGES[1:]
+
+
+def test_fresh_runs_all_and_clears_what_was_left(payload, workflow, source):
+    fill_input(payload, workflow, source)
+    finish(payload, workflow, *STAGES)
+    locks.publish(payload.lock_dir / "dicom-writer.failed", {"message": "old"})
+    assert list(steps_to_run(payload, workflow, fresh=True)) == STAGES
+    assert sorted(p.name for p in payload.lock_dir.iterdir()) == ["input.lock"]

@@ -1,0 +1,171 @@
+"""The process engine with small stages: wiring, failures, signals, timeouts."""
+
+import os
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from clara_wf.engines.process import run_workflow
+from clara_wf.payload import Payload, fill_input, steps_to_run
+from clara_wf.workflow import Step, StageBlock, Workflow
+
+ROOT = Path(__file__).parents[2]
+
+COPY = """
+    for path in job.input_dir.iterdir():
+        (job.output_dir / path.name).write_text(path.read_text() + job.stage_name)
+"""
+
+
+def block(name, command=()):
+    return StageBlock.model_validate(
+        {
+            "image": {"repository": name, "tag": "1"},
+            "mount": {"in": {"name": "input"}, "out": {"name": "output"}},
+            "stageName": name,
+            "appDir": "/app",
+            "inputLock": "/app/locks/input.lock",
+            "inputs": "input",
+            "logName": f"/app/logs/{name}.log",
+            "outputs": "output",
+            "lockDir": "/app/locks",
+            "lockName": f"{name}.lock",
+            "timeout": "20",
+            "publishPath": "/publish",
+            "command": list(command),
+        }
+    )
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run stages a, b, c in a row; each is the body of an `execute` function."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_text("")
+    payload = Payload(root=tmp_path / "job", job_id="job")
+
+    def script(name, body):
+        path = tmp_path / f"{name}.py"
+        path.write_text(
+            "import os, sys, time, signal\nfrom stages import main, InputError\ndef execute(job):\n"
+            + textwrap.indent(textwrap.dedent(body), "    ")
+            + "\nsys.exit(main(execute, sys.argv[1:], os.environ))\n"
+        )
+        return (sys.executable, str(path))
+
+    def run(*, timeout_s=None, on_progress=lambda statuses: None, **bodies):
+        steps = []
+        for n, (name, body) in enumerate(bodies.items()):
+            before = list(bodies)[n - 1] if n else None
+            command = script(name, body) if isinstance(body, str) else body
+            steps.append(
+                Step(
+                    name=name,
+                    block=block(name, command),
+                    wait_locks=(f"{before}.lock" if before else "input.lock",),
+                    input_folders=(f"{before}/output" if before else "a/input",),
+                    arguments=(),
+                )
+            )
+        workflow = Workflow(id="w", name="w", steps=tuple(steps), result_folders=("c/output",))
+        payload.make_folders(workflow)
+        fill_input(payload, workflow, source)
+        return run_workflow(
+            workflow,
+            payload,
+            to_run=steps_to_run(payload, workflow, fresh=False),
+            triton_url=None,
+            timeout_s=timeout_s,
+            environ={**os.environ, "PYTHONPATH": str(ROOT)},
+            on_progress=on_progress,
+        )
+
+    run.payload = payload
+    return run
+
+
+def test_each_stage_reads_what_the_one_before_wrote(run):
+    outcome = run(a=COPY, b=COPY, c=COPY)
+    assert outcome.exit_code == 0
+    assert (run.payload.root / "c/output/file").read_text() == "abc"
+
+
+def test_a_finished_job_runs_no_stage_again(run):
+    run(a=COPY, b=COPY, c=COPY)
+    outcome = run(a=COPY, b=COPY, c=COPY)
+    assert [status.state for status in outcome.statuses] == ["kept", "kept", "kept"]
+
+
+def test_the_stage_that_began_it_is_named_with_its_exit_code(run):
+    outcome = run(a=COPY, b='raise InputError("slice 7 is missing")', c=COPY)
+    assert (outcome.culprit.name, outcome.exit_code) == ("b", 3)
+    assert outcome.culprit.message == "slice 7 is missing"
+    assert [status.state for status in outcome.statuses] == ["done", "failed", "failed"]
+    assert outcome.statuses[2].exit_code == 5
+
+
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM"])
+def test_a_killed_stage_ends_the_run_soon_and_the_next_run_goes_on_behind_it(run, number):
+    clock = time.monotonic()
+    outcome = run(a=COPY, b=f"os.kill(os.getpid(), signal.{number}); time.sleep(60)", c=COPY)
+    assert time.monotonic() - clock < 15
+    assert outcome.culprit.name == "b"
+    assert number in outcome.culprit.message
+    again = run(a=COPY, b=COPY, c=COPY)
+    assert [status.state for status in again.statuses] == ["kept", "done", "done"]
+
+
+def test_a_stage_that_never_ends_is_stopped_at_its_timeout(run):
+    outcome = run(a="time.sleep(60)", b=COPY, c=COPY, timeout_s=1)
+    assert (outcome.culprit.name, outcome.exit_code) == ("a", 4)
+
+
+def test_a_foreign_program_that_never_ends_is_stopped_too(run, monkeypatch):
+    monkeypatch.setattr("clara_wf.engines.process._OVERDUE_S", 0.5)
+    outcome = run(a=("sleep", "60"), b=COPY, c=COPY, timeout_s=1)
+    assert outcome.exit_code == 4
+    assert "a did not show up within 1 s" in outcome.culprit.message
+    assert outcome.statuses[0].state == "failed"
+
+
+def test_a_program_that_ends_without_its_lock_has_failed(run):
+    outcome = run(a=("true",), b=COPY, c=COPY)
+    assert outcome.culprit.message == "a ended without publishing a.lock"
+    assert outcome.exit_code == 1
+
+
+def test_a_crash_is_told_with_its_last_words(run):
+    outcome = run(a=(sys.executable, "-c", "raise SystemExit('no licence')"), b=COPY, c=COPY)
+    assert outcome.culprit.message == "a ended with exit code 1; its last words: no licence"
+
+
+def test_a_command_that_does_not_exist_is_told(run):
+    from stages.errors import SettingsError
+
+    with pytest.raises(SettingsError, match="cannot start a: .*no-such-program"):
+        run(a=("no-such-program",), b=COPY, c=COPY)
+
+
+def test_time_and_peak_memory_of_a_stage_are_measured(run):
+    outcome = run(a="block = bytearray(200_000_000); time.sleep(1)", b=COPY, c=COPY)
+    assert outcome.statuses[0].peak_memory_bytes > 200_000_000
+    assert outcome.statuses[0].seconds >= 1
+
+
+def test_nothing_is_left_running_when_the_run_is_interrupted(run):
+    pids = []
+
+    def interrupt(statuses):
+        if statuses[0].state == "working" and (pid_file := run.payload.root / "a/output/pid").exists():
+            pids.append(int(pid_file.read_text()))
+            raise KeyboardInterrupt
+
+    body = "(job.output_dir / 'new').write_text(str(os.getpid()))\n"
+    body += "(job.output_dir / 'new').rename(job.output_dir / 'pid'); time.sleep(60)"
+    with pytest.raises(KeyboardInterrupt):
+        run(a=body, b=COPY, c=COPY, on_progress=interrupt)
+    assert not Path(f"/proc/{pids[0]}").exists()

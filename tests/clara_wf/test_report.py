@@ -1,0 +1,66 @@
+"""Reports and pictures, with answers counted by hand."""
+
+import numpy as np
+import pytest
+
+from clara_wf.picture import COLOURS, three_planes
+from clara_wf.report import compare, dice
+from stages.volume import Origin, Volume
+
+AFFINE = np.array([[0, 0, 2.0, 0], [0, 2.0, 0, 0], [5.0, 0, 0, 0], [0, 0, 0, 1.0]])
+
+
+def volume(array):
+    return Volume(array=array, affine=AFFINE, origin=Origin(series_instance_uid="1.2"))
+
+
+@pytest.fixture
+def labels():
+    """Ten voxels of liver, five of tumour; a voxel is 2 x 2 x 5 mm = 0.02 ml."""
+    array = np.zeros((6, 20, 20), dtype=np.uint8)
+    array[3, 5:7, 2:7] = 1
+    array[3, 10, 2:7] = 2
+    return array
+
+
+@pytest.mark.parametrize(
+    ("found", "true", "expected"),
+    [([1, 1, 0, 0], [1, 1, 0, 0], 1.0), ([1, 1, 0, 0], [0, 1, 1, 1], 0.4), ([1], [0], 0.0), ([0], [0], 1.0)],
+)
+def test_dice_is_twice_the_overlap_over_the_sum(found, true, expected):
+    assert dice(np.array(found, dtype=bool), np.array(true, dtype=bool)) == expected
+
+
+def test_volumes_are_voxels_times_their_size(labels):
+    findings = compare(volume(labels), None)
+    assert [(f.name, f.volume_ml, f.dice) for f in findings] == [("liver", 0.2, None), ("tumour", 0.1, None)]
+
+
+def test_the_truth_gives_a_dice_for_each_label(labels):
+    truth = labels.copy()
+    truth[3, 10, 2:7] = 0
+    assert [f.dice for f in compare(volume(labels), volume(truth))] == [1.0, 0.0]
+
+
+def test_the_picture_shows_the_plain_slice_on_the_left_and_the_mask_on_the_right(labels):
+    hu = np.full(labels.shape, 40, dtype=np.int16)
+    picture = np.asarray(three_planes(volume(hu), volume(labels), captions=["liver", "tumour"]))
+    axial = picture[58 : 58 + 512]
+    left, right = axial[:, :512], axial[:, 520:]
+    row, column = round(10.5 / 20 * 512), round(4.5 / 20 * 512)
+    assert left[row, column].tolist() == [127, 127, 127]
+    assert right[row, column] == pytest.approx(COLOURS[2], abs=5)
+    assert right[row, 512 - column].tolist() == [127, 127, 127]
+
+
+def test_the_patients_right_is_on_the_left_whatever_the_order_of_the_columns(labels):
+    hu = np.full(labels.shape, 40, dtype=np.int16)
+    flipped = AFFINE.copy()
+    flipped[:3, 2] *= -1
+    flipped[0, 3] = 2.0 * 19
+    turned = [
+        Volume(array=a[:, :, ::-1], affine=flipped, origin=Origin(series_instance_uid="1.2"))
+        for a in (hu, labels)
+    ]
+    expected = three_planes(volume(hu), volume(labels), captions=[])
+    assert np.array_equal(np.asarray(three_planes(*turned, captions=[])), np.asarray(expected))
