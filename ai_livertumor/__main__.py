@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ai_livertumor")
 
-READY_TIMEOUT_S = 120.0
+READY_TIMEOUT_S = 60.0
 
 
 class AiLivertumor(Stage):

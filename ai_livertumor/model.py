@@ -48,7 +48,7 @@ class ModelDescription(BaseModel):
         Label -> organ label: the first only counts within what the organ's component holds.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
     orientation: Annotated[str, Field(pattern="^[LRPASI]{3}$")]
     spacing_mm: tuple[_Positive, _Positive, _Positive]

@@ -130,7 +130,7 @@ def main(
         if not isinstance(stage, Stage):
             stage = _FunctionStage(stage)
         parser = _parser(stage, name)
-        by_hand = "--help" in argv or any(a == "--input" or a.startswith("--input=") for a in argv)
+        by_hand = any(a in ("-h", "--help", "--input") or a.startswith("--input=") for a in argv)
         settings = StageSettings.from_environ(environ, stage_name=name)
         if by_hand or not settings.use_locks:
             return _run_once(stage, parser, argv, settings)
@@ -181,6 +181,7 @@ def _run_once(stage: Stage, parser: _Parser, argv: Sequence[str], settings: Stag
             stage.prepare(job)
             _make_output_folder(job.output_dir)
             stage.execute(job)
+            interrupts.raise_swallowed()
         finally:
             interrupts.ignore()
             _clean_up(stage)
@@ -213,6 +214,7 @@ def _run_in_job(stage: Stage, parser: _Parser, argv: Sequence[str], settings: St
 def _live(
     stage: Stage, job: Job, argv: Sequence[str], settings: StageSettings, interrupts: Interrupts
 ) -> None:
+    _require_own_output_folder(job, settings)
     stage.startup()
     stage.prepare(job)
     logger.info("job %s: waiting for %s", job.job_id, ", ".join(settings.wait_locks))
@@ -235,6 +237,7 @@ def _live(
     started, clock = locks.now(), time.monotonic()
     with interrupts.time_limit(settings.timeout_s):
         stage.execute(job)
+    interrupts.raise_swallowed()
     logger.info("done in %.1f s", time.monotonic() - clock)
     _publish_success(job, settings, inputs=inputs, arguments=argv, started=started)
 
@@ -281,6 +284,16 @@ def _clean_up(stage: Stage) -> None:
         stage.cleanup()
     except Exception:
         logger.exception("cleanup failed; the result of the stage is not touched by it")
+
+
+def _require_own_output_folder(job: Job, settings: StageSettings) -> None:
+    """Refuse an output folder that holds what must survive, since it is emptied before `execute`."""
+    output = job.output_dir.resolve()
+    for folder in (*job.input_dirs, job.source_dir, settings.lock_dir):
+        if folder.resolve().is_relative_to(output):
+            raise SettingsError(
+                f"the output folder {output} holds {folder}; a stage's output is its own folder"
+            )
 
 
 def _require_inputs(job: Job) -> None:

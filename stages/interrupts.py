@@ -43,6 +43,7 @@ class Interrupts:
         self._before: dict[signal.Signals, Any] = {}
         self._reaper: threading.Timer | None = None
         self._limit_s = 0.0
+        self._raised: StageError | None = None
 
     def __enter__(self) -> Interrupts:
         for number in _SIGNALS:
@@ -74,12 +75,18 @@ class Interrupts:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
+    def raise_swallowed(self) -> None:
+        """Raise again what was raised before, in case the interrupted code went on regardless."""
+        if self._raised is not None:
+            raise self._raised
+
     def _raise(self, number: int, frame: FrameType | None) -> None:
         error: StageError
         if number == signal.SIGALRM:
             error = StageTimeoutError(f"the work took longer than the stage's timeout of {self._limit_s:g} s")
         else:
             error = TerminatedError(f"stopped by {signal.Signals(number).name}")
+        self._raised = error
         self.ignore()
         self._reaper = threading.Timer(self._grace_s, self._end_process, [error])
         self._reaper.daemon = True

@@ -99,9 +99,9 @@ class TritonPredictor:
         """
         deadline = time.monotonic() + timeout_s
         reason = "it is not ready"
-        while time.monotonic() < deadline:
+        while (left_s := deadline - time.monotonic()) > 0:
             try:
-                if self._client.is_model_ready(self._model, client_timeout=_CALL_DEADLINE_S):
+                if self._client.is_model_ready(self._model, client_timeout=min(left_s, _CALL_DEADLINE_S)):
                     return
             except self._protocol.InferenceServerException as error:
                 reason = _reason(error)

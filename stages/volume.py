@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from stages.arrays import Array
 from stages.errors import GeometryError
 from stages.geometry import Affine, Grid
@@ -75,7 +77,7 @@ class Volume:
     Raises
     ------
     GeometryError
-        If the array has not three axes, or the affine is singular or not 4 x 4.
+        If the array has not three axes, or the affine is singular, not finite or not 4 x 4.
     """
 
     array: Array
@@ -87,7 +89,11 @@ class Volume:
             raise GeometryError(
                 f"a volume has three axes (slice, row, column); found shape {self.array.shape}"
             )
-        if self.affine.shape != (4, 4) or not self.grid.voxel_volume_mm3 > 0:
+        if (
+            self.affine.shape != (4, 4)
+            or not np.isfinite(self.affine).all()
+            or not self.grid.voxel_volume_mm3 > 0
+        ):
             raise GeometryError(
                 f"a volume's affine is an invertible 4 x 4 matrix; found {self.affine.tolist()}"
             )

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,30 +76,41 @@ def write_volume(volume: Volume, folder: str | Path, *, with_origin: bool = True
     Raises
     ------
     OutputError
-        If the array is neither int16 nor uint8, or a file cannot be written.
+        If the array is neither int16 nor uint8, the series has no name that could be a file's, or a
+        file cannot be written; what was written of it is removed.
     """
     folder = Path(folder)
     array = np.ascontiguousarray(to_host(volume.array))
-    name = volume.origin.series_instance_uid
-    header = folder / f"{name}.mhd"
+    name = _checked_file_name(volume.origin.series_instance_uid)
+    files: dict[Path, Any] = {
+        folder / f"{name}.raw": array.data,
+        folder / f"{name}.mhd": _metaimage_header(array, volume.affine, raw_name=f"{name}.raw").encode(),
+    }
+    if with_origin:
+        files[folder / f"{name}.json"] = json.dumps(asdict(volume.origin), indent=1).encode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        array.tofile(folder / f"{name}.raw")
-        header.write_text(_metaimage_header(array, volume.affine, raw_name=f"{name}.raw"), encoding="ascii")
-        if with_origin:
-            (folder / f"{name}.json").write_text(
-                json.dumps(asdict(volume.origin), indent=1), encoding="utf-8"
-            )
+        for path, content in files.items():
+            path.write_bytes(content)  # not tofile, which forgets the last bytes on a full disk
     except OSError as error:
+        for path in files:
+            with suppress(OSError):
+                path.unlink()
         raise OutputError(
             f"cannot write the volume to {folder} ({array.nbytes} bytes needed): {error}"
         ) from error
-    return header
+    return folder / f"{name}.mhd"
 
 
 def pixel_sha256(array: NDArray[Any]) -> str:
     """Return the SHA-256 of an array's bytes in C order."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def _checked_file_name(name: str) -> str:
+    if not name or name.startswith(".") or "/" in name or not name.isprintable():
+        raise OutputError(f"a volume's files are named after its series; {name!r} cannot be a file name")
+    return name
 
 
 def _metaimage_header(array: NDArray[Any], affine: Affine, *, raw_name: str) -> str:
@@ -130,7 +143,7 @@ def _numbers(values: NDArray[np.float64]) -> str:
 def _read_metaimage(path: Path) -> Volume:
     fields = _metaimage_fields(path)
     try:
-        shape = tuple(int(n) for n in fields["DimSize"].split())[::-1]
+        shape = _metaimage_shape(fields["DimSize"])
         dtype = _ELEMENT_TYPES[fields["ElementType"]]
         affine = _metaimage_affine(fields)
     except (KeyError, ValueError) as error:
@@ -162,6 +175,13 @@ def _metaimage_fields(path: Path) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
+def _metaimage_shape(text: str) -> tuple[int, ...]:
+    shape = tuple(int(n) for n in text.split())[::-1]
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"DimSize = {text}")
+    return shape
+
+
 def _metaimage_affine(fields: Mapping[str, str]) -> Affine:
     cosines = np.array(fields["TransformMatrix"].split(), dtype=np.float64).reshape(3, 3)[::-1].T
     spacing = np.array(fields["ElementSpacing"].split(), dtype=np.float64)[::-1]
@@ -189,13 +209,15 @@ def _read_origin(path: Path) -> Origin:
 def _read_nifti(path: Path) -> Volume:
     import nibabel
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
 
+    damages = (OSError, ValueError, EOFError, OverflowError, zlib.error, ImageFileError, HeaderDataError)
     name = path.name.removesuffix(".gz").removesuffix(".nii")
     try:
         image = nibabel.load(path)
         stored = np.asanyarray(image.dataobj)
         affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)
-    except (OSError, ValueError, EOFError, ImageFileError) as error:
+    except damages as error:
         raise InputError(f"cannot read {path.name} as NIfTI: {error}") from error
     if stored.ndim != 3:
         raise InputError(f"{path.name}: a NIfTI volume has three axes, this one has shape {stored.shape}")
@@ -210,6 +232,8 @@ def _read_nifti(path: Path) -> Volume:
 def _as_int16(array: NDArray[Any], name: str) -> NDArray[Any]:
     if array.dtype == np.uint8:
         return array
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{name}: voxels of type {array.dtype} are no Hounsfield units")
     if not np.isfinite(array).all() or array.min() < -32768 or array.max() > 32767:
         raise InputError(
             f"{name}: values from {array.min()} to {array.max()} do not fit int16 Hounsfield units"

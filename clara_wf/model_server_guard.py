@@ -1,0 +1,177 @@
+"""The process between clara-wf and its model server, so that nothing of the server is left behind.
+
+It runs as ``python -I -S model_server_guard.py NAME PARENT-PID LOG COMMAND...`` in a session of its own and
+holds the reading end of a pipe as standard input. When that ends, however its parent ended, or when it is
+asked by a signal, it ends the server and everything that belongs to it.
+
+The server is killed rather than asked to stop: it has nothing to save, all its traces are known, and a
+clean stop takes it 2 to 3 s.
+
+What belongs to a server bears its name: an argument of each of its processes, and its regions in
+``/dev/shm``. The guard holds a lock on ``/dev/shm/<name>.lock`` while it lives. Was it killed itself, the
+kernel ends the server with it, and the next start sweeps up what has such a name and no guard.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the server keeps its regions
+
+_NAME = re.compile(r"clara-model-server-[0-9a-f]{16}")
+_PROGRAMS = ("tritonserver", "triton_python_backend_stub")
+_REQUESTS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_PARENT_CHECK_S = 1.0
+_KILL_DEADLINE_S = 5.0
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def new_name() -> str:
+    """Return a name for a server that nothing else bears."""
+    return f"clara-model-server-{os.urandom(8).hex()}"
+
+
+def sweep() -> None:
+    """Remove what is left of this user's servers whose guard is gone."""
+    for path in SHARED_MEMORY.glob("clara-model-server-*.lock"):
+        with suppress(OSError):  # another user's, or just removed, or its guard lives
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(descriptor).st_uid == os.geteuid() and _NAME.fullmatch(path.stem):
+                    _clear(path.stem)
+                    path.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the server until it is no longer wanted, or ends by itself."""
+    name, parent, log, *command = argv
+    signals = _listen_to_signals()
+    _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # so that the server's orphans are reaped here
+    with open(log, "ab", buffering=0) as output, _held(name):
+        try:
+            server = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                preexec_fn=_die_with_the_guard,
+            )
+            _wait(server, int(parent), signals)
+            code = server.poll()
+            if code is not None:
+                output.write(f"the model server ended by itself, exit code {code}\n".encode())
+        finally:
+            _clear(name)
+            _end_children()
+    return 0 if code is None else 1
+
+
+def _wait(server: subprocess.Popen[bytes], parent: int, signals: int) -> None:
+    """Return when the parent is gone or asks, when a signal asks, or when the server has ended."""
+    while server.poll() is None and os.getppid() == parent:
+        ready, _, _ = select.select([sys.stdin.fileno(), signals], [], [], _PARENT_CHECK_S)
+        if sys.stdin.fileno() in ready:
+            return
+        if signals in ready and _REQUESTS.intersection(os.read(signals, 256)):
+            return
+
+
+def _listen_to_signals() -> int:
+    """Return a descriptor from which the numbers of arriving signals can be read."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in (*_REQUESTS, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    return reading
+
+
+@contextmanager
+def _held(name: str) -> Iterator[None]:
+    """Hold the server's lock, visible to others only once it is held."""
+    path = SHARED_MEMORY / f"{name}.lock"
+    hidden = SHARED_MEMORY / f"{name}.new"
+    descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        hidden.rename(path)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _clear(name: str) -> None:
+    """Kill a server's processes and remove its regions of shared memory."""
+    deadline = time.monotonic() + _KILL_DEADLINE_S
+    while (processes := _processes(name)) and time.monotonic() < deadline:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.01)
+    for region in SHARED_MEMORY.glob(f"{name}*"):
+        if region.suffix != ".lock":
+            region.unlink(missing_ok=True)
+
+
+def _processes(name: str) -> list[int]:
+    """Return the living processes of a server: of its programs, with its name in an argument."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            with suppress(OSError):  # gone, or another user's
+                program = os.readlink(f"{entry.path}/exe").rpartition("/")[2]
+                arguments = Path(entry.path, "cmdline").read_bytes()
+                if program.startswith(_PROGRAMS) and name.encode() in arguments:
+                    found.append(int(entry.name))
+    return found
+
+
+def _end_children() -> None:
+    """Kill and reap what else the server has started; its orphans have become children of this process."""
+    deadline = time.monotonic() + _KILL_DEADLINE_S
+    with suppress(ChildProcessError):  # none is left
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                for child in _children():
+                    os.kill(child, signal.SIGKILL)
+                time.sleep(0.01)
+
+
+def _children() -> list[int]:
+    own = str(os.getpid())
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            with suppress(OSError):  # gone
+                _, _, after_the_name = Path(entry.path, "stat").read_text(errors="replace").rpartition(")")
+                if after_the_name.split()[1] == own:
+                    found.append(int(entry.name))
+    return found
+
+
+def _die_with_the_guard() -> None:
+    _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,126 @@
+"""Draws bodies, given as distances in mm, into a volume of HU and labels."""
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phantoms.anatomy import Anatomy
+from phantoms.fields import FloatArray, Points, SmoothField, cubic_matrix, spread
+from phantoms.shapes import Box
+
+Distance = Callable[[Points], FloatArray]
+Axes = tuple[FloatArray, FloatArray, FloatArray]
+
+LATTICE_MM = 4.0
+_SMALL = 400_000  # voxels that are drawn in one piece; more are drawn slice by slice, within the cache
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What fills a body from `depth_mm` below its surface inwards."""
+
+    hu: float
+    label: Anatomy
+    depth_mm: float = 0.0
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How the patient's own coordinates follow from those of the image."""
+
+    matrix: NDArray[np.float64]
+    shift_mm: NDArray[np.float64]
+    warp: tuple[SmoothField, SmoothField, SmoothField]
+    reach_mm: float
+
+    def to_patient(self, z: FloatArray, y: FloatArray, x: FloatArray) -> Points:
+        """Patient coordinates of the grid points of three image axes."""
+        axes = (z[:, None, None], y[None, :, None], x[None, None, :])
+        moved = [
+            sum(np.float32(m) * axis for m, axis in zip(row, axes, strict=True)) + np.float32(shift)
+            for row, shift in zip(self.matrix, self.shift_mm, strict=True)
+        ]
+        pz, py, px = (a + field.on(z, y, x) for a, field in zip(moved, self.warp, strict=True))
+        return Points(pz, py, px)
+
+    def image_box(self, box: Box) -> Box:
+        """Box in image coordinates that surely holds `box` of patient coordinates."""
+        (z0, y0, x0), (z1, y1, x1) = box
+        corners = np.array([(z, y, x) for z in (z0, z1) for y in (y0, y1) for x in (x0, x1)])
+        image = (corners - self.shift_mm) @ np.linalg.inv(self.matrix).T
+        low, high = image.min(0) - self.reach_mm, image.max(0) + self.reach_mm
+        return (low[0], low[1], low[2]), (high[0], high[1], high[2])
+
+
+@dataclass
+class Canvas:
+    """A volume while it is being drawn."""
+
+    axes: Axes
+    pose: Pose
+    edge_mm: float
+    hu: FloatArray = field(init=False)
+    anatomy: NDArray[np.uint8] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start with nothing but air."""
+        shape = tuple(len(axis) for axis in self.axes)
+        self.hu = np.full(shape, -1000, np.float32)
+        self.anatomy = np.zeros(shape, np.uint8)
+
+    def paint(self, distance: Distance, box: Box, layers: Sequence[Layer], *, lattice_mm: float = LATTICE_MM) -> None:
+        """Draw the body whose surface is where `distance` is zero, `box` (patient mm) holding all of it."""
+        low, high = self.pose.image_box(box)
+        parts = [slice(*np.searchsorted(a, (lo, hi))) for a, lo, hi in zip(self.axes, low, high, strict=True)]
+        targets = [axis[part] for axis, part in zip(self.axes, parts, strict=True)]
+        if any(len(target) == 0 for target in targets):
+            return
+        nodes = [_lattice(target, lattice_mm) for target in targets]
+        values = distance(self.pose.to_patient(*nodes))
+        mz, my, mx = (cubic_matrix(t, n) for t, n in zip(targets, nodes, strict=True))
+        self.blend(values, (mz, my, mx), (parts[0], parts[1], parts[2]), layers)
+
+    def blend(
+        self,
+        values: FloatArray,
+        matrices: tuple[FloatArray, FloatArray, FloatArray],
+        where: tuple[slice, slice, slice],
+        layers: Sequence[Layer],
+    ) -> None:
+        """Draw distances given on a lattice, `matrices` away from the voxels `where` they belong."""
+        hu, anatomy = self.hu[where], self.anatomy[where]
+        if hu.size <= _SMALL:
+            _blend(hu, anatomy, spread(matrices, values), layers, self.edge_mm)
+            return
+        mz, my, mx = matrices
+        coarse = (mz @ values.reshape(values.shape[0], -1)).reshape(-1, *values.shape[1:])
+
+        def one_slice(k: int) -> None:
+            _blend(hu[k], anatomy[k], (my @ coarse[k]) @ mx.T, layers, self.edge_mm)
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(one_slice, range(len(hu))))
+
+
+def _lattice(axis: FloatArray, step: float) -> FloatArray:
+    """Multiples of `step` that reach two steps beyond both ends, whatever the grid of `axis` is."""
+    first, last = math.floor(axis[0] / step) - 1, math.ceil(axis[-1] / step) + 1
+    return (np.arange(first, last + 1) * step).astype(np.float32)
+
+
+def _blend(
+    hu: FloatArray, anatomy: NDArray[np.uint8], distance: FloatArray, layers: Sequence[Layer], edge_mm: float
+) -> None:
+    """Mix each layer in by the share of the voxel that it fills; a voxel belongs to what fills half."""
+    for layer in layers:
+        depth = -distance if layer.depth_mm == 0 else -layer.depth_mm - distance
+        anatomy[depth > 0] = layer.label
+        depth *= np.float32(1 / edge_mm)
+        depth += np.float32(0.5)
+        np.clip(depth, 0, 1, out=depth)
+        depth *= np.float32(layer.hu) - hu
+        hu += depth

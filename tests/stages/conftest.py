@@ -1,0 +1,164 @@
+"""Stages as they really run: scripts started as processes, wired by the locks of one job."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import stages
+from stages.arrays import device_available, to_device
+
+ALWAYS = {"PYTHONPATH": str(Path(stages.__file__).parents[1]), "OPENBLAS_NUM_THREADS": "1"}
+
+HEAD = """\
+import os, signal, sys, time
+from pathlib import Path
+import stages
+from stages.arrays import device_available, to_device
+from stages import *
+"""
+TAIL = """
+if __name__ == "__main__":
+    sys.exit(main(globals().get("MyStage", lambda: execute)(), sys.argv[1:], os.environ, name="my-stage"))
+"""
+WRITES = """
+def execute(job):
+    (job.output_dir / "result.txt").write_text("42")
+"""
+
+
+class RunningStage:
+    """A stage script that was started."""
+
+    def __init__(self, process, errors):
+        self.process = process
+        self.errors = errors
+
+    def wait(self, seconds=15):
+        """Return the exit code."""
+        return self.process.wait(seconds)
+
+    def ask_to_stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    @property
+    def log(self):
+        return self.errors.read_text()
+
+
+class JobFolder:
+    """A job whose stages are scripts of a few lines; `body` defines `execute(job)` or a class MyStage."""
+
+    def __init__(self, root):
+        self.root = root
+        self.locks = root / "locks"
+        self.started = []
+        (root / "input").mkdir()
+
+    def start(self, body=WRITES, *arguments, name="my-stage", wait="", timeout=5, **settings):
+        script = self.root / f"{name}.py"
+        script.write_text(HEAD + textwrap.dedent(body) + TAIL)
+        return self.start_command([sys.executable, script, *arguments], name, wait, timeout, **settings)
+
+    def start_command(self, command, name="my-stage", wait="", timeout=5, **settings):
+        clara = {
+            "JOBID": "job-1",
+            "STAGENAME": name,
+            "INPUT": self.root / "input",
+            "OUTPUT": self.output(name),
+            "SOURCE": self.root / "source",
+            "LOCKDIR": self.locks,
+            "WAITLOCKS": wait,
+            "TIMEOUT": timeout,
+        }
+        environ = {f"NVIDIA_CLARA_{key}": str(value) for key, value in {**clara, **settings}.items()}
+        errors = self.root / f"{name}-{len(self.started)}.err"
+        with errors.open("w") as stderr:
+            process = subprocess.Popen(command, env={**os.environ, **environ, **ALWAYS}, stderr=stderr)
+        self.started.append(process)
+        return RunningStage(process, errors)
+
+    def run(self, *args, **settings):
+        """Run a stage to its end and return its exit code."""
+        return self.start(*args, **settings).wait()
+
+    def output(self, name="my-stage"):
+        return self.root / name / "output"
+
+    def publish_input(self, content=""):
+        self.locks.mkdir(exist_ok=True)
+        (self.locks / "input.lock").write_text(content)
+
+    def read(self, file):
+        return json.loads((self.locks / file).read_text())
+
+    def has(self, file):
+        return (self.locks / file).exists()
+
+    def until(self, file, seconds=10):
+        """Wait for a file of the lock folder."""
+        path = self.locks / file
+        end = time.monotonic() + seconds
+        while not path.exists():
+            assert time.monotonic() < end, f"{path.name} did not appear within {seconds} s"
+            time.sleep(0.005)
+        return path
+
+    def end(self):
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Return a job with an input folder but without input.lock; what it started ends with the test."""
+    job = JobFolder(tmp_path)
+    yield job
+    job.end()
+
+
+@pytest.fixture
+def ready_job(job):
+    """Return a job whose input is there."""
+    job.publish_input()
+    return job
+
+
+@pytest.fixture(params=["host", "device"])
+def put(request):
+    """Return what puts an array where the test works: the host, then the CUDA device."""
+    if request.param == "host":
+        return lambda array: array
+    if not device_available():
+        pytest.skip("CuPy sees no CUDA device")
+    return to_device
+
+
+def rotation(about_x, about_y, about_z):
+    """Return a rotation matrix from angles in degrees."""
+    matrix = np.eye(3)
+    for axis, angle in enumerate(np.deg2rad([about_x, about_y, about_z])):
+        turn = np.eye(3)
+        a, b = [n for n in range(3) if n != axis]
+        turn[[a, a, b, b], [a, b, a, b]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+        matrix = turn @ matrix
+    return matrix
+
+
+@pytest.fixture
+def oblique():
+    """Return the affine of an oblique axial volume of 2.5 x 0.5 x 0.75 mm, first voxel at (-100, 50, 7)."""
+    affine = np.eye(4)
+    affine[:3, :3] = rotation(10, -20, 30)[:, ::-1] * [2.5, 0.5, 0.75]
+    affine[:3, 3] = -100, 50, 7
+    return affine

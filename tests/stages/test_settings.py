@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+
+from stages import SettingsError, StageSettings
+
+
+def test_container_without_settings_finds_its_folders_below_app():
+    settings = StageSettings.from_environ({}, stage_name="user-ai")
+    assert settings.input_dirs == (Path("/app/input"),)
+    assert settings.output_dir == Path("/app/output")
+    assert settings.source_dir == Path("/app/source")
+    assert settings.lock_dir == Path("/app/locks")
+    assert settings.lock_name == "user-ai.lock"
+    assert settings.wait_locks == ("input.lock",)
+    assert settings.timeout_s == 300
+    assert settings.publish_dir is None
+    assert settings.log_file is None
+    assert settings.triton_url is None
+    assert settings.use_locks
+
+
+def test_environment_names_the_stage_before_its_program_does():
+    settings = StageSettings.from_environ({"NVIDIA_CLARA_STAGENAME": "liver-2"}, stage_name="user-ai")
+    assert (settings.stage_name, settings.lock_name) == ("liver-2", "liver-2.lock")
+
+
+@pytest.mark.parametrize(
+    ("text", "locks"),
+    [
+        ("", ("input.lock",)),
+        ("dicom-reader.lock", ("dicom-reader.lock",)),
+        ("a.lock, b.lock", ("a.lock", "b.lock")),
+        (",a.lock", ("input.lock", "a.lock")),
+    ],
+)
+def test_empty_name_of_an_awaited_lock_means_the_input(text, locks):
+    assert StageSettings.from_environ({"NVIDIA_CLARA_WAITLOCKS": text}).wait_locks == locks
+
+
+@pytest.mark.parametrize(("text", "locks"), [("TRUE", False), ("true", False), ("1", False), ("", True)])
+def test_nosynclock_runs_without_locks(text, locks):
+    assert StageSettings.from_environ({"NVIDIA_CLARA_NOSYNCLOCK": text}).use_locks is locks
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("WAITLOCKS", "../x.lock"),
+        ("WAITLOCKS", "input.lock,/etc/x.lock"),
+        ("WAITLOCKS", "input"),
+        ("WAITLOCKS", ".hidden.lock"),
+        ("LOCKNAME", "../x.lock"),
+        ("LOCKNAME", "x\n.lock"),
+        ("LOCKNAME", "x.lock/y.lock"),
+        ("STAGENAME", "../x"),
+        ("STAGENAME", "My Stage"),
+        ("STAGENAME", "x-"),
+        ("STAGENAME", "x" * 64),
+        ("JOBID", ".."),
+        ("JOBID", "a/b"),
+        ("JOBID", "-a"),
+        ("TIMEOUT", "soon"),
+        ("TIMEOUT", "0"),
+        ("TIMEOUT", "-1"),
+        ("TIMEOUT", "nan"),
+        ("TIMEOUT", "inf"),
+    ],
+)
+def test_bad_setting_is_refused_by_its_name_and_value(key, value):
+    with pytest.raises(SettingsError, match=f"^NVIDIA_CLARA_{key}=") as refused:
+        StageSettings.from_environ({f"NVIDIA_CLARA_{key}": value})
+    assert refused.value.exit_code == 2

@@ -1,0 +1,173 @@
+"""The predictor against a server that speaks the protocol, and against none."""
+
+import socket
+import time
+from concurrent import futures
+from contextlib import contextmanager
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from stages import InferenceError, triton
+from stages.triton import TensorSpec, TritonPredictor
+
+SHAPE = [-1, 1, 2, 3, 4]
+WINDOWS = np.arange(24, dtype=np.float32).reshape(1, 1, 2, 3, 4)
+
+
+class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """A server of one model that doubles its windows, after refusing the first calls with `refusals`."""
+
+    def __init__(self, *, ready=True, outputs=("scores",), refusals=(), delay_s=0.0):
+        self.ready = ready
+        self.outputs = outputs
+        self.refusals = list(refusals)
+        self.delay_s = delay_s
+        self.calls = 0
+
+    def ModelReady(self, request, context):  # noqa: N802
+        return service_pb2.ModelReadyResponse(ready=self.ready)
+
+    def ModelMetadata(self, request, context):  # noqa: N802
+        if request.name != "liver":
+            context.abort(grpc.StatusCode.NOT_FOUND, f"unknown model {request.name}")
+        answer = service_pb2.ModelMetadataResponse(name="liver", versions=["1", "3"])
+        answer.inputs.add(name="image", datatype="FP32", shape=SHAPE)
+        for name in self.outputs:
+            answer.outputs.add(name=name, datatype="FP32", shape=SHAPE)
+        return answer
+
+    def ModelConfig(self, request, context):  # noqa: N802
+        answer = service_pb2.ModelConfigResponse()
+        answer.config.parameters["orientation"].string_value = '"SPL"'
+        return answer
+
+    def ModelInfer(self, request, context):  # noqa: N802
+        self.calls += 1
+        time.sleep(self.delay_s)
+        if self.refusals:
+            context.abort(self.refusals.pop(0), "not now")
+        (image,) = request.inputs
+        windows = np.frombuffer(request.raw_input_contents[0], np.float32)
+        answer = service_pb2.ModelInferResponse(model_name="liver", model_version="3")
+        answer.outputs.add(name=request.outputs[0].name, datatype="FP32", shape=image.shape)
+        answer.raw_output_contents.append((2 * windows).tobytes())
+        return answer
+
+
+@contextmanager
+def predictor_of(servicer, model="liver", **options):
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with TritonPredictor(f"127.0.0.1:{port}", model, **options) as predictor:
+            yield predictor
+    finally:
+        server.stop(0).wait()
+
+
+@pytest.fixture
+def nobody():
+    """Return an address where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+def silent():
+    """Return an address that takes connections and never says a word."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_server_tells_the_model_its_tensors_and_parameters():
+    with predictor_of(FakeTriton()) as predictor:
+        predictor.wait_until_ready(2)
+        served = predictor.describe()
+    assert (served.name, served.version) == ("liver", "3")
+    assert served.inputs == (TensorSpec(name="image", datatype="FP32", shape=(-1, 1, 2, 3, 4)),)
+    assert served.outputs == (TensorSpec(name="scores", datatype="FP32", shape=(-1, 1, 2, 3, 4)),)
+    assert served.parameters == {"orientation": '"SPL"'}
+
+
+def test_windows_go_and_scores_come_back():
+    with predictor_of(FakeTriton()) as predictor:
+        scores = predictor(WINDOWS)
+    assert scores.dtype == np.float32
+    assert np.array_equal(scores, 2 * WINDOWS)
+
+
+def test_part_of_a_larger_image_is_sent_in_its_own_order():
+    image = np.random.default_rng(5).random((1, 1, 4, 6, 8), dtype=np.float32)
+    with predictor_of(FakeTriton()) as predictor:
+        scores = predictor(image[..., 1:3, 2:5, ::2])
+    assert np.array_equal(scores, 2 * image[..., 1:3, 2:5, ::2])
+
+
+def test_server_that_is_unavailable_for_a_moment_is_asked_again(monkeypatch):
+    monkeypatch.setattr(triton, "_RETRY_DELAYS_S", (0.01, 0.01))
+    servicer = FakeTriton(refusals=[grpc.StatusCode.UNAVAILABLE] * 2)
+    with predictor_of(servicer) as predictor:
+        assert np.array_equal(predictor(WINDOWS), 2 * WINDOWS)
+    assert servicer.calls == 3
+
+
+def test_server_that_stays_unavailable_is_given_up(monkeypatch):
+    monkeypatch.setattr(triton, "_RETRY_DELAYS_S", (0.01, 0.01))
+    servicer = FakeTriton(refusals=[grpc.StatusCode.UNAVAILABLE] * 9)
+    with predictor_of(servicer) as predictor, pytest.raises(InferenceError, match="UNAVAILABLE: not now"):
+        predictor(WINDOWS)
+    assert servicer.calls == 3
+
+
+def test_refusal_of_the_windows_is_not_asked_again():
+    servicer = FakeTriton(refusals=[grpc.StatusCode.INVALID_ARGUMENT])
+    with predictor_of(servicer) as predictor, pytest.raises(InferenceError, match=r"'liver' at .*not now"):
+        predictor(WINDOWS)
+    assert servicer.calls == 1
+
+
+def test_answer_that_takes_too_long_is_given_up_at_the_deadline():
+    began = time.monotonic()
+    with predictor_of(FakeTriton(delay_s=1), deadline_s=0.3) as predictor:
+        with pytest.raises(InferenceError, match=r"DEADLINE_EXCEEDED|Deadline"):
+            predictor(WINDOWS)
+        assert time.monotonic() - began < 0.9
+
+
+def test_unknown_model_is_refused_by_name():
+    unknown = pytest.raises(InferenceError, match=r"model 'spleen' at .*unknown model spleen")
+    with predictor_of(FakeTriton(), model="spleen") as predictor, unknown:
+        predictor.describe()
+
+
+def test_model_of_several_outputs_is_refused_and_they_are_named():
+    refused = pytest.raises(InferenceError, match=r"it has \['image', 'scores', 'features'\]")
+    with predictor_of(FakeTriton(outputs=("scores", "features"))) as predictor, refused:
+        predictor.describe()
+
+
+def test_model_that_does_not_become_ready_is_refused_in_time():
+    began = time.monotonic()
+    with predictor_of(FakeTriton(ready=False)) as predictor:
+        with pytest.raises(InferenceError, match=r"'liver' at .* did not become ready within 0\.4 s"):
+            predictor.wait_until_ready(0.4)
+        assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize("server", ["nobody", "silent"])
+def test_missing_server_is_told_by_url_and_model_within_the_timeout(request, server):
+    url = request.getfixturevalue(server)
+    began = time.monotonic()
+    with TritonPredictor(url, "liver") as predictor, pytest.raises(InferenceError) as told:
+        predictor.wait_until_ready(0.5)
+    assert f"model 'liver' at {url} did not become ready within 0.5 s" in str(told.value)
+    assert time.monotonic() - began < 1.5
+    assert told.value.exit_code == 6
