@@ -70,6 +70,8 @@ class ModelDescription(BaseModel):
             raise ValueError(f"intensity_clip_hu: the lower bound {low:g} is not below the upper {high:g}")
         if len({_AXIS[letter] for letter in self.orientation}) != 3:
             raise ValueError(f"orientation: {self.orientation!r} names an axis twice; expected such as 'SPL'")
+        if self.channel_labels[0] != 0:
+            raise ValueError(f"channel_labels: the first is background, 0; found {self.channel_labels[0]}")
         known = set(self.channel_labels)
         used = {*self.largest_component, *self.inside, *self.inside.values()}
         if not used <= known:

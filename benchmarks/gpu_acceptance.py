@@ -54,9 +54,8 @@ def ct_volume() -> Volume:
     ):
         inside = sum(((g - c) / r) ** 2 for g, c, r in zip((z, y, x), centre, radii, strict=True)) < 1
         hu += value * inside
-    affine = np.array(
-        [[0, 0, SPACING_MM[2], 0], [0, SPACING_MM[1], 0, 0], [SPACING_MM[0], 0, 0, 0], [0, 0, 0, 1.0]]
-    )
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag(SPACING_MM)[::-1]
     return Volume(array=hu.astype(np.int16), affine=affine, origin=Origin(series_instance_uid="2.25.1"))
 
 

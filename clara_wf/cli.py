@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -11,8 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
-import click
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 
 _LAST_LINES = 15
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @app.command("list")
@@ -42,7 +44,7 @@ def list_workflows(
 ) -> None:
     """List the workflows of the chart."""
     places = Places.of_checkout(os.environ)
-    table = Table(show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE, pad_edge=False)
     for heading in ("ID", "name", "stages"):
         table.add_column(heading, no_wrap=heading == "ID")
     for workflow in load_workflows(values or places.values).values():
@@ -117,23 +119,23 @@ def _print(report: Report, outcome: Outcome, *, as_json: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are one line on standard error."""
-    logs.configure()
-    signal.signal(signal.SIGTERM, _terminate)
+    logs.configure(level=logging.WARNING)
+    for number in _STOPPING:
+        signal.signal(number, _stop)
     try:
-        result = app(args=argv, prog_name="clara-wf", standalone_mode=False)
+        app(args=argv, prog_name="clara-wf")
     except StageError as error:
         typer.echo(f"clara-wf: {error}", err=True)
         return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        typer.echo("clara-wf: stopped; the same command goes on where it was", err=True)
-        return 130
-    return result if isinstance(result, int) else 0
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
+    return 0
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Stop once, in order: the stages, the model server, then this program."""
+    for each in _STOPPING:
+        signal.signal(each, signal.SIG_IGN)
     raise TerminatedError(f"stopped by {signal.Signals(number).name}; the same command goes on where it was")
 
 

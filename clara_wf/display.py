@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from clara_wf.engines import ENDED, State, StageStatus
+from clara_wf.engines import ENDED, StageStatus, State
 from clara_wf.report import Report
 
 _STYLES: dict[State, str] = {
@@ -58,7 +59,7 @@ class LiveProgress:
 
 def stage_table(statuses: list[StageStatus]) -> Table:
     """Return stage, state, time and peak memory as a table."""
-    table = Table(show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE, pad_edge=False)
     table.add_column("stage")
     table.add_column("state")
     table.add_column("time", justify="right")

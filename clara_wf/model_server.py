@@ -12,6 +12,7 @@ import http.client
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -38,6 +39,7 @@ _POLL_S = 0.02
 _STOP_DEADLINE_S = 15.0
 _SMALL_SHARED_MEMORY = 256 * 2**20
 _LAST_LINES = 15
+_ERROR_LINE = re.compile(r"^(E\d+|\[libprotobuf ERROR) [^\]]*\] \"?(.*?)\"?$", re.MULTILINE)
 _PYTHON_SETTINGS = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE")
 
 
@@ -247,10 +249,17 @@ def _check_models(server: ModelServer) -> None:
     for name in server.models:
         model = index.get(name, {})
         if model.get("state") != "READY":
-            reason = model.get("reason", "it is not listed").partition("\n\nAt:\n")[0]
+            reason = model.get("reason", "").partition("\n\nAt:\n")[0] or _reason_in(server.log, name)
             raise ModelServerError(
                 f"the model server could not load model {name!r}: {reason} (its log: {server.log})"
             )
+
+
+def _reason_in(log: Path, model: str) -> str:
+    """Return what the log says of a model that the server does not even list."""
+    errors = _ERROR_LINE.findall(log.read_text(errors="replace"))
+    reasons = [text for kind, text in errors if kind == "[libprotobuf ERROR" or f"'{model}'" in text]
+    return "; ".join(reasons) or "it gave no reason"
 
 
 def _answers_as(server: ModelServer, name: str) -> bool:

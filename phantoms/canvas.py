@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phantoms.anatomy import Anatomy
-from phantoms.fields import FloatArray, Points, SmoothField, cubic_matrix, spread
+from phantoms.fields import FloatArray, Points, SmoothField, apply, cubic_weights, spread
 from phantoms.shapes import Box
 
 Distance = Callable[[Points], FloatArray]
@@ -44,7 +45,8 @@ class Pose:
             sum(np.float32(m) * axis for m, axis in zip(row, axes, strict=True)) + np.float32(shift)
             for row, shift in zip(self.matrix, self.shift_mm, strict=True)
         ]
-        pz, py, px = (a + field.on(z, y, x) for a, field in zip(moved, self.warp, strict=True))
+        weights = self.warp[0].weights(z, y, x)  # the three fields have the same nodes
+        pz, py, px = (a + spread(weights, f.coefficients) for a, f in zip(moved, self.warp, strict=True))
         return Points(pz, py, px)
 
     def image_box(self, box: Box) -> Box:
@@ -72,41 +74,46 @@ class Canvas:
         self.hu = np.full(shape, -1000, np.float32)
         self.anatomy = np.zeros(shape, np.uint8)
 
-    def paint(self, distance: Distance, box: Box, layers: Sequence[Layer], *, lattice_mm: float = LATTICE_MM) -> None:
-        """Draw the body whose surface is where `distance` is zero, `box` (patient mm) holding all of it."""
+    def paint(
+        self,
+        distance: Distance,
+        box: Box,
+        layers: Sequence[Layer],
+        *,
+        lattice_mm: float = LATTICE_MM,
+        wobble: SmoothField | None = None,
+    ) -> None:
+        """Draw the body whose surface is where `distance` plus `wobble` is zero; `box` holds all of it."""
         low, high = self.pose.image_box(box)
         parts = [slice(*np.searchsorted(a, (lo, hi))) for a, lo, hi in zip(self.axes, low, high, strict=True)]
         targets = [axis[part] for axis, part in zip(self.axes, parts, strict=True)]
         if any(len(target) == 0 for target in targets):
             return
-        nodes = [_lattice(target, lattice_mm) for target in targets]
+        nodes = [lattice(target, lattice_mm) for target in targets]
         values = distance(self.pose.to_patient(*nodes))
-        mz, my, mx = (cubic_matrix(t, n) for t, n in zip(targets, nodes, strict=True))
-        self.blend(values, (mz, my, mx), (parts[0], parts[1], parts[2]), layers)
+        if wobble is not None:
+            values = values + wobble.on(*nodes)
+        weights = [cubic_weights(t, n) for t, n in zip(targets, nodes, strict=True)]
+        self._blend(values, weights, (parts[0], parts[1], parts[2]), layers)
 
-    def blend(
-        self,
-        values: FloatArray,
-        matrices: tuple[FloatArray, FloatArray, FloatArray],
-        where: tuple[slice, slice, slice],
-        layers: Sequence[Layer],
+    def _blend(
+        self, values: FloatArray, weights: list[Any], where: tuple[slice, slice, slice], layers: Sequence[Layer]
     ) -> None:
-        """Draw distances given on a lattice, `matrices` away from the voxels `where` they belong."""
+        """Draw distances given on a lattice, which `weights` take to the voxels `where` they belong."""
         hu, anatomy = self.hu[where], self.anatomy[where]
         if hu.size <= _SMALL:
-            _blend(hu, anatomy, spread(matrices, values), layers, self.edge_mm)
+            _blend(hu, anatomy, spread(weights, values), layers, self.edge_mm)
             return
-        mz, my, mx = matrices
-        coarse = (mz @ values.reshape(values.shape[0], -1)).reshape(-1, *values.shape[1:])
+        coarse = apply(weights[0], apply(weights[2], values, 2), 0)
 
         def one_slice(k: int) -> None:
-            _blend(hu[k], anatomy[k], (my @ coarse[k]) @ mx.T, layers, self.edge_mm)
+            _blend(hu[k], anatomy[k], weights[1] @ coarse[k], layers, self.edge_mm)
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(one_slice, range(len(hu))))
 
 
-def _lattice(axis: FloatArray, step: float) -> FloatArray:
+def lattice(axis: FloatArray, step: float) -> FloatArray:
     """Multiples of `step` that reach two steps beyond both ends, whatever the grid of `axis` is."""
     first, last = math.floor(axis[0] / step) - 1, math.ceil(axis[-1] / step) + 1
     return (np.arange(first, last + 1) * step).astype(np.float32)

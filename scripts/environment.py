@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     python = ensure(requirements)
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-    os.execv(python, [str(python), *arguments])
+    os.execv(python, [str(python), *arguments])  # noqa: S606 - no shell is wanted
 
 
 def ensure(requirements: Path) -> Path:

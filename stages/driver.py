@@ -158,7 +158,8 @@ def _parser(stage: Stage, name: str) -> _Parser:
 
 def _job(parser: _Parser, argv: Sequence[str], settings: StageSettings) -> Job:
     arguments = parser.parse_args(argv)
-    logs.configure(settings.log_file if settings.use_locks else None, verbose=arguments.verbose)
+    level = logging.DEBUG if arguments.verbose else logging.INFO
+    logs.configure(settings.log_file if settings.use_locks else None, level=level)
     return Job(
         job_id=settings.job_id,
         stage_name=settings.stage_name,
@@ -215,20 +216,14 @@ def _live(
     stage: Stage, job: Job, argv: Sequence[str], settings: StageSettings, interrupts: Interrupts
 ) -> None:
     _require_own_output_folder(job, settings)
+    awaited = [settings.lock_dir / name for name in settings.wait_locks]
+    if all(path.exists() for path in awaited) and _is_done(job, argv, settings):
+        return
     stage.startup()
     stage.prepare(job)
     logger.info("job %s: waiting for %s", job.job_id, ", ".join(settings.wait_locks))
     wait_for_locks(settings.lock_dir, settings.wait_locks, timeout_s=settings.timeout_s)
-    reason = locks.why_invalid(
-        settings.lock_dir,
-        settings.lock_name,
-        job=job.job_id,
-        output_dir=job.output_dir,
-        wait_locks=settings.wait_locks,
-        arguments=argv,
-    )
-    if reason is None:
-        logger.info("already done, nothing to do")
+    if _is_done(job, argv, settings):
         return
     (settings.lock_dir / settings.lock_name).unlink(missing_ok=True)
     _empty(job.output_dir)
@@ -239,14 +234,30 @@ def _live(
         stage.execute(job)
     interrupts.raise_swallowed()
     logger.info("done in %.1f s", time.monotonic() - clock)
-    _publish_success(job, settings, inputs=inputs, arguments=argv, started=started)
+    lock = _success(job, inputs=inputs, arguments=argv, started=started)
+    interrupts.ignore()
+    locks.publish(settings.lock_dir / settings.lock_name, lock)
 
 
-def _publish_success(
-    job: Job, settings: StageSettings, *, inputs: Mapping[str, str], arguments: Sequence[str], started: str
-) -> None:
+def _is_done(job: Job, argv: Sequence[str], settings: StageSettings) -> bool:
+    """Tell whether an earlier run did all there is to do."""
+    reason = locks.why_invalid(
+        settings.lock_dir,
+        settings.lock_name,
+        job=job.job_id,
+        output_dir=job.output_dir,
+        wait_locks=settings.wait_locks,
+        arguments=argv,
+    )
+    if reason is None:
+        logger.info("already done, nothing to do")
+    return reason is None
+
+
+def _success(job: Job, *, inputs: Mapping[str, str], arguments: Sequence[str], started: str) -> locks.Lock:
+    """Sync the output to disk and describe it."""
     locks.sync_tree(job.output_dir)
-    lock = locks.Lock(
+    return locks.Lock(
         job=job.job_id,
         stage=job.stage_name,
         started=started,
@@ -255,7 +266,6 @@ def _publish_success(
         arguments=tuple(arguments),
         outputs=locks.describe_files(job.output_dir),
     )
-    locks.publish(settings.lock_dir / settings.lock_name, lock)
 
 
 def _publish_failure(error: BaseException, settings: StageSettings, started: str) -> None:

@@ -15,7 +15,7 @@ from stages.errors import SettingsError
 _FORMAT = "%(asctime)sZ %(levelname)s %(name)s: %(message)s"
 
 
-def configure(log_file: Path | None = None, *, verbose: bool = False) -> None:
+def configure(log_file: Path | None = None, *, level: int = logging.INFO) -> None:
     """Send the log of this process to standard error and to `log_file`.
 
     The file is left out when standard error already leads there.
@@ -36,7 +36,7 @@ def configure(log_file: Path | None = None, *, verbose: bool = False) -> None:
     formatter.converter = time.gmtime
     for handler in handlers:
         handler.setFormatter(formatter)
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=handlers, force=True)
+    logging.basicConfig(level=level, handlers=handlers, force=True)
     for library in ("highdicom", "pydicom", "PIL", "numba", "h5py"):
         logging.getLogger(library).setLevel(logging.WARNING)
 

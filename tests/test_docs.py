@@ -13,7 +13,11 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("mode
 
 def test_the_reference_of_the_command_line_is_what_help_prints():
     printed = subprocess.run(
-        [sys.executable, ROOT / "scripts/cli_reference.py"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, ROOT / "scripts/cli_reference.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     written = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
     assert written == printed.stdout, "run scripts/cli_reference.py > docs/reference/cli.md"

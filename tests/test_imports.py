@@ -113,9 +113,15 @@ def configures_logs_for_entry_points(path):
 
 
 def entry_point_matters(tree):
-    """Return what only entry points do, as written: the environment, the exit, the log."""
+    """Return what only entry points do, as written: the environment, the exit, the log.
+
+    What a file does when it is itself the program is an entry point, whatever its name.
+    """
+    as_program = [
+        node for node in tree.body if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+    ]
     texts = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.Module([node for node in tree.body if node not in as_program], [])):
         if isinstance(node, ast.ImportFrom) and node.module in ("os", "sys", "stages.logs"):
             texts |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Attribute | ast.Name):
@@ -172,3 +178,4 @@ def test_import_inside_a_function_is_not_at_module_level():
 )
 def test_what_belongs_to_entry_points_is_seen_in_every_form(code):
     assert entry_point_matters(ast.parse(code))
+    assert not entry_point_matters(ast.parse(f"if __name__ == '__main__':\n    {code}"))

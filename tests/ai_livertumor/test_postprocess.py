@@ -41,8 +41,8 @@ def test_liver_and_its_tumour_count_as_one_component():
 
 
 def test_labels_outside_the_group_are_left_alone():
-    other = (7, (0, 1), (8, 9), (8, 9))
-    labels = labels_with(LARGE, SMALL, other)
+    other = (7, (4, 5), (1, 2), (1, 2))
+    labels = labels_with(LARGE, SMALL, other)  # `other` lies in the box of both
     keep_largest_component(labels, [1, 2])
     assert np.array_equal(labels, labels_with(LARGE, other))
 

@@ -10,7 +10,7 @@ import pytest
 
 from clara_wf.engines.process import run_workflow
 from clara_wf.payload import Payload, fill_input, steps_to_run
-from clara_wf.workflow import Step, StageBlock, Workflow
+from clara_wf.workflow import StageBlock, Step, Workflow
 
 ROOT = Path(__file__).parents[2]
 
@@ -146,7 +146,7 @@ def test_a_crash_is_told_with_its_last_words(run):
 def test_a_command_that_does_not_exist_is_told(run):
     from stages.errors import SettingsError
 
-    with pytest.raises(SettingsError, match="cannot start a: .*no-such-program"):
+    with pytest.raises(SettingsError, match=r"cannot start a: .*no-such-program"):
         run(a=("no-such-program",), b=COPY, c=COPY)
 
 

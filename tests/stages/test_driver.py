@@ -336,7 +336,7 @@ def test_heartbeat_is_whole_whenever_it_is_read(ready_job):
 def test_stage_waits_for_each_of_its_locks(job):
     job.publish_input()
     stage = job.start(wait="input.lock,other.lock")
-    time.sleep(0.8)
+    time.sleep(0.5)
     assert stage.process.poll() is None
     (job.locks / "other.lock").touch()
     assert stage.wait() == 0
@@ -385,10 +385,10 @@ def test_prepare_does_not_count_for_the_time_limit_of_execute(ready_job):
     code = ready_job.run(
         """
         class MyStage(Stage):
-            def prepare(self, job): time.sleep(0.8)
+            def prepare(self, job): time.sleep(0.5)
             def execute(self, job): pass
         """,
-        timeout=0.5,
+        timeout=0.3,
     )
     assert code == 0
 
@@ -578,6 +578,13 @@ def test_by_hand_a_stage_reads_and_writes_the_folders_it_is_told(job):
     assert not job.locks.exists()
 
 
+@pytest.mark.parametrize(("work", "exit_code"), [("pass", 0), ("raise InputError('bad')", 3)])
+def test_by_hand_the_callbacks_are_the_same(job, work, exit_code):
+    arguments = ["--input", str(job.root / "input"), "--output", str(job.root / "out")]
+    assert job.run(FOLLOWS_ITS_LIFE.format(work=work), *arguments) == exit_code
+    assert life_of(job) == ["startup", "prepare", "execute", "cleanup"]
+
+
 def test_by_hand_the_output_folder_must_be_told(job):
     stage = job.start("def execute(job): pass", "--input", str(job.root))
     assert stage.wait() == 2
@@ -607,3 +614,14 @@ def test_name_that_leads_out_of_the_job_ends_with_exit_code_2_and_writes_nothing
     assert stage.wait() == 2
     assert f"NVIDIA_CLARA_{next(iter(settings))}=" in stage.log
     assert not job.locks.exists()
+
+
+def test_a_finished_stage_does_not_even_prepare_again(ready_job):
+    assert ready_job.run() == 0
+    code = ready_job.run("""
+    class MyStage(Stage):
+        def prepare(self, job): raise InferenceError("the server is gone")
+        def execute(self, job): pass
+    """)
+    assert code == 0
+    assert not ready_job.has("my-stage.failed")

@@ -84,6 +84,8 @@ def test_cosines_rounded_to_three_digits_are_good_enough():
         (SAGITTAL, (-9, 0, 0), "RIP"),
         ([1, 0, 0, 0, 0, -1], (0, 9, 0), "PIL"),
         (TURNED, (0, 0, 9), "SPL"),
+        # a column leans as much to S as to P, but the slices have taken S
+        ([1, 0, 0, 0, 0.6, 0.8], (0, -0.75, 9), "SPL"),
     ],
 )
 def test_orientation_names_where_each_index_grows(cosines, last, name):

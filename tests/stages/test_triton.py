@@ -1,12 +1,14 @@
 """The predictor against a server that speaks the protocol, and against none."""
 
+import os
 import socket
 import time
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import grpc
 import numpy as np
+import onnx
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -171,3 +173,75 @@ def test_missing_server_is_told_by_url_and_model_within_the_timeout(request, ser
     assert f"model 'liver' at {url} did not become ready within 0.5 s" in str(told.value)
     assert time.monotonic() - began < 1.5
     assert told.value.exit_code == 6
+
+
+# A real server
+
+CONFIG = """
+backend: "onnxruntime"
+max_batch_size: 0
+input [ { name: "image" data_type: TYPE_FP32 dims: [ -1, 1, 2, 3, 4 ] } ]
+output [ { name: "scores" data_type: TYPE_FP32 dims: [ -1, 1, 2, 3, 4 ] } ]
+instance_group [ { kind: KIND_CPU count: 1 } ]
+parameters [ { key: "orientation" value: { string_value: '"SPL"' } } ]
+"""
+
+
+@pytest.fixture(scope="module")
+def real_triton(tmp_path_factory):
+    """Return the address of a Triton that serves the same model as `FakeTriton`."""
+    from clara_wf.model_server import UnsupportedPlatformError, serve
+    from clara_wf.places import Places
+
+    repository = tmp_path_factory.mktemp("models")
+    (repository / "liver" / "1").mkdir(parents=True)
+    (repository / "liver" / "config.pbtxt").write_text(CONFIG)
+    onnx.save(doubling_model(), repository / "liver" / "1" / "model.onnx")
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    try:
+        server = ExitStack()
+        running = server.enter_context(
+            serve(repository, cache=Places.of_checkout(os.environ).cache, log=log, on_progress=print)
+        )
+    except UnsupportedPlatformError as error:
+        pytest.skip(str(error))
+    with server:
+        yield running.grpc_url
+
+
+def doubling_model():
+    shape = ["batch", 1, 2, 3, 4]
+    image, scores = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name in ("image", "scores")
+    )
+    add = onnx.helper.make_node("Add", ["image", "image"], ["scores"])
+    graph = onnx.helper.make_graph([add], "doubling", [image], [scores])
+    return onnx.helper.make_model(graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 20)])
+
+
+@pytest.mark.triton
+def test_real_server_answers_like_the_one_above(real_triton):
+    with TritonPredictor(real_triton, "liver") as predictor:
+        predictor.wait_until_ready(5)
+        served = predictor.describe()
+        scores = predictor(np.concatenate([WINDOWS, -WINDOWS]))
+    with predictor_of(FakeTriton()) as fake:
+        expected = fake.describe()
+    assert (served.inputs, served.outputs) == (expected.inputs, expected.outputs)
+    assert served.parameters.items() >= expected.parameters.items()
+    assert np.array_equal(scores, np.concatenate([2 * WINDOWS, -2 * WINDOWS]))
+
+
+@pytest.mark.triton
+def test_real_server_refuses_windows_of_another_shape(real_triton):
+    refused = pytest.raises(InferenceError, match=r"'liver' at .*INVALID_ARGUMENT.*shape")
+    with TritonPredictor(real_triton, "liver") as predictor, refused:
+        predictor(np.zeros((1, 1, 5, 5, 5), np.float32))
+
+
+@pytest.mark.triton
+def test_real_server_does_not_know_another_model(real_triton):
+    unknown = pytest.raises(InferenceError, match=r"'spleen' at .* did not become ready")
+    with TritonPredictor(real_triton, "spleen") as predictor, unknown:
+        predictor.wait_until_ready(0.3)

@@ -1,0 +1,212 @@
+"""Find the DICOM files of a folder, group them by series, choose one and say why."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dicom_reader.headers import Header, printable, read_header
+from stages import GeometryError, InputError
+from stages.geometry import slice_normal
+
+logger = logging.getLogger(__name__)
+
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+MAX_DEGREES_FROM_AXIAL = 35.0
+_HOUNSFIELD_TYPES = ("", "HU", "US")
+_SOP_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.2.1": "enhanced CT",
+    "1.2.840.10008.5.1.4.1.1.2.2": "legacy converted enhanced CT",
+    "1.2.840.10008.5.1.4.1.1.7": "CT screen capture",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds.
+
+    Attributes
+    ----------
+    headers
+        The DICOM files that belong to a series, in the order of their paths.
+    others
+        Names of the other files.
+    """
+
+    headers: list[Header] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Series:
+    """The images of one series that could make a volume, and why the rest could not.
+
+    Attributes
+    ----------
+    uid
+        *Series Instance UID* (0020,000E).
+    slices
+        Axial CT images, none if the series is not one of those.
+    kinds
+        How many images of each other kind there are, such as ``{"CT localizer": 1}``.
+    """
+
+    uid: str
+    slices: list[Header]
+    kinds: Counter[str]
+
+    @property
+    def what(self) -> str:
+        """The series in a few words."""
+        parts = [f"{len(self.slices)} axial CT slices"] if self.slices else []
+        return " and ".join([*parts, *(f"{n} {kind}" for kind, n in sorted(self.kinds.items()))])
+
+
+def find_headers(folder: Path) -> Found:
+    """Read the header of every DICOM file of a folder, at any depth and of any name.
+
+    Symbolic links are not followed, since they may lead out of the folder.
+
+    Raises
+    ------
+    InputError
+        If the folder does not exist, or a DICOM file of it is damaged.
+    """
+    if not folder.is_dir():
+        raise InputError(f"the input folder {folder} does not exist")
+    found = Found()
+    for path in _files(folder):
+        header = None if path.is_symlink() or not path.is_file() else read_header(path)
+        if header is not None and header.text("SeriesInstanceUID"):
+            found.headers.append(header)
+        elif header is not None and header.text("Modality") == "CT":
+            raise header.refuse("SeriesInstanceUID", "is missing")
+        else:
+            found.others.append(printable(path))
+    if found.others:
+        names = ", ".join(found.others[:5]) + (", ..." if len(found.others) > 5 else "")
+        logger.info("ignored %d file(s) that are no DICOM images, or links: %s", len(found.others), names)
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise InputError(f"cannot read a folder of the input: {error.strerror}") from error
+
+    walk = os.walk(folder, onerror=refuse, followlinks=False)
+    paths = [Path(parent, name) for parent, folders, names in walk for name in names + _links(parent, folders)]
+    return sorted(paths)
+
+
+def _links(parent: str, folders: Iterable[str]) -> list[str]:
+    return [name for name in folders if Path(parent, name).is_symlink()]
+
+
+def choose_series(found: Found, *, series_instance_uid: str | None = None) -> tuple[Series, dict[str, str]]:
+    """Choose the axial CT series with most slices; of equals, the first by its UID.
+
+    Parameters
+    ----------
+    series_instance_uid
+        Choose this series rather than the largest.
+
+    Returns
+    -------
+    series, selection
+        The series, and by UID why each series was chosen or not.
+
+    Raises
+    ------
+    InputError
+        If there is none; the message says what was found instead.
+    """
+    if not found.headers:
+        raise InputError(f"no DICOM image in the input folder, which holds {len(found.others)} other file(s)")
+    every = group_by_series(found.headers)
+    able = [s for s in every if s.slices and series_instance_uid in (None, s.uid)]
+    if not able:
+        wanted = f"series {series_instance_uid}" if series_instance_uid else "axial CT series"
+        raise InputError(f"no {wanted} in the input folder; found {summary(every)}")
+    chosen = max(able, key=lambda s: len(s.slices))  # the first of equals, and they are sorted by UID
+    if series_instance_uid:
+        why = dict.fromkeys((s.uid for s in every), "another one was asked for")
+    else:
+        why = {s.uid: _why_not(s, chosen) for s in every}
+    return chosen, {s.uid: _reason(s, chosen, why[s.uid]) for s in every}
+
+
+def group_by_series(headers: Sequence[Header]) -> list[Series]:
+    """Return the series that the images belong to, sorted by UID."""
+    by_uid: dict[str, list[Header]] = {}
+    for header in headers:
+        by_uid.setdefault(header.text("SeriesInstanceUID"), []).append(header)
+    return [_series(uid, by_uid[uid]) for uid in sorted(by_uid)]
+
+
+def summary(every: Sequence[Series]) -> str:
+    """Say what there is instead of an axial CT series, such as "3 series: 2 MR, 1 CT localizer"."""
+    kinds = Counter(kind for s in every for kind in (s.kinds if not s.slices else ["axial CT"]))
+    return f"{len(every)} series: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
+
+
+def _series(uid: str, headers: Sequence[Header]) -> Series:
+    kinds = [_kind(header) for header in headers]
+    slices = [header for header, kind in zip(headers, kinds, strict=True) if kind is None]
+    others = Counter(kind for kind in kinds if kind is not None)
+    oblique = [_is_axial(header) for header in slices]
+    if slices and not any(oblique):
+        others[f"CT more than {MAX_DEGREES_FROM_AXIAL:.0f} degrees from axial"] += len(slices)
+        slices = []
+    return Series(uid, slices, others)
+
+
+def _kind(header: Header) -> str | None:
+    """Name what an image is if it cannot be a slice of a CT volume."""
+    modality = header.text("Modality")
+    if modality != "CT":
+        return modality[:16] or "of no modality"
+    sop_class = header.text("SOPClassUID")
+    if sop_class != CT_IMAGE_STORAGE:
+        return _SOP_CLASSES.get(sop_class, f"CT of SOP class {sop_class[:64] or 'unknown'}")
+    if "LOCALIZER" in header.text("ImageType").split("\\"):
+        return "CT localizer"
+    if header.integer("SamplesPerPixel", 1) != 1:
+        return "CT in colour"
+    if header.text("RescaleType") not in _HOUNSFIELD_TYPES:
+        return f"CT in {header.text('RescaleType')[:16]} instead of Hounsfield units"
+    return None
+
+
+def _is_axial(header: Header) -> bool:
+    """Tell whether a slice lies about across the patient; unknown is for the geometry gate to refuse."""
+    try:
+        normal = slice_normal(header.numbers("ImageOrientationPatient", 6))
+    except (InputError, GeometryError):
+        return True
+    return abs(float(normal[2])) >= math.cos(math.radians(MAX_DEGREES_FROM_AXIAL))
+
+
+def _why_not(series: Series, chosen: Series) -> str:
+    if not series.slices:
+        return "no axial CT"
+    return "as many slices" if len(series.slices) == len(chosen.slices) else "fewer slices"
+
+
+def _reason(series: Series, chosen: Series, why: str) -> str:
+    if series is chosen:
+        left_out = ", the latter left out" if series.kinds else ""
+        return f"chosen: {series.what}{left_out}"
+    return f"not chosen, {why}: {series.what}"
+
+
+def log_choice(chosen: Series, selection: Mapping[str, str]) -> None:
+    """Tell the log which series was chosen, and what the others were."""
+    logger.info("series %s %s", chosen.uid, selection[chosen.uid])
+    for uid in selection:
+        if uid != chosen.uid:
+            logger.info("series %s %s", uid[:64], selection[uid])

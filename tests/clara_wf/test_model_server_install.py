@@ -1,0 +1,124 @@
+"""What the model server's installation does when something is missing or was interrupted."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from clara_wf.model_server import serve
+from clara_wf.model_server_install import ModelServerError, assemble_backends, install
+from clara_wf.model_server_platform import (
+    PlatformFacts,
+    UnsupportedPlatformError,
+    check_platform,
+    find_libpython,
+)
+
+ROOT = Path(__file__).parents[2]
+DEBIAN_12 = PlatformFacts(system="Linux", machine="x86_64", glibc=(2, 36), python=(3, 12))
+INSTALL = """
+import sys
+from pathlib import Path
+from clara_wf.model_server_install import install
+print(install(Path(sys.argv[1]), on_progress=print).folder)
+"""
+
+
+@pytest.mark.parametrize("python", [(3, 11), (3, 12), (3, 13)])
+def test_supported_platform_passes(python):
+    check_platform(replace(DEBIAN_12, python=python))
+
+
+@pytest.mark.parametrize(
+    ("difference", "message"),
+    [
+        ({"system": "Darwin", "machine": "arm64"}, "needs Linux on x86_64, this is Darwin on arm64"),
+        ({"machine": "aarch64"}, "this is Linux on aarch64"),
+        ({"glibc": (2, 31)}, "needs glibc 2.35 or newer, this machine has 2.31"),
+        ({"glibc": None}, "this machine has another C library"),
+        ({"python": (3, 14)}, "needs CPython 3.11, 3.12, 3.13, this is CPython 3.14"),
+        ({"python_build": "free-threaded CPython", "python": (3, 13)}, "this is free-threaded CPython 3.13"),
+    ],
+)
+def test_unsupported_platform_is_told_with_what_to_do(difference, message):
+    with pytest.raises(UnsupportedPlatformError, match=message) as refusal:
+        check_platform(replace(DEBIAN_12, **difference))
+    assert str(refusal.value).endswith("run a Triton server elsewhere and name it with --server HOST:PORT")
+    assert refusal.value.exit_code == 6
+
+
+def test_shared_library_of_python_is_found(tmp_path):
+    name = "libpython3.12.so.1.0"
+    assert find_libpython(name, folders=[tmp_path]) is None
+    (tmp_path / name).touch()
+    assert find_libpython(name, folders=[tmp_path / "absent", tmp_path]) == tmp_path / name
+
+
+@pytest.mark.triton
+def test_packages_that_cannot_be_fetched_are_told_with_what_to_do(triton_cache, tmp_path):
+    without_index = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1"}
+    with pytest.raises(ModelServerError, match=r"could not fetch .* check the network and pip's settings"):
+        install(tmp_path, on_progress=print, environ=without_index)
+    assert not list(tmp_path.rglob("complete"))
+    assert not list(tmp_path.rglob("*.part-*"))
+
+
+@pytest.mark.triton
+def test_second_use_is_instant(triton_cache):
+    said = []
+    started = time.perf_counter()
+    install(triton_cache, on_progress=said.append)
+    assert time.perf_counter() - started < 0.02
+    assert said == []
+
+
+@pytest.fixture
+def interrupted(triton_cache):
+    """Return a cache with a copy of the installation as an interrupted one: whole parts, no marker."""
+    installed = install(triton_cache, on_progress=print).folder
+    with tempfile.TemporaryDirectory(dir=triton_cache) as cache:
+        copy = Path(cache) / installed.name
+        shutil.copytree(installed, copy, symlinks=True, copy_function=os.link)
+        (copy / "complete").unlink()
+        (copy / "server.part-abcd1234").mkdir()
+        yield Path(cache)
+
+
+@pytest.mark.triton
+def test_interrupted_installation_is_ended_with_the_parts_that_are_whole(interrupted, add_model, tmp_path):
+    add_model(tmp_path)
+    said = []
+    with serve(tmp_path, cache=interrupted, log=tmp_path / "log", on_progress=said.append):
+        assert len(said) == 1  # nothing was fetched
+        assert not list(interrupted.rglob("*.part-*"))
+
+
+@pytest.mark.triton
+def test_processes_that_install_at_once_share_one_installation(interrupted):
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", INSTALL, interrupted], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    outputs = [process.communicate()[0].splitlines() for process in processes]
+    assert len({lines[-1] for lines in outputs}) == 1
+    assert sum("installed" in line for lines in outputs for line in lines) == 1
+
+
+@pytest.mark.triton
+def test_changed_backend_gets_a_folder_of_its_own(interrupted, tmp_path):
+    installation = install(interrupted, on_progress=print)
+    (tmp_path / "mine").mkdir()
+    folders = []
+    for version in ("one", "two", "two"):
+        (tmp_path / "mine/model.py").write_text(version)
+        folders.append(assemble_backends(installation, tmp_path))
+        assert (folders[-1] / "mine/model.py").read_text() == version
+    assert folders[0] != folders[1] == folders[2]

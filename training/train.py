@@ -1,0 +1,167 @@
+"""Trains the reference model: `python -m training.train --minutes 40 --output FOLDER`."""
+
+import argparse
+import copy
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from phantoms import AbdomenPhantom
+from training.augmentation import normalise
+from training.data import VALIDATION_SEEDS, WINDOW, draw_sample, held_out_phantom, phantom_stream
+from training.export import export_checkpoint
+from training.loss import dice, segmentation_loss
+from training.unet import UNet, count_parameters
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How long and how to train."""
+
+    minutes: float
+    output: Path
+    seed: int = 1
+    learning_rate: float = 3e-3
+    pool: int = 64
+    threads: int = 2
+    averaging: float = 0.985
+    export_every_s: float = 240.0
+
+
+class Training:
+    """The network, its optimiser and the running average of its weights."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.model = UNet()
+        self.average = copy.deepcopy(self.model)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
+        self.steps = 0
+
+    def step(self, image: torch.Tensor, labels: torch.Tensor, progress: float = 0.0) -> float:
+        """Learn from one batch; `progress` runs from 0 to 1 and lowers the rate along half a cosine."""
+        rate = self.recipe.learning_rate * min(1.0, (self.steps + 1) / 40)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * (0.02 + 0.98 * (1 + math.cos(math.pi * min(progress, 1.0))) / 2)
+        self.model.train()
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = self.model(image)
+        loss = segmentation_loss(scores, labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.steps += 1
+        self._follow()
+        return float(loss)
+
+    def _follow(self) -> None:
+        """Move the average towards the current weights; quickly at first."""
+        keep = min(self.recipe.averaging, self.steps / (self.steps + 10))
+        with torch.no_grad():
+            for mean, now in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(now, 1 - keep)
+
+
+def validation_windows(count: int = 6) -> list[tuple[torch.Tensor, np.ndarray[Any, np.dtype[np.uint8]]]]:
+    """Windows on the liver of phantoms that are not trained on."""
+    windows = []
+    for seed in VALIDATION_SEEDS[:count]:
+        phantom = held_out_phantom(seed)
+        centre = [int(np.mean(axis)) for axis in np.nonzero(phantom.truth)]
+        a, b, c = (
+            slice(start := min(max(0, middle - n // 2), full - n), start + n)
+            for middle, n, full in zip(centre, WINDOW, phantom.truth.shape, strict=True)
+        )
+        image = torch.from_numpy(normalise(phantom.hu[a, b, c]))[None, None]
+        windows.append((image, phantom.truth[a, b, c]))
+    return windows
+
+
+def validate(model: nn.Module, windows: list[Any]) -> tuple[float, float]:
+    """Mean Dice of liver (with tumours) and of tumours over all windows."""
+    livers, found_tumour, true_tumour, both = [], 0, 0, 0
+    model.eval()
+    for image, truth in windows:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            labels = model(image).argmax(1)[0].numpy()
+        livers.append(dice(labels > 0, truth > 0))
+        found_tumour += int((labels == 2).sum())
+        true_tumour += int((truth == 2).sum())
+        both += int(((labels == 2) & (truth == 2)).sum())
+    return float(np.mean(livers)), 2 * both / max(1, found_tumour + true_tumour)
+
+
+def train(recipe: Recipe) -> None:
+    """Train for the time given, keeping the best weights and an ONNX of them in the output folder."""
+    recipe.output.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(recipe.threads)
+    training = Training(recipe)
+    logger.info("%d parameters", count_parameters(training.model))
+    with phantom_stream() as queue:
+        windows = validation_windows()
+        _run(training, queue, windows)
+    logger.info("finished after %d steps", training.steps)
+
+
+def _run(training: Training, queue: Any, windows: list[Any]) -> None:
+    recipe = training.recipe
+    rng = np.random.default_rng(recipe.seed)
+    pool: list[AbdomenPhantom] = [queue.get() for _ in range(8)]
+    drawn, best, losses = len(pool), -1.0, []
+    start = reported = exported = time.monotonic()
+    while (now := time.monotonic()) - start < recipe.minutes * 60:
+        while not queue.empty():
+            pool.append(queue.get())
+            drawn += 1
+        pool = pool[-recipe.pool :]
+        sample = draw_sample(pool[int(rng.integers(len(pool)))], rng)
+        image = torch.from_numpy(sample.image)[None, None]
+        labels = torch.from_numpy(sample.labels.astype(np.int64))[None]
+        losses.append(training.step(image, labels, (now - start) / (recipe.minutes * 60)))
+        if now - reported > 60:
+            reported = now
+            liver, tumour = validate(training.average, windows)
+            logger.info(
+                "%.1f min, step %d, %d phantoms, loss %.3f, validation Dice: liver %.3f, tumour %.3f",
+                (now - start) / 60, training.steps, drawn, np.mean(losses), liver, tumour,
+            )  # fmt: skip
+            losses = []
+            if liver + tumour > best:
+                best = liver + tumour
+                torch.save(training.average.state_dict(), recipe.output / "best.pt")
+        if now - exported > recipe.export_every_s and best > 0:
+            exported = now
+            export_checkpoint(recipe.output / "best.pt", recipe.output / "model.onnx")
+    torch.save(training.average.state_dict(), recipe.output / "last.pt")
+    liver, tumour = validate(training.average, windows)
+    logger.info("last: validation Dice: liver %.3f, tumour %.3f", liver, tumour)
+    name = "last.pt" if liver + tumour >= best else "best.pt"
+    difference = export_checkpoint(recipe.output / name, recipe.output / "model.onnx")
+    logger.info("exported %s; ONNX differs from it by at most %.1e", name, difference)
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=40.0)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train(Recipe(**vars(arguments)))
+
+
+if __name__ == "__main__":
+    main()
