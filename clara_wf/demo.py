@@ -1,6 +1,61 @@
-"""The demonstration job."""
+"""The demonstration job: a synthetic abdominal CT as a real DICOM series, and its ground truth."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from phantoms import AbdomenPhantom, make_demo
+from stages.errors import OutputError
+from stages.geometry import Affine
+from stages.volume import Origin, Volume
+from stages.volume_io import write_volume
 
 DEMO_JOB = "11111111-1111-1111-1111-111111111111"
 
 
-def make_demo_job(*a): ...
+def make_demo_job(job_folder: Path, input_folder: str) -> None:
+    """Make the phantom's series in ``<job>/<input folder>`` and its truth in ``<job>/truth``.
+
+    What is interrupted leaves no half series behind.
+
+    Raises
+    ------
+    OutputError
+        If the files cannot be written.
+    """
+    beside = job_folder.with_name(f".{job_folder.name}.unfinished")
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        write_phantom(make_demo(), beside / "series", truth_folder=beside / "truth")
+        for made, place in (("truth", "truth"), ("series", input_folder)):
+            target = job_folder / place
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (beside / made).rename(target)
+        beside.rmdir()
+    except OSError as error:
+        raise OutputError(f"cannot write the phantom to {job_folder}: {error}") from error
+
+
+def write_phantom(phantom: AbdomenPhantom, folder: Path, *, truth_folder: Path) -> None:
+    """Write a phantom as a DICOM series, and its truth as a mask named after the series."""
+    from pydicom import dcmread
+
+    from phantoms.dicom_series import write_series
+
+    files = write_series(
+        phantom.hu, folder, spacing_mm=phantom.spacing_mm, first_mm=phantom.first_mm, seed=phantom.seed
+    )
+    uid = str(dcmread(files[0], stop_before_pixels=True).SeriesInstanceUID)
+    truth = Volume(array=phantom.truth, affine=_affine(phantom), origin=Origin(series_instance_uid=uid))
+    write_volume(truth, truth_folder, with_origin=False)
+
+
+def _affine(phantom: AbdomenPhantom) -> Affine:
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag(phantom.spacing_mm)[::-1]
+    affine[:3, 3] = phantom.first_mm[::-1]
+    return affine

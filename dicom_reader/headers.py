@@ -56,11 +56,25 @@ ATTRIBUTES: Mapping[str, tuple[int, str]] = {
     "RescaleType": (0x00281054, "Rescale Type"),
 }
 _WANTED = frozenset(tag for tag, _ in ATTRIBUTES.values())
+_META = frozenset({0x00020002, 0x00020003, 0x00020010})
 _PIXEL_DATA = 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
-_LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_LONG_VRS = frozenset(
+    {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+)
 _SCANNED_BYTES = 1 << 15
 _MAX_INFLATED_BYTES = 1 << 28
+_DAMAGES = (
+    AttributeError,
+    KeyError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
@@ -80,6 +94,8 @@ class Header:
     pixel_offset, pixel_length
         Where the value of *Pixel Data* (7FE0,0010) begins in the file, and its length, in bytes; None
         where there is none, or it cannot be told without decompressing (length: encapsulated).
+    instance_from_meta
+        Whether *SOP Instance UID* (0008,0018) is missing and was taken from the file's meta information.
     """
 
     path: Path
@@ -87,6 +103,7 @@ class Header:
     transfer_syntax: str
     pixel_offset: int | None
     pixel_length: int | None
+    instance_from_meta: bool = False
 
     @property
     def name(self) -> str:
@@ -130,8 +147,13 @@ class Header:
 
     def refuse(self, keyword: str, problem: str) -> InputError:
         """Return the error that names this file and one of its attributes."""
+        return InputError(f"{self.name}: {self.named(keyword)} {problem}")
+
+    @staticmethod
+    def named(keyword: str) -> str:
+        """Return an attribute's name and tag."""
         tag, name = ATTRIBUTES[keyword]
-        return InputError(f"{self.name}: {name} ({tag >> 16:04X},{tag & 0xFFFF:04X}) {problem}")
+        return f"{name} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
 def printable(path: Path) -> str:
@@ -174,7 +196,7 @@ def _scan(path: Path, head: bytes) -> Header | None:
     if head[128:132] != b"DICM":
         return None
     try:
-        meta, position = _walk(head, 132, end_group=2, implicit=False, wanted={0x00020010})
+        meta, position = _walk(head, 132, end_group=2, implicit=False, wanted=_META)
         syntax = meta.get(0x00020010, b"").decode("ascii").strip("\0 ")
         if syntax in ("", EXPLICIT_BIG, DEFLATED):
             return None
@@ -185,11 +207,21 @@ def _scan(path: Path, head: bytes) -> Header | None:
         return None
     if tag != _PIXEL_DATA:
         return None
-    return Header(path, values, syntax, start, None if length == _UNDEFINED else length)
+    from_meta = _fill_from_meta(values, meta)
+    return Header(path, values, syntax, start, None if length == _UNDEFINED else length, from_meta)
+
+
+def _fill_from_meta(values: dict[int, bytes], meta: Mapping[int, bytes]) -> bool:
+    """Take SOP class and instance from the meta information where the data set has none."""
+    lacks_instance = not values.get(0x00080018, b"").strip(b"\0 ")
+    for tag, meta_tag in ((0x00080016, 0x00020002), (0x00080018, 0x00020003)):
+        if not values.get(tag, b"").strip(b"\0 "):
+            values[tag] = meta.get(meta_tag, b"")
+    return lacks_instance
 
 
 def _walk(
-    data: bytes, position: int, *, end_group: int, implicit: bool, wanted: frozenset[int] | set[int]
+    data: bytes, position: int, *, end_group: int, implicit: bool, wanted: frozenset[int]
 ) -> tuple[dict[int, bytes], int]:
     """Return the wanted values up to the end of a group, and the position of what follows it."""
     found: dict[int, bytes] = {}
@@ -242,8 +274,7 @@ def _read_by_pydicom(path: Path, file: BinaryIO) -> Header | None:
     from pydicom import config, dcmread
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
-    damages = (InvalidDicomError, BytesLengthException, EOFError, ValueError, KeyError, AttributeError)
-    damages += (TypeError, NotImplementedError, struct.error, zlib.error, RecursionError, OverflowError)
+    damages = (InvalidDicomError, BytesLengthException, EOFError, *_DAMAGES)
     _refuse_inflating(path, file)
     file.seek(0)
     try:
@@ -257,8 +288,10 @@ def _read_by_pydicom(path: Path, file: BinaryIO) -> Header | None:
     if not raw:
         return None
     values = {tag: value for tag, value in raw.items() if isinstance(value, bytes)}
+    meta = {tag: str(dataset.file_meta[tag].value).encode() for tag in _META if tag in dataset.file_meta}
+    from_meta = _fill_from_meta(values, meta)
     offset, length = (None, None) if syntax == DEFLATED else _pixel_element(file, syntax)
-    return Header(path, values, syntax, offset, length)
+    return Header(path, values, syntax, offset, length, from_meta)
 
 
 def _encoding(dataset: FileDataset) -> str:

@@ -127,18 +127,19 @@ def _refuse_unreadable(header: Header, *, expected: int) -> None:
         raise InputError(f"{header.name} has no Pixel Data (7FE0,0010)")
     if header.pixel_length is None or header.pixel_length - expected not in (0, 1):
         raise InputError(
-            f"{header.name}: Pixel Data (7FE0,0010) has {header.pixel_length or 'an undefined number of'} bytes, "
-            f"its matrix needs {expected}"
+            f"{header.name}: Pixel Data (7FE0,0010) has {header.pixel_length or 'an undefined number of'} "
+            f"bytes, its matrix needs {expected}"
         )
     there = header.path.stat().st_size - header.pixel_offset
     if there < expected:
         raise InputError(
-            f"{header.name} is truncated: {max(there, 0)} of {expected} bytes of Pixel Data (7FE0,0010) are there"
+            f"{header.name} is truncated: {max(there, 0)} of {expected} bytes of Pixel Data (7FE0,0010) "
+            "are there; send it again"
         )
 
 
 def _require_decoder(header: Header) -> None:
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
     if header.transfer_syntax == "1.2.840.10008.1.2.1.99":
@@ -156,7 +157,12 @@ def _require_decoder(header: Header) -> None:
 
 
 def _log_lossy(headers: Sequence[Header]) -> None:
-    lossy = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.91"}
+    lossy = {
+        "1.2.840.10008.1.2.4.50",
+        "1.2.840.10008.1.2.4.51",
+        "1.2.840.10008.1.2.4.81",
+        "1.2.840.10008.1.2.4.91",
+    }
     count = sum(header.transfer_syntax in lossy for header in headers)
     if count:
         logger.warning("%d of %d slices may be compressed with loss", count, len(headers))
@@ -170,14 +176,16 @@ def _read_native(header: Header, plane: NDArray[np.int16]) -> None:
     except OSError as error:
         raise InputError(f"cannot read {header.name}: {error.strerror}") from error
     if read != plane.nbytes:
-        raise InputError(f"{header.name} is truncated: {read} of {plane.nbytes} bytes of Pixel Data were read")
+        raise InputError(
+            f"{header.name} is truncated: {read} of {plane.nbytes} bytes of Pixel Data were read"
+        )
     if header.transfer_syntax == EXPLICIT_BIG:
         plane.byteswap(inplace=True)
 
 
 def _decode(header: Header, plane: NDArray[np.int16]) -> None:
     from pydicom import config
-    from pydicom.pixels import pixel_array
+    from pydicom.pixels.utils import pixel_array
 
     try:
         with config.disable_value_validation(), warnings.catch_warnings():
@@ -187,7 +195,8 @@ def _decode(header: Header, plane: NDArray[np.int16]) -> None:
         raise InputError(f"{header.name}: its compressed pixels cannot be decoded: {error}") from error
     if decoded.shape != plane.shape or decoded.dtype.kind not in "iu" or decoded.dtype.itemsize > 2:
         raise InputError(
-            f"{header.name}: decodes to shape {decoded.shape} of {decoded.dtype}, expected {plane.shape} of 16 bits"
+            f"{header.name}: decodes to shape {decoded.shape} of {decoded.dtype}, "
+            f"expected {plane.shape} of 16 bits"
         )
     plane[...] = decoded.astype(np.uint16 if decoded.dtype.kind == "u" else np.int16).view(np.int16)
 
@@ -233,12 +242,12 @@ def _without_unused_bits(plane: NDArray[np.int16], encoding: Encoding, name: str
         plane >>= unused
         return plane
     worst = low if low < bottom else high
-    raise InputError(f"{name}: the stored value {worst} needs more than the {bits} bits of Bits Stored (0028,0101)")
+    raise InputError(
+        f"{name}: the stored value {worst} needs more than the {bits} bits of Bits Stored (0028,0101)"
+    )
 
 
-def _clip_padding(
-    plane: NDArray[np.int16], stored: NDArray[Any], encoding: Encoding, name: str
-) -> list[str]:
+def _clip_padding(plane: NDArray[np.int16], stored: NDArray[Any], encoding: Encoding, name: str) -> list[str]:
     """Clip values that int16 cannot hold if they are padding, and refuse all others."""
     hu = stored * np.float64(encoding.slope) + encoding.intercept
     outside = (hu < _INT16.min - 0.5) | (hu >= _INT16.max + 0.5)
@@ -246,8 +255,8 @@ def _clip_padding(
     if foreign.any():
         row, column = np.argwhere(foreign)[0]
         raise InputError(
-            f"{name}: {hu[row, column]:g} HU at row {row}, column {column} (stored value {stored[row, column]}) "
-            "does not fit int16; Rescale Slope (0028,1053) or Intercept (0028,1052) may be wrong"
+            f"{name}: {hu[row, column]:g} HU at row {row}, column {column} (stored value "
+            f"{stored[row, column]}) does not fit int16; Rescale Slope (0028,1053) or Intercept (0028,1052) may be wrong"
         )
     value = encoding.slope * (encoding.padding or 0) + encoding.intercept
     plane[...] = np.rint(np.clip(hu, _INT16.min, _INT16.max))

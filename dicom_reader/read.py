@@ -6,9 +6,10 @@ import logging
 import time
 from pathlib import Path
 
+from dicom_reader.identity import identify
 from dicom_reader.pixels import read_pixels
 from dicom_reader.series import choose_series, find_headers, log_choice
-from dicom_reader.slices import TOLERANCE_MM, Stack, stack_slices
+from dicom_reader.slices import TOLERANCE_MM, stack_slices
 from stages import Origin, SliceOrigin, Volume
 
 logger = logging.getLogger(__name__)
@@ -45,9 +46,10 @@ def read_series(
     found = find_headers(Path(folder))
     chosen, selection = choose_series(found, series_instance_uid=series_instance_uid)
     log_choice(chosen, selection)
-    uid = chosen.slices[0].uid("SeriesInstanceUID")
+    identity = identify(chosen.slices)
     stack = stack_slices(chosen.slices, tolerance_mm=tolerance_mm)
-    hu, repairs = read_pixels([s.header for s in stack.slices])
+    hu, clipped = read_pixels([s.header for s in stack.slices])
+    repairs = (*identity.repairs, *clipped)
     for repair in repairs:
         logger.warning("%s", repair)
     logger.info(
@@ -56,11 +58,6 @@ def read_series(
         " x ".join(f"{mm:.3f}" for mm in stack.grid.spacing),
         time.monotonic() - clock,
     )
-    return Volume(array=hu, affine=stack.grid.affine, origin=_origin(uid, stack, selection, repairs))
-
-
-def _origin(uid: str, stack: Stack, selection: dict[str, str], repairs: list[str]) -> Origin:
-    first = stack.slices[0].header
     slices = tuple(
         SliceOrigin(
             sop_instance_uid=s.header.uid("SOPInstanceUID"),
@@ -68,11 +65,12 @@ def _origin(uid: str, stack: Stack, selection: dict[str, str], repairs: list[str
         )
         for s in stack.slices
     )
-    return Origin(
-        series_instance_uid=uid,
-        study_instance_uid=first.uid("StudyInstanceUID"),
-        frame_of_reference_uid=first.uid("FrameOfReferenceUID"),
+    origin = Origin(
+        series_instance_uid=identity.series,
+        study_instance_uid=identity.study,
+        frame_of_reference_uid=identity.frame_of_reference,
         slices=slices,
-        repairs=tuple(repairs),
+        repairs=repairs,
         selection=selection,
     )
+    return Volume(array=hu, affine=stack.grid.affine, origin=origin)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_reader.headers import Header, printable, read_header
+from dicom_reader.identity import series_uid
+from dicom_reader.slices import normal_of
 from stages import GeometryError, InputError
-from stages.geometry import slice_normal
 
 logger = logging.getLogger(__name__)
 
@@ -82,10 +83,8 @@ def find_headers(folder: Path) -> Found:
     found = Found()
     for path in _files(folder):
         header = None if path.is_symlink() or not path.is_file() else read_header(path)
-        if header is not None and header.text("SeriesInstanceUID"):
+        if header is not None and (header.text("SeriesInstanceUID") or header.text("Modality")):
             found.headers.append(header)
-        elif header is not None and header.text("Modality") == "CT":
-            raise header.refuse("SeriesInstanceUID", "is missing")
         else:
             found.others.append(printable(path))
     if found.others:
@@ -99,7 +98,9 @@ def _files(folder: Path) -> list[Path]:
         raise InputError(f"cannot read a folder of the input: {error.strerror}") from error
 
     walk = os.walk(folder, onerror=refuse, followlinks=False)
-    paths = [Path(parent, name) for parent, folders, names in walk for name in names + _links(parent, folders)]
+    paths = [
+        Path(parent, name) for parent, folders, names in walk for name in names + _links(parent, folders)
+    ]
     return sorted(paths)
 
 
@@ -141,11 +142,19 @@ def choose_series(found: Found, *, series_instance_uid: str | None = None) -> tu
 
 
 def group_by_series(headers: Sequence[Header]) -> list[Series]:
-    """Return the series that the images belong to, sorted by UID."""
-    by_uid: dict[str, list[Header]] = {}
+    """Return the series that the images belong to, sorted by UID.
+
+    Images without a series UID are of one series when modality, study and frame of reference agree.
+    """
+    by_key: dict[tuple[str, ...], list[Header]] = {}
     for header in headers:
-        by_uid.setdefault(header.text("SeriesInstanceUID"), []).append(header)
-    return [_series(uid, by_uid[uid]) for uid in sorted(by_uid)]
+        uid = header.text("SeriesInstanceUID")
+        instead = [
+            header.text(keyword) for keyword in ("Modality", "StudyInstanceUID", "FrameOfReferenceUID")
+        ]
+        by_key.setdefault((uid, *([] if uid else instead)), []).append(header)
+    series = [_series(series_uid(group), group) for group in by_key.values()]
+    return sorted(series, key=lambda s: s.uid)
 
 
 def summary(every: Sequence[Series]) -> str:
@@ -185,7 +194,7 @@ def _kind(header: Header) -> str | None:
 def _is_axial(header: Header) -> bool:
     """Tell whether a slice lies about across the patient; unknown is for the geometry gate to refuse."""
     try:
-        normal = slice_normal(header.numbers("ImageOrientationPatient", 6))
+        normal = normal_of(header.numbers("ImageOrientationPatient", 6))
     except (InputError, GeometryError):
         return True
     return abs(float(normal[2])) >= math.cos(math.radians(MAX_DEGREES_FROM_AXIAL))

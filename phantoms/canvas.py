@@ -82,8 +82,25 @@ class Canvas:
         *,
         lattice_mm: float = LATTICE_MM,
         wobble: SmoothField | None = None,
+        edge_mm: float | None = None,
     ) -> None:
-        """Draw the body whose surface is where `distance` plus `wobble` is zero; `box` holds all of it."""
+        """Draw a body.
+
+        Parameters
+        ----------
+        distance
+            Distance from its surface for points in patient coordinates, negative inside.
+        box
+            Corners, in patient coordinates, of a box that holds all of it.
+        layers
+            What fills it, from the surface inwards; a later layer covers an earlier one.
+        lattice_mm
+            Step of the grid on which `distance` is computed; voxels are interpolated from it.
+        wobble
+            Added to the distance, so that no two organs have the same smooth surface.
+        edge_mm
+            Width over which the surface fades, where it is softer than the images are.
+        """
         low, high = self.pose.image_box(box)
         parts = [slice(*np.searchsorted(a, (lo, hi))) for a, lo, hi in zip(self.axes, low, high, strict=True)]
         targets = [axis[part] for axis, part in zip(self.axes, parts, strict=True)]
@@ -94,20 +111,25 @@ class Canvas:
         if wobble is not None:
             values = values + wobble.on(*nodes)
         weights = [cubic_weights(t, n) for t, n in zip(targets, nodes, strict=True)]
-        self._blend(values, weights, (parts[0], parts[1], parts[2]), layers)
+        self._blend(values, weights, (parts[0], parts[1], parts[2]), layers, edge_mm or self.edge_mm)
 
     def _blend(
-        self, values: FloatArray, weights: list[Any], where: tuple[slice, slice, slice], layers: Sequence[Layer]
+        self,
+        values: FloatArray,
+        weights: list[Any],
+        where: tuple[slice, slice, slice],
+        layers: Sequence[Layer],
+        edge_mm: float,
     ) -> None:
         """Draw distances given on a lattice, which `weights` take to the voxels `where` they belong."""
         hu, anatomy = self.hu[where], self.anatomy[where]
         if hu.size <= _SMALL:
-            _blend(hu, anatomy, spread(weights, values), layers, self.edge_mm)
+            _blend(hu, anatomy, spread(weights, values), layers, edge_mm)
             return
         coarse = apply(weights[0], apply(weights[2], values, 2), 0)
 
         def one_slice(k: int) -> None:
-            _blend(hu[k], anatomy[k], weights[1] @ coarse[k], layers, self.edge_mm)
+            _blend(hu[k], anatomy[k], weights[1] @ coarse[k], layers, edge_mm)
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(one_slice, range(len(hu))))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from phantoms.anatomy import Anatomy
 from phantoms.canvas import Canvas, Layer
@@ -24,6 +25,7 @@ class Liver:
     fissure_mm: float
     kidney: tuple[Vector, Vector]
     gall_bladder: tuple[Vector, Vector]
+    gaps_mm: Vector  # fat left to the wall, to the diaphragm and to the kidney
     patient: Patient
     surface: SmoothField
 
@@ -34,10 +36,10 @@ class Liver:
         right = np.maximum(ellipsoid(p, *self.right), under * np.float32(0.8))
         body = smooth_union(right, ellipsoid(p, *self.left), 14)
         body = smooth_union(body, ellipsoid(p, (14, 16, -22), (26, 17, 22)), 8)
-        body = np.maximum(body, self.patient.cavity(p) + 5)
-        body = np.maximum(body, (p.z - self.patient.dome(p) + 4) * np.float32(0.75))
+        body = np.maximum(body, self.patient.cavity(p) + np.float32(self.gaps_mm[0]))
+        body = np.maximum(body, (p.z - self.patient.dome(p) + np.float32(self.gaps_mm[1])) * np.float32(0.75))
         body = without(body, cylinder(p, (46, 0), (22, 32)))
-        body = without(body, ellipsoid(p, *self.kidney), 4)
+        body = without(body, ellipsoid(p, *self.kidney), self.gaps_mm[2])
         body = without(body, ellipsoid(p, *self.gall_bladder), 1)
         if self.fissure_mm > 0:
             cut = np.maximum(np.abs(p.x + 14 + (p.y + 40) * 0.25) - self.fissure_mm, np.abs(p.z + 25) - 34)
@@ -64,6 +66,7 @@ def draw_liver_shape(
         fissure_mm=rng.uniform(1, 4) * (rng.random() < 0.6),
         kidney=kidney,
         gall_bladder=gall_bladder,
+        gaps_mm=(rng.uniform(0.3, 5.5), rng.uniform(0.5, 4), rng.uniform(0.3, 5)),
         patient=patient,
         surface=random_field(rng, step=rng.uniform(22, 40), amplitude=rng.uniform(1.5, 3.5)),
     )
@@ -87,8 +90,8 @@ def draw_liver(canvas: Canvas, liver: Liver, rng: np.random.Generator) -> None:
 def _branch(
     canvas: Canvas,
     liver: Liver,
-    start: "np.typing.NDArray[np.float64]",
-    end: "np.typing.NDArray[np.float64]",
+    start: NDArray[np.float64],
+    end: NDArray[np.float64],
     radius: float,
     depth: int,
     layers: list[Layer],

@@ -4,7 +4,7 @@ import numpy as np
 
 from phantoms.anatomy import Anatomy
 from phantoms.canvas import Canvas, Layer
-from phantoms.fields import FloatArray, Points, random_field
+from phantoms.fields import FloatArray, Points, SmoothField, random_field
 from phantoms.patient import Patient
 from phantoms.shapes import Box, Vector, box_around, box_of_chain, chain, ellipsoid, without
 
@@ -51,7 +51,8 @@ def draw_kidneys(canvas: Canvas, patient: Patient, kidneys: tuple[Body, Body], r
             return np.maximum(kidney(p, c, r, s) + 5, (0.1 - waves) * np.float32(3))
 
         fat = [Layer(patient.hu["fat"], Anatomy.FAT)]
-        halo = (radii[0] + 5, radii[1] + 5, radii[2] + 5)
+        thick = rng.uniform(1, 7)
+        halo = (radii[0] + thick, radii[1] + thick, radii[2] + thick)
         canvas.paint(lambda p, c=centre, r=halo: ellipsoid(p, c, r), box_around(centre, halo), fat)  # type: ignore[misc]
         box = box_around(centre, radii)
         canvas.paint(kidney, box, [Layer(patient.hu["cortex"], label)], lattice_mm=3.0)
@@ -63,13 +64,13 @@ def draw_spleen(canvas: Canvas, patient: Patient, kidneys: tuple[Body, Body], rn
     wide = patient.half_width / 160
     centre: Vector = (12 + rng.normal(0, 10), 34 + rng.normal(0, 6), 104 * wide)
     radii: Vector = (rng.uniform(38, 62), rng.uniform(36, 52), rng.uniform(28, 40) * wide)
-    left = kidneys[1]
+    left, gap = kidneys[1], rng.uniform(0.3, 5.5)
     hollow: Body = ((centre[0] + 6, centre[1] - 34, centre[2] - 34), (60, 36, 36))
 
     def spleen(p: Points) -> FloatArray:
-        body = without(ellipsoid(p, centre, radii), ellipsoid(p, *left), 4)
-        body = np.maximum(body, patient.cavity(p) + 5)
-        body = np.maximum(body, (p.z - patient.dome(p) + 5) * np.float32(0.75))
+        body = without(ellipsoid(p, centre, radii), ellipsoid(p, *left), gap)
+        body = np.maximum(body, patient.cavity(p) + np.float32(gap))
+        body = np.maximum(body, (p.z - patient.dome(p) + 3) * np.float32(0.75))
         return without(body, ellipsoid(p, *hollow))
 
     bumps = random_field(rng, step=30, amplitude=2.5)
@@ -90,6 +91,9 @@ def draw_stomach(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> 
     wall = patient.hu["bowel"] + rng.uniform(-10, 10)
     content = rng.choice((rng.uniform(0, 25), rng.uniform(20, 80), rng.uniform(120, 350)), p=(0.5, 0.35, 0.15))
     level = rng.uniform(-75, -5)
+    gullet: list[Vector] = [(400, 16, 2), (patient.dome_left, 12, 8), nodes[0]]
+    tube = [Layer(wall, Anatomy.STOMACH)]
+    canvas.paint(lambda p: chain(p, gullet, (9, 8, 7)), box_of_chain(gullet, (9, 8, 7)), tube)
 
     def stomach(p: Points) -> FloatArray:
         return np.maximum(chain(p, nodes, radii), np.maximum(p.z - patient.dome(p) + 4, patient.cavity(p) + 4))
@@ -167,20 +171,17 @@ def draw_bowel(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> No
     for a, b in zip(colon[:-1], colon[1:], strict=True):
         _loop(canvas, patient, [a, b], rng.uniform(14, 22), rng, bumps)
     _loop(canvas, patient, [(-38, -28, -26), (-55, -8, -48), (-88, 10, -30), (-92, 8, 20)], 11, rng, bumps)
-    for _ in range(int(rng.integers(25, 45))):
-        start = np.array((rng.uniform(-230, -60), rng.uniform(front * 0.8, 10), rng.uniform(-0.65, 0.65) * side))
+    for _ in range(int(rng.integers(28, 55))):
+        start = np.array((rng.uniform(-230, -40), rng.uniform(front * 0.8, 10), rng.uniform(-0.65, 0.65) * side))
         nodes = [start, start + rng.normal(0, (14, 10, 28)), start + rng.normal(0, (22, 14, 34))]
-        loop = [(min(float(z), -55.0), float(y), float(x)) for z, y, x in nodes]
+        loop = [(min(float(z), -55.0 if x < 25 else -22.0), float(y), float(x)) for z, y, x in nodes]
         _loop(canvas, patient, loop, rng.uniform(9, 15), rng, bumps)
 
 
 def _loop(
-    canvas: Canvas, patient: Patient, nodes: list[Vector], radius: float, rng: np.random.Generator, bumps: object
+    canvas: Canvas, patient: Patient, nodes: list[Vector], radius: float, rng: np.random.Generator, bumps: SmoothField
 ) -> None:
     """One piece of bowel: wall, contents, and gas above a level."""
-    from phantoms.fields import SmoothField
-
-    assert isinstance(bumps, SmoothField)
     radii = [radius * float(f) for f in rng.uniform(0.8, 1.2, len(nodes))]
     wall = patient.hu["bowel"] + rng.normal(0, 6)
     content = float(rng.choice((rng.uniform(0, 40), rng.uniform(-80, 60), rng.uniform(100, 400)), p=(0.55, 0.35, 0.1)))

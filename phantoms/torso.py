@@ -1,6 +1,7 @@
 """The frame of the body: skin, fat, muscle, bones, lungs and heart, and the table below."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from phantoms.anatomy import Anatomy
 from phantoms.canvas import Canvas, Layer
@@ -19,7 +20,7 @@ def draw_wall(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Non
     around = (-400.0, -patient.half_depth, -patient.half_width * 1.06)
     box: Box = (around, (400.0, patient.half_depth, patient.half_width * 1.06))
     canvas.paint(patient.outline, box, skin)
-    inside = Layer(hu["fat"] + 25 * lean, Anatomy.FAT, patient.muscle_mm)
+    inside = Layer(hu["fat"] + 45 * lean**2, Anatomy.FAT, patient.muscle_mm)
     canvas.paint(patient.muscle_wall, box, [Layer(hu["muscle"], Anatomy.MUSCLE), inside])
 
 
@@ -27,17 +28,19 @@ def draw_back(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Non
     """Muscles along the spine: erectors behind it, psoas beside it from the kidneys down."""
     muscle = [Layer(patient.hu["muscle"] + rng.normal(0, 4), Anatomy.MUSCLE)]
     back = patient.half_depth - patient.fat_back
-    thick = rng.uniform(17, 23)
+    thick = rng.uniform(18, 27)
     for side in (-1, 1):
-        x = side * rng.uniform(32, 38)
+        x = side * rng.uniform(33, 41)
 
         def erector(p: Points, x: float = x) -> FloatArray:
-            return cylinder(p, (back - thick - 3, x), (thick, 29))
+            return cylinder(p, (back - thick - 3, x), (thick, 33))
 
-        canvas.paint(erector, ((-400, back - 50, x - 32), (400, back, x + 32)), muscle)
+        canvas.paint(erector, ((-400, back - 60, x - 36), (400, back, x + 36)), muscle)
         nodes = [(-10.0, 46.0, side * 27.0), (-90.0, 42.0, side * 42.0), (-230.0, 20.0, side * 66.0)]
         radii = [7.0, rng.uniform(17, 24), 24.0]
         _tube(canvas, nodes, radii, muscle)
+        crus = [(patient.dome_left - 30, 22.0, side * 20.0), (-20.0, 34.0, side * 18.0), (-75.0, 38.0, side * 12.0)]
+        _tube(canvas, crus, [rng.uniform(2, 4), rng.uniform(3.5, 7), 3], muscle)
 
 
 def draw_spine(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> None:
@@ -77,7 +80,7 @@ def draw_spine(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> No
 def draw_ribs(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> None:
     """Ribs slope down from the spine to the front within the wall; the lowest are the shortest."""
     hu, pitch, phase = patient.hu, rng.uniform(24, 30), rng.uniform(0, 28)
-    slope, lowest = rng.uniform(38, 55), rng.uniform(-75, -35)
+    slope, lowest = rng.uniform(55, 110), rng.uniform(-60, -20)
 
     def ribs(p: Points) -> FloatArray:
         angle = np.arctan2(np.abs(p.x), p.y)
@@ -91,7 +94,7 @@ def draw_ribs(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> Non
 
     bone = [Layer(hu["cortical"], Anatomy.RIB), Layer(hu["bone"], Anatomy.RIB, 1.8)]
     w, d = patient.half_width, patient.half_depth
-    canvas.paint(ribs, ((lowest - 90, -d, -w), (400, d, w)), bone, lattice_mm=3.0)
+    canvas.paint(ribs, ((lowest - 150, -d, -w), (400, d, w)), bone, lattice_mm=3.0)
 
 
 def draw_chest(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> None:
@@ -150,15 +153,15 @@ def draw_outside(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> 
     top, curve = patient.half_depth + rng.uniform(0, 6), rng.uniform(250, 420)
 
     def table(p: Points) -> FloatArray:
-        upper = np.abs(p.y + p.x**2 / (2 * curve) - top - 12) - 1.6
-        lower = np.abs(p.y + p.x**2 / (3 * curve) - top - 45) - 1.6
-        return np.asarray(np.maximum(np.minimum(upper, lower), np.abs(p.x) - 200), np.float32)
+        upper = top + 10 - p.y - p.x**2 / (2 * curve)
+        lower = p.y + p.x**2 / (3 * curve) - (top + 45)
+        body = np.maximum(np.maximum(upper, lower), np.abs(p.x) - 200)
+        return np.asarray(np.maximum(body, 3 - patient.outline(p)), np.float32)
 
     if rng.random() < 0.85:
         box: Box = ((-400, top - 80, -205), (400, top + 60, 205))
-        canvas.paint(
-            lambda p: np.maximum(table(p), -patient.outline(p)), box, [Layer(rng.uniform(-350, 50), Anatomy.TABLE)]
-        )
+        shell = Layer(rng.uniform(-350, 50), Anatomy.TABLE)
+        canvas.paint(table, box, [shell, Layer(rng.uniform(-1000, -880), Anatomy.TABLE, 2.2)])
     if rng.random() < 0.15:
         for side in (-1, 1):
             nodes = [(-380.0, -10.0, side * (patient.half_width + 52)), (380.0, 15.0, side * (patient.half_width + 46))]
@@ -174,5 +177,5 @@ def _tube(
     canvas.paint(lambda p: chain(p, nodes, radii), box_of_chain(nodes, radii), layers, lattice_mm=lattice_mm)
 
 
-def _vector(values: "np.typing.NDArray[np.float64]") -> Vector:
+def _vector(values: NDArray[np.float64]) -> Vector:
     return float(values[0]), float(values[1]), float(values[2])

@@ -75,7 +75,12 @@ def _draw_one(canvas: Canvas, liver: Liver, centre: Vector, radius: float, rng: 
     bumps = random_field(rng, step=max(8.0, radius * 0.9), amplitude=radius * 0.09)
     reach = radius * 1.5
     canvas.paint(
-        inside, box_around(centre, (reach, reach, reach)), layers, lattice_mm=2.0 if radius < 12 else 3.0, wobble=bumps
+        inside,
+        box_around(centre, (reach, reach, reach)),
+        layers,
+        lattice_mm=2.0 if radius < 12 else 3.0,
+        wobble=bumps,
+        edge_mm=max(canvas.edge_mm, float(rng.uniform(0.5, 6)) * min(1.0, radius / 8)),
     )
 
 

@@ -20,7 +20,7 @@ def normalise(hu: NDArray[np.generic]) -> FloatArray:
 def disturb(
     hu: FloatArray, labels: NDArray[np.uint8], anatomy: NDArray[np.uint8], rng: np.random.Generator
 ) -> FloatArray:
-    """Another image of the same anatomy, in HU."""
+    """Another image of the same anatomy, in HU; `labels` lose what falls outside a narrower view."""
     if rng.random() < 0.5:
         hu = hu + _organ_offsets(labels, anatomy, rng)
     if rng.random() < 0.5:
@@ -34,7 +34,7 @@ def disturb(
     if rng.random() < 0.7:
         hu = hu + _noise(hu.shape, rng)
     if rng.random() < 0.25:
-        _narrow_view(hu, rng)
+        _narrow_view(hu, labels, rng)
     return np.asarray(hu, np.float32)
 
 
@@ -72,9 +72,11 @@ def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     return noise * np.float32(rng.uniform(0, 1) ** 2 * 35)
 
 
-def _narrow_view(hu: FloatArray, rng: np.random.Generator) -> None:
+def _narrow_view(hu: FloatArray, labels: NDArray[np.uint8], rng: np.random.Generator) -> None:
     """Air beyond one side, where the window reaches over the edge of the image."""
     axis = int(rng.integers(1, 3))
     width = int(rng.integers(1, 12))
     side = slice(0, width) if rng.random() < 0.5 else slice(-width, None)
-    hu[(slice(None), side, slice(None)) if axis == 1 else (slice(None), slice(None), side)] = -1000
+    beyond = (slice(None), side, slice(None)) if axis == 1 else (slice(None), slice(None), side)
+    hu[beyond] = -1000
+    labels[beyond] = 0

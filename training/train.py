@@ -59,10 +59,11 @@ class Training:
         loss = segmentation_loss(scores, labels)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
         self.steps += 1
-        self._follow()
+        if bool(torch.isfinite(norm)):  # bfloat16 may overflow; such a step teaches nothing
+            self.optimiser.step()
+            self._follow()
         return float(loss)
 
     def _follow(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -41,3 +42,36 @@ def main_job(tmp_path_factory) -> SimpleNamespace:
     done = clara_wf("test", LIVER_SEG, "--json", "--payloads", payloads, launcher=True)
     assert done.code == 0, done.err
     return SimpleNamespace(report=done.report, err=done.err, payload=Path(done.report["payload"]))
+
+
+@pytest.fixture(scope="session")
+def small_series(tmp_path_factory) -> Path:
+    """A coarse phantom as a DICOM series: 40 slices of 160 x 160."""
+    from clara_wf.demo import write_phantom
+    from phantoms import make_abdomen
+
+    folder = tmp_path_factory.mktemp("small")
+    phantom = make_abdomen(900_001, shape=(40, 160, 160), spacing_mm=(5.0, 2.5, 2.5))
+    write_phantom(phantom, folder / "series", truth_folder=folder / "truth")
+    return folder / "series"
+
+
+@pytest.fixture
+def real_ct(real_data) -> SimpleNamespace:
+    """The TotalSegmentator example CT and how well a mask agrees with its liver (label 5)."""
+    import nibabel
+
+    from stages.geometry import orientation_of, reorient
+
+    image = nibabel.load(real_data / "totalseg/example_seg_dicom.nii.gz")
+    labels = np.asanyarray(image.dataobj).transpose(2, 1, 0)
+    affine = (np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine)[:, [2, 1, 0, 3]]
+
+    def liver_dice(mask) -> float:
+        turned, turned_affine = reorient(labels, affine, orientation_of(mask.affine))
+        assert np.allclose(turned_affine, mask.affine, atol=0.01)
+        found, true = mask.array > 0, turned == 5
+        assert true.sum() == 366_708
+        return float(2 * (found & true).sum() / (found.sum() + true.sum()))
+
+    return SimpleNamespace(folder=real_data / "totalseg/example_ct_dicom", liver_dice=liver_dice)

@@ -1,0 +1,105 @@
+"""What a result takes over from its source and what is its own: UIDs, equipment, algorithm.
+
+References
+----------
+DICOM PS3.3 C.7.1.1, Patient; C.7.2.1, General Study; C.7.5.2, Enhanced General Equipment;
+PS3.5 B.2, UUID Derived UID.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+MANUFACTURER = "clara-stages"
+MODEL_NAME = "dicom-writer"
+_NAMESPACE = uuid.UUID("6a4a6f5b-54c2-5f0c-8f6d-0a3b7b0f8c52")
+
+IDENTITY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+)
+"""Copied from the source exactly as they are, valid or not: a PACS files the result by them."""
+
+
+def software_version() -> str:
+    """Return the version of this project, for *Software Versions* (0018,1020)."""
+    try:
+        return metadata.version("clara-stages")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Which job made a result, by which algorithm.
+
+    Attributes
+    ----------
+    job_id
+        The job; a rerun of the same job gives the same UIDs.
+    algorithm_name, algorithm_version
+        *Algorithm Name* (0066,0036) and *Algorithm Version* (0066,0031).
+    """
+
+    job_id: str = "by-hand"
+    algorithm_name: str = "clara-stages liver tumour segmentation"
+    algorithm_version: str = ""
+
+
+class UidMaker:
+    """Make UIDs that depend on job, source series and mask, and on nothing else."""
+
+    def __init__(self, job_id: str, series_instance_uid: str, mask: NDArray[np.uint8]) -> None:
+        digest = hashlib.sha256(np.ascontiguousarray(mask).data).hexdigest()
+        self._seed = f"{job_id}\n{series_instance_uid}\n{mask.shape}\n{digest}"
+
+    def uid(self, what: str) -> str:
+        """Return the UID of one thing, such as "series" or "instance"."""
+        return f"2.25.{uuid.uuid5(_NAMESPACE, f'{what}{chr(10)}{self._seed}').int}"
+
+
+def result_series_number(source: Dataset, *, offset: int) -> int:
+    """Return a *Series Number* (0020,0011) beside the source's: its own times 100, plus an offset."""
+    try:
+        number = int(source.get("SeriesNumber") or 0)
+    except (TypeError, ValueError):
+        number = 0
+    return number * 100 + offset if 0 < number < 20_000_000 else 9000 + offset
+
+
+def without_identity(source: Dataset) -> Dataset:
+    """Return a copy of a header that names nobody, for libraries that check names and log them."""
+    from pydicom.dataset import Dataset
+
+    copy = Dataset()
+    copy.update(source)  # not source.copy(), which shares its elements
+    for keyword in ("SpecificCharacterSet", *IDENTITY):
+        setattr(copy, keyword, "")
+    return copy
+
+
+def copy_identity(source: Dataset, result: Dataset) -> None:
+    """Copy patient and study of the source into the result, as they are."""
+    from pydicom import config
+
+    with config.disable_value_validation():
+        for keyword in ("SpecificCharacterSet", *IDENTITY):
+            if source.get(keyword):
+                setattr(result, keyword, source[keyword].value)

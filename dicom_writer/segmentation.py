@@ -1,0 +1,135 @@
+"""The DICOM Segmentation object of a mask, binary, one segment a label, made by highdicom.
+
+References
+----------
+DICOM PS3.3 A.51, Segmentation IOD; C.8.20.2, Segmentation Image.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import config
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom_writer.labels import Code, Label, finding
+from dicom_writer.provenance import (
+    MANUFACTURER,
+    MODEL_NAME,
+    Provenance,
+    UidMaker,
+    copy_identity,
+    result_series_number,
+    software_version,
+    without_identity,
+)
+from stages.geometry import Affine, spacing_of
+
+SERIES_NUMBER_OFFSET = 1
+
+
+def make_segmentation(
+    array: NDArray[np.uint8],
+    affine: Affine,
+    sources: Sequence[Dataset],
+    *,
+    labels: Sequence[Label],
+    provenance: Provenance,
+) -> Dataset:
+    """Return the Segmentation object of a mask.
+
+    Parameters
+    ----------
+    array
+        Label values, shape (slices, rows, columns); 0 is background.
+    affine
+        Of the mask; the distance between its slices is written.
+    sources
+        Header of the source image of each slice, without pixels.
+    labels
+        What each value means; values count from 1.
+    provenance
+        Which job and which algorithm.
+
+    Returns
+    -------
+    Dataset
+        Explicit VR little endian, complete but for its file. Frames without a voxel are left out,
+        unless there is no voxel at all.
+    """
+    uids = UidMaker(provenance.job_id, str(sources[0].SeriesInstanceUID), array)
+    present = {label.value: bool((array == label.value).any()) for label in labels}
+    with config.disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # remarks on odd values of the source
+        segmentation: Dataset = hd.seg.Segmentation(
+            source_images=[without_identity(sources[0]), *sources[1:]],  # it names the patient by the first
+            pixel_array=array,
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[_describe(label, provenance, uids) for label in labels],
+            series_instance_uid=uids.uid("segmentation series"),
+            series_number=result_series_number(sources[0], offset=SERIES_NUMBER_OFFSET),
+            sop_instance_uid=uids.uid("segmentation instance"),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MODEL_NAME,
+            software_versions=software_version(),
+            device_serial_number="0",
+            content_label="LIVER_TUMOUR",
+            content_description=finding(present),
+            content_creator_name=None,
+            series_description=f"AI segmentation: {finding(present)}"[:64],
+            specific_character_set=None,
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            pixel_measures=_pixel_measures(affine, sources[0]),
+            omit_empty_frames=any(present.values()),
+        )
+        _name_dimensions(segmentation, uids.uid("dimension organization"))
+        copy_identity(sources[0], segmentation)
+    return segmentation
+
+
+def _describe(label: Label, provenance: Provenance, uids: UidMaker) -> hd.seg.SegmentDescription:
+    description = hd.seg.SegmentDescription(
+        segment_number=label.value,
+        segment_label=label.name,
+        segmented_property_category=_concept(label.category),
+        segmented_property_type=_concept(label.type),
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=provenance.algorithm_name,
+            family=codes.DCM.ArtificialIntelligence,
+            version=provenance.algorithm_version or software_version(),
+        ),
+        tracking_uid=uids.uid(f"segment {label.value}"),
+        tracking_id=label.name,
+        anatomic_regions=[_concept(label.region)] if label.region else None,
+        display_color=hd.color.CIELabColor.from_rgb(*label.rgb),
+    )
+    description.SegmentDescription = label.description
+    return description
+
+
+def _concept(code: Code) -> hd.sr.CodedConcept:
+    return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)
+
+
+def _pixel_measures(affine: Affine, source: Dataset) -> hd.PixelMeasuresSequence:
+    """Return spacing and thickness; a voxel of a segment fills the space between slices, no more."""
+    between_slices = spacing_of(affine)[0]
+    return hd.PixelMeasuresSequence(
+        pixel_spacing=[float(mm) for mm in source.PixelSpacing],
+        slice_thickness=between_slices,
+        spacing_between_slices=between_slices,
+    )
+
+
+def _name_dimensions(segmentation: Dataset, uid: str) -> None:
+    """Replace the random *Dimension Organization UID* (0020,9164), so that a rerun gives the same."""
+    for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
+        item.DimensionOrganizationUID = uid

@@ -1,0 +1,241 @@
+"""Read back what was written, and hold it against the mask: voxels, volumes, centroids, references.
+
+Independent of what wrote it: pydicom reads the file, the bits are unpacked here, and positions come
+from each frame by the formula of the standard, while the mask's come from its affine.
+
+References
+----------
+DICOM PS3.3 C.7.6.2.1.1, Image Position and Image Orientation; C.7.6.16, Multi-frame Functional
+Groups; PS3.5 8.1.1, Pixel Data encoding (1 bit a pixel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import config, dcmread
+from pydicom.dataset import Dataset
+
+from dicom_writer.labels import Label
+from dicom_writer.provenance import IDENTITY
+from dicom_writer.source import TOLERANCE_MM
+from stages import OutputError, Volume
+from stages.geometry import points_at
+
+_VOLUME_TOLERANCE = 1e-3  # relative; the written spacing is a decimal of 16 characters
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Volume (ml) and centroid (LPS mm, None when empty) of one segment."""
+
+    volume_ml: float
+    centroid_mm: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One frame of a segmentation, by its own words.
+
+    Attributes
+    ----------
+    segment, source_uid
+        Which segment, drawn on which image.
+    position, cosines, pixel_spacing
+        *Image Position (Patient)*, *Image Orientation (Patient)* as rows of two, *Pixel Spacing*; mm.
+    bits
+        Shape (rows, columns), 0 or 1.
+    """
+
+    segment: int
+    source_uid: str
+    position: NDArray[np.float64]
+    cosines: NDArray[np.float64]
+    pixel_spacing: NDArray[np.float64]
+    bits: NDArray[np.uint8]
+
+    def positions_of(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
+        """Return where pixels (row, column) lie, mm."""
+        along_row = self.cosines[0] * self.pixel_spacing[1]
+        along_column = self.cosines[1] * self.pixel_spacing[0]
+        return np.asarray(self.position + pixels[..., 1:] * along_row + pixels[..., :1] * along_column)
+
+
+def verify_segmentation(
+    path: Path, mask: Volume, sources: Sequence[Dataset], *, labels: Sequence[Label]
+) -> dict[int, Measurement]:
+    """Read a written segmentation back and compare it with the mask it was made of.
+
+    Returns
+    -------
+    dict of int to Measurement
+        What the file says of each segment.
+
+    Raises
+    ------
+    OutputError
+        At the first thing that differs.
+    """
+    try:
+        with config.disable_value_validation():
+            dataset = dcmread(path)
+            _compare_identity(dataset, sources, labels)
+            frames = list(read_frames(dataset))
+            _compare_voxels(frames, mask, sources, labels)
+            measured = {label.value: _measure(frames, label.value, dataset) for label in labels}
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise OutputError(f"the written segmentation cannot be read back: {error}") from error
+    for label in labels:
+        _compare_measurement(measured[label.value], measure_mask(mask, label.value), label)
+    return measured
+
+
+def _compare_identity(dataset: Dataset, sources: Sequence[Dataset], labels: Sequence[Label]) -> None:
+    first = sources[0]
+    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", *IDENTITY):
+        if (dataset.get(keyword) or "") != (first.get(keyword) or ""):
+            raise OutputError(f"{keyword} of the written segmentation is not that of its source")
+    referenced = {
+        str(item.ReferencedSOPInstanceUID)
+        for series in dataset.ReferencedSeriesSequence
+        if series.SeriesInstanceUID == first.SeriesInstanceUID
+        for item in series.ReferencedInstanceSequence
+    }
+    missing = {str(source.SOPInstanceUID) for source in sources} - referenced
+    if missing:
+        raise OutputError(f"{len(missing)} source images are not referenced, one of them {min(missing)}")
+    written = [
+        (int(s.SegmentNumber), str(s.SegmentedPropertyTypeCodeSequence[0].CodeValue))
+        for s in dataset.SegmentSequence
+    ]
+    expected = [(label.value, label.type.value) for label in labels]
+    if written != expected:
+        raise OutputError(f"the segments written are {written}, expected {expected}")
+
+
+def read_frames(dataset: Dataset) -> Iterator[Frame]:
+    """Yield the frames of a binary segmentation, their bits unpacked."""
+    rows, columns, count = int(dataset.Rows), int(dataset.Columns), int(dataset.NumberOfFrames)
+    size = rows * columns
+    packed = np.frombuffer(dataset.PixelData, dtype=np.uint8)
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    if int(dataset.BitsAllocated) != 1 or len(packed) * 8 < count * size or len(groups) != count:
+        raise OutputError(
+            f"{count} frames of {rows} x {columns} bits were announced, {len(packed)} bytes and "
+            f"{len(groups)} functional groups are there"
+        )
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    for n, group in enumerate(groups):
+        first, last = n * size, (n + 1) * size
+        bits = np.unpackbits(packed[first // 8 : -(-last // 8)], bitorder="little")[first % 8 :][:size]
+        yield _frame(group, shared, bits.reshape(rows, columns))
+
+
+def _frame(group: Dataset, shared: Dataset, bits: NDArray[np.uint8]) -> Frame:
+    def item(keyword: str) -> Any:
+        return (group if keyword in group else shared)[keyword].value[0]
+
+    orientation = item("PlaneOrientationSequence").ImageOrientationPatient
+    return Frame(
+        segment=int(item("SegmentIdentificationSequence").ReferencedSegmentNumber),
+        source_uid=str(item("DerivationImageSequence").SourceImageSequence[0].ReferencedSOPInstanceUID),
+        position=np.array(item("PlanePositionSequence").ImagePositionPatient, dtype=np.float64),
+        cosines=np.array(orientation, dtype=np.float64).reshape(2, 3),
+        pixel_spacing=np.array(item("PixelMeasuresSequence").PixelSpacing, dtype=np.float64),
+        bits=bits,
+    )
+
+
+def _compare_voxels(
+    frames: Sequence[Frame], mask: Volume, sources: Sequence[Dataset], labels: Sequence[Label]
+) -> None:
+    """Hold each frame against its slice of the mask, and find what has no frame."""
+    slice_of = {str(source.SOPInstanceUID): n for n, source in enumerate(sources)}
+    there = {label.value: (mask.array == label.value).any(axis=(1, 2)) for label in labels}
+    for number, frame in enumerate(frames, start=1):
+        if frame.source_uid not in slice_of or frame.segment not in there:
+            raise OutputError(
+                f"frame {number} is of segment {frame.segment} on image {frame.source_uid}; "
+                "one of them is unknown"
+            )
+        n = slice_of[frame.source_uid]
+        _compare_place(frame, mask, n, number)
+        different = frame.bits != (mask.array[n] == frame.segment)
+        if different.any():
+            row, column = np.argwhere(different)[0]
+            raise OutputError(
+                f"{int(different.sum())} voxels of segment {frame.segment} in slice {n + 1} differ "
+                f"from the mask, the first at row {row}, column {column}"
+            )
+    seen = [(slice_of[frame.source_uid], frame.segment) for frame in frames]
+    if len(set(seen)) != len(seen):
+        raise OutputError("a segment has two frames on one slice")
+    missing = {(int(n), value) for value, slices in there.items() for n in np.flatnonzero(slices)} - set(seen)
+    if missing:
+        n, value = min(missing)
+        raise OutputError(f"the mask has voxels of segment {value} in slice {n + 1}, which has no frame")
+
+
+def _compare_place(frame: Frame, mask: Volume, n: int, number: int) -> None:
+    _, rows, columns = mask.array.shape
+    corners = np.array([(r, c) for r in (0, rows - 1) for c in (0, columns - 1)])
+    meant = points_at(mask.affine, np.insert(corners, 0, n, axis=1))
+    apart = float(np.linalg.norm(frame.positions_of(corners) - meant, axis=1).max())
+    if not apart <= TOLERANCE_MM:
+        raise OutputError(f"frame {number} lies {apart:.2f} mm from slice {n + 1} of the mask")
+
+
+def _measure(frames: Sequence[Frame], segment: int, dataset: Dataset) -> Measurement:
+    """Measure a segment by what the file says of its frames."""
+    between_slices = float(
+        dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+    )
+    volume_mm3, total_count, weighted = 0.0, 0, np.zeros(3)
+    for frame in frames:
+        count = int(np.count_nonzero(frame.bits))
+        if frame.segment == segment and count:
+            total_count += count
+            weighted += count * frame.positions_of(np.array(_centre_of_mass(frame.bits)))
+            volume_mm3 += count * float(np.prod(frame.pixel_spacing)) * between_slices
+    return Measurement(volume_mm3 / 1000, weighted / total_count if total_count else None)
+
+
+def measure_mask(mask: Volume, value: int) -> Measurement:
+    """Measure a label of a mask through its affine."""
+    total_count, weighted = 0, np.zeros(3)
+    for n, plane in enumerate(mask.array == value):
+        if count := int(np.count_nonzero(plane)):
+            total_count += count
+            weighted += count * np.array([n, *_centre_of_mass(plane)])
+    volume_ml = total_count * mask.voxel_volume_mm3 / 1000
+    return Measurement(volume_ml, points_at(mask.affine, weighted / total_count) if total_count else None)
+
+
+def _centre_of_mass(plane: NDArray[Any]) -> tuple[float, float]:
+    """Return mean row and mean column of the voxels of a plane."""
+    in_rows = np.count_nonzero(plane, axis=1)
+    in_columns = np.count_nonzero(plane, axis=0)
+    count = in_rows.sum()
+    return float(in_rows @ np.arange(len(in_rows)) / count), float(
+        in_columns @ np.arange(len(in_columns)) / count
+    )
+
+
+def _compare_measurement(written: Measurement, meant: Measurement, label: Label) -> None:
+    if abs(written.volume_ml - meant.volume_ml) > _VOLUME_TOLERANCE * meant.volume_ml:
+        raise OutputError(
+            f"segment {label.name}: {written.volume_ml:.3f} ml were written, "
+            f"the mask has {meant.volume_ml:.3f} ml"
+        )
+    if written.centroid_mm is None or meant.centroid_mm is None:
+        return
+    apart = float(np.linalg.norm(written.centroid_mm - meant.centroid_mm))
+    if not apart <= TOLERANCE_MM:
+        raise OutputError(
+            f"segment {label.name}: its centroid was written {apart:.2f} mm from that of the mask"
+        )
