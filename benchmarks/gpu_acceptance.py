@@ -103,9 +103,8 @@ def report(name: str, host: tuple[Array, float], device: tuple[Array, float], *,
         off = float(np.abs(expected - found).max())
         what = f"largest difference {off:.2e}"
     good = off <= tolerance
-    print(
-        f"{name:34s} host {host[1]:9.1f} ms   device {device[1]:8.2f} ms   {what}   {'ok' if good else 'WRONG'}"
-    )
+    times = f"host {host[1]:9.1f} ms   device {device[1]:8.2f} ms"
+    print(f"{name:34s} {times}   {what}   {'ok' if good else 'WRONG'}")
     return good
 
 

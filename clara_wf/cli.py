@@ -78,7 +78,9 @@ def try_workflow(
     ] = None,
     payloads: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to run jobs in.")] = None,
     values: Annotated[Path | None, typer.Option(metavar="FILE", help="Use another values.yaml.")] = None,
-    fresh: Annotated[bool, typer.Option(help="Run every stage, also those that have finished.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run every stage, also those that have finished.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Run a workflow on this machine: every stage a local process, a real Triton for the model.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -25,6 +26,8 @@ _POLL_S = 0.05
 _OVERDUE_S = 9.0  # a stage ends itself at its timeout; this much later it is ended
 _AFTERMATH_S = 2.0  # what others get to report "upstream failed" by themselves
 _STOP_GRACE_S = 9.0
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(kw_only=True)
@@ -114,9 +117,16 @@ def _start(step: Step, environ: Mapping[str, str], log: Path) -> subprocess.Pope
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # a terminal's Ctrl-C reaches us, and we stop the stages
+                preexec_fn=_die_with_parent,
             )
     except OSError as error:
         raise SettingsError(f"cannot start {step.name}: {error}") from error
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the process that started this one is gone (prctl(2))."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _watch(

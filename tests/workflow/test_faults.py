@@ -15,6 +15,7 @@ from tests.workflow.conftest import LIVER_SEG, ROOT, clara_wf
 pytestmark = pytest.mark.workflow
 
 STAGES = ["dicom-reader", "ai-livertumor", "dicom-writer"]
+SERVER_NAME = "clara-model-server-"
 AWAITED = ["input.lock", "dicom-reader.lock", "ai-livertumor.lock"]
 
 
@@ -79,14 +80,18 @@ def test_nothing_is_left_behind_when_clara_wf_itself_is_stopped(tmp_path, small_
     assert seconds < 15
     assert code == {signal.SIGINT: 1, signal.SIGTERM: 1, signal.SIGKILL: -9}[number]
     end = time.monotonic() + 15
-    while left := _left_behind():
+    while left := _left_behind(run.locks):
         assert time.monotonic() < end, left
         time.sleep(0.1)
 
 
-def _left_behind():
-    servers = subprocess.run(["pgrep", "-fa", "bin/tritonserver"], capture_output=True, text=True).stdout
-    return servers + " ".join(p.name for p in Path("/dev/shm").iterdir() if "clara" in p.name)
+def _left_behind(lock_dir):
+    """Return what still runs of a job, its model server, and the server's shared memory."""
+    servers = subprocess.run(
+        ["pgrep", "-fa", f"tritonserver.*{SERVER_NAME}"], capture_output=True, text=True
+    ).stdout.split()
+    shared = [path.name for path in Path("/dev/shm").glob(f"{SERVER_NAME}*")]
+    return servers + shared + [path.name for path in lock_dir.glob("*.running")]
 
 
 @pytest.mark.triton
