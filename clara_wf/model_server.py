@@ -1,15 +1,7 @@
-"""A real Triton on this machine for a model repository, when no server is configured.
-
-References
-----------
-Open Inference Protocol (KServe V2), HTTP: https://github.com/kserve/open-inference-protocol.
-Triton model repository extension: ``extension_model_repository.md`` of triton-inference-server/server.
-"""
+"""A real Triton on this machine for a model repository, when no server is configured."""
 
 from __future__ import annotations
 
-import http.client
-import json
 import logging
 import os
 import re
@@ -18,13 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from clara_wf import model_server_guard
+from clara_wf.model_server_health import answers_as, not_ready
 from clara_wf.model_server_install import Installation, assemble_backends, install
 from clara_wf.model_server_platform import ELSEWHERE, ModelServerError, UnsupportedPlatformError
 
@@ -32,15 +24,23 @@ __all__ = ["ModelServer", "ModelServerError", "UnsupportedPlatformError", "serve
 
 logger = logging.getLogger(__name__)
 
-_BACKENDS = Path(__file__).parent / "triton_backends"
 _LOOPBACK = "127.0.0.1"
 _PORT_ATTEMPTS = 5
 _POLL_S = 0.02
 _STOP_DEADLINE_S = 15.0
 _SMALL_SHARED_MEMORY = 256 * 2**20
 _LAST_LINES = 15
-_ERROR_LINE = re.compile(r"^(E\d+|\[libprotobuf ERROR) [^\]]*\] \"?(.*?)\"?$", re.MULTILINE)
-_PYTHON_SETTINGS = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE")
+_MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What to start; all paths are absolute."""
+
+    installation: Installation
+    repository: Path
+    models: tuple[str, ...]
+    log: Path
 
 
 class _PortTakenError(Exception):
@@ -87,8 +87,7 @@ def serve(
     cache: Path,
     log: Path,
     on_progress: Callable[[str], None],
-    ready_timeout_s: float = 600.0,
-    environ: Mapping[str, str] = os.environ,
+    ready_timeout_s: float = 300.0,
 ) -> Iterator[ModelServer]:
     """Serve models until the block ends; the server never outlives this process.
 
@@ -106,8 +105,6 @@ def serve(
         Called with a line for the user before what takes a while.
     ready_timeout_s
         Longest time for the models to load, seconds.
-    environ
-        Environment of the server; its search path for programs and its Python settings are replaced.
 
     Raises
     ------
@@ -115,13 +112,18 @@ def serve(
         If the server does not run on this machine, or a model cannot be served, with the server's reason.
     """
     names = _models_to_serve(repository, models)
-    installation = install(cache, on_progress=on_progress, environ=environ)
+    installation = install(cache, on_progress=on_progress)
     model_server_guard.sweep()
     _mention_small_shared_memory(on_progress)
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    command = _command(installation, repository.resolve(), names)
-    server = _start(command, log, names, _server_environ(environ, installation), ready_timeout_s)
+    plan = _Plan(
+        installation=installation,
+        repository=repository.resolve(),
+        models=names,
+        log=log.resolve(),
+    )
+    server = _start(plan, ready_timeout_s)
     try:
         logger.info("serving %s at %s after %.1f s", names, server.grpc_url, time.monotonic() - started)
         yield server
@@ -136,56 +138,30 @@ def _models_to_serve(repository: Path, models: Sequence[str] | None) -> tuple[st
             f"no model in {repository}; put one there (<model>/config.pbtxt and <model>/1/model.onnx), "
             f"{ELSEWHERE}"
         )
-    for name in models or ():
+    names = found if models is None else tuple(models)
+    for name in names:
         if name not in found:
             raise ModelServerError(f"no model {name!r} in {repository}; it has {', '.join(found)}")
-    return found if models is None else tuple(models)
+        if not _MODEL_NAME.fullmatch(name):
+            raise ModelServerError(
+                f"a model's folder is named with letters, digits and . _ -, found {name!r}"
+            )
+    return names
 
 
-def _command(installation: Installation, repository: Path, models: Sequence[str]) -> list[str]:
-    return [
-        str(installation.tritonserver),
-        f"--backend-directory={assemble_backends(installation, _BACKENDS)}",
-        f"--model-repository={repository}",
-        "--model-control-mode=explicit",
-        *(f"--load-model={name}" for name in models),
-        "--disable-auto-complete-config",
-        "--exit-on-error=false",  # so that it can be asked why a model did not load
-        "--allow-metrics=false",
-        "--backend-config=python,stub-timeout-seconds=120",
-    ]
-
-
-def _server_environ(environ: Mapping[str, str], installation: Installation) -> dict[str, str]:
-    """Return the environment by which the server's stubs find their own Python, and no other's packages."""
-    kept = {key: value for key, value in environ.items() if key not in _PYTHON_SETTINGS}
-    path = [str(installation.python_bin), environ.get("PATH", os.defpath)]
-    kept |= {"PATH": os.pathsep.join(path), "PYTHONNOUSERSITE": "1"}
-    if not any(Path("/dev").glob("nvidia[0-9]*")):
-        kept["CUDA_VISIBLE_DEVICES"] = ""
-    return kept
-
-
-def _start(
-    command: Sequence[str], log: Path, models: tuple[str, ...], environ: Mapping[str, str], timeout_s: float
-) -> ModelServer:
+def _start(plan: _Plan, timeout_s: float) -> ModelServer:
     for _ in range(_PORT_ATTEMPTS):
-        http_port, grpc_port = _free_ports(2)
         name = model_server_guard.new_name()
-        endpoints = [
-            *(f"--http-address={_LOOPBACK}", f"--http-port={http_port}"),
-            *(f"--grpc-address={_LOOPBACK}", f"--grpc-port={grpc_port}"),
-            *(f"--id={name}", f"--backend-config=python,shm-region-prefix-name={name}-"),
-        ]
+        http_port, grpc_port = _free_ports(2)
         server = ModelServer(
             grpc_url=f"{_LOOPBACK}:{grpc_port}",
             http_url=f"{_LOOPBACK}:{http_port}",
-            models=models,
-            log=log,
-            _guard=_spawn_guard(name, [*command, *endpoints], log, environ),
+            models=plan.models,
+            log=plan.log,
+            _guard=_spawn_guard(plan, name, _command(plan, name, http_port, grpc_port)),
         )
         try:
-            _wait_until_ready(server, name, timeout_s)
+            _wait_until_ready(server, plan, name, timeout_s)
         except _PortTakenError:
             _stop(server._guard)
         except BaseException:
@@ -198,14 +174,31 @@ def _start(
     )
 
 
-def _spawn_guard(
-    name: str, command: Sequence[str], log: Path, environ: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
-    script = model_server_guard.__file__
-    with log.open("wb") as output:
+def _command(plan: _Plan, name: str, http_port: int, grpc_port: int) -> list[str]:
+    backends = assemble_backends(plan.installation).relative_to(plan.installation.folder)
+    return [
+        str(plan.installation.tritonserver),
+        f"--id={name}",
+        f"--backend-directory={model_server_guard.plain_path(name, 'installation') / backends}",
+        f"--backend-config=python,shm-region-prefix-name={name}-",
+        f"--model-repository={model_server_guard.plain_path(name, 'repository')}",
+        "--model-control-mode=explicit",
+        *(f"--load-model={model}" for model in plan.models),
+        "--disable-auto-complete-config",
+        "--exit-on-error=false",  # so that it can be asked why a model did not load
+        "--allow-metrics=false",
+        *(f"--http-address={_LOOPBACK}", f"--http-port={http_port}"),
+        *(f"--grpc-address={_LOOPBACK}", f"--grpc-port={grpc_port}"),
+    ]
+
+
+def _spawn_guard(plan: _Plan, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    folders = [plan.installation.python_bin, plan.installation.folder, plan.repository]
+    arguments = [name, str(os.getpid()), *map(str, folders), *command]
+    plan.log.write_bytes(b"")
+    with plan.log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", script, name, str(os.getpid()), str(log.resolve()), *command],
-            env=dict(environ),
+            [sys.executable, "-I", "-S", model_server_guard.__file__, *arguments],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -222,14 +215,13 @@ def _stop(guard: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         guard.kill()  # takes the server with it
         guard.wait()
-    finally:
         model_server_guard.sweep()
 
 
-def _wait_until_ready(server: ModelServer, name: str, timeout_s: float) -> None:
+def _wait_until_ready(server: ModelServer, plan: _Plan, name: str, timeout_s: float) -> None:
     """Return when this server, and no other at its port, has loaded its models."""
     deadline = time.monotonic() + timeout_s
-    while not _answers_as(server, name):
+    while not answers_as(server.http_url, name):
         if server._guard.poll() is not None:
             if "already in use" in server.log.read_text(errors="replace"):
                 raise _PortTakenError
@@ -240,43 +232,11 @@ def _wait_until_ready(server: ModelServer, name: str, timeout_s: float) -> None:
                 f"{_tail(server.log)}"
             )
         time.sleep(_POLL_S)
-    _check_models(server)
-
-
-def _check_models(server: ModelServer) -> None:
-    """Return if every model is ready; the endpoints are opened when loading has ended."""
-    index = {model["name"]: model for model in _ask(server, "POST", "/v2/repository/index")}
-    for name in server.models:
-        model = index.get(name, {})
-        if model.get("state") != "READY":
-            reason = model.get("reason", "").partition("\n\nAt:\n")[0] or _reason_in(server.log, name)
-            raise ModelServerError(
-                f"the model server could not load model {name!r}: {reason} (its log: {server.log})"
-            )
-
-
-def _reason_in(log: Path, model: str) -> str:
-    """Return what the log says of a model that the server does not even list."""
-    errors = _ERROR_LINE.findall(log.read_text(errors="replace"))
-    reasons = [text for kind, text in errors if kind == "[libprotobuf ERROR" or f"'{model}'" in text]
-    return "; ".join(reasons) or "it gave no reason"
-
-
-def _answers_as(server: ModelServer, name: str) -> bool:
-    answer = _ask(server, "GET", "/v2")
-    return isinstance(answer, dict) and answer.get("name") == name
-
-
-def _ask(server: ModelServer, method: str, path: str) -> Any:
-    """Return the server's JSON answer; an empty one while it does not answer."""
-    connection = http.client.HTTPConnection(server.http_url, timeout=10)
-    try:
-        connection.request(method, path)
-        return json.loads(connection.getresponse().read())
-    except (OSError, http.client.HTTPException, ValueError):
-        return {}
-    finally:
-        connection.close()
+    for model, reason in not_ready(server.http_url, plan.models, log=plan.log).items():
+        told = reason.replace(str(model_server_guard.plain_path(name, "repository")), str(plan.repository))
+        raise ModelServerError(
+            f"the model server could not load model {model!r}: {told} (its log: {plan.log})"
+        )
 
 
 def _free_ports(count: int) -> list[int]:

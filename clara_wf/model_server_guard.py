@@ -1,13 +1,13 @@
 """The process between clara-wf and its model server, so that nothing of the server is left behind.
 
-It runs as ``python -I -S model_server_guard.py NAME PARENT-PID LOG COMMAND...`` in a session of its own and
-holds the reading end of a pipe as standard input. When that ends, however its parent ended, or when it is
-asked by a signal, it ends the server and everything that belongs to it.
+It runs as a program, ``model_server_guard.py NAME PARENT-PID PYTHON-BIN INSTALLATION REPOSITORY COMMAND...``,
+in a session of its own, and holds the reading end of a pipe as standard input. When that ends, however its
+parent ended, or when it is asked by a signal, it ends the server and everything that belongs to it.
 
 The server is killed rather than asked to stop: it has nothing to save, all its traces are known, and a
 clean stop takes it 2 to 3 s.
 
-What belongs to a server bears its name: an argument of each of its processes, and its regions in
+What belongs to a server bears its name: an argument of each of its processes, and its regions and links in
 ``/dev/shm``. The guard holds a lock on ``/dev/shm/<name>.lock`` while it lives. Was it killed itself, the
 kernel ends the server with it, and the next start sweeps up what has such a name and no guard.
 """
@@ -23,7 +23,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -43,6 +43,33 @@ def new_name() -> str:
     return f"clara-model-server-{os.urandom(8).hex()}"
 
 
+def plain_path(name: str, folder: str) -> Path:
+    """Return a path for the ``installation`` or the ``repository`` of a server.
+
+    The server starts its stubs through a shell with the bare paths, so that a space in one would break it;
+    while it runs, there are links without such characters.
+    """
+    return SHARED_MEMORY / f"{name}-{folder}"
+
+
+def server_environ(environ: Mapping[str, str], python_bin: str) -> dict[str, str]:
+    """Return an environment in which the server's stubs find their own Python, and no other's packages.
+
+    Parameters
+    ----------
+    environ
+        The environment to start from.
+    python_bin
+        The folder of their Python, which they look for in PATH.
+    """
+    kept = {key: value for key, value in environ.items() if not key.startswith("PYTHON")}
+    kept["PATH"] = os.pathsep.join([python_bin, environ.get("PATH", os.defpath)])
+    kept["PYTHONNOUSERSITE"] = "1"
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        kept["CUDA_VISIBLE_DEVICES"] = ""
+    return kept
+
+
 def sweep() -> None:
     """Remove what is left of this user's servers whose guard is gone."""
     for path in SHARED_MEMORY.glob("clara-model-server-*.lock"):
@@ -57,27 +84,28 @@ def sweep() -> None:
                 os.close(descriptor)
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the server until it is no longer wanted, or ends by itself."""
-    name, parent, log, *command = argv
+    name, parent, python_bin, installation, repository, *command = argv
     signals = _listen_to_signals()
     _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # so that the server's orphans are reaped here
-    with open(log, "ab", buffering=0) as output, _held(name):
+    with _held(name):
         try:
+            plain_path(name, "installation").symlink_to(installation)
+            plain_path(name, "repository").symlink_to(repository)
             server = subprocess.Popen(
                 command,
+                env=server_environ(environ, python_bin),
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
                 preexec_fn=_die_with_the_guard,
             )
             _wait(server, int(parent), signals)
             code = server.poll()
-            if code is not None:
-                output.write(f"the model server ended by itself, exit code {code}\n".encode())
         finally:
             _clear(name)
             _end_children()
+    if code is not None:
+        sys.stderr.write(f"the model server ended by itself, exit code {code}\n")
     return 0 if code is None else 1
 
 
@@ -117,16 +145,15 @@ def _held(name: str) -> Iterator[None]:
 
 
 def _clear(name: str) -> None:
-    """Kill a server's processes and remove its regions of shared memory."""
+    """Kill a server's processes and remove its regions and links."""
     deadline = time.monotonic() + _KILL_DEADLINE_S
     while (processes := _processes(name)) and time.monotonic() < deadline:
         for process in processes:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.01)
-    for region in SHARED_MEMORY.glob(f"{name}*"):
-        if region.suffix != ".lock":
-            region.unlink(missing_ok=True)
+    for trace in SHARED_MEMORY.glob(f"{name}-*"):
+        trace.unlink(missing_ok=True)
 
 
 def _processes(name: str) -> list[int]:
@@ -174,4 +201,4 @@ def _libc() -> ctypes.CDLL:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], os.environ))

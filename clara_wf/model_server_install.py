@@ -2,8 +2,6 @@
 
 The wheel of nvidia-pytriton holds a whole ``tritonserver`` with the Python backend. Only its server is
 unpacked, never the package installed: that would tie this project to old versions of NumPy and others.
-What comes from the package index is checked against the SHA-256 sums below.
-
 ::
 
     <cache>/triton-2.51.0-py3.X-<hash of the requirements>/
@@ -19,19 +17,23 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from clara_wf.model_server_packages import (
+    BACKEND_REQUIREMENTS,
+    SERVER_REQUIREMENT,
+    download_wheel,
+    make_python,
+)
 from clara_wf.model_server_platform import (
     ELSEWHERE,
     ModelServerError,
@@ -43,37 +45,13 @@ from clara_wf.model_server_platform import (
 
 TRITON_VERSION = "2.51.0"
 
-_SERVER_REQUIREMENT = """\
-nvidia-pytriton==0.7.0 \\
-    --hash=sha256:21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df
-"""
-# The wheels for CPython 3.11, 3.12 and 3.13. NumPy 2 on every one: the backend passes tensors by DLPack,
-# which crashes the server's stub under NumPy 1, as its other way corrupts data under NumPy 2.
-_BACKEND_REQUIREMENTS = """\
-numpy==2.4.6 \\
-    --hash=sha256:89cd468399cfd2504718f0ba50e410dca55a170b61a02ad92bb18c8a65186e93 \\
-    --hash=sha256:90f9849678c75fe7afa2d348ac842c168b0a4d3d61919687216dfc547976d853 \\
-    --hash=sha256:a7830bab239b79cda9c08c2da014761cafb48da6150e1da17ac06283f43b6089
-onnxruntime==1.32.0 \\
-    --hash=sha256:5a34fc4dfeb5a7b4a74c95dcba1e773d722abda720b474edf1b0c419dc6d163d \\
-    --hash=sha256:99e1074c4b2197accd5073052a465361be17b89c093b8ffb6e6bd8f986c52df8 \\
-    --hash=sha256:02ea12a28c069ea8510093d95a7f6ff8126bfd9fc5c0d3381c03b80fb2b424ba
-"""
 _LAYOUT = "1"  # another number makes every installation anew
+
+BACKENDS = Path(__file__).parent / "triton_backends"
 
 _TRITON = Path("pytriton/tritonserver")
 _LIBRARIES = Path("nvidia_pytriton.libs")
-_STUB = "triton_python_backend_stub"
 _BUNDLED_LIBPYTHON = "libpython3-419a3a08.13.so.1.0"  # of Python 3.13, under a name of the wheel's own
-_FOREIGN_SETTINGS = ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_ROOT")
-_NO_NETWORK = (
-    "NewConnectionError",
-    "Temporary failure in name resolution",
-    "Name or service not known",
-    "Could not find a version",
-    "timed out",
-)
-
 Say = Callable[[str], None]
 
 
@@ -101,13 +79,17 @@ class Installation:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it was made to the end, and the Python that it was made with is still there."""
-        return (self.folder / "complete").is_file() and all(
-            path.exists() for path in (self.python_bin / "python", _libpython_link(self.folder))
+        """Whether it was made to the end, and it and the Python that it was made with are still there."""
+        parts = (
+            self.folder / "complete",
+            self.tritonserver,
+            self.python_bin / "python",
+            _libpython_link(self.folder),
         )
+        return all(path.exists() for path in parts)
 
 
-def install(cache: Path, *, on_progress: Say, environ: Mapping[str, str] = os.environ) -> Installation:
+def install(cache: Path, *, on_progress: Say) -> Installation:
     """Return the model server of this Python, installed the first time.
 
     Parameters
@@ -127,15 +109,20 @@ def install(cache: Path, *, on_progress: Say, environ: Mapping[str, str] = os.en
     if installation.is_complete:
         return installation
     check_platform(PlatformFacts.of_this_machine())
-    _check_venv()
-    cache.mkdir(parents=True, exist_ok=True)
-    with _sole_installer(installation.folder, on_progress):
-        if not installation.is_complete:
-            _install(installation.folder, on_progress, environ)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _sole_installer(installation.folder, on_progress):
+            if not installation.is_complete:
+                _install(installation, on_progress)
+    except OSError as error:
+        raise ModelServerError(
+            f"could not install the model server in {cache}: {error}; it needs a folder on a disk with "
+            f"300 MB free, from which programs may be run (CLARA_CACHE names another), {ELSEWHERE}"
+        ) from error
     return installation
 
 
-def assemble_backends(installation: Installation, sources: Path) -> Path:
+def assemble_backends(installation: Installation, sources: Path = BACKENDS) -> Path:
     """Return a folder of backends for the server: the Python backend, and those in `sources`.
 
     The folder is named after the contents of `sources`, so that a changed backend is always used and a
@@ -160,61 +147,56 @@ def assemble_backends(installation: Installation, sources: Path) -> Path:
 
 
 def _folder(cache: Path) -> Path:
-    pinned = _SERVER_REQUIREMENT + _BACKEND_REQUIREMENTS + _LAYOUT
+    pinned = SERVER_REQUIREMENT + BACKEND_REQUIREMENTS + _LAYOUT
     digest = hashlib.sha256(pinned.encode()).hexdigest()[:12]
     return cache.resolve() / f"triton-{TRITON_VERSION}-py{_python_version()}-{digest}"
 
 
-def _install(folder: Path, say: Say, environ: Mapping[str, str]) -> None:
+def _install(installation: Installation, say: Say) -> None:
     """Make each part that is missing; a part appears whole or not at all."""
     started = time.monotonic()
+    folder = installation.folder
     folder.mkdir(exist_ok=True)
     for leftover in folder.glob("*.part-*"):
         shutil.rmtree(leftover)
     libpython = _libpython(folder)
-    python = folder / "python"
-    if not (python / "bin/python").exists():
-        shutil.rmtree(python, ignore_errors=True)
+    python = installation.python_bin / "python"
+    if not python.exists():
         say("installing a Python environment with onnxruntime for the model server (once, 45 MB to fetch)")
-        with _published(python) as made:
-            _make_python(made, environ)
-    server = folder / "server"
-    if not server.exists():
+        shutil.rmtree(folder / "python", ignore_errors=True)
+        with _published(folder / "python") as made:
+            make_python(made)
+    if not installation.tritonserver.exists():
         say(f"installing the model server, Triton {TRITON_VERSION} (once, 55 MB to fetch)")
-        with _published(server) as made:
-            _make_server(made, python / "bin/python", environ)
+        shutil.rmtree(folder / "server", ignore_errors=True)
+        with _published(folder / "server") as made:
+            _make_server(made, python)
     if libpython is not None:
         link = _libpython_link(folder)
         link.unlink(missing_ok=True)
         link.symlink_to(libpython)
+    for program in (installation.tritonserver, _stub(folder / "server")):
+        _check_links(program)
+    assemble_backends(installation)  # so that a start has nothing to write
     (folder / "complete").write_text("")
     say(f"installed the model server in {time.monotonic() - started:.0f} s")
 
 
-def _make_python(folder: Path, environ: Mapping[str, str]) -> None:
-    _run([sys.executable, "-m", "venv", str(folder)], environ, doing="make a Python environment")
-    python = folder / "bin/python"
-    with _requirements(_BACKEND_REQUIREMENTS) as path:
-        _pip(python, "install", "--requirement", str(path), environ=environ)
-
-
-def _make_server(folder: Path, python: Path, environ: Mapping[str, str]) -> None:
-    wheel = _download_wheel(folder, python, environ)
+def _make_server(folder: Path, python: Path) -> None:
+    wheel = download_wheel(folder, python)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder, [name for name in archive.namelist() if _is_needed(name)])
     wheel.unlink()
     stubs = folder / _TRITON / "python_backend_stubs"
-    stub = folder / _TRITON / "backends/python" / _STUB
-    shutil.move(stubs / _python_version() / _STUB, stub)
+    stub = _stub(folder)
+    shutil.move(stubs / _python_version() / stub.name, stub)
     shutil.rmtree(stubs)
     for program in (stub, folder / _TRITON / "bin/tritonserver"):
         program.chmod(0o755)
 
 
-def _download_wheel(folder: Path, python: Path, environ: Mapping[str, str]) -> Path:
-    with _requirements(_SERVER_REQUIREMENT) as path:
-        _pip(python, "download", "--dest", str(folder), "--requirement", str(path), environ=environ)
-    return next(folder.glob("*.whl"))
+def _stub(server: Path) -> Path:
+    return server / _TRITON / "backends/python/triton_python_backend_stub"
 
 
 def _is_needed(name: str) -> bool:
@@ -230,14 +212,14 @@ def _libpython(folder: Path) -> Path | None:
     name = f"libpython{_python_version()}.so.1.0"
     found = find_libpython(name)
     if found is None and _python_version() != "3.13":
-        place = folder / "libpython"
+        package, place = f"libpython{_python_version()}", folder / "libpython"
         place.mkdir(exist_ok=True)
         found = find_libpython(name, folders=[path.parent for path in place.rglob(name)])
         found = found or fetch_libpython(name, place)
         if found is None:
             raise ModelServerError(
-                f"the model server needs {name}, the shared library of Python {_python_version()}, and this "
-                f"machine has none; install it (Debian, Ubuntu: apt-get install {name[:-7]}), {ELSEWHERE}"
+                f"the model server needs {name}, the shared library of this Python, which was not found; "
+                f"install it (Debian, Ubuntu: apt-get install {package}), {ELSEWHERE}"
             )
     return found
 
@@ -252,12 +234,13 @@ def _python_version() -> str:
     return f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def _check_venv() -> None:
-    missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
-    if missing:
+def _check_links(program: Path) -> None:
+    """Return if the program finds its libraries; a server whose stub does not waits for it for ever."""
+    done = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
+    if done.returncode == 127:  # of the loader
         raise ModelServerError(
-            f"the model server needs an environment of its own, and this Python has no module {missing[0]}; "
-            f"install it (Debian, Ubuntu: apt-get install python{_python_version()}-venv), {ELSEWHERE}"
+            f"the model server does not start on this machine: {done.stderr.strip()}; "
+            f"install what is missing, {ELSEWHERE}"
         )
 
 
@@ -276,56 +259,14 @@ def _sole_installer(folder: Path, say: Say) -> Iterator[None]:
 @contextmanager
 def _published(folder: Path) -> Iterator[Path]:
     """Give a new folder to fill, and rename it to `folder` when the block has ended well."""
-    made = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
+    made = folder.with_name(f"{folder.name}.part-{os.urandom(4).hex()}")
+    made.mkdir()
     try:
         yield made
-        made.rename(folder)
-    except FileExistsError:
-        pass  # another process was first
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # it is, when another process was first
+                raise
     finally:
         shutil.rmtree(made, ignore_errors=True)
-
-
-@contextmanager
-def _requirements(text: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "requirements.txt"
-        path.write_text(text)
-        yield path
-
-
-def _pip(python: Path, command: str, *arguments: str, environ: Mapping[str, str]) -> None:
-    options = ["--disable-pip-version-check", "--no-input", "--no-cache-dir", "--retries=2", "--quiet"]
-    checked = ["--no-deps", "--require-hashes", "--only-binary=:all:"]
-    _run(
-        [str(python), "-m", "pip", command, *options, *checked, *arguments],
-        environ,
-        doing="fetch the packages of the model server",
-    )
-
-
-def _run(command: list[str], environ: Mapping[str, str], *, doing: str) -> None:
-    clean = {key: value for key, value in environ.items() if key not in _FOREIGN_SETTINGS}
-    done = subprocess.run(
-        command,
-        env=clean,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if done.returncode != 0:
-        raise ModelServerError(f"could not {doing}: {_reason(done.stdout)}; {_remedy(done.stdout)}")
-
-
-def _reason(output: str) -> str:
-    """Return the lines of pip or venv that say what went wrong."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return " ".join(errors or lines[-3:]) or "no reason given"
-
-
-def _remedy(output: str) -> str:
-    if any(sign in output for sign in _NO_NETWORK):
-        return f"check the network and pip's settings (proxy, index) and try again, {ELSEWHERE}"
-    return f"try again, {ELSEWHERE}"

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from clara_wf.model_server import ModelServerError, serve
+from clara_wf.model_server_install import install
 
 pytestmark = pytest.mark.triton
 
@@ -124,6 +125,21 @@ def test_only_what_is_asked_for_is_served(repository, triton_cache, tmp_path):
     ):
         assert client.is_model_ready("line")
         assert not client.is_model_ready("batched")
+
+
+def test_folders_may_have_names_that_a_shell_would_take_apart(add_model, triton_cache, tmp_path):
+    repository = tmp_path / "my models; $(touch x)"
+    add_model(repository)
+    installed = install(triton_cache, on_progress=print).folder
+    (tmp_path / "the cache").mkdir()
+    (tmp_path / "the cache" / installed.name).symlink_to(installed)
+    with (
+        serve(
+            repository, cache=tmp_path / "the cache", log=tmp_path / "the log", on_progress=print
+        ) as server,
+        grpc.InferenceServerClient(server.grpc_url) as client,
+    ):
+        assert client.is_model_ready("line")
 
 
 def refusal_of(repository, cache, log, **options):

@@ -61,12 +61,20 @@ def test_shared_library_of_python_is_found(tmp_path):
 
 
 @pytest.mark.triton
-def test_packages_that_cannot_be_fetched_are_told_with_what_to_do(triton_cache, tmp_path):
-    without_index = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1"}
+def test_packages_that_cannot_be_fetched_are_told_with_what_to_do(triton_cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     with pytest.raises(ModelServerError, match=r"could not fetch .* check the network and pip's settings"):
-        install(tmp_path, on_progress=print, environ=without_index)
+        install(tmp_path, on_progress=print)
     assert not list(tmp_path.rglob("complete"))
     assert not list(tmp_path.rglob("*.part-*"))
+
+
+def test_cache_that_cannot_be_written_is_told_with_what_to_do(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelServerError, match=r"could not install the model server in .*CLARA_CACHE"):
+        install(tmp_path / "file" / "cache", on_progress=print)
 
 
 @pytest.mark.triton

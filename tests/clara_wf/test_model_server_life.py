@@ -63,23 +63,28 @@ def parent(repository, triton_cache, tmp_path):
 
 def processes_of(repository):
     """Return guard, tritonserver and stub of a running server."""
-    found = [
-        p for p in psutil.process_iter(["cmdline"]) if str(repository) in " ".join(p.info["cmdline"] or [])
-    ]
-    by_program = {Path(p.info["cmdline"][0]).name: p for p in found if "-c" not in p.info["cmdline"]}
-    guard = next(p for p in found if any("model_server_guard" in each for each in p.info["cmdline"]))
-    return guard, by_program["tritonserver"], by_program["triton_python_backend_stub"]
+    name = name_of(repository)
+    by_program = {Path(process.cmdline()[0]).name: process for process in processes_with(name)}
+    return (
+        by_program[Path(sys.executable).name],
+        by_program["tritonserver"],
+        by_program["triton_python_backend_stub"],
+    )
 
 
 def name_of(repository):
-    _, server, _ = processes_of(repository)
-    return next(each.removeprefix("--id=") for each in server.cmdline() if each.startswith("--id="))
+    guards = [p for p in processes_with(str(repository)) if "model_server_guard" in " ".join(p.cmdline())]
+    return next(each.removeprefix("--id=") for each in guards[0].cmdline() if each.startswith("--id="))
+
+
+def processes_with(argument):
+    processes = psutil.process_iter(["cmdline"])
+    return [process for process in processes if argument in " ".join(process.info["cmdline"] or [])]
 
 
 def traces(name):
     """Return the processes and the entries in shared memory of a server."""
-    found = [p for p in psutil.process_iter(["cmdline"]) if name in " ".join(p.info["cmdline"] or [])]
-    return [*found, *SHARED_MEMORY.glob(f"{name}*")]
+    return [*processes_with(name), *SHARED_MEMORY.glob(f"{name}*")]
 
 
 def wait_until(condition, seconds=5.0):
@@ -90,7 +95,7 @@ def wait_until(condition, seconds=5.0):
 
 
 def test_running_server_leaves_traces(parent, repository):
-    assert len(traces(name_of(repository))) == 5  # three processes, a region and the guard's lock
+    assert len(traces(name_of(repository))) == 7  # three processes, a region, two links and the lock
 
 
 @pytest.mark.parametrize(
@@ -166,7 +171,7 @@ def test_what_a_killed_guard_left_is_swept_by_the_next_start(parent, repository,
     guard, _, stub = processes_of(repository)
     stub.suspend()  # so that it cannot notice the end of its server
     guard.kill()
-    wait_until(lambda: len(traces(name)) == 3)  # the stub, its region and the guard's lock
+    wait_until(lambda: len(traces(name)) == 5)  # the stub, its region, two links and the lock
     with serve(repository, cache=triton_cache, log=tmp_path / "log2", on_progress=print):
         assert traces(name) == []
 
@@ -175,6 +180,15 @@ def test_sweep_leaves_living_servers_alone(parent, repository):
     before = traces(name_of(repository))
     sweep()
     assert traces(name_of(repository)) == before
+
+
+def test_server_finds_its_own_python_whatever_the_environment_says(
+    repository, triton_cache, tmp_path, monkeypatch
+):
+    for name in ("PYTHONHOME", "PYTHONPATH"):
+        monkeypatch.setenv(name, str(tmp_path))
+    with serve(repository, cache=triton_cache, log=tmp_path / "log", on_progress=print) as server:
+        server.check()
 
 
 def test_sweep_looks_only_at_what_bears_a_name_of_ours():

@@ -233,6 +233,13 @@ def test_real_server_answers_like_the_one_above(real_triton):
     assert np.array_equal(scores, np.concatenate([2 * WINDOWS, -2 * WINDOWS]))
 
 
+@pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy"])
+def test_a_server_on_this_machine_is_reached_without_the_proxy_of_the_network(monkeypatch, variable):
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    with predictor_of(FakeTriton()) as predictor:
+        assert predictor.describe().name == "liver"
+
+
 @pytest.mark.triton
 def test_real_server_refuses_windows_of_another_shape(real_triton):
     refused = pytest.raises(InferenceError, match=r"'liver' at .*INVALID_ARGUMENT.*shape")
