@@ -43,7 +43,7 @@ class LiveProgress:
 
     def say(self, line: str) -> None:
         """Print a line above the table."""
-        self._console.print(line, highlight=False, markup=False)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def update(self, statuses: list[StageStatus]) -> None:
         """Show the status of every stage."""

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_reader.headers import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Header
-from stages import InputError
+from dicom_reader.files import DEFLATED, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from dicom_reader.headers import EXPLICIT_BIG, Header
+from stages import InputError, StageError
 
 logger = logging.getLogger(__name__)
 
@@ -139,16 +140,20 @@ def _refuse_unreadable(header: Header, *, expected: int) -> None:
 
 
 def _require_decoder(header: Header) -> None:
+    from pydicom import config
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
-    if header.transfer_syntax == "1.2.840.10008.1.2.1.99":
+    if header.transfer_syntax == DEFLATED:
         return
-    uid = UID(header.transfer_syntax)
     try:
-        decoder = get_decoder(uid)
+        with config.disable_value_validation():
+            uid = UID(header.transfer_syntax)
+            decoder = get_decoder(uid)
     except NotImplementedError as error:
-        raise InputError(f"{header.name}: transfer syntax {uid.name} cannot be decoded") from error
+        raise InputError(
+            f"{header.name}: transfer syntax {header.transfer_syntax[:64]!r} cannot be decoded"
+        ) from error
     if not decoder.is_available:
         needed = " or ".join(decoder.missing_dependencies)
         raise InputError(
@@ -184,13 +189,15 @@ def _read_native(header: Header, plane: NDArray[np.int16]) -> None:
 
 
 def _decode(header: Header, plane: NDArray[np.int16]) -> None:
-    from pydicom import config
+    from pydicom import config, dcmread
     from pydicom.pixels.utils import pixel_array
 
     try:
         with config.disable_value_validation(), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a decoder's remarks; the result is checked below
-            decoded = pixel_array(header.path, raw=True)
+            decoded = pixel_array(dcmread(header.path), raw=True)
+    except StageError:  # the driver's, when it stops the stage
+        raise
     except Exception as error:  # decoders are foreign code and raise anything at all
         raise InputError(f"{header.name}: its compressed pixels cannot be decoded: {error}") from error
     if decoded.shape != plane.shape or decoded.dtype.kind not in "iu" or decoded.dtype.itemsize > 2:
@@ -256,7 +263,8 @@ def _clip_padding(plane: NDArray[np.int16], stored: NDArray[Any], encoding: Enco
         row, column = np.argwhere(foreign)[0]
         raise InputError(
             f"{name}: {hu[row, column]:g} HU at row {row}, column {column} (stored value "
-            f"{stored[row, column]}) does not fit int16; Rescale Slope (0028,1053) or Intercept (0028,1052) may be wrong"
+            f"{stored[row, column]}) does not fit int16; Rescale Slope (0028,1053) or Intercept (0028,1052) "
+            "may be wrong"
         )
     value = encoding.slope * (encoding.padding or 0) + encoding.intercept
     plane[...] = np.rint(np.clip(hu, _INT16.min, _INT16.max))

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dicom_reader.headers import Header, printable, read_header
+from dicom_reader.files import read_header
+from dicom_reader.headers import Header, printable
 from dicom_reader.identity import series_uid
 from dicom_reader.slices import normal_of
 from stages import GeometryError, InputError
@@ -83,10 +84,12 @@ def find_headers(folder: Path) -> Found:
     found = Found()
     for path in _files(folder):
         header = None if path.is_symlink() or not path.is_file() else read_header(path)
-        if header is not None and (header.text("SeriesInstanceUID") or header.text("Modality")):
+        if header is None:
+            found.others.append(printable(path))
+        elif header.text("SeriesInstanceUID") or header.text("Modality"):
             found.headers.append(header)
         else:
-            found.others.append(printable(path))
+            raise header.refuse("Modality", "and series are missing; the file is damaged, send it again")
     if found.others:
         names = ", ".join(found.others[:5]) + (", ..." if len(found.others) > 5 else "")
         logger.info("ignored %d file(s) that are no DICOM images, or links: %s", len(found.others), names)
@@ -128,6 +131,7 @@ def choose_series(found: Found, *, series_instance_uid: str | None = None) -> tu
     """
     if not found.headers:
         raise InputError(f"no DICOM image in the input folder, which holds {len(found.others)} other file(s)")
+    _refuse_some_without_series(found.headers)
     every = group_by_series(found.headers)
     able = [s for s in every if s.slices and series_instance_uid in (None, s.uid)]
     if not able:
@@ -139,6 +143,16 @@ def choose_series(found: Found, *, series_instance_uid: str | None = None) -> tu
     else:
         why = {s.uid: _why_not(s, chosen) for s in every}
     return chosen, {s.uid: _reason(s, chosen, why[s.uid]) for s in every}
+
+
+def _refuse_some_without_series(headers: Sequence[Header]) -> None:
+    """Refuse a CT image without series among others that have one: it may be a damaged slice of theirs."""
+    ct = [header for header in headers if header.text("Modality") == "CT"]
+    without = [header for header in ct if not header.text("SeriesInstanceUID")]
+    if without and len(without) < len(ct):
+        raise without[0].refuse(
+            "SeriesInstanceUID", "is missing, other CT images have one; send the file again"
+        )
 
 
 def group_by_series(headers: Sequence[Header]) -> list[Series]:
@@ -214,8 +228,11 @@ def _reason(series: Series, chosen: Series, why: str) -> str:
 
 
 def log_choice(chosen: Series, selection: Mapping[str, str]) -> None:
-    """Tell the log which series was chosen, and what the others were."""
+    """Tell the log which series was chosen; why each of the others was not stands in the volume's origin."""
     logger.info("series %s %s", chosen.uid, selection[chosen.uid])
-    for uid in selection:
-        if uid != chosen.uid:
-            logger.info("series %s %s", uid[:64], selection[uid])
+    others = [uid for uid in selection if uid != chosen.uid]
+    if others:
+        reasons = Counter(selection[uid].partition(":")[0] for uid in others)
+        logger.info("other series: %s", ", ".join(f"{n} {why}" for why, n in reasons.most_common()))
+    for uid in others:
+        logger.debug("series %s %s", uid[:64], selection[uid])

@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import uuid
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+import stages
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -40,10 +41,7 @@ IDENTITY = (
 
 def software_version() -> str:
     """Return the version of this project, for *Software Versions* (0018,1020)."""
-    try:
-        return metadata.version("clara-stages")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+    return stages.__version__
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +82,25 @@ def result_series_number(source: Dataset, *, offset: int) -> int:
     return number * 100 + offset if 0 < number < 20_000_000 else 9000 + offset
 
 
-def without_identity(source: Dataset) -> Dataset:
-    """Return a copy of a header that names nobody, for libraries that check names and log them."""
+def without_identity(source: Dataset, **replaced: object) -> Dataset:
+    """Return a copy of a header that names nobody, for libraries that check names and log them.
+
+    Parameters
+    ----------
+    source
+        The header; it is not changed.
+    replaced
+        Further attributes of the copy, by keyword.
+    """
     from pydicom.dataset import Dataset
 
     copy = Dataset()
-    copy.update(source)  # not source.copy(), which shares its elements
-    for keyword in ("SpecificCharacterSet", *IDENTITY):
-        setattr(copy, keyword, "")
+    copy.update(source)
+    empty = dict.fromkeys(("SpecificCharacterSet", *IDENTITY), "")
+    for keyword, value in {**empty, **replaced}.items():
+        if keyword in copy:
+            del copy[keyword]  # the elements are those of the source; a new value would change them there
+        setattr(copy, keyword, value)
     return copy
 
 

@@ -17,6 +17,7 @@ from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import format_number_as_ds
 
 from dicom_writer.labels import Code, Label, finding
 from dicom_writer.provenance import (
@@ -68,7 +69,7 @@ def make_segmentation(
     with config.disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # remarks on odd values of the source
         segmentation: Dataset = hd.seg.Segmentation(
-            source_images=[without_identity(sources[0]), *sources[1:]],  # it names the patient by the first
+            source_images=[_as_template(sources[0], affine), *sources[1:]],
             pixel_array=array,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[_describe(label, provenance, uids) for label in labels],
@@ -86,7 +87,6 @@ def make_segmentation(
             series_description=f"AI segmentation: {finding(present)}"[:64],
             specific_character_set=None,
             transfer_syntax_uid=ExplicitVRLittleEndian,
-            pixel_measures=_pixel_measures(affine, sources[0]),
             omit_empty_frames=any(present.values()),
         )
         _name_dimensions(segmentation, uids.uid("dimension organization"))
@@ -119,14 +119,14 @@ def _concept(code: Code) -> hd.sr.CodedConcept:
     return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)
 
 
-def _pixel_measures(affine: Affine, source: Dataset) -> hd.PixelMeasuresSequence:
-    """Return spacing and thickness; a voxel of a segment fills the space between slices, no more."""
-    between_slices = spacing_of(affine)[0]
-    return hd.PixelMeasuresSequence(
-        pixel_spacing=[float(mm) for mm in source.PixelSpacing],
-        slice_thickness=between_slices,
-        spacing_between_slices=between_slices,
-    )
+def _as_template(source: Dataset, affine: Affine) -> Dataset:
+    """Return a copy of the first source image as highdicom shall see it.
+
+    It names nobody, and its slices are as thick as they are apart: a voxel of a segment fills the
+    space between slices, no more and no less, whatever the thickness of the reconstruction.
+    """
+    spacing = format_number_as_ds(spacing_of(affine)[0])
+    return without_identity(source, SliceThickness=spacing, SpacingBetweenSlices=spacing)
 
 
 def _name_dimensions(segmentation: Dataset, uid: str) -> None:

@@ -21,7 +21,7 @@ from pydicom import config, dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 
-from stages import GeometryError, InputError, Origin, Volume
+from stages import GeometryError, InputError, Origin, StageError, Volume
 from stages.geometry import points_at
 
 logger = logging.getLogger(__name__)
@@ -63,10 +63,14 @@ def find_source(folder: Path, mask: Volume) -> list[Dataset]:
     if not folder.is_dir():
         raise InputError(f"the source folder {folder} does not exist")
     wanted = {s.sop_instance_uid for s in origin.slices}
-    found = [d for d in _headers(folder) if _belongs(d, wanted, origin.series_instance_uid)]
-    _require_attributes(found)
-    sources = _in_slice_order(found, origin) if wanted else _by_position(found, mask)
-    _take_missing_uids(sources, origin)
+    try:
+        with config.disable_value_validation():  # what is odd and needed is refused by its name
+            found = [d for d in _headers(folder) if _belongs(d, wanted, origin.series_instance_uid)]
+            _require_attributes(found)
+            sources = _in_slice_order(found, origin) if wanted else _by_position(found, mask)
+            _take_missing_uids(sources, origin)
+    except NotImplementedError as error:
+        raise InputError(f"a source image is damaged: {error}") from error
     return sources
 
 
@@ -78,12 +82,14 @@ def _headers(folder: Path) -> Iterator[FileDataset]:
             if path.is_symlink() or not path.is_file():
                 continue
             try:
-                with config.disable_value_validation(), warnings.catch_warnings():
+                with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # an odd file that is not needed
                     dataset = dcmread(path, stop_before_pixels=True)
                     _take_meta_uids(dataset)
             except InvalidDicomError:
                 continue
+            except StageError:  # the driver's, when it stops the stage
+                raise
             except Exception as error:  # not needed, or it will be missed by its UID
                 logger.warning("skipped a file of the source that cannot be read: %s", type(error).__name__)
                 continue
@@ -131,8 +137,12 @@ def _by_position(found: Sequence[Dataset], mask: Volume) -> list[Dataset]:
 def _require_attributes(found: Sequence[Dataset]) -> None:
     for dataset in found:
         for keyword in _NEEDED:
-            if keyword not in dataset or dataset.get_item(keyword).value in (None, "", b""):
-                raise InputError(f"source image {dataset.get('SOPInstanceUID')}: {keyword} is missing")
+            try:
+                value = dataset.get(keyword)
+            except (TypeError, ValueError, NotImplementedError) as error:
+                raise InputError(f"source image {dataset.SOPInstanceUID}: {keyword} is damaged") from error
+            if value is None or value == "":
+                raise InputError(f"source image {dataset.SOPInstanceUID}: {keyword} is missing")
 
 
 def _take_missing_uids(sources: Sequence[Dataset], origin: Origin) -> None:
@@ -195,7 +205,7 @@ def pixel_positions(dataset: Dataset, pixels: NDArray[Any]) -> NDArray[np.float6
             cosines = np.array(dataset.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
             between_rows, between_columns = (float(mm) for mm in dataset.PixelSpacing)
             position = np.array(dataset.ImagePositionPatient, dtype=np.float64).reshape(3)
-    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError, NotImplementedError) as error:
         raise InputError(f"source image {dataset.SOPInstanceUID}: its geometry is no numbers") from error
     along_row, along_column = cosines[0] * between_columns, cosines[1] * between_rows
     return np.asarray(position + pixels[..., 1:] * along_row + pixels[..., :1] * along_column)

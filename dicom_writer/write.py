@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,9 +71,16 @@ def write_results(
     sources = find_source(Path(source), mask)
     require_same_grid(mask, sources)
     logger.info("series %s: found its %d source images", mask.origin.series_instance_uid, len(sources))
-    dataset = make_segmentation(
-        mask.array, mask.affine, sources, labels=labels, provenance=provenance or Provenance()
-    )
+    try:
+        dataset = make_segmentation(
+            mask.array, mask.affine, sources, labels=labels, provenance=provenance or Provenance()
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, NotImplementedError) as error:
+        logger.debug("highdicom refused the source", exc_info=True)
+        raise InputError(
+            f"the source series cannot be described in a segmentation ({type(error).__name__}); "
+            "an attribute of patient, study or image is damaged"
+        ) from error
     path = Path(output) / f"{mask.origin.series_instance_uid}.seg.dcm"
     measured = _save_verified(dataset, path, mask, sources, labels)
     _log(dataset, measured, labels, path, time.monotonic() - clock)
@@ -107,7 +115,8 @@ def _save_verified(
     except OSError as error:
         raise OutputError(f"cannot write {path.name} to {path.parent}: {error.strerror or error}") from error
     finally:
-        unverified.unlink(missing_ok=True)
+        with suppress(OSError):
+            unverified.unlink()
     return measured
 
 

@@ -5,23 +5,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from phantoms.bones import draw_pelvis, draw_ribs, draw_spine
 from phantoms.canvas import Canvas
+from phantoms.digestive import draw_bowel, draw_stomach
 from phantoms.fields import FloatArray, random_field
 from phantoms.liver import draw_liver, draw_liver_shape
 from phantoms.organs import (
-    draw_bowel,
     draw_gall_bladder,
     draw_kidneys,
     draw_pancreas,
     draw_spleen,
-    draw_stomach,
     draw_vessels,
     place_gall_bladder,
     place_kidneys,
 )
 from phantoms.patient import Phase, draw_patient, draw_pose
 from phantoms.texture import add_noise, cut_field_of_view
-from phantoms.torso import draw_back, draw_chest, draw_outside, draw_pelvis, draw_ribs, draw_spine, draw_wall
+from phantoms.torso import draw_back, draw_chest, draw_outside, draw_wall
 from phantoms.tumours import draw_radii, draw_tumours, keep_inside_liver
 
 DEMO_SEED = 20_240_108
@@ -96,7 +96,9 @@ def make_abdomen(
         for c, n, s in zip(centre_mm, shape, spacing_mm, strict=True)
     )
     streams = [np.random.default_rng([seed, k]) for k in range(5)]
-    canvas = Canvas((z, y, x), draw_pose(streams[0]), edge_mm=max(float(streams[1].uniform(1.0, 2.2)), spacing_mm[2]))
+    canvas = Canvas(
+        (z, y, x), draw_pose(streams[0]), edge_mm=max(float(streams[1].uniform(1.0, 2.2)), spacing_mm[2])
+    )
     phase = _draw_anatomy(canvas, streams[2], streams[3], tumour_radii_mm)
     _image(canvas, streams[1], streams[4], spacing_mm)
     hu = np.clip(np.rint(canvas.hu), -1024, 3071).astype(np.int16)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from phantoms.anatomy import Anatomy
 from phantoms.fields import FloatArray, Points, SmoothField, apply, cubic_weights, spread
-from phantoms.shapes import Box
+from phantoms.shapes import Box, Vector, box_of_chain, chain
 
 Distance = Callable[[Points], FloatArray]
 Axes = tuple[FloatArray, FloatArray, FloatArray]
@@ -112,6 +112,19 @@ class Canvas:
             values = values + wobble.on(*nodes)
         weights = [cubic_weights(t, n) for t, n in zip(targets, nodes, strict=True)]
         self._blend(values, weights, (parts[0], parts[1], parts[2]), layers, edge_mm or self.edge_mm)
+
+    def paint_tube(
+        self,
+        nodes: Sequence[Vector],
+        radii: Sequence[float],
+        layers: Sequence[Layer],
+        *,
+        lattice_mm: float = LATTICE_MM,
+        wobble: SmoothField | None = None,
+    ) -> None:
+        """Draw a tube through `nodes` (patient mm) whose radius changes linearly between them."""
+        box = box_of_chain(nodes, radii)
+        self.paint(lambda p: chain(p, nodes, radii), box, layers, lattice_mm=lattice_mm, wobble=wobble)
 
     def _blend(
         self,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 _NAMESPACE = uuid.UUID("7c9c4a2e-5a0b-4d37-9d6c-2f6f1d0a8e51")
 _OFFSET_HU = -1024
@@ -57,7 +57,9 @@ def write_series(
         If a value cannot be stored in 12 bits.
     """
     if hu.min() < _OFFSET_HU or hu.max() > _OFFSET_HU + 4095:
-        raise ValueError(f"HU from {hu.min()} to {hu.max()}; 12 bits hold {_OFFSET_HU} to {_OFFSET_HU + 4095}")
+        raise ValueError(
+            f"HU from {hu.min()} to {hu.max()}; 12 bits hold {_OFFSET_HU} to {_OFFSET_HU + 4095}"
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     key = f"{seed}/{hu.shape}/{spacing_mm}/{first_mm}"
@@ -152,10 +154,10 @@ def _image(ds: Dataset, shape: tuple[int, ...], spacing_mm: Triple) -> None:
 
 
 def _number(value: float) -> str:
-    """A decimal string of at most 16 characters."""
+    """Format a decimal string of at most 16 characters."""
     return f"{value:.6f}".rstrip("0").rstrip(".") or "0"
 
 
-def _uid(name: str) -> str:
-    """A UID derived from a name: the integer of a name-based UUID under 2.25."""
-    return f"2.25.{uuid.uuid5(_NAMESPACE, name).int}"
+def _uid(name: str) -> UID:
+    """Derive a UID from a name: the integer of a name-based UUID under 2.25."""
+    return UID(f"2.25.{uuid.uuid5(_NAMESPACE, name).int}")

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 FloatArray = NDArray[np.float32]
+
+
 class Points(NamedTuple):
     """Coordinates in mm, broadcastable against each other: up, back, and to the patient's left."""
 
@@ -69,7 +71,7 @@ class SmoothField:
     step: float
 
     def weights(self, z: FloatArray, y: FloatArray, x: FloatArray) -> list[Any]:
-        """What takes the coefficients to the grid spanned by three axes."""
+        """Return what takes the coefficients to the grid spanned by three axes."""
         return [
             spline_weights(axis, first, self.step, count)
             for axis, first, count in zip((z, y, x), self.first, self.coefficients.shape, strict=True)

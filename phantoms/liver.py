@@ -32,7 +32,9 @@ class Liver:
     def distance(self, p: Points) -> FloatArray:
         """Distance from the surface, without the unevenness that `surface` adds."""
         # The under side rises from the back of the right lobe to the front left.
-        under = np.float32(self.edge_height) - p.z + np.float32(0.5) * (p.x + 110) - np.float32(0.25) * (p.y + 10)
+        under = (
+            np.float32(self.edge_height) - p.z + np.float32(0.5) * (p.x + 110) - np.float32(0.25) * (p.y + 10)
+        )
         right = np.maximum(ellipsoid(p, *self.right), under * np.float32(0.8))
         body = smooth_union(right, ellipsoid(p, *self.left), 14)
         body = smooth_union(body, ellipsoid(p, (14, 16, -22), (26, 17, 22)), 8)
@@ -84,7 +86,7 @@ def draw_liver(canvas: Canvas, liver: Liver, rng: np.random.Generator) -> None:
         _branch(canvas, liver, np.array(outflow), end, rng.uniform(4.0, 6.0), 2, vessel, rng)
     for target in ((-10, 15, -115), (20, -30, -125), (-45, -10, -115), (30, -55, 25)):
         end = np.array(target) + rng.normal(0, 12, 3)
-        _branch(canvas, liver, np.array(HILUM) + (6, 0, -8), end, rng.uniform(3.5, 5.5), 2, vessel, rng)
+        _branch(canvas, liver, np.add(HILUM, (6, 0, -8)), end, rng.uniform(3.5, 5.5), 2, vessel, rng)
 
 
 def _branch(

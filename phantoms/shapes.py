@@ -19,7 +19,9 @@ def ellipsoid(p: Points, centre: Vector, radii: Vector) -> FloatArray:
     return np.asarray(k0 * (k0 - 1) / k1, np.float32)
 
 
-def cylinder(p: Points, centre: tuple[float, float], radii: tuple[float, float], power: float = 2.0) -> FloatArray:
+def cylinder(
+    p: Points, centre: tuple[float, float], radii: tuple[float, float], power: float = 2.0
+) -> FloatArray:
     """Distance from an upright superelliptic cylinder; (row, column) order."""
     y = np.abs(p.y - np.float32(centre[0])) / np.float32(radii[0])
     x = np.abs(p.x - np.float32(centre[1])) / np.float32(radii[1])
@@ -52,9 +54,17 @@ def smooth_union(a: FloatArray, b: FloatArray, width: float) -> FloatArray:
     return np.asarray(b + (a - b) * h - np.float32(width) * h * (1 - h), np.float32)
 
 
+def intersection(*bodies: FloatArray) -> FloatArray:
+    """Return what lies inside all of several bodies."""
+    result = bodies[0]
+    for body in bodies[1:]:
+        result = np.maximum(result, body)
+    return np.asarray(result, np.float32)
+
+
 def without(a: FloatArray, b: FloatArray, gap: float = 0.0) -> FloatArray:
     """Take `a` and remove what lies within `gap` mm of `b`."""
-    return np.maximum(a, np.float32(gap) - b)
+    return np.asarray(np.maximum(a, np.float32(gap) - b), np.float32)
 
 
 def box_around(centre: Vector, radii: Vector) -> Box:

@@ -9,7 +9,12 @@ _TILE_SLICES = 12
 
 
 def add_noise(
-    hu: FloatArray, rng: np.random.Generator, *, sigma_hu: float, grain_mm: float, spacing_mm: tuple[float, float, float]
+    hu: FloatArray,
+    rng: np.random.Generator,
+    *,
+    sigma_hu: float,
+    grain_mm: float,
+    spacing_mm: tuple[float, float, float],
 ) -> None:
     """Add noise as filtered back projection leaves it: grainy within a slice, no slow waves.
 

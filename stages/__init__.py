@@ -29,6 +29,8 @@ from stages.settings import StageSettings
 from stages.volume import Origin, SliceOrigin, Volume
 from stages.volume_io import find_volumes, read_volume, write_volume
 
+__version__ = "0.1.0"
+
 __all__ = [
     "GeometryError",
     "Grid",

@@ -9,6 +9,7 @@ slices are thicker than they are apart, so that only positions give the right an
 from pathlib import Path
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -135,3 +136,16 @@ def mask(array=None, *, affine=AFFINE, with_slices=True, series=SERIES):
         slices=slices if with_slices else (),
     )
     return Volume(array=array, affine=affine.copy(), origin=origin)
+
+
+def read_back(path, shape=SHAPE):
+    """Return the label values of a segmentation by pydicom alone, in slice order of the default series."""
+    dataset = dcmread(path)
+    found = np.zeros(shape, dtype=np.uint8)
+    bits = np.unpackbits(np.frombuffer(dataset.PixelData, np.uint8), bitorder="little")
+    frames = bits[: dataset.NumberOfFrames * shape[1] * shape[2]].reshape(-1, *shape[1:])
+    for frame, group in zip(frames, dataset.PerFrameFunctionalGroupsSequence, strict=True):
+        z = group.PlanePositionSequence[0].ImagePositionPatient[2]
+        segment = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        found[round((z - FIRST[2]) / SPACING[0])][frame == 1] = segment
+    return found

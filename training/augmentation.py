@@ -1,4 +1,4 @@
-"""Makes one phantom many scans: other contrast, noise, blur, shading and coverage. Never mirrors a patient."""
+"""Makes many scans of one phantom: contrast, noise, blur, shading, coverage. Never mirrors a patient."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,9 @@ def disturb(
     return np.asarray(hu, np.float32)
 
 
-def _organ_offsets(labels: NDArray[np.uint8], anatomy: NDArray[np.uint8], rng: np.random.Generator) -> FloatArray:
+def _organ_offsets(
+    labels: NDArray[np.uint8], anatomy: NDArray[np.uint8], rng: np.random.Generator
+) -> FloatArray:
     """Each organ a little brighter or darker; a tumour moves with its liver so that it stays visible."""
     table = rng.normal(0, 14, len(Anatomy)).astype(np.float32)
     for name in (Anatomy.AIR, Anatomy.LUNG, Anatomy.FAT):
@@ -69,7 +71,7 @@ def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     if rng.random() < 0.5:
         noise = gaussian_filter(noise, (0.3, 0.6, 0.6))
         noise /= noise.std()
-    return noise * np.float32(rng.uniform(0, 1) ** 2 * 35)
+    return noise * np.float32(rng.uniform(0, 1) ** 2 * 28)
 
 
 def _narrow_view(hu: FloatArray, labels: NDArray[np.uint8], rng: np.random.Generator) -> None:

@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from queue import Full
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,15 @@ class Sample:
 
 
 def training_phantom(number: int, first_seed: int = TRAINING_SEEDS.start) -> AbdomenPhantom:
-    """Phantom `number` of the training set, with the field of view somewhere along the trunk."""
+    """Phantom `number` of the training set: seen somewhere along the trunk, with more tumours than usual."""
     seed = first_seed + number
     if seed not in TRAINING_SEEDS:
         raise ValueError(f"seed {seed} is not among the training seeds {TRAINING_SEEDS}")
     rng = np.random.default_rng([seed, 77])
     centre = (float(rng.uniform(-90, 70)), 0.0, 0.0)
-    return make_abdomen(seed, shape=VOLUME, spacing_mm=SPACING_MM, centre_mm=centre)
+    count = int(rng.choice((0, rng.integers(1, 5), rng.integers(5, 11)), p=(0.15, 0.45, 0.4)))
+    radii = tuple(float(3 * 10 ** rng.uniform(0, 0.92)) for _ in range(count))
+    return make_abdomen(seed, shape=VOLUME, spacing_mm=SPACING_MM, centre_mm=centre, tumour_radii_mm=radii)
 
 
 def held_out_phantom(seed: int) -> AbdomenPhantom:
@@ -78,7 +81,9 @@ def _window_at(
     wanted = truth == 2 if kind < 0.4 else truth > 0
     places = np.flatnonzero(wanted) if kind < 0.8 else np.empty(0, np.intp)
     if len(places) == 0:
-        starts = [int(rng.integers(0, have - want + 1)) for have, want in zip(truth.shape, shape, strict=True)]
+        starts = [
+            int(rng.integers(0, have - want + 1)) for have, want in zip(truth.shape, shape, strict=True)
+        ]
     else:
         centre = np.unravel_index(int(rng.choice(places)), truth.shape)
         starts = [
@@ -98,21 +103,28 @@ def _keep_slab(hu: FloatArray, labels: LabelArray, rng: np.random.Generator) -> 
         labels[side] = 0
 
 
-def _draw_forever(queue: Any, first: int, pause_s: float) -> None:
+def _draw_while_wanted(queue: Any, first: int, pause_s: float) -> None:
+    """Fill the queue for as long as the process that asked for it lives."""
     os.nice(3)
+    parent = multiprocessing.parent_process()
     number = first
-    while True:
-        queue.put(training_phantom(number))
+    while parent is not None and parent.is_alive():
+        phantom = training_phantom(number)
         number += 1
+        while parent.is_alive():
+            with suppress(Full):
+                queue.put(phantom, timeout=1.0)
+                break
         time.sleep(pause_s)
+    queue.cancel_join_thread()
 
 
 @contextmanager
-def phantom_stream(*, first: int = 0, pause_s: float = 0.3, waiting: int = 12) -> Iterator[Any]:
+def phantom_stream(*, first: int = 0, pause_s: float = 2.0, waiting: int = 12) -> Iterator[Any]:
     """Have a second process draw training phantoms; gives the queue they arrive in."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue(waiting)
-    worker = context.Process(target=_draw_forever, args=(queue, first, pause_s), daemon=True)
+    worker = context.Process(target=_draw_while_wanted, args=(queue, first, pause_s), daemon=True)
     worker.start()
     try:
         yield queue

@@ -1,6 +1,7 @@
 """Writes a trained network as ONNX and checks that it still says the same."""
 
 import copy
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,18 @@ def export_onnx(model: nn.Module, path: Path) -> Path:
     model = copy.deepcopy(model).eval().float()
     example = torch.zeros(1, 1, 2 * MULTIPLE, 2 * MULTIPLE, 2 * MULTIPLE)
     unfinished = path.with_suffix(".part")
-    torch.onnx.export(
-        model,
-        (example,),
-        str(unfinished),
-        input_names=["image"],
-        output_names=["scores"],
-        dynamic_axes={"image": _AXES, "scores": _AXES},
-        opset_version=OPSET,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():  # the older exporter is meant: it keeps the graph plain and dynamic
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            (example,),
+            str(unfinished),
+            input_names=["image"],
+            output_names=["scores"],
+            dynamic_axes={"image": _AXES, "scores": _AXES},
+            opset_version=OPSET,
+            dynamo=False,
+        )
     unfinished.replace(path)
     return path
 

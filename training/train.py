@@ -35,6 +35,8 @@ class Recipe:
     threads: int = 2
     averaging: float = 0.985
     export_every_s: float = 240.0
+    start: Path | None = None
+    first_phantom: int = 0
 
 
 class Training:
@@ -44,8 +46,12 @@ class Training:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.model = UNet()
+        if recipe.start is not None:
+            self.model.load_state_dict(torch.load(recipe.start, weights_only=True))
         self.average = copy.deepcopy(self.model)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=recipe.learning_rate, weight_decay=1e-4
+        )
         self.steps = 0
 
     def step(self, image: torch.Tensor, labels: torch.Tensor, progress: float = 0.0) -> float:
@@ -64,7 +70,7 @@ class Training:
         if bool(torch.isfinite(norm)):  # bfloat16 may overflow; such a step teaches nothing
             self.optimiser.step()
             self._follow()
-        return float(loss)
+        return float(loss.detach())
 
     def _follow(self) -> None:
         """Move the average towards the current weights; quickly at first."""
@@ -109,7 +115,7 @@ def train(recipe: Recipe) -> None:
     torch.set_num_threads(recipe.threads)
     training = Training(recipe)
     logger.info("%d parameters", count_parameters(training.model))
-    with phantom_stream() as queue:
+    with phantom_stream(first=recipe.first_phantom) as queue:
         windows = validation_windows()
         _run(training, queue, windows)
     logger.info("finished after %d steps", training.steps)
@@ -118,7 +124,7 @@ def train(recipe: Recipe) -> None:
 def _run(training: Training, queue: Any, windows: list[Any]) -> None:
     recipe = training.recipe
     rng = np.random.default_rng(recipe.seed)
-    pool: list[AbdomenPhantom] = [queue.get() for _ in range(8)]
+    pool: list[AbdomenPhantom] = [queue.get() for _ in range(6)]
     drawn, best, losses = len(pool), -1.0, []
     start = reported = exported = time.monotonic()
     while (now := time.monotonic()) - start < recipe.minutes * 60:
@@ -159,6 +165,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--start", type=Path, help="checkpoint to go on from")
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--first-phantom", type=int, default=0, help="number of the first training phantom")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     train(Recipe(**vars(arguments)))

@@ -1,5 +1,7 @@
 """A small 3-D U-Net whose work is done at half resolution, so that it is quick on a CPU as well."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -27,7 +29,7 @@ class UNet(nn.Module):  # type: ignore[misc]
         super().__init__()
         first = widths[0]
         self.stem = nn.Sequential(nn.Conv3d(1, first, 4, 2, 1), nn.LeakyReLU(0.01), _block(first, first))
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.down = nn.ModuleList(nn.Sequential(_block(a, b, 2), _block(b, b)) for a, b in pairs)
         self.up = nn.ModuleList(nn.ConvTranspose3d(b, a, 2, 2) for a, b in reversed(pairs))
         self.merge = nn.ModuleList(_block(2 * a, a) for a, _ in reversed(pairs))
@@ -46,5 +48,5 @@ class UNet(nn.Module):  # type: ignore[misc]
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of trained numbers in a model."""
+    """Count the trained numbers in a model."""
     return sum(p.numel() for p in model.parameters())

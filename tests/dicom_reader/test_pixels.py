@@ -1,0 +1,199 @@
+"""Stored values become Hounsfield units, exactly, or are refused."""
+
+import numpy as np
+import pytest
+from pydicom import dcmwrite
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    RLELossless,
+)
+
+from dicom_reader.files import read_header
+from dicom_reader.pixels import read_pixels
+from stages import InputError
+from tests import phantoms
+
+
+@pytest.fixture
+def pixels(tmp_path):
+    """Return what writes slices and reads their pixels."""
+
+    def read(slices):
+        headers = []
+        for n, ds in enumerate(slices):
+            path = tmp_path / f"IM{n}"
+            dcmwrite(path, ds, enforce_file_format=True)
+            headers.append(read_header(path))
+        return read_pixels(headers)
+
+    return read
+
+
+def one(stored, *, bits_stored=16, **attributes):
+    (ds,) = phantoms.ct_slices((1, 2, 2))
+    phantoms.put_pixels(ds, np.array(stored).reshape(2, -1), bits_stored=bits_stored)
+    for keyword, value in attributes.items():
+        setattr(ds, keyword, value)
+    return ds
+
+
+def test_uncompressed_slices_are_read_in_place(pixels):
+    hu, repairs = pixels(phantoms.ct_slices())
+    assert hu.dtype == np.int16
+    assert hu.flags.c_contiguous
+    assert np.array_equal(hu, phantoms.hounsfield())
+    assert repairs == []
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian],
+    ids=lambda s: s.name,
+)
+def test_other_uncompressed_syntaxes_give_the_same(pixels, syntax):
+    slices = phantoms.ct_slices()
+    for ds in slices:
+        ds.file_meta.TransferSyntaxUID = syntax
+        ds["PixelData"].VR = "OW"
+        if syntax == ExplicitVRBigEndian:
+            ds.PixelData = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()
+    assert np.array_equal(pixels(slices)[0], phantoms.hounsfield())
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless], ids=lambda s: s.name)
+def test_compressed_slices_give_the_same(pixels, syntax):
+    slices = phantoms.ct_slices((3, 32, 40))
+    for ds in slices:
+        ds.compress(syntax, generate_instance_uid=False)
+    assert np.array_equal(pixels(slices)[0], phantoms.hounsfield((3, 32, 40)))
+
+
+def test_signed_values_compressed_or_not_give_the_same(pixels):
+    stored = phantoms.hounsfield((2, 32, 40))
+    slices = phantoms.ct_slices((2, 32, 40), RescaleIntercept=0)
+    for ds, plane in zip(slices, stored, strict=True):
+        phantoms.put_pixels(ds, plane, bits_stored=12)
+    slices[1].compress(JPEG2000Lossless, generate_instance_uid=False)
+    assert np.array_equal(pixels(slices)[0], stored)
+
+
+def test_each_slice_has_its_own_rescale(pixels):
+    slices = [one(np.array([0, 1, 2, 3], np.uint16)) for _ in range(2)]
+    slices[1].RescaleSlope, slices[1].RescaleIntercept = 2, -7
+    hu, _ = pixels(slices)
+    assert hu[0].ravel().tolist() == [-1024, -1023, -1022, -1021]
+    assert hu[1].ravel().tolist() == [-7, -5, -3, -1]
+
+
+def test_fractions_are_rounded_to_whole_hounsfield_units(pixels):
+    hu, _ = pixels([one(np.array([0, 1, 3, 4], np.uint16), RescaleSlope="0.4", RescaleIntercept="-10.5")])
+    assert hu.ravel().tolist() == [-10, -10, -9, -9]  # -10.5, -10.1, -9.3, -8.9; halves to even
+
+
+def test_all_sixteen_bits_unsigned_are_read_when_they_fit(pixels):
+    hu, _ = pixels([one(np.array([0, 33791, 40, 1], np.uint16))])
+    assert hu.ravel().tolist() == [-1024, 32767, -984, -1023]
+
+
+def test_the_sign_of_few_bits_is_extended(pixels):
+    hu, _ = pixels([one(np.array([0, 1, 0x0FFF, 0x0800], np.int16), bits_stored=12, RescaleIntercept=0)])
+    assert hu.ravel().tolist() == [0, 1, -1, -2048]
+
+
+def test_values_beyond_bits_stored_are_refused(pixels):
+    with pytest.raises(InputError, match=r"IM0: the stored value 5000 needs more than the 12 bits"):
+        pixels([one(np.array([0, 1, 2, 5000], np.uint16), bits_stored=12)])
+
+
+def test_values_that_do_not_fit_are_refused_with_slice_and_value(pixels):
+    with pytest.raises(InputError, match=r"IM0: 33976 HU at row 1, column 0 \(stored value 35000\)"):
+        pixels([one(np.array([0, 1, 35000, 3], np.uint16))])
+
+
+def test_padding_that_does_not_fit_is_clipped_and_recorded(pixels):
+    ds = one(np.array([-32768, 0, 1, -32768], np.int16), PixelPaddingValue=-32768)
+    hu, repairs = pixels([ds])
+    assert hu.ravel().tolist() == [-32768, -1024, -1023, -32768]
+    assert repairs == ["IM0: 2 padding pixels of -33792 HU clipped to fit int16"]
+
+
+def test_padding_that_fits_stays_as_it_is(pixels):
+    hu, repairs = pixels([one(np.array([-2000, 0, 1, 2], np.int16), PixelPaddingValue=-2000)])
+    assert hu.ravel().tolist() == [-3024, -1024, -1023, -1022]
+    assert repairs == []
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "message"),
+    [
+        ("RescaleSlope", None, r"Rescale Slope \(0028,1053\) is missing"),
+        ("RescaleSlope", 0, r"Rescale Slope \(0028,1053\) must not be 0"),
+        ("RescaleIntercept", None, r"Rescale Intercept \(0028,1052\) is missing"),
+        ("BitsAllocated", 8, r"Bits Allocated \(0028,0100\) must be 16 in a CT slice, found 8"),
+        ("BitsStored", None, r"Bits Stored \(0028,0101\) is missing"),
+        ("HighBit", 14, r"High Bit \(0028,0102\) must be 15 in a CT slice, found 14"),
+        ("PixelRepresentation", 2, r"Pixel Representation \(0028,0103\) must be 0 to 1"),
+        ("NumberOfFrames", 1000000, r"Number of Frames \(0028,0008\) must be 1"),
+    ],
+)
+def test_what_no_ct_slice_has_is_refused(pixels, keyword, value, message):
+    with pytest.raises(InputError, match=f"^IM0: {message}"):
+        pixels([one(np.zeros(4, np.uint16), **{keyword: value})])
+
+
+def test_missing_pixel_data_are_refused(pixels):
+    ds = one(np.zeros(4, np.uint16))
+    del ds.PixelData
+    with pytest.raises(InputError, match=r"IM0 has no Pixel Data \(7FE0,0010\)"):
+        pixels([ds])
+
+
+def test_pixel_data_of_another_length_are_refused(pixels):
+    ds = one(np.zeros(4, np.uint16))
+    ds.PixelData = bytes(12)
+    with pytest.raises(InputError, match=r"IM0: Pixel Data \(7FE0,0010\) has 12 bytes, its matrix needs 8"):
+        pixels([ds])
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    path = tmp_path / "IM0"
+    one(np.zeros(4, np.uint16)).save_as(path, enforce_file_format=True)
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(InputError, match="IM0 is truncated: 5 of 8 bytes"):
+        read_pixels([read_header(path)])
+
+
+def test_truncated_compressed_pixels_are_refused(tmp_path):
+    (ds,) = phantoms.ct_slices((1, 32, 40))
+    ds.compress(JPEG2000Lossless, generate_instance_uid=False)
+    path = tmp_path / "IM0"
+    ds.save_as(path, enforce_file_format=True)
+    path.write_bytes(path.read_bytes()[:-120])
+    with pytest.raises(InputError, match=r"^IM0: its compressed pixels cannot be decoded"):
+        read_pixels([read_header(path)])
+
+
+def test_a_missing_decoder_is_named_with_its_transfer_syntax(pixels):
+    from pydicom.pixels.decoders.base import get_decoder
+
+    if get_decoder(JPEGLosslessSV1).is_available:
+        pytest.skip("a decoder for lossless JPEG is installed here")
+    (ds,) = phantoms.ct_slices((1, 32, 40))
+    ds.compress(RLELossless, generate_instance_uid=False)
+    ds.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    with pytest.raises(
+        InputError, match=r"IM0: no decoder for transfer syntax JPEG Lossless.* needed: .*pylibjpeg"
+    ):
+        pixels([ds])
+
+
+def test_an_unknown_transfer_syntax_is_refused(pixels):
+    (ds,) = phantoms.ct_slices((1, 32, 40))
+    ds.compress(RLELossless, generate_instance_uid=False)
+    ds.file_meta.TransferSyntaxUID = "1.2.3.4"
+    with pytest.raises(InputError, match=r"IM0: transfer syntax '1\.2\.3\.4' cannot be decoded"):
+        pixels([ds])

@@ -1,0 +1,168 @@
+"""The road, folder to volume, on phantoms and on real files."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_reader import read_series
+from stages import GeometryError, InputError, read_volume
+from stages.geometry import points_at
+from tests import phantoms
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_series_becomes_a_volume_with_its_place_and_origin(tmp_path):
+    volume = read_series(phantoms.save(phantoms.ct_slices(), tmp_path))
+    assert np.array_equal(volume.array, phantoms.hounsfield())
+    assert np.allclose(volume.affine, phantoms.AFFINE)
+    assert points_at(volume.affine, (2, 3, 4)).tolist() == pytest.approx([-27.6, 42.4, 105.0])
+    assert volume.origin.series_instance_uid == phantoms.SERIES
+    assert volume.origin.study_instance_uid == phantoms.STUDY
+    assert volume.origin.frame_of_reference_uid == phantoms.FRAME
+    assert [s.sop_instance_uid for s in volume.origin.slices] == [phantoms.uid_of(n) for n in range(5)]
+    assert volume.origin.slices[4].position == (-30, 40, 110)
+    assert volume.origin.repairs == ()
+
+
+def test_missing_uids_are_derived_and_recorded_and_always_the_same(tmp_path):
+    slices = phantoms.ct_slices(SeriesInstanceUID="", StudyInstanceUID="", FrameOfReferenceUID="")
+    origin = read_series(phantoms.save(slices, tmp_path / "a")).origin
+    again = read_series(phantoms.save(slices[::-1], tmp_path / "b")).origin
+    uids = {origin.series_instance_uid, origin.study_instance_uid, origin.frame_of_reference_uid}
+    assert len(uids) == 3
+    assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in uids)
+    assert again.series_instance_uid == origin.series_instance_uid
+    assert len(origin.repairs) == 3
+    assert origin.repairs[0].startswith(
+        "Series Instance UID (0020,000E) is missing in every file; derived 2.25."
+    )
+
+
+@pytest.mark.parametrize("keyword", ["PatientID", "StudyInstanceUID", "FrameOfReferenceUID"])
+def test_slices_of_two_patients_studies_or_frames_are_refused_without_naming_them(tmp_path, keyword):
+    slices = phantoms.ct_slices()
+    setattr(slices[2], keyword, "9.9")
+    with pytest.raises(InputError, match=r"differs from that of IM\d+, of the same series") as refused:
+        read_series(phantoms.save(slices, tmp_path))
+    assert "P-1" not in str(refused.value)
+    assert "9.9" not in str(refused.value)
+
+
+def test_the_log_tells_the_story_in_few_lines_and_names_no_patient(tmp_path, caplog):
+    with caplog.at_level(logging.DEBUG):
+        read_series(phantoms.save(phantoms.ct_slices(), tmp_path))
+    ours = [r for r in caplog.records if r.name.startswith("dicom_reader") and r.levelno >= logging.INFO]
+    assert 1 < len(ours) <= 5
+    assert "read 5 slices of 16 x 20, spacing 2.500 x 0.800 x 0.600 mm" in caplog.text
+    for identity in ("Doe", "P-1", "19500101", "A-1"):
+        assert identity not in caplog.text
+
+
+def test_the_command_writes_the_volume(tmp_path):
+    folder = phantoms.save(phantoms.ct_slices(), tmp_path / "in")
+    command = [
+        sys.executable,
+        "-m",
+        "dicom_reader",
+        "--input",
+        str(folder),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == [f"{phantoms.SERIES}{suffix}" for suffix in (".json", ".mhd", ".raw")]
+    volume = read_volume(tmp_path / "out" / f"{phantoms.SERIES}.mhd")
+    assert np.array_equal(volume.array, phantoms.hounsfield())
+    assert len(volume.origin.pixel_sha256) == 64
+
+
+def test_the_command_ends_with_3_and_one_line_when_the_input_cannot_be_used(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "dicom_reader",
+        "--input",
+        str(tmp_path),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+    assert "no DICOM image in the input folder" in done.stderr
+
+
+def expected_by_dcm2niix(real_data, name):
+    """Return shape and affine, of [slice, row, column] in LPS, of dcm2niix (RAS, rows flipped)."""
+    stored = json.loads((real_data / "ref/dcm2niix_expected.json").read_text())["volumes"]
+    (entry,) = [v for key, v in stored.items() if name in key]
+    affine = np.diag([-1, -1, 1, 1]) @ np.array(entry["affine"])
+    rows = entry["shape"][1]
+    affine[:3, 3] += affine[:3, 1] * (rows - 1)
+    affine[:3, 1] *= -1
+    return tuple(entry["shape"][::-1]), affine[:, [2, 1, 0, 3]]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("folder", ["totalseg/example_ct_dicom", "dcmqi/ct-3slice"])
+def test_real_series_equal_what_simpleitk_reads(real_data, folder):
+    sitk = pytest.importorskip("SimpleITK")
+    volume = read_series(real_data / folder)
+    files = {f.name: f for f in (real_data / folder).rglob("*") if f.is_file()}
+    reader = sitk.ImageSeriesReader()
+    by_uid = {}
+    import pydicom
+
+    for path in files.values():
+        if b"DICM" in path.read_bytes()[128:132]:
+            ds = pydicom.dcmread(path, stop_before_pixels=True)
+            by_uid[str(ds.SOPInstanceUID or ds.file_meta.MediaStorageSOPInstanceUID)] = str(path)
+    reader.SetFileNames([by_uid[s.sop_instance_uid] for s in volume.origin.slices])
+    image = reader.Execute()
+    assert np.array_equal(sitk.GetArrayFromImage(image), volume.array)
+    last = [int(n) - 1 for n in volume.array.shape]
+    there = image.TransformIndexToPhysicalPoint(last[::-1])
+    assert points_at(volume.affine, last) == pytest.approx(np.array(there), abs=1e-3)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("folder", ["totalseg/example_ct_dicom", "dcmqi/ct-3slice"])
+def test_the_geometry_of_a_real_series_equals_dcm2niix(real_data, folder):
+    volume = read_series(real_data / folder)
+    shape, affine = expected_by_dcm2niix(real_data, folder.rpartition("/")[2])
+    assert volume.array.shape == shape
+    assert np.abs(volume.affine - affine).max() < 2e-3  # its spacing is rounded to 5 digits, over 511 rows
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("dcm_qa_ct_GE", r"gantry tilt of 18\.5 degrees.*uneven spacing: .* 1\.08 mm apart, .* 7\.00 mm"),
+        ("dicom2nifti_failing/gantrytilting", r"gantry tilt of 14\.0 degrees"),
+        ("dicom2nifti_failing/sliceincrement", r"are 10\.00 mm apart, the rest of the series 5\.00 mm"),
+    ],
+)
+def test_real_series_of_irregular_geometry_are_refused(real_data, folder, message):
+    with pytest.raises(GeometryError, match=message):
+        read_series(real_data / folder)
+
+
+@pytest.mark.real_data
+def test_every_transfer_syntax_with_a_decoder_gives_the_pixels_of_the_original(real_data):
+    from dicom_reader.files import read_header
+    from dicom_reader.pixels import read_pixels
+
+    folder = real_data / "transfer_syntaxes"
+    original, _ = read_pixels([read_header(folder / "CTImage.dcm")])
+    for name in ("BigEndian", "Deflated", "JPEG2000Lossless", "LittleEndianExplicit", "RLE"):
+        (path,) = folder.glob(f"CTImage.dcm_{name}*")
+        assert np.array_equal(read_pixels([read_header(path)])[0], original), name

@@ -1,0 +1,30 @@
+"""A source series on disk, and a written segmentation."""
+
+import numpy as np
+import pytest
+
+from dicom_writer import write_results
+from tests import phantoms
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Return the folder of the default CT series."""
+    return phantoms.save(phantoms.ct_slices(), tmp_path / "source")
+
+
+@pytest.fixture
+def written(source, tmp_path):
+    """Return what writes a mask and gives the one file."""
+
+    def write(array=None, **how):
+        (path,) = write_results(phantoms.mask(array), source, tmp_path / "out", **how)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def empty():
+    """Return a mask array without a voxel."""
+    return np.zeros(phantoms.SHAPE, np.uint8)

@@ -1,0 +1,152 @@
+"""The road, mask to verified file."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from dicom_writer import write_results
+from dicom_writer.labels import finding
+from stages import InputError, OutputError, find_volumes, read_volume, write_volume
+from tests import phantoms
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_file_is_named_after_the_source_series(written, tmp_path):
+    assert written() == tmp_path / "out" / "1.2.3.2.seg.dcm"
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["1.2.3.2.seg.dcm"]
+
+
+def test_volumes_are_logged_and_the_patient_is_not(written, caplog):
+    with caplog.at_level("INFO"):
+        written()
+    assert "Liver and liver tumour: Liver 0.0 ml, Liver tumour 0.0 ml" in caplog.text
+    assert "verified it against the mask" in caplog.text
+    assert "Doe" not in caplog.text
+
+
+def test_an_empty_mask_gives_a_valid_object_that_says_so(written, empty, caplog):
+    with caplog.at_level("INFO"):
+        path = written(empty)
+    dataset = pydicom.dcmread(path)
+    assert dataset.ContentDescription == "No liver found"
+    assert dataset.SeriesDescription == "AI segmentation: No liver found"
+    assert [s.SegmentLabel for s in dataset.SegmentSequence] == ["Liver", "Liver tumour"]
+    assert not phantoms.read_back(path).any()
+    assert "No liver found: Liver 0.0 ml" in caplog.text
+
+
+def test_a_liver_without_tumour_is_described_as_that(written):
+    array = phantoms.labels()
+    array[array == 2] = 1
+    path = written(array)
+    dataset = pydicom.dcmread(path)
+    assert dataset.ContentDescription == "Liver, no tumour found"
+    assert len(dataset.SegmentSequence) == 2
+    assert np.array_equal(phantoms.read_back(path), array)
+
+
+@pytest.mark.parametrize("liver", [True, False])
+@pytest.mark.parametrize("tumour", [True, False])
+def test_findings_fit_into_a_series_description(liver, tumour):
+    assert len("AI segmentation: " + finding({1: liver, 2: tumour})) <= 64
+
+
+def test_an_unknown_label_is_refused(written):
+    array = phantoms.labels()
+    array[0, 0, 0] = 3
+    with pytest.raises(InputError, match=r"the mask holds values from 0 to 3, known are \[0, 1, 2\]"):
+        written(array)
+
+
+def test_a_mask_of_fractions_is_refused(written):
+    with pytest.raises(InputError, match="a mask holds integers, this one float32"):
+        written(phantoms.labels().astype(np.float32))
+
+
+def test_nothing_is_left_when_verification_fails(written, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OutputError("it differs")
+
+    monkeypatch.setattr("dicom_writer.verify.verify_segmentation", refuse)
+    with pytest.raises(OutputError, match="it differs"):
+        written()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_mirrored_result_never_gets_its_name(written, tmp_path, monkeypatch):
+    from dicom_writer import segmentation
+
+    make = segmentation.make_segmentation
+
+    def mirrored(array, *args, **how):
+        return make(array[:, :, ::-1].copy(), *args, **how)
+
+    monkeypatch.setattr(segmentation, "make_segmentation", mirrored)
+    with pytest.raises(OutputError, match="differ from the mask"):
+        written()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(source, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"cannot write 1\.2\.3\.2\.seg\.dcm to .*file"):
+        write_results(phantoms.mask(), source, tmp_path / "file")
+
+
+def run(module, *arguments):
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_command_writes_a_verified_file(source, tmp_path):
+    write_volume(phantoms.mask(), tmp_path / "mask")
+    done = run("dicom_writer", "--input", tmp_path / "mask", "--source", source, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(phantoms.read_back(tmp_path / "out/1.2.3.2.seg.dcm"), phantoms.labels())
+
+
+def test_the_command_works_without_a_description_of_the_mask(source, tmp_path):
+    write_volume(phantoms.mask(), tmp_path / "mask", with_origin=False)
+    done = run("dicom_writer", "--input", tmp_path / "mask", "--source", source, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_ends_with_3_when_the_source_is_another_one(tmp_path):
+    write_volume(phantoms.mask(), tmp_path / "mask")
+    other = phantoms.save(phantoms.ct_slices(series="1.9"), tmp_path / "source")
+    done = run("dicom_writer", "--input", tmp_path / "mask", "--source", other, "--output", tmp_path / "out")
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("folder", "meta_only"), [("totalseg/example_ct_dicom", True), ("dcmqi/ct-3slice", False)]
+)
+def test_real_series_end_to_end(real_data, tmp_path, dciodvfy_errors, folder, meta_only):
+    import highdicom as hd
+
+    assert run("dicom_reader", "--input", real_data / folder, "--output", tmp_path / "ct").returncode == 0
+    (path,) = find_volumes(tmp_path / "ct")
+    ct = read_volume(path)
+    array = np.zeros(ct.array.shape, np.uint8)
+    array[1:, 150:300, 100:250] = 1
+    array[1, 200:210, 120:140] = 2
+    write_volume(ct.with_array(array), tmp_path / "mask")
+    done = run(
+        *("dicom_writer", "--input", tmp_path / "mask"),
+        *("--source", real_data / folder, "--output", tmp_path / "out"),
+    )
+    assert done.returncode == 0, done.stderr
+    (written,) = (tmp_path / "out").iterdir()
+    assert dciodvfy_errors(written) == []
+    volume = hd.seg.segread(written).get_volume(combine_segments=True)
+    grid = hd.VolumeGeometry(ct.affine, array.shape, coordinate_system="PATIENT")
+    assert np.array_equal(volume.match_geometry(grid).array, array)
+    referenced = pydicom.dcmread(written).ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert len(referenced) == len(array)
