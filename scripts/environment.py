@@ -76,18 +76,16 @@ def _install(command: list[str], requirements: Path) -> None:
     """Run pip, showing how far it is; its whole output only if it fails."""
     total = sum(1 for line in requirements.read_text().splitlines() if "==" in line)
     lines: list[str] = []
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    count = 0
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("Collecting"):
-            count += 1
-            _show(f"  {count} of at most {total}: {line.split()[1].split('==')[0]}")
-        elif line.startswith("Installing"):
-            _show("  unpacking")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout or ():
+            lines.append(line)
+            if line.startswith("Collecting"):
+                count = sum(1 for each in lines if each.startswith("Collecting"))
+                _show(f"  {count} of at most {total}: {line.split()[1].split('==')[0]}")
+            elif line.startswith("Installing"):
+                _show("  unpacking")
     _show("")
-    if process.wait() != 0:
+    if process.returncode != 0:
         sys.stderr.write("".join(lines[-30:]))
         raise SystemExit("pip could not install the packages; is the package index reachable?")
 

@@ -51,3 +51,25 @@ def test_every_setting_of_a_stage_is_in_the_reference():
     keys = set(re.findall(r'given\("([A-Z]+)"', code))
     assert len(keys) == 13
     assert [key for key in keys if f"`NVIDIA_CLARA_{key}`" not in page] == []
+
+
+def test_the_stage_of_the_tutorial_runs_as_it_is_written(tmp_path):
+    import numpy as np
+
+    from stages import Origin, Volume, find_volumes, read_volume, write_volume
+
+    page = (ROOT / "docs/tutorial/first-stage.md").read_text(encoding="utf-8")
+    (tmp_path / "dense.py").write_text(re.search(r"```python\n(# dense\.py.*?)```", page, re.DOTALL).group(1))
+    ct = np.array([[[0, 300, 301]]], dtype=np.int16)
+    write_volume(
+        Volume(array=ct, affine=np.eye(4), origin=Origin(series_instance_uid="1.2")), tmp_path / "in"
+    )
+    done = subprocess.run(
+        [sys.executable, "dense.py", "--input", "in", "--output", "out"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert read_volume(find_volumes(tmp_path / "out")[0]).array.tolist() == [[[0, 0, 1]]]
