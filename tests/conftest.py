@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from stages.arrays import device_available, to_device
+
 REAL_DATA = Path(__file__).parents[2] / "shared/data"
 
 
@@ -28,3 +30,13 @@ def dciodvfy_errors():
         return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
 
     return errors
+
+
+@pytest.fixture(params=["host", "device"])
+def put(request):
+    """Return what puts an array where the test works: the host, then the CUDA device."""
+    if request.param == "host":
+        return lambda array: array
+    if not device_available():
+        pytest.skip("CuPy sees no CUDA device")
+    return to_device

@@ -7,7 +7,6 @@ import pytest
 
 from ai_livertumor import ModelDescription
 from stages import Origin, Volume
-from stages.arrays import device_available, to_device
 from stages.geometry import reorient
 from stages.triton import ServedModel, TensorSpec
 
@@ -55,16 +54,6 @@ def served():
 def describe():
     """Return what makes a model's description, with some values replaced."""
     return lambda **changes: ModelDescription.model_validate({**PARAMETERS, **changes})
-
-
-@pytest.fixture(params=["host", "device"])
-def put(request):
-    """Return what puts an array where the test works: the host, then the CUDA device."""
-    if request.param == "host":
-        return lambda array: array
-    if not device_available():
-        pytest.skip("CuPy sees no CUDA device")
-    return to_device
 
 
 @pytest.fixture

@@ -40,7 +40,8 @@ def test_post_processing_may_be_left_out(served):
 
 
 def test_parameter_of_the_backend_is_none_of_ours(served):
-    ModelDescription.from_server(served(EXECUTION_ENV_PATH="not json"))
+    model = ModelDescription.from_server(served(EXECUTION_ENV_PATH="not json"))
+    assert model == ModelDescription.from_server(served())
 
 
 @pytest.mark.parametrize("name", REQUIRED)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import stages
-from stages.arrays import device_available, to_device
 
 ALWAYS = {"PYTHONPATH": str(Path(stages.__file__).parents[1]), "OPENBLAS_NUM_THREADS": "1"}
 
@@ -132,16 +131,6 @@ def ready_job(job):
     """Return a job whose input is there."""
     job.publish_input()
     return job
-
-
-@pytest.fixture(params=["host", "device"])
-def put(request):
-    """Return what puts an array where the test works: the host, then the CUDA device."""
-    if request.param == "host":
-        return lambda array: array
-    if not device_available():
-        pytest.skip("CuPy sees no CUDA device")
-    return to_device
 
 
 def rotation(about_x, about_y, about_z):
