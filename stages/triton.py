@@ -8,6 +8,7 @@ Open Inference Protocol (KServe V2), gRPC: https://github.com/kserve/open-infere
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from stages.arrays import Array, array_namespace, to_device, to_host
-from stages.errors import InferenceError
+from stages.errors import InferenceError, SettingsError
 
 logger = logging.getLogger(__name__)
 
 _RETRY_DELAYS_S = (0.2, 0.5, 1.0, 2.0)
 _CALL_DEADLINE_S = 10.0
+_ADDRESS = re.compile(r"([^\s/:]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
 _Result = TypeVar("_Result")
 
 
@@ -65,9 +67,18 @@ class TritonPredictor:
         Name of the model.
     deadline_s
         Longest time for one answer, seconds.
+
+    Raises
+    ------
+    SettingsError
+        If the address is not of the form ``host:port``.
     """
 
     def __init__(self, url: str, model: str, *, deadline_s: float = 120.0) -> None:
+        if not _ADDRESS.fullmatch(url):
+            raise SettingsError(
+                f"the inference server is named as HOST:PORT (gRPC, usually 8001), found {url!r}"
+            )
         import tritonclient.grpc as protocol
 
         self._protocol = protocol

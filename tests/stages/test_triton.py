@@ -12,7 +12,7 @@ import onnx
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from stages import InferenceError, triton
+from stages import InferenceError, SettingsError, triton
 from stages.triton import TensorSpec, TritonPredictor
 
 SHAPE = [-1, 1, 2, 3, 4]
@@ -231,6 +231,12 @@ def test_real_server_answers_like_the_one_above(real_triton):
     assert (served.inputs, served.outputs) == (expected.inputs, expected.outputs)
     assert served.parameters.items() >= expected.parameters.items()
     assert np.array_equal(scores, np.concatenate([2 * WINDOWS, -2 * WINDOWS]))
+
+
+@pytest.mark.parametrize("url", ["triton", "http://triton:8000", "triton:", "tri ton:8001", ":8001"])
+def test_an_address_that_is_not_host_and_port_is_refused(url):
+    with pytest.raises(SettingsError, match="named as HOST:PORT"):
+        TritonPredictor(url, "liver")
 
 
 @pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy"])
