@@ -147,7 +147,8 @@ def _watch(
                 _ask_to_stop(stage)
         time.sleep(_POLL_S)
     on_progress(statuses)
-    return culprit or _first_failure(running, payload)
+    failed = (stage.status for stage in running if stage.status.state == "failed")
+    return culprit or _first_failure(running, payload) or next(failed, None)
 
 
 def _update(stage: _Running, payload: Payload) -> None:
@@ -215,12 +216,13 @@ def _last_words(payload: Payload, stage: _Running) -> str:
 
 
 def _first_failure(running: list[_Running], payload: Payload) -> StageStatus | None:
-    """Return the failed stage that the others' failures point to."""
-    failed = {stage.step.name: stage for stage in running if stage.status.state == "failed"}
-    for stage in failed.values():
-        failure = locks.read_failure(locks.failure_path(payload.lock_dir, stage.step.block.lockName))
-        if failure is None or failure.root_stage == stage.step.name or failure.root_stage not in failed:
-            return stage.status
+    """Return the failed stage that the others' failures point to; None until it has ended too."""
+    names = {stage.step.name for stage in running}
+    for stage in running:
+        if stage.status.state == "failed":
+            failure = locks.read_failure(locks.failure_path(payload.lock_dir, stage.step.block.lockName))
+            if failure is None or failure.root_stage == stage.step.name or failure.root_stage not in names:
+                return stage.status
     return None
 
 

@@ -108,6 +108,16 @@ def test_the_stage_that_began_it_is_named_with_its_exit_code(run):
     assert outcome.statuses[2].exit_code == 5
 
 
+def test_a_stage_that_is_slow_to_end_after_its_failure_is_still_the_one_that_is_named(run):
+    slow_to_end = """
+    import atexit
+    atexit.register(time.sleep, 1)
+    raise InputError("no CT")
+    """
+    outcome = run(a=slow_to_end, b=COPY, c=COPY)
+    assert (outcome.culprit.name, outcome.exit_code) == ("a", 3)
+
+
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM"])
 def test_a_killed_stage_ends_the_run_soon_and_the_next_run_goes_on_behind_it(run, number):
     clock = time.monotonic()
