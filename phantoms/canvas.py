@@ -30,6 +30,15 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Brush:
+    """How distances become HU and labels."""
+
+    layers: tuple[Layer, ...]
+    edge_mm: float
+    only_over: tuple[Anatomy, ...] = ()
+
+
+@dataclass(frozen=True)
 class Pose:
     """How the patient's own coordinates follow from those of the image."""
 
@@ -83,6 +92,7 @@ class Canvas:
         lattice_mm: float = LATTICE_MM,
         wobble: SmoothField | None = None,
         edge_mm: float | None = None,
+        only_over: Sequence[Anatomy] = (),
     ) -> None:
         """Draw a body.
 
@@ -100,6 +110,8 @@ class Canvas:
             Added to the distance, so that no two organs have the same smooth surface.
         edge_mm
             Width over which the surface fades, where it is softer than the images are.
+        only_over
+            What it may cover; everything if empty.
         """
         low, high = self.pose.image_box(box)
         parts = [slice(*np.searchsorted(a, (lo, hi))) for a, lo, hi in zip(self.axes, low, high, strict=True)]
@@ -111,7 +123,8 @@ class Canvas:
         if wobble is not None:
             values = values + wobble.on(*nodes)
         weights = [cubic_weights(t, n) for t, n in zip(targets, nodes, strict=True)]
-        self._blend(values, weights, (parts[0], parts[1], parts[2]), layers, edge_mm or self.edge_mm)
+        brush = Brush(tuple(layers), edge_mm or self.edge_mm, tuple(only_over))
+        self._blend(values, weights, (parts[0], parts[1], parts[2]), brush)
 
     def paint_tube(
         self,
@@ -131,18 +144,17 @@ class Canvas:
         values: FloatArray,
         weights: list[Any],
         where: tuple[slice, slice, slice],
-        layers: Sequence[Layer],
-        edge_mm: float,
+        brush: Brush,
     ) -> None:
         """Draw distances given on a lattice, which `weights` take to the voxels `where` they belong."""
         hu, anatomy = self.hu[where], self.anatomy[where]
         if hu.size <= _SMALL:
-            _blend(hu, anatomy, spread(weights, values), layers, edge_mm)
+            _blend(hu, anatomy, spread(weights, values), brush)
             return
         coarse = apply(weights[0], apply(weights[2], values, 2), 0)
 
         def one_slice(k: int) -> None:
-            _blend(hu[k], anatomy[k], weights[1] @ coarse[k], layers, edge_mm)
+            _blend(hu[k], anatomy[k], weights[1] @ coarse[k], brush)
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(one_slice, range(len(hu))))
@@ -154,14 +166,14 @@ def lattice(axis: FloatArray, step: float) -> FloatArray:
     return (np.arange(first, last + 1) * step).astype(np.float32)
 
 
-def _blend(
-    hu: FloatArray, anatomy: NDArray[np.uint8], distance: FloatArray, layers: Sequence[Layer], edge_mm: float
-) -> None:
+def _blend(hu: FloatArray, anatomy: NDArray[np.uint8], distance: FloatArray, brush: Brush) -> None:
     """Mix each layer in by the share of the voxel that it fills; a voxel belongs to what fills half."""
-    for layer in layers:
+    if brush.only_over:
+        distance[~np.isin(anatomy, brush.only_over)] = 1e3
+    for layer in brush.layers:
         depth = -distance if layer.depth_mm == 0 else -layer.depth_mm - distance
         anatomy[depth > 0] = layer.label
-        depth *= np.float32(1 / edge_mm)
+        depth *= np.float32(1 / brush.edge_mm)
         depth += np.float32(0.5)
         np.clip(depth, 0, 1, out=depth)
         depth *= np.float32(layer.hu) - hu

@@ -81,6 +81,7 @@ def _draw_one(canvas: Canvas, liver: Liver, centre: Vector, radius: float, rng: 
         lattice_mm=2.0 if radius < 12 else 3.0,
         wobble=bumps,
         edge_mm=max(canvas.edge_mm, float(rng.uniform(0.5, 6)) * min(1.0, radius / 8)),
+        only_over=(*IN_LIVER, Anatomy.TUMOUR),
     )
 
 

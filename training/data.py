@@ -44,7 +44,8 @@ def training_phantom(number: int, first_seed: int = TRAINING_SEEDS.start) -> Abd
         raise ValueError(f"seed {seed} is not among the training seeds {TRAINING_SEEDS}")
     rng = np.random.default_rng([seed, 77])
     centre = (float(rng.uniform(-90, 70)), 0.0, 0.0)
-    count = int(rng.choice((0, rng.integers(1, 5), rng.integers(5, 11)), p=(0.15, 0.45, 0.4)))
+    few, many = int(rng.integers(1, 5)), int(rng.integers(5, 11))
+    count = int(rng.choice((0, few, many), p=(0.15, 0.45, 0.4)))
     radii = tuple(float(3 * 10 ** rng.uniform(0, 0.92)) for _ in range(count))
     return make_abdomen(seed, shape=VOLUME, spacing_mm=SPACING_MM, centre_mm=centre, tumour_radii_mm=radii)
 

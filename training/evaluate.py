@@ -35,16 +35,19 @@ Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Agreement:
-    """Dice of the liver (tumours included), and of tumours; None where neither has any."""
+    """Dice of the liver (tumours included) and of tumours, None where there is none to find."""
 
     name: str
     liver: float
     tumour: float | None
+    true_tumour_ml: float
+    found_tumour_ml: float
 
     def __str__(self) -> str:
         """One line of a report."""
         tumour = "-" if self.tumour is None else f"{self.tumour:.3f}"
-        return f"{self.name}: liver {self.liver:.3f}, tumour {tumour}"
+        volumes = f"{self.found_tumour_ml:.1f} ml found of {self.true_tumour_ml:.1f} ml"
+        return f"{self.name}: liver {self.liver:.3f}, tumour {tumour} ({volumes})"
 
 
 def read_description(config: Path) -> ModelDescription:
@@ -73,7 +76,9 @@ def volume_of(phantom: AbdomenPhantom) -> Volume:
     affine = np.zeros((4, 4))
     affine[[2, 1, 0], [0, 1, 2]] = phantom.spacing_mm
     affine[:, 3] = *phantom.first_mm[::-1], 1
-    return Volume(array=phantom.hu, affine=affine, origin=Origin(series_instance_uid=f"2.25.{phantom.seed}"))
+    return Volume(
+        array=phantom.hu, affine=affine, origin=Origin(series_instance_uid=f"phantom-{phantom.seed}")
+    )
 
 
 def with_axes(volume: Volume, letters: str, spacing_mm: Sequence[float]) -> Volume:
@@ -87,15 +92,18 @@ def with_axes(volume: Volume, letters: str, spacing_mm: Sequence[float]) -> Volu
 
 
 def agreement(
-    name: str, mask: NDArray[np.uint8], labels: NDArray[np.integer], *, liver: int = 1, tumour: int | None = 2
+    mask: Volume, labels: NDArray[np.integer], *, liver: int = 1, tumour: int | None = 2
 ) -> Agreement:
     """Compare a mask (1 liver, 2 tumour) with labels of the given values."""
+    found = np.asarray(mask.array)
     is_tumour = labels == tumour if tumour is not None else np.zeros(labels.shape, bool)
-    counts = tumour is not None and bool(is_tumour.any() or (mask == 2).any())
+    ml = mask.voxel_volume_mm3 / 1000
     return Agreement(
-        name,
-        dice(mask > 0, (labels == liver) | is_tumour),
-        dice(mask == 2, is_tumour) if counts else None,
+        name=mask.origin.series_instance_uid,
+        liver=dice(found > 0, (labels == liver) | is_tumour),
+        tumour=dice(found == 2, is_tumour) if is_tumour.any() else None,
+        true_tumour_ml=float(is_tumour.sum()) * ml,
+        found_tumour_ml=float((found == 2).sum()) * ml,
     )
 
 
@@ -105,7 +113,7 @@ def evaluate_phantoms(predictor: Predictor, model: ModelDescription, seeds: Sequ
     for seed in seeds:
         phantom = held_out_phantom(seed)
         mask = segment(volume_of(phantom), predictor, model=model)
-        results.append(agreement(f"phantom {seed}", mask.array, phantom.truth))
+        results.append(agreement(mask, phantom.truth))
     return results
 
 
@@ -115,7 +123,15 @@ def summary(results: Sequence[Agreement]) -> str:
     tumours = [r.tumour for r in results if r.tumour is not None]
     lines = [f"liver: mean {np.mean(livers):.3f}, min {min(livers):.3f} ({len(livers)} volumes)"]
     if tumours:
-        lines.append(f"tumour: mean {np.mean(tumours):.3f}, min {min(tumours):.3f} ({len(tumours)} volumes)")
+        lines.append(
+            f"tumour: mean {np.mean(tumours):.3f}, median {np.median(tumours):.3f}, min {min(tumours):.3f} "
+            f"({len(tumours)} volumes with tumours)"
+        )
+    false_ml = [r.found_tumour_ml for r in results if r.tumour is None]
+    if false_ml:
+        lines.append(
+            f"without tumours: {np.mean(false_ml):.1f} ml found on average ({len(false_ml)} volumes)"
+        )
     return "\n".join(lines)
 
 
@@ -133,7 +149,7 @@ def evaluate_file(
     truth, affine = reorient(labels.array, labels.affine, orientation_of(mask.affine))
     if truth.shape != mask.array.shape or not np.allclose(affine, mask.affine, atol=0.05):
         raise ValueError(f"labels {truth.shape} do not lie on the grid of the image {mask.array.shape}")
-    return agreement(image.origin.series_instance_uid, mask.array, truth, liver=liver, tumour=tumour)
+    return agreement(mask, truth, liver=liver, tumour=tumour)
 
 
 def main() -> None:
@@ -166,9 +182,7 @@ def _report(arguments: argparse.Namespace, predictor: Predictor, model: ModelDes
         lines += [*map(str, results), summary(results)]
     if arguments.demo:
         demo = make_demo()
-        lines.append(
-            str(agreement("demo", segment(volume_of(demo), predictor, model=model).array, demo.truth))
-        )
+        lines.append(str(agreement(segment(volume_of(demo), predictor, model=model), demo.truth)))
     if arguments.image:
         image = read_series(arguments.image) if arguments.image.is_dir() else read_volume(arguments.image)
         labels = read_volume(arguments.labels)

@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+
 def segmentation_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Cross entropy plus one minus the Dice of liver and tumour, and the balanced entropy within the liver.
 

@@ -44,7 +44,17 @@ class UNet(nn.Module):  # type: ignore[misc]
         features = skips.pop()
         for up, merge in zip(self.up, self.merge, strict=True):
             features = merge(torch.cat([up(features), skips.pop()], 1))
-        return self.head(torch.cat([self.full(features), image], 1))
+        scores = self.head(torch.cat([self.full(features), image], 1))
+        return scores if self.training else _air_is_background(scores, image)
+
+
+def _air_is_background(scores: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """Decide for background where the image is at its lowest value (-160 HU or less).
+
+    In a window of nothing but air, instance normalisation would make patterns out of its borders.
+    """
+    background = scores.new_tensor([100.0, 0.0, 0.0]).reshape(1, CLASSES, 1, 1, 1)
+    return scores + background * (image <= 0).to(scores.dtype)
 
 
 def count_parameters(model: nn.Module) -> int:

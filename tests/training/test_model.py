@@ -50,3 +50,20 @@ def test_a_few_steps_lower_the_loss(tmp_path):
     labels = (image[:, 0] > 0).long()
     losses = [training.step(image, labels) for _ in range(12)]
     assert losses[-1] < losses[0]
+
+
+def test_lowest_value_is_background_whatever_the_weights(small):
+    with torch.no_grad():
+        scores = small.eval()(torch.zeros(1, 1, 16, 32, 32))
+    assert (scores.argmax(1) == 0).all()
+
+
+def test_calibration_prefers_the_shift_that_fits(small):
+    from training.calibrate import best_shift
+
+    image = torch.full((1, 1, 16, 16, 16), 0.5)
+    truth = np.zeros((16, 16, 16), np.uint8)
+    truth[8:] = 2
+    fixed = torch.zeros(1, 3, 16, 16, 16)
+    fixed[:, 2], fixed[:, 2, 8:] = 1.0, 3.0  # one above background everywhere, three in the tumour
+    assert best_shift(lambda _: fixed, [(image, truth)], shifts=(0.0, -2.0, -4.0)) == -2.0
