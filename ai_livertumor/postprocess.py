@@ -28,16 +28,23 @@ def keep_largest_component(labels: Array, group: Sequence[int]) -> None:
 
     Components are connected over faces; of several largest ones the first in index order stays.
     """
-    xp = array_namespace(labels)
-    member = xp.isin(labels, xp.asarray(group, dtype=labels.dtype))
+    member = labels == group[0]
+    for label in group[1:]:
+        member |= labels == label
     box = bounding_box(member)
     if box is None:
         return
     components, count = ndimage_namespace(labels).label(member[box])
     if count > 1:
-        sizes = xp.bincount(components.ravel())
+        sizes = _component_sizes(components, count)
         sizes[0] = 0
         labels[box][member[box] & (components != sizes.argmax())] = 0
+
+
+def _component_sizes(components: Array, count: int) -> Array:
+    """Return the number of voxels of each component; a slice at a time, since bincount works on 64 bits."""
+    xp = array_namespace(components)
+    return sum(xp.bincount(plane.ravel(), minlength=count + 1) for plane in components)
 
 
 def keep_inside(labels: Array, label: int, organ: int) -> None:
@@ -46,14 +53,15 @@ def keep_inside(labels: Array, label: int, organ: int) -> None:
     Components are connected over faces, and so is touching.
     """
     xp, ndimage = array_namespace(labels), ndimage_namespace(labels)
-    box = bounding_box((labels == label) | (labels == organ))
+    box = bounding_box(labels == label)
     if box is None:
         return
-    part = labels[box]
-    components, _ = ndimage.label(part == label)
-    near_organ = ndimage.binary_dilation(part == organ)
-    touching = xp.unique(components[near_organ])
-    part[(components > 0) & ~xp.isin(components, touching)] = 0
+    part = labels[tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)]
+    components, count = ndimage.label(part == label)
+    stays = xp.zeros(count + 1, dtype=bool)
+    stays[components[ndimage.binary_dilation(part == organ)]] = True
+    stays[0] = True
+    part[~stays[components]] = 0
 
 
 def bounding_box(mask: Array) -> tuple[slice, slice, slice] | None:
@@ -70,6 +78,5 @@ def bounding_box(mask: Array) -> tuple[slice, slice, slice] | None:
 
 def label_volumes_ml(mask: Volume, labels: Sequence[int]) -> dict[int, float]:
     """Return the volume of each label, millilitres."""
-    xp = array_namespace(mask.array)
-    counts = xp.bincount(xp.asarray(mask.array).ravel(), minlength=max(labels) + 1)
-    return {label: float(int(counts[label]) * mask.voxel_volume_mm3 / 1000) for label in labels}
+    counts = {label: int((mask.array == label).sum()) for label in labels}
+    return {label: count * mask.voxel_volume_mm3 / 1000 for label, count in counts.items()}
