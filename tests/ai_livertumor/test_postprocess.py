@@ -32,6 +32,13 @@ def test_of_two_blobs_the_larger_stays(put):
     assert np.array_equal(to_host(labels), labels_with(LARGE))
 
 
+def test_a_component_is_measured_over_all_its_slices(put):
+    flat, tall = (1, (0, 1), (0, 3), (0, 3)), (1, (0, 4), (5, 7), (5, 7))  # 9 voxels in one slice, 16 in four
+    labels = put(labels_with(flat, tall))
+    keep_largest_component(labels, [1])
+    assert np.array_equal(to_host(labels), labels_with(tall))
+
+
 def test_liver_and_its_tumour_count_as_one_component():
     # 12 voxels of liver with 6 of tumour are more than 16 of liver alone
     together = [(1, (0, 3), (0, 2), (0, 2)), (2, (3, 6), (0, 2), (0, 1))]

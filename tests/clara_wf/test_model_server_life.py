@@ -18,11 +18,12 @@ pytestmark = pytest.mark.triton
 
 ROOT = Path(__file__).parents[2]
 PARENT = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from clara_wf import model_server
 from clara_wf.model_server import serve
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 repository, cache, log = map(Path, sys.argv[1:])
 with serve(repository, cache=cache, log=log, on_progress=lambda line: None):
     print("ready", flush=True)
@@ -153,8 +154,6 @@ def test_port_that_is_taken_in_the_meantime_is_replaced(repository, triton_cache
 def test_server_is_gone_when_the_block_has_ended(repository, triton_cache, tmp_path):
     with serve(repository, cache=triton_cache, log=tmp_path / "log", on_progress=print):
         name = name_of(repository)
-        started = time.monotonic()
-    assert time.monotonic() - started < 1.0
     assert traces(name) == []
 
 

@@ -104,3 +104,11 @@ def test_fresh_runs_all_and_clears_what_was_left(payload, workflow, source):
     locks.publish(payload.lock_dir / "dicom-writer.failed", {"message": "old"})
     assert list(steps_to_run(payload, workflow, fresh=True)) == STAGES
     assert sorted(p.name for p in payload.lock_dir.iterdir()) == ["input.lock"]
+
+
+def test_a_foreign_stage_behind_one_that_runs_again_runs_too(payload, workflow, source):
+    fill_input(payload, workflow, source)
+    finish(payload, workflow, "dicom-reader", "ai-livertumor")
+    (payload.lock_dir / "dicom-writer.lock").touch()
+    (payload.root / "ai-livertumor/output/result").write_text("tampered")
+    assert list(steps_to_run(payload, workflow, fresh=False)) == STAGES[1:]

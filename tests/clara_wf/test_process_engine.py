@@ -179,3 +179,17 @@ def test_nothing_is_left_running_when_the_run_is_interrupted(run):
     with pytest.raises(KeyboardInterrupt):
         run(a=body, b=COPY, c=COPY, on_progress=interrupt)
     assert not Path(f"/proc/{pids[0]}").exists()
+
+
+def test_a_program_that_a_stage_leaves_running_ends_with_the_run(run):
+    leave = """
+    import subprocess
+    child = subprocess.Popen(["sleep", "300"])
+    (job.output_dir / "pid").write_text(str(child.pid))
+    """
+    run(a=leave, b=COPY, c=COPY)
+    left = Path("/proc") / (run.payload.root / "a/output/pid").read_text() / "stat"
+    end = time.monotonic() + 5
+    while left.exists() and left.read_text().split()[2] != "Z":
+        assert time.monotonic() < end, "it still runs"
+        time.sleep(0.02)

@@ -44,12 +44,14 @@ def test_the_truth_gives_a_dice_for_each_label(labels):
 
 def test_the_picture_shows_the_plain_slice_on_the_left_and_the_mask_on_the_right(labels):
     hu = np.full(labels.shape, 40, dtype=np.int16)
+    hu[3, 9:12, 2:7] = 140
     picture = np.asarray(three_planes(volume(hu), volume(labels), captions=["liver", "tumour"]))
     axial = picture[58 : 58 + 512]
     left, right = axial[:, :512], axial[:, 520:]
     row, column = round(10.5 / 20 * 512), round(4.5 / 20 * 512)
-    assert left[row, column].tolist() == [127, 127, 127]
-    assert right[row, column].tolist() == pytest.approx(COLOURS[2], abs=5)
+    assert left[row, column].tolist() == [191, 191, 191]  # 140 HU is three quarters of the window
+    assert left[row, 512 - column].tolist() == [127, 127, 127]
+    assert right[row, column].tolist() == pytest.approx(COLOURS[2], abs=8)
     assert right[row, 512 - column].tolist() == [127, 127, 127]
 
 
