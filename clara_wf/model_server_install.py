@@ -4,7 +4,7 @@ The wheel of nvidia-pytriton holds a whole ``tritonserver`` with the Python back
 unpacked, never the package installed: that would tie this project to old versions of NumPy and others.
 ::
 
-    <cache>/triton-2.51.0-py3.X-<hash of the requirements>/
+    <cache>/triton-2.51.0-py3.X-<hash of the requirements and the Python>/
       python/                          an environment with onnxruntime and NumPy
       server/nvidia_pytriton.libs/     libraries of the server, and a link to this Python's own
       server/pytriton/tritonserver/    bin/tritonserver, backends/python, backends-<hash>
@@ -148,7 +148,7 @@ def assemble_backends(installation: Installation, sources: Path = BACKENDS) -> P
 
 def _folder(cache: Path) -> Path:
     pinned = SERVER_REQUIREMENT + BACKEND_REQUIREMENTS + _LAYOUT
-    digest = hashlib.sha256(pinned.encode()).hexdigest()[:12]
+    digest = hashlib.sha256((pinned + sys.base_prefix).encode()).hexdigest()[:12]
     return cache.resolve() / f"triton-{TRITON_VERSION}-py{_python_version()}-{digest}"
 
 
