@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clara_wf.demo import DEMO_JOB, make_demo_job
-from clara_wf.engines import Outcome, Progress
-from clara_wf.engines.process import run_workflow
+from clara_wf.engines import JobRun, Outcome, Progress
+from clara_wf.engines.process import ProcessEngine
+from clara_wf.engines.watch import run_workflow
 from clara_wf.model_server import serve
 from clara_wf.payload import Payload, fill_input, steps_to_run
 from clara_wf.places import Places
@@ -73,15 +74,15 @@ def run_locally(
         to_run = steps_to_run(payload, run.workflow, fresh=run.fresh)
         _refuse_living_stages(payload, to_run)
         with _model_server(run, payload, needed=bool(to_run), say=say) as triton_url:
-            outcome = run_workflow(
-                run.workflow,
-                payload,
+            job_run = JobRun(
+                workflow=run.workflow,
+                payload=payload,
                 to_run=to_run,
                 triton_url=triton_url,
                 timeout_s=run.timeout_s,
                 environ=environ,
-                on_progress=on_progress,
             )
+            outcome = run_workflow(ProcessEngine(), job_run, on_progress=on_progress)
         truth_dir = run.places.test_data / job / "truth"
         report = make_report(
             run.workflow, payload, outcome, seconds=time.monotonic() - clock, truth_dir=truth_dir

@@ -1,13 +1,100 @@
-"""Ways to run one and the same workflow, and what they have in common."""
+"""Ways to run one and the same workflow, and what they have in common.
+
+An engine starts the stages of a job (`Engine.start`); `clara_wf.engines.watch` follows them to their
+end, the same way for every engine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
+
+from clara_wf.payload import Payload
+from clara_wf.workflow import Step, Workflow
 
 State: TypeAlias = Literal["starting", "waiting", "working", "done", "kept", "failed", "stopped"]
 ENDED: frozenset[State] = frozenset({"done", "kept", "failed", "stopped"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRun:
+    """A job that is to be run.
+
+    Attributes
+    ----------
+    to_run
+        The stages that have to run and why, by name; the others are kept as they are.
+    triton_url
+        ``host:port`` of the inference server as this machine sees it; None when there is none.
+    timeout_s
+        Replaces each stage's own timeout where given, seconds.
+    environ
+        The environment that local processes inherit.
+    keep_going
+        After a failure go on with the stages that do not depend on the one that failed.
+    """
+
+    workflow: Workflow
+    payload: Payload
+    to_run: Mapping[str, str]
+    triton_url: str | None
+    timeout_s: float | None
+    environ: Mapping[str, str]
+    keep_going: bool = False
+
+    def limit_s(self, step: Step) -> float:
+        """Return the timeout of a stage, seconds."""
+        return self.timeout_s or step.block.timeout
+
+
+class StageHandle(Protocol):
+    """A stage that an engine has started."""
+
+    def exit_code(self) -> int | None:
+        """Return None while it runs, then its exit code; -N if signal N ended it."""
+
+    def stop(self) -> None:
+        """Ask it to end (SIGTERM)."""
+
+    def kill(self) -> None:
+        """End it, and whatever it started, at once; does nothing if it has ended."""
+
+    def peak_memory_bytes(self) -> int:
+        """Return the most memory it has had, bytes; 0 where that is not known."""
+
+    def why_killed(self) -> str:
+        """Return what is known of why a signal ended it, such as its memory limit; "" for nothing."""
+
+
+class StartedJob(Protocol):
+    """The stages of a job that an engine has started."""
+
+    @property
+    def stages(self) -> Mapping[str, StageHandle]:
+        """Every stage that was to run, by name."""
+
+    @property
+    def images(self) -> Mapping[str, str]:
+        """The image of each stage with its digest; empty where there are no images."""
+
+    def refresh(self) -> None:
+        """Bring the payload's locks and what the handles tell up to date."""
+
+
+class Engine(Protocol):
+    """One way to run a workflow."""
+
+    @property
+    def name(self) -> str:
+        """What ``--engine`` calls it."""
+
+    def start(self, run: JobRun) -> AbstractContextManager[StartedJob]:
+        """Start the stages that have to run; leaving the context leaves nothing of them behind."""
+
+    def plan(self, step: Step, run: JobRun) -> str:
+        """Return what would be run for a stage, as a line that a person could type."""
 
 
 @dataclass(kw_only=True)
@@ -47,10 +134,16 @@ class Outcome:
         One entry a stage, in the workflow's order.
     culprit
         The stage that failed first; None when all succeeded.
+    engine
+        The engine that ran it.
+    images
+        The image of each stage with its digest, where there are images.
     """
 
     statuses: tuple[StageStatus, ...]
     culprit: StageStatus | None
+    engine: str
+    images: Mapping[str, str]
 
     @property
     def exit_code(self) -> int:

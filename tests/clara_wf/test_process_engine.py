@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from clara_wf.engines.process import run_workflow
+from clara_wf.engines import JobRun
+from clara_wf.engines.process import ProcessEngine
+from clara_wf.engines.watch import run_workflow
 from clara_wf.payload import Payload, fill_input, steps_to_run
 from clara_wf.workflow import StageBlock, Step, Workflow
 
@@ -74,15 +76,15 @@ def run(tmp_path):
         workflow = Workflow(id="w", name="w", steps=tuple(steps), result_folders=("c/output",))
         payload.make_folders(workflow)
         fill_input(payload, workflow, source)
-        return run_workflow(
-            workflow,
-            payload,
+        job_run = JobRun(
+            workflow=workflow,
+            payload=payload,
             to_run=steps_to_run(payload, workflow, fresh=False),
             triton_url=None,
             timeout_s=timeout_s,
             environ={**os.environ, "PYTHONPATH": str(ROOT)},
-            on_progress=on_progress,
         )
+        return run_workflow(ProcessEngine(), job_run, on_progress=on_progress)
 
     run.payload = payload
     return run
@@ -135,7 +137,7 @@ def test_a_stage_that_never_ends_is_stopped_at_its_timeout(run):
 
 
 def test_a_foreign_program_that_never_ends_is_stopped_too(run, monkeypatch):
-    monkeypatch.setattr("clara_wf.engines.process._OVERDUE_S", 0.5)
+    monkeypatch.setattr("clara_wf.engines.watch._OVERDUE_S", 0.5)
     outcome = run(a=("sleep", "60"), b=COPY, c=COPY, timeout_s=1)
     assert outcome.exit_code == 4
     assert "a did not show up within 1 s" in outcome.culprit.message

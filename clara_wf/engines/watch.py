@@ -1,0 +1,220 @@
+"""Follow the stages of a job to their end, whatever engine started them."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass
+
+from clara_wf.engines import ENDED, Engine, JobRun, Outcome, Progress, StageHandle, StageStatus
+from clara_wf.payload import Payload
+from clara_wf.workflow import Step
+from stages import locks
+from stages.errors import StageTimeoutError
+
+_POLL_S = 0.05
+_OVERDUE_S = 9.0  # a stage ends itself at its timeout; this much later it is ended
+_AFTERMATH_S = 2.0  # what others get to report "upstream failed" by themselves
+_STOP_GRACE_S = 9.0
+
+
+@dataclass(kw_only=True)
+class _Running:
+    """A stage that was started."""
+
+    step: Step
+    status: StageStatus
+    handle: StageHandle
+    timeout_s: float
+    inputs_seen: float | None = None
+    stop_signal_sent: float | None = None
+
+
+def run_workflow(engine: Engine, run: JobRun, *, on_progress: Progress) -> Outcome:
+    """Run the stages of a workflow that have to run, and return when all have ended.
+
+    Parameters
+    ----------
+    on_progress
+        Called about twenty times a second with the status of every stage.
+    """
+    statuses = [
+        StageStatus(name=step.name, message=run.to_run[step.name])
+        if step.name in run.to_run
+        else StageStatus(name=step.name, state="kept", exit_code=0)
+        for step in run.workflow.steps
+    ]
+    if not run.to_run:
+        on_progress(statuses)
+        return Outcome(statuses=tuple(statuses), culprit=None, engine=engine.name, images={})
+    with engine.start(run) as job:
+        running = [
+            _Running(step=step, status=status, handle=job.stages[step.name], timeout_s=run.limit_s(step))
+            for step, status in zip(run.workflow.steps, statuses, strict=True)
+            if step.name in run.to_run
+        ]
+        watch = _Watch(running, run)
+        try:
+            while any(stage.status.state not in ENDED for stage in running):
+                job.refresh()
+                watch.look()
+                on_progress(statuses)
+                time.sleep(_POLL_S)
+            return Outcome(
+                statuses=tuple(statuses),
+                culprit=watch.culprit,
+                engine=engine.name,
+                images=dict(job.images),
+            )
+        finally:
+            _stop_all(running, run.payload)
+
+
+class _Watch:
+    """The look at all running stages that is repeated until they have ended."""
+
+    def __init__(self, running: list[_Running], run: JobRun) -> None:
+        self._running, self._run = running, run
+        self._failed_at: float | None = None
+        self._first: StageStatus | None = None
+
+    @property
+    def culprit(self) -> StageStatus | None:
+        """The stage that failed first, or none."""
+        failed = (stage.status for stage in self._running if stage.status.state == "failed")
+        return self._first or next(failed, None)
+
+    def look(self) -> None:
+        """Update every stage, and end those that nothing can come of any more."""
+        for stage in self._running:
+            _update(stage, self._run.payload)
+        if self._first is None:
+            self._first = _first_failure(self._running, self._run.payload)
+        if self._failed_at is None and self.culprit is not None:
+            self._failed_at = time.monotonic()
+        if self._failed_at is not None and time.monotonic() - self._failed_at > _AFTERMATH_S:
+            doomed = _behind_failures(self._running) if self._run.keep_going else self._running
+            for stage in doomed:
+                _ask_to_stop(stage)
+
+
+def _behind_failures(running: list[_Running]) -> list[_Running]:
+    """Return the stages that wait, directly or through others, for one that failed."""
+    lost = {stage.step.block.lockName for stage in running if stage.status.state == "failed"}
+    doomed = []
+    for stage in running:  # in an order in which each comes after those it waits for
+        if not lost.isdisjoint(stage.step.wait_locks):
+            lost.add(stage.step.block.lockName)
+            doomed.append(stage)
+    return doomed
+
+
+def _update(stage: _Running, payload: Payload) -> None:
+    status, lock_dir, name = stage.status, payload.lock_dir, stage.step.block.lockName
+    if status.state in ENDED:
+        return
+    clock = time.monotonic()
+    code = stage.handle.exit_code()
+    if stage.inputs_seen is None and all((lock_dir / lock).exists() for lock in stage.step.wait_locks):
+        stage.inputs_seen = clock
+    status.peak_memory_bytes = max(status.peak_memory_bytes, stage.handle.peak_memory_bytes())
+    status.seconds = clock - (stage.inputs_seen or clock)
+    if code is not None:
+        _conclude(stage, payload, code)
+    elif stage.inputs_seen is not None:
+        status.state = "working"
+        _end_if_overdue(stage, clock)
+    elif locks.running_path(lock_dir, name).exists():
+        status.state = "waiting"
+
+
+def _conclude(stage: _Running, payload: Payload, code: int) -> None:
+    status, name = stage.status, stage.step.block.lockName
+    path = locks.failure_path(payload.lock_dir, name)
+    status.exit_code = code if code >= 0 else 1
+    if code == 0 and (payload.lock_dir / name).exists():
+        status.state, status.message = "done", ""
+        return
+    status.state = "failed"
+    failure = locks.read_failure(path) or _publish_for(stage, payload, code)
+    locks.running_path(payload.lock_dir, name).unlink(missing_ok=True)
+    status.message, status.exit_code = failure.message, failure.exit_code
+
+
+def _publish_for(stage: _Running, payload: Payload, code: int) -> locks.Failure:
+    """Publish the failure of a stage that could not do so itself."""
+    name, timed_out = stage.step.name, stage.stop_signal_sent is not None and code < 0
+    if code < 0:
+        why = stage.handle.why_killed()
+        message = f"{name} was ended by {_signal_name(-code)} before it could say why"
+        message = f"{name} was killed: {why}" if why else message
+    elif code == 0:
+        message = f"{name} ended without publishing {stage.step.block.lockName}"
+    else:
+        message = f"{name} ended with exit code {code}; its last words: {_last_words(payload, stage)}"
+    failure = locks.Failure(
+        job=payload.job_id,
+        stage=name,
+        finished=locks.now(),
+        error="Killed" if code < 0 else "Exit",
+        exit_code=StageTimeoutError.exit_code if timed_out else max(code, 0) or 1,
+        message=message,
+        retryable=code < 0,
+        root_stage=name,
+        root_message=message,
+    )
+    locks.publish(locks.failure_path(payload.lock_dir, stage.step.block.lockName), failure)
+    return failure
+
+
+def _last_words(payload: Payload, stage: _Running) -> str:
+    log = payload.log(stage.step.name)
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    return next((line for line in reversed(lines) if line.strip()), "none")
+
+
+def _first_failure(running: list[_Running], payload: Payload) -> StageStatus | None:
+    """Return the failed stage that the others' failures point to; None until it has ended too."""
+    names = {stage.step.name for stage in running}
+    for stage in running:
+        if stage.status.state == "failed":
+            failure = locks.read_failure(locks.failure_path(payload.lock_dir, stage.step.block.lockName))
+            if failure is None or failure.root_stage == stage.step.name or failure.root_stage not in names:
+                return stage.status
+    return None
+
+
+def _end_if_overdue(stage: _Running, clock: float) -> None:
+    if stage.inputs_seen is not None and clock - stage.inputs_seen - stage.timeout_s > _OVERDUE_S:
+        _ask_to_stop(stage)
+
+
+def _ask_to_stop(stage: _Running) -> None:
+    """Ask a stage to stop once, kill it when that was not enough."""
+    if stage.handle.exit_code() is not None:
+        return
+    if stage.stop_signal_sent is None:
+        stage.stop_signal_sent = time.monotonic()
+        stage.handle.stop()
+    elif time.monotonic() - stage.stop_signal_sent > _STOP_GRACE_S:
+        stage.handle.kill()
+
+
+def _stop_all(running: list[_Running], payload: Payload) -> None:
+    """End whatever still runs; nothing of the workflow outlives its run."""
+    while any(stage.handle.exit_code() is None for stage in running):
+        for stage in running:
+            _ask_to_stop(stage)
+        time.sleep(_POLL_S)
+    for stage in running:
+        stage.handle.kill()
+        if stage.status.state not in ENDED:
+            stage.status.state = "stopped"
+            locks.running_path(payload.lock_dir, stage.step.block.lockName).unlink(missing_ok=True)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
