@@ -1,0 +1,153 @@
+"""The blocks of values.yaml: a stage and a workflow, with the chart's own keys."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+"""A DNS label (RFC 1123): what Kubernetes takes as the name of a container."""
+
+_QUANTITY = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+|m|k|[KMGTPE]i?)?")
+_FACTORS = {"": 1.0, "m": 1e-3, "k": 1e3} | {
+    letter + binary: (1024.0 if binary else 1000.0) ** power
+    for power, letter in enumerate("KMGTPE", start=1)
+    for binary in ("", "i")
+}
+
+
+def is_label(name: str) -> bool:
+    """Tell whether a name can be that of a stage."""
+    return re.fullmatch(LABEL, name) is not None
+
+
+def quantity(text: str) -> float:
+    """Return what a Kubernetes quantity such as ``512Mi`` or ``500m`` amounts to.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if not _QUANTITY.fullmatch(text):
+        raise ValueError(f"expected a quantity such as 512Mi, 2 or 500m, found {text!r}")
+    number = re.match(r"\d+(\.\d+)?([eE][+-]?\d+)?", text)
+    assert number is not None
+    return float(number.group()) * _FACTORS[text[number.end() :]]
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected text, found {_shown(value)}; quote it")
+    return str(value)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    """Accept one text or a list of texts."""
+    entries = value if isinstance(value, list | tuple) else [value]
+    return tuple(_text(entry) for entry in entries)
+
+
+def _seconds(value: object) -> float:
+    try:
+        seconds = float(value) if isinstance(value, str | int | float) else 0.0
+    except ValueError:
+        seconds = 0.0
+    if isinstance(value, bool) or not 0 < seconds < float("inf"):
+        raise ValueError(f"expected a positive number of seconds, found {_shown(value)}")
+    return seconds
+
+
+def _quantity_text(value: object) -> str:
+    text = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    quantity(text)
+    return text
+
+
+def _shown(value: object) -> str:
+    """Return a value as YAML writes it."""
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, Mapping):
+        return "a block"
+    return "nothing" if value is None else json.dumps(value, default=str)
+
+
+Text = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+Quantity = Annotated[str, BeforeValidator(_quantity_text)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Image(_Strict):
+    """The container image of a stage."""
+
+    repository: Text
+    tag: Text
+
+    def __str__(self) -> str:
+        return f"{self.repository}:{self.tag}"
+
+
+class Mount(_Strict):
+    """The name of a volume mount."""
+
+    name: Text
+
+
+class Mounts(_Strict):
+    """Where a stage's container finds its folders."""
+
+    into: Mount = Field(alias="in")
+    out: Mount
+
+
+class Resources(_Strict):
+    """What a stage may use (limits) and what is kept for it (requests), as Kubernetes has them."""
+
+    limits: Mapping[str, Quantity] = {}
+    requests: Mapping[str, Quantity] = {}
+
+
+class StageBlock(_Strict):
+    """One block under ``stages:``."""
+
+    image: Image
+    mount: Mounts
+    stageName: Text  # noqa: N815 - the chart's key
+    appDir: Text  # noqa: N815
+    inputLock: Text  # noqa: N815
+    inputs: Text
+    logName: Text  # noqa: N815
+    outputs: Text
+    lockDir: Text  # noqa: N815
+    lockName: Text  # noqa: N815
+    timeout: Seconds
+    publishPath: Text  # noqa: N815
+    command: Annotated[tuple[Text, ...], BeforeValidator(_texts)] = ()
+    gpu: StrictBool = False
+    resources: Resources = Resources()
+    env: Mapping[str, Annotated[str, BeforeValidator(_text)]] = {}
+
+
+class WorkflowBlock(_Strict):
+    """One block under ``workflows:``."""
+
+    name: Text
+    stages: Annotated[tuple[Text, ...], Field(min_length=1)]
+    waitLocks: tuple[Texts, ...]  # noqa: N815
+    ioFolders: tuple[Texts, ...]  # noqa: N815
+    args: tuple[Texts, ...]
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the keys of a block in the chart's order, with the field behind each."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}

@@ -1,0 +1,78 @@
+"""The rules for one stage block, beyond its keys and types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from clara_wf.blocks import LABEL, StageBlock, is_label
+from clara_wf.findings import Path, Problem
+from stages.settings import INPUT_LOCK
+
+_ABSOLUTE = ("appDir", "inputLock", "logName", "lockDir", "publishPath")
+
+
+def stage_problems(name: str, block: StageBlock) -> Iterator[Problem]:
+    """Return what is wrong with a stage."""
+    path: Path = ("stages", name)
+    if not is_label(name):
+        yield Problem(path=path, message=f"{name!r} is no DNS label", advice=LABEL_ADVICE)
+    for key, expected in (("stageName", name), ("lockName", f"{name}.lock")):
+        found = getattr(block, key)
+        if found != expected:
+            yield Problem(path=(*path, key), message=f"found {found!r}", advice=f"write {expected!r}")
+    yield from _paths(path, block)
+    yield from _folders(path, block)
+
+
+LABEL_ADVICE = (
+    "use at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
+    f" (RFC 1123; the pattern is {LABEL})"
+)
+
+
+def _paths(path: Path, block: StageBlock) -> Iterator[Problem]:
+    for key in _ABSOLUTE:
+        found = PurePosixPath(getattr(block, key))
+        if not found.is_absolute() or ".." in found.parts:
+            yield Problem(
+                path=(*path, key),
+                message=f"{str(found)!r} is no absolute path in the container",
+                advice="begin with / and leave out ..",
+            )
+    for key in ("inputs", "outputs"):
+        found = PurePosixPath(getattr(block, key))
+        if found.is_absolute() or ".." in found.parts:
+            yield Problem(
+                path=(*path, key),
+                message=f"{str(found)!r} leads out of appDir",
+                advice=f'write a folder below {block.appDir}, such as "{key.removesuffix("s")}"',
+            )
+    if str(PurePosixPath(block.inputLock)) != str(PurePosixPath(block.lockDir) / INPUT_LOCK):
+        yield Problem(
+            path=(*path, "inputLock"),
+            message=f"{block.inputLock!r} is not {INPUT_LOCK} in lockDir",
+            advice=f'write "{block.lockDir}/{INPUT_LOCK}"',
+        )
+
+
+def _folders(path: Path, block: StageBlock) -> Iterator[Problem]:
+    """Refuse folders of a container that lie in one another: a mount would hide the other."""
+    app = PurePosixPath(block.appDir)
+    folders = {
+        "inputs": app / block.inputs,
+        "outputs": app / block.outputs,
+        "lockDir": PurePosixPath(block.lockDir),
+        "logName": PurePosixPath(block.logName).parent,
+        "publishPath": PurePosixPath(block.publishPath),
+    }
+    taken = [("source", app / "source")]
+    for key, folder in folders.items():
+        for other_key, other in taken:
+            if folder.is_relative_to(other) or other.is_relative_to(folder):
+                yield Problem(
+                    path=(*path, key),
+                    message=f"its folder {folder} and that of {other_key} ({other}) lie in one another",
+                    advice="give each its own folder",
+                )
+        taken.append((key, folder))

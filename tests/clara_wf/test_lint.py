@@ -1,0 +1,176 @@
+"""Every rule for values.yaml, each with the line and column of the mistake."""
+
+from pathlib import Path
+
+import pytest
+
+from clara_wf.lint import lint
+
+CHART = Path(__file__).parents[2] / "clara-reference-workflows/charts/clara-workflow/values.yaml"
+
+GOOD = """\
+stages:
+  ##BEGIN_a##
+  a:
+    image:
+      repository: lab/a
+      tag: "1"
+    mount:
+      in:
+        name: "input"
+      out:
+        name: "output"
+    stageName: "a"
+    appDir: "/app"
+    inputLock: "/app/locks/input.lock"
+    inputs: "input"
+    logName: "/app/logs/a.log"
+    outputs: "output"
+    lockDir: "/app/locks"
+    lockName: "a.lock"
+    timeout: "300"
+    publishPath: "/publish"
+  ##END_a##
+  ##BEGIN_b##
+  b:
+    image: {repository: b, tag: latest}
+    mount: {in: {name: input}, out: {name: output}}
+    stageName: b
+    appDir: /app
+    inputLock: /app/locks/input.lock
+    inputs: input
+    logName: /app/logs/b.log
+    outputs: output
+    lockDir: /app/locks
+    lockName: b.lock
+    timeout: 300
+    publishPath: /publish
+    gpu: true
+    command: [b, --fast]
+    resources: {limits: {memory: 2Gi, cpu: 500m}}
+    env: {OMP_NUM_THREADS: "1"}
+  ##END_b##
+
+workflows:
+  7b413e24-d018-4689-8c41-73272f6649d4:
+    name: "two"
+    stages: ["a", "b"]
+    waitLocks: ["", "a.lock"]
+    ioFolders: ["a/input", "a/output", "b/output"]
+    args: ["", ["-p", "foo"]]
+"""
+
+
+@pytest.fixture
+def found(tmp_path):
+    """Return a function that gives the findings for the good file after a replacement."""
+
+    def found(old="", new=""):
+        assert old in GOOD
+        path = tmp_path / "values.yaml"
+        path.write_text(GOOD.replace(old, new) if old else GOOD)
+        return [str(finding) for finding in lint(path)]
+
+    return found
+
+
+def test_the_shipped_chart_has_no_finding():
+    assert lint(CHART) == []
+
+
+def test_a_file_with_every_optional_key_has_no_finding(found):
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "finding"),
+    [
+        # a stage's keys and types
+        ('      tag: "1"\n', "", "4:5: error: stages.a.image.tag: the key 'tag' is missing"),
+        ('tag: "1"', "tag: 1.10", "6:7: error: stages.a.image.tag: expected text, found 1.1; quote it"),
+        ("    timeout: 300", "    timout: 300", "35:5: error: stages.b.timout: unknown key 'timout'; write 'timeout'"),
+        ('timeout: "300"', 'timeout: "soon"', '20:5: error: stages.a.timeout: expected a positive number of seconds, found "soon"'),
+        ('timeout: "300"', "timeout: -1", "20:5: error: stages.a.timeout: expected a positive number of seconds, found -1"),
+        ("gpu: true", 'gpu: "true"', "37:5: error: stages.b.gpu: expected true or false"),
+        ("memory: 2Gi", "memory: 2 GB", "39:26: error: stages.b.resources.limits.memory: expected a quantity such as 512Mi"),
+        ('THREADS: "1"', "THREADS: 1", "40:11: error: stages.b.env.OMP_NUM_THREADS: expected text, found 1; quote it"),
+        ("[b, --fast]", "[b, 1]", "38:5: error: stages.b.command: expected text, found 1; quote it"),
+        # a stage's names and folders
+        ("  a:\n", "  A_1:\n", "3:3: error: stages.A_1: 'A_1' is no DNS label; use at most 63"),
+        ('stageName: "a"', 'stageName: "x"', "12:5: error: stages.a.stageName: found 'x'; write 'a'"),
+        ('lockName: "a.lock"', 'lockName: "b.lock"', "19:5: error: stages.a.lockName: found 'b.lock'; write 'a.lock'"),
+        ('appDir: "/app"', 'appDir: "app"', "13:5: error: stages.a.appDir: 'app' is no absolute path"),
+        ('inputs: "input"', 'inputs: "../other"', "15:5: error: stages.a.inputs: '../other' leads out of appDir"),
+        ('outputs: "output"', 'outputs: "input"', "17:5: error: stages.a.outputs: its folder /app/input and that of inputs"),
+        ('"/app/locks/input.lock"', '"/tmp/input.lock"', "14:5: error: stages.a.inputLock: '/tmp/input.lock' is not input.lock in lockDir"),
+        ("  ##END_a##\n", "", "2:1: error: BEGIN_b has no partner here"),
+        ("  ##BEGIN_b##\n", "", "##END_b##"),
+        # a workflow
+        ("7b413e24-d018", "7B413E24-d018", "44:3: error: workflows.7B413E24-d018-4689-8c41-73272f6649d4: a workflow's ID is a UUID in small"),
+        ("7b413e24-d018-4689-8c41-73272f6649d4", "two", "44:3: error: workflows.two: a workflow's ID is a UUID"),
+        ('["", "a.lock"]', '[""]', "47:5: error: workflows.7b413e24-d018-4689-8c41-73272f6649d4.waitLocks: waitLocks has 1 entries, expected 2"),
+        (', "b/output"]', "]", "ioFolders has 2 entries, expected 3 for 2 stages; the last is the folder of the result"),
+        ('args: ["", ["-p", "foo"]]', 'args: [""]', "args has 1 entries, expected 2"),
+        ('stages: ["a", "b"]', 'stages: ["a", "bb"]', "46:19: error: workflows.7b413e24-d018-4689-8c41-73272f6649d4.stages[1]: no stage 'bb' is defined under 'stages:'; write 'b', or add it with `clara-wf cs bb`"),
+        ('stages: ["a", "b"]', 'stages: ["a", "a"]', "46:19: error: workflows.7b413e24-d018-4689-8c41-73272f6649d4.stages[1]: the stage 'a' is listed twice"),
+        ('["", "a.lock"]', '["", "aa.lock"]', "47:21: error: workflows.7b413e24-d018-4689-8c41-73272f6649d4.waitLocks[1]: b waits for aa.lock, which no stage of it publishes; write 'a.lock'"),
+        ('["", "a.lock"]', '["", "../a.lock"]', "'../a.lock' is not of the form <stage>.lock; write 'a.lock'"),
+        ('["", "a.lock"]', '["b.lock", "a.lock"]', "stages wait for one another: a, b"),
+        ('["", "a.lock"]', '["", "b.lock"]', "stages wait for one another: b"),
+        ('"a/output", "b', '"c/output", "b', "48:28: error: workflows.7b413e24-d018-4689-8c41-73272f6649d4.ioFolders[1]: nobody writes 'c/output'; write 'a/output'"),
+        ('"a/output", "b', '"b/input", "b', "nobody writes 'b/input'"),
+        ('"a/output", "b', '"../a/output", "b', "'../a/output' leads out of the job's payload; write 'a/output'"),
+        ('"a/output", "b', '"/a/output", "b', "'/a/output' leads out of the job's payload"),
+        ('"a/output", "b', '"a/results", "b', "'a/results' is not of the form <stage>/input or <stage>/output"),
+        ('"b/output"]', '"a/input"]', "the result is a folder that a stage writes; write 'b/output'"),
+        ('["a/input", ', '["b/output", ', "a reads 'b/output' but does not wait for b; add 'b.lock' to its waitLocks"),
+        ('"a/output", "b', '"a/ output", "b', "48:28: warning: workflows.7b413e24-d018-4689-8c41-73272f6649d4.ioFolders[1]: 'a/ output' has a blank in it and is read as 'a/output'"),
+        ('["-p", "foo"]', '["-p", 5]', "49:16: error: workflows.7b413e24-d018-4689-8c41-73272f6649d4.args[1]: expected text, found 5; quote it"),
+        ('["-p", "foo"]', '["-p", ["foo"]]', "expected text, found a list"),
+        ('["-p", "foo"]', '"-p foo"', """49:16: warning: workflows.7b413e24-d018-4689-8c41-73272f6649d4.args[1]: '-p foo' reaches the stage as one argument; write ["-p", "foo"] for several"""),
+        ('    name: "two"\n', "", "44:3: error: workflows.7b413e24-d018-4689-8c41-73272f6649d4.name: the key 'name' is missing"),
+        ("workflows:\n", "workflow:\n", "1:1: error: the key 'workflows' is missing"),
+        # the file
+        ("  b:\n", "  a:\n", 'error: found duplicate key "a"; a key stands once'),
+        ("stages:\n", "stages: [\n", "error: while parsing"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_found_where_it_stands(found, old, new, finding):
+    assert finding in "\n".join(found(old, new))
+
+
+def test_all_mistakes_are_found_at_once_in_the_order_of_the_file(tmp_path):
+    path = tmp_path / "values.yaml"
+    path.write_text(
+        GOOD.replace('timeout: "300"', "timeout: no").replace("b/output", "x/output").replace('"a.lock"]', '"c.lock"]')
+    )  # fmt: skip
+    findings = lint(path)
+    assert [(f.line, f.column) for f in findings] == [(20, 5), (47, 21), (48, 40)]
+
+
+def test_two_workflows_of_one_name_are_a_warning(tmp_path):
+    path = tmp_path / "values.yaml"
+    again = GOOD[GOOD.index("  7b413e24") :].replace("7b413e24", "8b413e24")
+    path.write_text(GOOD + again)
+    assert [str(f) for f in lint(path)] == [
+        "values.yaml:51:5: warning: workflows.8b413e24-d018-4689-8c41-73272f6649d4.name: 'two' is also the name"
+        " of 7b413e24-d018-4689-8c41-73272f6649d4; give it another name, or call both by their IDs"
+    ]
+
+
+def test_branches_of_a_graph_may_run_beside_one_another(tmp_path):
+    path = tmp_path / "values.yaml"
+    third = (
+        GOOD[GOOD.index("  ##BEGIN_b") : GOOD.index("\nworkflows")]
+        .replace("b", "c")
+        .replace("puclish", "publish")
+    )
+    graph = (
+        GOOD.replace("\nworkflows", third + "\nworkflows")
+        .replace('stages: ["a", "b"]', 'stages: ["a", "b", "c"]')
+        .replace('["", "a.lock"]', '["", "a.lock", ["a.lock", "b.lock"]]')
+        .replace('"a/output", "b/output"]', '"a/output", ["a/output", "b/output"], ["b/output", "c/output"]]')
+        .replace('["-p", "foo"]]', '["-p", "foo"], ""]')
+    )
+    path.write_text(graph)
+    assert [str(f) for f in lint(path)] == []
