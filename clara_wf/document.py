@@ -91,6 +91,17 @@ def read_document(file: FilePath) -> Document:
         text = file.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"cannot read {file}: {error}") from error
+    return parsed(file, text)
+
+
+def parsed(file: FilePath, text: str) -> Document:
+    """Return a text as the content of a file.
+
+    Raises
+    ------
+    UnreadableError
+        If it is not YAML, or a key stands in it twice.
+    """
     try:
         return Document(file=file, text=text, content=YAML(typ="rt").load(text))
     except YAMLError as error:

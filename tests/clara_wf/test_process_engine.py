@@ -73,7 +73,9 @@ def run(tmp_path):
                     arguments=(),
                 )
             )
-        workflow = Workflow(id="w", name="w", steps=tuple(steps), result_folders=("c/output",))
+        workflow = Workflow(
+            id="w", name="w", input_folder="a/input", steps=tuple(steps), result_folders=("c/output",)
+        )
         payload.make_folders(workflow)
         fill_input(payload, workflow, source)
         job_run = JobRun(
