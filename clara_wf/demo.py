@@ -11,15 +11,16 @@ from phantoms import AbdomenPhantom, make_demo
 from stages.errors import OutputError
 from stages.geometry import Affine
 from stages.volume import Origin, Volume
-from stages.volume_io import write_volume
+from stages.volume_io import find_volumes, read_volume, write_volume
 
 DEMO_JOB = "11111111-1111-1111-1111-111111111111"
 
 
 def make_demo_job(job_folder: Path, input_folder: str) -> None:
-    """Make the phantom's series in ``<job>/<input folder>`` and its truth in ``<job>/truth``.
+    """Make what the first stage reads in ``<job>/<input folder>``, and the truth in ``<job>/truth``.
 
-    What is interrupted leaves no half series behind.
+    ``dicom-reader`` gets the phantom as a DICOM series, ``dicom-writer`` the true mask and the series
+    it belongs to, any other stage the CT as a volume. What is interrupted leaves no half input behind.
 
     Raises
     ------
@@ -29,15 +30,28 @@ def make_demo_job(job_folder: Path, input_folder: str) -> None:
     beside = job_folder.with_name(f".{job_folder.name}.unfinished")
     try:
         shutil.rmtree(beside, ignore_errors=True)
-        write_phantom(make_demo(), beside / "series", truth_folder=beside / "truth")
-        for made, place in (("truth", "truth"), ("series", input_folder)):
+        _write_input(input_folder.split("/")[0], beside)
+        for made, place in (("truth", "truth"), ("input", input_folder)):
             target = job_folder / place
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(parents=True, exist_ok=True)
             (beside / made).rename(target)
-        beside.rmdir()
+        shutil.rmtree(beside)
     except OSError as error:
         raise OutputError(f"cannot write the phantom to {job_folder}: {error}") from error
+
+
+def _write_input(stage: str, folder: Path) -> None:
+    phantom, given, series = make_demo(), folder / "input", folder / "series"
+    write_phantom(phantom, series, truth_folder=folder / "truth")
+    truth = read_volume(find_volumes(folder / "truth")[0])
+    if stage == "dicom-reader":
+        series.rename(given)
+    elif stage == "dicom-writer":
+        series.rename(given)
+        write_volume(truth, given)
+    else:
+        write_volume(Volume(array=phantom.hu, affine=truth.affine, origin=truth.origin), given)
 
 
 def write_phantom(phantom: AbdomenPhantom, folder: Path, *, truth_folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from clara_wf.demo import DEMO_JOB, make_demo_job
 from clara_wf.engines import JobRun, Outcome, Progress
-from clara_wf.engines.process import ProcessEngine
+from clara_wf.engines.choice import choose, make_engine
 from clara_wf.engines.watch import run_workflow
 from clara_wf.model_server import serve
 from clara_wf.payload import Payload, fill_input, steps_to_run
@@ -32,6 +32,8 @@ class LocalRun:
 
     Attributes
     ----------
+    engine
+        How the stages run; None to choose, see `clara_wf.engines.choice`.
     job
         The job; None for the demonstration, or for one named after `input_dir`.
     input_dir
@@ -42,21 +44,25 @@ class LocalRun:
         Replaces each stage's own timeout, seconds.
     fresh
         Run every stage, also those whose results still stand.
+    keep_going
+        After a failure finish the stages that do not depend on it.
     """
 
     workflow: Workflow
     places: Places
+    engine: str | None = None
     job: str | None = None
     input_dir: Path | None = None
     server: str | None = None
     timeout_s: float | None = None
     fresh: bool = False
+    keep_going: bool = False
 
 
 def run_locally(
     run: LocalRun, *, environ: Mapping[str, str], say: Callable[[str], None], on_progress: Progress
 ) -> tuple[Report, Outcome]:
-    """Run a workflow as local processes and report on it.
+    """Run a workflow and report on it.
 
     Parameters
     ----------
@@ -66,6 +72,9 @@ def run_locally(
         Called with the status of every stage while they run.
     """
     clock = time.monotonic()
+    engine = make_engine(
+        choose(run.workflow, run.engine), models=None if run.server == NO_SERVER else run.places.models
+    )
     job, source = _job_and_source(run, say)
     payload = Payload(root=run.places.payloads.resolve() / job, job_id=job)
     payload.make_folders(run.workflow)
@@ -73,7 +82,9 @@ def run_locally(
         fill_input(payload, run.workflow, source)
         to_run = steps_to_run(payload, run.workflow, fresh=run.fresh)
         _refuse_living_stages(payload, to_run)
-        with _model_server(run, payload, needed=bool(to_run), say=say) as triton_url:
+        payload.describe(run.workflow, engine=engine.name)
+        needed = bool(to_run) and engine.name == "process"
+        with _model_server(run, payload, needed=needed, say=say) as triton_url:
             job_run = JobRun(
                 workflow=run.workflow,
                 payload=payload,
@@ -81,8 +92,9 @@ def run_locally(
                 triton_url=triton_url,
                 timeout_s=run.timeout_s,
                 environ=environ,
+                keep_going=run.keep_going,
             )
-            outcome = run_workflow(ProcessEngine(), job_run, on_progress=on_progress)
+            outcome = run_workflow(engine, job_run, on_progress=on_progress)
         truth_dir = run.places.test_data / job / "truth"
         report = make_report(
             run.workflow, payload, outcome, seconds=time.monotonic() - clock, truth_dir=truth_dir
@@ -115,10 +127,12 @@ def _refuse_living_stages(payload: Payload, to_run: Mapping[str, str]) -> None:
 def _model_server(
     run: LocalRun, payload: Payload, *, needed: bool, say: Callable[[str], None]
 ) -> Iterator[str | None]:
-    if run.server == NO_SERVER or not needed:
+    if run.server == NO_SERVER:
         yield None
     elif run.server:
         yield run.server
+    elif not needed:
+        yield None
     else:
         log = payload.root / "logs" / "model-server.log"
         with serve(run.places.models, cache=run.places.cache, log=log, on_progress=say) as server:

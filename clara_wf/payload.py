@@ -48,6 +48,28 @@ class Payload:
         """Return the log file of a stage."""
         return self.root / "logs" / f"{stage}.log"
 
+    @property
+    def record(self) -> Path:
+        """What the job is, for `clara-wf status`."""
+        return self.root / "job.json"
+
+    def describe(self, workflow: Workflow, *, engine: str) -> None:
+        """Write down which workflow this job runs.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        content = {
+            "job": self.job_id,
+            "workflow": {"id": workflow.id, "name": workflow.name},
+            "engine": engine,
+            "stages": [step.name for step in workflow.steps],
+            "started": locks.now(),
+        }
+        locks.publish(self.record, content)
+
     def make_folders(self, workflow: Workflow) -> None:
         """Make every folder of the workflow.
 

@@ -9,10 +9,23 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+CLARA_WF = (
+    "cs",
+    "new",
+    "list",
+    "show",
+    "lint",
+    "plan",
+    "test",
+    "status",
+    "logs",
+    "publish",
+    "unpublish",
+    "doctor",
+)
 COMMANDS = (
     ("clara-wf", ["-m", "clara_wf"]),
-    ("clara-wf list", ["-m", "clara_wf", "list"]),
-    ("clara-wf test", ["-m", "clara_wf", "test"]),
+    *((f"clara-wf {name}", ["-m", "clara_wf", name]) for name in CLARA_WF),
     ("python -m dicom_reader", ["-m", "dicom_reader"]),
     ("python -m ai_livertumor", ["-m", "ai_livertumor"]),
     ("python -m dicom_writer", ["-m", "dicom_writer"]),

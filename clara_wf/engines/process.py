@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import shlex
 import signal
@@ -19,6 +20,7 @@ from clara_wf.workflow import Step
 from stages.errors import SettingsError
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PACKAGES = str(Path(__file__).resolve().parents[2])
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -41,8 +43,9 @@ class ProcessEngine:
                 stage.kill()
 
     def plan(self, step: Step, run: JobRun) -> str:
-        """Return the command of a stage."""
-        return shlex.join([*command_of(step), *step.arguments])
+        """Return the command of a stage with its settings."""
+        settings = [f"{key}={value}" for key, value in _settings(step, run).items() if value]
+        return shlex.join(["env", *settings, *command_of(step), *step.arguments])
 
 
 @dataclass(kw_only=True)
@@ -93,20 +96,30 @@ class LocalStage:
 
 
 def command_of(step: Step) -> tuple[str, ...]:
-    """Return how a stage runs as a local process: its `command`, or the module of its name."""
-    return step.block.command or (sys.executable, "-m", step.name.replace("-", "_"))
+    """Return how a stage runs as a local process: its `command`, or the module of its name.
+
+    A command that begins with ``python`` runs in the interpreter and with the packages of clara-wf.
+    """
+    program, *rest = step.block.command or ("python", "-m", _module_of(step))
+    return (sys.executable if program == "python" else program, *rest)
+
+
+def can_run(step: Step) -> bool:
+    """Tell whether a stage has a command or a module, so that it can run without its image."""
+    return bool(step.block.command) or importlib.util.find_spec(_module_of(step)) is not None
+
+
+def _module_of(step: Step) -> str:
+    return step.name.replace("-", "_")
 
 
 def _start(step: Step, run: JobRun) -> LocalStage:
-    settings = settings_for(
-        step, run, local_folders(step, run), triton_url=run.triton_url, path_separator=os.pathsep
-    )
     try:
         with run.payload.log(step.name).open("ab") as output:
             return LocalStage(
                 subprocess.Popen(
                     [*command_of(step), *step.arguments],
-                    env={**run.environ, **step.block.env, **settings},
+                    env={**run.environ, **_python_path(run), **step.block.env, **_settings(step, run)},
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -116,6 +129,18 @@ def _start(step: Step, run: JobRun) -> LocalStage:
             )
     except OSError as error:
         raise SettingsError(f"cannot start {step.name}: {error}") from error
+
+
+def _settings(step: Step, run: JobRun) -> dict[str, str]:
+    folders = local_folders(step, run)
+    return settings_for(step, run, folders, triton_url=run.triton_url, path_separator=os.pathsep)
+
+
+def _python_path(run: JobRun) -> dict[str, str]:
+    """Return where a stage finds the packages that this program runs from."""
+    given = run.environ.get("PYTHONPATH", "")
+    paths = [path for path in given.split(os.pathsep) if path and path != _PACKAGES]
+    return {"PYTHONPATH": os.pathsep.join([*paths, _PACKAGES])}
 
 
 def _die_with_parent() -> None:

@@ -59,17 +59,18 @@ def run(tmp_path):
         )
         return (sys.executable, str(path))
 
-    def run(*, timeout_s=None, on_progress=lambda statuses: None, **bodies):
+    def run(*, timeout_s=None, on_progress=lambda statuses: None, waits=None, keep_going=False, **bodies):
+        """Run stages in a row, or as a graph where `waits` names the stages each waits for."""
         steps = []
         for n, (name, body) in enumerate(bodies.items()):
-            before = list(bodies)[n - 1] if n else None
+            before = waits.get(name, []) if waits else list(bodies)[n - 1 : n]
             command = script(name, body) if isinstance(body, str) else body
             steps.append(
                 Step(
                     name=name,
                     block=block(name, command),
-                    wait_locks=(f"{before}.lock" if before else "input.lock",),
-                    input_folders=(f"{before}/output" if before else "a/input",),
+                    wait_locks=tuple(f"{each}.lock" for each in before) or ("input.lock",),
+                    input_folders=tuple(f"{each}/output" for each in before) or ("a/input",),
                     arguments=(),
                 )
             )
@@ -85,6 +86,7 @@ def run(tmp_path):
             triton_url=None,
             timeout_s=timeout_s,
             environ={**os.environ, "PYTHONPATH": str(ROOT)},
+            keep_going=keep_going,
         )
         return run_workflow(ProcessEngine(), job_run, on_progress=on_progress)
 
@@ -197,3 +199,53 @@ def test_a_program_that_a_stage_leaves_running_ends_with_the_run(run):
     while left.exists() and left.read_text().split()[2] != "Z":
         assert time.monotonic() < end, "it still runs"
         time.sleep(0.02)
+
+
+DIAMOND = {"b": ["a"], "c": ["a"], "d": ["b", "c"]}
+
+
+def test_branches_of_a_graph_run_at_once(run):
+    meet = """
+    other = {"b": "c", "c": "b"}[job.stage_name]
+    (job.output_dir / "here").touch()
+    end = time.monotonic() + 15
+    while not (job.output_dir.parent.parent / other / "output" / "here").exists():
+        assert time.monotonic() < end, "the other branch does not run"
+        time.sleep(0.01)
+    """
+    outcome = run(a=COPY, b=meet, c=meet, d=COPY, waits=DIAMOND)
+    assert outcome.exit_code == 0, outcome.culprit
+    assert [status.state for status in outcome.statuses] == ["done"] * 4
+
+
+def test_a_stage_reads_every_branch_that_ends_in_it(run):
+    join = """
+    for folder in job.input_dirs:
+        (job.output_dir / folder.parent.name).write_text((folder / "file").read_text())
+    """
+    run(a=COPY, b=COPY, c=COPY, d=join, waits=DIAMOND)
+    output = run.payload.root / "d/output"
+    assert {path.name: path.read_text() for path in output.iterdir()} == {"b": "ab", "c": "ac"}
+
+
+SLOW = COPY + "\n    time.sleep(4)\n"
+FAIL = 'raise InputError("no liver")'
+
+
+def test_a_failure_stops_the_other_branches(run):
+    outcome = run(a=COPY, b=FAIL, c="time.sleep(60)", waits={"b": ["a"], "c": ["a"]})
+    assert outcome.culprit.name == "b"
+    assert [status.state for status in outcome.statuses] == ["done", "failed", "failed"]
+
+
+def test_with_keep_going_the_branches_that_do_not_need_what_failed_are_finished(run):
+    waits = {"b": ["a"], "c": ["a"], "d": ["b"], "e": ["c"]}
+    outcome = run(a=COPY, b=FAIL, c=SLOW, d=COPY, e=COPY, waits=waits, keep_going=True)
+    assert (outcome.culprit.name, outcome.exit_code) == ("b", 3)
+    assert [status.state for status in outcome.statuses] == ["done", "failed", "done", "failed", "done"]
+
+
+def test_with_keep_going_a_foreign_stage_behind_a_failure_is_stopped(run):
+    outcome = run(a=FAIL, b=("sleep", "60"), waits={"b": ["a"]}, keep_going=True)
+    assert outcome.culprit.name == "a"
+    assert outcome.statuses[1].state == "failed"

@@ -1,0 +1,150 @@
+"""Define and check workflows: cs, new, lint, list, show, plan."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from clara_wf.chart import Edit, add_stage, add_workflow, save, stage_block
+from clara_wf.commands.options import AsJson, Payloads, Values, WorkflowName, print_table, say, surroundings
+from clara_wf.document import Document, read_document
+from clara_wf.engines.choice import ENGINES, make_engine
+from clara_wf.findings import errors_of
+from clara_wf.lint import lint
+from clara_wf.scaffold import scaffold
+from clara_wf.show import graph, plan
+from clara_wf.workflow import find_workflow, load_workflows
+from stages.errors import SettingsError
+
+
+def create_stage(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the stage, a DNS label such as user-ai.")],
+    folder: Annotated[
+        Path | None,
+        typer.Option("--scaffold", metavar="DIR", help="Also make a stage there that builds and runs."),
+    ] = None,
+    values: Values = None,
+) -> None:
+    """Add a stage to the chart, or complete the one there is; what people wrote stays as it is."""
+    document = read_document(surroundings(context, values=values).places.values)
+    if folder is None:
+        edit = add_stage(document, name, stage_block(name))
+    else:
+        command = ["python", str(folder.resolve() / "stage.py")]
+        edit = add_stage(document, name, stage_block(name, command=command))
+        made = scaffold(name, folder)
+        say(f"made {', '.join(path.name for path in made)} in {folder}")
+        say(f"build its image: docker build -t {name}:latest {folder}")
+    _save(document, edit)
+
+
+def create_workflow(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the workflow.")],
+    stages: Annotated[str, typer.Option(metavar="A,B,C", help="Its stages; each reads the one before.")],
+    identifier: Annotated[
+        str | None, typer.Option("--id", metavar="UUID", help="Its ID. Without one: a new one.")
+    ] = None,
+    values: Values = None,
+) -> None:
+    """Add a workflow to the chart: a chain of stages, with an ID, locks and folders."""
+    document = read_document(surroundings(context, values=values).places.values)
+    try:
+        key = str(uuid.UUID(identifier)) if identifier else str(uuid.uuid4())
+    except ValueError as error:
+        raise SettingsError(f"--id: a workflow's ID is a UUID, found {identifier!r}") from error
+    _save(document, add_workflow(document, key, name, [stage.strip() for stage in stages.split(",")]))
+
+
+def _save(document: Document, edit: Edit) -> None:
+    if edit.changes:
+        save(document, edit)
+    for line in edit.changes:
+        say(line)
+    say(f"{document.file}" + ("" if edit.changes else ": nothing to do, all is there"))
+
+
+def check_chart(
+    context: typer.Context,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A values.yaml. Without one: the chart's.")
+    ] = None,
+    as_json: AsJson = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Count warnings as errors.")] = False,
+) -> None:
+    """Check every definition of a values.yaml: all mistakes at once, with line, column and advice."""
+    values = file or surroundings(context).places.values
+    findings = lint(values)
+    if as_json:
+        say(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            say(str(finding))
+        if not findings:
+            say(f"{values}: no mistake found")
+    if findings if strict else errors_of(findings):
+        raise typer.Exit(SettingsError.exit_code)
+
+
+def list_workflows(context: typer.Context, values: Values = None, as_json: AsJson = False) -> None:
+    """List the workflows of the chart."""
+    workflows = load_workflows(surroundings(context, values=values).places.values).values()
+    if as_json:
+        rows = [{"id": w.id, "name": w.name, "stages": [s.name for s in w.steps]} for w in workflows]
+        say(json.dumps(rows, indent=2))
+        return
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for heading in ("ID", "name", "stages"):
+        table.add_column(heading, no_wrap=heading == "ID")
+    for workflow in workflows:
+        table.add_row(workflow.id, workflow.name, ", ".join(step.name for step in workflow.steps))
+    print_table(table)
+
+
+def show_workflow(context: typer.Context, workflow: WorkflowName, values: Values = None) -> None:
+    """Show a workflow as a graph: what each stage waits for, reads and writes."""
+    found = find_workflow(load_workflows(surroundings(context, values=values).places.values), workflow)
+    for line in graph(found):
+        say(line)
+
+
+def plan_workflow(
+    context: typer.Context,
+    workflow: WorkflowName,
+    job: Annotated[str, typer.Argument(help="Job ID.")] = "JOB",
+    payloads: Payloads = None,
+    values: Values = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what each engine would run for a workflow; nothing is run."""
+    around = surroundings(context, values=values, payloads=payloads)
+    found = find_workflow(load_workflows(around.places.values), workflow)
+    engines = [make_engine(name, models=around.places.models) for name in ENGINES]
+    planned = plan(found, job, around.places, around.environ, engines)
+    if as_json:
+        say(json.dumps(planned, indent=2))
+        return
+    for engine, lines in planned.items():
+        say(f"--engine {engine}")
+        for line in lines:
+            say(f"  {line}")
+        say()
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "cs": create_stage,
+    "new": create_workflow,
+    "list": list_workflows,
+    "show": show_workflow,
+    "lint": check_chart,
+    "plan": plan_workflow,
+}

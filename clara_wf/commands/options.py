@@ -1,0 +1,54 @@
+"""Options that several commands share, and where they look by default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from clara_wf.places import Places
+
+Values = Annotated[Path | None, typer.Option("--values", metavar="FILE", help="Use another values.yaml.")]
+Payloads = Annotated[Path | None, typer.Option("--payloads", metavar="DIR", help="Folder that jobs run in.")]
+Models = Annotated[Path | None, typer.Option("--models", metavar="DIR", help="Use another model repository.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people.")]
+WorkflowName = Annotated[str, typer.Argument(metavar="WORKFLOW", help="ID or name of the workflow.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the command line was started in."""
+
+    environ: Mapping[str, str]
+    places: Places
+
+
+def surroundings(
+    context: typer.Context,
+    *,
+    values: Path | None = None,
+    payloads: Path | None = None,
+    models: Path | None = None,
+) -> Surroundings:
+    """Return the surroundings with the places that were given on the command line."""
+    found = context.find_object(Surroundings)
+    assert found is not None, "the command line sets it"
+    given = {"values": values, "payloads": payloads, "models": models}
+    places = replace(found.places, **{key: path.resolve() for key, path in given.items() if path})
+    return replace(found, places=places)
+
+
+def say(line: str = "") -> None:
+    """Print a line of the result."""
+    typer.echo(line)
+
+
+def print_table(table: Table) -> None:
+    """Print a table, as wide as it is where nobody watches."""
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(table)

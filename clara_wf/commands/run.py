@@ -1,0 +1,196 @@
+"""Run workflows and look at their jobs: test, status, logs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from clara_wf.commands.options import (
+    AsJson,
+    Models,
+    Payloads,
+    Values,
+    WorkflowName,
+    print_table,
+    say,
+    surroundings,
+)
+from clara_wf.display import LiveProgress, print_report
+from clara_wf.engines import Outcome
+from clara_wf.engines.choice import ENGINES
+from clara_wf.local_run import NO_SERVER, LocalRun, run_locally
+from clara_wf.report import Report
+from clara_wf.status import JobNow, job_in, jobs_in
+from clara_wf.workflow import find_workflow, load_workflows
+from stages.errors import InputError, SettingsError
+
+_LAST_LINES = 15
+_FOLLOW_S = 0.2
+
+
+def try_workflow(
+    context: typer.Context,
+    workflow: WorkflowName,
+    job: Annotated[
+        str | None,
+        typer.Argument(help="Job ID: uses test-data/JOB/<first stage>/input. Without one: a phantom."),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Argument(min=0.001, help="Seconds, instead of each stage's own timeout (300 in the chart)."),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(ENGINES),
+            help="How the stages run. Without it: process, or docker if a stage has only its image.",
+        ),
+    ] = None,
+    input_dir: Annotated[
+        Path | None, typer.Option("--input", metavar="DIR", help="Use this folder of DICOM files as input.")
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="NVIDIA_CLARA_TRTISURI",
+            help=f"gRPC endpoint of a Triton server; '{NO_SERVER}' to do without. Without it one is started.",
+        ),
+    ] = None,
+    models: Models = None,
+    payloads: Payloads = None,
+    values: Values = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run every stage, also those that have finished.")
+    ] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="After a failure finish the stages that do not need it.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a workflow on this machine or on a cluster, and report on the job.
+
+    A job that was interrupted goes on at the first stage that has not finished.
+    """
+    around = surroundings(context, values=values, payloads=payloads, models=models)
+    run = LocalRun(
+        workflow=find_workflow(load_workflows(around.places.values), workflow),
+        places=around.places,
+        engine=engine,
+        job=job,
+        input_dir=input_dir,
+        server=server,
+        timeout_s=timeout,
+        fresh=fresh,
+        keep_going=keep_going,
+    )
+    with LiveProgress(Console(stderr=True)) as progress:
+        report, outcome = run_locally(
+            run, environ=around.environ, say=progress.say, on_progress=progress.update
+        )
+    _print(report, outcome, as_json=as_json)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _print(report: Report, outcome: Outcome, *, as_json: bool) -> None:
+    if as_json:
+        say(report.as_json())
+    else:
+        print_report(Console(), report, list(outcome.statuses))
+    if outcome.culprit is not None:
+        name = outcome.culprit.name
+        log = Path(report.payload) / "logs" / f"{name}.log"
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+        typer.echo("\n".join(["", f"the end of {log}:", *lines[-_LAST_LINES:], ""]), err=True)
+        typer.echo(f"clara-wf: {name} failed: {outcome.culprit.message}", err=True)
+
+
+def show_status(
+    context: typer.Context,
+    job: Annotated[str | None, typer.Argument(help="Job ID. Without one: every job.")] = None,
+    payloads: Payloads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how jobs are doing: which stage is done, runs, failed and why."""
+    folder = surroundings(context, payloads=payloads).places.payloads
+    jobs = [job_in(folder, job)] if job else jobs_in(folder)
+    if as_json:
+        say(json.dumps([asdict(each) for each in jobs], indent=2))
+        return
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for heading in ("job", "workflow", "engine", "started", "state", "stages"):
+        table.add_column(heading, no_wrap=heading == "job")
+    for each in jobs:
+        table.add_row(each.job, each.workflow, each.engine, each.started, each.state, _stages(each))
+    print_table(table)
+
+
+def _stages(job: JobNow) -> str:
+    return "\n".join(
+        f"{stage.name}: {stage.state}{f' ({stage.message})' if stage.message else ''}" for stage in job.stages
+    )
+
+
+def show_logs(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(help="Job ID.")],
+    stage: Annotated[str | None, typer.Argument(help="One stage. Without it: every stage.")] = None,
+    lines: Annotated[
+        int | None, typer.Option("--lines", "-n", min=0, help="Only so many lines of each, the last.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+    payloads: Payloads = None,
+) -> None:
+    """Print what the stages of a job logged."""
+    folder = surroundings(context, payloads=payloads).places.payloads
+    found = job_in(folder, job)
+    names = [each.name for each in found.stages]
+    if stage is not None and stage not in names:
+        raise SettingsError(f"job {job} has no stage {stage!r}; it has {', '.join(names)}")
+    logs = {name: folder / job / "logs" / f"{name}.log" for name in ([stage] if stage else names)}
+    with ExitStack() as files:
+        tails = {name: _tail(path, lines, files) for name, path in logs.items()}
+        _show(tails, prefix=stage is None)
+        while follow and job_in(folder, job).state == "running":
+            _show(tails, prefix=stage is None)
+            time.sleep(_FOLLOW_S)
+        _show(tails, prefix=stage is None)
+
+
+def _show(tails: dict[str, Iterator[str]], *, prefix: bool) -> None:
+    for name, tail in tails.items():
+        for line in tail:
+            if not line:
+                break
+            say(f"{name} | {line}" if prefix else line)
+
+
+def _tail(path: Path, lines: int | None, files: ExitStack) -> Iterator[str]:
+    """Give the lines of a file, and "" whenever there are no more for now."""
+    while not path.is_file():
+        yield ""
+    try:
+        file = files.enter_context(path.open(encoding="utf-8", errors="replace"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    have = file.readlines()
+    if lines is not None:
+        have = have[max(0, len(have) - lines) :]
+    for line in have:
+        yield line.rstrip("\n") or " "
+    while True:
+        line = file.readline()
+        yield (line.rstrip("\n") or " ") if line else ""
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"test": try_workflow, "status": show_status, "logs": show_logs}

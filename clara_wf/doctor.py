@@ -1,0 +1,195 @@
+"""What works on this machine, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from clara_wf.findings import errors_of
+from clara_wf.lint import lint
+from clara_wf.model_server_install import TRITON_VERSION
+from clara_wf.model_server_platform import PlatformFacts, UnsupportedPlatformError, check_platform
+from clara_wf.places import Places
+from clara_wf.workflow import load_workflows
+from stages.arrays import device_available
+from stages.errors import StageError
+
+Verdict: TypeAlias = Literal["ok", "missing", "wrong"]
+_FREE_BYTES = 10e9
+_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    verdict
+        ``missing`` for what one can do without, ``wrong`` for what has to be put right.
+    found
+        What is there.
+    advice
+        What it is good for and how to get it, where it is not "ok".
+    """
+
+    what: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+
+
+def examine(places: Places, environ: Mapping[str, str]) -> Iterator[Examined]:
+    """Look at one thing after the other."""
+    yield _python()
+    yield from (_folder("payloads", places.payloads), _folder("cache", places.cache))
+    yield _chart(places)
+    yield _models(places)
+    yield _model_server(places)
+    yield _gpu()
+    yield from _docker(places)
+    yield from _cluster(environ)
+
+
+def _python() -> Examined:
+    version = platform.python_version()
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Examined(
+        what="Python",
+        verdict="ok" if fits else "wrong",
+        found=version,
+        advice="" if fits else "use 3.11 to 3.13",
+    )
+
+
+def _folder(what: str, folder: Path) -> Examined:
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        return Examined(
+            what=what, verdict="wrong", found=f"{there} cannot be written", advice="change its owner"
+        )
+    free = shutil.disk_usage(there).free
+    return Examined(
+        what=what,
+        verdict="ok" if free > _FREE_BYTES else "missing",
+        found=f"{folder}, {free / 1e9:.0f} GB free",
+        advice="" if free > _FREE_BYTES else f"{_FREE_BYTES / 1e9:.0f} GB are a good beginning",
+    )
+
+
+def _chart(places: Places) -> Examined:
+    try:
+        findings = lint(places.values)
+    except StageError as error:
+        return Examined(
+            what="chart", verdict="wrong", found=str(error), advice="give another one with --values"
+        )
+    wrong = len(errors_of(findings))
+    if wrong:
+        return Examined(
+            what="chart", verdict="wrong", found=f"{wrong} mistake(s)", advice="run `clara-wf lint`"
+        )
+    count = len(load_workflows(places.values))
+    return Examined(what="chart", verdict="ok", found=f"{places.values}, {count} workflows")
+
+
+def _models(places: Places) -> Examined:
+    found = sorted(path.parent.name for path in places.models.glob("*/config.pbtxt"))
+    if not found:
+        advice = "a model is a folder <name>/config.pbtxt with <name>/1/model.onnx"
+        return Examined(what="models", verdict="missing", found=f"none in {places.models}", advice=advice)
+    return Examined(what="models", verdict="ok", found=", ".join(found))
+
+
+def _model_server(places: Places) -> Examined:
+    what = "model server"
+    try:
+        check_platform(PlatformFacts.of_this_machine())
+    except UnsupportedPlatformError as error:
+        return Examined(what=what, verdict="missing", found=str(error), advice="use --server HOST:PORT")
+    installed = sorted(places.cache.glob(f"triton-{TRITON_VERSION}-*/complete"))
+    found = "is installed" if installed else "can run here; the first test installs it (about 15 s)"
+    return Examined(what=what, verdict="ok", found=f"Triton {TRITON_VERSION} {found}")
+
+
+def _gpu() -> Examined:
+    name = _answer(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"])
+    if name is None:
+        advice = "stages run on the CPU; a GPU needs its driver (nvidia-smi)"
+        return Examined(what="GPU", verdict="missing", found="none seen", advice=advice)
+    if not device_available():
+        advice = "install the extra: pip install 'clara-stages[cuda12]' or [cuda13]"
+        return Examined(what="GPU", verdict="missing", found=f"{name}, but CuPy cannot use it", advice=advice)
+    return Examined(what="GPU", verdict="ok", found=name)
+
+
+def _docker(places: Places) -> Iterator[Examined]:
+    version = _answer(["docker", "version", "--format", "{{.Server.Version}}"])
+    if version is None:
+        advice = "for --engine docker: install Docker and let this user reach its engine (DOCKER_HOST)"
+        yield Examined(what="Docker", verdict="missing", found="no engine answers", advice=advice)
+        return
+    yield Examined(what="Docker", verdict="ok", found=version)
+    try:
+        steps = [step for workflow in load_workflows(places.values).values() for step in workflow.steps]
+    except StageError:
+        return
+    images = sorted({str(step.block.image) for step in steps})
+    lacking = [
+        image for image in images if _answer(["docker", "image", "inspect", "-f", "ok", image]) is None
+    ]
+    yield Examined(
+        what="images",
+        verdict="missing" if lacking else "ok",
+        found=f"lacking: {', '.join(lacking)}" if lacking else ", ".join(images),
+        advice="build them, see docs/how-to/build-images.md" if lacking else "",
+    )
+
+
+def _cluster(environ: Mapping[str, str]) -> Iterator[Examined]:
+    helm = environ.get("HELM") or shutil.which("helm")
+    yield Examined(
+        what="Helm",
+        verdict="ok" if helm else "missing",
+        found=(_answer([helm, "version", "--short"]) or helm) if helm else "none on PATH",
+        advice="" if helm else "for --engine kubernetes and for publish: install Helm 3 or 4, or set HELM",
+    )
+    yield _guarded("cluster", _ask_cluster)
+
+
+def _ask_cluster() -> Examined:
+    from kubernetes import client, config
+
+    config.load_config()
+    version = client.VersionApi().get_code(_request_timeout=_PATIENCE_S)
+    nodes = client.CoreV1Api().list_node(_request_timeout=_PATIENCE_S).items
+    gpus = sum(int((node.status.allocatable or {}).get("nvidia.com/gpu", 0)) for node in nodes)
+    found = f"Kubernetes {version.git_version}, {len(nodes)} node(s), {gpus} GPU(s)"
+    return Examined(what="cluster", verdict="ok", found=found)
+
+
+def _guarded(what: str, ask: Callable[[], Examined]) -> Examined:
+    """Ask a library that fails in many ways; whatever it says, the answer is "not there"."""
+    try:
+        return ask()
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        advice = "for --engine kubernetes: a kubeconfig (KUBECONFIG) of a cluster that answers"
+        return Examined(what=what, verdict="missing", found=reason, advice=advice)
+
+
+def _answer(command: Sequence[str]) -> str | None:
+    """Return what a program prints; None if it is not there or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = done.stdout.strip().splitlines()
+    return lines[0] if done.returncode == 0 and lines else None

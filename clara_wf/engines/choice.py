@@ -1,0 +1,46 @@
+"""Which engine runs a workflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clara_wf.engines import Engine
+from clara_wf.engines.process import ProcessEngine, can_run
+from clara_wf.workflow import Workflow
+from stages.errors import SettingsError
+
+ENGINES = ("process", "docker", "kubernetes")
+
+
+def choose(workflow: Workflow, wanted: str | None) -> str:
+    """Return the engine that was asked for, or the simplest that can run every stage.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such engine, or processes were asked for and a stage has only its image.
+    """
+    only_images = [step.name for step in workflow.steps if not can_run(step)]
+    if wanted is None:
+        return "docker" if only_images else "process"
+    if wanted not in ENGINES:
+        raise SettingsError(f"there is no engine {wanted!r}; choose from {', '.join(ENGINES)}")
+    if wanted == "process" and only_images:
+        name = only_images[0]
+        raise SettingsError(
+            f"{name} cannot run as a process: its block has no 'command' and there is no Python module "
+            f'{name.replace("-", "_")!r}; add command: ["python", "/path/to/stage.py"] to the block in '
+            f"values.yaml, or use --engine docker"
+        )
+    return wanted
+
+
+def make_engine(name: str, *, models: Path | None) -> Engine:
+    """Return an engine.
+
+    Parameters
+    ----------
+    models
+        The model repository for an engine that brings its own model server; None to do without.
+    """
+    return ProcessEngine()
