@@ -119,7 +119,7 @@ def test_the_workflow_as_printed_is_accepted_and_its_blank_is_told(defined):
         "warning: 'user-ai/ output' has a blank in it and is read as 'user-ai/output'"
     ]
     assert '["-p", "foo"]' in defined.values.read_text()
-    assert "● user-ai -p foo" in defined.type("./clara-wf show user-workflow").stdout
+    assert "● user-ai -p foo" in words(defined.type("./clara-wf show user-workflow").stdout)
 
 
 def test_the_adapters_file_takes_the_new_entries(checkout):
