@@ -2,9 +2,10 @@
 
     python benchmarks/workflow.py [--engines process,docker,kubernetes] [--studies 1,10,50]
 
-Three stages that sleep for a second run in a chain; every stage starts, waits for its lock, publishes its own
-and exits. Printed are the time a stage takes on top of its sleep, and how long after the publication of a lock the
-stage that waits for it began (from the locks' own times). Docker and Kubernetes need the image clara/stages.
+Three stages that sleep for a second run in a chain; every stage starts, waits for its lock, publishes its
+own and exits. Printed are the time a stage takes on top of its sleep, and how long after the publication of
+a lock the stage that waits for it began (from the locks' own times). Docker and Kubernetes need the image
+clara/stages.
 """
 
 from __future__ import annotations
