@@ -18,10 +18,13 @@ def normalise(hu: NDArray[np.generic]) -> FloatArray:
 
 
 def disturb(
-    hu: FloatArray, labels: NDArray[np.uint8], anatomy: NDArray[np.uint8], rng: np.random.Generator
+    hu: FloatArray, labels: NDArray[np.uint8], anatomy: NDArray[np.uint8] | None, rng: np.random.Generator
 ) -> FloatArray:
-    """Another image of the same anatomy, in HU; `labels` lose what falls outside a narrower view."""
-    if rng.random() < 0.5:
+    """Another image of the same anatomy, in HU; `labels` lose what falls outside a narrower view.
+
+    Without `anatomy` the organs keep their brightness beside one another.
+    """
+    if anatomy is not None and rng.random() < 0.5:
         hu = hu + _organ_offsets(labels, anatomy, rng)
     if rng.random() < 0.5:
         hu = gaussian_filter1d(hu, rng.uniform(0.2, 1.0), axis=0)

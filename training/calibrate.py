@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from training.agreement import dice
 from training.export import export_onnx, largest_difference
-from training.loss import dice
 from training.train import validation_windows
 from training.unet import UNet
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from phantoms import AbdomenPhantom, make_abdomen
 from training.augmentation import FloatArray, disturb, normalise
+from training.real_case import RealCase, draw_window
 
 EVALUATION_SEEDS = range(1_000_000, 1_001_000)
 VALIDATION_SEEDS = range(2_000_000, 2_001_000)
@@ -63,13 +64,16 @@ def fit(volume: NDArray[Any], shape: tuple[int, int, int], fill: float) -> NDArr
     return np.pad(volume, short, constant_values=fill)
 
 
-def draw_sample(phantom: AbdomenPhantom, rng: np.random.Generator) -> Sample:
+def draw_sample(phantom: AbdomenPhantom | RealCase, rng: np.random.Generator) -> Sample:
     """Cut a window, most often where liver or tumour is, and disturb it."""
     shape = (int(rng.choice(DEPTHS)), WINDOW[1], WINDOW[2])
-    where = _window_at(phantom.truth, shape, rng)
-    hu = phantom.hu[where].astype(np.float32)
-    labels = phantom.truth[where].copy()
-    hu = disturb(hu, labels, phantom.anatomy[where], rng)
+    if isinstance(phantom, RealCase):
+        hu, labels = draw_window(phantom, shape, rng)
+        hu = disturb(hu, labels, None, rng)
+    else:
+        where = _window_at(phantom.truth, shape, rng)
+        labels = phantom.truth[where].copy()
+        hu = disturb(phantom.hu[where].astype(np.float32), labels, phantom.anatomy[where], rng)
     if rng.random() < 0.35:
         _keep_slab(hu, labels, rng)
     return Sample(normalise(hu), labels)
@@ -79,7 +83,7 @@ def _window_at(
     truth: LabelArray, shape: tuple[int, int, int], rng: np.random.Generator
 ) -> tuple[slice, slice, slice]:
     kind = rng.random()
-    wanted = truth == 2 if kind < 0.4 else truth > 0
+    wanted = truth == 2 if kind < 0.45 else truth > 0
     places = np.flatnonzero(wanted) if kind < 0.8 else np.empty(0, np.intp)
     if len(places) == 0:
         starts = [

@@ -1,17 +1,23 @@
-"""Dice of a model on held-out phantoms, the demo, or a labelled CT, along the road that ships.
+"""Agreement of a model with held-out phantoms, the demo, or a labelled CT, along the road that ships.
 
     python -m training.evaluate models/segmentation_liver_v1 --phantoms 20
     python -m training.evaluate models/segmentation_liver_v1 --image ct.nii.gz --labels seg.nii.gz --liver 5
+    python -m training.evaluate models/segmentation_liver_v1 --image DICOM --labels seg.nii.gz --liver 5
 
-Preprocessing, windows and post-processing are those of the stage `ai_livertumor`, told by the
-model's own `config.pbtxt`; only the server is replaced by onnxruntime in this process.
+Preprocessing, windows and post-processing are those of the stage `ai_livertumor`, told by the model's own
+`config.pbtxt`; only the server is replaced by onnxruntime in this process. A DICOM folder goes through the
+whole workflow instead: `clara-wf test`, a real Triton, and the mask that the stage wrote. `--pictures DIR`
+draws each volume.
 """
 
 import argparse
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,34 +26,18 @@ from numpy.typing import NDArray
 
 from ai_livertumor.model import ModelDescription
 from ai_livertumor.segment import segment
-from dicom_reader import read_series
+from clara_wf.picture import three_planes
 from phantoms import AbdomenPhantom, make_demo
-from stages import Origin, Volume, read_volume
+from stages import Origin, Volume, find_volumes, read_volume
 from stages.geometry import orientation_of, reorient
+from training.agreement import Agreement, agreement, summary
 from training.data import EVALUATION_SEEDS, held_out_phantom
-from training.loss import dice
 
 _PARAMETER = re.compile(r'key:\s*"(\w+)"\s*value:\s*\{\s*string_value:\s*"((?:[^"\\]|\\.)*)"')
 _WORLD = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
 
 Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Dice of the liver (tumours included) and of tumours, None where there is none to find."""
-
-    name: str
-    liver: float
-    tumour: float | None
-    true_tumour_ml: float
-    found_tumour_ml: float
-
-    def __str__(self) -> str:
-        """One line of a report."""
-        tumour = "-" if self.tumour is None else f"{self.tumour:.3f}"
-        volumes = f"{self.found_tumour_ml:.1f} ml found of {self.true_tumour_ml:.1f} ml"
-        return f"{self.name}: liver {self.liver:.3f}, tumour {tumour} ({volumes})"
+Draw = Callable[[Volume, Volume, Agreement], None] | None
 
 
 def read_description(config: Path) -> ModelDescription:
@@ -91,65 +81,50 @@ def with_axes(volume: Volume, letters: str, spacing_mm: Sequence[float]) -> Volu
     return replace(volume, affine=affine)
 
 
-def agreement(
-    mask: Volume, labels: NDArray[np.integer], *, liver: int = 1, tumour: int | None = 2
-) -> Agreement:
-    """Compare a mask (1 liver, 2 tumour) with labels of the given values."""
-    found = np.asarray(mask.array)
-    is_tumour = labels == tumour if tumour is not None else np.zeros(labels.shape, bool)
-    ml = mask.voxel_volume_mm3 / 1000
-    return Agreement(
-        name=mask.origin.series_instance_uid,
-        liver=dice(found > 0, (labels == liver) | is_tumour),
-        tumour=dice(found == 2, is_tumour) if is_tumour.any() else None,
-        true_tumour_ml=float(is_tumour.sum()) * ml,
-        found_tumour_ml=float((found == 2).sum()) * ml,
-    )
-
-
-def evaluate_phantoms(predictor: Predictor, model: ModelDescription, seeds: Sequence[int]) -> list[Agreement]:
+def evaluate_phantoms(
+    predictor: Predictor, model: ModelDescription, seeds: Sequence[int], *, draw: Draw = None
+) -> list[Agreement]:
     """Agreement with the truth of phantoms that were never trained on."""
     results = []
     for seed in seeds:
         phantom = held_out_phantom(seed)
-        mask = segment(volume_of(phantom), predictor, model=model)
+        image = volume_of(phantom)
+        mask = segment(image, predictor, model=model)
         results.append(agreement(mask, phantom.truth))
+        if draw:
+            draw(image, mask, results[-1])
     return results
 
 
-def summary(results: Sequence[Agreement]) -> str:
-    """Mean and smallest Dice of many."""
-    livers = [r.liver for r in results]
-    tumours = [r.tumour for r in results if r.tumour is not None]
-    lines = [f"liver: mean {np.mean(livers):.3f}, min {min(livers):.3f} ({len(livers)} volumes)"]
-    if tumours:
-        lines.append(
-            f"tumour: mean {np.mean(tumours):.3f}, median {np.median(tumours):.3f}, min {min(tumours):.3f} "
-            f"({len(tumours)} volumes with tumours)"
+def mask_by_workflow(folder: Path, models: Path) -> tuple[Volume, Volume]:
+    """Run the liver-seg workflow on a DICOM folder; return the volume that was read and the mask."""
+    with tempfile.TemporaryDirectory() as payloads:
+        command = [sys.executable, "-m", "clara_wf", "test", "liver-seg", "evaluation"]
+        subprocess.run(
+            [*command, "--input", folder, "--payloads", payloads, "--models", models, "--json"],
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
-    false_ml = [r.found_tumour_ml for r in results if r.tumour is None]
-    if false_ml:
-        lines.append(
-            f"without tumours: {np.mean(false_ml):.1f} ml found on average ({len(false_ml)} volumes)"
+        (image,), (mask,) = (
+            find_volumes(Path(payloads, "evaluation", stage, "output"))
+            for stage in ("dicom-reader", "ai-livertumor")
         )
-    return "\n".join(lines)
+        read = read_volume(image), read_volume(mask)
+        return tuple(replace(each, array=np.array(each.array)) for each in read)  # type: ignore[return-value]
 
 
-def evaluate_file(
-    predictor: Predictor,
-    model: ModelDescription,
-    image: Volume,
-    labels: Volume,
-    *,
-    liver: int,
-    tumour: int | None,
-) -> Agreement:
-    """Agreement with the labels of one CT, on its own grid."""
-    mask = segment(image, predictor, model=model)
+def on_grid_of(mask: Volume, labels: Volume) -> NDArray[np.integer]:
+    """Return labels in the order of the mask's voxels.
+
+    Raises
+    ------
+    ValueError
+        If they lie on another grid.
+    """
     truth, affine = reorient(labels.array, labels.affine, orientation_of(mask.affine))
     if truth.shape != mask.array.shape or not np.allclose(affine, mask.affine, atol=0.05):
         raise ValueError(f"labels {truth.shape} do not lie on the grid of the image {mask.array.shape}")
-    return agreement(mask, truth, liver=liver, tumour=tumour)
+    return np.asarray(truth)
 
 
 def main() -> None:
@@ -168,31 +143,54 @@ def main() -> None:
         "--axes", help="directions of the axes, such as SPL, where the file's are a placeholder"
     )
     parser.add_argument("--spacing", type=float, nargs=3, default=(1.0, 1.0, 1.0), help="mm, with --axes")
-    arguments = parser.parse_args()
-    model = read_description(arguments.model / "config.pbtxt")
-    predictor = onnx_predictor(arguments.model / "1" / "model.onnx")
-    for line in _report(arguments, predictor, model):
+    parser.add_argument("--pictures", type=Path, help="folder for a picture of each volume")
+    for line in _report(parser.parse_args()):
         print(line, flush=True)  # noqa: T201 - the report is this command's output
 
 
-def _report(arguments: argparse.Namespace, predictor: Predictor, model: ModelDescription) -> list[str]:
-    lines: list[str] = []
+def _report(arguments: argparse.Namespace) -> Iterator[str]:
+    model = read_description(arguments.model / "config.pbtxt")
+    predictor = onnx_predictor(arguments.model / "1" / "model.onnx")
+    draw = _drawing(arguments.pictures)
     if arguments.phantoms:
-        results = evaluate_phantoms(predictor, model, EVALUATION_SEEDS[: arguments.phantoms])
-        lines += [*map(str, results), summary(results)]
+        results = evaluate_phantoms(predictor, model, EVALUATION_SEEDS[: arguments.phantoms], draw=draw)
+        yield from map(str, results)
+        yield summary(results)
     if arguments.demo:
         demo = make_demo()
-        lines.append(str(agreement(segment(volume_of(demo), predictor, model=model), demo.truth)))
+        yield str(agreement(segment(volume_of(demo), predictor, model=model), demo.truth))
     if arguments.image:
-        image = read_series(arguments.image) if arguments.image.is_dir() else read_volume(arguments.image)
-        labels = read_volume(arguments.labels)
+        yield str(_real(arguments, predictor, model, draw))
+
+
+def _real(
+    arguments: argparse.Namespace, predictor: Predictor, model: ModelDescription, draw: Draw
+) -> Agreement:
+    labels = read_volume(arguments.labels)
+    if arguments.image.is_dir():
+        image, mask = mask_by_workflow(arguments.image, arguments.model.resolve().parent)
+    else:
+        image = read_volume(arguments.image)
         if arguments.axes:
             image, labels = (with_axes(v, arguments.axes, arguments.spacing) for v in (image, labels))
-        result = evaluate_file(
-            predictor, model, image, labels, liver=arguments.liver, tumour=arguments.tumour
-        )
-        lines.append(str(result))
-    return lines
+        mask = segment(image, predictor, model=model)
+    result = agreement(mask, on_grid_of(mask, labels), liver=arguments.liver, tumour=arguments.tumour)
+    result = replace(result, name=arguments.image.name)
+    if draw:
+        draw(image, mask, result)
+    return result
+
+
+def _drawing(folder: Path | None) -> Draw:
+    if folder is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def draw(image: Volume, mask: Volume, result: Agreement) -> None:
+        captions = [f"{name}: {getattr(result, name)}" for name in ("liver", "tumour")]
+        three_planes(image, mask, captions=captions).save(folder / f"{result.name}.png")
+
+    return draw
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
-"""What training lowers, and how well a segmentation agrees with the truth."""
+"""What training lowers."""
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional
 
 
@@ -27,9 +25,3 @@ def segmentation_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
     if bool(tumour.any()) and bool(liver.any()):
         losses.append((entropy[tumour].mean() + entropy[liver].mean()) / 2)
     return torch.stack(losses).sum()
-
-
-def dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Twice the overlap over the sum of the sizes; 1 where both are empty."""
-    total = int(found.sum()) + int(truth.sum())
-    return 1.0 if total == 0 else 2.0 * int((found & truth).sum()) / total

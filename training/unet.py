@@ -34,7 +34,11 @@ class UNet(nn.Module):  # type: ignore[misc]
         self.up = nn.ModuleList(nn.ConvTranspose3d(b, a, 2, 2) for a, b in reversed(pairs))
         self.merge = nn.ModuleList(_block(2 * a, a) for a, _ in reversed(pairs))
         self.full = nn.ConvTranspose3d(first, 7, 2, 2)
-        self.head = nn.Sequential(nn.Conv3d(8, 8, 3, 1, 1), nn.LeakyReLU(0.01), nn.Conv3d(8, CLASSES, 1))
+        self.head = nn.Sequential(
+            *(nn.Conv3d(8, 12, 3, 1, 1), nn.LeakyReLU(0.01)),
+            *(nn.Conv3d(12, 12, 3, 1, 1), nn.LeakyReLU(0.01)),
+            nn.Conv3d(12, CLASSES, 1),
+        )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits [batch, 3, slice, row, column] of images [batch, 1, slice, row, column] in [0, 1]."""

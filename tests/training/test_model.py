@@ -5,8 +5,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from training.agreement import dice  # noqa: E402
 from training.export import export_onnx, largest_difference  # noqa: E402
-from training.loss import dice, segmentation_loss  # noqa: E402
+from training.loss import segmentation_loss  # noqa: E402
 from training.train import Recipe, Training  # noqa: E402
 from training.unet import UNet, count_parameters  # noqa: E402
 
