@@ -130,7 +130,7 @@ def regions_of(process):
     for descriptor in Path(f"/proc/{process}/fd").iterdir():
         with suppress(OSError):  # just closed
             held.add(Path(os.readlink(descriptor)))
-    return {path.name for path in held if path.parent == SHARED_MEMORY and path.name.startswith(PREFIX)}
+    return {path.name for path in held if path.match(f"{SHARED_MEMORY}/{PREFIX}*") and path.exists()}
 
 
 def abandoned():
