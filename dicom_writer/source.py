@@ -22,7 +22,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 
 from stages import GeometryError, InputError, Origin, StageError, Volume
-from stages.geometry import points_at
+from stages.original_slices import SliceMasks
 
 logger = logging.getLogger(__name__)
 
@@ -165,10 +165,10 @@ def _take_missing_uids(sources: Sequence[Dataset], origin: Origin) -> None:
                 setattr(dataset, keyword, uid)
 
 
-def require_same_grid(
-    mask: Volume, sources: Sequence[Dataset], *, tolerance_mm: float = TOLERANCE_MM
+def require_same_place(
+    masks: SliceMasks, sources: Sequence[Dataset], *, tolerance_mm: float = TOLERANCE_MM
 ) -> None:
-    """Refuse a mask whose voxels do not lie where the pixels of the source images lie.
+    """Refuse masks whose pixels do not lie where those of the source images lie.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def require_same_grid(
         If the number of slices or the matrix differs, or a corner of a slice lies further than the
         tolerance from where the source image has it; the message says which, and by how many mm.
     """
-    slices, rows, columns = mask.array.shape
+    slices, rows, columns = masks.array.shape
     if slices != len(sources):
         raise GeometryError(f"the mask has {slices} slices, its source series {len(sources)} images")
     for n, dataset in enumerate(sources):
@@ -187,8 +187,8 @@ def require_same_grid(
             )
     corners = np.array([(r, c) for r in (0, rows - 1) for c in (0, columns - 1)])
     there = np.stack([pixel_positions(d, corners) for d in sources])
-    indices = np.array([[(n, *corner) for corner in corners] for n in range(slices)])
-    apart = np.linalg.norm(points_at(mask.affine, indices) - there, axis=2)
+    meant = np.stack([masks.positions(n, corners) for n in range(slices)])
+    apart = np.linalg.norm(meant - there, axis=2)
     if not apart.max() <= tolerance_mm:
         n = int(np.argmax(apart.max(axis=1)))
         raise GeometryError(

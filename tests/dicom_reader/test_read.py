@@ -143,17 +143,9 @@ def test_the_geometry_of_a_real_series_equals_dcm2niix(real_data, folder):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize(
-    ("folder", "message"),
-    [
-        ("dcm_qa_ct_GE", r"gantry tilt of 18\.5 degrees.*uneven spacing: .* 1\.08 mm apart, .* 7\.00 mm"),
-        ("dicom2nifti_failing/gantrytilting", r"gantry tilt of 14\.0 degrees"),
-        ("dicom2nifti_failing/sliceincrement", r"are 10\.00 mm apart, the rest of the series 5\.00 mm"),
-    ],
-)
-def test_real_series_of_irregular_geometry_are_refused(real_data, folder, message):
-    with pytest.raises(GeometryError, match=message):
-        read_series(real_data / folder)
+def test_a_real_series_with_a_missing_slice_is_refused(real_data):
+    with pytest.raises(GeometryError, match=r"are 10\.00 mm apart, the rest of the series 5\.00 mm"):
+        read_series(real_data / "dicom2nifti_failing/sliceincrement")
 
 
 @pytest.mark.real_data

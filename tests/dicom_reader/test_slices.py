@@ -14,9 +14,9 @@ from tests import phantoms
 def stack(tmp_path):
     """Return what stacks slices as the reader does: written, headers read, in the order of file names."""
 
-    def stacked(slices):
+    def stacked(slices, **how):
         folder = phantoms.save(slices, tmp_path)
-        return stack_slices([read_header(p) for p in sorted(folder.rglob("IM*"))])
+        return stack_slices([read_header(p) for p in sorted(folder.rglob("IM*"))], **how)
 
     return stacked
 
@@ -73,30 +73,94 @@ def test_a_missing_slice_is_refused(stack, missing):
         stack(slices)
 
 
-def test_uneven_spacing_is_refused(stack):
+def test_one_wider_gap_is_resampled_on_the_common_spacing(stack):
     slices = phantoms.ct_slices()
     move(slices[4], z=1)
-    with pytest.raises(
-        GeometryError, match=r"uneven spacing: slices . and . .* 2\.50 mm apart, slices 4 and 5 .* 3\.50 mm"
-    ):
-        stack(slices)
+    stacked = stack(slices)
+    # 2.5 + 2.5 + 2.5 + 3.5 = 11 mm, 4 steps of 2.5 fit best
+    assert stacked.kinds == ("uneven spacing",)
+    assert stacked.grid.shape == (5, 16, 20)
+    assert stacked.grid.spacing[0] == pytest.approx(11 / 4)
+    heights = [0, 2.5, 5, 7.5, 11]
+    assert [first[0] * 11 / 4 for first in stacked.first_pixels] == pytest.approx(heights)
+    assert stacked.remarks == (
+        "uneven spacing (3 x 2.50, 1 x 3.50 mm) resampled: 5 slices onto 5 planes 2.750 mm apart",
+    )
 
 
-def test_slow_drift_of_the_spacing_is_refused(stack):
+def test_of_two_spacings_the_finer_one_is_kept(stack):
+    slices = phantoms.ct_slices((9, 8, 8))
+    for n, ds in enumerate(slices):
+        move(ds, z=2.5 * max(0, n - 4))  # 4 x 2.5 mm, then 4 x 5 mm
+    stacked = stack(slices)
+    assert stacked.grid.shape[0] == 13
+    assert [first[0] for first in stacked.first_pixels] == pytest.approx([0, 1, 2, 3, 4, 6, 8, 10, 12])
+
+
+def test_slow_drift_of_the_spacing_is_resampled(stack):
     slices = phantoms.ct_slices((30, 8, 8))
     for n, ds in enumerate(slices):
         move(ds, z=0.002 * n * n)
-    with pytest.raises(GeometryError, match="uneven spacing"):
+    stacked = stack(slices)
+    assert stacked.kinds == ("uneven spacing",)
+    assert stacked.grid.shape[0] == 30  # 74.182 mm in steps near the finest tenth, 2.502 to 2.55 mm
+    assert stacked.remarks[0].endswith("resampled: 30 slices onto 30 planes 2.558 mm apart")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_gantry_tilt_of_either_sign_widens_the_grid(stack, sign):
+    slices = phantoms.ct_slices()
+    for n, ds in enumerate(slices):
+        move(ds, y=sign * n * 0.6)  # 0.75 of the 0.8 mm between rows a slice, 3 rows in all
+    stacked = stack(slices)
+    assert stacked.kinds == ("gantry tilt",)
+    assert stacked.grid.shape == (5, 19, 20)
+    assert stacked.grid.spacing == pytest.approx((2.5, 0.8, 0.6))
+    assert stacked.grid.affine[:3, 3] == pytest.approx([-30, 40 if sign > 0 else 37.6, 100])
+    rows = [0, 0.75, 1.5, 2.25, 3]
+    assert [first[1] for first in stacked.first_pixels] == pytest.approx(rows if sign > 0 else rows[::-1])
+    assert stacked.remarks[0].startswith(
+        "gantry tilt of 13.5 degrees corrected: slices moved sideways by up to 2.40"
+    )
+
+
+def test_a_tilt_no_gantry_has_is_refused(stack):
+    slices = phantoms.ct_slices()
+    for n, ds in enumerate(slices):
+        move(ds, y=n * 2.6)
+    with pytest.raises(
+        GeometryError, match=r"10\.00 mm .* 10\.40 mm sideways: a gantry does not tilt by 46\.1 deg"
+    ):
         stack(slices)
 
 
-def test_gantry_tilt_is_refused_with_its_angle(stack):
+@pytest.mark.parametrize("missing", [1, 2, 3])
+def test_a_missing_slice_may_be_filled_where_asked_for(stack, missing):
     slices = phantoms.ct_slices()
-    for n, ds in enumerate(slices):
-        move(ds, y=n * 2.5 * np.tan(np.radians(18.5)))
-    with pytest.raises(
-        GeometryError, match=r"gantry tilt of 18\.5 degrees: .* 10\.00 mm .* 3\.35 mm sideways"
-    ):
+    del slices[missing]
+    stacked = stack(slices, fill_missing=1)
+    assert stacked.kinds == ("missing slices",)
+    assert np.allclose(stacked.grid.affine, phantoms.AFFINE)
+    assert stacked.grid.shape == (5, 16, 20)
+    assert [first[0] for first in stacked.first_pixels] == [n for n in range(5) if n != missing]
+    assert stacked.remarks[0].startswith(
+        f"1 missing slice(s) interpolated between slices {missing} and {missing + 1}"
+    )
+
+
+def test_more_missing_slices_than_may_be_filled_are_refused(stack):
+    slices = phantoms.ct_slices((8, 8, 8))
+    del slices[3:5]
+    with pytest.raises(GeometryError, match=r"2 slice.s. may be missing, .* --fill-missing 2"):
+        stack(slices, fill_missing=1)
+
+
+@pytest.mark.parametrize("gap", [8.6, 100.0])
+def test_a_gap_far_wider_than_those_beside_it_is_refused(stack, gap):
+    slices = phantoms.ct_slices((8, 8, 8))
+    for ds in slices[4:]:
+        move(ds, z=gap - 2.5)
+    with pytest.raises(GeometryError, match=rf"{gap:.2f} mm apart, the rest of the series 2\.50 mm"):
         stack(slices)
 
 
@@ -114,10 +178,21 @@ def test_two_slices_at_one_position_are_refused(stack):
         stack(slices)
 
 
-def test_an_instance_twice_is_refused(stack):
-    slices = phantoms.ct_slices()
-    slices[3].SOPInstanceUID = slices[1].SOPInstanceUID
-    with pytest.raises(GeometryError, match=r"are the same instance \(1\.2\.3\.2\.2\)"):
+@pytest.mark.parametrize("uid", [phantoms.uid_of(2), "9.9"], ids=["one instance", "another instance"])
+def test_a_copy_of_a_slice_is_left_out_and_named(stack, uid):
+    slices = [*phantoms.ct_slices(), phantoms.ct_slices()[2]]
+    slices[5].SOPInstanceUID = uid
+    stacked = stack(slices)
+    assert uids(stacked) == [phantoms.uid_of(n) for n in range(5)]
+    assert stacked.kinds == ()
+    assert stacked.remarks == ("IM035 left out: it has the place and the pixels of IM014",)
+
+
+def test_one_instance_with_two_contents_is_refused(stack):
+    slices = [*phantoms.ct_slices(), phantoms.ct_slices()[2]]
+    slices[5].PixelData = bytes(len(slices[5].PixelData))
+    message = r"IM014 and IM035 are the same instance \(1\.2\.3\.2\.3\) with different content"
+    with pytest.raises(GeometryError, match=message):
         stack(slices)
 
 
