@@ -13,15 +13,30 @@ from stages import InputError
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 
 ATTRIBUTES: Mapping[str, tuple[int, str]] = {
+    "SpecificCharacterSet": (0x00080005, "Specific Character Set"),
     "ImageType": (0x00080008, "Image Type"),
     "SOPClassUID": (0x00080016, "SOP Class UID"),
     "SOPInstanceUID": (0x00080018, "SOP Instance UID"),
+    "StudyDate": (0x00080020, "Study Date"),
+    "SeriesDate": (0x00080021, "Series Date"),
+    "AcquisitionDate": (0x00080022, "Acquisition Date"),
+    "AcquisitionTime": (0x00080032, "Acquisition Time"),
+    "ContentTime": (0x00080033, "Content Time"),
     "Modality": (0x00080060, "Modality"),
+    "SeriesDescription": (0x0008103E, "Series Description"),
     "PatientID": (0x00100020, "Patient ID"),
+    "BodyPartExamined": (0x00180015, "Body Part Examined"),
+    "TriggerTime": (0x00181060, "Trigger Time"),
+    "ConvolutionKernel": (0x00181210, "Convolution Kernel"),
     "StudyInstanceUID": (0x0020000D, "Study Instance UID"),
     "SeriesInstanceUID": (0x0020000E, "Series Instance UID"),
+    "SeriesNumber": (0x00200011, "Series Number"),
+    "AcquisitionNumber": (0x00200012, "Acquisition Number"),
+    "InstanceNumber": (0x00200013, "Instance Number"),
     "ImagePositionPatient": (0x00200032, "Image Position (Patient)"),
     "ImageOrientationPatient": (0x00200037, "Image Orientation (Patient)"),
+    "StackID": (0x00209056, "Stack ID"),
+    "TemporalPositionIdentifier": (0x00200100, "Temporal Position Identifier"),
     "FrameOfReferenceUID": (0x00200052, "Frame of Reference UID"),
     "SamplesPerPixel": (0x00280002, "Samples per Pixel"),
     "NumberOfFrames": (0x00280008, "Number of Frames"),
@@ -33,6 +48,7 @@ ATTRIBUTES: Mapping[str, tuple[int, str]] = {
     "HighBit": (0x00280102, "High Bit"),
     "PixelRepresentation": (0x00280103, "Pixel Representation"),
     "PixelPaddingValue": (0x00280120, "Pixel Padding Value"),
+    "PixelPaddingRangeLimit": (0x00280121, "Pixel Padding Range Limit"),
     "RescaleIntercept": (0x00281052, "Rescale Intercept"),
     "RescaleSlope": (0x00281053, "Rescale Slope"),
     "RescaleType": (0x00281054, "Rescale Type"),
@@ -58,6 +74,10 @@ class Header:
         where there is none, or it cannot be told without decompressing (length: encapsulated).
     instance_from_meta
         Whether *SOP Instance UID* (0008,0018) is missing and was taken from the file's meta information.
+    frame
+        Which frame of a multi-frame file this is, from 1; None for a file of one image.
+    frames
+        How many frames the file has.
     """
 
     path: Path
@@ -66,11 +86,13 @@ class Header:
     pixel_offset: int | None
     pixel_length: int | None
     instance_from_meta: bool = False
+    frame: int | None = None
+    frames: int = 1
 
     @property
     def name(self) -> str:
-        """The file's name, fit for one line of a log."""
-        return printable(self.path)
+        """The file's name, with the frame if it has several, fit for one line of a log."""
+        return printable(self.path) + (f" frame {self.frame}" if self.frame else "")
 
     def text(self, keyword: str) -> str:
         """Return a value as text, empty where the attribute is missing or empty."""

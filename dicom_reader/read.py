@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_reader.correct import put_on_grid
+from dicom_reader.find import find_headers
 from dicom_reader.headers import Header
 from dicom_reader.identity import identify
 from dicom_reader.lattice import TOLERANCE_MM
 from dicom_reader.pixels import Encoding, read_pixels
-from dicom_reader.series import choose_series, find_headers, log_choice
+from dicom_reader.series import choose_series, log_choice
 from dicom_reader.slices import Stack, stack_slices
 from stages import Correction, Origin, SliceOrigin, Volume
 

@@ -1,17 +1,16 @@
-"""Find the DICOM files of a folder, group them by series, choose one and say why."""
+"""Group the images of a folder by series, choose one and say why."""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from dicom_reader.files import read_header
-from dicom_reader.headers import Header, printable
+from dicom_reader.enhanced import ENHANCED_CT, LEGACY_CONVERTED_CT
+from dicom_reader.find import Found
+from dicom_reader.headers import Header
 from dicom_reader.identity import series_uid
 from dicom_reader.slices import normal_of
 from stages import GeometryError, InputError
@@ -22,26 +21,8 @@ CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 MAX_DEGREES_FROM_AXIAL = 35.0
 _HOUNSFIELD_TYPES = ("", "HU", "US")
 _SOP_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.2.1": "enhanced CT",
-    "1.2.840.10008.5.1.4.1.1.2.2": "legacy converted enhanced CT",
     "1.2.840.10008.5.1.4.1.1.7": "CT screen capture",
 }
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a folder holds.
-
-    Attributes
-    ----------
-    headers
-        The DICOM files that belong to a series, in the order of their paths.
-    others
-        Names of the other files.
-    """
-
-    headers: list[Header] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -67,48 +48,6 @@ class Series:
         """The series in a few words."""
         parts = [f"{len(self.slices)} axial CT slices"] if self.slices else []
         return " and ".join([*parts, *(f"{n} {kind}" for kind, n in sorted(self.kinds.items()))])
-
-
-def find_headers(folder: Path) -> Found:
-    """Read the header of every DICOM file of a folder, at any depth and of any name.
-
-    Symbolic links are not followed, since they may lead out of the folder.
-
-    Raises
-    ------
-    InputError
-        If the folder does not exist, or a DICOM file of it is damaged.
-    """
-    if not folder.is_dir():
-        raise InputError(f"the input folder {folder} does not exist")
-    found = Found()
-    for path in _files(folder):
-        header = None if path.is_symlink() or not path.is_file() else read_header(path)
-        if header is None:
-            found.others.append(printable(path))
-        elif header.text("SeriesInstanceUID") or header.text("Modality"):
-            found.headers.append(header)
-        else:
-            raise header.refuse("Modality", "and series are missing; the file is damaged, send it again")
-    if found.others:
-        names = ", ".join(found.others[:5]) + (", ..." if len(found.others) > 5 else "")
-        logger.info("ignored %d file(s) that are no DICOM images, or links: %s", len(found.others), names)
-    return found
-
-
-def _files(folder: Path) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        raise InputError(f"cannot read a folder of the input: {error.strerror}") from error
-
-    walk = os.walk(folder, onerror=refuse, followlinks=False)
-    paths = [
-        Path(parent, name) for parent, folders, names in walk for name in names + _links(parent, folders)
-    ]
-    return sorted(paths)
-
-
-def _links(parent: str, folders: Iterable[str]) -> list[str]:
-    return [name for name in folders if Path(parent, name).is_symlink()]
 
 
 def choose_series(found: Found, *, series_instance_uid: str | None = None) -> tuple[Series, dict[str, str]]:
@@ -194,7 +133,7 @@ def _kind(header: Header) -> str | None:
     if modality != "CT":
         return modality[:16] or "of no modality"
     sop_class = header.text("SOPClassUID")
-    if sop_class != CT_IMAGE_STORAGE:
+    if sop_class not in (CT_IMAGE_STORAGE, ENHANCED_CT, LEGACY_CONVERTED_CT):
         return _SOP_CLASSES.get(sop_class, f"CT of SOP class {sop_class[:64] or 'unknown'}")
     if "LOCALIZER" in header.text("ImageType").split("\\"):
         return "CT localizer"

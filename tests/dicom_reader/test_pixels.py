@@ -133,10 +133,10 @@ def test_padding_that_fits_stays_as_it_is(pixels):
         ("RescaleSlope", None, r"Rescale Slope \(0028,1053\) is missing"),
         ("RescaleSlope", 0, r"Rescale Slope \(0028,1053\) must not be 0"),
         ("RescaleIntercept", None, r"Rescale Intercept \(0028,1052\) is missing"),
-        ("BitsAllocated", 8, r"Bits Allocated \(0028,0100\) must be 16 in a CT slice, found 8"),
+        ("BitsAllocated", 32, r"Bits Allocated \(0028,0100\) must be 8 or 16 in a CT slice, found 32"),
         ("BitsStored", None, r"Bits Stored \(0028,0101\) is missing"),
         ("HighBit", 14, r"High Bit \(0028,0102\) must be 15 in a CT slice, found 14"),
-        ("PixelRepresentation", 2, r"Pixel Representation \(0028,0103\) must be 0 to 1"),
+        ("PixelRepresentation", 2, r"Pixel Representation \(0028,0103\) must be 0 or 1"),
         ("NumberOfFrames", 1000000, r"Number of Frames \(0028,0008\) must be 1"),
     ],
 )
@@ -173,7 +173,9 @@ def test_truncated_compressed_pixels_are_refused(tmp_path):
     path = tmp_path / "IM0"
     ds.save_as(path, enforce_file_format=True)
     path.write_bytes(path.read_bytes()[:-120])
-    with pytest.raises(InputError, match=r"^IM0: its compressed pixels cannot be decoded"):
+    with pytest.raises(
+        InputError, match=r"^IM0: the fragments of its Pixel Data .* are damaged: fragment 1 is cut off"
+    ):
         read_pixels([read_header(path)])
 
 
@@ -195,5 +197,5 @@ def test_an_unknown_transfer_syntax_is_refused(pixels):
     (ds,) = phantoms.ct_slices((1, 32, 40))
     ds.compress(RLELossless, generate_instance_uid=False)
     ds.file_meta.TransferSyntaxUID = "1.2.3.4"
-    with pytest.raises(InputError, match=r"IM0: transfer syntax '1\.2\.3\.4' cannot be decoded"):
+    with pytest.raises(InputError, match=r"IM0: transfer syntax '1\.2\.3\.4' .* cannot be decoded"):
         pixels([ds])
