@@ -94,7 +94,9 @@ def read_monai(folder: Path) -> Any:
 
 def read_dcm2niix(folder: Path) -> Any:
     with tempfile.TemporaryDirectory(dir=folder.parent) as out:
-        subprocess.run(["dcm2niix", "-z", "n", "-b", "n", "-o", out, str(folder)], check=True, capture_output=True)
+        subprocess.run(
+            ["dcm2niix", "-z", "n", "-b", "n", "-o", out, str(folder)], check=True, capture_output=True
+        )
         (path,) = Path(out).glob("*.nii")
         return path.stat().st_size
 
@@ -141,7 +143,9 @@ def _status(key: str) -> float:
 
 def measure(method: str, folder: Path, small: Path, cores: int) -> dict[str, Any] | None:
     command = [sys.executable, __file__, "--worker", method, str(folder), str(small), str(cores)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}
+    )
     if done.returncode:
         print(f"  {method}: {done.stderr.strip().splitlines()[-1][:100]}")
         return None
@@ -176,7 +180,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--syntax", action="append", help="only these")
     parser.add_argument("--only", action="append", help="only these methods")
-    parser.add_argument("--cores", type=int, action="append", help="default: 1 and all for compressed, all else")
+    parser.add_argument(
+        "--cores", type=int, action="append", help="default: 1 and all for compressed, all else"
+    )
     args = parser.parse_args()
     if args.worker:
         worker(args.worker[0], Path(args.worker[1]), Path(args.worker[2]), int(args.worker[3]))

@@ -88,16 +88,18 @@ def _dataset(n: int, stored: NDArray[np.uint16]) -> FileDataset:
         setattr(ds, keyword, "20260102")
     for keyword in ("StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime"):
         setattr(ds, keyword, "101500.000000")
-    for keyword in (
+    text = (
         "Manufacturer InstitutionName StationName StudyDescription SeriesDescription ManufacturerModelName "
         "DeviceSerialNumber ProtocolName ConvolutionKernel FilterType BodyPartExamined StudyID"
-    ).split():
+    )
+    for keyword in text.split():
         setattr(ds, keyword, "BENCHMARK")
-    for keyword in (
+    numbers = (
         "KVP DataCollectionDiameter ReconstructionDiameter DistanceSourceToDetector GantryDetectorTilt "
         "DistanceSourceToPatient TableHeight ExposureTime XRayTubeCurrent Exposure GeneratorPower FocalSpots "
         "SingleCollimationWidth TotalCollimationWidth TableSpeed SpiralPitchFactor WindowCenter WindowWidth"
-    ).split():
+    )
+    for keyword in numbers.split():
         setattr(ds, keyword, 1)
     reference = Dataset()
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = CTImageStorage, "1.2.3.9"

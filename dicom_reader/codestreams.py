@@ -2,7 +2,7 @@
 
 References
 ----------
-ISO/IEC 10918-1 B.2 (JPEG), 14495-1 C.2 (JPEG-LS), 15444-1 annex A (JPEG 2000, HTJ2K); DICOM PS3.5 annex G (RLE).
+ISO/IEC 10918-1 B.2 (JPEG), 14495-1 C.2 (JPEG-LS), 15444-1 annex A (JPEG 2000 and HTJ2K).
 """
 
 from __future__ import annotations

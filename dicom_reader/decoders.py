@@ -2,7 +2,8 @@
 
 ``imagecodecs`` (BSD; it carries libjpeg-turbo, CharLS, OpenJPEG and OpenJPH, all permissive) decodes
 all of them on as many threads as ask. Where it is not installed, pydicom is asked, which takes its
-plugins: ``pylibjpeg-openjpeg`` (MIT), and ``pylibjpeg-libjpeg`` (GPL), the extra ``gpl``, never installed unasked.
+plugins: ``pylibjpeg-openjpeg`` (MIT), and ``pylibjpeg-libjpeg`` (GPL), the extra ``gpl``, which is never
+installed unasked.
 """
 
 from __future__ import annotations
@@ -132,8 +133,8 @@ def described(family: str, data: bytes, shape: tuple[int, ...]) -> Codestream:
         raise ValueError("it is cut off") from error
     if (found.rows, found.columns, found.samples) != (*shape, 1):
         raise ValueError(
-            f"it has {found.rows} x {found.columns} pixels of {found.samples} sample(s), Rows (0028,0010) and "
-            f"Columns (0028,0011) say {shape[0]} x {shape[1]}"
+            f"it has {found.rows} x {found.columns} pixels of {found.samples} sample(s), Rows (0028,0010) "
+            f"and Columns (0028,0011) say {shape[0]} x {shape[1]}"
         )
     if not 1 < found.bits <= 16:
         raise ValueError(f"its values have {found.bits} bits, expected 2 to 16")

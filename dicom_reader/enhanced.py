@@ -19,7 +19,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from dicom_reader.deflated import DEFLATED, inflated_head
-from dicom_reader.headers import ATTRIBUTES, EXPLICIT_BIG, Header
+from dicom_reader.headers import ATTRIBUTES, Header
 from stages import InputError
 
 if TYPE_CHECKING:
@@ -84,8 +84,11 @@ def _functional_groups(header: Header) -> tuple[dict[int, bytes], list[dict[int,
         warnings.simplefilter("ignore", UserWarning)  # what is odd and needed is refused by its name
         source = BytesIO(inflated_head(file, _MAX_HEADER)) if header.transfer_syntax == DEFLATED else file
         dataset = dcmread(source, stop_before_pixels=True, specific_tags=[_SHARED, _PER_FRAME], force=True)
-        shared = [_flattened(item) for item in dataset.get(_SHARED, None) or []]
-        return (shared or [{}])[0], [_flattened(item) for item in dataset.get(_PER_FRAME, None) or []]
+        shared, per_frame = (
+            [_flattened(item) for item in dataset[tag].value] if tag in dataset else []
+            for tag in (_SHARED, _PER_FRAME)
+        )
+        return (shared or [{}])[0], per_frame
 
 
 def _flattened(groups: Dataset) -> dict[int, bytes]:
@@ -102,7 +105,7 @@ def _flattened(groups: Dataset) -> dict[int, bytes]:
 
 
 def _wanted_values(item: Dataset) -> Iterator[tuple[int, bytes]]:
-    for tag in item.keys():
+    for tag in item.keys():  # noqa: SIM118  a data set iterates over its elements
         value = item.get_item(tag).value if tag in _WANTED else None
         if isinstance(value, bytes):
             yield int(tag), value

@@ -23,7 +23,7 @@ __all__ = ["Encoding", "read_pixels"]
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 8  # slices a thread takes at a time
+_AT_ONCE = 20  # slices a thread takes at a time
 
 
 def read_pixels(

@@ -24,7 +24,7 @@ NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
 
 
 def refuse_unreadable(header: Header, *, frame_bytes: int, frames: int) -> None:
-    """Refuse pixels that are not there, before anything is allocated."""
+    """Refuse pixels whose length contradicts the matrix, before anything is allocated."""
     expected = frame_bytes * frames
     if header.pixel_offset is None:
         raise InputError(f"{header.name} has no Pixel Data (7FE0,0010)")
@@ -33,11 +33,6 @@ def refuse_unreadable(header: Header, *, frame_bytes: int, frames: int) -> None:
             f"{header.name}: Pixel Data (7FE0,0010) has {header.pixel_length or 'an undefined number of'} "
             f"bytes, its matrix needs {expected}"
         )
-    if header.transfer_syntax == DEFLATED:
-        return
-    there = header.path.stat().st_size - header.pixel_offset
-    if there < expected:
-        raise _truncated(header, there, expected)
 
 
 def read_uncompressed(header: Header, encoding: Encoding, plane: NDArray[np.int16]) -> None:
@@ -45,7 +40,7 @@ def read_uncompressed(header: Header, encoding: Encoding, plane: NDArray[np.int1
     narrow = encoding.bits_allocated == 8
     target = np.empty(plane.shape, np.uint8) if narrow else plane
     offset = (header.pixel_offset or 0) + ((header.frame or 1) - 1) * target.nbytes
-    into = memoryview(target.reshape(-1).view(np.uint8))
+    into = target.reshape(-1).view(np.uint8).data
     try:
         if header.transfer_syntax == DEFLATED:
             _inflate_into(header, into, offset)
