@@ -1,5 +1,6 @@
-"""DICOM folder -> volume: the largest axial CT series, in Hounsfield units, with its place in the patient."""
+"""DICOM folder -> volume: the best series by rules, in Hounsfield units, with its place in the patient."""
 
-from dicom_reader.read import read_series
+from dicom_reader.read import read_all_series, read_series
+from dicom_reader.rules import Rules, read_rules
 
-__all__ = ["read_series"]
+__all__ = ["Rules", "read_all_series", "read_rules", "read_series"]

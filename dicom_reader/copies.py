@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def instance_of(header: Header) -> tuple[str, int]:
     """Return what tells one slice from every other: SOP instance UID, and frame (0 where it has one only)."""
-    return header.uid("SOPInstanceUID"), getattr(header, "frame", None) or 0
+    return header.uid("SOPInstanceUID"), header.frame or 0
 
 
 def drop_copies(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:

@@ -25,7 +25,7 @@ from stages.geometry import slice_normal
 
 MAX_TILT_DEGREES = 45.0
 _MAX_MATRIX = 8192
-_COSINE_TOLERANCE = 1e-4
+COSINE_TOLERANCE = 1e-4
 _ASTRAY = 0.1  # of a pixel
 
 
@@ -205,7 +205,7 @@ def _refuse_mixed(slices: Sequence[Slice]) -> None:
             raise _mixed("a matrix", first, s, first.matrix, s.matrix)
         if _differ(s.pixel_spacing, first.pixel_spacing, TOLERANCE_MM / max(s.matrix)):
             raise _mixed("a pixel spacing (mm)", first, s, first.pixel_spacing, s.pixel_spacing)
-        if _differ(s.orientation, first.orientation, _COSINE_TOLERANCE):
+        if _differ(s.orientation, first.orientation, COSINE_TOLERANCE):
             raise _mixed("an orientation", first, s, first.orientation, s.orientation)
 
 

@@ -28,10 +28,13 @@ class SliceOrigin:
         *SOP Instance UID* (0008,0018).
     position
         *Image Position (Patient)* (0020,0032), mm, LPS.
+    frame
+        Which frame of the instance it is, from 1; None where the instance is one image.
     """
 
     sop_instance_uid: str
     position: tuple[float, float, float]
+    frame: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -198,7 +198,9 @@ def _read_origin(path: Path) -> Origin:
     try:
         stored = json.loads(beside.read_text(encoding="utf-8"))
         slices = tuple(
-            SliceOrigin(sop_instance_uid=s["sop_instance_uid"], position=tuple(s["position"]))
+            SliceOrigin(
+                sop_instance_uid=s["sop_instance_uid"], position=tuple(s["position"]), frame=s.get("frame")
+            )
             for s in stored["slices"]
         )
         return Origin(
