@@ -111,12 +111,13 @@ def decode(header: Header, encoding: Encoding, plane: NDArray[np.int16], *, fram
     data = compressed_frame(header, frames=frames)
     family = SYNTAXES[header.transfer_syntax].family
     try:
-        if family == "rle":
-            _decode_rle(data, encoding, plane)
-        elif _imagecodecs_installed():
-            _decode_by_imagecodecs(family, data, plane)
-        else:
+        found = None if family == "rle" else described(family, data, plane.shape)
+        if not _imagecodecs_installed():
             _decode_by_pydicom(header, plane)
+        elif found is None:
+            _decode_rle(data, encoding, plane)
+        else:
+            _decode_by_imagecodecs(family, data, found, plane)
     except StageError:
         raise
     except Exception as error:  # decoders are foreign code and raise anything at all
@@ -141,8 +142,7 @@ def described(family: str, data: bytes, shape: tuple[int, ...]) -> Codestream:
     return found
 
 
-def _decode_by_imagecodecs(family: str, data: bytes, plane: NDArray[np.int16]) -> None:
-    found = described(family, data, plane.shape)
+def _decode_by_imagecodecs(family: str, data: bytes, found: Codestream, plane: NDArray[np.int16]) -> None:
     function = getattr(_imagecodecs(), _FUNCTIONS[family])
     if found.bits > 8:
         function(data, out=plane if found.signed else plane.view(np.uint16))
@@ -155,21 +155,11 @@ def _decode_rle(data: bytes, encoding: Encoding, plane: NDArray[np.int16]) -> No
     if len(data) < 64 or int.from_bytes(data[:4], "little") != segments:
         raise ValueError(f"{segments} RLE segment(s) expected, as Bits Allocated (0028,0100) says")
     values = np.empty(plane.size, np.uint8) if segments == 1 else plane.reshape(-1).view(np.uint8)
-    if _imagecodecs_installed():
-        found = _imagecodecs().dicomrle_decode(data, "<u2" if segments == 2 else "u1", out=values)
-    else:
-        found = values[:] = _rle_by_pydicom(data, plane.shape, segments)
+    found = _imagecodecs().dicomrle_decode(data, "<u2" if segments == 2 else "u1", out=values)
     if len(found) != len(values):
         raise ValueError(f"{len(found)} of {len(values)} bytes are there")
     if segments == 1:
         plane[...] = values.reshape(plane.shape)
-
-
-def _rle_by_pydicom(data: bytes, shape: tuple[int, ...], segments: int) -> NDArray[np.uint8]:
-    from pydicom.pixels.decoders.rle import _rle_decode_frame
-
-    decoded = _rle_decode_frame(data, shape[0], shape[1], 1, 8 * segments)
-    return np.frombuffer(decoded, np.uint8)
 
 
 def _decode_by_pydicom(header: Header, plane: NDArray[np.int16]) -> None:
