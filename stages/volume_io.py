@@ -82,24 +82,30 @@ def write_volume(volume: Volume, folder: str | Path, *, with_origin: bool = True
     folder = Path(folder)
     array = np.ascontiguousarray(to_host(volume.array))
     name = _checked_file_name(volume.origin.file_name)
-    files: dict[Path, Any] = {
-        folder / f"{name}.raw": array.data,
-        folder / f"{name}.mhd": _metaimage_header(array, volume.affine, raw_name=f"{name}.raw").encode(),
-    }
+    files: dict[Path, Any] = {folder / f"{name}.raw": array.data}
     if with_origin:
         files[folder / f"{name}.json"] = json.dumps(asdict(volume.origin), indent=1).encode()
+    header = _metaimage_header(array, volume.affine, raw_name=f"{name}.raw")
+    files[folder / f"{name}.mhd"] = header.encode()  # the last to appear
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, content in files.items():
-            path.write_bytes(content)  # not tofile, which forgets the last bytes on a full disk
+            _beside(path).write_bytes(content)  # not tofile, which forgets the last bytes on a full disk
+        for path in files:
+            _beside(path).replace(path)
     except OSError as error:
         for path in files:
             with suppress(OSError):
-                path.unlink()
+                _beside(path).unlink()
         raise OutputError(
             f"cannot write the volume to {folder} ({array.nbytes} bytes needed): {error}"
         ) from error
     return folder / f"{name}.mhd"
+
+
+def _beside(path: Path) -> Path:
+    """Return the name under which a file is written until it is whole."""
+    return path.with_name(f".{path.name}.part")
 
 
 def pixel_sha256(array: NDArray[Any]) -> str:
