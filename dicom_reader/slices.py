@@ -172,6 +172,7 @@ def _on_grid(
     offsets = aside @ cosines.T / first.pixel_spacing
     offsets[:, np.ptp(offsets, axis=0) * first.pixel_spacing <= TOLERANCE_MM] = 0
     lowest = offsets.min(axis=0)
+    lowest -= np.ceil(offsets[0] - lowest - 1e-6) - (offsets[0] - lowest)  # the first slice keeps its pixels
     offsets -= lowest
     affine = np.eye(4)
     affine[:3, 0] = lattice.step_mm * normal
