@@ -1,7 +1,8 @@
 """Compressed frames -> stored values, by a decoder that is installed and whose licence is permissive.
 
-``imagecodecs`` (BSD; it carries libjpeg-turbo, CharLS, OpenJPEG and OpenJPH, all permissive) decodes
-all of them on as many threads as ask. Where it is not installed, pydicom is asked, which takes its
+``imagecodecs`` (BSD; it carries libjpeg-turbo, CharLS and OpenJPEG, all permissive) decodes all of them on
+as many threads as ask. HTJ2K is left to OpenJPEG as well: OpenJPH is twice as fast, but the binding to it
+keeps its errors to itself, so that a damaged frame would pass in silence. Where it is not installed, pydicom is asked, which takes its
 plugins: ``pylibjpeg-openjpeg`` (MIT), and ``pylibjpeg-libjpeg`` (GPL), the extra ``gpl``, which is never
 installed unasked.
 """
@@ -59,22 +60,20 @@ SYNTAXES: Mapping[str, Syntax] = {
     f"{_JPEG}81": Syntax("JPEG-LS Near-Lossless", "jpegls", lossy=True),
     f"{_JPEG}90": Syntax("JPEG 2000 Lossless", "jpeg2000"),
     f"{_JPEG}91": Syntax("JPEG 2000", "jpeg2000", lossy=True),
-    f"{_JPEG}201": Syntax("HTJ2K Lossless", "htj2k"),
-    f"{_JPEG}202": Syntax("HTJ2K Lossless RPCL", "htj2k"),
-    f"{_JPEG}203": Syntax("HTJ2K", "htj2k", lossy=True),
+    f"{_JPEG}201": Syntax("HTJ2K Lossless", "jpeg2000"),
+    f"{_JPEG}202": Syntax("HTJ2K Lossless RPCL", "jpeg2000"),
+    f"{_JPEG}203": Syntax("HTJ2K", "jpeg2000", lossy=True),
     "1.2.840.10008.1.2.5": Syntax("RLE Lossless", "rle"),
 }
 _DESCRIBE: Mapping[str, Callable[[bytes], Codestream]] = {
     "jpeg": describe_jpeg,
     "jpegls": describe_jpeg,
     "jpeg2000": describe_jpeg2000,
-    "htj2k": describe_jpeg2000,
 }
 _FUNCTIONS = {
     "jpeg": "jpeg8_decode",
     "jpegls": "jpegls_decode",
     "jpeg2000": "jpeg2k_decode",
-    "htj2k": "htj2k_decode",
 }
 
 

@@ -152,7 +152,12 @@ def _read_by_pydicom(path: Path, file: BinaryIO | None = None) -> Header | None:
             syntax = meta.get(0x00020010, b"").decode("ascii", "replace") or _encoding(dataset)
     except damages as error:
         raise InputError(f"{printable(path)} is damaged: {type(error).__name__} in its header") from error
-    if meta.get(0x00020002, b"") == _DICOMDIR or not (raw or meta):
+    if meta.get(0x00020002, b"") == _DICOMDIR:
+        return None
+    if not (raw or meta):
+        file.seek(128)
+        if file.read(4) == b"DICM":
+            raise InputError(f"{printable(path)} is damaged: nothing of an image's header is in it")
         return None
     values = {tag: value for tag, value in raw.items() if isinstance(value, bytes)}
     from_meta = _fill_from_meta(values, meta)

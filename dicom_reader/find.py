@@ -15,6 +15,7 @@ from stages import InputError
 
 logger = logging.getLogger(__name__)
 
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _NAMED = 5
 
 
@@ -54,14 +55,23 @@ def find_headers(folder: Path) -> Found:
         header = read_header(Path(path)) if is_file else None
         if header is None:
             found.others.append(printable(Path(path)))
-        elif header.text("SeriesInstanceUID") or header.text("Modality"):
-            found.headers.extend(split_frames(header) if is_enhanced(header) else [header])
         else:
-            raise header.refuse("Modality", "and series are missing; the file is damaged, send it again")
+            _refuse_nameless(header)
+            found.headers.extend(split_frames(header) if is_enhanced(header) else [header])
     if found.others:
         names = ", ".join(found.others[:_NAMED]) + (", ..." if len(found.others) > _NAMED else "")
         logger.info("ignored %d file(s) that are no DICOM images, or links: %s", len(found.others), names)
     return found
+
+
+def _refuse_nameless(header: Header) -> None:
+    """Refuse an image that does not say what it is, since it may be a slice of what is looked for."""
+    if header.text("Modality"):
+        return
+    if not header.text("SeriesInstanceUID"):
+        raise header.refuse("Modality", "and series are missing; the file is damaged, send it again")
+    if header.text("SOPClassUID") == CT_IMAGE or is_enhanced(header):
+        raise header.refuse("Modality", "is missing in a CT image; send the file again")
 
 
 def _entries(folder: Path) -> Iterator[tuple[str, bool]]:

@@ -1,0 +1,157 @@
+"""Damaged headers end in a volume or in a refusal, never in anything else, and never in another volume.
+
+A fixed number of cases from a fixed seed: bytes of a header are flipped, cut, doubled, swapped or
+replaced by numbers that parsers stumble over. A volume that still comes out has the voxels and the
+grid of the undamaged one, unless the damage lies in the very values that say so.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmwrite
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from dicom_reader import read_series
+from dicom_reader.find import find_headers
+from dicom_reader.pixels import read_pixels
+from stages import StageError
+from tests import phantoms
+from tests.dicom_reader.test_decoders import LOSSLESS, compressed
+from tests.dicom_reader.test_enhanced import enhanced
+
+CASES = int(os.environ.get("FUZZ_CASES", "60"))  # of each kind
+SECONDS = 5
+AWKWARD = [b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\xff\x7f", b"\0\0", b"\xff\xff", b"SQ", b"UN", b"DS"]
+
+
+def mutated(data, rng, *, end):
+    """Return the data with one to four damages before ``end``."""
+    data = bytearray(data)
+    for _ in range(rng.integers(1, 5)):
+        at = int(rng.integers(0, min(end, len(data) - 8)))
+        count = int(rng.integers(1, 9))
+        kind = rng.integers(0, 6)
+        if kind == 0:
+            data[at] ^= 1 << int(rng.integers(0, 8))
+        elif kind == 1:
+            awkward = AWKWARD[rng.integers(0, len(AWKWARD))]
+            data[at : at + len(awkward)] = awkward
+        elif kind == 2:
+            del data[at : at + count]
+        elif kind == 3:
+            data[at:at] = data[at : at + count]
+        elif kind == 4:
+            data[at : at + count] = rng.bytes(count)
+        else:
+            del data[at + 100 :]
+    return bytes(data)
+
+
+def seeds():
+    """Give a name and a way to make two slices, or one enhanced file, of each encoding."""
+
+    def plain(syntax):
+        slices = phantoms.ct_slices((2, 48, 40))
+        for ds in slices:
+            if syntax is not None:
+                ds.file_meta.TransferSyntaxUID = syntax
+                ds["PixelData"].VR = "OW"
+        return slices
+
+    def nested():
+        slices = phantoms.ct_slices((2, 48, 40))
+        for ds in slices:
+            ds.SourceImageSequence = [phantoms.localizer(), phantoms.localizer()]
+            ds["SourceImageSequence"].is_undefined_length = True
+            for item in ds.SourceImageSequence:
+                del item.PixelData
+                item.is_undefined_length_sequence_item = True
+        return slices
+
+    yield "explicit", lambda: plain(None)
+    yield "nested", nested
+    yield "implicit", lambda: plain(ImplicitVRLittleEndian)
+    yield "big", lambda: plain(ExplicitVRBigEndian)
+    yield "deflated", lambda: plain(DeflatedExplicitVRLittleEndian)
+    yield "enhanced", lambda: [enhanced()]
+    for syntax in LOSSLESS:
+        yield syntax.rpartition(".")[2], lambda syntax=syntax: compressed(syntax)[:2]
+
+
+SEEDS = dict(seeds())
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_damaged_header_is_read_or_refused(tmp_path, name):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for n, ds in enumerate(SEEDS[name]()):
+        dcmwrite(folder / f"IM{n}", ds, enforce_file_format=True)
+    target = folder / "IM0"
+    good = target.read_bytes()
+    end = len(good) if name not in ("explicit", "nested", "implicit", "big") else len(good) - 48 * 40 * 2 + 100
+    rng = np.random.default_rng(20260101)
+    refused = 0
+    for _ in range(CASES):
+        target.write_bytes(mutated(good, rng, end=end))
+        clock = time.monotonic()
+        try:
+            read_series(folder)
+        except StageError as error:
+            assert str(error)
+            assert len(str(error)) < 1000
+            refused += 1
+        assert time.monotonic() - clock < SECONDS
+    assert refused > CASES / 4
+
+
+@pytest.mark.parametrize("name", ["explicit", "implicit"])
+def test_damage_of_what_a_volume_is_made_of_never_passes_in_silence(tmp_path, name):
+    """Every single byte of the elements that place or scale a slice is damaged in turn."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for n, ds in enumerate(phantoms.ct_slices((4, 16, 20))):
+        if name == "implicit":
+            ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        dcmwrite(folder / f"IM{n}", ds, enforce_file_format=True)
+    expected = read_series(folder)
+    target = folder / "IM1"
+    good = target.read_bytes()
+    silent = []
+    for tag in (b"\x28\x00\x10\x00", b"\x28\x00\x11\x00", b"\x28\x00\x00\x01", b"\x28\x00\x30\x00"):
+        at = good.index(tag, 300)
+        for n in range(at, at + 12):
+            target.write_bytes(good[:n] + bytes([good[n] ^ 0x15]) + good[n + 1 :])
+            try:
+                volume = read_series(folder)
+            except StageError:
+                continue
+            if not np.array_equal(volume.array, expected.array) or not np.allclose(
+                volume.affine, expected.affine
+            ):
+                silent.append((tag, n - at))
+    assert silent == []
+
+
+def test_damaged_compressed_pixels_are_decoded_to_the_matrix_or_refused(tmp_path):
+    """What decoders make of noise is not known, but it is of the right size or an error."""
+    path = Path(tmp_path / "IM0")
+    rng = np.random.default_rng(7)
+    for syntax in LOSSLESS:
+        ds = compressed(syntax)[0]
+        dcmwrite(path, ds, enforce_file_format=True)
+        good = path.read_bytes()
+        (header,) = find_headers(tmp_path).headers
+        for _ in range(CASES // 4):
+            data = bytearray(good)
+            for at in rng.integers(header.pixel_offset + 16, len(good), 5):
+                data[at] = rng.integers(0, 256)
+            path.write_bytes(bytes(data))
+            try:
+                hu, _ = read_pixels([header])
+            except StageError:
+                continue
+            assert hu.shape == (1, 48, 40)
