@@ -24,8 +24,8 @@ from pydicom.dataset import Dataset
 from dicom_writer.labels import Label
 from dicom_writer.provenance import IDENTITY
 from dicom_writer.source import TOLERANCE_MM
-from stages import OutputError
-from stages.geometry import spacing_of
+from stages import OutputError, Volume
+from stages.geometry import points_at, spacing_of
 from stages.original_slices import SliceMasks
 
 _VOLUME_TOLERANCE = 1e-3  # relative; the written spacing is a decimal of 16 characters
@@ -213,6 +213,30 @@ def measure_masks(masks: SliceMasks, value: int) -> Measurement:
             mm3 = count * row_mm * column_mm * float(masks.thickness_mm[n])
             parts.append((mm3, masks.positions(n, np.array(_centre_of_mass(plane)))))
     return _sum_of(parts)
+
+
+def require_same_findings(mask: Volume, masks: SliceMasks, labels: Sequence[Label]) -> None:
+    """Hold what was drawn on the original slices against the mask on the corrected grid it came from.
+
+    Raises
+    ------
+    OutputError
+        If a label is gone, or its centroid lies further away than the thickest slice is thick.
+    """
+    if mask.origin.correction is None:
+        return
+    tolerance_mm = float(masks.thickness_mm.max())
+    for label in labels:
+        meant = points_at(mask.affine, np.argwhere(mask.array == label.value))
+        drawn = measure_masks(masks, label.value).centroid_mm
+        if not len(meant):
+            continue
+        apart = np.inf if drawn is None else float(np.linalg.norm(drawn - meant.mean(axis=0)))
+        if not apart <= tolerance_mm:
+            raise OutputError(
+                f"segment {label.name} came to lie {apart:.2f} mm from where the mask has it "
+                f"when it was drawn on the original slices; at most {tolerance_mm:.2f} mm are expected"
+            )
 
 
 def _sum_of(parts: Sequence[tuple[float, NDArray[np.float64]]]) -> Measurement:

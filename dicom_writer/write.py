@@ -67,12 +67,14 @@ def write_results(
     """
     from dicom_writer.segmentation import make_segmentation
     from dicom_writer.source import find_source, require_same_place
+    from dicom_writer.verify import require_same_findings
 
     clock = time.monotonic()
     mask = replace(mask, array=_as_labels(mask, labels))
     sources = find_source(Path(source), mask)
     masks = on_original_slices(mask)
     require_same_place(masks, sources)
+    require_same_findings(mask, masks, labels)
     logger.info("series %s: found its %d source images", mask.origin.series_instance_uid, len(sources))
     try:
         dataset = make_segmentation(masks, sources, labels=labels, provenance=provenance or Provenance())
