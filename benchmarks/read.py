@@ -147,17 +147,19 @@ def measure(method: str, folder: Path, small: Path, cores: int) -> dict[str, Any
         command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}
     )
     if done.returncode:
-        print(f"  {method}: {done.stderr.strip().splitlines()[-1][:100]}")
         return None
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def compare(name: str, folder: Path, small: Path, *, methods: list[str], rounds: int, cores: int) -> None:
     results: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
+    unable = set()
     for _ in range(rounds):
-        for method in methods:
-            if results[method] is not None and (one := measure(method, folder, small, cores)):
+        for method in results:
+            if method not in unable and (one := measure(method, folder, small, cores)):
                 results[method].append(one)
+            else:
+                unable.add(method)
     found = {m: r[0]["found"] for m, r in results.items() if r and r[0]["found"]}
     count, size = len(list(folder.iterdir())), sum(p.stat().st_size for p in folder.iterdir()) / 2**20
     print(f"\n{count} slices, {name}, {size:.0f} MiB on disk, {cores} core(s), median of {rounds}")
@@ -171,6 +173,8 @@ def compare(name: str, folder: Path, small: Path, *, methods: list[str], rounds:
             f"{method:14}{seconds:8.3f}{ratios[0]:>14}{ratios[1]:>13}"
             f"{mib:8.0f}{mib / (count * 0.5):11.2f}  {same}"
         )
+    if unable:
+        print(f"cannot read it: {', '.join(sorted(unable))}")
 
 
 def main() -> None:

@@ -2,9 +2,9 @@
 
 ``imagecodecs`` (BSD; it carries libjpeg-turbo, CharLS and OpenJPEG, all permissive) decodes all of them on
 as many threads as ask. HTJ2K is left to OpenJPEG as well: OpenJPH is twice as fast, but the binding to it
-keeps its errors to itself, so that a damaged frame would pass in silence. Where it is not installed, pydicom is asked, which takes its
-plugins: ``pylibjpeg-openjpeg`` (MIT), and ``pylibjpeg-libjpeg`` (GPL), the extra ``gpl``, which is never
-installed unasked.
+keeps its errors to itself, so that a damaged frame would pass in silence. Where it is not installed,
+pydicom is asked, which takes its plugins: ``pylibjpeg-openjpeg`` (MIT), and ``pylibjpeg-libjpeg`` (GPL), the
+extra ``gpl``, which is never installed unasked.
 """
 
 from __future__ import annotations

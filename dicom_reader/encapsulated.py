@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from dicom_reader.headers import Header
+from dicom_reader.headers import Header, unreadable
 from stages import InputError
 
 _ITEM, _DELIMITER = 0xE000FFFE, 0xE0DDFFFE  # as little endian bytes read as one number
@@ -55,7 +55,7 @@ def compressed_frame(header: Header, *, frames: int) -> bytes:
             f"{header.name}: the fragments of its Pixel Data (7FE0,0010) are damaged: {error}"
         ) from error
     except OSError as error:
-        raise InputError(f"cannot read {header.name}: {error.strerror}") from error
+        raise unreadable(header.name, error) from error
     return data
 
 

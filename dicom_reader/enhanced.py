@@ -19,7 +19,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from dicom_reader.deflated import DEFLATED, inflated_head
-from dicom_reader.headers import ATTRIBUTES, Header
+from dicom_reader.headers import ATTRIBUTES, Header, unreadable
 from stages import InputError
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def split_frames(header: Header) -> list[Header]:
         raise InputError(
             f"{header.name} is damaged: {type(error).__name__} in its functional groups"
         ) from error
+    except OSError as error:
+        raise unreadable(header.name, error) from error
     count = _number_of_frames(header)
     if count != len(frames):
         raise header.refuse(

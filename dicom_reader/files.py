@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from dicom_reader.deflated import DEFLATED, inflated_head, is_deflated
-from dicom_reader.headers import ATTRIBUTES, EXPLICIT_BIG, Header, printable
+from dicom_reader.headers import ATTRIBUTES, EXPLICIT_BIG, Header, printable, unreadable
 from dicom_reader.scan import UNDEFINED, element_at, walk
 from stages import InputError
 
@@ -73,7 +73,7 @@ def read_header(path: Path) -> Header | None:
                 return _read_deflated(path, file)
             return _scan_more_and_more(path, file, head) or _read_by_pydicom(path)
     except OSError as error:
-        raise InputError(f"cannot read {printable(path)}: {error.strerror}") from error
+        raise unreadable(printable(path), error) from error
 
 
 def _looks_like_dicom(head: bytes) -> bool:

@@ -143,3 +143,10 @@ class Header:
 def printable(path: Path) -> str:
     """Return a file's name, fit for one line of a log."""
     return path.name if path.name.isprintable() else ascii(path.name)
+
+
+def unreadable(name: str, error: OSError) -> InputError:
+    """Return the error that tells why a file cannot be read; of a damaged one pydicom raises such too."""
+    if error.strerror:
+        return InputError(f"cannot read {name}: {error.strerror}")
+    return InputError(f"{name} is damaged: it ends, or a sequence of it, where an element was expected")

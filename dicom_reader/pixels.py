@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_reader import nvimgcodec
 from dicom_reader.decoders import SYNTAXES, decode, require_decoder
 from dicom_reader.headers import Header
 from dicom_reader.hounsfield import Encoding, to_hounsfield
@@ -53,11 +54,14 @@ def read_pixels(
         _refuse_unreadable(header, matrix[0] * matrix[1] * encoding.bits_allocated // 8)
     _log_lossy(headers)
     hu = _empty(len(headers), matrix) if out is None else out
+    decoded = nvimgcodec.takes(headers) and nvimgcodec.decode_series(headers, encodings, hu)
 
     def read(start: int) -> list[str]:
         repairs = []
         for n in range(start, min(start + _AT_ONCE, len(headers))):
-            repairs += read_slice(headers[n], encodings[n], hu[n])
+            if not decoded:
+                _read_stored(headers[n], encodings[n], hu[n])
+            repairs += _finish(headers[n], encodings[n], hu[n])
         return repairs
 
     starts = range(0, len(headers), _AT_ONCE)
@@ -68,12 +72,15 @@ def read_pixels(
         return hu, [repair for repairs in pool.map(read, starts) for repair in repairs]
 
 
-def read_slice(header: Header, encoding: Encoding, plane: NDArray[np.int16]) -> list[str]:
-    """Read one slice into its place, and tell what was changed for its values to fit."""
+def _read_stored(header: Header, encoding: Encoding, plane: NDArray[np.int16]) -> None:
     if header.transfer_syntax in NATIVE:
         read_uncompressed(header, encoding, plane)
     else:
         decode(header, encoding, plane, frames=header.frames)
+
+
+def _finish(header: Header, encoding: Encoding, plane: NDArray[np.int16]) -> list[str]:
+    """Turn stored values into Hounsfield units, and tell what was changed for them to fit."""
     if unused := encoding.high_bit + 1 - encoding.bits_stored:
         plane.view(np.uint16)[...] >>= unused
     return to_hounsfield(plane, encoding, name=header.name)

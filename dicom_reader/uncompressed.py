@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dicom_reader.deflated import DEFLATED, inflated
 from dicom_reader.files import EXPLICIT_LITTLE, IMPLICIT_LITTLE
-from dicom_reader.headers import EXPLICIT_BIG, Header
+from dicom_reader.headers import EXPLICIT_BIG, Header, unreadable
 from dicom_reader.hounsfield import Encoding
 from stages import InputError
 
@@ -47,7 +47,7 @@ def read_uncompressed(header: Header, encoding: Encoding, plane: NDArray[np.int1
         else:
             _read_into(header, into, offset)
     except OSError as error:
-        raise InputError(f"cannot read {header.name}: {error.strerror}") from error
+        raise unreadable(header.name, error) from error
     if narrow:
         plane[...] = target
     elif header.transfer_syntax == EXPLICIT_BIG:
