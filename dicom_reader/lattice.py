@@ -89,20 +89,23 @@ def find_lattice(
     even = _even(along, tolerance_mm)
     if even is not None:
         return even
-    holes = _holes(np.diff(along), tolerance_mm)
+    gaps = np.diff(along)
+    holes = _holes(gaps, tolerance_mm)
     _refuse_holes(holes, name_pair, fill_missing)
-    filled = [
+    remarks = [
         f"{hole.missing} missing slice(s) interpolated between {name_pair(hole.after)}" for hole in holes
     ]
-    usual = _usual_gap(np.diff(along), tolerance_mm)
-    on_lattice = np.rint(along / usual)
-    if np.abs(along - on_lattice * along[-1] / on_lattice[-1]).max() <= tolerance_mm:
-        count = int(on_lattice[-1]) + 1
-        return Lattice(along[-1] / (count - 1), count, on_lattice, ("missing slices",), tuple(filled))
-    count = min(round(along[-1] / usual), _MOST_PLANES * len(along)) + 1
+    usual = _usual_gap(gaps, tolerance_mm)
+    count = min(round(along[-1] / usual), _MOST_PLANES * len(along) + sum(hole.missing for hole in holes)) + 1
     step = along[-1] / (count - 1)
-    kinds = ("missing slices", "uneven spacing") if holes else ("uneven spacing",)
-    return Lattice(step, count, along / step, kinds, (*filled, _uneven(along, count, tolerance_mm)))
+    indices, nearest = along / step, np.rint(along / step)
+    fits = bool(np.abs(along - nearest * step).max() <= tolerance_mm)
+    wide = np.flatnonzero(np.diff(nearest) > 1)
+    is_uneven = not fits or len(np.setdiff1d(wide, [hole.after for hole in holes])) > 0
+    if is_uneven:
+        remarks.append(_uneven(along, count, tolerance_mm))
+    kinds = [*(["missing slices"] if holes else []), *(["uneven spacing"] if is_uneven else [])]
+    return Lattice(step, count, nearest if fits else indices, tuple(kinds), tuple(remarks))
 
 
 def _even(along: NDArray[np.float64], tolerance_mm: float) -> Lattice | None:
@@ -134,15 +137,19 @@ def _runs(gaps: NDArray[np.float64], tolerance_mm: float) -> list[tuple[int, int
 def _holes(gaps: NDArray[np.float64], tolerance_mm: float) -> list[_Hole]:
     """Find gaps that stand alone and are a multiple of those beside them, or far wider than they."""
     runs = _runs(gaps, tolerance_mm)
+    middle = float(np.quantile(gaps, 0.5, method="lower"))
     found = []
     for n, (start, end) in enumerate(runs):
-        beside = [gaps[runs[m][0]] for m in (n - 1, n + 1) if 0 <= m < len(runs)]
-        if not beside:
-            continue
-        times = gaps[start] / max(beside)
+        beside = [
+            gaps[first]
+            for first, last in (*runs[max(n - 1, 0) : n], *runs[n + 1 : n + 2])
+            if last - first > 1
+        ]
+        reference = float(max(beside, default=middle))
+        times = gaps[start] / reference
         is_multiple = times > 1.5 and abs(times - round(times)) <= _WHOLE
         if end - start < _STEADY_RUN and (is_multiple or times > _WIDEST):
-            found += [_Hole(k, float(gaps[k]), float(max(beside))) for k in range(start, end)]
+            found += [_Hole(k, float(gaps[k]), reference) for k in range(start, end)]
     return found
 
 

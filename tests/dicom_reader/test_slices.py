@@ -93,6 +93,7 @@ def test_of_two_spacings_the_finer_one_is_kept(stack):
     for n, ds in enumerate(slices):
         move(ds, z=2.5 * max(0, n - 4))  # 4 x 2.5 mm, then 4 x 5 mm
     stacked = stack(slices)
+    assert stacked.kinds == ("uneven spacing",)
     assert stacked.grid.shape[0] == 13
     assert [first[0] for first in stacked.first_pixels] == pytest.approx([0, 1, 2, 3, 4, 6, 8, 10, 12])
 
@@ -162,6 +163,42 @@ def test_a_gap_far_wider_than_those_beside_it_is_refused(stack, gap):
         move(ds, z=gap - 2.5)
     with pytest.raises(GeometryError, match=rf"{gap:.2f} mm apart, the rest of the series 2\.50 mm"):
         stack(slices)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "refused"),
+    [
+        ([5, 10], True),
+        ([5, 5, 10], True),  # the end may be another spacing as well; refused to be safe
+        ([5, 10, 5, 10, 5, 10], True),
+        ([5, 5, 10, 10, 5, 5], True),
+        ([5, 5, 10, 10, 10, 5, 5], False),  # three in a row are a spacing of the scanner's
+        ([2.5, 2.5, 5, 2.5, 2.5, 1, 1, 1, 1, 1, 1, 1], True),
+        ([2.5, 2.5, 0.3, 2.5, 2.5], False),
+        ([4] * 13 + [1.08] + [7] * 13, False),
+        ([5, 5, 7, 5, 5], False),
+    ],
+)
+def test_gaps_that_slices_are_missing_from_are_told_from_other_spacings(stack, gaps, refused):
+    slices = phantoms.ct_slices((len(gaps) + 1, 8, 8))
+    for ds, height in zip(slices, np.cumsum([0, *gaps]), strict=True):
+        ds.ImagePositionPatient = [-30, 40, float(height)]
+    if refused:
+        with pytest.raises(GeometryError, match=r"1 slice.s. may be missing"):
+            stack(slices)
+    else:
+        assert stack(slices).kinds == ("uneven spacing",)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "letters"), [((1, 0, 0, 0, 0, -1), "PIL"), ((0, 1, 0, 0, 0, -1), "RIP")]
+)
+def test_coronal_and_sagittal_slices_keep_the_grid_they_were_acquired_on(stack, orientation, letters):
+    stacked = stack(phantoms.ct_slices(orientation=orientation))
+    assert stacked.kinds == ()
+    assert stacked.grid.shape == phantoms.SHAPE
+    assert orientation_of(stacked.grid.affine) == letters
+    assert stacked.grid.spacing == pytest.approx(phantoms.SPACING)
 
 
 def test_a_slice_shifted_aside_is_refused(stack):
