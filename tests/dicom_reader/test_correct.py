@@ -214,6 +214,12 @@ def test_where_tilt_and_uneven_spacing_meet_dcm2niix_differs_as_documented(real_
     assert volume.spacing[1:] == pytest.approx((0.48828, 0.48828), abs=1e-5)
     axes = volume.affine[:3, :3] / volume.spacing
     assert np.allclose(axes.T @ axes, np.eye(3), atol=1e-6)
+    stack = stack_slices(find_headers(real_data / "dcm_qa_ct_GE").headers)
+    hu, _ = read_pixels([s.header for s in stack.slices])
+    first_pixels = np.array(stack.first_pixels) * (55 / 36, 1, 1)
+    first_pixels[-1, 0] = 55
+    on_its_planes = put_on_grid(hu, first_pixels.tolist(), voxels.shape, fill=-1500)
+    assert (np.abs(on_its_planes - voxels) <= 1).mean() > 0.99
 
 
 @pytest.mark.real_data
