@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from stages import InputError
@@ -96,7 +97,7 @@ class Header:
 
     def text(self, keyword: str) -> str:
         """Return a value as text, empty where the attribute is missing or empty."""
-        return self.values.get(ATTRIBUTES[keyword][0], b"").decode("ascii", "replace").strip("\0 ")
+        return _text_of(self.values.get(ATTRIBUTES[keyword][0], b""))
 
     def uid(self, keyword: str) -> str:
         """Return a UID, refused where it is missing or none."""
@@ -112,10 +113,7 @@ class Header:
         text = self.text(keyword)
         if not text:
             raise self.refuse(keyword, "is missing")
-        try:
-            found = tuple(float(part) for part in text.split("\\"))
-        except ValueError:
-            found = ()
+        found = _numbers_of(text)
         if len(found) != count or not all(map(math.isfinite, found)):
             raise self.refuse(keyword, f"must be {count} finite number(s), found {text[:80]!r}")
         return found
@@ -138,6 +136,20 @@ class Header:
         """Return an attribute's name and tag."""
         tag, name = ATTRIBUTES[keyword]
         return f"{name} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+@lru_cache(maxsize=1 << 12)
+def _text_of(raw: bytes) -> str:
+    return raw.decode("ascii", "replace").strip("\0 ")
+
+
+@lru_cache(maxsize=1 << 12)
+def _numbers_of(text: str) -> tuple[float, ...]:
+    """Return decimal numbers, none where one of them is no number; slices share most of theirs."""
+    try:
+        return () if "_" in text else tuple(float(part) for part in text.split("\\"))
+    except ValueError:
+        return ()
 
 
 def printable(path: Path) -> str:

@@ -14,9 +14,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_reader.headers import Header
+from dicom_reader.headers import ATTRIBUTES, Header
 from stages import InputError
 
+_KEYWORDS = (
+    "RescaleSlope",
+    "RescaleIntercept",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+)
+_TAGS = tuple(ATTRIBUTES[keyword][0] for keyword in _KEYWORDS)
 _INT16 = np.iinfo(np.int16)
 
 
@@ -80,6 +93,12 @@ class Encoding:
             padding=_padding(header, "PixelPaddingValue", signed),
             padding_limit=_padding(header, "PixelPaddingRangeLimit", signed),
         )
+
+    @staticmethod
+    def key(header: Header) -> tuple[object, ...]:
+        """Return what `from_header` looks at: slices of one key have one encoding."""
+        values = tuple(header.values.get(tag) for tag in _TAGS)
+        return (header.transfer_syntax, header.frame is None, *values)
 
     def is_padding(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
         """Tell which stored values are padding."""

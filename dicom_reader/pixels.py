@@ -48,7 +48,7 @@ def read_pixels(
         If pixels are missing, truncated, cannot be decoded, or do not fit int16 Hounsfield units;
         names file and value.
     """
-    encodings = [Encoding.from_header(header) for header in headers]
+    encodings = _encodings(headers)
     matrix = headers[0].integer("Rows"), headers[0].integer("Columns")
     for header, encoding in zip(headers, encodings, strict=True):
         _refuse_unreadable(header, matrix[0] * matrix[1] * encoding.bits_allocated // 8)
@@ -70,6 +70,18 @@ def read_pixels(
         return hu, [repair for start in starts for repair in read(start)]
     with ThreadPoolExecutor(cores, "read-pixels") as pool:
         return hu, [repair for repairs in pool.map(read, starts) for repair in repairs]
+
+
+def _encodings(headers: Sequence[Header]) -> list[Encoding]:
+    """Read how each slice is encoded; those of a series share one or a few."""
+    known: dict[tuple[object, ...], Encoding] = {}
+    encodings = []
+    for header in headers:
+        key = Encoding.key(header)
+        if key not in known:
+            known[key] = Encoding.from_header(header)
+        encodings.append(known[key])
+    return encodings
 
 
 def _read_stored(header: Header, encoding: Encoding, plane: NDArray[np.int16]) -> None:

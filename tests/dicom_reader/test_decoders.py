@@ -1,6 +1,7 @@
 """Every compressed transfer syntax gives the stored values, bit for bit where it is lossless."""
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,3 +197,10 @@ def test_a_missing_decoder_is_named_with_its_syntax_and_what_to_install(
         ds.file_meta.TransferSyntaxUID = syntax
     with pytest.raises(InputError, match=f"IM0: no decoder for transfer syntax {advice}"):
         read(slices, tmp_path)
+
+
+def test_the_conformance_page_names_every_transfer_syntax():
+    from dicom_reader.uncompressed import NATIVE
+
+    page = (Path(__file__).parents[2] / "docs/conformance.md").read_text(encoding="utf-8")
+    assert [uid for uid in [*NATIVE, *decoders.SYNTAXES] if f"| {uid} |" not in page] == []
