@@ -1,5 +1,6 @@
 """Which series becomes the volume, by which rule, and why the others do not."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -290,6 +291,34 @@ def test_every_mistake_in_a_file_of_rules_is_named_with_its_place(tmp_path, text
 def test_a_file_of_rules_that_is_not_there_is_a_settings_error(tmp_path):
     with pytest.raises(SettingsError, match=r"cannot read the rules .*none\.yaml: No such file"):
         read_rules(tmp_path / "none.yaml")
+
+
+PAGE = ROOT / "docs/reference/select.md"
+
+
+def test_every_key_preference_and_option_is_in_the_reference():
+    import argparse
+    from typing import get_args
+
+    from dicom_reader.arguments import add_arguments
+    from dicom_reader.rules import Condition, Preference
+
+    page = PAGE.read_text(encoding="utf-8")
+    keys = [field.alias or name for name, field in Condition.model_fields.items()]
+    assert [key for key in (*keys, *get_args(Preference)) if f"`{key}`" not in page] == []
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    assert [option for option in parser._option_string_actions if option not in page] == []
+
+
+def test_the_rules_of_the_reference_are_read_as_they_stand(tmp_path, two):
+    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "rules.yaml").write_text(text, encoding="utf-8")
+    rules = read_rules(tmp_path / "rules.yaml")
+    assert [rule.name for rule in rules.rules] == ["no lung kernel", "portal venous", "any other abdomen"]
+    taken, why = judge(two, rules.model_dump(by_alias=True, exclude_unset=True))
+    assert taken == ["1.1"]
+    assert why["1.2"].startswith("not chosen, rule 'no lung kernel'")
 
 
 # several volumes in one series
