@@ -19,6 +19,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
+from dicom_writer.frames import image_key, whole_image
 from dicom_writer.labels import Code, Label, finding
 from dicom_writer.provenance import (
     MANUFACTURER,
@@ -64,13 +65,14 @@ def make_segmentation(
         unless there is no voxel at all.
     """
     array, thickness_mm = masks.array, masks.thickness_mm
+    images, planes = _source_images(sources, masks)
     uids = UidMaker(provenance.job_id, str(sources[0].SeriesInstanceUID), array)
     present = {label.value: bool((array == label.value).any()) for label in labels}
     with config.disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # remarks on odd values of the source
         segmentation: Dataset = hd.seg.Segmentation(
-            source_images=[_as_template(sources[0], float(thickness_mm[0])), *sources[1:]],
-            pixel_array=array,
+            source_images=images,
+            pixel_array=planes,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[_describe(label, provenance, uids) for label in labels],
             series_instance_uid=uids.uid("segmentation series"),
@@ -92,6 +94,8 @@ def make_segmentation(
         _name_dimensions(segmentation, uids.uid("dimension organization"))
         if np.ptp(thickness_mm) > _EVEN_MM:
             _measure_each_frame(segmentation, sources, thickness_mm)
+        elif len(images) < len(sources):
+            _measure_all_frames(segmentation, float(thickness_mm[0]))
         copy_identity(sources[0], segmentation)
     return segmentation
 
@@ -121,6 +125,16 @@ def _concept(code: Code) -> hd.sr.CodedConcept:
     return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)
 
 
+def _source_images(sources: Sequence[Dataset], masks: SliceMasks) -> tuple[list[Dataset], NDArray[np.uint8]]:
+    """Return the images as highdicom shall see them, and the mask in the order of their frames."""
+    whole = whole_image(sources)
+    if whole is None:
+        return [_as_template(sources[0], float(masks.thickness_mm[0])), *sources[1:]], masks.array
+    planes = np.zeros((len(whole.PerFrameFunctionalGroupsSequence), *masks.array.shape[1:]), dtype=np.uint8)
+    planes[[image_key(source)[1] - 1 for source in sources]] = masks.array
+    return [without_identity(whole)], planes
+
+
 def _as_template(source: Dataset, spacing_mm: float) -> Dataset:
     """Return a copy of the first source image as highdicom shall see it.
 
@@ -131,11 +145,17 @@ def _as_template(source: Dataset, spacing_mm: float) -> Dataset:
     return without_identity(source, SliceThickness=spacing, SpacingBetweenSlices=spacing)
 
 
+def _measure_all_frames(segmentation: Dataset, spacing_mm: float) -> None:
+    """Write how thick the slices of a multi-frame source are: as thick as they are apart."""
+    (measures,) = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    measures.SliceThickness = measures.SpacingBetweenSlices = format_number_as_ds(spacing_mm)
+
+
 def _measure_each_frame(
     segmentation: Dataset, sources: Sequence[Dataset], thickness_mm: NDArray[np.float64]
 ) -> None:
     """Give each frame a thickness of its own, where the slices are not evenly spaced."""
-    thickness_of = {str(source.SOPInstanceUID): mm for source, mm in zip(sources, thickness_mm, strict=True)}
+    thickness_of = {image_key(source): mm for source, mm in zip(sources, thickness_mm, strict=True)}
     shared = segmentation.SharedFunctionalGroupsSequence[0]
     (common,) = shared.PixelMeasuresSequence
     del shared.PixelMeasuresSequence
@@ -144,7 +164,11 @@ def _measure_each_frame(
         measures = Dataset()
         measures.PixelSpacing = common.PixelSpacing
         measures.SliceThickness = format_number_as_ds(
-            float(thickness_of[str(image.ReferencedSOPInstanceUID)])
+            float(
+                thickness_of[
+                    str(image.ReferencedSOPInstanceUID), int(image.get("ReferencedFrameNumber") or 0)
+                ]
+            )
         )
         group.PixelMeasuresSequence = [measures]
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydicom import config, dcmread
 from pydicom.dataset import Dataset
 
+from dicom_writer.frames import image_key
 from dicom_writer.labels import Label
 from dicom_writer.provenance import IDENTITY
 from dicom_writer.source import TOLERANCE_MM
@@ -45,8 +46,8 @@ class Frame:
 
     Attributes
     ----------
-    segment, source_uid
-        Which segment, drawn on which image.
+    segment, source
+        Which segment, drawn on which image: its instance and its frame, 0 where it has one only.
     position, cosines, pixel_spacing, thickness_mm
         *Image Position (Patient)*, *Image Orientation (Patient)* as rows of two, *Pixel Spacing*;
         *Spacing Between Slices*, or *Slice Thickness* where that is missing; mm.
@@ -55,7 +56,7 @@ class Frame:
     """
 
     segment: int
-    source_uid: str
+    source: tuple[str, int]
     position: NDArray[np.float64]
     cosines: NDArray[np.float64]
     pixel_spacing: NDArray[np.float64]
@@ -145,9 +146,10 @@ def _frame(group: Dataset, shared: Dataset, bits: NDArray[np.uint8]) -> Frame:
 
     orientation = item("PlaneOrientationSequence").ImageOrientationPatient
     measures = item("PixelMeasuresSequence")
+    image = item("DerivationImageSequence").SourceImageSequence[0]
     return Frame(
         segment=int(item("SegmentIdentificationSequence").ReferencedSegmentNumber),
-        source_uid=str(item("DerivationImageSequence").SourceImageSequence[0].ReferencedSOPInstanceUID),
+        source=(str(image.ReferencedSOPInstanceUID), int(image.get("ReferencedFrameNumber") or 0)),
         position=np.array(item("PlanePositionSequence").ImagePositionPatient, dtype=np.float64),
         cosines=np.array(orientation, dtype=np.float64).reshape(2, 3),
         pixel_spacing=np.array(measures.PixelSpacing, dtype=np.float64),
@@ -160,15 +162,15 @@ def _compare_voxels(
     frames: Sequence[Frame], masks: SliceMasks, sources: Sequence[Dataset], labels: Sequence[Label]
 ) -> None:
     """Hold each frame against its slice of the mask, and find what has no frame."""
-    slice_of = {str(source.SOPInstanceUID): n for n, source in enumerate(sources)}
+    slice_of = {image_key(source): n for n, source in enumerate(sources)}
     there = {label.value: (masks.array == label.value).any(axis=(1, 2)) for label in labels}
     for number, frame in enumerate(frames, start=1):
-        if frame.source_uid not in slice_of or frame.segment not in there:
+        if frame.source not in slice_of or frame.segment not in there:
             raise OutputError(
-                f"frame {number} is of segment {frame.segment} on image {frame.source_uid}; "
+                f"frame {number} is of segment {frame.segment} on image {frame.source[0]}; "
                 "one of them is unknown"
             )
-        n = slice_of[frame.source_uid]
+        n = slice_of[frame.source]
         _compare_place(frame, masks, n, number)
         different = frame.bits != (masks.array[n] == frame.segment)
         if different.any():
@@ -177,7 +179,7 @@ def _compare_voxels(
                 f"{int(different.sum())} voxels of segment {frame.segment} in slice {n + 1} differ "
                 f"from the mask, the first at row {row}, column {column}"
             )
-    seen = [(slice_of[frame.source_uid], frame.segment) for frame in frames]
+    seen = [(slice_of[frame.source], frame.segment) for frame in frames]
     if len(set(seen)) != len(seen):
         raise OutputError("a segment has two frames on one slice")
     missing = {(int(n), value) for value, slices in there.items() for n in np.flatnonzero(slices)} - set(seen)

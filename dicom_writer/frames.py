@@ -1,0 +1,81 @@
+"""A multi-frame source image seen as slices: one header for each frame, with the frame's own place.
+
+References
+----------
+DICOM PS3.3 C.7.6.16, Multi-frame Functional Groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydicom.dataset import Dataset
+
+from stages import InputError
+
+_OF_THE_FRAME = {
+    "PlanePositionSequence": "ImagePositionPatient",
+    "PlaneOrientationSequence": "ImageOrientationPatient",
+    "PixelMeasuresSequence": "PixelSpacing",
+}
+
+
+class FrameHeader(Dataset):
+    """The header of one frame.
+
+    Attributes
+    ----------
+    frame_number
+        Counted from 1.
+    whole
+        The header of the image it is a frame of.
+    """
+
+    frame_number: int
+    whole: Dataset
+
+
+def is_multi_frame(dataset: Dataset) -> bool:
+    """Tell whether an image says of each frame where it lies."""
+    return "PerFrameFunctionalGroupsSequence" in dataset
+
+
+def split_frames(dataset: Dataset) -> list[FrameHeader]:
+    """Return one header for each frame; what a frame does not say is left out."""
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    common = Dataset()
+    common.update({tag: dataset.get_item(tag) for tag in dataset.keys() if tag.group != 0x5200})  # noqa: SIM118
+    found = []
+    for number, group in enumerate(dataset.PerFrameFunctionalGroupsSequence, start=1):
+        header = FrameHeader()
+        header.update(common)
+        header.frame_number, header.whole = number, dataset
+        for sequence, keyword in _OF_THE_FRAME.items():
+            items = group.get(sequence) or shared.get(sequence)
+            if items and keyword in items[0]:
+                setattr(header, keyword, items[0][keyword].value)
+        found.append(header)
+    return found
+
+
+def image_key(dataset: Dataset) -> tuple[str, int]:
+    """Return what tells one slice from every other: its instance and its frame, 0 where it has one only."""
+    return str(dataset.SOPInstanceUID), getattr(dataset, "frame_number", 0)
+
+
+def whole_image(sources: Sequence[Dataset]) -> Dataset | None:
+    """Return the multi-frame image that slices are frames of; None where they are images of their own.
+
+    Raises
+    ------
+    InputError
+        If slices are frames of several images.
+    """
+    first = sources[0]
+    if not isinstance(first, FrameHeader):
+        return None
+    if any(not isinstance(s, FrameHeader) or s.whole is not first.whole for s in sources):
+        raise InputError(
+            "the source series is spread over several multi-frame images; a segmentation refers to one only"
+        )
+    return first.whole
