@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from dicom_reader.arguments import add_arguments, rules_of
+from dicom_reader.decoders import load_decoders
 from dicom_reader.explain import explain
 from dicom_reader.read import judge_folder, read_all_series, read_series
 from stages import Job, Stage, Volume, main, write_volume
@@ -32,8 +33,7 @@ class DicomReader(Stage):
 
     def prepare(self, job: Job) -> None:
         """Check the rules and import the decoders while the input is still awaited."""
-        import pydicom.pixels  # noqa: F401
-
+        load_decoders()
         self._rules = rules_of(job.arguments)
 
     def execute(self, job: Job) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import struct
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -77,6 +77,19 @@ _FUNCTIONS = {
 }
 
 
+def load_decoders() -> None:
+    """Import the decoders, so that the first slice need not wait for that."""
+    if _imagecodecs_installed():
+        for name in (*_FUNCTIONS.values(), "dicomrle_decode"):
+            getattr(_imagecodecs(), name)
+
+
+def count_lossy(headers: Sequence[Header]) -> int:
+    """Return how many slices may have been compressed with loss, as their transfer syntaxes tell."""
+    syntaxes = [SYNTAXES.get(header.transfer_syntax) for header in headers]
+    return sum(syntax is not None and syntax.lossy for syntax in syntaxes)
+
+
 def require_decoder(header: Header) -> None:
     """Refuse a slice whose transfer syntax nothing that is installed can decode.
 
@@ -95,7 +108,7 @@ def require_decoder(header: Header) -> None:
         extra = ", or the extra clara-stages[gpl]" if syntax.family in ("jpeg", "jpegls") else ""
         raise InputError(
             f"{header.name}: no decoder for transfer syntax {syntax.name} ({header.transfer_syntax}) is "
-            f"installed; install the extra clara-stages[decoders] (imagecodecs){extra}"
+            f"installed; install imagecodecs, which belongs to clara-stages{extra}"
         )
 
 

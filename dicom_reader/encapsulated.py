@@ -47,7 +47,10 @@ def compressed_frame(header: Header, *, frames: int) -> bytes:
         if frames == 1:
             fragments = _fragments(header.path, header.pixel_offset)[1:]
         else:
-            fragments = _frames(header.path, header.pixel_offset, frames)[(header.frame or 1) - 1]
+            status = header.path.stat()
+            version = status.st_mtime_ns, status.st_size
+            every = _frames(header.path, header.pixel_offset, frames, version)
+            fragments = every[(header.frame or 1) - 1]
         with header.path.open("rb", buffering=0) as file:
             data = b"".join(_read(file, fragment) for fragment in fragments)
     except (struct.error, ValueError) as error:
@@ -83,8 +86,11 @@ def _fragments(path: Path, offset: int) -> list[Fragment]:
 
 
 @lru_cache(maxsize=8)
-def _frames(path: Path, offset: int, frames: int) -> list[list[Fragment]]:
-    """Return the fragments of every frame: one each, or as the table or their beginnings say."""
+def _frames(path: Path, offset: int, frames: int, version: tuple[int, int]) -> list[list[Fragment]]:
+    """Return the fragments of every frame: one each, or as the table or their beginnings say.
+
+    The version only tells one content of the file from another, since the answer is kept.
+    """
     table, *fragments = _fragments(path, offset)
     if len(fragments) == frames:
         return [[fragment] for fragment in fragments]

@@ -5,7 +5,6 @@ Uncompressed pixels are read from the file straight into their place; compressed
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_reader import nvimgcodec
-from dicom_reader.decoders import SYNTAXES, decode, require_decoder
+from dicom_reader.decoders import decode, require_decoder
 from dicom_reader.headers import Header
 from dicom_reader.hounsfield import Encoding, to_hounsfield
 from dicom_reader.uncompressed import NATIVE, read_uncompressed, refuse_unreadable
@@ -22,9 +21,7 @@ from stages import InputError
 
 __all__ = ["Encoding", "read_pixels"]
 
-logger = logging.getLogger(__name__)
-
-_AT_ONCE = 20  # slices a thread takes at a time
+_UNCOMPRESSED_AT_ONCE = 20  # slices a thread takes at a time; few compressed ones, so that it can be stopped
 
 
 def read_pixels(
@@ -52,24 +49,28 @@ def read_pixels(
     matrix = headers[0].integer("Rows"), headers[0].integer("Columns")
     for header, encoding in zip(headers, encodings, strict=True):
         _refuse_unreadable(header, matrix[0] * matrix[1] * encoding.bits_allocated // 8)
-    _log_lossy(headers)
     hu = _empty(len(headers), matrix) if out is None else out
     decoded = nvimgcodec.takes(headers) and nvimgcodec.decode_series(headers, encodings, hu)
+    at_once = _UNCOMPRESSED_AT_ONCE if headers[0].transfer_syntax in NATIVE else 1
 
     def read(start: int) -> list[str]:
         repairs = []
-        for n in range(start, min(start + _AT_ONCE, len(headers))):
+        for n in range(start, min(start + at_once, len(headers))):
             if not decoded:
                 _read_stored(headers[n], encodings[n], hu[n])
             repairs += _finish(headers[n], encodings[n], hu[n])
         return repairs
 
-    starts = range(0, len(headers), _AT_ONCE)
-    cores = min(len(os.sched_getaffinity(0)), len(starts))
+    starts = range(0, len(headers), at_once)
+    cores = min(_cores(), len(starts))
     if cores < 2:
         return hu, [repair for start in starts for repair in read(start)]
     with ThreadPoolExecutor(cores, "read-pixels") as pool:
         return hu, [repair for repairs in pool.map(read, starts) for repair in repairs]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _encodings(headers: Sequence[Header]) -> list[Encoding]:
@@ -113,9 +114,3 @@ def _refuse_unreadable(header: Header, frame_bytes: int) -> None:
         refuse_unreadable(header, frame_bytes=frame_bytes, frames=header.frames)
     else:
         require_decoder(header)
-
-
-def _log_lossy(headers: Sequence[Header]) -> None:
-    count = sum(SYNTAXES[h.transfer_syntax].lossy for h in headers if h.transfer_syntax in SYNTAXES)
-    if count:
-        logger.warning("%d of %d slices may be compressed with loss", count, len(headers))

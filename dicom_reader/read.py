@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_reader.correct import put_on_grid
+from dicom_reader.decoders import count_lossy
 from dicom_reader.find import find_headers
 from dicom_reader.headers import Header
 from dicom_reader.identity import identify
@@ -25,6 +26,7 @@ from stages import Correction, InputError, Origin, SliceOrigin, Volume
 logger = logging.getLogger(__name__)
 
 AIR_HU = -1024
+_TOLD = 5  # repairs in the log
 _AT_ONCE = 4  # slices read together where they are moved one by one
 
 
@@ -128,8 +130,10 @@ def _read(series: Series, verdicts: Sequence[Verdict], *, tolerance_mm: float, f
     stack = stack_slices(series.slices, tolerance_mm=tolerance_mm, fill_missing=fill_missing)
     hu, correction, clipped = _pixels_on_grid(stack)
     repairs = (*identity.repairs, *stack.remarks, *clipped)
-    for repair in repairs:
+    for repair in repairs[:_TOLD]:
         logger.warning("%s", repair)
+    if len(repairs) > _TOLD:
+        logger.warning("and %d more, all of them in the volume's description", len(repairs) - _TOLD)
     logger.info(
         "read %d slices of %d x %d, spacing %s mm, in %.2f s",
         *stack.grid.shape,
@@ -160,6 +164,8 @@ def _slice_origin(s: Slice) -> SliceOrigin:
 def _pixels_on_grid(stack: Stack) -> tuple[NDArray[np.int16], Correction | None, list[str]]:
     """Read the slices into a volume; one after another where they must be moved."""
     headers = [s.header for s in stack.slices]
+    if lossy := count_lossy(headers):
+        logger.warning("%d of %d slices may be compressed with loss", lossy, len(headers))
     if not stack.kinds:
         hu, clipped = read_pixels(headers)
         return hu, None, clipped
