@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dicom_reader.rules import MAX_DEGREES_FROM_PLANE, Rules, checked_rules, read_rules
+from dicom_reader.facts import MAX_DEGREES_FROM_PLANE
+
+if TYPE_CHECKING:
+    from dicom_reader.rules import Rules
 
 _TEXTS = {
     "modality": ("WORD", "modality (0008,0060)"),
@@ -66,16 +69,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rules.add_argument("--date-to", metavar="YYYY-MM-DD", help="acquired on this day or earlier")
 
 
-def rules_of(arguments: argparse.Namespace) -> Rules:
-    """Return the rules that the options stand for.
+def rules_of(arguments: argparse.Namespace) -> Rules | None:
+    """Return the rules that the options stand for; None where there are none.
 
     Raises
     ------
     SettingsError
         If a file or a value cannot be used; the message names file and key.
     """
-    rules = read_rules(arguments.select) if arguments.select else Rules()
     required = _required(vars(arguments))
+    if not (required or arguments.select):
+        return None
+    from dicom_reader.rules import Rules, checked_rules, read_rules  # takes 0.1 s
+
+    rules = read_rules(arguments.select) if arguments.select else Rules()
     if not required:
         return rules
     checked = checked_rules({"require": {"all": required}}, where="arguments")

@@ -14,6 +14,7 @@ from dicom_reader.identity import series_uid
 from dicom_reader.slices import normal_of
 from stages import GeometryError, InputError
 
+MAX_DEGREES_FROM_PLANE = 35.0
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 """Patient axis (x, y, z) that the slices of each plane are stacked along."""
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,13 @@ from dicom_reader.headers import Header
 from dicom_reader.identity import identify
 from dicom_reader.lattice import TOLERANCE_MM
 from dicom_reader.pixels import Encoding, read_pixels
-from dicom_reader.rules import Condition, Rules
 from dicom_reader.select import Verdict, log_choice, require_taken, select_series
 from dicom_reader.series import Series, group_by_series
 from dicom_reader.slices import Slice, Stack, stack_slices
 from stages import Correction, InputError, Origin, SliceOrigin, Volume
+
+if TYPE_CHECKING:
+    from dicom_reader.rules import Rules
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +70,10 @@ def read_series(
     GeometryError
         If the slices are no stack that can be trusted.
     """
-    rules = rules or Rules()
     if series_instance_uid:
-        wanted = Condition(series_uid=(series_instance_uid,))
-        rules = rules.model_copy(update={"require": wanted})
+        from dicom_reader.rules import with_series
+
+        rules = with_series(rules, series_instance_uid)
     verdicts = judge_folder(folder, rules)
     (chosen,) = require_taken(verdicts, rules)
     log_choice(verdicts)
@@ -93,7 +96,6 @@ def read_all_series(
     InputError
         If no series passes the rules, or not one of those that do can be read.
     """
-    rules = rules or Rules()
     verdicts = judge_folder(folder, rules, take_all=True)
     taken = require_taken(verdicts, rules)
     log_choice(verdicts)
@@ -110,7 +112,7 @@ def read_all_series(
         raise refused[0]
 
 
-def judge_folder(folder: str | Path, rules: Rules, *, take_all: bool = False) -> list[Verdict]:
+def judge_folder(folder: str | Path, rules: Rules | None = None, *, take_all: bool = False) -> list[Verdict]:
     """Return what became of each series of a folder, without reading pixels.
 
     Raises

@@ -11,24 +11,31 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from dicom_reader.facts import Facts
-from dicom_reader.rules import MAX_DEGREES_FROM_PLANE, Condition, Orientation, Preference, Rule, Rules
+from dicom_reader.facts import MAX_DEGREES_FROM_PLANE, Facts
 from dicom_reader.series import Series
 from stages import InputError
 
+if TYPE_CHECKING:
+    from dicom_reader.rules import Rules
+
 logger = logging.getLogger(__name__)
 
-DERIVED = Rule(name="derived", drop=Condition(image_type=("DERIVED",)))
-NOT_AXIAL = Rule(
-    name="not axial", drop=Condition.model_validate({"not": {"orientation": Orientation(plane="axial")}})
+BY_DEFAULT = "axial CT (default)"
+DEFAULT_PREFERENCES = ("primary", "most-slices")
+_Default = tuple[str, str, Callable[[Facts], bool], str]
+_DEFAULTS: tuple[_Default, ...] = (
+    # name, the key of a rule that replaces it, whether it drops a series, and why
+    ("derived", "image_type", lambda facts: "DERIVED" in facts.image_type, "derived"),
+    (
+        "not axial",
+        "orientation",
+        lambda facts: (facts.degrees_from("axial") or 0) > MAX_DEGREES_FROM_PLANE,  # unknown: for the gate
+        f"more than {MAX_DEGREES_FROM_PLANE:.0f} degrees from axial",
+    ),
 )
-_WHY = {
-    "derived": "derived",
-    "not axial": f"more than {MAX_DEGREES_FROM_PLANE:.0f} degrees from axial",
-}
-_ORDER: Mapping[Preference, tuple[Callable[[Facts], float], str]] = {
+_ORDER: Mapping[str, tuple[Callable[[Facts], float], str]] = {
     "primary": (lambda f: "PRIMARY" not in f.image_type, "not primary"),
     "most-slices": (lambda f: -f.slices, "fewer slices"),
     "fewest-slices": (lambda f: f.slices, "more slices"),
@@ -79,7 +86,9 @@ def _day(facts: Facts) -> int:
     return int(facts.date) if facts.date.isdecimal() else 0
 
 
-def select_series(every: Sequence[Series], rules: Rules, *, take_all: bool = False) -> list[Verdict]:
+def select_series(
+    every: Sequence[Series], rules: Rules | None = None, *, take_all: bool = False
+) -> list[Verdict]:
     """Judge each series; the taken ones come first, the best of them at the front.
 
     Parameters
@@ -87,14 +96,12 @@ def select_series(every: Sequence[Series], rules: Rules, *, take_all: bool = Fal
     every
         All series.
     rules
-        Besides the default ones. A rule that asks for an image type or an orientation replaces the
+        Besides the default ones, if any. A rule that asks for an image type or an orientation replaces the
         default rule about it.
     take_all
         Take all that pass, not only the best.
     """
-    defaults = [
-        rule for rule, key in ((DERIVED, "image_type"), (NOT_AXIAL, "orientation")) if not rules.names(key)
-    ]
+    defaults = [default for default in _DEFAULTS if rules is None or not rules.names(default[1])]
     dropped: list[Verdict] = []
     passing: list[_Passing] = []
     for series in every:
@@ -103,17 +110,24 @@ def select_series(every: Sequence[Series], rules: Rules, *, take_all: bool = Fal
             dropped.append(judged)
         else:
             passing.append(judged)
-    return [*_ranked(passing, rules, take_all), *dropped]
+    preferences = rules.prefer if rules else DEFAULT_PREFERENCES
+    return [*_ranked(passing, preferences, take_all), *dropped]
 
 
-def _judge(series: Series, rules: Rules, defaults: Sequence[Rule]) -> Verdict | _Passing:
+def _judge(series: Series, rules: Rules | None, defaults: Sequence[_Default]) -> Verdict | _Passing:
     facts = series.facts
     if facts is None:
         kind = max(series.kinds, key=lambda kind: series.kinds[kind])
         return Verdict(series, "dropped", f"{kind} (default)", "no CT slices")
-    for rule in defaults:
-        if rule.drop is not None and not rule.drop.failure(facts):
-            return Verdict(series, "dropped", f"{rule.name} (default)", _WHY[rule.name])
+    for name, _, drops, why in defaults:
+        if drops(facts):
+            return Verdict(series, "dropped", f"{name} (default)", why)
+    if rules is None:
+        return _Passing(series, facts, 0, BY_DEFAULT)
+    return _judge_by_rules(series, facts, rules)
+
+
+def _judge_by_rules(series: Series, facts: Facts, rules: Rules) -> Verdict | _Passing:
     failure = rules.require.failure(facts) if rules.require else ""
     if failure:
         return Verdict(series, "dropped", "arguments", failure)
@@ -129,36 +143,38 @@ def _judge(series: Series, rules: Rules, defaults: Sequence[Rule]) -> Verdict | 
     if takes:
         why = "; ".join(f"rule {r.name!r}: {f}" for r, f in zip(takes, failures, strict=True))
         return Verdict(series, "dropped", takes[-1].name, why)
-    return _Passing(series, facts, 0, "arguments" if rules.require else "axial CT (default)")
+    return _Passing(series, facts, 0, "arguments" if rules.require else BY_DEFAULT)
 
 
-def _ranked(passing: list[_Passing], rules: Rules, take_all: bool) -> list[Verdict]:
+def _ranked(passing: list[_Passing], preferences: Sequence[str], take_all: bool) -> list[Verdict]:
     def merits(p: _Passing) -> tuple[float, ...]:
-        return (p.priority, *(_ORDER[preference][0](p.facts) for preference in rules.prefer))
+        return (p.priority, *(_ORDER[preference][0](p.facts) for preference in preferences))
 
     ranked = sorted(passing, key=lambda p: (*merits(p), p.series.uid, p.series.part))
     if not ranked:
         return []
     best = ranked[0]
     equal = sum(merits(p) == merits(best) for p in ranked) - 1
-    tie = f"first of {equal + 1} that are equal by {', '.join(rules.prefer)}, by its UID" if equal else ""
+    tie = f"first of {equal + 1} that are equal by {', '.join(preferences)}, by its UID" if equal else ""
     verdicts = [Verdict(best.series, "taken", best.rule, "" if take_all else tie)]
     for p in ranked[1:]:
         if take_all:
             verdicts.append(Verdict(p.series, "taken", p.rule))
         else:
-            verdicts.append(Verdict(p.series, "passed over", p.rule, _behind(merits(p), merits(best), rules)))
+            verdicts.append(
+                Verdict(p.series, "passed over", p.rule, _behind(merits(p), merits(best), preferences))
+            )
     return verdicts
 
 
-def _behind(found: Sequence[float], best: Sequence[float], rules: Rules) -> str:
+def _behind(found: Sequence[float], best: Sequence[float], preferences: Sequence[str]) -> str:
     """Say by what a series is not the best."""
-    words = ["taken by a later rule", *(_ORDER[preference][1] for preference in rules.prefer)]
+    words = ["taken by a later rule", *(_ORDER[preference][1] for preference in preferences)]
     first = next((n for n, (a, b) in enumerate(zip(found, best, strict=True)) if a != b), None)
     return "equal, but of a later UID" if first is None else words[first]
 
 
-def require_taken(verdicts: Sequence[Verdict], rules: Rules) -> list[Series]:
+def require_taken(verdicts: Sequence[Verdict], rules: Rules | None) -> list[Series]:
     """Return the series that were taken.
 
     Raises
@@ -170,7 +186,7 @@ def require_taken(verdicts: Sequence[Verdict], rules: Rules) -> list[Series]:
     if taken:
         return taken
     count = f"{len(verdicts)} series: "
-    if rules.require is None and not rules.rules:
+    if rules is None or (rules.require is None and not rules.rules):
         found = Counter(_instead(verdict) for verdict in verdicts)
         raise InputError(
             "no axial CT series in the input folder; found "

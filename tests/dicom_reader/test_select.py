@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dicom_reader import Rules, read_all_series, read_rules, read_series
+from dicom_reader import read_all_series, read_series
 from dicom_reader.explain import explain
 from dicom_reader.find import find_headers
 from dicom_reader.read import judge_folder
+from dicom_reader.rules import Rules, read_rules
 from dicom_reader.select import require_taken, select_series
 from dicom_reader.series import group_by_series
 from stages import InputError, SettingsError
@@ -22,7 +23,7 @@ CORONAL = (1, 0, 0, 0, 0, -1)
 
 def judge(folder, rules=None, **how):
     """Return the name of each series taken, and what is said of every one."""
-    rules = Rules.model_validate(rules or {})
+    rules = None if rules is None else Rules.model_validate(rules)
     verdicts = select_series(group_by_series(find_headers(folder).headers), rules, **how)
     return [s.name for s in require_taken(verdicts, rules)], {v.series.name: str(v) for v in verdicts}
 
@@ -226,6 +227,17 @@ def test_a_rule_about_the_image_type_replaces_the_default_one_about_derived_seri
     assert judge(tmp_path, {"require": {"image_type": "any"}})[0] == ["1.1"]
 
 
+def test_slices_of_unknown_orientation_are_for_the_geometry_gate_to_refuse_by_name(tmp_path):
+    series(tmp_path, "1.1", ImageOrientationPatient=None)
+    with pytest.raises(InputError, match=r"IM\d+: Image Orientation \(Patient\) \(0020,0037\) is missing"):
+        read_series(tmp_path)
+
+
+def test_rules_cost_no_import_where_there_are_none():
+    code = "import sys, dicom_reader.__main__; assert 'pydantic' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 # files of rules
 
 
@@ -301,7 +313,8 @@ def test_every_key_preference_and_option_is_in_the_reference():
     from typing import get_args
 
     from dicom_reader.arguments import add_arguments
-    from dicom_reader.rules import Condition, Preference
+    from dicom_reader.conditions import Condition
+    from dicom_reader.rules import Preference
 
     page = PAGE.read_text(encoding="utf-8")
     keys = [field.alias or name for name, field in Condition.model_fields.items()]
@@ -498,4 +511,4 @@ def test_without_output_and_without_explain_nothing_is_read(two):
 
 
 def test_descriptions_are_explained_in_the_files_own_characters(two):
-    assert any("venös" in line for line in explain(judge_folder(two, Rules())))
+    assert any("venös" in line for line in explain(judge_folder(two)))
