@@ -28,6 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 
+_SETTLE_S = 0.3
+
+
 def read_ours(folder: Path) -> Any:
     from dicom_reader import read_series
 
@@ -142,6 +145,7 @@ def _status(key: str) -> float:
 
 
 def measure(method: str, folder: Path, small: Path, cores: int) -> dict[str, Any] | None:
+    time.sleep(_SETTLE_S)  # what the one before held is given back to the system first
     command = [sys.executable, __file__, "--worker", method, str(folder), str(small), str(cores)]
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}
