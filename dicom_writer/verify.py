@@ -12,7 +12,7 @@ Groups; PS3.5 8.1.1, Pixel Data encoding (1 bit a pixel).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from dicom_writer.labels import Label
 from dicom_writer.provenance import IDENTITY
 from dicom_writer.source import TOLERANCE_MM
 from stages import OutputError, Volume
-from stages.geometry import points_at, spacing_of
-from stages.original_slices import SliceMasks
+from stages.geometry import spacing_of
+from stages.original_slices import SliceMasks, on_original_slices
 
 _VOLUME_TOLERANCE = 1e-3  # relative; the written spacing is a decimal of 16 characters
 
@@ -228,12 +228,13 @@ def require_same_findings(mask: Volume, masks: SliceMasks, labels: Sequence[Labe
     if mask.origin.correction is None:
         return
     tolerance_mm = float(masks.thickness_mm.max())
+    on_grid = on_original_slices(replace(mask, origin=replace(mask.origin, correction=None)))
     for label in labels:
-        meant = points_at(mask.affine, np.argwhere(mask.array == label.value))
+        meant = measure_masks(on_grid, label.value).centroid_mm
         drawn = measure_masks(masks, label.value).centroid_mm
-        if not len(meant):
+        if meant is None:
             continue
-        apart = np.inf if drawn is None else float(np.linalg.norm(drawn - meant.mean(axis=0)))
+        apart = np.inf if drawn is None else float(np.linalg.norm(drawn - meant))
         if not apart <= tolerance_mm:
             raise OutputError(
                 f"segment {label.name} came to lie {apart:.2f} mm from where the mask has it "

@@ -8,6 +8,7 @@ original slice lies on the grid, and the labels are interpolated there.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,8 +87,10 @@ def on_original_slices(mask: Volume) -> SliceMasks:
         return SliceMasks(array=array, sop_instance_uids=uids, affine=mask.affine, first_pixels=first)
     _require_grid(array, correction)
     first = np.array(correction.first_pixels)
-    drawn = np.stack([_labels_at(array, index, correction.matrix) for index in first])
-    for label in sorted(set(np.unique(array)) - set(np.unique(drawn)) - {0}):
+    drawn = np.empty((len(first), *correction.matrix), dtype=np.uint8)
+    for plane, index in zip(drawn, first, strict=True):
+        plane[...] = _labels_at(array, index, correction.matrix)
+    for label in sorted(_labels_in(array) - _labels_in(drawn)):
         count = _draw_on_nearest(drawn, array == label, label, first)
         logger.warning("label %d lies between slices; drawn on the nearest, %d pixels", label, count)
     return SliceMasks(array=drawn, sop_instance_uids=uids, affine=mask.affine, first_pixels=first)
@@ -112,12 +115,19 @@ def _labels_at(
     if not corners:
         return result
     heaviest = np.float32(1) - sum(weight * (plane != 0) for plane, weight in corners)
-    for label in np.unique(np.concatenate([np.unique(plane) for plane, _ in corners])):
-        if label:
-            weights = sum(weight * (plane == label) for plane, weight in corners)
-            result[weights > heaviest] = label
-            np.maximum(heaviest, weights, out=heaviest)
+    for label in sorted(_labels_in([plane for plane, _ in corners])):
+        weights = sum(weight * (plane == label) for plane, weight in corners)
+        result[weights > heaviest] = label
+        np.maximum(heaviest, weights, out=heaviest)
     return result
+
+
+def _labels_in(planes: Iterable[NDArray[np.uint8]]) -> set[int]:
+    """Return the labels that planes hold, without background."""
+    found: set[int] = set()
+    for plane in planes:
+        found.update(n for n in range(1, int(plane.max()) + 1) if n not in found and (plane == n).any())
+    return found
 
 
 def _neighbours(

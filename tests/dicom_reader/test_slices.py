@@ -1,12 +1,18 @@
 """The geometry gate."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dicom_reader.files import read_header
+from dicom_reader.headers import ATTRIBUTES, Header
+from dicom_reader.lattice import TOLERANCE_MM
 from dicom_reader.slices import stack_slices
 from stages import GeometryError, InputError
-from stages.geometry import orientation_of
+from stages.geometry import orientation_of, points_at
 from tests import phantoms
 
 
@@ -279,3 +285,44 @@ def test_a_missing_or_senseless_attribute_is_refused_by_file_and_name(stack, key
     setattr(slices[2], keyword, value)
     with pytest.raises(InputError, match=rf"^IM\d+: {message}"):
         stack(slices)
+
+
+@given(
+    gaps=st.lists(st.floats(0.5, 1.4), min_size=2, max_size=12),
+    slope=st.tuples(st.floats(-0.6, 0.6), st.floats(-0.6, 0.6)),
+    scale=st.floats(0.3, 5),
+    angle=st.floats(-3, 3),
+)
+def test_whatever_is_corrected_the_map_leads_to_every_original_position(gaps, slope, scale, angle):
+    # any plane, any tilt in it, any gaps of which none is a multiple of another
+    c, s = np.cos(angle), np.sin(angle)
+    along_row, along_column = np.array([c, s, 0]), np.array([-s * 0.8, c * 0.8, 0.6])
+    normal = np.cross(along_row, along_column)
+    step = normal + slope[0] * along_row + slope[1] * along_column
+    heights = np.cumsum([0, *gaps]) * scale
+    positions = np.array([10, -20, 30]) + heights[:, None] * step
+    orientation = (*along_row, *along_column)
+    stacked = stack_slices(
+        [in_memory(n, position, orientation) for n, position in enumerate(positions)], fill_missing=99
+    )
+    for first, position in zip(stacked.first_pixels, positions, strict=True):
+        assert points_at(stacked.grid.affine, first) == pytest.approx(position, abs=TOLERANCE_MM * 1.01)
+        assert min(first) >= -1e-6
+        end = np.add(first, (0, 15, 19))
+        assert (end <= np.array(stacked.grid.shape) - 0.5 + 1e-6).all()
+    axes = stacked.grid.affine[:3, :3] / stacked.grid.spacing
+    assert np.allclose(axes.T @ axes, np.eye(3), atol=1e-9)
+
+
+def in_memory(n, position, orientation):
+    """Return the header of a slice of 16 x 20 pixels without a file."""
+    values = {
+        "SOPInstanceUID": f"1.2.{n}".encode(),
+        "ImagePositionPatient": "\\".join(f"{v:.9f}" for v in position).encode(),
+        "ImageOrientationPatient": "\\".join(f"{v:.12f}" for v in orientation).encode(),
+        "PixelSpacing": b"0.8\\0.6",
+        "Rows": (16).to_bytes(2, "little"),
+        "Columns": (20).to_bytes(2, "little"),
+    }
+    by_tag = {ATTRIBUTES[keyword][0]: value for keyword, value in values.items()}
+    return Header(Path(f"IM{n}"), by_tag, "1.2.840.10008.1.2.1", None, None)
