@@ -19,8 +19,9 @@ _EXPLICIT_LITTLE_AS_LONG = b"1.2.840.10008.1.2.1\0\0\0"
 
 
 def is_deflated(head: bytes) -> bool:
-    """Tell whether the meta information at the beginning of a file says that the rest is deflated."""
-    return DEFLATED.encode() in head[132:_META_AT_MOST] and head[132:136] == b"\x02\x00\x00\x00"
+    """Tell whether *Transfer Syntax UID* (0002,0010) at the beginning of a file says that it is deflated."""
+    at = head.find(DEFLATED.encode(), 8, _META_AT_MOST)
+    return at > 0 and head[at - 8 : at - 2] == b"\x02\x00\x10\x00UI"
 
 
 def inflated(file: BinaryIO) -> Iterator[bytes]:
@@ -33,6 +34,8 @@ def inflated(file: BinaryIO) -> Iterator[bytes]:
     """
     file.seek(0)
     head = file.read(_META_AT_MOST)
+    if head[128:136] != b"DICM\x02\0\0\0":
+        raise zlib.error("its meta information does not tell its own length")
     end_of_meta = 144 + int.from_bytes(head[140:144], "little")
     yield head[:end_of_meta].replace(DEFLATED.encode(), _EXPLICIT_LITTLE_AS_LONG)
     file.seek(end_of_meta)

@@ -82,6 +82,23 @@ def test_a_deflated_bomb_is_refused(one):
         read_header(path).uid("SeriesInstanceUID")
 
 
+def test_a_deflated_file_without_preamble_is_refused_rather_than_inflated_unguarded(one):
+    def deflated(ds):
+        ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+
+    path = one(deflated)
+    path.write_bytes(path.read_bytes()[132:])
+    with pytest.raises(InputError, match="IM1 is damaged: it cannot be inflated"):
+        read_header(path)
+
+
+def test_the_uid_of_the_deflated_syntax_elsewhere_in_a_header_means_nothing(one):
+    def mentioning(ds):
+        ds.StudyDescription = str(DeflatedExplicitVRLittleEndian)
+
+    assert_is_the_slice(read_header(one(mentioning)))
+
+
 def test_a_file_without_preamble_is_read(one):
     path = one(enforce_file_format=False)
     path.write_bytes(path.read_bytes()[132:])
