@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 BY_DEFAULT = "axial CT (default)"
 DEFAULT_PREFERENCES = ("primary", "most-slices")
+_HINT = "; --explain tells of each, and rules may take others"
 _Default = tuple[str, str, Callable[[Facts], bool], str]
 _DEFAULTS: tuple[_Default, ...] = (
     # name, the key of a rule that replaces it, whether it drops a series, and why
@@ -192,13 +193,14 @@ def require_taken(verdicts: Sequence[Verdict], rules: Rules | None) -> list[Seri
             "no axial CT series in the input folder; found "
             + count
             + ", ".join(f"{n} {what}" for what, n in found.most_common())
+            + _HINT
         )
     reasons = Counter(verdict.rule for verdict in verdicts)
     raise InputError(
         "no series of the input folder passes the rules; of "
         + count
         + ", ".join(f"{n} dropped by {rule}" for rule, n in reasons.most_common())
-        + "; --explain tells why"
+        + _HINT
     )
 
 

@@ -104,7 +104,7 @@ def test_a_localizer_in_the_series_is_left_out(tmp_path):
 def test_what_is_no_axial_primary_ct_is_dropped_and_named(tmp_path, attributes, kind):
     phantoms.save(phantoms.ct_slices(**attributes), tmp_path)
     with pytest.raises(
-        InputError, match=f"no axial CT series in the input folder; found 1 series: 1 {kind}$"
+        InputError, match=f"no axial CT series in the input folder; found 1 series: 1 {kind}; --explain"
     ):
         read_series(tmp_path)
 
