@@ -138,11 +138,13 @@ def decoded(header: Header, keyword: str) -> str:
     if raw.isascii():
         text = raw.decode("ascii")
     else:
+        from pydicom import config
         from pydicom.charset import convert_encodings, decode_bytes
 
         try:
-            encodings = convert_encodings(header.text("SpecificCharacterSet").split("\\"))
-            text = decode_bytes(raw, encodings, set())
+            with config.strict_reading():  # raises where it would warn
+                encodings = convert_encodings(header.text("SpecificCharacterSet").split("\\"))
+                text = decode_bytes(raw, encodings, set())
         except (LookupError, ValueError):
             text = raw.decode("latin-1")
     return "".join(c if c.isprintable() else " " for c in text).strip()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dicom_reader.enhanced import ENHANCED_CT, LEGACY_CONVERTED_CT
-from dicom_reader.facts import Facts, decoded, image_type_of
+from dicom_reader.facts import Facts, image_type_of
 from dicom_reader.headers import Header
 from dicom_reader.identity import series_uid
 from dicom_reader.parts import split
@@ -121,7 +121,7 @@ def _kind(header: Header) -> str | None:
     image_type = image_type_of(header)
     if "LOCALIZER" in image_type:
         return "CT localizer"
-    if _DOSE_TYPES.intersection(image_type) or _DOSE_WORDS.search(decoded(header, "SeriesDescription")):
+    if _DOSE_TYPES.intersection(image_type) or _DOSE_WORDS.search(header.text("SeriesDescription")):
         return "CT dose screen"
     if header.integer("SamplesPerPixel", 1) != 1:
         return "CT in colour"

@@ -226,7 +226,8 @@ def _read_correction(stored: Mapping[str, Any] | None, slices: int) -> Correctio
         return None
     first_pixels = np.array(stored["first_pixels"], dtype=np.float64)
     rows, columns = (int(n) for n in stored["matrix"])
-    if first_pixels.shape != (slices, 3) or not np.isfinite(first_pixels).all() or min(rows, columns) < 1:
+    lies_on_grid = first_pixels.shape == (slices, 3) and bool((first_pixels > -1e-3).all())
+    if not lies_on_grid or not np.isfinite(first_pixels).all() or min(rows, columns) < 1:
         raise ValueError("its correction does not fit its slices")
     return Correction(
         kinds=tuple(map(str, stored["kinds"])),

@@ -510,5 +510,16 @@ def test_without_output_and_without_explain_nothing_is_read(two):
     assert "--input needs --output" in done.stderr
 
 
+@pytest.mark.parametrize("charset", ["NONSENSE", "ISO 2022 IR 87"])
+def test_a_broken_character_set_does_not_stop_a_rule(tmp_path, charset):
+    folder = series(tmp_path, "1.1", SeriesDescription="Abdomen VEN")
+    for path in (p for p in folder.rglob("IM*") if p.is_file()):
+        data = path.read_bytes().replace(b"Abdomen VEN ", b"Abdom\xebn VEN ")
+        ds = b"\x08\x00\x05\x00CS" + len(charset).to_bytes(2, "little") + charset.encode()
+        start = data.index(b"\x08\x00\x08\x00CS")
+        path.write_bytes(data[:start] + ds + data[start:])
+    assert judge(tmp_path, {"require": {"description": "VEN$"}})[0] == ["1.1"]
+
+
 def test_descriptions_are_explained_in_the_files_own_characters(two):
     assert any("venös" in line for line in explain(judge_folder(two)))

@@ -357,7 +357,14 @@ def test_a_part_of_a_series_has_files_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "first_pixels", [[[0, 0, 0]], [[0, 0, 0], [1, 0]], [[0, 0, 0], [1, 0, "x"]], [[0, 0, 0], [1, 0, NAN]]]
+    "first_pixels",
+    [
+        [[0, 0, 0]],
+        [[0, 0, 0], [1, 0]],
+        [[0, 0, 0], [1, 0, "x"]],
+        [[0, 0, 0], [1, 0, NAN]],
+        [[0, 0, 0], [1, -1, 0]],
+    ],
 )
 def test_a_correction_that_does_not_fit_its_slices_is_refused(tmp_path, first_pixels):
     path = write_volume(volume_of(STRAIGHT), tmp_path)
