@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -126,17 +127,21 @@ def worker(method: str, folder: Path, small: Path, cores: int) -> None:
     read(small)
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
-    clock = time.perf_counter()
+    clock, cpu = time.perf_counter(), _cpu_seconds()
     array = read(folder)
-    seconds = time.perf_counter() - clock
+    seconds, cpu = time.perf_counter() - clock, _cpu_seconds() - cpu
     peak = _status("VmHWM") - before
     if isinstance(array, int):  # another program made a file of so many bytes
-        import resource
-
         peak, found = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, None
     else:
         found = [list(array.shape), str(array.dtype), int(np.asarray(array).astype(np.int64).sum())]
-    print(json.dumps({"seconds": seconds, "mib": peak, "found": found}))
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "mib": peak, "found": found}))
+
+
+def _cpu_seconds() -> float:
+    """Return the processor time of this process, all its threads, and the programs it ran."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
 
 
 def _status(key: str) -> float:
@@ -164,21 +169,31 @@ def compare(name: str, folder: Path, small: Path, *, methods: list[str], rounds:
                 results[method].append(one)
             else:
                 unable.add(method)
-    found = {m: r[0]["found"] for m, r in results.items() if r and r[0]["found"]}
     count, size = len(list(folder.iterdir())), sum(p.stat().st_size for p in folder.iterdir()) / 2**20
-    print(f"\n{count} slices, {name}, {size:.0f} MiB on disk, {cores} core(s), median of {rounds}")
-    print(f"{'':14}{'s':>8}{'to SimpleITK':>14}{'to dicomsdl':>13}{'MiB':>8}{'to volume':>11}  same")
-    medians = {m: statistics.median(one["seconds"] for one in r) for m, r in results.items() if r}
-    for method, seconds in sorted(medians.items(), key=lambda item: item[1]):
-        mib = statistics.median(one["mib"] for one in results[method])
-        ratios = [f"{seconds / medians[p]:.2f}" if p in medians else "" for p in ("SimpleITK", "dicomsdl")]
-        same = "yes" if found.get(method) == found["this reader"] else "" if method not in found else "NO"
-        print(
-            f"{method:14}{seconds:8.3f}{ratios[0]:>14}{ratios[1]:>13}"
-            f"{mib:8.0f}{mib / (count * 0.5):11.2f}  {same}"
-        )
+    print(f"\n{count} slices, {name}, {size:.0f} MiB on disk, {cores} core(s), {rounds} rounds")
+    print_table({method: r for method, r in results.items() if r}, volume_mib=count / 2)
     if unable:
         print(f"cannot read it: {', '.join(sorted(unable))}")
+
+
+def print_table(results: dict[str, list[dict[str, Any]]], *, volume_mib: float) -> None:
+    middle = {
+        method: {key: statistics.median(one[key] for one in r) for key in ("seconds", "cpu", "mib")}
+        for method, r in results.items()
+    }
+    print(f"{'':12}{'median s':>9}{'best s':>8}{'CPU s':>7} : SimpleITK : dicomsdl   MiB : volume  same")
+    for method in sorted(middle, key=lambda m: middle[m]["seconds"]):
+        of, best = middle[method], min(one["seconds"] for one in results[method])
+        ratios = [
+            f"{of['seconds'] / middle[peer]['seconds']:.2f}" if peer in middle else ""
+            for peer in ("SimpleITK", "dicomsdl")
+        ]
+        found, ours = (results[m][0]["found"] for m in (method, "this reader"))
+        same = "" if found is None else "yes" if found == ours else "NO"
+        print(
+            f"{method:12}{of['seconds']:9.3f}{best:8.3f}{of['cpu']:7.2f}{ratios[0]:>12}{ratios[1]:>11}"
+            f"{of['mib']:6.0f}{of['mib'] / volume_mib:9.2f}  {same}"
+        )
 
 
 def main() -> None:

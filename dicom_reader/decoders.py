@@ -27,6 +27,7 @@ from dicom_reader.headers import Header
 from dicom_reader.hounsfield import Encoding
 from stages import InputError, StageError
 
+RLE = "1.2.840.10008.1.2.5"
 _JPEG = "1.2.840.10008.1.2.4."
 
 
@@ -63,7 +64,7 @@ SYNTAXES: Mapping[str, Syntax] = {
     f"{_JPEG}201": Syntax("HTJ2K Lossless", "jpeg2000"),
     f"{_JPEG}202": Syntax("HTJ2K Lossless RPCL", "jpeg2000"),
     f"{_JPEG}203": Syntax("HTJ2K", "jpeg2000", lossy=True),
-    "1.2.840.10008.1.2.5": Syntax("RLE Lossless", "rle"),
+    RLE: Syntax("RLE Lossless", "rle"),
 }
 _DESCRIBE: Mapping[str, Callable[[bytes], Codestream]] = {
     "jpeg": describe_jpeg,
