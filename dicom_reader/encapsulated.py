@@ -7,6 +7,7 @@ DICOM PS3.5 A.4, Transfer syntaxes for encapsulation of encoded pixel data.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
@@ -19,6 +20,7 @@ from stages import InputError
 _ITEM, _DELIMITER = 0xE000FFFE, 0xE0DDFFFE  # as little endian bytes read as one number
 _STARTS = (b"\xff\xd8", b"\xff\x4f")  # JPEG and JPEG-LS; JPEG 2000
 _MAX_FRAGMENTS = 1 << 20
+_AT_ONCE_AT_MOST = 1 << 26
 
 Fragment = tuple[int, int]
 
@@ -45,21 +47,41 @@ def compressed_frame(header: Header, *, frames: int) -> bytes:
         )
     try:
         if frames == 1:
-            fragments = _fragments(header.path, header.pixel_offset)[1:]
-        else:
-            status = header.path.stat()
-            version = status.st_mtime_ns, status.st_size
-            every = _frames(header.path, header.pixel_offset, frames, version)
-            fragments = every[(header.frame or 1) - 1]
-        with header.path.open("rb", buffering=0) as file:
-            data = b"".join(_read(file, fragment) for fragment in fragments)
+            return _only_frame(header.path, header.pixel_offset)
+        return _one_of_frames(header.path, header.pixel_offset, frames, (header.frame or 1) - 1)
     except (struct.error, ValueError) as error:
         raise InputError(
             f"{header.name}: the fragments of its Pixel Data (7FE0,0010) are damaged: {error}"
         ) from error
     except OSError as error:
         raise unreadable(header.name, error) from error
-    return data
+
+
+def _only_frame(path: Path, offset: int) -> bytes:
+    """Read what follows the header at once, and join the fragments."""
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size - offset
+        if size > _AT_ONCE_AT_MOST:
+            return b"".join(_read(file, fragment) for fragment in _fragments(path, offset)[1:])
+        data = _read(file, (offset, max(size, 0)))
+    fragments: list[bytes] = []
+    position = 0
+    while len(fragments) < _MAX_FRAGMENTS:
+        tag, length = struct.unpack_from("<LL", data, position)
+        if tag == _DELIMITER:
+            return b"".join(fragments[1:])
+        start, position = position + 8, position + 8 + length
+        if tag != _ITEM or position > len(data):
+            raise ValueError(f"fragment {len(fragments)} is cut off")
+        fragments.append(data[start:position])
+    raise ValueError(f"more than {_MAX_FRAGMENTS} of them")
+
+
+def _one_of_frames(path: Path, offset: int, frames: int, index: int) -> bytes:
+    status = path.stat()
+    fragments = _frames(path, offset, frames, (status.st_mtime_ns, status.st_size))[index]
+    with path.open("rb", buffering=0) as file:
+        return b"".join(_read(file, fragment) for fragment in fragments)
 
 
 def _read(file: BinaryIO, fragment: Fragment) -> bytes:
