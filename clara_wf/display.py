@@ -86,5 +86,7 @@ def print_report(console: Console, report: Report, statuses: list[StageStatus]) 
         console.print(f"result  {path}", highlight=False, soft_wrap=True)
     if report.picture:
         console.print(f"picture {report.picture}", highlight=False, soft_wrap=True)
+    if report.page:
+        console.print(f"page    {report.page}", highlight=False, soft_wrap=True)
     if report.succeeded and all(status.state == "kept" for status in statuses):
         console.print("every stage had finished before with the same input; --fresh runs them again")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -15,14 +14,12 @@ from clara_wf.engines import JobRun, Outcome, Progress
 from clara_wf.engines.choice import choose, make_engine
 from clara_wf.engines.watch import run_workflow
 from clara_wf.model_server import serve
-from clara_wf.payload import Payload, fill_input, steps_to_run
+from clara_wf.payload import Payload, checked_job_id, fill_input, steps_to_run
 from clara_wf.places import Places
 from clara_wf.report import Report, make_report
 from clara_wf.workflow import Workflow
-from stages.errors import SettingsError
 from stages.waiting import sole_owner
 
-_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 NO_SERVER = "none"
 
 
@@ -103,8 +100,8 @@ def run_locally(
 
 
 def _job_and_source(run: LocalRun, say: Callable[[str], None]) -> tuple[str, Path]:
-    if run.job is not None and not _JOB_ID.fullmatch(run.job):
-        raise SettingsError(f"a job ID is a UUID (letters, digits, - and _), found {run.job!r}")
+    if run.job is not None:
+        checked_job_id(run.job)
     if run.input_dir is not None:
         folder = run.input_dir.resolve()
         return run.job or str(uuid.uuid5(uuid.NAMESPACE_URL, f"{run.workflow.id}:{folder}")), folder

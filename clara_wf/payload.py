@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from clara_wf.workflow import Step, Workflow
 from stages import locks
-from stages.errors import InputError, OutputError
+from stages.errors import InputError, OutputError, SettingsError
 from stages.settings import INPUT_LOCK
 
 logger = logging.getLogger(__name__)
+
+
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+def checked_job_id(job: str) -> str:
+    """Return the ID of a job, which is also the name of its folder.
+
+    Raises
+    ------
+    SettingsError
+        If it could lead out of the folder of the jobs.
+    """
+    if not _JOB_ID.fullmatch(job):
+        raise SettingsError(f"a job ID is a UUID (letters, digits, - and _), found {job!r}")
+    return job
 
 
 @dataclass(frozen=True, kw_only=True)

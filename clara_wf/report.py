@@ -1,45 +1,31 @@
-"""What a finished job gave: volumes, agreement with the truth, a picture, a table, one JSON object."""
+"""What a job gave: volumes, agreement with the truth, a picture, a page, a table, one JSON object."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clara_wf.engines import Outcome
+from clara_wf.measure import Finding, compare
 from clara_wf.payload import Payload
 from clara_wf.picture import three_planes
+from clara_wf.report_page import FinishedJob, write_page
 from clara_wf.workflow import Workflow
 from stages.errors import InputError
 from stages.volume import Volume
 from stages.volume_io import find_volumes, read_volume
 
-LABEL_NAMES = {1: "liver", 2: "tumour"}
+logger = logging.getLogger(__name__)
+
 PICTURE = "three-planes.png"
+PAGE = "report.html"
 REPORT = "report.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """A label of the mask.
-
-    Attributes
-    ----------
-    volume_ml
-        Its volume.
-    dice
-        Overlap with the truth, from 0 to 1; None where there is no truth.
-    """
-
-    label: int
-    name: str
-    volume_ml: float
-    dice: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +40,7 @@ class Report:
     findings: list[Finding]
     results: list[str]
     picture: str | None
+    page: str | None
     payload: str
 
     def as_json(self) -> str:
@@ -64,21 +51,32 @@ class Report:
 def make_report(
     workflow: Workflow, payload: Payload, outcome: Outcome, *, seconds: float, truth_dir: Path
 ) -> Report:
-    """Collect what a job gave, draw its picture, and keep the report in ``publish/``.
+    """Collect what a job gave, draw its picture and its page, and keep the report in ``publish/``.
 
     Parameters
     ----------
     truth_dir
         Where ``<SeriesInstanceUID>.mhd`` with the true labels may lie.
     """
-    pair = find_image_and_mask(workflow, payload) if outcome.culprit is None else None
+    finished = {status.name for status in outcome.statuses if status.state in ("done", "kept")}
+    image, mask = find_image_and_mask(workflow, payload, stages=finished)
     findings: list[Finding] = []
     picture: Path | None = None
-    if pair is not None:
-        image, mask = pair
+    if outcome.culprit is None and image is not None and mask is not None:
         findings = compare(mask, _truth_for(mask, truth_dir))
         picture = payload.publish_dir / PICTURE
         three_planes(image, mask, captions=[_caption(f) for f in findings]).save(picture)
+    results = _files(payload.folder(f) for f in workflow.result_folders)
+    job = FinishedJob(
+        workflow=workflow,
+        payload=payload,
+        outcome=outcome,
+        seconds=seconds,
+        findings=findings,
+        image=image,
+        mask=mask,
+        results=results,
+    )
     report = Report(
         workflow={"id": workflow.id, "name": workflow.name},
         job=payload.job_id,
@@ -86,45 +84,49 @@ def make_report(
         seconds=round(seconds, 3),
         stages=[asdict(status) for status in outcome.statuses],
         findings=findings,
-        results=[str(path) for path in _files(payload.folder(f) for f in workflow.result_folders)],
+        results=[str(path) for path in results],
         picture=str(picture) if picture else None,
+        page=_draw_page(job),
         payload=str(payload.root),
     )
     (payload.publish_dir / REPORT).write_text(report.as_json() + "\n", encoding="utf-8")
     return report
 
 
-def find_image_and_mask(workflow: Workflow, payload: Payload) -> tuple[Volume, Volume] | None:
-    """Return the first CT volume of a job and the last mask of the same name and grid, if there are both."""
-    image: Volume | None = None
-    mask: Volume | None = None
-    for step in workflow.steps:
-        for volume in _volumes_in(payload.folder(step.output_folder)):
-            if volume.array.dtype == np.int16 and image is None:
-                image = volume
-            elif volume.array.dtype == np.uint8 and image is not None and _belongs_to(volume, image):
-                mask = volume
-    return (image, mask) if image is not None and mask is not None else None
+def _draw_page(job: FinishedJob) -> str | None:
+    """Return the path of the job's page; a page that cannot be drawn takes nothing from the result."""
+    path = job.payload.publish_dir / PAGE
+    try:
+        path.unlink(missing_ok=True)
+        return str(write_page(job, path))
+    except Exception as error:
+        logger.warning("the job's page %s could not be drawn: %s: %s", path, type(error).__name__, error)
+        return None
 
 
-def compare(mask: Volume, truth: Volume | None) -> list[Finding]:
-    """Return volume and Dice of each label."""
-    true_labels = truth.array if truth is not None else None
-    return [
-        Finding(
-            label=label,
-            name=name,
-            volume_ml=round(int((mask.array == label).sum()) * mask.voxel_volume_mm3 / 1000, 3),
-            dice=None if true_labels is None else dice(mask.array == label, true_labels == label),
-        )
-        for label, name in LABEL_NAMES.items()
+def find_image_and_mask(
+    workflow: Workflow, payload: Payload, *, stages: Collection[str]
+) -> tuple[Volume | None, Volume | None]:
+    """Return the first CT volume of a job and the last mask of the same name and grid, as far as there are.
+
+    The CT is a stage's output or, where no stage makes one, in the folder that the job was given.
+
+    Parameters
+    ----------
+    stages
+        Those that have finished; what others left may be incomplete.
+    """
+    finished = [step for step in workflow.steps if step.name in stages]
+    made = [volume for step in finished for volume in _volumes_in(payload.folder(step.output_folder))]
+    images = [volume for volume in made if volume.array.dtype == np.int16] or [
+        volume
+        for volume in _volumes_in(payload.folder(workflow.input_folder))
+        if volume.array.dtype == np.int16
     ]
-
-
-def dice(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
-    """Return 2 |A and B| / (|A| + |B|); 1 if both are empty (Dice, Ecology 1945)."""
-    total = int(found.sum()) + int(true.sum())
-    return round(2 * int((found & true).sum()) / total, 4) if total else 1.0
+    if not images:
+        return None, None
+    masks = [v for v in made if v.array.dtype == np.uint8 and _belongs_to(v, images[0])]
+    return images[0], masks[-1] if masks else None
 
 
 def _volumes_in(folder: Path) -> list[Volume]:

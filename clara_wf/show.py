@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from clara_wf.engines import Engine, JobRun
-from clara_wf.payload import Payload
+from clara_wf.payload import Payload, checked_job_id
 from clara_wf.places import Places
 from clara_wf.workflow import Step, Workflow
 from stages.settings import INPUT_LOCK
@@ -44,7 +44,7 @@ def plan(
     """Return, by engine, the line that would be run for each stage."""
     run = JobRun(
         workflow=workflow,
-        payload=Payload(root=places.payloads / job, job_id=job),
+        payload=Payload(root=places.payloads / checked_job_id(job), job_id=job),
         to_run={step.name: "planned" for step in workflow.steps},
         triton_url=None,
         timeout_s=None,

@@ -1,4 +1,4 @@
-"""``python -m stages wrap -- COMMAND ARGS...``: run any program as a stage."""
+"""``python -m stages wrap -- COMMAND ARGS...``: run any program as a stage; ``carry``: see `stages.carry`."""
 
 import os
 import sys
@@ -16,5 +16,12 @@ def _wrap(argv: list[str]) -> int:
     return main(WrappedCommand(argv[2:]), [], os.environ)
 
 
+def _carry(argv: list[str]) -> int:
+    from stages import carry, logs
+
+    logs.configure()
+    return carry.main(argv)
+
+
 if __name__ == "__main__":
-    sys.exit(_wrap(sys.argv[1:]))
+    sys.exit(_carry(sys.argv[2:]) if sys.argv[1:2] == ["carry"] else _wrap(sys.argv[1:]))

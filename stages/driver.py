@@ -30,6 +30,8 @@ from stages.waiting import heartbeat, sole_owner, wait_for_locks
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_REASON = 4096  # bytes; Kubernetes keeps no more
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -207,7 +209,8 @@ def _run_in_job(stage: Stage, parser: _Parser, argv: Sequence[str], settings: St
         with Interrupts(on_forced_exit=fail) as interrupts:
             try:
                 with heartbeat(settings.lock_dir, settings.lock_name, job=settings.job_id):
-                    _live(stage, _job(parser, argv, settings), argv, settings, interrupts)
+                    told = argv if settings.arguments is None else settings.arguments
+                    _live(stage, _job(parser, argv, settings), told, settings, interrupts)
             except BaseException as error:
                 interrupts.ignore()
                 fail(error)
@@ -219,17 +222,17 @@ def _run_in_job(stage: Stage, parser: _Parser, argv: Sequence[str], settings: St
 
 
 def _live(
-    stage: Stage, job: Job, argv: Sequence[str], settings: StageSettings, interrupts: Interrupts
+    stage: Stage, job: Job, arguments: Sequence[str], settings: StageSettings, interrupts: Interrupts
 ) -> None:
     _require_own_output_folder(job, settings)
     awaited = [settings.lock_dir / name for name in settings.wait_locks]
-    if all(path.exists() for path in awaited) and _is_done(job, argv, settings):
+    if all(path.exists() for path in awaited) and _is_done(job, arguments, settings):
         return
     stage.startup()
     stage.prepare(job)
     logger.info("job %s: waiting for %s", job.job_id, ", ".join(settings.wait_locks))
     wait_for_locks(settings.lock_dir, settings.wait_locks, timeout_s=settings.timeout_s)
-    if _is_done(job, argv, settings):
+    if _is_done(job, arguments, settings):
         return
     (settings.lock_dir / settings.lock_name).unlink(missing_ok=True)
     _empty(job.output_dir)
@@ -240,12 +243,12 @@ def _live(
         stage.execute(job)
     interrupts.raise_swallowed()
     logger.info("done in %.1f s", time.monotonic() - clock)
-    lock = _success(job, inputs=inputs, arguments=argv, started=started)
+    lock = _success(job, inputs=inputs, arguments=arguments, started=started)
     interrupts.ignore()
     locks.publish(settings.lock_dir / settings.lock_name, lock)
 
 
-def _is_done(job: Job, argv: Sequence[str], settings: StageSettings) -> bool:
+def _is_done(job: Job, arguments: Sequence[str], settings: StageSettings) -> bool:
     """Tell whether an earlier run did all there is to do."""
     reason = locks.why_invalid(
         settings.lock_dir,
@@ -253,7 +256,7 @@ def _is_done(job: Job, argv: Sequence[str], settings: StageSettings) -> bool:
         job=job.job_id,
         output_dir=job.output_dir,
         wait_locks=settings.wait_locks,
-        arguments=argv,
+        arguments=arguments,
     )
     if reason is None:
         logger.info("already done, nothing to do")
@@ -293,6 +296,17 @@ def _publish_failure(error: BaseException, settings: StageSettings, started: str
         locks.publish(locks.failure_path(settings.lock_dir, settings.lock_name), failure)
     except OutputError as unpublished:
         logger.error("%s", unpublished)
+    _tell_platform(message, settings.termination_log)
+
+
+def _tell_platform(message: str, file: Path | None) -> None:
+    """Leave the reason where Kubernetes looks for it when the container has ended."""
+    if file is not None:
+        try:
+            whole = message.encode()[:_LONGEST_REASON].decode(errors="ignore")
+            file.write_text(whole, encoding="utf-8")
+        except OSError as error:
+            logger.warning("the reason could not be left in %s: %s", file, error.strerror)
 
 
 def _clean_up(stage: Stage) -> None:

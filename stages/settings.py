@@ -6,6 +6,7 @@ its container.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -49,6 +50,10 @@ class StageSettings:
         ``host:port`` of the inference server; None when none was named.
     use_locks
         False to run once, at once, without reading or writing a lock.
+    arguments
+        The arguments that the workflow gives, which the lock records; None where they are the command line.
+    termination_log
+        A file that gets the reason of a failure, for whoever runs the container; None for none.
     """
 
     job_id: str = "by-hand"
@@ -64,6 +69,8 @@ class StageSettings:
     timeout_s: float = 300.0
     triton_url: str | None = None
     use_locks: bool = True
+    arguments: tuple[str, ...] | None = None
+    termination_log: Path | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], *, stage_name: str = "stage") -> StageSettings:
@@ -103,6 +110,8 @@ class StageSettings:
             timeout_s=_positive_seconds(given("TIMEOUT", "300")),
             triton_url=given("TRTISURI", "") or None,
             use_locks=given("NOSYNCLOCK", "").lower() not in ("true", "1", "yes"),
+            arguments=_arguments(given("ARGUMENTS", "")),
+            termination_log=_optional_path(given("TERMINATIONLOG", "")),
         )
 
 
@@ -125,6 +134,18 @@ def _checked(pattern: re.Pattern[str], value: str, key: str, expected: str) -> s
 
 def _optional_path(text: str) -> Path | None:
     return Path(text) if text else None
+
+
+def _arguments(text: str) -> tuple[str, ...] | None:
+    if not text:
+        return None
+    try:
+        arguments = json.loads(text)
+    except ValueError:
+        arguments = None
+    if not isinstance(arguments, list) or not all(isinstance(each, str) for each in arguments):
+        raise SettingsError(f"{PREFIX}ARGUMENTS={text!r}: expected a JSON list of texts")
+    return tuple(arguments)
 
 
 def _positive_seconds(text: str) -> float:

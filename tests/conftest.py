@@ -1,14 +1,17 @@
 """Few fixtures, each returning a plain object."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from stages import __version__
 from stages.arrays import device_available, to_device
 
-REAL_DATA = Path(__file__).parents[2] / "shared/data"
+ROOT = Path(__file__).parents[1]
+REAL_DATA = ROOT.parent / "shared/data"
 
 
 @pytest.fixture
@@ -30,6 +33,27 @@ def dciodvfy_errors():
         return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
 
     return errors
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Build the project's images, once a session, and return their names.
+
+    ``CLARA_BASE_IMAGE`` names another base image than the official Python's.
+    """
+    base = os.environ.get("CLARA_BASE_IMAGE", "python:3.11-slim")
+    if shutil.which("docker") is None:
+        pytest.skip("there is no docker command")
+    found = subprocess.run(["docker", "image", "inspect", base], capture_output=True, text=True)
+    if found.returncode != 0:
+        pytest.skip(
+            f"Docker has no base image {base}: {found.stderr.strip()} (CLARA_BASE_IMAGE names another)"
+        )
+    build = [str(ROOT / "scripts/build-images"), "--base", base, "--offline"]
+    done = subprocess.run(build, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    names = ("stages", "dicom-reader", "ai-livertumor", "dicom-writer", "model-server")
+    return {name: f"clara/{name}:{__version__}" for name in names}
 
 
 @pytest.fixture(params=["host", "device"])

@@ -29,6 +29,7 @@ from clara_wf.display import LiveProgress, print_report
 from clara_wf.engines import Outcome
 from clara_wf.engines.choice import ENGINES
 from clara_wf.local_run import NO_SERVER, LocalRun, run_locally
+from clara_wf.payload import checked_job_id
 from clara_wf.report import Report
 from clara_wf.status import JobNow, job_in, jobs_in
 from clara_wf.workflow import find_workflow, load_workflows
@@ -127,6 +128,9 @@ def show_status(
     if as_json:
         say(json.dumps([asdict(each) for each in jobs], indent=2))
         return
+    if not jobs:
+        say(f"no job has run in {folder}")
+        return
     table = Table(box=box.SIMPLE, pad_edge=False)
     for heading in ("job", "workflow", "engine", "started", "state", "stages"):
         table.add_column(heading, no_wrap=heading == "job")
@@ -153,7 +157,7 @@ def show_logs(
 ) -> None:
     """Print what the stages of a job logged."""
     folder = surroundings(context, payloads=payloads).places.payloads
-    found = job_in(folder, job)
+    found = job_in(folder, checked_job_id(job))
     names = [each.name for each in found.stages]
     if stage is not None and stage not in names:
         raise SettingsError(f"job {job} has no stage {stage!r}; it has {', '.join(names)}")

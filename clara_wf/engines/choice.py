@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from clara_wf.engines import Engine
+from clara_wf.engines.docker import DockerEngine
+from clara_wf.engines.kubernetes import KubernetesEngine
 from clara_wf.engines.process import ProcessEngine, can_run
 from clara_wf.workflow import Workflow
 from stages.errors import SettingsError
@@ -43,4 +45,6 @@ def make_engine(name: str, *, models: Path | None) -> Engine:
     models
         The model repository for an engine that brings its own model server; None to do without.
     """
-    return ProcessEngine()
+    if name == "kubernetes":
+        return KubernetesEngine(models=models)
+    return DockerEngine(models=models) if name == "docker" else ProcessEngine()

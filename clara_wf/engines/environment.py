@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,6 +78,7 @@ def settings_for(
         "TIMEOUT": f"{run.limit_s(step):g}",
         "TRTISURI": triton_url or "",
         "NOSYNCLOCK": "",
+        "ARGUMENTS": json.dumps(step.arguments) if step.arguments else "",
     }
     return {PREFIX + key: value for key, value in settings.items()}
 

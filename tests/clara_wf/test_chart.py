@@ -229,3 +229,31 @@ def test_a_new_workflow_that_could_not_run_is_refused(chart, name, stages, messa
     file, _ = chart(CHART.read_text())
     with pytest.raises(SettingsError, match=message):
         add_workflow(read_document(file), NEW_ID, name, stages)
+
+
+THREE_SECTIONS = """\
+stages:
+  a:
+    image: {repository: a, tag: b}
+# of the platform
+platform:
+  deep:
+    deeper: 1
+workflows: {}
+"""
+
+
+def test_a_block_goes_to_the_end_of_its_own_section_also_where_no_markers_are(chart):
+    file, _ = chart(THREE_SECTIONS)
+    lines = file.read_text().splitlines()
+    assert lines.index("  ##BEGIN_user-ai##") == 4
+    assert lines.index("# of the platform") > lines.index("  ##END_user-ai##")
+    assert added_lines(THREE_SECTIONS, file.read_text()).strip("\n") + "\n" == MANUAL
+
+
+def test_markers_at_the_edge_of_the_line_belong_to_the_section(chart):
+    at_the_edge = CHART.read_text().replace("  ##", "##")
+    file, _ = chart(at_the_edge)
+    lines = file.read_text().splitlines()
+    assert lines.index("  ##BEGIN_user-ai##") > lines.index("##END_dicom-writer##")
+    assert lint(file) == []

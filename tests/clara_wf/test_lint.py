@@ -104,6 +104,9 @@ def test_a_file_with_every_optional_key_has_no_finding(found):
         ('inputs: "input"', 'inputs: "../other"', "15:5: error: stages.a.inputs: '../other' leads out of appDir"),
         ('outputs: "output"', 'outputs: "input"', "17:5: error: stages.a.outputs: its folder /app/input and that of inputs"),
         ('"/app/locks/input.lock"', '"/tmp/input.lock"', "14:5: error: stages.a.inputLock: '/tmp/input.lock' is not input.lock in lockDir"),
+        ('lockDir: "/app/locks"', 'lockDir: "/app/input/locks"', "18:5: error: stages.a.lockDir: its folder /app/input/locks and that of inputs (/app/input) lie in one another"),
+        ("lockDir: /app/locks", "lockDir: /app", "stages.b.lockDir: its folder /app and that of source (/app/source) lie in one another"),
+        ('    lockDir: "/app/locks"\n', "", "stages.a.lockDir: the key 'lockDir' is missing; `clara-wf cs` writes all keys of a stage"),
         ("  ##END_a##\n", "", "2:1: error: BEGIN_b has no partner here"),
         ("  ##BEGIN_b##\n", "", "##END_b##"),
         # a workflow
@@ -132,6 +135,7 @@ def test_a_file_with_every_optional_key_has_no_finding(found):
         ('    name: "two"\n', "", "44:3: error: workflows.7b413e24-d018-4689-8c41-73272f6649d4.name: the key 'name' is missing"),
         ("workflows:\n", "workflow:\n", "1:1: error: the key 'workflows' is missing"),
         # the file
+        ("stages:\n  ##", "stages: [a, b]\nold:\n  ##", "1:1: error: stages: expected a block of keys; indent the keys below it"),
         ("  b:\n", "  a:\n", 'error: found duplicate key "a"; a key stands once'),
         ("stages:\n", "stages: [\n", "error: while parsing"),
     ],
@@ -175,3 +179,14 @@ def test_branches_of_a_graph_may_run_beside_one_another(tmp_path):
     )
     path.write_text(graph)
     assert [str(f) for f in lint(path)] == []
+
+
+def test_a_block_outside_its_markers_is_told_with_its_line(tmp_path):
+    path = tmp_path / "values.yaml"
+    path.write_text(
+        GOOD.replace("  ##END_a##\n", "").replace("  ##BEGIN_a##\n", "  ##BEGIN_a##\n  ##END_a##\n")
+    )
+    assert [str(finding) for finding in lint(path)] == [
+        "values.yaml:2:1: error: the block of a (line 4) does not stand between its markers; "
+        "a block stands between ##BEGIN_a## and ##END_a##"
+    ]

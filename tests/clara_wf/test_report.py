@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from clara_wf.measure import compare, dice
 from clara_wf.picture import COLOURS, three_planes
-from clara_wf.report import compare, dice
 from stages.volume import Origin, Volume
 
 AFFINE = np.array([[0, 0, 2.0, 0], [0, 2.0, 0, 0], [5.0, 0, 0, 0], [0, 0, 0, 1.0]])

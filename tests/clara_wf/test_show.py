@@ -92,3 +92,22 @@ def test_the_plan_of_a_process_is_a_line_that_can_be_typed(tmp_path):
         in lines[1]
     )
     assert lines[1].endswith("-m ai_livertumor")
+
+
+def test_a_stage_is_shown_with_its_image_its_time_and_whether_it_wants_a_gpu():
+    plain = step("a")
+    wants_gpu = Step(
+        name="a",
+        block=plain.block.model_copy(update={"gpu": True}),
+        wait_locks=plain.wait_locks,
+        input_folders=plain.input_folders,
+        arguments=("-p", "foo"),
+    )
+    for each, line in (
+        (plain, "● a   a:1, 20 s   reads a/input"),
+        (wants_gpu, "● a  -p foo   a:1, 20 s, GPU   reads"),
+    ):
+        workflow = Workflow(
+            id="w", name="w", input_folder="a/input", steps=(each,), result_folders=("a/output",)
+        )  # fmt: skip
+        assert line in "\n".join(graph(workflow))

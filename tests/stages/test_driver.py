@@ -625,3 +625,32 @@ def test_a_finished_stage_does_not_even_prepare_again(ready_job):
     """)
     assert code == 0
     assert not ready_job.has("my-stage.failed")
+
+
+# The reason of a failure, for the platform that runs the container
+
+
+def test_a_failure_leaves_its_reason_where_the_platform_looks_for_it(ready_job):
+    reason = ready_job.root / "termination-log"
+    reason.touch()
+    assert ready_job.run("def execute(job): raise InputError('no CT here')", TERMINATIONLOG=reason) == 3
+    assert reason.read_text() == "no CT here"
+    assert ready_job.read("my-stage.failed")["message"] == "no CT here"
+
+
+def test_a_long_reason_is_cut_between_two_characters(ready_job):
+    reason = ready_job.root / "termination-log"
+    ready_job.run("def execute(job): raise InputError('x' + 'é' * 3000)", TERMINATIONLOG=reason)
+    assert reason.read_text() == "x" + "é" * 2047  # of 4096 bytes one is left over
+
+
+def test_success_leaves_no_reason(ready_job):
+    reason = ready_job.root / "termination-log"
+    assert ready_job.run(TERMINATIONLOG=reason) == 0
+    assert not reason.exists()
+
+
+def test_a_reason_that_cannot_be_left_does_not_hide_the_failure(ready_job):
+    failing = "def execute(job): raise InputError('no CT here')"
+    assert ready_job.run(failing, TERMINATIONLOG=ready_job.root / "missing/termination-log") == 3
+    assert ready_job.read("my-stage.failed")["message"] == "no CT here"

@@ -18,6 +18,24 @@ def test_container_without_settings_finds_its_folders_below_app():
     assert settings.log_file is None
     assert settings.triton_url is None
     assert settings.use_locks
+    assert settings.termination_log is None
+
+
+def test_a_platform_may_ask_for_the_reason_of_a_failure():
+    environ = {"NVIDIA_CLARA_TERMINATIONLOG": "/dev/termination-log"}
+    assert StageSettings.from_environ(environ).termination_log == Path("/dev/termination-log")
+
+
+def test_arguments_of_the_workflow_are_a_list_of_texts():
+    environ = {"NVIDIA_CLARA_ARGUMENTS": '["-p", "foo bar"]'}
+    assert StageSettings.from_environ(environ).arguments == ("-p", "foo bar")
+    assert StageSettings.from_environ({}).arguments is None
+
+
+@pytest.mark.parametrize("text", ["-p foo", '{"a": 1}', "[1]"])
+def test_anything_else_as_arguments_is_refused(text):
+    with pytest.raises(SettingsError, match="expected a JSON list of texts"):
+        StageSettings.from_environ({"NVIDIA_CLARA_ARGUMENTS": text})
 
 
 def test_environment_names_the_stage_before_its_program_does():

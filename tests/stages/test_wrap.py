@@ -70,3 +70,9 @@ def is_alive(pid):
     except ProcessLookupError:
         return False
     return True
+
+
+def test_lock_of_a_wrapped_program_records_what_the_workflow_gives(ready_job):
+    stage = ready_job.start_command([*WRAP, "true", "-p", "foo"], ARGUMENTS='["-p", "foo"]')
+    assert stage.wait() == 0
+    assert ready_job.read("my-stage.lock")["arguments"] == ["-p", "foo"]

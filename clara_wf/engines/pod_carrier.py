@@ -1,0 +1,194 @@
+"""The engine's side of the talk with the carrier of a study's Pod (`stages.carry`)."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from clara_wf.engines import JobRun
+from clara_wf.engines.cluster import Cluster
+from clara_wf.engines.pod_exec import PodExec
+from clara_wf.engines.pod_files import DamagedError, Receiver, send
+from clara_wf.engines.pod_state import exit_codes, has_ended, init_problem, is_going, is_running, last_words
+from stages.errors import InputError, OutputError, StageError
+from stages.frames import read_header
+
+RECEIVER, CARRIER = "receiver", "carrier"
+_CARRY = ("python", "-m", "stages", "carry")
+_FOLDER = "/carry"
+_TRIES = 3
+_LOOK_S = 0.1
+_AGAIN_S = 0.5
+
+
+class Talk(threading.Thread):
+    """Sends the payload into a Pod, then follows its stages until it is told to end.
+
+    Parameters
+    ----------
+    look
+        Gives the Pod as it is now; None while there is none.
+    carries_payload
+        Whether the job's files travel; False where the Pod sees them anyway.
+    models
+        A model repository to send.
+    fail
+        Called with what cannot be repaired.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        run: JobRun,
+        look: Callable[[], Mapping[str, Any] | None],
+        *,
+        carries_payload: bool,
+        models: Path | None,
+        fail: Callable[[Exception], None],
+    ) -> None:
+        super().__init__(name="talk with the carrier", daemon=True)
+        self._cluster, self._run, self._look, self._fail = cluster, run, look, fail
+        self._carries_payload, self._models = carries_payload, models
+        self._files = Receiver(run=run, on_synced=self._answered)
+        self._ending = threading.Event()
+        self._link: PodExec | None = None
+        self._questions: dict[int, set[str]] = {}
+        self._lock = threading.Lock()
+        self._damages = 0
+        self.settled: set[str] = set()
+        self.cut_off_since: float | None = None
+
+    @property
+    def memory(self) -> Mapping[str, int]:
+        """The most memory of each container, bytes."""
+        return self._files.memory
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether `end` was called."""
+        return self._ending.is_set()
+
+    def run(self) -> None:
+        """Talk until the Pod has ended or `end` was called."""
+        try:
+            if (self._carries_payload or self._models) and self._until_runs(RECEIVER):
+                self._bring()
+            while not self._ending.is_set() and self._until_runs(CARRIER):
+                self._follow()
+                self._ending.wait(_AGAIN_S)
+        except (StageError, OSError) as error:
+            self._fail(error)
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    def send_signal(self, stage: str, number: int) -> bool:
+        """Have the carrier send a signal to a stage; False if it does not hear us."""
+        return self._order({"signal": int(number), "stage": stage})
+
+    def ask_for_rest(self, stages: set[str]) -> None:
+        """Have everything told that stages which have ended have left; `settled` grows when it is here."""
+        with self._lock:
+            number = len(self._questions) + 1
+            self._questions[number] = set(stages)
+        self._order({"sync": number})
+
+    def end(self) -> None:
+        """End the talk; the carrier ends with it."""
+        self._ending.set()
+        self._order({"done": True})
+
+    def close(self) -> None:
+        """Break the connection."""
+        self._ending.set()
+        if self._link is not None:
+            self._link.close()
+
+    def _order(self, order: Mapping[str, Any]) -> bool:
+        link = self._link
+        if link is None:
+            return False
+        try:
+            link.write(json.dumps(order).encode() + b"\n")
+        except OSError:
+            return False
+        return True
+
+    def _answered(self, number: int) -> None:
+        with self._lock:
+            self.settled |= self._questions.get(number, set())
+
+    def _until_runs(self, container: str) -> bool:
+        """Wait until a container of the Pod runs; False if it never will."""
+        while not self._ending.wait(_LOOK_S):
+            pod = self._look()
+            if pod is None:
+                continue
+            if is_running(pod, container):
+                return True
+            problem = init_problem(pod, RECEIVER)
+            if problem:
+                raise OutputError(f"the payload did not get into the Pod: {problem}")
+            if has_ended(pod) or is_going(pod):
+                return False
+            if CARRIER in exit_codes(pod):
+                raise OutputError(f"the carrier of the Pod has ended: {last_words(pod, CARRIER)}; try again")
+        return False
+
+    def _bring(self) -> None:
+        """Send the payload; a connection that breaks is tried again from the start."""
+        problem = ""
+        for _ in range(_TRIES):
+            try:
+                with self._start(RECEIVER, "put") as link:
+                    try:
+                        send(link.write, self._run, self._models, payload=self._carries_payload)
+                        if (read_header(link.read) or {}).get("received") is not None:
+                            return
+                    except OSError as error:
+                        problem = str(error)
+                    problem = link.problem() or problem
+            except (OSError, InputError) as error:
+                problem = str(error)
+            pod = self._look()
+            if self._ending.wait(_AGAIN_S) or pod is None or has_ended(pod):
+                return
+            if not is_running(pod, RECEIVER) and not init_problem(pod, RECEIVER):
+                return  # it got all of it; only the answer was lost
+        raise OutputError(f"the payload could not be sent into the Pod, tried {_TRIES} times: {problem}")
+
+    def _follow(self) -> None:
+        """Take what the carrier tells until the connection ends."""
+        known = [f"--have={stage}" for stage in sorted(self._files.fetched)]
+        stages = [f"--stage={stage}" for stage in self._run.to_run] if self._carries_payload else []
+        try:
+            with self._start(CARRIER, "follow", *stages, *known) as link:
+                self._link, self.cut_off_since = link, None
+                with self._lock:
+                    open_questions = [n for n, asked in self._questions.items() if not asked <= self.settled]
+                for number in open_questions:
+                    self._order({"sync": number})
+                while (header := read_header(link.read)) is not None:
+                    self._files.take(header, link.read)
+        except DamagedError:
+            self._damages += 1
+            if self._damages >= _TRIES:
+                raise
+        except OutputError:
+            raise  # of this machine's own disk
+        except (OSError, InputError):
+            return  # the connection broke
+        finally:
+            self._link = None
+            self.cut_off_since = self.cut_off_since or time.monotonic()
+
+    def _start(self, container: str, what: str, *arguments: str) -> PodExec:
+        pod = self._look()
+        if pod is None:
+            raise OSError("the Pod is gone")
+        name = pod["metadata"]["name"]
+        return self._cluster.run_in(name, container, [*_CARRY, what, _FOLDER, *arguments])

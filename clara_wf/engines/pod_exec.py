@@ -1,0 +1,118 @@
+"""A program run in a container of a Pod, with its standard streams as bytes (the exec of the API)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+_STDIN, _STDOUT, _STDERR, _STATUS = 0, 1, 2, 3
+_SILENCE_S = 20.0
+_CHUNK = 1 << 18
+
+
+class PodExec:
+    """A connection to a running program.
+
+    Reading belongs to one thread; any thread may write. What fails raises OSError.
+    """
+
+    def __init__(self, socket: Any) -> None:
+        self._socket, self._ended = socket, False
+        self._out = bytearray()
+        self._errors = bytearray()
+        self._status = bytearray()
+        socket.settimeout(_SILENCE_S)
+
+    @classmethod
+    def start(
+        cls, configuration: Any, namespace: str, pod: str, container: str, command: Sequence[str]
+    ) -> PodExec:
+        """Start a program.
+
+        Raises
+        ------
+        OSError
+            If the cluster does not let us.
+        """
+        from kubernetes import client
+        from kubernetes.client.exceptions import ApiException
+        from kubernetes.stream import stream
+
+        # stream() bends the client it is given, so it gets one of its own
+        own = client.ApiClient(configuration)
+        try:
+            connection = stream(
+                client.CoreV1Api(own).connect_get_namespaced_pod_exec,
+                pod,
+                namespace,
+                container=container,
+                command=list(command),
+                stdin=True,
+                stdout=True,
+                stderr=True,
+                tty=False,
+                binary=True,
+                _preload_content=False,
+            )
+        except ApiException as error:
+            raise OSError(f"cannot run a program in {container} of {pod}: {error.reason}") from error
+        return cls(connection.sock)
+
+    def __enter__(self) -> PodExec:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.close()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to its standard input."""
+        from websocket import ABNF, WebSocketException
+
+        try:
+            for start in range(0, len(data), _CHUNK):
+                piece = data[start : start + _CHUNK]
+                self._socket.send(bytes([_STDIN]) + piece, opcode=ABNF.OPCODE_BINARY)
+        except WebSocketException as error:
+            raise OSError(f"the connection to the Pod broke: {error}") from error
+
+    def read(self, size: int) -> bytes:
+        """Return exactly so many bytes of its standard output, or b"" when it has ended before."""
+        while len(self._out) < size and not self._ended:
+            self._receive()
+        if len(self._out) < size:
+            return b""
+        data = bytes(self._out[:size])
+        del self._out[:size]
+        return data
+
+    def problem(self) -> str:
+        """Return what it said on standard error, or how it ended; "" if all was well."""
+        said = self._errors.decode("utf-8", errors="replace").strip().splitlines()
+        try:
+            status = json.loads(self._status) if self._status else {}
+        except ValueError:
+            status = {}
+        if status.get("status") == "Success":
+            return ""
+        return said[-1] if said else str(status.get("message", "the connection to the Pod broke"))
+
+    def close(self) -> None:
+        """End the connection."""
+        self._ended = True
+        self._socket.close()
+
+    def _receive(self) -> None:
+        from websocket import ABNF, WebSocketException
+
+        try:
+            code, frame = self._socket.recv_data_frame(True)
+        except WebSocketException as error:
+            self._ended = True
+            raise OSError(f"the connection to the Pod broke: {error}") from error
+        if code == ABNF.OPCODE_CLOSE:
+            self._ended = True
+        elif code in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) and frame.data:
+            target = {_STDOUT: self._out, _STDERR: self._errors, _STATUS: self._status}.get(frame.data[0])
+            if target is not None:
+                target += frame.data[1:]

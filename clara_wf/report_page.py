@@ -1,0 +1,249 @@
+"""The page of a job: one HTML file that shows all there is to see of it, without network.
+
+Text comes from files and logs that others wrote, so the template escapes all of it, and the page's
+own policy lets nothing run but its own script, and nothing be fetched.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clara_wf.engines import Outcome
+from clara_wf.measure import Finding
+from clara_wf.payload import Payload
+from clara_wf.report_logs import Warned, end_of, model_in, shortened, warnings_in, without_uids
+from clara_wf.report_timeline import make_timeline, readable_time
+from clara_wf.report_viewer import WINDOWS_HU, make_viewer
+from clara_wf.workflow import Workflow
+from stages import __version__
+from stages.geometry import orientation_of
+from stages.volume import Volume
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_SCRIPTS = ("volume.js", "planes.js", "surface.js", "page.js")
+_LAST_LINES = 20
+_MOST_ROWS = 50
+_EXIT_CODES = {
+    1: "an error that the stage did not foresee, or it was ended from outside",
+    2: "usage or settings",
+    3: "the input data cannot be used",
+    4: "timeout",
+    5: "a stage that it waits for has failed",
+    6: "the inference server or its model",
+    7: "the result could not be written",
+}
+_DIRECTIONS = {
+    "S": "feet to head",
+    "I": "head to feet",
+    "L": "right to left",
+    "R": "left to right",
+    "P": "front to back",
+    "A": "back to front",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedJob:
+    """What the page is about.
+
+    Attributes
+    ----------
+    image, mask
+        The CT and its labels, as far as the job came.
+    results
+        Files of the job's result.
+    seconds
+        How long the job took.
+    """
+
+    workflow: Workflow
+    payload: Payload
+    outcome: Outcome
+    seconds: float
+    findings: Sequence[Finding]
+    image: Volume | None
+    mask: Volume | None
+    results: Sequence[Path]
+
+
+def write_page(job: FinishedJob, path: Path) -> Path:
+    """Write the page of a job; it is there whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    page = render(job)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(page, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def render(job: FinishedJob) -> str:
+    """Return the page of a job as HTML; what the template marks safe is the project's own."""
+    viewer = None if job.image is None else make_viewer(job.image, job.mask, job.findings)
+    script, style = "\n".join(map(_own_file, _SCRIPTS)), _own_file("style.css")
+    return (
+        _environment()
+        .get_template("template.html")
+        .render(
+            script=script,
+            style=style,
+            policy=_policy(script, style),
+            viewer=viewer,
+            setup=None if viewer is None else viewer.setup,
+            windows=WINDOWS_HU,
+            toolkit=__version__,
+            most_rows=_MOST_ROWS,
+            has_truth=any(finding.dice is not None for finding in job.findings),
+            **_facts(job),
+        )
+    )
+
+
+def _facts(job: FinishedJob) -> dict[str, Any]:
+    record = _record(job.payload)
+    started = str(record.get("started", ""))
+    logs = {step.name: end_of(job.payload.log(step.name)) for step in job.workflow.steps}
+    repairs = job.image.origin.repairs if job.image else ()
+    messages = [status.message for status in job.outcome.statuses]
+    return {
+        "job": job,
+        "succeeded": job.outcome.culprit is None,
+        "started": readable_time(started),
+        "models": [m for name, lines in logs.items() if (m := model_in(lines, stage=name))],
+        "timeline": make_timeline(job.workflow, job.payload, job.outcome, started=started),
+        "failure": _failure(job, logs),
+        "warnings": list(_warnings(logs, told={*repairs, *messages}))[:_MOST_ROWS],
+        "repairs": repairs,
+        "series": _series(job.image),
+        "geometry": _geometry(job.image),
+        "files": [_file(job.payload, path) for path in job.results],
+    }
+
+
+def _failure(job: FinishedJob, logs: Mapping[str, list[str]]) -> dict[str, Any] | None:
+    culprit = job.outcome.culprit
+    if culprit is None:
+        return None
+    code = job.outcome.exit_code
+    return {
+        "stage": culprit.name,
+        "message": culprit.message,
+        "exit_code": code,
+        "meaning": _EXIT_CODES.get(code, "the stage's own"),
+        "lines": logs.get(culprit.name, [])[-_LAST_LINES:],
+        "log": f"logs/{culprit.name}.log",
+    }
+
+
+def _warnings(logs: Mapping[str, list[str]], *, told: Collection[str]) -> Iterator[Warned]:
+    """Give what was logged as a warning and is not told elsewhere on the page."""
+    for name, lines in logs.items():
+        yield from (w for w in warnings_in(lines, stage=name) if w.message not in told)
+
+
+def _series(image: Volume | None) -> list[dict[str, Any]]:
+    """Return each series of the input and why it was chosen or not, the chosen one first."""
+    if image is None:
+        return []
+    chosen = image.origin.series_instance_uid
+    ordered = sorted(image.origin.selection.items(), key=lambda item: item[0] != chosen)
+    return [{"uid": shortened(uid), "chosen": uid == chosen, "why": why} for uid, why in ordered]
+
+
+def _geometry(image: Volume | None) -> list[tuple[str, str]]:
+    if image is None:
+        return []
+    slices, rows, columns = image.grid.shape
+    between, down, across = image.spacing
+    directions = image.affine[:3, :3] / np.array(image.spacing)
+    oblique = float(np.degrees(np.arccos(np.clip(np.abs(directions).max(axis=0).min(), 0, 1))))
+    facts = [
+        ("Size", f"{slices} slices of {rows} × {columns}"),
+        ("Spacing", f"{between:.3f} mm between slices, {down:.3f} × {across:.3f} mm within"),
+        ("Covers", f"{slices * between:.0f} × {rows * down:.0f} × {columns * across:.0f} mm"),
+        ("Slices run", _DIRECTIONS[orientation_of(image.affine)[0]]),
+    ]
+    if oblique > 1:
+        facts.append(("Oblique", f"{oblique:.1f}° from the patient's axes; the planes follow the slices"))
+    if image.origin.slices:
+        first, last = image.origin.slices[0].position, image.origin.slices[-1].position
+        facts.append(("First to last slice", f"z = {first[2]:.1f} to {last[2]:.1f} mm"))
+    return facts
+
+
+def _file(payload: Payload, path: Path) -> dict[str, Any]:
+    return {"name": path.relative_to(payload.root).as_posix(), "size": path.stat().st_size}
+
+
+def _record(payload: Payload) -> dict[str, Any]:
+    try:
+        record = json.loads(payload.record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _own_file(name: str) -> str:
+    return files("clara_wf").joinpath("page_files", name).read_text(encoding="utf-8")
+
+
+def _policy(script: str, style: str) -> str:
+    """Allow what the page brings along, and nothing else: no request can leave it."""
+    return (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        autoescape=True,
+        loader=FunctionLoader(_own_file),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["without_uids"] = without_uids
+    environment.filters["file_size"] = readable_size
+    environment.filters["seconds"] = readable_seconds
+    return environment
+
+
+def readable_size(count: int) -> str:
+    """Return a number of bytes as people read it."""
+    size = float(count)
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def readable_seconds(seconds: float) -> str:
+    """Return a time as a tick of the timeline tells it."""
+    return f"{seconds:g} s" if seconds < 120 else f"{seconds / 60:g} min"

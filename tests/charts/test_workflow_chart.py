@@ -1,0 +1,426 @@
+"""The chart of the workflows: what its schema and its templates refuse, and the Job it makes."""
+
+import copy
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from clara_wf.findings import errors_of
+from clara_wf.lint import lint
+from tests.cluster import helms
+
+CHART = Path(__file__).parents[2] / "clara-reference-workflows/charts/clara-workflow"
+PLATFORM = Path(__file__).parents[2] / "clara-platform"
+LIVER_SEG = "fd3ee8bf-b9f3-4808-bd60-243f870ff9bd"
+ID = "7b413e24-d018-4689-8c41-73272f6649d4"
+CURRENT_API = "1.37.0"
+RUN = {"workflow": "liver-seg", "job": {"id": "job-1"}}
+
+PLACES = {
+    "claim": {},
+    "host path": {
+        "payload": {"type": "hostPath", "hostPath": "/data"},
+        "modelServer": {"address": "10.1.2.3:8001"},
+    },
+    "carried": {
+        "payload": {"type": "emptyDir", "sizeLimit": "1Gi"},
+        "carrier": {"enabled": True},
+        "modelServer": {"embedded": {"enabled": True}},
+    },
+}
+
+every_helm = pytest.mark.parametrize("helm", helms() or [pytest.param("", marks=pytest.mark.skip("no helm"))])
+
+
+@pytest.fixture(scope="module")
+def schema():
+    pytest.importorskip("jsonschema")
+    from jsonschema import Draft7Validator
+
+    content = json.loads((CHART / "values.schema.json").read_text())
+    Draft7Validator.check_schema(content)
+    return Draft7Validator(content)
+
+
+def shipped():
+    return YAML(typ="safe").load(CHART / "values.yaml")
+
+
+def block(name):
+    values = shipped()["stages"]["dicom-reader"]
+    return json.loads(json.dumps(values).replace("dicom-reader", name))
+
+
+def good():
+    """Return values with two stages and a workflow."""
+    return {
+        "stages": {"a": block("a"), "b": block("b")},
+        "workflows": {
+            ID: {
+                "name": "two",
+                "stages": ["a", "b"],
+                "waitLocks": ["", "a.lock"],
+                "ioFolders": ["a/input", "a/output", "b/output"],
+                "args": ["", ["-p", "foo"]],
+            }
+        },
+    }
+
+
+def changed(path, value):
+    """Return good values with one of them replaced; `...` takes it away."""
+    values = copy.deepcopy(good())
+    *above, last = path
+    place = values
+    for part in above:
+        place = place[part]
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    return values
+
+
+def lint_errors(values, folder):
+    file = folder / "values.yaml"
+    file.write_text(json.dumps(values))
+    return errors_of(lint(file))
+
+
+W = ("workflows", ID)
+A = ("stages", "a")
+BY_SCHEMA = [
+    ((*A, "image", "tag"), ...),
+    ((*A, "image", "tag"), 1.1),
+    ((*A, "image", "tag"), ""),
+    ((*A, "timout"), "300"),
+    ((*A, "timeout"), "soon"),
+    ((*A, "timeout"), 0),
+    ((*A, "timeout"), "0.0"),
+    ((*A, "timeout"), -1),
+    ((*A, "timeout"), True),
+    ((*A, "gpu"), "true"),
+    ((*A, "resources"), {"limits": {"memory": "2 GB"}}),
+    ((*A, "resources"), {"limit": {"memory": "2Gi"}}),
+    ((*A, "env"), {"OMP_NUM_THREADS": 1}),
+    ((*A, "command"), ["b", 1]),
+    ((*A, "appDir"), "app"),
+    ((*A, "lockDir"), "/app/../etc"),
+    ((*A, "inputs"), "/input"),
+    ((*A, "outputs"), "../output"),
+    ((*A, "inputs"), ""),
+    ((*A, "lockName"), "A.lock"),
+    ((*A, "mount"), {"in": {"name": "input"}}),
+    (("stages", "A_1"), block("A_1")),
+    (("stages", "x" * 64), block("x" * 64)),
+    (("workflows", "not-a-uuid"), good()["workflows"][ID]),
+    (("workflows", ID.upper()), good()["workflows"][ID]),
+    ((*W, "name"), ...),
+    ((*W, "name"), ""),
+    ((*W, "stages"), []),
+    ((*W, "stages"), "a"),
+    ((*W, "stages"), ["a", "a"]),
+    ((*W, "waitLocks"), ["", "../a.lock"]),
+    ((*W, "waitLocks"), ["", "a"]),
+    ((*W, "ioFolders"), ["a/input", "../output", "b/output"]),
+    ((*W, "ioFolders"), ["a/input", "/etc/output", "b/output"]),
+    ((*W, "ioFolders"), ["a/input", "a/results", "b/output"]),
+    ((*W, "ioFolders"), ["a/input", [], "b/output"]),
+    ((*W, "args"), ["", [1]]),
+    ((*W, "args"), ["", None]),
+    ((*W, "extra"), 1),
+    (("workflows",), ...),
+]
+BY_TEMPLATES = [
+    ((*A, "stageName"), "b", 'stages.a.stageName: found "b"; write "a"'),
+    ((*A, "lockName"), "b.lock", 'stages.a.lockName: found "b.lock"; write "a.lock"'),
+    ((*A, "inputLock"), "/locks/input.lock", "is not input.lock in lockDir"),
+    ((*A, "publishPath"), "/app/output/publish", "lie in one another"),
+    ((*A, "outputs"), "source", "lie in one another"),
+    ((*W, "stages"), ["a", "c"], 'no stage "c" is defined'),
+    ((*W, "stages"), ["a"], "waitLocks has 2 entries, expected 1|args has 2|ioFolders has 3"),
+    ((*W, "waitLocks"), [""], "waitLocks has 1 entries, expected 2 for 2 stages"),
+    ((*W, "ioFolders"), ["a/input", "a/output"], "ioFolders has 2 entries, expected 3 for 2 stages"),
+    ((*W, "args"), [""], "args has 1 entries, expected 2"),
+    ((*W, "waitLocks"), ["", "c.lock"], "b waits for c.lock, which no stage of it publishes"),
+    ((*W, "waitLocks"), ["b.lock", "a.lock"], "waits for itself"),
+    ((*W, "waitLocks"), ["", "b.lock"], "waits for itself"),
+    ((*W, "waitLocks"), ["", ""], "b reads \\\\?\"a/output\\\\?\" but does not wait for a"),
+    ((*W, "ioFolders"), ["a/input", "c/output", "b/output"], "nobody writes"),
+    ((*W, "ioFolders"), ["b/input", "a/output", "b/output"], "nobody writes"),
+    ((*W, "ioFolders"), ["a/input", "a/output", "a/input"], "the result is a folder that a stage writes"),
+]  # fmt: skip
+RIGHT = [
+    ((*W, "waitLocks"), [[""], ["a.lock", "input.lock"]]),
+    ((*W, "ioFolders"), ["a/input", ["a/output", "a/input"], ["b/output", "a/output"]]),
+    ((*W, "ioFolders"), ["a/input", "a/ output", "b/output"]),
+    ((*W, "args"), ["", "one"]),
+    ((*A, "timeout"), 1.5),
+    ((*A, "timeout"), " 1e3 "),
+    ((*A, "resources"), {"limits": {"memory": "2Gi", "cpu": 0.5, "nvidia.com/gpu": 2}}),
+    ((*A, "gpu"), True),
+    ((*A, "command"), "python stage.py"),
+    ((*A, "env"), {"OMP_NUM_THREADS": "1"}),
+]  # fmt: skip
+
+
+def template(helm, values, folder, *options, chart=CHART):
+    file = folder / "given.yaml"
+    file.write_text(json.dumps(values))
+    command = [helm, "template", "study", str(chart), "--values", str(file), *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode, list(YAML(typ="safe").load_all(done.stdout)), done.stderr
+
+
+def job_of(manifests):
+    return next(each for each in manifests if each and each["kind"] == "Job")
+
+
+def one_workflow(values):
+    """Return the values with the chart's own stages and workflows taken away."""
+    nothing = {key: dict.fromkeys(shipped()[key]) for key in ("stages", "workflows")}
+    return {key: {**nothing[key], **values.get(key, {})} for key in nothing}
+
+
+# What is refused
+
+
+def test_the_shipped_values_are_right(schema, tmp_path):
+    assert [error.message for error in schema.iter_errors(shipped())] == []
+    assert lint(CHART / "values.yaml") == []
+
+
+def test_what_clara_wf_takes_from_the_chart_the_schema_takes_as_well(schema):
+    assert [error.message for error in schema.iter_errors(good())] == []
+
+
+@pytest.mark.parametrize(("path", "value"), BY_SCHEMA, ids=lambda part: str(part)[:60])
+def test_the_schema_refuses_what_lint_refuses(schema, tmp_path, path, value):
+    values = changed(path, value)
+    assert not schema.is_valid(values)
+    assert lint_errors(values, tmp_path)
+
+
+@pytest.mark.parametrize(("path", "value"), RIGHT, ids=lambda part: str(part)[:60])
+def test_the_schema_takes_what_lint_takes(schema, tmp_path, path, value):
+    values = changed(path, value)
+    assert [error.message for error in schema.iter_errors(values)] == []
+    assert lint_errors(values, tmp_path) == []
+
+
+@every_helm
+@pytest.mark.parametrize(("path", "value", "words"), BY_TEMPLATES, ids=lambda part: str(part)[:60])
+def test_the_templates_refuse_what_only_lint_can_see(helm, tmp_path, path, value, words):
+    values = changed(path, value)
+    code, _, errors = template(helm, one_workflow(values), tmp_path)
+    assert code != 0
+    assert re.search(words, errors), errors
+    assert lint_errors(values, tmp_path)
+
+
+@every_helm
+def test_helm_names_the_key_that_the_schema_refuses(helm, tmp_path):
+    code, _, errors = template(helm, {"stages": {"dicom-reader": {"gpu": "yes"}}}, tmp_path)
+    assert code != 0
+    assert "gpu" in errors
+
+
+@every_helm
+@pytest.mark.parametrize("chart", [CHART, PLATFORM], ids=lambda path: path.name)
+def test_helm_lint_finds_nothing(helm, chart):
+    done = subprocess.run([helm, "lint", "--strict", str(chart)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "WARNING" not in done.stdout + done.stderr
+
+
+@every_helm
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"workflow": "no-such", "job": {"id": "x"}},
+            "there is no workflow .*the chart defines: .*liver-seg",
+        ),
+        ({"job": {"id": "x"}}, "workflow: name the one that is run"),
+        ({"workflow": "liver-seg", "job": {"id": "../x"}}, "job"),
+        ({**RUN, "payload": {"type": "emptyDir"}}, "need carrier.enabled"),
+        ({**RUN, "payload": {"claimName": ""}}, "name the claim"),
+        ({**RUN, "job": {"id": "x", "stages": ["ai"]}}, "is no stage of the workflow"),
+        ({**RUN, "user": {"id": 0}}, "user"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(helm, tmp_path, values, words):
+    code, _, errors = template(helm, values, tmp_path)
+    assert code != 0
+    assert re.search(words, errors), errors
+
+
+@every_helm
+def test_without_a_study_nothing_is_installed(helm, tmp_path):
+    assert template(helm, {}, tmp_path)[:2] == (0, [])
+    assert template(helm, {"workflow": "liver-seg"}, tmp_path)[:2] == (0, [])
+
+
+# The Job
+
+
+@every_helm
+def test_each_stage_is_a_container_with_its_folders_of_the_payload(helm, tmp_path):
+    code, manifests, errors = template(helm, RUN, tmp_path)
+    assert code == 0, errors
+    pod = job_of(manifests)["spec"]["template"]["spec"]
+    assert [each["name"] for each in pod["containers"]] == ["dicom-reader", "ai-livertumor", "dicom-writer"]
+    writer = pod["containers"][2]
+    mounts = {m["mountPath"]: (m.get("subPath"), m.get("readOnly", False)) for m in writer["volumeMounts"]}
+    assert mounts == {
+        "/app/input": ("job-1/ai-livertumor/output", True),
+        "/app/source": ("job-1/dicom-reader/input", True),
+        "/app/output": ("job-1/dicom-writer/output", False),
+        "/app/locks": ("job-1/locks", False),
+        "/app/logs": ("job-1/logs", False),
+        "/publish": ("job-1/publish/dicom-writer", False),
+        "/tmp": ("dicom-writer", False),
+    }
+
+
+def told_by_the_engine(values, stage):
+    """Return what the process and docker engines would tell a stage, for the chart's own folders."""
+    from clara_wf.engines import JobRun
+    from clara_wf.engines.environment import container_folders, settings_for
+    from clara_wf.payload import Payload
+    from clara_wf.workflow import find_workflow, load_workflows
+
+    workflow = find_workflow(load_workflows(values), LIVER_SEG)
+    step = next(step for step in workflow.steps if step.name == stage)
+    run = JobRun(
+        workflow=workflow,
+        payload=Payload(root=Path("/payloads/job-1"), job_id="job-1"),
+        to_run={},
+        triton_url=None,
+        timeout_s=None,
+        environ={},
+    )
+    return settings_for(step, run, container_folders(step), triton_url="triton:8001")
+
+
+@every_helm
+@pytest.mark.parametrize("stage", ["dicom-reader", "ai-livertumor", "dicom-writer"])
+def test_a_stage_is_told_the_same_as_by_the_other_engines(helm, tmp_path, stage):
+    _, manifests, _ = template(helm, RUN, tmp_path)
+    containers = job_of(manifests)["spec"]["template"]["spec"]["containers"]
+    container = next(each for each in containers if each["name"] == stage)
+    environ = {each["name"]: each["value"] for each in container["env"]}
+    assert environ.pop("NVIDIA_CLARA_TERMINATIONLOG") == "/dev/termination-log"
+    assert environ.pop("CLARA_CONTAINER") == stage
+    assert environ == told_by_the_engine(CHART / "values.yaml", stage)
+
+
+@every_helm
+def test_containers_may_do_nothing_but_their_work(helm, tmp_path):
+    for extra in PLACES.values():
+        code, manifests, errors = template(helm, {**RUN, **extra}, tmp_path)
+        assert code == 0, errors
+        pod = job_of(manifests)["spec"]["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in (*pod["containers"], *pod["initContainers"]):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+@every_helm
+def test_gpu_arguments_limits_and_deadline_come_from_the_block(helm, tmp_path):
+    values = changed((*A, "gpu"), True)
+    values["stages"]["a"]["resources"] = {"limits": {"memory": "2Gi"}}
+    values["stages"]["a"]["timeout"] = "100"
+    values["workflows"][ID]["args"][0] = ["$(x)", 'say "hi"', "a b"]
+    run = {"workflow": ID, "job": {"id": "x", "startupSeconds": 10, "backoffLimit": 1}}
+    code, manifests, errors = template(helm, {**one_workflow(values), **run}, tmp_path)
+    assert code == 0, errors
+    job = job_of(manifests)
+    a, b = job["spec"]["template"]["spec"]["containers"]
+    assert a["resources"] == {"limits": {"memory": "2Gi", "nvidia.com/gpu": 1}}
+    assert a["args"] == ["$$(x)", 'say "hi"', "a b"]  # Kubernetes reads $$ as $
+    assert (b["resources"], b["args"]) == ({}, ["-p", "foo"])
+    assert job["spec"]["activeDeadlineSeconds"] == 2 * (10 + 100 + 30 + 300 + 30)
+
+
+@every_helm
+def test_an_upgrade_that_changes_what_runs_makes_another_job(helm, tmp_path):
+    def name(values):
+        return job_of(template(helm, values, tmp_path)[1])["metadata"]["name"]
+
+    assert name(RUN) == name(RUN)
+    assert name(RUN) != name({**RUN, "job": {"id": "job-1", "timeout": 10}})
+
+
+@every_helm
+def test_old_clusters_get_no_field_they_do_not_know(helm, tmp_path):
+    _, old, _ = template(helm, RUN, tmp_path, "--kube-version", "1.20.2")
+    _, new, _ = template(helm, RUN, tmp_path, "--kube-version", CURRENT_API)
+    assert "podFailurePolicy" not in job_of(old)["spec"]
+    rules = job_of(new)["spec"]["podFailurePolicy"]["rules"]
+    assert [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in rules] == [
+        ("Ignore", None),
+        ("FailJob", [2, 3]),
+    ]
+
+
+# Current API versions
+
+
+def validate(manifests):
+    validator = pytest.importorskip("kubernetes_validate")
+    assert manifests
+    for manifest in manifests:
+        validator.validate(manifest, CURRENT_API.rpartition(".")[0], strict=True)
+
+
+@every_helm
+@pytest.mark.parametrize("workflow", [each["name"] for each in shipped()["workflows"].values()])
+@pytest.mark.parametrize("place", PLACES)
+def test_manifests_are_valid_for_the_current_api(helm, tmp_path, workflow, place):
+    values = {"workflow": workflow, "job": {"id": "x"}, **PLACES[place]}
+    code, manifests, errors = template(helm, values, tmp_path, "--kube-version", CURRENT_API)
+    assert code == 0, errors
+    validate(manifests)
+
+
+@every_helm
+@pytest.mark.parametrize("storage", ["hostPath", "persistentVolumeClaim"])
+def test_manifests_of_the_platform_are_valid_for_the_current_api(helm, tmp_path, storage):
+    values = {"storage": {"type": storage}}
+    options = ("--kube-version", CURRENT_API)
+    code, manifests, errors = template(helm, values, tmp_path, *options, chart=PLATFORM)
+    assert code == 0, errors
+    validate(manifests)
+    service = next(each for each in manifests if each["kind"] == "Service")
+    assert {port["name"]: (port["port"], port["protocol"]) for port in service["spec"]["ports"]} == {
+        "http": (8000, "TCP"),
+        "grpc": (8001, "TCP"),
+        "metrics": (8002, "TCP"),
+    }
+
+
+def test_the_dicom_configuration_names_the_reference_workflow():
+    config = YAML(typ="safe").load(PLATFORM / "files/dicom-server-config.yaml")
+    scp = config["dicom"]["scp"]["ae-titles"]
+    assert [title["ae-title"] for title in scp] == ["CT_AI"]
+    assert scp[0]["processors"] == ["Nvidia.Clara.Dicom.Processors.JobProcessor,Nvidia.Clara.DicomServer"]
+    assert config["workflows"] == [
+        {
+            "name": "liver-seg",
+            "clara-ae-title": "CT_AI",
+            "destination-name": "DCM4CHEE",
+            "workflow": LIVER_SEG,
+        }
+    ]
+    assert [each["name"] for each in config["dicom"]["scu"]["destinations"]] == ["DCM4CHEE"]

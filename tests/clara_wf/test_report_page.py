@@ -1,0 +1,210 @@
+"""The page of a job as text: what it tells, and what it must not."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+
+from clara_wf.engines import Outcome
+from clara_wf.measure import Finding
+from clara_wf.report import make_report
+from clara_wf.report_page import readable_size, render, write_page
+from stages.volume import Volume
+from stages.volume_io import write_volume
+from tests.finished_job import OTHER_SERIES, SERIES, ct_and_mask, finished_job
+
+
+def text_of(page):
+    """Return what a reader sees of a page without scripts."""
+    body = re.sub(r"<(script|style|noscript)\b.*?</\1>", "", page, flags=re.S)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body))
+
+
+def test_it_tells_workflow_engine_model_and_versions(tmp_path):
+    text = text_of(render(finished_job(tmp_path)))
+    for told in ("liver-seg", "Succeeded", "job-1", "2026-03-04 12:00:00 UTC", "10.2 s", "process"):
+        assert told in text
+    assert "small_liver, version 3" in text
+    assert "Not a medical device." in text
+
+
+def test_it_tells_the_image_of_each_stage_with_its_digest(tmp_path):
+    job = finished_job(tmp_path)
+    outcome = dataclasses.replace(job.outcome, images={"ai-livertumor": "clara/ai:1@sha256:0a1b"})
+    text = text_of(render(dataclasses.replace(job, outcome=outcome)))
+    assert "ai-livertumor clara/ai:1 done" in text
+    assert "clara/ai:1@sha256:0a1b" in text
+
+
+def test_it_tells_volumes_and_how_far_they_agree_with_the_truth(tmp_path):
+    job = finished_job(tmp_path)
+    assert "Dice" not in text_of(render(job)).replace("Volumes and Dice are", "")
+    found = [Finding(label=n, name="x", volume_ml=1, dice=dice) for n, dice in ((1, 0.9), (2, None))]
+    text = text_of(render(dataclasses.replace(job, findings=found)))
+    liver_ml = (10 * 30 * 25 - 2 * 6 * 6) * 0.02  # voxels of 5 x 2 x 2 mm
+    assert f"liver {liver_ml:.1f} ml 0.900" in text
+    assert "tumour 1.4 ml –" in text
+
+
+def test_it_tells_which_series_was_chosen_and_why_the_other_was_not(tmp_path):
+    text = text_of(render(finished_job(tmp_path)))
+    assert "chosen: 20 axial CT slices" in text
+    assert "not chosen, fewer slices: 3 axial CT slices" in text
+    assert "20 slices of 50 × 60" in text
+    assert "5.000 mm between slices, 2.000 × 2.000 mm within" in text
+    assert "spacing made even" in text
+
+
+def test_it_tells_which_stage_failed_and_why(tmp_path):
+    lines = [f"2026-03-04T12:00:01Z INFO a: line {n}" for n in range(30)]
+    job = finished_job(tmp_path, failed="dicom-reader", message="a slice may be missing", log_lines=lines)
+    text = text_of(render(job))
+    assert "dicom-reader failed a slice may be missing Exit code 3: the input data cannot be used" in text
+    assert "INFO a: line 29" in text
+    assert "INFO a: line 9 " not in text
+    assert "Slices" not in text
+
+
+def test_a_warning_is_told_and_what_is_told_elsewhere_is_not_told_again(tmp_path):
+    lines = [
+        "2026-03-04T12:00:01Z WARNING dicom_reader: two pixels were clipped",
+        "2026-03-04T12:00:02Z WARNING dicom_reader: spacing made even",
+    ]
+    text = text_of(render(finished_job(tmp_path, log_lines=lines)))
+    assert text.count("two pixels were clipped") == 1
+    assert text.count("spacing made even") == 1
+    assert "2 to note" in text
+
+
+HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>'\"&{{ 7*7 }}"
+
+
+def test_text_of_others_is_shown_as_it_is_and_never_run(tmp_path):
+    name = HOSTILE.replace("/", "_") + ".dcm"
+    warned = f"2026-03-04T12:00:01Z WARNING dicom_reader: {HOSTILE}"
+    succeeded = finished_job(tmp_path / "one", log_lines=[warned], results=[name])
+    failed = finished_job(tmp_path / "two", failed="dicom-reader", message=HOSTILE, log_lines=[warned])
+    for page in map(render, (succeeded, failed)):
+        assert "<img" not in page
+        assert page.count("<script") == page.count("</script>")
+        assert "<script>alert" not in page
+        assert "{{ 7*7 }}" in page
+        assert "&lt;img src=x onerror=alert(1)&gt;" in page
+
+
+def test_a_label_named_by_nobody_is_shown_too(tmp_path):
+    job = finished_job(tmp_path)
+    array = job.mask.array.copy()
+    array[0, 0, :5] = 9
+    text = text_of(render(dataclasses.replace(job, mask=job.mask.with_array(array))))
+    assert "label 9 0.1 ml" in text
+
+
+def test_no_full_uid_stands_on_the_page(tmp_path):
+    message = f"series {SERIES} is odd"
+    log = [f"2026-03-04T12:00:01Z WARNING a: {message}"]
+    succeeded = finished_job(tmp_path / "one", log_lines=log, results=[f"{SERIES}.seg.dcm"])
+    failed = finished_job(tmp_path / "two", failed="dicom-reader", message=message, log_lines=log)
+    for page in map(render, (succeeded, failed)):
+        assert SERIES not in page
+        assert OTHER_SERIES not in page
+        assert "1.2.826…1.2.3" in page
+
+
+def test_the_policy_lets_nothing_be_fetched_and_only_the_pages_own_script_run(tmp_path):
+    page = render(finished_job(tmp_path))
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1].replace("&#39;", "'")
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy
+    assert not re.search(r"https?://(?!www\.w3\.org)", page)
+
+
+def test_a_volume_without_mask_is_shown_too(tmp_path):
+    page = render(dataclasses.replace(finished_job(tmp_path), mask=None))
+    setup = json.loads(re.search(r'id="setup">(.*?)</script>', page)[1])
+    assert (setup["mask"], setup["meshes"], setup["labels"]) == (None, [], [])
+    assert "What was found" not in page
+
+
+def test_a_mask_that_is_empty_is_told(tmp_path):
+    job = finished_job(tmp_path)
+    empty = job.mask.with_array(np.zeros_like(job.mask.array))
+    assert text_of(render(dataclasses.replace(job, mask=empty))).count("none found") == 2
+
+
+def test_a_page_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    job, path = finished_job(tmp_path), tmp_path / "report.html"
+
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_page(job, path)
+    assert list(tmp_path.glob("*report*")) + list(tmp_path.glob(".*report*")) == []
+
+
+def report_on(job: Outcome, tmp_path):
+    return make_report(job.workflow, job.payload, job.outcome, seconds=1.0, truth_dir=tmp_path)
+
+
+def test_a_job_gets_its_page_beside_its_report(tmp_path):
+    job = finished_job(tmp_path)
+    for volume, stage in zip(ct_and_mask(), ("dicom-reader", "ai-livertumor"), strict=True):
+        write_volume(volume, job.payload.folder(f"{stage}/output"))
+    report = report_on(job, tmp_path)
+    assert report.page == str(job.payload.publish_dir / "report.html")
+    assert 'id="image-data"' in (job.payload.publish_dir / "report.html").read_text()
+
+
+def test_a_volume_that_the_job_was_given_is_shown_where_no_stage_makes_one(tmp_path):
+    job = finished_job(tmp_path)
+    ai = job.workflow.steps[1]
+    workflow = dataclasses.replace(job.workflow, steps=(ai,), input_folder="ai-livertumor/input")
+    statuses = (job.outcome.statuses[1],)
+    for volume, folder in zip(ct_and_mask(), ("ai-livertumor/input", ai.output_folder), strict=True):
+        write_volume(volume, job.payload.folder(folder))
+    outcome = dataclasses.replace(job.outcome, statuses=statuses)
+    report = report_on(dataclasses.replace(job, workflow=workflow, outcome=outcome), tmp_path)
+    assert [finding.volume_ml for finding in report.findings] == [148.56, 1.44]
+    assert 'id="mask-data"' in (job.payload.publish_dir / "report.html").read_text()
+
+
+def test_what_a_failed_stage_left_is_not_shown(tmp_path):
+    job = finished_job(tmp_path, failed="ai-livertumor", message="no memory")
+    for volume, stage in zip(ct_and_mask(), ("dicom-reader", "ai-livertumor"), strict=True):
+        write_volume(volume, job.payload.folder(f"{stage}/output"))
+    report = report_on(job, tmp_path)
+    page = (job.payload.publish_dir / "report.html").read_text()
+    assert not report.succeeded
+    assert 'id="image-data"' in page
+    assert 'id="mask-data"' not in page
+
+
+def test_a_page_that_cannot_be_drawn_is_said_and_takes_nothing_from_the_result(tmp_path, caplog, monkeypatch):
+    job = finished_job(tmp_path)
+    (job.payload.publish_dir / "report.html").write_text("of an earlier run")
+    monkeypatch.setattr("clara_wf.report_page._own_file", lambda name: "{{ unknown }}")
+    report = report_on(job, tmp_path)
+    assert report.succeeded
+    assert report.page is None
+    assert "could not be drawn" in caplog.text
+    assert not (job.payload.publish_dir / "report.html").exists()
+
+
+def test_an_oblique_series_is_told(tmp_path):
+    job = finished_job(tmp_path)
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]]
+    oblique = Volume(array=job.image.array, affine=turn @ job.image.affine, origin=job.image.origin)
+    text = text_of(render(dataclasses.replace(job, image=oblique, mask=None)))
+    assert "11.5° from the patient's axes" in text.replace("&#39;", "'")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 bytes"), (1023, "1023 bytes"), (2048, "2.0 KiB"), (5 * 2**30, "5.0 GiB")]
+)
+def test_sizes_are_readable(size, text):
+    assert readable_size(size) == text

@@ -1,0 +1,199 @@
+"""The images as they are run in production: read-only, without capabilities, as nobody in particular."""
+
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages import __version__
+
+ROOT = Path(__file__).parents[2]
+STAGES = ("dicom-reader", "ai-livertumor", "dicom-writer")
+HARDENED = (
+    "--read-only",
+    "--tmpfs=/tmp",
+    "--network=none",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--log-driver=none",
+)
+DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+
+
+def docker(*arguments, check=True):
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def python_in(image, code):
+    """Return what a program prints in a hardened container of an image."""
+    return docker("run", "--rm", *HARDENED, "--entrypoint=python", image, "-c", code).stdout.strip()
+
+
+def config_of(image):
+    return json.loads(docker("image", "inspect", image).stdout)[0]["Config"]
+
+
+def locked(path):
+    """Return the versions that a requirements file pins, by package."""
+    pins = re.findall(r"^([a-z0-9.-]+(?:\[\w+\])?)==([^\s;]+)", path.read_text(), re.MULTILINE)
+    return {(name, version) for name, version in pins}
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+def test_an_image_is_built_as_the_version_of_the_toolkit(path):
+    assert f"ARG VERSION={__version__}\n" in path.read_text()
+    assert f"clara/{path.stem.replace('_', '-')}:{__version__}" in path.read_text()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_chart_names_the_images_of_this_version(name):
+    chart = YAML(typ="safe").load(ROOT / "clara-reference-workflows/charts/clara-workflow/values.yaml")
+    assert chart["stages"][name]["image"] == {"repository": f"clara/{name}", "tag": __version__}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "requirements/images").glob("*.txt")), ids=lambda p: p.stem)
+def test_an_image_gets_the_versions_that_are_tested(path):
+    tested = {name for name, _ in locked(ROOT / "requirements/run.txt")}
+    pins = {pin for pin in locked(path) if pin[0] in tested}
+    assert len(pins) >= 5
+    assert pins <= locked(ROOT / "requirements/run.txt")
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("name", [*STAGES, "stages", "model-server"])
+def test_an_image_tells_what_it_is_and_runs_as_nobody_in_particular(images, name):
+    config = config_of(images[name])
+    labels = config["Labels"]
+    assert labels["org.opencontainers.image.title"] == f"clara/{name}"
+    assert labels["org.opencontainers.image.version"] == __version__
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert re.fullmatch(r"[0-9a-f]{40}", labels["org.opencontainers.image.revision"])
+    assert config["User"] == "10001:10001"
+    assert config["Entrypoint"][0] == "python"
+    assert config["StopSignal"] == "SIGTERM"
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_carries_no_installer_no_compiler_and_no_tests(images, name):
+    code = """
+import importlib.util, pathlib, shutil, sysconfig
+site = pathlib.Path(sysconfig.get_path("purelib"))
+print([n for n in ("pip", "setuptools") if importlib.util.find_spec(n)], shutil.which("gcc"),
+      sorted(str(p) for p in site.rglob("tests"))[:3], sum(1 for _ in site.glob("*.dist-info")) > 3)
+"""
+    assert python_in(images[name], code) == "[] None [] True"
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("name", "foreign"),
+    [
+        ("dicom-reader", ["grpc", "tritonclient", "highdicom", "scipy", "ai_livertumor", "dicom_writer"]),
+        ("ai-livertumor", ["pydicom", "highdicom", "dicom_reader", "dicom_writer", "clara_wf"]),
+        ("dicom-writer", ["grpc", "tritonclient", "scipy", "dicom_reader", "ai_livertumor"]),
+    ],
+)
+def test_a_stage_carries_nothing_of_the_others(images, name, foreign):
+    code = f"import importlib.util as u; print([n for n in {foreign} if u.find_spec(n)])"
+    assert python_in(images[name], code) == "[]"
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("name", STAGES)
+def test_python_finds_all_of_a_stage_compiled(images, name):
+    package = name.replace("-", "_")
+    code = f"""
+import os, sys
+import {package}.__main__
+sources = [m for m in list(sys.modules.values()) if getattr(m, "__cached__", None)]
+print(len(sources) > 150, [m.__name__ for m in sources if not os.path.exists(m.__cached__)])
+"""
+    assert python_in(images[name], code) == "True []"
+
+
+@pytest.mark.docker
+def test_the_reader_decodes_in_its_image_what_scanners_send(images):
+    code = """
+from pydicom.pixels.decoders.base import _PIXEL_DATA_DECODERS as d
+print(sorted(uid.keyword for uid, (decoder, _) in d.items() if decoder.is_available))
+"""
+    expected = """
+        ImplicitVRLittleEndian ExplicitVRLittleEndian ExplicitVRBigEndian DeflatedExplicitVRLittleEndian
+        JPEGBaseline8Bit JPEGExtended12Bit JPEGLSLossless JPEGLSNearLossless JPEG2000 JPEG2000Lossless
+        HTJ2K HTJ2KLossless HTJ2KLosslessRPCL RLELossless"""
+    assert python_in(images["dicom-reader"], code) == str(sorted(expected.split()))
+
+
+@pytest.mark.docker
+def test_nothing_but_tmp_can_be_written(images):
+    code = """
+import pathlib
+for place in ("/", "/app/x", "/app/output/x", "/opt/clara/x", "/tmp/x"):
+    try:
+        pathlib.Path(place, "file").mkdir(parents=True); print("wrote", place)
+    except OSError as error:
+        print(error.errno)
+"""
+    assert python_in(images["dicom-writer"], code).split("\n") == ["30", "30", "30", "30", "wrote /tmp/x"]
+
+
+@pytest.mark.docker
+def test_a_stage_that_waits_as_process_1_ends_soon_after_sigterm(images, tmp_path):
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    locks.chmod(0o777)
+    mount = f"--mount=type=bind,source={locks},target=/app/locks"
+    name = f"clara-test-{tmp_path.name}"
+    run = [
+        "docker",
+        "run",
+        "--rm",
+        f"--name={name}",
+        *HARDENED,
+        mount,
+        "--tmpfs=/app/output",
+        images["dicom-reader"],
+    ]
+    with subprocess.Popen(run, stderr=subprocess.PIPE, text=True) as process:
+        while not (locks / "dicom-reader.running").exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        asked = time.monotonic()
+        docker("stop", "--time=30", name)
+        _, log = process.communicate()
+        assert (process.returncode, time.monotonic() - asked < 10) == (1, True), log
+    assert json.loads((locks / "dicom-reader.failed").read_text())["message"] == "stopped by SIGTERM"
+
+
+@pytest.mark.docker
+def test_the_model_server_becomes_healthy_and_stops_when_asked(images, tmp_path):
+    name = f"clara-test-{tmp_path.name}"
+    mount = f"--mount=type=bind,source={ROOT / 'models'},target=/models,readonly"
+    fast = "--health-interval=1s"
+    docker(
+        "run", "--detach", f"--name={name}", *HARDENED, "--shm-size=1g", fast, mount, images["model-server"]
+    )
+    try:
+        deadline = time.monotonic() + 60
+        health = "starting"
+        while health != "healthy" and time.monotonic() < deadline:
+            time.sleep(0.5)
+            health = docker("inspect", "--format={{.State.Health.Status}}", name).stdout.strip()
+        assert health == "healthy"
+        docker("stop", name)
+        assert docker("inspect", "--format={{.State.ExitCode}}", name).stdout.strip() == "0"
+    finally:
+        docker("rm", "--force", name)
+
+
+@pytest.mark.docker
+def test_a_stage_of_ones_own_is_built_on_the_toolkit_and_can_call_triton_and_install(images):
+    code = "import stages, scipy.ndimage, nibabel, tritonclient.grpc, pip; print(stages.__version__)"
+    assert python_in(images["stages"], code) == __version__

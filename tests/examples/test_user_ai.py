@@ -1,0 +1,69 @@
+"""The example of a stage does what its page says, without Docker."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pydicom
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples/user_ai"
+CHART = ROOT / "clara-reference-workflows/charts/clara-workflow/values.yaml"
+
+
+def python(*arguments, path=""):
+    """Run Python in the repository's root and return what it printed."""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), path])}
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_stage_is_small():
+    assert len((EXAMPLE / "stage.py").read_text().splitlines()) < 60
+
+
+def test_its_own_test_passes():
+    assert "3 passed" in python("-m", "pytest", "-q", "examples/user_ai", path="examples/user_ai")
+
+
+@pytest.mark.workflow
+def test_it_runs_as_a_process_between_the_reader_and_the_writer(tmp_path):
+    from clara_wf.demo import write_phantom
+    from phantoms import make_abdomen
+
+    phantom = make_abdomen(900_001, shape=(40, 160, 160), spacing_mm=(5.0, 2.5, 2.5))
+    write_phantom(phantom, tmp_path / "series", truth_folder=tmp_path / "truth")
+    values = tmp_path / "values.yaml"
+    values.write_text(CHART.read_text())
+    given = ["--values", values]
+    python("-m", "clara_wf", "cs", "user-ai", *given)
+    python("-m", "clara_wf", "new", "user-workflow", "--stages", "dicom-reader,user-ai,dicom-writer", *given)
+    yaml = YAML()
+    chart = yaml.load(values)
+    chart["stages"]["user-ai"]["command"] = ["python", str(EXAMPLE / "stage.py")]
+    (workflow,) = (each for each in chart["workflows"].values() if each["name"] == "user-workflow")
+    workflow["args"][1] = ["-p", "foo"]
+    yaml.dump(chart, values)
+    options = [
+        "--input",
+        tmp_path / "series",
+        "--payloads",
+        tmp_path / "payloads",
+        "--server",
+        "none",
+        "--json",
+    ]
+    report = json.loads(
+        python("-m", "clara_wf", "test", "user-workflow", "--engine", "process", *options, *given)
+    )
+    payload = Path(report["payload"])
+    (record,) = (payload / "user-ai/output").glob("*.user-ai.json")
+    assert json.loads(record.read_text())["remark"] == "foo"
+    (result,) = (payload / "dicom-writer/output").glob("*.dcm")
+    assert pydicom.dcmread(result).SegmentSequence[0].SegmentLabel == "Liver"
