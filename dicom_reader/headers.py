@@ -26,6 +26,7 @@ ATTRIBUTES: Mapping[str, tuple[int, str]] = {
     "Modality": (0x00080060, "Modality"),
     "SeriesDescription": (0x0008103E, "Series Description"),
     "PatientID": (0x00100020, "Patient ID"),
+    "IssuerOfPatientID": (0x00100021, "Issuer of Patient ID"),
     "BodyPartExamined": (0x00180015, "Body Part Examined"),
     "TriggerTime": (0x00181060, "Trigger Time"),
     "ConvolutionKernel": (0x00181210, "Convolution Kernel"),

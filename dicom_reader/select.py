@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dicom_reader.facts import MAX_DEGREES_FROM_PLANE, Facts
+from dicom_reader.patients import refuse_two_patients
 from dicom_reader.series import Series
 from stages import InputError
 
@@ -181,10 +182,11 @@ def require_taken(verdicts: Sequence[Verdict], rules: Rules | None) -> list[Seri
     Raises
     ------
     InputError
-        If none was; the message says what was found instead.
+        If none was; the message says what was found instead. If those that pass are of two patients.
     """
     taken = [verdict.series for verdict in verdicts if verdict.state == "taken"]
     if taken:
+        refuse_two_patients([verdict.series for verdict in verdicts if verdict.state != "dropped"])
         return taken
     count = f"{len(verdicts)} series: "
     if rules is None or (rules.require is None and not rules.rules):

@@ -248,8 +248,12 @@ def stored(values, **attributes):
     return edited(change)
 
 
-def second_patient(folder):
-    phantoms.save(phantoms.ct_slices(series="1.2.3.77", PatientID="P-2"), folder / "other")
+def second_patient(folder, *, issuer="", **attributes):
+    if issuer:
+        with_value("IssuerOfPatientID", issuer, every=True)(folder)
+    phantoms.save(
+        phantoms.ct_slices(series="1.2.3.77", **{"PatientID": "P-2"} | attributes), folder / "other"
+    )
 
 
 def dicomdir_only(folder):
@@ -442,7 +446,17 @@ CASES |= {
         with_value("FrameOfReferenceUID", "1.2.9"), 3, r"Frame of Reference UID .* differs"
     ),
     "slice of another series": Case(with_value("SeriesInstanceUID", "1.2.9"), 3, r"apart|missing"),
-    "two patients in one folder": Case(second_patient, 0, "wrote"),
+    "two patients in one folder": Case(
+        second_patient,
+        3,
+        r"IM0\d\d: Patient ID \(0010,0020\) differs from that of IM0\d\d, of series 1\.2\.3\.2, "
+        r"while this is of series 1\.2\.3\.77; .*send each in a job of its own",
+    ),
+    "one patient's ID from two issuers": Case(
+        lambda f: second_patient(f, PatientID="P-1", IssuerOfPatientID="clinic", issuer="hospital"),
+        3,
+        r"Issuer of Patient ID \(0010,0021\) differs",
+    ),
     "slice twice": Case(
         lambda f: (f / "copy").write_bytes(third(f).read_bytes()), 0, r"same instance|identical|copy"
     ),
