@@ -19,7 +19,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
-from dicom_writer.frames import image_key, whole_image
+from dicom_writer.frames import as_images, image_key, refer_to_frames
 from dicom_writer.labels import Code, Label, finding
 from dicom_writer.provenance import (
     MANUFACTURER,
@@ -65,14 +65,14 @@ def make_segmentation(
         unless there is no voxel at all.
     """
     array, thickness_mm = masks.array, masks.thickness_mm
-    images, planes = _source_images(sources, masks)
+    first, *others = as_images(sources)
     uids = UidMaker(provenance.job_id, str(sources[0].SeriesInstanceUID), array)
     present = {label.value: bool((array == label.value).any()) for label in labels}
     with config.disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # remarks on odd values of the source
         segmentation: Dataset = hd.seg.Segmentation(
-            source_images=images,
-            pixel_array=planes,
+            source_images=[_as_template(first, float(thickness_mm[0])), *others],
+            pixel_array=array,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[_describe(label, provenance, uids) for label in labels],
             series_instance_uid=uids.uid("segmentation series"),
@@ -91,11 +91,10 @@ def make_segmentation(
             transfer_syntax_uid=ExplicitVRLittleEndian,
             omit_empty_frames=any(present.values()),
         )
+        refer_to_frames(segmentation, sources)
         _name_dimensions(segmentation, uids.uid("dimension organization"))
         if np.ptp(thickness_mm) > _EVEN_MM:
             _measure_each_frame(segmentation, sources, thickness_mm)
-        elif len(images) < len(sources):
-            _measure_all_frames(segmentation, float(thickness_mm[0]))
         copy_identity(sources[0], segmentation)
     return segmentation
 
@@ -125,16 +124,6 @@ def _concept(code: Code) -> hd.sr.CodedConcept:
     return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)
 
 
-def _source_images(sources: Sequence[Dataset], masks: SliceMasks) -> tuple[list[Dataset], NDArray[np.uint8]]:
-    """Return the images as highdicom shall see them, and the mask in the order of their frames."""
-    whole = whole_image(sources)
-    if whole is None:
-        return [_as_template(sources[0], float(masks.thickness_mm[0])), *sources[1:]], masks.array
-    planes = np.zeros((len(whole.PerFrameFunctionalGroupsSequence), *masks.array.shape[1:]), dtype=np.uint8)
-    planes[[image_key(source)[1] - 1 for source in sources]] = masks.array
-    return [without_identity(whole)], planes
-
-
 def _as_template(source: Dataset, spacing_mm: float) -> Dataset:
     """Return a copy of the first source image as highdicom shall see it.
 
@@ -143,12 +132,6 @@ def _as_template(source: Dataset, spacing_mm: float) -> Dataset:
     """
     spacing = format_number_as_ds(spacing_mm)
     return without_identity(source, SliceThickness=spacing, SpacingBetweenSlices=spacing)
-
-
-def _measure_all_frames(segmentation: Dataset, spacing_mm: float) -> None:
-    """Write how thick the slices of a multi-frame source are: as thick as they are apart."""
-    (measures,) = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
-    measures.SliceThickness = measures.SpacingBetweenSlices = format_number_as_ds(spacing_mm)
 
 
 def _measure_each_frame(

@@ -170,7 +170,6 @@ def _take_missing_uids(sources: Sequence[Dataset], origin: Origin) -> None:
                 )
             if not own:
                 setattr(dataset, keyword, uid)
-                setattr(getattr(dataset, "whole", dataset), keyword, uid)
 
 
 def require_same_place(

@@ -1,5 +1,7 @@
 """A mask of a multi-frame image becomes a segmentation that refers to its frames."""
 
+import copy
+
 import numpy as np
 import pydicom
 import pytest
@@ -7,8 +9,10 @@ from pydicom.dataset import Dataset
 
 from dicom_reader import read_series
 from dicom_writer import write_results
-from dicom_writer.frames import image_key, split_frames, whole_image
-from stages import InputError, read_volume, write_volume
+from dicom_writer.frames import image_key, split_frames
+from stages import read_volume, write_volume
+from tests import phantoms
+from tests.dicom_reader.test_enhanced import enhanced
 
 
 def multi_frame(positions, uid="1.2.9"):
@@ -43,10 +47,41 @@ def test_each_frame_has_its_own_place_and_what_all_share():
     assert all(f.Rows == 4 and "PerFrameFunctionalGroupsSequence" not in f for f in frames)
 
 
-def test_frames_of_two_images_are_refused():
-    one, other = (split_frames(multi_frame([[0, 0, 0]], uid)) for uid in ("1.1", "1.2"))
-    with pytest.raises(InputError, match="several multi-frame images"):
-        whole_image([*one, *other])
+def two_enhanced_files(folder):
+    """Write the phantom's four slices as two files of two frames, each from the higher to the lower."""
+    whole = enhanced()
+    frames = list(whole.PerFrameFunctionalGroupsSequence)
+    size = len(whole.PixelData) // 4
+    for n in range(2):
+        part = copy.deepcopy(whole)
+        part.SOPInstanceUID = part.file_meta.MediaStorageSOPInstanceUID = f"1.2.9.{n + 1}"
+        part.PerFrameFunctionalGroupsSequence, part.NumberOfFrames = frames[2 * n : 2 * n + 2], 2
+        part.PixelData = whole.PixelData[2 * n * size : (2 * n + 2) * size]
+        part.save_as(folder / f"IM{n}", enforce_file_format=True)
+    return folder
+
+
+def test_a_series_of_two_multi_frame_images_is_referred_to_frame_by_frame(tmp_path, dciodvfy_errors):
+    folder = two_enhanced_files(tmp_path)
+    ct = read_series(folder)
+    assert np.array_equal(ct.array, phantoms.hounsfield((4, 16, 20)))
+    where = [(s.sop_instance_uid, s.frame) for s in ct.origin.slices]
+    assert where == [("1.2.9.2", 2), ("1.2.9.2", 1), ("1.2.9.1", 2), ("1.2.9.1", 1)]
+    array = np.zeros(ct.array.shape, np.uint8)
+    array[1, 5:9, 4:12] = 1
+    array[2, 6, 7:9] = 2
+    mask = read_volume(write_volume(ct.with_array(array), tmp_path / "mask"))
+    (path,) = write_results(mask, folder, tmp_path / "out")
+    assert dciodvfy_errors(path) == []
+    dataset = pydicom.dcmread(path)
+    referenced = dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert sorted(item.ReferencedSOPInstanceUID for item in referenced) == ["1.2.9.1", "1.2.9.2"]
+    found = {}
+    for group, bits in zip(dataset.PerFrameFunctionalGroupsSequence, dataset.pixel_array, strict=True):
+        image = group.DerivationImageSequence[0].SourceImageSequence[0]
+        key = (image.ReferencedSOPInstanceUID, image.ReferencedFrameNumber)
+        found[key] = (group.PlanePositionSequence[0].ImagePositionPatient[2], int(bits.sum()))
+    assert found == {("1.2.9.2", 1): (102.5, 32), ("1.2.9.1", 2): (105.0, 2)}
 
 
 @pytest.mark.real_data
