@@ -75,13 +75,34 @@ def _alike(a: Slice, b: Slice) -> bool:
     return a.matrix == b.matrix and max(abs(x - y) for x, y in zip(*numbers, strict=True)) <= COSINE_TOLERANCE
 
 
-def _by_attribute(stack: list[Slice]) -> list[tuple[str, list[Slice]]]:
-    """Part slices that share positions, or lie in separate regions, by the first attribute that can."""
-    one = [("", stack)]
-    heights = _heights(stack)
-    if _is_whole(heights):
-        return one
-    shared = bool((np.diff(np.sort(_without_copies(stack, heights))) <= TOLERANCE_MM).any())
+def _by_attribute(stack: list[Slice], *, attributes: int = 2) -> list[tuple[str, list[Slice]]]:
+    """Part slices that share positions, or lie in separate regions, by the first attribute that can.
+
+    Where no attribute can alone and positions are shared, two are tried.
+    """
+    if _is_whole(_heights(stack)):
+        return [("", stack)]
+    shared = _shares_positions(stack)
+    found = _by_one_attribute(stack, shared=shared)
+    if len(found) == 1 and shared and attributes > 1:
+        return _by_two_attributes(stack) or found
+    return found
+
+
+def _by_two_attributes(stack: list[Slice]) -> list[tuple[str, list[Slice]]]:
+    for keyword, word in _LABELS.items():
+        labelled = _by_label(stack, keyword)
+        found = [
+            ("-".join(filter(None, (_part_name(word, label, n), name))), part)
+            for n, (label, parts) in enumerate(labelled.items(), 1)
+            for name, part in _by_attribute(parts, attributes=1)
+        ]
+        if len(labelled) > 1 and _tells_apart([part for _, part in found], shared=True):
+            return found
+    return []
+
+
+def _by_one_attribute(stack: list[Slice], *, shared: bool) -> list[tuple[str, list[Slice]]]:
     for keyword, word in _LABELS.items():
         parts = _by_label(stack, keyword)
         if _tells_apart(parts.values(), shared=shared):
@@ -91,7 +112,11 @@ def _by_attribute(stack: list[Slice]) -> list[tuple[str, list[Slice]]]:
             runs = _by_counter(stack, keyword)
             if _tells_apart(runs, shared=True):
                 return [(f"{word}-{n}", part) for n, part in enumerate(runs, 1)]
-    return one
+    return [("", stack)]
+
+
+def _shares_positions(stack: Sequence[Slice]) -> bool:
+    return bool((np.diff(np.sort(_without_copies(stack, _heights(stack)))) <= TOLERANCE_MM).any())
 
 
 def _heights(stack: Sequence[Slice]) -> NDArray[np.float64]:

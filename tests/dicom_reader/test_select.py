@@ -377,6 +377,38 @@ def test_phases_of_one_series_are_told_apart_and_named(tmp_path, attributes, nam
         }
 
 
+BY_TWO = [
+    "acquisition-1-kernel-1",
+    "acquisition-1-kernel-2",
+    "acquisition-2-kernel-1",
+    "acquisition-2-kernel-2",
+]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "names"),
+    [
+        ({"ConvolutionKernel": ("B30f", "B60f", "B30f", "B60f")}, BY_TWO),
+        (
+            {"InstanceNumber": tuple(lambda k, n=n: 4 * (n % 2) + k for n in range(4))},
+            [f"acquisition-{a}-phase-{p}" for a in (1, 2) for p in (1, 2)],
+        ),
+    ],
+    ids=["labels", "label and counter"],
+)
+def test_volumes_that_only_two_attributes_together_tell_apart_are_named_after_both(
+    tmp_path, attributes, names
+):
+    slices = phases(4, AcquisitionNumber=(1, 1, 2, 2), **attributes)
+    phantoms.save(slices, tmp_path)
+    volumes = {v.origin.file_name: v for v in read_all_series(tmp_path)}
+    assert sorted(volumes) == [f"1.9_{name}" for name in names]
+    for n, name in enumerate(names):
+        assert {s.sop_instance_uid for s in volumes[f"1.9_{name}"].origin.slices} == {
+            f"1.9.{n}.{k}" for k in range(4)
+        }
+
+
 @pytest.mark.parametrize(
     "attributes",
     [
