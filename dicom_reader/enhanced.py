@@ -54,7 +54,7 @@ def split_frames(header: Header) -> list[Header]:
     damages = (AttributeError, KeyError, NotImplementedError, RecursionError, TypeError, ValueError)
     try:
         shared, frames = _functional_groups(header)
-    except (*damages, EOFError, OverflowError, struct.error, BytesLengthException) as error:
+    except (*damages, EOFError, MemoryError, OverflowError, struct.error, BytesLengthException) as error:
         raise InputError(
             f"{header.name} is damaged: {type(error).__name__} in its functional groups"
         ) from error

@@ -41,6 +41,7 @@ _MAX_DEFLATED_HEADER = 1 << 24
 _DAMAGES = (
     AttributeError,
     KeyError,
+    MemoryError,
     NotImplementedError,
     OverflowError,
     RecursionError,

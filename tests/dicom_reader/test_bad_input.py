@@ -26,7 +26,8 @@ def reader():
     ) as process:
 
         def run(*arguments, user=None, largest_file=None):
-            request = {"arguments": [str(a) for a in arguments], "user": user, "largest_file": largest_file}
+            how = {"user": user, "largest_file": largest_file, "seconds": SECONDS}
+            request = {"arguments": [str(argument) for argument in arguments], **how}
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
             return json.loads(process.stdout.readline())
@@ -64,3 +65,10 @@ def test_it_ends_as_documented(tmp_path, reader, name):
 
 def test_there_are_many_of_them():
     assert len(CASES) >= 40
+
+
+def test_the_limits_are_held(tmp_path, reader):
+    """What the reader would wait for, or take, without end is stopped: a pipe that nobody writes to."""
+    os.mkfifo(tmp_path / "rules.yaml")
+    done = reader("--input", tmp_path, "--output", tmp_path / "out", "--select", tmp_path / "rules.yaml")
+    assert (done["code"], done["seconds"] >= SECONDS) == (-9, True)
