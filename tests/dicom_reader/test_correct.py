@@ -192,6 +192,9 @@ def by_dcm2niix(folder, out):
         ("totalseg/example_ct_dicom", "x"),
         ("dcmqi/ct-3slice", "x"),
         ("dcmqi/23x38x3/image", "x"),
+        ("dcmqi/23x38x3/multiframe", "x"),
+        ("dcmqi/24x38x3/image", "x"),
+        ("dcmqi/24x38x3/multiframe", "x"),
         ("dicom2nifti_failing/gantrytilting", "x_Tilt_1"),
     ],
 )

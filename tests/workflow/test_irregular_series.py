@@ -1,5 +1,6 @@
 """The reference workflow on real series that are tilted, unevenly spaced, or not whole."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,22 +8,36 @@ import pydicom
 import pytest
 
 from stages import find_volumes, read_volume
-from tests.workflow.conftest import LIVER_SEG, clara_wf
+from tests.workflow.conftest import LIVER_SEG, ROOT, clara_wf
+
+VALUES = ROOT / "clara-reference-workflows/charts/clara-workflow/values.yaml"
+NO_ARGUMENTS = 'args: ["", "", ""]'
 
 pytestmark = [pytest.mark.workflow, pytest.mark.triton, pytest.mark.real_data]
 
 
+def chart_with(folder, *reader_arguments):
+    """Write a chart whose dicom-reader has these arguments."""
+    text = VALUES.read_text(encoding="utf-8")
+    assert text.count(NO_ARGUMENTS) == 1
+    path = folder / "values.yaml"
+    path.write_text(text.replace(NO_ARGUMENTS, f'args: [{json.dumps(reader_arguments)}, "", ""]'))
+    return path
+
+
 @pytest.mark.parametrize(
-    ("folder", "kinds", "images"),
+    ("folder", "arguments", "kinds", "images"),
     [
-        ("dcm_qa_ct_GE", ("gantry tilt", "uneven spacing"), 28),
-        ("dicom2nifti_failing/gantrytilting", ("gantry tilt",), 4),
+        ("dcm_qa_ct_GE", (), ("gantry tilt", "uneven spacing"), 28),
+        ("dicom2nifti_failing/gantrytilting", (), ("gantry tilt",), 4),
+        ("dicom2nifti_failing/sliceincrement", ("--fill-missing", "1"), ("missing slices",), 4),
     ],
 )
 def test_the_segmentation_refers_to_the_slices_as_acquired(
-    tmp_path, real_data, dciodvfy_errors, folder, kinds, images
+    tmp_path, real_data, dciodvfy_errors, folder, arguments, kinds, images
 ):
-    done = clara_wf("test", LIVER_SEG, "--json", "--input", real_data / folder, "--payloads", tmp_path)
+    places = ("--values", chart_with(tmp_path, *arguments), "--payloads", tmp_path / "payloads")
+    done = clara_wf("test", LIVER_SEG, "--json", "--input", real_data / folder, *places)
     assert done.code == 0, done.err
     (path,) = map(Path, done.report["results"])
     assert dciodvfy_errors(path) == []
