@@ -10,6 +10,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
+# Containers of the chart's own, folders of the payload, and the lock of the input.
+RESERVED = ("carrier", "receiver", "ready", "model-server", "locks", "logs", "publish", "input")
 """A DNS label (RFC 1123): what Kubernetes takes as the name of a container."""
 
 _QUANTITY = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+|m|k|[KMGTPE]i?)?")
@@ -20,9 +23,16 @@ _FACTORS = {"": 1.0, "m": 1e-3, "k": 1e3} | {
 }
 
 
-def is_label(name: str) -> bool:
-    """Tell whether a name can be that of a stage."""
-    return re.fullmatch(LABEL, name) is not None
+def name_fault(name: str) -> tuple[str, str] | None:
+    """Return why a name cannot be that of a stage, and what to do; None if it can."""
+    if re.fullmatch(LABEL, name) is None:
+        return "is no DNS label", (
+            "use at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
+            f" (RFC 1123; the pattern is {LABEL})"
+        )
+    if name in RESERVED:
+        return "is taken by the toolkit", "call the stage something else"
+    return None
 
 
 def quantity(text: str) -> float:
@@ -66,6 +76,12 @@ def _quantity_text(value: object) -> str:
     text = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
     quantity(text)
     return text
+
+
+def _variable(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(VARIABLE, value):
+        raise ValueError(f"{_shown(value)} is no name of an environment variable; use letters, digits and _")
+    return value
 
 
 def _shown(value: object) -> str:
@@ -135,7 +151,7 @@ class StageBlock(_Strict):
     command: Annotated[tuple[Text, ...], BeforeValidator(_texts)] = ()
     gpu: StrictBool = False
     resources: Resources = Resources()
-    env: Mapping[str, Annotated[str, BeforeValidator(_text)]] = {}
+    env: Mapping[Annotated[str, BeforeValidator(_variable)], Annotated[str, BeforeValidator(_text)]] = {}
 
 
 class WorkflowBlock(_Strict):

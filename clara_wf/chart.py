@@ -13,12 +13,11 @@ from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
-from clara_wf.blocks import is_label
+from clara_wf.blocks import name_fault
 from clara_wf.chart_text import STEP, insert_key, insert_markers, key_text, rendered, section_of, with_block
 from clara_wf.document import Document, parsed
 from clara_wf.lint import check
 from clara_wf.markers import begin_of, end_of, find_markers, marker_problems
-from clara_wf.stage_rules import LABEL_ADVICE
 from stages.errors import OutputError, SettingsError
 
 
@@ -67,10 +66,10 @@ def add_stage(document: Document, name: str, block: Mapping[str, Any]) -> Edit:
     Raises
     ------
     SettingsError
-        If the name is no DNS label, or the file does not let itself be completed; it says why.
+        If the name is no DNS label or is taken, or the file does not let itself be completed; it says why.
     """
-    if not is_label(name):
-        raise SettingsError(f"{name!r} cannot be a stage: it is no DNS label; {LABEL_ADVICE}")
+    if fault := name_fault(name):
+        raise SettingsError(f"{name!r} cannot be a stage: it {fault[0]}; {fault[1]}")
     broken = list(marker_problems(document, []))
     if broken:
         raise SettingsError("\n".join(map(str, broken)))

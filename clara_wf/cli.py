@@ -11,7 +11,7 @@ from types import FrameType
 
 import typer
 
-from clara_wf.commands import define, inspect, run
+from clara_wf.commands import define, inspect, publish, run
 from clara_wf.commands.options import Surroundings
 from clara_wf.places import Places
 from stages import logs
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _name, _command in (define.COMMANDS | run.COMMANDS | inspect.COMMANDS).items():
+for _name, _command in (define.COMMANDS | run.COMMANDS | publish.COMMANDS | inspect.COMMANDS).items():
     app.command(_name)(_command)
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)

@@ -7,11 +7,12 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from clara_wf.engines.cluster import Cluster
 from clara_wf.findings import errors_of
 from clara_wf.lint import lint
 from clara_wf.model_server_install import TRITON_VERSION
@@ -161,28 +162,20 @@ def _cluster(environ: Mapping[str, str]) -> Iterator[Examined]:
         found=(_answer([helm, "version", "--short"]) or helm) if helm else "none on PATH",
         advice="" if helm else "for --engine kubernetes and for publish: install Helm 3 or 4, or set HELM",
     )
-    yield _guarded("cluster", _ask_cluster)
-
-
-def _ask_cluster() -> Examined:
-    from kubernetes import client, config
-
-    config.load_config()
-    version = client.VersionApi().get_code(_request_timeout=_PATIENCE_S)
-    nodes = client.CoreV1Api().list_node(_request_timeout=_PATIENCE_S).items
-    gpus = sum(int((node.status.allocatable or {}).get("nvidia.com/gpu", 0)) for node in nodes)
-    found = f"Kubernetes {version.git_version}, {len(nodes)} node(s), {gpus} GPU(s)"
-    return Examined(what="cluster", verdict="ok", found=found)
-
-
-def _guarded(what: str, ask: Callable[[], Examined]) -> Examined:
-    """Ask a library that fails in many ways; whatever it says, the answer is "not there"."""
+    advice = "for --engine kubernetes: a kubeconfig (KUBECONFIG) of a cluster that answers"
     try:
-        return ask()
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        advice = "for --engine kubernetes: a kubeconfig (KUBECONFIG) of a cluster that answers"
-        return Examined(what=what, verdict="missing", found=reason, advice=advice)
+        yield Examined(what="cluster", verdict="ok", found=_ask_cluster(environ))
+    except StageError as error:
+        yield Examined(what="cluster", verdict="missing", found=str(error), advice=advice)
+
+
+def _ask_cluster(environ: Mapping[str, str]) -> str:
+    with Cluster.connect(environ) as cluster:
+        version, nodes = cluster.version(), cluster.nodes()
+    if nodes is None:
+        return f"Kubernetes {version} at {cluster.host}"
+    gpus = sum(int(node["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) for node in nodes)
+    return f"Kubernetes {version}, {len(nodes)} node(s), {gpus} GPU(s)"
 
 
 def _answer(command: Sequence[str]) -> str | None:

@@ -43,6 +43,9 @@ class LocalRun:
         Run every stage, also those whose results still stand.
     keep_going
         After a failure finish the stages that do not depend on it.
+    chart
+        The chart of a published workflow, with the settings it was published with; None for the one of
+        this software with the settings of the values.yaml.
     """
 
     workflow: Workflow
@@ -54,6 +57,7 @@ class LocalRun:
     timeout_s: float | None = None
     fresh: bool = False
     keep_going: bool = False
+    chart: Path | None = None
 
 
 def run_locally(
@@ -70,7 +74,10 @@ def run_locally(
     """
     clock = time.monotonic()
     engine = make_engine(
-        choose(run.workflow, run.engine), models=None if run.server == NO_SERVER else run.places.models
+        choose(run.workflow, run.engine),
+        models=None if run.server == NO_SERVER else run.places.models,
+        chart=run.chart,
+        values=None if run.chart else run.places.values,
     )
     job, source = _job_and_source(run, say)
     payload = Payload(root=run.places.payloads.resolve() / job, job_id=job)

@@ -17,7 +17,9 @@ class Places:
     Attributes
     ----------
     values
-        The chart's values.yaml.
+        The values.yaml that defines stages and workflows.
+    chart
+        The Helm chart that runs them on a cluster.
     test_data
         ``<job-id>/<first stage>/input`` for each job with data of its own.
     payloads
@@ -29,6 +31,7 @@ class Places:
     """
 
     values: Path
+    chart: Path
     test_data: Path
     payloads: Path
     models: Path
@@ -41,6 +44,7 @@ class Places:
         user_cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         return cls(
             values=workflows / "charts/clara-workflow/values.yaml",
+            chart=workflows / "charts/clara-workflow",
             test_data=workflows / "test-data",
             payloads=workflows / "payloads",
             models=root / "models",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from clara_wf.blocks import is_label
-from clara_wf.stage_rules import LABEL_ADVICE
+from clara_wf.blocks import name_fault
 from stages import __version__
 from stages.errors import OutputError, SettingsError
 
@@ -25,12 +24,12 @@ def scaffold(name: str, folder: Path) -> list[Path]:
     Raises
     ------
     SettingsError
-        If the name is no DNS label or one of the files is there already.
+        If the name is no DNS label, is taken, or one of the files is there already.
     OutputError
         If the files cannot be written.
     """
-    if not is_label(name):
-        raise SettingsError(f"{name!r} cannot be a stage: it is no DNS label; {LABEL_ADVICE}")
+    if fault := name_fault(name):
+        raise SettingsError(f"{name!r} cannot be a stage: it {fault[0]}; {fault[1]}")
     there = [file for file in _FILES if (folder / file).exists()]
     if there:
         raise SettingsError(f"{folder} has {', '.join(there)} already; choose an empty folder")

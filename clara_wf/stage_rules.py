@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from clara_wf.blocks import LABEL, StageBlock, is_label
+from clara_wf.blocks import StageBlock, name_fault
 from clara_wf.findings import Path, Problem
 from stages.settings import INPUT_LOCK
 
@@ -15,20 +15,14 @@ _ABSOLUTE = ("appDir", "inputLock", "logName", "lockDir", "publishPath")
 def stage_problems(name: str, block: StageBlock) -> Iterator[Problem]:
     """Return what is wrong with a stage."""
     path: Path = ("stages", name)
-    if not is_label(name):
-        yield Problem(path=path, message=f"{name!r} is no DNS label", advice=LABEL_ADVICE)
+    if fault := name_fault(name):
+        yield Problem(path=path, message=f"{name!r} {fault[0]}", advice=fault[1])
     for key, expected in (("stageName", name), ("lockName", f"{name}.lock")):
         found = getattr(block, key)
         if found != expected:
             yield Problem(path=(*path, key), message=f"found {found!r}", advice=f"write {expected!r}")
     yield from _paths(path, block)
     yield from _folders(path, block)
-
-
-LABEL_ADVICE = (
-    "use at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
-    f" (RFC 1123; the pattern is {LABEL})"
-)
 
 
 def _paths(path: Path, block: StageBlock) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Define and check workflows: cs, new, lint, list, show, plan."""
+"""Define and check workflows: cs, new, lint, show, plan."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
 from clara_wf.chart import Edit, add_stage, add_workflow, save, stage_block
-from clara_wf.commands.options import AsJson, Payloads, Values, WorkflowName, print_table, say, surroundings
+from clara_wf.commands.options import AsJson, Payloads, Values, WorkflowName, say, surroundings
 from clara_wf.document import Document, read_document
 from clara_wf.engines.choice import ENGINES, make_engine
 from clara_wf.findings import errors_of
@@ -95,21 +93,6 @@ def check_chart(
         raise typer.Exit(SettingsError.exit_code)
 
 
-def list_workflows(context: typer.Context, values: Values = None, as_json: AsJson = False) -> None:
-    """List the workflows of the chart."""
-    workflows = load_workflows(surroundings(context, values=values).places.values).values()
-    if as_json:
-        rows = [{"id": w.id, "name": w.name, "stages": [s.name for s in w.steps]} for w in workflows]
-        say(json.dumps(rows, indent=2))
-        return
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in ("ID", "name", "stages"):
-        table.add_column(heading, no_wrap=heading == "ID")
-    for workflow in workflows:
-        table.add_row(workflow.id, workflow.name, ", ".join(step.name for step in workflow.steps))
-    print_table(table)
-
-
 def show_workflow(context: typer.Context, workflow: WorkflowName, values: Values = None) -> None:
     """Show a workflow as a graph: what each stage waits for, reads and writes."""
     found = find_workflow(load_workflows(surroundings(context, values=values).places.values), workflow)
@@ -128,7 +111,9 @@ def plan_workflow(
     """Print what each engine would run for a workflow; nothing is run."""
     around = surroundings(context, values=values, payloads=payloads)
     found = find_workflow(load_workflows(around.places.values), workflow)
-    engines = [make_engine(name, models=around.places.models) for name in ENGINES]
+    engines = [
+        make_engine(name, models=around.places.models, values=around.places.values) for name in ENGINES
+    ]
     planned = plan(found, job, around.places, around.environ, engines)
     if as_json:
         say(json.dumps(planned, indent=2))
@@ -143,7 +128,6 @@ def plan_workflow(
 COMMANDS: dict[str, Callable[..., None]] = {
     "cs": create_stage,
     "new": create_workflow,
-    "list": list_workflows,
     "show": show_workflow,
     "lint": check_chart,
     "plan": plan_workflow,

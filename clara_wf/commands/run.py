@@ -30,9 +30,10 @@ from clara_wf.engines import Outcome
 from clara_wf.engines.choice import ENGINES
 from clara_wf.local_run import NO_SERVER, LocalRun, run_locally
 from clara_wf.payload import checked_job_id
+from clara_wf.published import load_published
 from clara_wf.report import Report
 from clara_wf.status import JobNow, job_in, jobs_in
-from clara_wf.workflow import find_workflow, load_workflows
+from clara_wf.workflow import Workflow, find_workflow, load_workflows
 from stages.errors import InputError, SettingsError
 
 _LAST_LINES = 15
@@ -68,6 +69,10 @@ def try_workflow(
             help=f"gRPC endpoint of a Triton server; '{NO_SERVER}' to do without. Without it one is started.",
         ),
     ] = None,
+    published: Annotated[
+        Path | None,
+        typer.Option("--published", metavar="DIR", help="Run it as it was published in this folder."),
+    ] = None,
     models: Models = None,
     payloads: Payloads = None,
     values: Values = None,
@@ -83,9 +88,15 @@ def try_workflow(
 
     A job that was interrupted goes on at the first stage that has not finished.
     """
+    if published and values:
+        raise SettingsError(
+            "give --published or --values, not both: what is published has its own values.yaml"
+        )
     around = surroundings(context, values=values, payloads=payloads, models=models)
+    chosen, chart = _chosen(workflow, published, around.places.values)
     run = LocalRun(
-        workflow=find_workflow(load_workflows(around.places.values), workflow),
+        workflow=chosen,
+        chart=chart,
         places=around.places,
         engine=engine,
         job=job,
@@ -101,6 +112,14 @@ def try_workflow(
         )
     _print(report, outcome, as_json=as_json)
     raise typer.Exit(outcome.exit_code)
+
+
+def _chosen(workflow: str, published: Path | None, values: Path) -> tuple[Workflow, Path | None]:
+    """Return a workflow, and its chart if it is a published one."""
+    if published is None:
+        return find_workflow(load_workflows(values), workflow), None
+    record, found = load_published(published, workflow)
+    return found, record.chart
 
 
 def _print(report: Report, outcome: Outcome, *, as_json: bool) -> None:

@@ -37,14 +37,20 @@ def choose(workflow: Workflow, wanted: str | None) -> str:
     return wanted
 
 
-def make_engine(name: str, *, models: Path | None) -> Engine:
+def make_engine(
+    name: str, *, models: Path | None, values: Path | None = None, chart: Path | None = None
+) -> Engine:
     """Return an engine.
 
     Parameters
     ----------
     models
         The model repository for an engine that brings its own model server; None to do without.
+    values
+        The values.yaml whose settings count on a cluster; None for the chart's own.
+    chart
+        The chart that is installed on a cluster; None for the one that comes with this software.
     """
     if name == "kubernetes":
-        return KubernetesEngine(models=models)
+        return KubernetesEngine(models=models, chart=chart, values=values)
     return DockerEngine(models=models) if name == "docker" else ProcessEngine()

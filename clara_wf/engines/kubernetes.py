@@ -91,7 +91,7 @@ class KubernetesEngine:
         return shlex.join(["helm", "install", _release_name(run), str(self._chart()), "--set", chosen])
 
     def _chart(self) -> Path:
-        return self.chart or Places.of_checkout({"HOME": "/"}).values.parent
+        return self.chart or Places.of_checkout({"XDG_CACHE_HOME": "/"}).chart
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -188,3 +188,4 @@ def test_the_platform_serves_and_leaves_nothing(install, cluster, tmp_path, helm
     ]
     release("uninstall")
     until(lambda: not cluster.has_service("triton"))
+    until(lambda: not cluster.pods({"app.kubernetes.io/component": "triton"}))

@@ -153,6 +153,11 @@ def test_a_name_that_is_no_dns_label_is_refused(chart, name):
         chart(CHART.read_text(), name=name)
 
 
+def test_a_name_that_the_toolkit_uses_itself_is_refused(chart):
+    with pytest.raises(SettingsError, match="'carrier' cannot be a stage: it is taken by the toolkit"):
+        chart(CHART.read_text(), name="carrier")
+
+
 @pytest.mark.parametrize("name", ["true", "null", "no", "10", "1e3", "a" * 63])
 def test_a_name_that_yaml_would_take_for_something_else_is_quoted(chart, name):
     file, _ = chart(CHART.read_text(), name=name)

@@ -147,3 +147,38 @@ def test_the_doctor_finds_a_chart_with_mistakes_wrong(clara_wf, values):
     done = clara_wf("doctor", "--values", values)
     assert done.returncode == 1
     assert "WRONG   chart: 1 mistake(s); run `clara-wf lint`" in done.stdout
+
+
+def test_a_workflow_is_published_listed_run_as_it_was_then_and_taken_back(clara_wf, values, tmp_path):
+    shop = tmp_path / "workflows"
+    scaffolded = clara_wf("cs", "copy-it", "--scaffold", tmp_path / "copy-it", "--values", values)
+    assert scaffolded.returncode == 0, scaffolded.stderr
+    identifier = "7b413e24-d018-4689-8c41-73272f6649d4"
+    chain = ("new", "mine", "--stages", "dicom-reader,copy-it", "--id", identifier, "--values", values)
+    assert clara_wf(*chain).returncode == 0
+    publish = ("publish", "mine", "My copy", shop, "--values", values)
+    assert "published mine as 'My copy', version 1" in clara_wf(*publish).stdout
+    assert "mine is published just like that: version 1" in clara_wf(*publish).stdout
+    (row,) = json.loads(clara_wf("list", shop, "--json").stdout)
+    assert (row["id"], row["name"], row["workflow"], row["version"]) == (identifier, "My copy", "mine", 1)
+    assert "My copy" in clara_wf("list", shop).stdout
+    values.unlink()
+    payloads = ("--payloads", tmp_path / "payloads", "--server", "none", "--json")
+    done = clara_wf("test", identifier, "--published", shop, *payloads)
+    assert done.returncode == 0, done.stderr
+    assert [stage["state"] for stage in json.loads(done.stdout)["stages"]] == ["done", "done"]
+    assert "not published any more" in clara_wf("unpublish", identifier, shop).stdout
+    assert clara_wf("list", shop).stdout == f"no workflow is published in {shop}\n"
+    assert clara_wf("test", identifier, "--published", shop).returncode == 2
+
+
+def test_what_is_published_is_run_with_its_own_settings_only(clara_wf, values, tmp_path):
+    done = clara_wf("test", "mine", "--published", tmp_path, "--values", values)
+    assert done.returncode == 2
+    assert "--published or --values, not both" in done.stderr
+
+
+def test_a_folder_of_published_workflows_that_is_not_there_is_told(clara_wf, tmp_path):
+    done = clara_wf("list", tmp_path / "nowhere")
+    assert done.returncode == 3
+    assert f"there is no folder {tmp_path / 'nowhere'}" in done.stderr

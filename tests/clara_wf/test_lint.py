@@ -95,9 +95,11 @@ def test_a_file_with_every_optional_key_has_no_finding(found):
         ("gpu: true", 'gpu: "true"', "37:5: error: stages.b.gpu: expected true or false"),
         ("memory: 2Gi", "memory: 2 GB", "39:26: error: stages.b.resources.limits.memory: expected a quantity such as 512Mi"),
         ('THREADS: "1"', "THREADS: 1", "40:11: error: stages.b.env.OMP_NUM_THREADS: expected text, found 1; quote it"),
+        ("OMP_NUM_THREADS:", "OMP-THREADS:", 'stages.b.env.OMP-THREADS: "OMP-THREADS" is no name of an environment variable'),
         ("[b, --fast]", "[b, 1]", "38:5: error: stages.b.command: expected text, found 1; quote it"),
         # a stage's names and folders
         ("  a:\n", "  A_1:\n", "3:3: error: stages.A_1: 'A_1' is no DNS label; use at most 63"),
+        ("  a:\n", "  ready:\n", "3:3: error: stages.ready: 'ready' is taken by the toolkit; call the stage something else"),
         ('stageName: "a"', 'stageName: "x"', "12:5: error: stages.a.stageName: found 'x'; write 'a'"),
         ('lockName: "a.lock"', 'lockName: "b.lock"', "19:5: error: stages.a.lockName: found 'b.lock'; write 'a.lock'"),
         ('appDir: "/app"', 'appDir: "app"', "13:5: error: stages.a.appDir: 'app' is no absolute path"),

@@ -62,9 +62,6 @@
 {{- $steps := list }}
 {{- range $index, $name := $workflow.stages }}
 {{- if has $name $chosen }}
-{{- if has $name (list "carrier" "receiver" "ready" "model-server") }}
-{{- fail (printf "stages.%s: the chart has a container of its own of that name; call the stage something else" $name) }}
-{{- end }}
 {{- $given := index $workflow.args $index }}
 {{- $args := kindIs "slice" $given | ternary $given (list $given) }}
 {{- if eq (toJson $args) "[\"\"]" }}{{ $args = list }}{{ end }}
