@@ -192,7 +192,7 @@ def print_table(results: dict[str, list[dict[str, Any]]], *, volume_mib: float) 
         same = "" if found is None else "yes" if found == ours else "NO"
         print(
             f"{method:12}{of['seconds']:9.3f}{best:8.3f}{of['cpu']:7.2f}{ratios[0]:>12}{ratios[1]:>11}"
-            f"{of['mib']:6.0f}{of['mib'] / volume_mib:9.2f}  {same}"
+            f"{of['mib']:6.0f}{of['mib'] / volume_mib:9.2f}  {same}".rstrip()
         )
 
 
