@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from dicom_reader.patients import refuse_two_patients
 from dicom_reader.select import Verdict
+from stages import InputError
 
 
 def explain(verdicts: Sequence[Verdict]) -> Iterator[str]:
@@ -19,6 +21,10 @@ def explain(verdicts: Sequence[Verdict]) -> Iterator[str]:
         yield f"{verdict.state:11}  {verdict.series.name}"
         yield f"    rule: {verdict.rule}{f' - {verdict.why}' if verdict.why else ''}"
         yield f"    {_described(verdict)}"
+    try:
+        refuse_two_patients([verdict.series for verdict in verdicts if verdict.state != "dropped"])
+    except InputError as error:
+        yield f"refused: {error}"
 
 
 def _described(verdict: Verdict) -> str:

@@ -3,6 +3,8 @@
 import pytest
 
 from dicom_reader import read_all_series, read_series
+from dicom_reader.explain import explain
+from dicom_reader.read import judge_folder
 from dicom_reader.rules import with_series
 from stages import InputError
 from tests import phantoms
@@ -59,6 +61,12 @@ def test_an_issuer_tells_patients_apart_only_where_both_have_one(tmp_path):
         read_series(folder)
     assert "north" not in str(refused.value)
     assert "south" not in str(refused.value)
+
+
+def test_explain_says_that_series_of_two_patients_are_refused(tmp_path):
+    *_, last = explain(judge_folder(two_series(tmp_path / "two", PatientID="P-2")))
+    assert last.startswith("refused: IM000: Patient ID (0010,0020) differs from that of IM000, of series ")
+    assert not any(line.startswith("refused") for line in explain(judge_folder(two_series(tmp_path / "one"))))
 
 
 def test_what_the_rules_drop_is_no_candidate(tmp_path):
