@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from ai_livertumor import ModelDescription, segment
 from ai_livertumor.infer import infer, softmax
 from ai_livertumor.postprocess import keep_inside, keep_largest_component
