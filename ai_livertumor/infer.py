@@ -6,8 +6,11 @@ import numpy as np
 
 from ai_livertumor.model import ModelDescription
 from ai_livertumor.preprocess import normalise
-from stages.arrays import Array, array_namespace
-from stages.sliding_window import Predictor, constant_weights, gaussian_weights, predict_in_windows
+from stages.activation import softmax
+from stages.arrays import Array
+from stages.sliding_window import Predictor, WindowPlan, predict_in_windows
+
+__all__ = ["infer", "softmax", "window_plan"]
 
 
 def infer(image: Array, predictor: Predictor, model: ModelDescription) -> Array:
@@ -18,22 +21,16 @@ def infer(image: Array, predictor: Predictor, model: ModelDescription) -> Array:
     InferenceError
         If the predictor does not answer, or answers with another shape.
     """
-    weights = gaussian_weights if model.blending == "gaussian" else constant_weights
-    padding = normalise(np.array([model.padding_value_hu]), model)[0]
-    return predict_in_windows(
-        image,
-        (lambda windows: softmax(predictor(windows))) if model.activation == "softmax" else predictor,
-        window_shape=model.window_shape,
-        overlap=model.overlap,
+    return predict_in_windows(image, predictor, windows=window_plan(model))
+
+
+def window_plan(model: ModelDescription) -> WindowPlan:
+    """Return how images are cut into windows for a model."""
+    return WindowPlan(
+        shape=model.window_shape,
         classes=len(model.channel_labels),
-        weights=weights(model.window_shape),
-        padding=float(padding),
+        overlap=model.overlap,
+        blending=model.blending,
+        padding=float(normalise(np.array([model.padding_value_hu]), model)[0]),
+        activation=model.activation,
     )
-
-
-def softmax(logits: Array) -> Array:
-    """Return scores that add up to 1 over the second axis (the classes)."""
-    xp = array_namespace(logits)
-    scores = xp.exp(logits - logits.max(axis=1, keepdims=True))
-    scores /= scores.sum(axis=1, keepdims=True)
-    return scores
