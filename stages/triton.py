@@ -80,8 +80,10 @@ class TritonPredictor:
                 f"the inference server is named as HOST:PORT (gRPC, usually 8001), found {url!r}"
             )
         import tritonclient.grpc as protocol
+        from tritonclient.utils import triton_to_np_dtype
 
         self._protocol = protocol
+        self._numpy_type = triton_to_np_dtype
         self._url = url
         self._model = model
         self._deadline_s = deadline_s
@@ -157,7 +159,7 @@ class TritonPredictor:
         Parameters
         ----------
         windows
-            Shape (batch, channels, slices, rows, columns), float32, NumPy or CuPy.
+            As the model's input tensor has its axes, NumPy or CuPy; they are cast to the tensor's type.
 
         Raises
         ------
@@ -168,7 +170,7 @@ class TritonPredictor:
             self.describe()
         assert self._tensors is not None
         entry, exit_ = self._tensors
-        host = to_host(windows)
+        host = to_host(windows).astype(self._numpy_type(entry.datatype), copy=False)
         tensor = self._protocol.InferInput(entry.name, list(host.shape), entry.datatype)
         tensor.set_data_from_numpy(host)
         wanted = [self._protocol.InferRequestedOutput(exit_.name)]
