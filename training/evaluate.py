@@ -18,12 +18,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from ai_livertumor.model import ModelDescription
-from ai_livertumor.segment import segment
 from dicom_reader import read_series
 from phantoms import AbdomenPhantom, make_demo
 from stages import Origin, Volume, read_volume
 from stages.geometry import orientation_of, reorient
+from stages.model import ModelDescription
+from stages.segmentation import segment
 from training.data import EVALUATION_SEEDS, held_out_phantom
 from training.loss import dice
 
