@@ -130,11 +130,11 @@ def _layout(
 ) -> str:
     """Tell whether the channels come first or last, by their number."""
     shape, layouts = tensor.shape, (f"bc{spatial}", f"b{spatial}c")
-    fitting = [
-        layout
-        for layout in layouts
-        if len(shape) == len(layout) and shape[layout.index("c")] in (-1, channels)
-    ]
+    fitting = []
+    for layout in layouts if len(shape) == len(spatial) + 2 else ():
+        found = shape[layout.index("c")]
+        if found == channels or (found == -1 and like in (None, layout)):
+            fitting.append(layout)
     certain = [layout for layout in fitting if shape[layout.index("c")] == channels]
     chosen = certain if len(certain) == 1 else fitting
     if like in chosen:
