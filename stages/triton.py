@@ -179,13 +179,33 @@ class TritonPredictor:
             question.release()
         return answer
 
-    def submit(self, windows: Array) -> Question:
+    def is_ready(self) -> bool:
+        """Tell whether the server answers and has the model ready."""
+        return self._connection.is_ready()
+
+    def choose_transport(self, *, on_device: bool) -> str:
+        """Try how windows can travel, before there is one, and return which it will be.
+
+        Parameters
+        ----------
+        on_device
+            Whether they will lie on the CUDA device.
+        """
+        return self._slots.choose(on_device=on_device)
+
+    def submit(
+        self, windows: Array, *, parameters: Mapping[str, str] | None = None, deadline_s: float | None = None
+    ) -> Question:
         """Ask about windows, NumPy or CuPy, and return at once.
 
         Parameters
         ----------
         windows
             In the shape of the model's input tensor; the values are cast to its data type.
+        parameters
+            What the model is told with the windows.
+        deadline_s
+            Longest time for this answer; default: the predictor's.
         """
         served = self._served or self.describe()
         dtype = self._dtype(served.inputs[0])
@@ -194,6 +214,8 @@ class TritonPredictor:
         question = Question(self, windows.shape, array_namespace(windows) is np, slot)
         question.tensors = self._tensors(served, windows, dtype, slot, has_room=answer_bytes > 0)
         question.answer_in_slot = slot is not None and answer_bytes > 0
+        question.parameters = dict(parameters) if parameters else None
+        question.deadline_s = deadline_s or self._deadline_s
         self._open.add(question)
         question.send()
         return question
@@ -224,7 +246,8 @@ class TritonPredictor:
             [tensor],
             partial(question.arrived, self._connection.recoveries),
             outputs=[wanted],
-            client_timeout=self._deadline_s * max(1, len(self._open)),
+            client_timeout=question.deadline_s * max(1, len(self._open)),
+            parameters=question.parameters,
         )
 
     def _answer(self, question: Question, result: Any) -> Array:
@@ -280,6 +303,8 @@ class Question:
         self.slot = slot
         self.tensors: Any = None
         self.answer_in_slot = False
+        self.parameters: dict[str, str] | None = None
+        self.deadline_s = 0.0
         self._predictor = predictor
         self._arrived = threading.Event()
         self._call: Any = None

@@ -143,6 +143,13 @@ class Connection:
             f"is the server running, and the model in its repository?"
         )
 
+    def is_ready(self) -> bool:
+        """Tell whether the server answers and has the model ready."""
+        try:
+            return bool(self.client.is_model_ready(self.model, client_timeout=CALL_DEADLINE_S))
+        except self.protocol.InferenceServerException:
+            return False
+
     def _raise_unless_unavailable(self, error: Any, left_s: float) -> None:
         if "UNAVAILABLE" not in str(error.status()) and "unknown model" not in error.message():
             raise self.failed(error) from error

@@ -69,9 +69,8 @@ class Slots:
         limit
             How many slots there may be.
         """
-        if self.chosen is None:
-            return self._choose(windows, question_bytes, answer_bytes)
-        if self.chosen == "grpc":
+        chosen = self.choose(on_device=array_namespace(windows) is not np)
+        if chosen == "grpc":
             return None
         for slot in self._free:
             if slot.question_bytes >= question_bytes and slot.answer_bytes >= answer_bytes:
@@ -82,11 +81,38 @@ class Slots:
         if len(self._made) >= limit:
             return None
         try:
-            return self._make(self.chosen, question_bytes, answer_bytes)
+            return self._make(chosen, question_bytes, answer_bytes)
         except _RefusedError as error:
-            logger.warning("no more %s: %s; going on by messages", _DESCRIPTION[self.chosen], error)
+            logger.warning("no more %s: %s; going on by messages", _DESCRIPTION[chosen], error)
             self.chosen = "grpc"
             return None
+
+    def choose(self, *, on_device: bool) -> str:
+        """Return the transport, tried with a small slot the first time.
+
+        Raises
+        ------
+        InferenceError
+            If the transport that is wanted does not work.
+        """
+        if self.chosen is not None:
+            return self.chosen
+        sweep()
+        candidates = ("cuda", "system") if on_device else ("system",)
+        for transport in candidates if self._wanted == "auto" else (self._wanted,):
+            if transport == "grpc":
+                break
+            try:
+                self._discard(self._make(transport, 1, 0))
+            except _RefusedError as error:
+                if self._wanted != "auto":
+                    raise InferenceError(
+                        f"{self._connection.name} cannot be reached by {_DESCRIPTION[transport]}: {error}"
+                    ) from error
+                logger.info("no %s: %s", _DESCRIPTION[transport], error)
+            else:
+                return self._decide(transport)
+        return self._decide("grpc")
 
     def give_back(self, slot: Slot) -> None:
         """Let a slot be used again."""
@@ -107,30 +133,10 @@ class Slots:
         for slot in list(self._made):
             self._discard(slot)
 
-    def _choose(self, windows: Array, question_bytes: int, answer_bytes: int) -> Slot | None:
-        sweep()
-        on_device = array_namespace(windows) is not np
-        candidates = ("cuda", "system") if on_device else ("system",)
-        for transport in candidates if self._wanted == "auto" else (self._wanted,):
-            if transport == "grpc":
-                break
-            try:
-                slot = self._make(transport, question_bytes, answer_bytes)
-            except _RefusedError as error:
-                if self._wanted != "auto":
-                    raise InferenceError(
-                        f"{self._connection.name} cannot be reached by {_DESCRIPTION[transport]}: {error}"
-                    ) from error
-                logger.info("no %s: %s", _DESCRIPTION[transport], error)
-            else:
-                self._decide(transport)
-                return slot
-        self._decide("grpc")
-        return None
-
-    def _decide(self, transport: str) -> None:
+    def _decide(self, transport: str) -> str:
         self.chosen = transport
         logger.info("windows travel by %s", _DESCRIPTION[transport])
+        return transport
 
     def _make(self, transport: str, question_bytes: int, answer_bytes: int) -> Slot:
         """Make a slot and register it.

@@ -49,6 +49,8 @@ class TritonPythonModel:
                 time.sleep(0.01)
             if request.is_cancelled():
                 open(os.path.join(os.path.dirname(__file__), "cancelled"), "w").close()
+        elif self.behaviour == "ramp":  # by value and by place in the window, so that every weight counts
+            scores = np.tanh(image) * np.linspace(0.5, 1, image.shape[-1], dtype=image.dtype)
         elif self.behaviour == "nan":
             scores[0, 0, 0, 0, 0] = np.nan
         elif self.behaviour == "shape":
