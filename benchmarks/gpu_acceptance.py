@@ -9,15 +9,23 @@ from __future__ import annotations
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ai_livertumor import ModelDescription, segment
 from ai_livertumor.infer import infer, softmax
 from ai_livertumor.postprocess import keep_inside, keep_largest_component
 from ai_livertumor.preprocess import preprocess
+from dicom_reader import nvimgcodec
+from dicom_reader.decoders import decode
+from dicom_reader.find import find_headers
+from dicom_reader.hounsfield import Encoding
 from stages import Origin, Volume
 from stages.arrays import Array, array_namespace, device_available, to_device, to_host
 from stages.resample import labels_from_scores
@@ -108,6 +116,32 @@ def report(name: str, host: tuple[Array, float], device: tuple[Array, float], *,
     return good
 
 
+def decoding_agrees(syntax: str) -> bool:
+    """Decode 100 compressed slices on the device, by nvImageCodec, and on one core of the host."""
+    from read_series import make_series
+
+    with tempfile.TemporaryDirectory() as folder:
+        make_series(Path(folder), syntax, 100)
+        headers = find_headers(Path(folder)).headers
+        if not nvimgcodec.takes(headers):
+            print(f"{syntax:34s} nvImageCodec (extra nvimgcodec) is not installed: not checked")
+            return True
+        encodings = [Encoding.from_header(header) for header in headers]
+        stored, twin = np.zeros((2, 100, 512, 512), np.int16)
+
+        def on_host() -> Array:
+            for header, encoding, plane in zip(headers, encodings, stored, strict=True):
+                decode(header, encoding, plane, frames=1)
+            return stored
+
+        def on_device() -> Array:
+            if not nvimgcodec.decode_series(headers, encodings, twin):
+                twin.fill(-1)
+            return twin
+
+        return report(f"{syntax}, 100 slices", timed(on_host), timed(on_device), tolerance=0.0)
+
+
 def main() -> int:
     """Run every check."""
     if not device_available():
@@ -152,6 +186,7 @@ def main() -> int:
         ),
     ]
     good = [report(name, timed(cpu), timed(gpu), tolerance=limit) for name, cpu, gpu, limit in checks]
+    good += [decoding_agrees(syntax) for syntax in ("JPEG 2000", "HTJ2K")]
     print(f"peak device memory {cupy.get_default_memory_pool().total_bytes() / 2**20:.0f} MiB")
     return 0 if all(good) else 1
 

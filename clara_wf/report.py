@@ -137,13 +137,11 @@ def _volumes_in(folder: Path) -> list[Volume]:
 
 
 def _belongs_to(mask: Volume, image: Volume) -> bool:
-    return mask.origin.series_instance_uid == image.origin.series_instance_uid and mask.grid.matches(
-        image.grid
-    )
+    return mask.origin.file_name == image.origin.file_name and mask.grid.matches(image.grid)
 
 
 def _truth_for(mask: Volume, truth_dir: Path) -> Volume | None:
-    path = truth_dir / f"{mask.origin.series_instance_uid}.mhd"
+    path = truth_dir / f"{mask.origin.file_name}.mhd"
     if not path.is_file():
         return None
     truth = read_volume(path)

@@ -21,7 +21,7 @@ import numpy as np
 from clara_wf.engines import Outcome
 from clara_wf.measure import Finding
 from clara_wf.payload import Payload
-from clara_wf.report_logs import Warned, end_of, model_in, shortened, warnings_in, without_uids
+from clara_wf.report_logs import Warned, end_of, model_in, warnings_in, without_uids
 from clara_wf.report_timeline import make_timeline, readable_time
 from clara_wf.report_viewer import WINDOWS_HU, make_viewer
 from clara_wf.workflow import Workflow
@@ -164,9 +164,9 @@ def _series(image: Volume | None) -> list[dict[str, Any]]:
     """Return each series of the input and why it was chosen or not, the chosen one first."""
     if image is None:
         return []
-    chosen = image.origin.series_instance_uid
+    chosen = image.origin.file_name
     ordered = sorted(image.origin.selection.items(), key=lambda item: item[0] != chosen)
-    return [{"uid": shortened(uid), "chosen": uid == chosen, "why": why} for uid, why in ordered]
+    return [{"uid": without_uids(name), "chosen": name == chosen, "why": why} for name, why in ordered]
 
 
 def _geometry(image: Volume | None) -> list[tuple[str, str]]:

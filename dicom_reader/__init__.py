@@ -1,5 +1,5 @@
-"""DICOM folder -> volume: the largest axial CT series, in Hounsfield units, with its place in the patient."""
+"""DICOM folder -> volume: the best series by rules, in Hounsfield units, with its place in the patient."""
 
-from dicom_reader.read import read_series
+from dicom_reader.read import read_all_series, read_series
 
-__all__ = ["read_series"]
+__all__ = ["read_all_series", "read_series"]

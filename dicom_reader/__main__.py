@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
-from dicom_reader.read import read_series
-from stages import Job, Stage, main, write_volume
+from dicom_reader.arguments import add_arguments, rules_of
+from dicom_reader.decoders import load_decoders
+from dicom_reader.explain import explain
+from dicom_reader.read import judge_folder, read_all_series, read_series
+from stages import Job, Stage, Volume, main, write_volume
 from stages.volume_io import pixel_sha256
 
 logger = logging.getLogger("dicom_reader")
 
 
 class DicomReader(Stage):
-    """Read the largest axial CT series of the input folder as one volume in Hounsfield units."""
+    """Read the best series of the input folder, or all that pass the rules, in Hounsfield units."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the rules by which a series is taken."""
+        add_arguments(parser)
+
+    def may_write_nothing(self, arguments: argparse.Namespace) -> bool:
+        """Tell that ``--explain`` alone is a question."""
+        return bool(arguments.explain)
 
     def prepare(self, job: Job) -> None:
-        """Import the decoders while the input is still awaited."""
-        import pydicom.pixels  # noqa: F401
+        """Check the rules and import the decoders while the input is still awaited."""
+        load_decoders()
+        self._rules = rules_of(job.arguments)
 
     def execute(self, job: Job) -> None:
-        """Write ``<SeriesInstanceUID>.mhd``, ``.raw`` and ``.json``."""
-        volume = read_series(job.input_dir)
-        origin = replace(volume.origin, pixel_sha256=pixel_sha256(volume.array))
-        path = write_volume(replace(volume, origin=origin), job.output_dir)
-        logger.info("wrote %s", path.name)
+        """Write ``<SeriesInstanceUID>.mhd``, ``.raw`` and ``.json`` of each series taken."""
+        arguments = job.arguments
+        if arguments.explain:
+            for line in explain(judge_folder(job.input_dir, self._rules, take_all=arguments.all)):
+                print(line)  # noqa: T201
+            if arguments.input and not arguments.output:
+                return
+        how: dict[str, Any] = {"rules": self._rules, "fill_missing": arguments.fill_missing}
+        volumes: Iterable[Volume] = (
+            read_all_series(job.input_dir, **how) if arguments.all else [read_series(job.input_dir, **how)]
+        )
+        for volume in volumes:
+            origin = replace(volume.origin, pixel_sha256=pixel_sha256(volume.array))
+            path = write_volume(replace(volume, origin=origin), job.output_dir)
+            logger.info("wrote %s", path.name)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """One file -> its header, and where its pixels lie.
 
-Most files are scanned directly, in little endian and up to *Pixel Data* (7FE0,0010); whatever is
-unusual (deflated, big endian, no preamble, long or odd headers) is left to pydicom.
+Most files are scanned directly, in little endian and up to *Pixel Data* (7FE0,0010), from their first
+kilobytes; whatever is unusual (big endian, no preamble, odd headers) is left to pydicom. No pixel is
+looked at.
 
 References
 ----------
@@ -14,10 +15,13 @@ import struct
 import warnings
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from dicom_reader.headers import ATTRIBUTES, EXPLICIT_BIG, Header, printable
+from dicom_reader.deflated import DEFLATED, inflated_head, is_deflated
+from dicom_reader.headers import ATTRIBUTES, EXPLICIT_BIG, Header, printable, unreadable
 from dicom_reader.scan import UNDEFINED, element_at, walk
 from stages import InputError
 
@@ -26,17 +30,18 @@ if TYPE_CHECKING:
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
-DEFLATED = "1.2.840.10008.1.2.1.99"
 
 _WANTED = frozenset(tag for tag, _ in ATTRIBUTES.values())
 _META = frozenset({0x00020002, 0x00020003, 0x00020010})
 _DICOMDIR = b"1.2.840.10008.1.3.10"
 _PIXEL_DATA = 0x7FE00010
-_SCANNED_BYTES = 1 << 15
-_MAX_INFLATED_BYTES = 1 << 28
+_BEFORE_PIXEL_DATA = frozenset({0x7FE00001, 0x7FE00002})  # Extended Offset Table and its Lengths
+_SCANNED_BYTES = (1 << 13, 1 << 16, 1 << 20)
+_MAX_DEFLATED_HEADER = 1 << 24
 _DAMAGES = (
     AttributeError,
     KeyError,
+    MemoryError,
     NotImplementedError,
     OverflowError,
     RecursionError,
@@ -61,13 +66,15 @@ def read_header(path: Path) -> Header | None:
         If the file cannot be read, or is DICOM and damaged.
     """
     try:
-        with path.open("rb", buffering=_SCANNED_BYTES) as file:
-            head = file.read(_SCANNED_BYTES)
+        with path.open("rb", buffering=0) as file:
+            head = file.read(_SCANNED_BYTES[0]) or b""
             if not _looks_like_dicom(head):
                 return None
-            return _scan(path, head) or _read_by_pydicom(path, file)
+            if is_deflated(head):
+                return _read_deflated(path, file)
+            return _scan_more_and_more(path, file, head) or _read_by_pydicom(path)
     except OSError as error:
-        raise InputError(f"cannot read {printable(path)}: {error.strerror}") from error
+        raise unreadable(printable(path), error) from error
 
 
 def _looks_like_dicom(head: bytes) -> bool:
@@ -77,18 +84,41 @@ def _looks_like_dicom(head: bytes) -> bool:
     return len(head) > 132 and head[:2] in (b"\x02\x00", b"\x08\x00") and head[3] == 0 and head[2] <= 0x18
 
 
+def _scan_more_and_more(path: Path, file: BinaryIO, head: bytes) -> Header | None:
+    """Scan the beginning of a file, and more of it where the header is longer."""
+    for size in _SCANNED_BYTES:
+        if size > len(head):
+            head += file.read(size - len(head)) or b""
+        header = _scan(path, head)
+        if header or len(head) < size:
+            return header
+    return None
+
+
+def _read_deflated(path: Path, file: BinaryIO) -> Header | None:
+    try:
+        header = _scan(path, inflated_head(file, _SCANNED_BYTES[1]))
+        if header is None:
+            header = _read_by_pydicom(path, BytesIO(inflated_head(file, _MAX_DEFLATED_HEADER)))
+    except zlib.error as error:
+        raise InputError(f"{printable(path)} is damaged: it cannot be inflated") from error
+    return replace(header, transfer_syntax=DEFLATED) if header else None
+
+
 def _scan(path: Path, head: bytes) -> Header | None:
-    """Walk through a little endian header; None where pydicom should have a look."""
+    """Walk through a little endian header; None where more of it, or pydicom, should have a look."""
     if head[128:132] != b"DICM":
         return None
     try:
         meta, position = walk(head, 132, end_group=2, implicit=False, wanted=_META)
         syntax = meta.get(0x00020010, b"").decode("ascii").strip("\0 ")
-        if syntax in ("", EXPLICIT_BIG, DEFLATED):
+        if syntax in ("", EXPLICIT_BIG):
             return None
         implicit = syntax == IMPLICIT_LITTLE
         values, position = walk(head, position, end_group=0x7FDF, implicit=implicit, wanted=_WANTED)
         tag, length, start = element_at(head, position, implicit=implicit)
+        while tag in _BEFORE_PIXEL_DATA:
+            tag, length, start = element_at(head, start + length, implicit=implicit)
     except (struct.error, ValueError):
         return None
     if tag != _PIXEL_DATA:
@@ -106,13 +136,14 @@ def _fill_from_meta(values: dict[int, bytes], meta: Mapping[int, bytes]) -> bool
     return lacks_instance
 
 
-def _read_by_pydicom(path: Path, file: BinaryIO) -> Header | None:
+def _read_by_pydicom(path: Path, file: BinaryIO | None = None) -> Header | None:
+    if file is None:
+        with path.open("rb") as opened:
+            return _read_by_pydicom(path, opened)
     from pydicom import config, dcmread
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
     damages = (InvalidDicomError, BytesLengthException, EOFError, *_DAMAGES)
-    _refuse_inflating(path, file)
-    file.seek(0)
     try:
         with config.disable_value_validation(), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # what is odd and needed is refused by its name
@@ -122,11 +153,16 @@ def _read_by_pydicom(path: Path, file: BinaryIO) -> Header | None:
             syntax = meta.get(0x00020010, b"").decode("ascii", "replace") or _encoding(dataset)
     except damages as error:
         raise InputError(f"{printable(path)} is damaged: {type(error).__name__} in its header") from error
-    if meta.get(0x00020002, b"") == _DICOMDIR or not (raw or meta):
+    if meta.get(0x00020002, b"") == _DICOMDIR:
+        return None
+    if not (raw or meta):
+        file.seek(128)
+        if file.read(4) == b"DICM":
+            raise InputError(f"{printable(path)} is damaged: nothing of an image's header is in it")
         return None
     values = {tag: value for tag, value in raw.items() if isinstance(value, bytes)}
     from_meta = _fill_from_meta(values, meta)
-    offset, length = (None, None) if syntax == DEFLATED else _pixel_element(file, syntax)
+    offset, length = _pixel_element(file, syntax)
     return Header(path, values, syntax, offset, length, from_meta)
 
 
@@ -149,23 +185,3 @@ def _pixel_element(file: BinaryIO, syntax: str) -> tuple[int | None, int | None]
     if tag != _PIXEL_DATA:
         return None, None
     return position + start, None if length == UNDEFINED else length
-
-
-def _refuse_inflating(path: Path, file: BinaryIO) -> None:
-    """Refuse a deflated file that would fill the memory, before pydicom inflates it."""
-    file.seek(0)
-    head = file.read(1024)
-    if DEFLATED.encode() not in head or head[132:136] != b"\x02\x00\x00\x00":
-        return
-    file.seek(144 + int.from_bytes(head[140:144], "little"))
-    inflating = zlib.decompressobj(-zlib.MAX_WBITS)
-    size = 0
-    data = file.read()
-    try:
-        while data and size <= _MAX_INFLATED_BYTES:
-            size += len(inflating.decompress(data, 1 << 22))
-            data = inflating.unconsumed_tail
-    except zlib.error as error:
-        raise InputError(f"{printable(path)} is damaged: it cannot be inflated") from error
-    if size > _MAX_INFLATED_BYTES:
-        raise InputError(f"{printable(path)} inflates to more than {_MAX_INFLATED_BYTES >> 20} MiB; refused")

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from stages import InputError
@@ -13,15 +14,31 @@ from stages import InputError
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 
 ATTRIBUTES: Mapping[str, tuple[int, str]] = {
+    "SpecificCharacterSet": (0x00080005, "Specific Character Set"),
     "ImageType": (0x00080008, "Image Type"),
     "SOPClassUID": (0x00080016, "SOP Class UID"),
     "SOPInstanceUID": (0x00080018, "SOP Instance UID"),
+    "StudyDate": (0x00080020, "Study Date"),
+    "SeriesDate": (0x00080021, "Series Date"),
+    "AcquisitionDate": (0x00080022, "Acquisition Date"),
+    "AcquisitionTime": (0x00080032, "Acquisition Time"),
+    "ContentTime": (0x00080033, "Content Time"),
     "Modality": (0x00080060, "Modality"),
+    "SeriesDescription": (0x0008103E, "Series Description"),
     "PatientID": (0x00100020, "Patient ID"),
+    "IssuerOfPatientID": (0x00100021, "Issuer of Patient ID"),
+    "BodyPartExamined": (0x00180015, "Body Part Examined"),
+    "TriggerTime": (0x00181060, "Trigger Time"),
+    "ConvolutionKernel": (0x00181210, "Convolution Kernel"),
     "StudyInstanceUID": (0x0020000D, "Study Instance UID"),
     "SeriesInstanceUID": (0x0020000E, "Series Instance UID"),
+    "SeriesNumber": (0x00200011, "Series Number"),
+    "AcquisitionNumber": (0x00200012, "Acquisition Number"),
+    "InstanceNumber": (0x00200013, "Instance Number"),
     "ImagePositionPatient": (0x00200032, "Image Position (Patient)"),
     "ImageOrientationPatient": (0x00200037, "Image Orientation (Patient)"),
+    "StackID": (0x00209056, "Stack ID"),
+    "TemporalPositionIdentifier": (0x00200100, "Temporal Position Identifier"),
     "FrameOfReferenceUID": (0x00200052, "Frame of Reference UID"),
     "SamplesPerPixel": (0x00280002, "Samples per Pixel"),
     "NumberOfFrames": (0x00280008, "Number of Frames"),
@@ -33,6 +50,7 @@ ATTRIBUTES: Mapping[str, tuple[int, str]] = {
     "HighBit": (0x00280102, "High Bit"),
     "PixelRepresentation": (0x00280103, "Pixel Representation"),
     "PixelPaddingValue": (0x00280120, "Pixel Padding Value"),
+    "PixelPaddingRangeLimit": (0x00280121, "Pixel Padding Range Limit"),
     "RescaleIntercept": (0x00281052, "Rescale Intercept"),
     "RescaleSlope": (0x00281053, "Rescale Slope"),
     "RescaleType": (0x00281054, "Rescale Type"),
@@ -58,6 +76,10 @@ class Header:
         where there is none, or it cannot be told without decompressing (length: encapsulated).
     instance_from_meta
         Whether *SOP Instance UID* (0008,0018) is missing and was taken from the file's meta information.
+    frame
+        Which frame of a multi-frame file this is, from 1; None for a file of one image.
+    frames
+        How many frames the file has.
     """
 
     path: Path
@@ -66,15 +88,17 @@ class Header:
     pixel_offset: int | None
     pixel_length: int | None
     instance_from_meta: bool = False
+    frame: int | None = None
+    frames: int = 1
 
     @property
     def name(self) -> str:
-        """The file's name, fit for one line of a log."""
-        return printable(self.path)
+        """The file's name, with the frame if it has several, fit for one line of a log."""
+        return printable(self.path) + (f" frame {self.frame}" if self.frame else "")
 
     def text(self, keyword: str) -> str:
         """Return a value as text, empty where the attribute is missing or empty."""
-        return self.values.get(ATTRIBUTES[keyword][0], b"").decode("ascii", "replace").strip("\0 ")
+        return _text_of(self.values.get(ATTRIBUTES[keyword][0], b""))
 
     def uid(self, keyword: str) -> str:
         """Return a UID, refused where it is missing or none."""
@@ -90,10 +114,7 @@ class Header:
         text = self.text(keyword)
         if not text:
             raise self.refuse(keyword, "is missing")
-        try:
-            found = tuple(float(part) for part in text.split("\\"))
-        except ValueError:
-            found = ()
+        found = _numbers_of(text)
         if len(found) != count or not all(map(math.isfinite, found)):
             raise self.refuse(keyword, f"must be {count} finite number(s), found {text[:80]!r}")
         return found
@@ -118,6 +139,27 @@ class Header:
         return f"{name} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
+@lru_cache(maxsize=1 << 12)
+def _text_of(raw: bytes) -> str:
+    return raw.decode("ascii", "replace").strip("\0 ")
+
+
+@lru_cache(maxsize=1 << 12)
+def _numbers_of(text: str) -> tuple[float, ...]:
+    """Return decimal numbers, none where one of them is no number; slices share most of theirs."""
+    try:
+        return () if "_" in text else tuple(float(part) for part in text.split("\\"))
+    except ValueError:
+        return ()
+
+
 def printable(path: Path) -> str:
     """Return a file's name, fit for one line of a log."""
     return path.name if path.name.isprintable() else ascii(path.name)
+
+
+def unreadable(name: str, error: OSError) -> InputError:
+    """Return the error that tells why a file cannot be read; of a damaged one pydicom raises such too."""
+    if error.strerror:
+        return InputError(f"cannot read {name}: {error.strerror}")
+    return InputError(f"{name} is damaged: it ends, or a sequence of it, where an element was expected")

@@ -56,7 +56,7 @@ def identify(headers: Sequence[Header]) -> Identity:
     Raises
     ------
     InputError
-        If images differ in patient, study or frame of reference, or a UID is none.
+        If images differ in study or frame of reference, or a UID is none.
     """
     first = headers[0]
     _refuse_strangers(headers)
@@ -87,9 +87,9 @@ def identify(headers: Sequence[Header]) -> Identity:
 
 
 def _refuse_strangers(headers: Sequence[Header]) -> None:
-    """Refuse images that share a series but not the patient, the study or the frame of reference."""
+    """Refuse images that share a series but not the study or the frame of reference."""
     first = headers[0]
     for header in headers[1:]:
-        for keyword in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID"):
+        for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
             if header.text(keyword) != first.text(keyword):
                 raise header.refuse(keyword, f"differs from that of {first.name}, of the same series")

@@ -1,96 +1,38 @@
-"""Stored values -> Hounsfield units: one preallocated int16 array, filled slice by slice in place.
+"""The pixels of a series: one int16 array, filled slice by slice in place, by all cores.
 
-Uncompressed pixels are read from the file straight into their place; compressed ones go through
-pydicom's decoders.
-
-References
-----------
-DICOM PS3.3 C.7.6.3.1, Image Pixel; C.11.1.1.2, Modality LUT (rescale); PS3.5 8.1.1, Pixel Data encoding.
+Uncompressed pixels are read from the file straight into their place; compressed ones are decoded there.
 """
 
 from __future__ import annotations
 
-import logging
-import warnings
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_reader.files import DEFLATED, EXPLICIT_LITTLE, IMPLICIT_LITTLE
-from dicom_reader.headers import EXPLICIT_BIG, Header
-from stages import InputError, StageError
+from dicom_reader import nvimgcodec
+from dicom_reader.decoders import RLE, decode, require_decoder
+from dicom_reader.headers import Header
+from dicom_reader.hounsfield import Encoding, to_hounsfield
+from dicom_reader.uncompressed import NATIVE, read_uncompressed, refuse_unreadable
+from stages import InputError
 
-logger = logging.getLogger(__name__)
+__all__ = ["Encoding", "read_pixels"]
 
-_NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG})
-_INT16 = np.iinfo(np.int16)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Encoding:
-    """How the stored values of one slice become Hounsfield units.
-
-    Attributes
-    ----------
-    slope, intercept
-        *Rescale Slope* (0028,1053), *Rescale Intercept* (0028,1052).
-    bits_stored, signed
-        *Bits Stored* (0028,0101), *Pixel Representation* (0028,0103).
-    padding
-        *Pixel Padding Value* (0028,0120) as stored, or None.
-    """
-
-    slope: float
-    intercept: float
-    bits_stored: int
-    signed: bool
-    padding: int | None
-
-    @classmethod
-    def from_header(cls, header: Header) -> Encoding:
-        """Read how a slice is encoded.
-
-        Raises
-        ------
-        InputError
-            If an attribute is missing, or is none that a CT slice can have.
-        """
-        (slope,) = header.numbers("RescaleSlope", 1)
-        if slope == 0:
-            raise header.refuse("RescaleSlope", "must not be 0")
-        bits = header.integer("BitsStored")
-        expected = {
-            "BitsAllocated": (16,),
-            "BitsStored": range(1, 17),
-            "HighBit": (bits - 1,),
-            "PixelRepresentation": (0, 1),
-            "SamplesPerPixel": (1,),
-        }
-        for keyword, allowed in expected.items():
-            if (found := header.integer(keyword)) not in allowed:
-                raise header.refuse(keyword, f"must be {_either(allowed)} in a CT slice, found {found}")
-        if header.text("NumberOfFrames") not in ("", "1"):
-            raise header.refuse("NumberOfFrames", "must be 1 in a CT slice")
-        signed = header.integer("PixelRepresentation") == 1
-        padding = header.integer("PixelPaddingValue", -1)
-        return cls(
-            slope=slope,
-            intercept=header.numbers("RescaleIntercept", 1)[0],
-            bits_stored=bits,
-            signed=signed,
-            padding=None if padding < 0 else padding - (padding >> 15 << 16 if signed else 0),
-        )
+_QUICK_AT_ONCE = 16  # slices a thread takes at a time, where none takes a millisecond; else one by one
 
 
-def _either(allowed: Sequence[int]) -> str:
-    return f"{allowed[0]} to {allowed[-1]}" if len(allowed) > 1 else str(allowed[0])
-
-
-def read_pixels(headers: Sequence[Header]) -> tuple[NDArray[np.int16], list[str]]:
+def read_pixels(
+    headers: Sequence[Header], *, out: NDArray[np.int16] | None = None
+) -> tuple[NDArray[np.int16], list[str]]:
     """Read the pixels of slices of one matrix as Hounsfield units.
+
+    Parameters
+    ----------
+    out
+        Filled if given: shape (slices, rows, columns), each plane contiguous.
 
     Returns
     -------
@@ -103,169 +45,72 @@ def read_pixels(headers: Sequence[Header]) -> tuple[NDArray[np.int16], list[str]
         If pixels are missing, truncated, cannot be decoded, or do not fit int16 Hounsfield units;
         names file and value.
     """
-    encodings = [Encoding.from_header(header) for header in headers]
+    encodings = _encodings(headers)
     matrix = headers[0].integer("Rows"), headers[0].integer("Columns")
+    for header, encoding in zip(headers, encodings, strict=True):
+        _refuse_unreadable(header, matrix[0] * matrix[1] * encoding.bits_allocated // 8)
+    hu = _empty(len(headers), matrix) if out is None else out
+    decoded = nvimgcodec.takes(headers) and nvimgcodec.decode_series(headers, encodings, hu)
+    at_once = _QUICK_AT_ONCE if headers[0].transfer_syntax in (*NATIVE, RLE) else 1
+
+    def read(start: int) -> list[str]:
+        repairs = []
+        for n in range(start, min(start + at_once, len(headers))):
+            if not decoded:
+                _read_stored(headers[n], encodings[n], hu[n])
+            repairs += _finish(headers[n], encodings[n], hu[n])
+        return repairs
+
+    starts = range(0, len(headers), at_once)
+    cores = min(_cores(), len(starts))
+    if cores < 2:
+        return hu, [repair for start in starts for repair in read(start)]
+    with ThreadPoolExecutor(cores, "read-pixels") as pool:
+        return hu, [repair for repairs in pool.map(read, starts) for repair in repairs]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _encodings(headers: Sequence[Header]) -> list[Encoding]:
+    """Read how each slice is encoded; those of a series share one or a few."""
+    known: dict[tuple[object, ...], Encoding] = {}
+    encodings = []
     for header in headers:
-        _refuse_unreadable(header, expected=matrix[0] * matrix[1] * 2)
-    _log_lossy(headers)
-    hu = np.empty((len(headers), *matrix), dtype=np.int16)
-    repairs = []
-    for header, encoding, plane in zip(headers, encodings, hu, strict=True):
-        if header.transfer_syntax in _NATIVE:
-            _read_native(header, plane)
-        else:
-            _decode(header, plane)
-        repairs += to_hounsfield(plane, encoding, name=header.name)
-    return hu, repairs
+        key = Encoding.key(header)
+        if key not in known:
+            known[key] = Encoding.from_header(header)
+        encodings.append(known[key])
+    return encodings
 
 
-def _refuse_unreadable(header: Header, *, expected: int) -> None:
-    """Refuse, before anything is allocated, pixels that are not there or cannot be decoded."""
-    if header.transfer_syntax not in _NATIVE:
-        _require_decoder(header)
-        return
-    if header.pixel_offset is None:
-        raise InputError(f"{header.name} has no Pixel Data (7FE0,0010)")
-    if header.pixel_length is None or header.pixel_length - expected not in (0, 1):
-        raise InputError(
-            f"{header.name}: Pixel Data (7FE0,0010) has {header.pixel_length or 'an undefined number of'} "
-            f"bytes, its matrix needs {expected}"
-        )
-    there = header.path.stat().st_size - header.pixel_offset
-    if there < expected:
-        raise InputError(
-            f"{header.name} is truncated: {max(there, 0)} of {expected} bytes of Pixel Data (7FE0,0010) "
-            "are there; send it again"
-        )
-
-
-def _require_decoder(header: Header) -> None:
-    from pydicom import config
-    from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.uid import UID
-
-    if header.transfer_syntax == DEFLATED:
-        return
-    try:
-        with config.disable_value_validation():
-            uid = UID(header.transfer_syntax)
-            decoder = get_decoder(uid)
-    except NotImplementedError as error:
-        raise InputError(
-            f"{header.name}: transfer syntax {header.transfer_syntax[:64]!r} cannot be decoded"
-        ) from error
-    if not decoder.is_available:
-        needed = " or ".join(decoder.missing_dependencies)
-        raise InputError(
-            f"{header.name}: no decoder for transfer syntax {uid.name} ({uid}) is installed; needed: {needed}"
-        )
-
-
-def _log_lossy(headers: Sequence[Header]) -> None:
-    lossy = {
-        "1.2.840.10008.1.2.4.50",
-        "1.2.840.10008.1.2.4.51",
-        "1.2.840.10008.1.2.4.81",
-        "1.2.840.10008.1.2.4.91",
-    }
-    count = sum(header.transfer_syntax in lossy for header in headers)
-    if count:
-        logger.warning("%d of %d slices may be compressed with loss", count, len(headers))
-
-
-def _read_native(header: Header, plane: NDArray[np.int16]) -> None:
-    try:
-        with header.path.open("rb", buffering=0) as file:
-            file.seek(header.pixel_offset or 0)
-            read = file.readinto(plane.reshape(-1).view(np.uint8).data)
-    except OSError as error:
-        raise InputError(f"cannot read {header.name}: {error.strerror}") from error
-    if read != plane.nbytes:
-        raise InputError(
-            f"{header.name} is truncated: {read} of {plane.nbytes} bytes of Pixel Data were read"
-        )
-    if header.transfer_syntax == EXPLICIT_BIG:
-        plane.byteswap(inplace=True)
-
-
-def _decode(header: Header, plane: NDArray[np.int16]) -> None:
-    from pydicom import config, dcmread
-    from pydicom.pixels.utils import pixel_array
-
-    try:
-        with config.disable_value_validation(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a decoder's remarks; the result is checked below
-            decoded = pixel_array(dcmread(header.path), raw=True)
-    except StageError:  # the driver's, when it stops the stage
-        raise
-    except Exception as error:  # decoders are foreign code and raise anything at all
-        raise InputError(f"{header.name}: its compressed pixels cannot be decoded: {error}") from error
-    if decoded.shape != plane.shape or decoded.dtype.kind not in "iu" or decoded.dtype.itemsize > 2:
-        raise InputError(
-            f"{header.name}: decodes to shape {decoded.shape} of {decoded.dtype}, "
-            f"expected {plane.shape} of 16 bits"
-        )
-    plane[...] = decoded.astype(np.uint16 if decoded.dtype.kind == "u" else np.int16).view(np.int16)
-
-
-def to_hounsfield(plane: NDArray[np.int16], encoding: Encoding, *, name: str) -> list[str]:
-    """Turn stored values into Hounsfield units, in place.
-
-    Parameters
-    ----------
-    plane
-        The 16 bits of each stored value, whatever their sign; Hounsfield units afterwards.
-    name
-        The slice, for messages.
-
-    Returns
-    -------
-    list of str
-        What was changed for the values to fit: padding that int16 cannot hold.
-    """
-    stored = _without_unused_bits(plane, encoding, name)
-    low, high = (encoding.slope * int(v) + encoding.intercept for v in (stored.min(), stored.max()))
-    repairs = []
-    if min(low, high) < _INT16.min - 0.5 or max(low, high) >= _INT16.max + 0.5:
-        repairs = _clip_padding(plane, stored, encoding, name)
-    elif encoding.slope == 1 and encoding.intercept.is_integer() and abs(encoding.intercept) <= _INT16.max:
-        plane += np.int16(encoding.intercept)  # modulo 2^16, and the sum fits
+def _read_stored(header: Header, encoding: Encoding, plane: NDArray[np.int16]) -> None:
+    if header.transfer_syntax in NATIVE:
+        read_uncompressed(header, encoding, plane)
     else:
-        plane[...] = np.rint(stored * encoding.slope + encoding.intercept)
-    return repairs
+        decode(header, encoding, plane, frames=header.frames)
 
 
-def _without_unused_bits(plane: NDArray[np.int16], encoding: Encoding, name: str) -> NDArray[Any]:
-    """Return the stored values, their sign extended where the file left that out."""
-    stored: NDArray[Any] = plane if encoding.signed else plane.view(np.uint16)
-    low, high = int(stored.min()), int(stored.max())
-    bits = encoding.bits_stored
-    bottom, top = (-(1 << bits - 1), (1 << bits - 1) - 1) if encoding.signed else (0, (1 << bits) - 1)
-    if bottom <= low and high <= top:
-        return stored
-    if encoding.signed and low >= 0 and high < 1 << bits:
-        unused = 16 - bits
-        plane <<= unused
-        plane >>= unused
-        return plane
-    worst = low if low < bottom else high
-    raise InputError(
-        f"{name}: the stored value {worst} needs more than the {bits} bits of Bits Stored (0028,0101)"
-    )
+def _finish(header: Header, encoding: Encoding, plane: NDArray[np.int16]) -> list[str]:
+    """Turn stored values into Hounsfield units, and tell what was changed for them to fit."""
+    if unused := encoding.high_bit + 1 - encoding.bits_stored:
+        plane.view(np.uint16)[...] >>= unused
+    return to_hounsfield(plane, encoding, name=header.name)
 
 
-def _clip_padding(plane: NDArray[np.int16], stored: NDArray[Any], encoding: Encoding, name: str) -> list[str]:
-    """Clip values that int16 cannot hold if they are padding, and refuse all others."""
-    hu = stored * np.float64(encoding.slope) + encoding.intercept
-    outside = (hu < _INT16.min - 0.5) | (hu >= _INT16.max + 0.5)
-    foreign = outside if encoding.padding is None else outside & (stored != encoding.padding)
-    if foreign.any():
-        row, column = np.argwhere(foreign)[0]
+def _empty(count: int, matrix: tuple[int, int]) -> NDArray[np.int16]:
+    try:
+        return np.empty((count, *matrix), dtype=np.int16)
+    except MemoryError as error:
+        gib = count * matrix[0] * matrix[1] * 2 / 2**30
         raise InputError(
-            f"{name}: {hu[row, column]:g} HU at row {row}, column {column} (stored value "
-            f"{stored[row, column]}) does not fit int16; Rescale Slope (0028,1053) or Intercept (0028,1052) "
-            "may be wrong"
-        )
-    value = encoding.slope * (encoding.padding or 0) + encoding.intercept
-    plane[...] = np.rint(np.clip(hu, _INT16.min, _INT16.max))
-    return [f"{name}: {int(outside.sum())} padding pixels of {value:g} HU clipped to fit int16"]
+            f"{count} slices of {matrix[0]} x {matrix[1]} pixels need {gib:.1f} GiB of memory"
+        ) from error
+
+
+def _refuse_unreadable(header: Header, frame_bytes: int) -> None:
+    if header.transfer_syntax in NATIVE:
+        refuse_unreadable(header, frame_bytes=frame_bytes, frames=header.frames)
+    else:
+        require_decoder(header)

@@ -4,73 +4,195 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_reader.correct import put_on_grid
+from dicom_reader.decoders import count_lossy
+from dicom_reader.find import find_headers
+from dicom_reader.headers import Header
 from dicom_reader.identity import identify
-from dicom_reader.pixels import read_pixels
-from dicom_reader.series import choose_series, find_headers, log_choice
-from dicom_reader.slices import TOLERANCE_MM, stack_slices
-from stages import Origin, SliceOrigin, Volume
+from dicom_reader.lattice import TOLERANCE_MM
+from dicom_reader.pixels import Encoding, read_pixels
+from dicom_reader.select import Verdict, log_choice, require_taken, select_series
+from dicom_reader.series import Series, group_by_series
+from dicom_reader.slices import Slice, Stack, stack_slices
+from stages import Correction, InputError, Origin, SliceOrigin, Volume
+
+if TYPE_CHECKING:
+    from dicom_reader.rules import Rules
 
 logger = logging.getLogger(__name__)
 
+AIR_HU = -1024
+_TOLD = 5  # repairs in the log
+_AT_ONCE = 4  # slices read together where they are moved one by one
+
 
 def read_series(
-    folder: str | Path, *, series_instance_uid: str | None = None, tolerance_mm: float = TOLERANCE_MM
+    folder: str | Path,
+    *,
+    rules: Rules | None = None,
+    series_instance_uid: str | None = None,
+    tolerance_mm: float = TOLERANCE_MM,
+    fill_missing: int = 0,
 ) -> Volume:
-    """Return the largest axial CT series of a folder as a volume.
+    """Return the best series of a folder as a volume: by default the largest axial primary CT.
 
     Parameters
     ----------
     folder
         Where the DICOM files lie, at any depth, under any names, among any other files.
+    rules
+        Which series to take, besides the default rules.
     series_instance_uid
-        *Series Instance UID* (0020,000E) of the series to read, rather than the largest.
+        *Series Instance UID* (0020,000E) of the series to read, whatever the default rules say.
     tolerance_mm
-        How far a slice may lie from where a regular stack would have it.
+        How far a slice may lie from where a regular stack would have it; more is corrected.
+    fill_missing
+        How many slices in a row may be missing and are interpolated.
 
     Returns
     -------
     Volume
         Int16 Hounsfield units, shape (slices, rows, columns). The slice index grows along the
-        normal: toward Superior for standard axial slices.
+        normal: toward Superior for standard axial slices. What was corrected, and the way back to
+        the original slices, is in its origin.
 
     Raises
     ------
     InputError
-        If there is no axial CT series, or a file of it is damaged or lacks an attribute.
+        If no series passes the rules, or a file of it is damaged or lacks an attribute.
     GeometryError
-        If the slices are no regular stack.
+        If the slices are no stack that can be trusted.
     """
-    clock = time.monotonic()
+    if series_instance_uid:
+        from dicom_reader.rules import with_series
+
+        rules = with_series(rules, series_instance_uid)
+    verdicts = judge_folder(folder, rules)
+    (chosen,) = require_taken(verdicts, rules)
+    log_choice(verdicts)
+    return _read(chosen, verdicts, tolerance_mm=tolerance_mm, fill_missing=fill_missing)
+
+
+def read_all_series(
+    folder: str | Path,
+    *,
+    rules: Rules | None = None,
+    tolerance_mm: float = TOLERANCE_MM,
+    fill_missing: int = 0,
+) -> Iterator[Volume]:
+    """Yield every series of a folder that passes the rules, the best first; parameters as `read_series`.
+
+    A series that is damaged or whose geometry is refused is left out, with a warning.
+
+    Raises
+    ------
+    InputError
+        If no series passes the rules, or not one of those that do can be read.
+    """
+    verdicts = judge_folder(folder, rules, take_all=True)
+    taken = require_taken(verdicts, rules)
+    log_choice(verdicts)
+    refused: list[InputError] = []
+    for series in taken:
+        try:
+            volume = _read(series, verdicts, tolerance_mm=tolerance_mm, fill_missing=fill_missing)
+        except InputError as error:
+            logger.warning("series %s left out: %s", series.name, error)
+            refused.append(error)
+            continue
+        yield volume
+    if len(refused) == len(taken):
+        raise refused[0]
+
+
+def judge_folder(folder: str | Path, rules: Rules | None = None, *, take_all: bool = False) -> list[Verdict]:
+    """Return what became of each series of a folder, without reading pixels.
+
+    Raises
+    ------
+    InputError
+        If there is no DICOM image, or one is damaged.
+    """
     found = find_headers(Path(folder))
-    chosen, selection = choose_series(found, series_instance_uid=series_instance_uid)
-    log_choice(chosen, selection)
-    identity = identify(chosen.slices)
-    stack = stack_slices(chosen.slices, tolerance_mm=tolerance_mm)
-    hu, clipped = read_pixels([s.header for s in stack.slices])
-    repairs = (*identity.repairs, *clipped)
-    for repair in repairs:
+    if not found.headers:
+        raise InputError(f"no DICOM image in the input folder, which holds {len(found.others)} other file(s)")
+    return select_series(group_by_series(found.headers), rules, take_all=take_all)
+
+
+def _read(series: Series, verdicts: Sequence[Verdict], *, tolerance_mm: float, fill_missing: int) -> Volume:
+    clock = time.monotonic()
+    identity = identify(series.slices)
+    stack = stack_slices(series.slices, tolerance_mm=tolerance_mm, fill_missing=fill_missing)
+    hu, correction, clipped = _pixels_on_grid(stack)
+    repairs = (*identity.repairs, *stack.remarks, *clipped)
+    for repair in repairs[:_TOLD]:
         logger.warning("%s", repair)
+    if len(repairs) > _TOLD:
+        logger.warning("and %d more, all of them in the volume's description", len(repairs) - _TOLD)
     logger.info(
         "read %d slices of %d x %d, spacing %s mm, in %.2f s",
         *stack.grid.shape,
         " x ".join(f"{mm:.3f}" for mm in stack.grid.spacing),
         time.monotonic() - clock,
     )
-    slices = tuple(
-        SliceOrigin(
-            sop_instance_uid=s.header.uid("SOPInstanceUID"),
-            position=(s.position[0], s.position[1], s.position[2]),
-        )
-        for s in stack.slices
-    )
     origin = Origin(
         series_instance_uid=identity.series,
         study_instance_uid=identity.study,
         frame_of_reference_uid=identity.frame_of_reference,
-        slices=slices,
+        part=series.part,
+        slices=tuple(_slice_origin(s) for s in stack.slices),
         repairs=repairs,
-        selection=selection,
+        correction=correction,
+        selection={verdict.series.name: str(verdict) for verdict in verdicts},
     )
     return Volume(array=hu, affine=stack.grid.affine, origin=origin)
+
+
+def _slice_origin(s: Slice) -> SliceOrigin:
+    return SliceOrigin(
+        sop_instance_uid=s.header.uid("SOPInstanceUID"),
+        position=(s.position[0], s.position[1], s.position[2]),
+        frame=s.header.frame,
+    )
+
+
+def _pixels_on_grid(stack: Stack) -> tuple[NDArray[np.int16], Correction | None, list[str]]:
+    """Read the slices into a volume; one after another where they must be moved."""
+    headers = [s.header for s in stack.slices]
+    if lossy := count_lossy(headers):
+        logger.warning("%d of %d slices may be compressed with loss", lossy, len(headers))
+    if not stack.kinds:
+        hu, clipped = read_pixels(headers)
+        return hu, None, clipped
+    fill, clipped = _fill_value(headers[0]), []
+
+    def planes() -> Iterator[NDArray[np.int16]]:
+        for start in range(0, len(headers), _AT_ONCE):
+            hu, repairs = read_pixels(headers[start : start + _AT_ONCE])
+            clipped.extend(repairs)
+            yield from hu
+
+    hu = put_on_grid(planes(), stack.first_pixels, stack.grid.shape, fill=fill)
+    correction = Correction(
+        kinds=stack.kinds,
+        matrix=stack.slices[0].matrix,
+        first_pixels=stack.first_pixels,
+        fill_hu=fill,
+    )
+    return hu, correction, clipped
+
+
+def _fill_value(header: Header) -> int:
+    """Return what the series has where it has no data: its padding, or air as scanners write it."""
+    encoding = Encoding.from_header(header)
+    if encoding.padding is None:
+        return AIR_HU
+    value = round(encoding.slope * encoding.padding + encoding.intercept)
+    return min(max(value, -32768), 32767)

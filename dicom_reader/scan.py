@@ -15,6 +15,12 @@ UNDEFINED = 0xFFFFFFFF
 _LONG_VRS = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 )
+_SHORT_VRS = frozenset(
+    {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN"}
+    | {b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
+)
+_SHORT_ELEMENT = struct.Struct("<HH2sH")
+_IMPLICIT_ELEMENT = struct.Struct("<HHL")
 
 
 def walk(
@@ -22,11 +28,16 @@ def walk(
 ) -> tuple[dict[int, bytes], int]:
     """Return the wanted values up to the end of a group, and the position of what follows it."""
     found: dict[int, bytes] = {}
-    limit = (end_group + 1) << 16
+    unpack = _SHORT_ELEMENT.unpack_from
     while True:
-        tag, length, start = element_at(data, position, implicit=implicit)
-        if tag >= limit:
+        group, element, vr, length = unpack(data, position)
+        if group > end_group:
             return found, position
+        tag = group << 16 | element
+        if not implicit and vr in _SHORT_VRS:  # nearly all of them, and this loop is most of a header's time
+            start = position + 8
+        else:
+            tag, length, start = element_at(data, position, implicit=implicit)
         if length == UNDEFINED:
             position = _after_undefined(data, start, implicit=implicit)
             continue
@@ -39,17 +50,17 @@ def walk(
 
 def element_at(data: bytes, position: int, *, implicit: bool) -> tuple[int, int, int]:
     """Return tag, length and start of the value of the element at a position."""
-    group, element, length = struct.unpack_from("<HHL", data, position)
+    group, element, length = _IMPLICIT_ELEMENT.unpack_from(data, position)
     tag = group << 16 | element
     if implicit or group == 0xFFFE:
         return tag, length, position + 8
     vr = data[position + 4 : position + 6]
-    if not vr.isalpha():
-        raise ValueError("an explicit value representation was expected")
     if vr in _LONG_VRS:
         if vr == b"UN" and data[position + 8 : position + 12] == b"\xff\xff\xff\xff":
             raise ValueError("an unknown value of undefined length is encoded as implicit")
         return tag, struct.unpack_from("<L", data, position + 8)[0], position + 12
+    if vr not in _SHORT_VRS:
+        raise ValueError("an explicit value representation was expected")
     return tag, length >> 16, position + 8
 
 

@@ -1,148 +1,92 @@
-"""Find the DICOM files of a folder, group them by series, choose one and say why."""
+"""Images -> series, by UID and volume; what cannot be a slice of a CT volume is set apart by its kind."""
 
 from __future__ import annotations
 
-import logging
-import math
-import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
-from dicom_reader.files import read_header
-from dicom_reader.headers import Header, printable
+from dicom_reader.enhanced import ENHANCED_CT, LEGACY_CONVERTED_CT
+from dicom_reader.facts import Facts, image_type_of
+from dicom_reader.headers import Header
 from dicom_reader.identity import series_uid
-from dicom_reader.slices import normal_of
-from stages import GeometryError, InputError
+from dicom_reader.parts import split
 
-logger = logging.getLogger(__name__)
-
-CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
-MAX_DEGREES_FROM_AXIAL = 35.0
+CT_IMAGES = frozenset({"1.2.840.10008.5.1.4.1.1.2", ENHANCED_CT, LEGACY_CONVERTED_CT})
+SECONDARY_CAPTURES = frozenset(
+    {"1.2.840.10008.5.1.4.1.1.7", *(f"1.2.840.10008.5.1.4.1.1.7.{n}" for n in range(1, 5))}
+)
 _HOUNSFIELD_TYPES = ("", "HU", "US")
-_SOP_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.2.1": "enhanced CT",
-    "1.2.840.10008.5.1.4.1.1.2.2": "legacy converted enhanced CT",
-    "1.2.840.10008.5.1.4.1.1.7": "CT screen capture",
-}
+_DOSE_TYPES = frozenset({"SCREEN SAVE", "DOSE", "DOSE_INFO", "DOSE_REPORT", "DOSE REPORT"})
+_DOSE_WORDS = re.compile(
+    r"(?i)\b(dose (report|record|info|summary)|(patient|exam) protocol|dosisprotokoll)\b"
+)
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a folder holds.
-
-    Attributes
-    ----------
-    headers
-        The DICOM files that belong to a series, in the order of their paths.
-    others
-        Names of the other files.
-    """
-
-    headers: list[Header] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Series:
-    """The images of one series that could make a volume, and why the rest could not.
+    """The images of a series, or of one part of it, that could make a volume, and what else it has.
 
     Attributes
     ----------
     uid
         *Series Instance UID* (0020,000E).
     slices
-        Axial CT images, none if the series is not one of those.
+        CT images, none if the series has none.
     kinds
         How many images of each other kind there are, such as ``{"CT localizer": 1}``.
+    part
+        Which of several volumes this is, such as "acquisition-2"; empty where there is one.
     """
 
     uid: str
     slices: list[Header]
     kinds: Counter[str]
+    part: str = ""
+
+    @property
+    def name(self) -> str:
+        """The UID, and the part where there are several."""
+        return f"{self.uid}_{self.part}" if self.part else self.uid
+
+    @cached_property
+    def facts(self) -> Facts | None:
+        """What the rules look at; None where there is no slice."""
+        return Facts(self.slices) if self.slices else None
 
     @property
     def what(self) -> str:
-        """The series in a few words."""
-        parts = [f"{len(self.slices)} axial CT slices"] if self.slices else []
-        return " and ".join([*parts, *(f"{n} {kind}" for kind, n in sorted(self.kinds.items()))])
+        """The series in a few words, which name no patient."""
+        others = [f"{n} {kind}" for kind, n in sorted(self.kinds.items())]
+        if self.facts is None:
+            return " and ".join(others)
+        kind = "derived " if "DERIVED" in self.facts.image_type else ""
+        plane = f"{self.facts.plane} " if self.facts.plane else ""
+        return " and ".join([f"{len(self.slices)} {kind}{plane}CT slices", *others])
 
 
-def find_headers(folder: Path) -> Found:
-    """Read the header of every DICOM file of a folder, at any depth and of any name.
+def group_by_series(headers: Sequence[Header]) -> list[Series]:
+    """Return the series that the images belong to, each volume of theirs on its own, sorted by UID.
 
-    Symbolic links are not followed, since they may lead out of the folder.
-
-    Raises
-    ------
-    InputError
-        If the folder does not exist, or a DICOM file of it is damaged.
-    """
-    if not folder.is_dir():
-        raise InputError(f"the input folder {folder} does not exist")
-    found = Found()
-    for path in _files(folder):
-        header = None if path.is_symlink() or not path.is_file() else read_header(path)
-        if header is None:
-            found.others.append(printable(path))
-        elif header.text("SeriesInstanceUID") or header.text("Modality"):
-            found.headers.append(header)
-        else:
-            raise header.refuse("Modality", "and series are missing; the file is damaged, send it again")
-    if found.others:
-        names = ", ".join(found.others[:5]) + (", ..." if len(found.others) > 5 else "")
-        logger.info("ignored %d file(s) that are no DICOM images, or links: %s", len(found.others), names)
-    return found
-
-
-def _files(folder: Path) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        raise InputError(f"cannot read a folder of the input: {error.strerror}") from error
-
-    walk = os.walk(folder, onerror=refuse, followlinks=False)
-    paths = [
-        Path(parent, name) for parent, folders, names in walk for name in names + _links(parent, folders)
-    ]
-    return sorted(paths)
-
-
-def _links(parent: str, folders: Iterable[str]) -> list[str]:
-    return [name for name in folders if Path(parent, name).is_symlink()]
-
-
-def choose_series(found: Found, *, series_instance_uid: str | None = None) -> tuple[Series, dict[str, str]]:
-    """Choose the axial CT series with most slices; of equals, the first by its UID.
-
-    Parameters
-    ----------
-    series_instance_uid
-        Choose this series rather than the largest.
-
-    Returns
-    -------
-    series, selection
-        The series, and by UID why each series was chosen or not.
+    Images without a series UID are of one series when modality, study and frame of reference agree.
 
     Raises
     ------
     InputError
-        If there is none; the message says what was found instead.
+        If a CT image has no series UID and others have.
     """
-    if not found.headers:
-        raise InputError(f"no DICOM image in the input folder, which holds {len(found.others)} other file(s)")
-    _refuse_some_without_series(found.headers)
-    every = group_by_series(found.headers)
-    able = [s for s in every if s.slices and series_instance_uid in (None, s.uid)]
-    if not able:
-        wanted = f"series {series_instance_uid}" if series_instance_uid else "axial CT series"
-        raise InputError(f"no {wanted} in the input folder; found {summary(every)}")
-    chosen = max(able, key=lambda s: len(s.slices))  # the first of equals, and they are sorted by UID
-    if series_instance_uid:
-        why = dict.fromkeys((s.uid for s in every), "another one was asked for")
-    else:
-        why = {s.uid: _why_not(s, chosen) for s in every}
-    return chosen, {s.uid: _reason(s, chosen, why[s.uid]) for s in every}
+    _refuse_some_without_series(headers)
+    by_key: dict[tuple[str, ...], list[Header]] = {}
+    for header in headers:
+        uid = header.text("SeriesInstanceUID")
+        instead = [
+            header.text(keyword) for keyword in ("Modality", "StudyInstanceUID", "FrameOfReferenceUID")
+        ]
+        by_key.setdefault((uid, *([] if uid else instead)), []).append(header)
+    series = [part for group in by_key.values() for part in _volumes(series_uid(group), group)]
+    return sorted(series, key=lambda s: (s.uid, s.part))
 
 
 def _refuse_some_without_series(headers: Sequence[Header]) -> None:
@@ -155,37 +99,13 @@ def _refuse_some_without_series(headers: Sequence[Header]) -> None:
         )
 
 
-def group_by_series(headers: Sequence[Header]) -> list[Series]:
-    """Return the series that the images belong to, sorted by UID.
-
-    Images without a series UID are of one series when modality, study and frame of reference agree.
-    """
-    by_key: dict[tuple[str, ...], list[Header]] = {}
-    for header in headers:
-        uid = header.text("SeriesInstanceUID")
-        instead = [
-            header.text(keyword) for keyword in ("Modality", "StudyInstanceUID", "FrameOfReferenceUID")
-        ]
-        by_key.setdefault((uid, *([] if uid else instead)), []).append(header)
-    series = [_series(series_uid(group), group) for group in by_key.values()]
-    return sorted(series, key=lambda s: s.uid)
-
-
-def summary(every: Sequence[Series]) -> str:
-    """Say what there is instead of an axial CT series, such as "3 series: 2 MR, 1 CT localizer"."""
-    kinds = Counter(kind for s in every for kind in (s.kinds if not s.slices else ["axial CT"]))
-    return f"{len(every)} series: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
-
-
-def _series(uid: str, headers: Sequence[Header]) -> Series:
+def _volumes(uid: str, headers: Sequence[Header]) -> list[Series]:
     kinds = [_kind(header) for header in headers]
     slices = [header for header, kind in zip(headers, kinds, strict=True) if kind is None]
     others = Counter(kind for kind in kinds if kind is not None)
-    oblique = [_is_axial(header) for header in slices]
-    if slices and not any(oblique):
-        others[f"CT more than {MAX_DEGREES_FROM_AXIAL:.0f} degrees from axial"] += len(slices)
-        slices = []
-    return Series(uid, slices, others)
+    if not slices:
+        return [Series(uid, [], others)]
+    return [Series(uid, part.headers, others, part.name) for part in split(slices)]
 
 
 def _kind(header: Header) -> str | None:
@@ -194,45 +114,17 @@ def _kind(header: Header) -> str | None:
     if modality != "CT":
         return modality[:16] or "of no modality"
     sop_class = header.text("SOPClassUID")
-    if sop_class != CT_IMAGE_STORAGE:
-        return _SOP_CLASSES.get(sop_class, f"CT of SOP class {sop_class[:64] or 'unknown'}")
-    if "LOCALIZER" in header.text("ImageType").split("\\"):
+    if sop_class in SECONDARY_CAPTURES:
+        return "CT screen capture"
+    if sop_class not in CT_IMAGES:
+        return f"CT of SOP class {sop_class[:64] or 'unknown'}"
+    image_type = image_type_of(header)
+    if "LOCALIZER" in image_type:
         return "CT localizer"
+    if _DOSE_TYPES.intersection(image_type) or _DOSE_WORDS.search(header.text("SeriesDescription")):
+        return "CT dose screen"
     if header.integer("SamplesPerPixel", 1) != 1:
         return "CT in colour"
     if header.text("RescaleType") not in _HOUNSFIELD_TYPES:
         return f"CT in {header.text('RescaleType')[:16]} instead of Hounsfield units"
     return None
-
-
-def _is_axial(header: Header) -> bool:
-    """Tell whether a slice lies about across the patient; unknown is for the geometry gate to refuse."""
-    try:
-        normal = normal_of(header.numbers("ImageOrientationPatient", 6))
-    except (InputError, GeometryError):
-        return True
-    return abs(float(normal[2])) >= math.cos(math.radians(MAX_DEGREES_FROM_AXIAL))
-
-
-def _why_not(series: Series, chosen: Series) -> str:
-    if not series.slices:
-        return "no axial CT"
-    return "as many slices" if len(series.slices) == len(chosen.slices) else "fewer slices"
-
-
-def _reason(series: Series, chosen: Series, why: str) -> str:
-    if series is chosen:
-        left_out = ", the latter left out" if series.kinds else ""
-        return f"chosen: {series.what}{left_out}"
-    return f"not chosen, {why}: {series.what}"
-
-
-def log_choice(chosen: Series, selection: Mapping[str, str]) -> None:
-    """Tell the log which series was chosen; why each of the others was not stands in the volume's origin."""
-    logger.info("series %s %s", chosen.uid, selection[chosen.uid])
-    others = [uid for uid in selection if uid != chosen.uid]
-    if others:
-        reasons = Counter(selection[uid].partition(":")[0] for uid in others)
-        logger.info("other series: %s", ", ".join(f"{n} {why}" for why, n in reasons.most_common()))
-    for uid in others:
-        logger.debug("series %s %s", uid[:64], selection[uid])

@@ -1,4 +1,4 @@
-"""The geometry gate: slices become a stack only when it is regular, and refused with millimetres when not.
+"""The geometry gate: slices become a stack on a regular grid, or are refused with millimetres.
 
 Order comes from positions along the normal, never from *Instance Number* (0020,0013); spacing comes
 from positions, never from *Slice Thickness* (0018,0050).
@@ -17,13 +17,16 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_reader.copies import drop_copies
 from dicom_reader.headers import Header
+from dicom_reader.lattice import TOLERANCE_MM, Lattice, find_lattice
 from stages import GeometryError, Grid
-from stages.geometry import affine_from_slices, slice_normal
+from stages.geometry import slice_normal
 
-TOLERANCE_MM = 0.05
+MAX_TILT_DEGREES = 45.0
 _MAX_MATRIX = 8192
-_COSINE_TOLERANCE = 1e-4
+COSINE_TOLERANCE = 1e-4
+_ASTRAY = 0.1  # of a pixel
 
 
 @lru_cache(maxsize=64)
@@ -89,13 +92,32 @@ class Slice:
 
 @dataclass(frozen=True)
 class Stack:
-    """Slices in the order of the volume, and the grid they form."""
+    """Slices in the order of the volume, and the grid they form or are put on.
+
+    Attributes
+    ----------
+    slices
+        From the lowest along the normal to the highest.
+    grid
+        Of the volume.
+    kinds
+        What must be corrected for the slices to lie on the grid; empty when they do.
+    first_pixels
+        Where the first pixel of each slice lies: index (slice, row, column) on the grid.
+    remarks
+        One sentence for each correction, and for each file that was left out.
+    """
 
     slices: list[Slice]
     grid: Grid
+    kinds: tuple[str, ...]
+    first_pixels: tuple[tuple[float, float, float], ...]
+    remarks: tuple[str, ...]
 
 
-def stack_slices(headers: Sequence[Header], *, tolerance_mm: float = TOLERANCE_MM) -> Stack:
+def stack_slices(
+    headers: Sequence[Header], *, tolerance_mm: float = TOLERANCE_MM, fill_missing: int = 0
+) -> Stack:
     """Order the slices of one series along their common normal, toward Superior for axial slices.
 
     Parameters
@@ -103,42 +125,70 @@ def stack_slices(headers: Sequence[Header], *, tolerance_mm: float = TOLERANCE_M
     headers
         Single-frame images of one series, in any order.
     tolerance_mm
-        How far a slice may lie from where a regular stack would have it.
+        How far a slice may lie from where a regular stack would have it; more is corrected.
+    fill_missing
+        How many slices in a row may be missing and are interpolated.
 
     Raises
     ------
     InputError
         If an attribute is missing or no sensible number, naming file and attribute.
     GeometryError
-        If the slices are no regular stack: one slice only, an instance twice, two slices at one
-        position, mixed orientation, matrix or pixel spacing, gantry tilt, a missing slice, uneven
-        spacing. The message names slices and millimetres.
+        If the slices are no stack: one slice only, one instance with two contents, two slices at one
+        position, mixed orientation, matrix or pixel spacing, slices shifted aside, a missing slice.
+        The message names slices and millimetres.
     """
-    slices = [Slice.from_header(header) for header in headers]
+    slices, copies = drop_copies([Slice.from_header(header) for header in headers])
     _refuse_single(slices)
-    _refuse_duplicate_instances(slices)
     _refuse_mixed(slices)
     normal = normal_of(slices[0].orientation)
     positions = np.array([s.position for s in slices])
     order = np.argsort(positions @ normal, kind="stable")
     slices = [slices[n] for n in order]
-    positions = positions[order]
-    along = (positions - positions[0]) @ normal
-    problems = _shared_positions(slices, along, tolerance_mm)
-    if not problems:
-        problems = _sideways(slices, positions, along, normal, tolerance_mm)
-        problems += _irregular(slices, along, tolerance_mm)
-    if problems:
-        raise GeometryError("; ".join(problems))
-    last = positions[0] + along[-1] * normal
-    affine = affine_from_slices(
-        positions[0],
-        last,
-        len(slices),
-        image_orientation=slices[0].orientation,
-        pixel_spacing=slices[0].pixel_spacing,
+    positions = positions[order] - positions[order[0]]
+    along = positions @ normal
+    _refuse_shared_positions(slices, along, tolerance_mm)
+    tilt = _tilt(slices, positions, along, normal, tolerance_mm)
+    lattice = find_lattice(
+        along,
+        name_pair=lambda n: _pair(slices, n),
+        tolerance_mm=tolerance_mm,
+        fill_missing=fill_missing,
     )
-    return Stack(slices, Grid((len(slices), *slices[0].matrix), affine))
+    return _on_grid(slices, lattice, normal, positions if tilt else np.zeros_like(positions), (tilt, copies))
+
+
+def _on_grid(
+    slices: list[Slice],
+    lattice: Lattice,
+    normal: NDArray[np.float64],
+    aside: NDArray[np.float64],
+    remarks: tuple[str, Sequence[str]],
+) -> Stack:
+    """Return the stack whose grid is wide enough for every slice."""
+    first = slices[0]
+    tilt, copies = remarks
+    cosines = np.reshape(first.orientation, (2, 3))[::-1]  # along a column (rows grow), along a row
+    offsets = aside @ cosines.T / first.pixel_spacing
+    offsets[:, np.ptp(offsets, axis=0) * first.pixel_spacing <= TOLERANCE_MM] = 0
+    lowest = offsets.min(axis=0)
+    lowest -= np.ceil(offsets[0] - lowest - 1e-6) - (offsets[0] - lowest)  # the first slice keeps its pixels
+    offsets -= lowest
+    affine = np.eye(4)
+    affine[:3, 0] = lattice.step_mm * normal
+    affine[:3, 1:3] = (cosines * np.reshape(first.pixel_spacing, (2, 1))).T
+    affine[:3, 3] = np.asarray(first.position) + affine[:3, 1:3] @ lowest
+    rows, columns = (
+        n + int(np.floor(widest + 0.5)) for n, widest in zip(first.matrix, offsets.max(axis=0), strict=True)
+    )
+    indices = np.column_stack([lattice.indices, offsets])
+    return Stack(
+        slices,
+        Grid((lattice.count, rows, columns), affine),
+        (*(("gantry tilt",) if tilt else ()), *lattice.kinds),
+        tuple((float(k), float(r), float(c)) for k, r, c in indices),
+        (*copies, *((tilt,) if tilt else ()), *lattice.remarks),
+    )
 
 
 def _refuse_single(slices: Sequence[Slice]) -> None:
@@ -149,18 +199,6 @@ def _refuse_single(slices: Sequence[Slice]) -> None:
         )
 
 
-def _refuse_duplicate_instances(slices: Sequence[Slice]) -> None:
-    seen: dict[str, Slice] = {}
-    for s in slices:
-        uid = s.header.uid("SOPInstanceUID")
-        if uid in seen:
-            raise GeometryError(
-                f"{seen[uid].header.name} and {s.header.name} are the same instance ({uid}); "
-                "remove one of them"
-            )
-        seen[uid] = s
-
-
 def _refuse_mixed(slices: Sequence[Slice]) -> None:
     first = slices[0]
     for s in slices[1:]:
@@ -168,7 +206,7 @@ def _refuse_mixed(slices: Sequence[Slice]) -> None:
             raise _mixed("a matrix", first, s, first.matrix, s.matrix)
         if _differ(s.pixel_spacing, first.pixel_spacing, TOLERANCE_MM / max(s.matrix)):
             raise _mixed("a pixel spacing (mm)", first, s, first.pixel_spacing, s.pixel_spacing)
-        if _differ(s.orientation, first.orientation, _COSINE_TOLERANCE):
+        if _differ(s.orientation, first.orientation, COSINE_TOLERANCE):
             raise _mixed("an orientation", first, s, first.orientation, s.orientation)
 
 
@@ -183,68 +221,50 @@ def _mixed(what: str, first: Slice, other: Slice, a: object, b: object) -> Geome
     )
 
 
-def _shared_positions(slices: Sequence[Slice], along: NDArray[np.float64], tolerance_mm: float) -> list[str]:
+def _refuse_shared_positions(
+    slices: Sequence[Slice], along: NDArray[np.float64], tolerance_mm: float
+) -> None:
     shared = np.flatnonzero(np.diff(along) <= tolerance_mm)
     if not len(shared):
-        return []
+        return
     n = int(shared[0])
     more = f" ({len(shared)} such pairs)" if len(shared) > 1 else ""
-    return [
+    raise GeometryError(
         f"{_pair(slices, n)} lie at the same position, {along[n + 1] - along[n]:.3f} mm apart{more}; "
-        "the series holds several stacks (phases, reconstructions) or a slice twice, split it"
-    ]
+        "the series holds several stacks (phases, reconstructions) that nothing in it tells apart, split it"
+    )
 
 
-def _sideways(
+def _tilt(
     slices: Sequence[Slice],
     positions: NDArray[np.float64],
     along: NDArray[np.float64],
     normal: NDArray[np.float64],
     tolerance_mm: float,
-) -> list[str]:
-    """Find slices that do not lie straight above one another: gantry tilt, or a shift."""
-    aside = positions - positions[0] - np.outer(along, normal)
+) -> str:
+    """Say by how much slices advance sideways; empty where they lie straight above one another."""
+    aside = positions - np.outer(along, normal)
     distance = np.linalg.norm(aside, axis=1)
-    worst = int(np.argmax(distance))
-    if distance[worst] <= tolerance_mm:
-        return []
-    slope = aside[-1] / along[-1] if along[-1] > 0 else np.zeros(3)
-    if np.linalg.norm(aside - np.outer(along, slope), axis=1).max() <= tolerance_mm:
-        degrees = float(np.degrees(np.arctan(np.linalg.norm(slope))))
-        return [
-            f"gantry tilt of {degrees:.1f} degrees: the slices advance {along[-1]:.2f} mm along their normal "
-            f"and {distance[-1]:.2f} mm sideways; reconstruct the series without tilt"
-        ]
-    return [
-        f"{_name(slices, worst)} lies {distance[worst]:.2f} mm aside of the line through {_name(slices, 0)} "
-        "along the normal; the slices were not taken in one scan"
-    ]
-
-
-def _irregular(slices: Sequence[Slice], along: NDArray[np.float64], tolerance_mm: float) -> list[str]:
-    """Find missing slices and uneven spacing."""
-    gaps = np.diff(along)
-    usual = float(np.median(gaps))
-    lattice = np.linspace(0, along[-1], len(along))
-    if np.abs(along - lattice).max() <= tolerance_mm:
-        return []
-    wide = np.flatnonzero(gaps > usual + max(tolerance_mm, usual / 100))
-    narrow = np.flatnonzero(gaps < usual - max(tolerance_mm, usual / 100))
-    multiples = gaps[wide] / usual
-    if len(wide) and not len(narrow) and np.abs(multiples - np.rint(multiples)).max() < 0.05:
-        n = int(wide[0])
-        count = round(gaps[n] / usual) - 1
-        more = f" ({len(wide)} such gaps)" if len(wide) > 1 else ""
-        return [
-            f"{_pair(slices, n)} are {gaps[n]:.2f} mm apart, the rest of the series {usual:.2f} mm{more}; "
-            f"{count} slice(s) may be missing, send the series again"
-        ]
-    low, high = int(np.argmin(gaps)), int(np.argmax(gaps))
-    return [
-        f"uneven spacing: {_pair(slices, low)} are {gaps[low]:.2f} mm apart, {_pair(slices, high)} "
-        f"{gaps[high]:.2f} mm; a volume needs one spacing (to {tolerance_mm} mm), "
-        "send the series of even spacing"
-    ]
+    if distance.max() <= tolerance_mm:
+        return ""
+    slope = aside[-1] / along[-1]
+    astray = np.linalg.norm(aside - np.outer(along, slope), axis=1)
+    if astray.max() > max(tolerance_mm, _ASTRAY * min(slices[0].pixel_spacing)):
+        worst = int(np.argmax(astray if distance[-1] > tolerance_mm else distance))
+        raise GeometryError(
+            f"{_name(slices, worst)} lies {astray[worst]:.2f} mm aside of the line through the other slices; "
+            "the slices were not taken in one scan"
+        )
+    degrees = float(np.degrees(np.arctan(np.linalg.norm(slope))))
+    if degrees > MAX_TILT_DEGREES:
+        raise GeometryError(
+            f"the slices advance {along[-1]:.2f} mm along their normal and {distance[-1]:.2f} mm sideways: a "
+            f"gantry does not tilt by {degrees:.1f} degrees; their positions or orientation are wrong"
+        )
+    return (
+        f"gantry tilt of {degrees:.1f} degrees corrected: slices moved sideways by up to "
+        f"{distance.max():.2f} mm onto a right-angled grid"
+    )
 
 
 def _name(slices: Sequence[Slice], n: int) -> str:

@@ -9,6 +9,8 @@ PS3.5 B.2, UUID Derived UID.
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,8 +23,11 @@ import stages
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+logger = logging.getLogger(__name__)
+
 MANUFACTURER = "clara-stages"
 MODEL_NAME = "dicom-writer"
+_AGE = re.compile(r"\d{3}[DWMY]")
 _NAMESPACE = uuid.UUID("6a4a6f5b-54c2-5f0c-8f6d-0a3b7b0f8c52")
 
 IDENTITY = (
@@ -101,7 +106,20 @@ def without_identity(source: Dataset, **replaced: object) -> Dataset:
         if keyword in copy:
             del copy[keyword]  # the elements are those of the source; a new value would change them there
         setattr(copy, keyword, value)
+    _mend(copy)
     return copy
+
+
+def _mend(copy: Dataset) -> None:
+    """Leave out or fill what would make the result invalid, though it is the source's own."""
+    age = str(copy.get("PatientAge") or "")
+    if age and not _AGE.fullmatch(age):
+        del copy.PatientAge
+        logger.warning("Patient's Age (0010,1010) of the source is no age and is left out")
+    stated = copy.get("DeidentificationMethod") or copy.get("DeidentificationMethodCodeSequence")
+    if copy.get("PatientIdentityRemoved") == "YES" and not stated:
+        copy.DeidentificationMethod = "not stated in the source"
+        logger.warning("De-identification Method (0012,0063) of the source is empty; it says so now")
 
 
 def copy_identity(source: Dataset, result: Dataset) -> None:

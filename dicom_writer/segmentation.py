@@ -19,6 +19,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
+from dicom_writer.frames import as_images, image_key, refer_to_frames
 from dicom_writer.labels import Code, Label, finding
 from dicom_writer.provenance import (
     MANUFACTURER,
@@ -30,14 +31,14 @@ from dicom_writer.provenance import (
     software_version,
     without_identity,
 )
-from stages.geometry import Affine, spacing_of
+from stages.original_slices import SliceMasks
 
 SERIES_NUMBER_OFFSET = 1
+_EVEN_MM = 0.01
 
 
 def make_segmentation(
-    array: NDArray[np.uint8],
-    affine: Affine,
+    masks: SliceMasks,
     sources: Sequence[Dataset],
     *,
     labels: Sequence[Label],
@@ -47,10 +48,9 @@ def make_segmentation(
 
     Parameters
     ----------
-    array
-        Label values, shape (slices, rows, columns); 0 is background.
-    affine
-        Of the mask; the distance between its slices is written.
+    masks
+        Label values on the original slices; 0 is background. What each slice stands for is written as
+        its thickness.
     sources
         Header of the source image of each slice, without pixels.
     labels
@@ -64,12 +64,14 @@ def make_segmentation(
         Explicit VR little endian, complete but for its file. Frames without a voxel are left out,
         unless there is no voxel at all.
     """
+    array, thickness_mm = masks.array, masks.thickness_mm
+    first, *others = as_images(sources)
     uids = UidMaker(provenance.job_id, str(sources[0].SeriesInstanceUID), array)
     present = {label.value: bool((array == label.value).any()) for label in labels}
     with config.disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # remarks on odd values of the source
         segmentation: Dataset = hd.seg.Segmentation(
-            source_images=[_as_template(sources[0], affine), *sources[1:]],
+            source_images=[_as_template(first, float(thickness_mm[0])), *others],
             pixel_array=array,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[_describe(label, provenance, uids) for label in labels],
@@ -89,7 +91,10 @@ def make_segmentation(
             transfer_syntax_uid=ExplicitVRLittleEndian,
             omit_empty_frames=any(present.values()),
         )
+        refer_to_frames(segmentation, sources)
         _name_dimensions(segmentation, uids.uid("dimension organization"))
+        if np.ptp(thickness_mm) > _EVEN_MM:
+            _measure_each_frame(segmentation, sources, thickness_mm)
         copy_identity(sources[0], segmentation)
     return segmentation
 
@@ -119,14 +124,36 @@ def _concept(code: Code) -> hd.sr.CodedConcept:
     return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)
 
 
-def _as_template(source: Dataset, affine: Affine) -> Dataset:
+def _as_template(source: Dataset, spacing_mm: float) -> Dataset:
     """Return a copy of the first source image as highdicom shall see it.
 
     It names nobody, and its slices are as thick as they are apart: a voxel of a segment fills the
     space between slices, no more and no less, whatever the thickness of the reconstruction.
     """
-    spacing = format_number_as_ds(spacing_of(affine)[0])
+    spacing = format_number_as_ds(spacing_mm)
     return without_identity(source, SliceThickness=spacing, SpacingBetweenSlices=spacing)
+
+
+def _measure_each_frame(
+    segmentation: Dataset, sources: Sequence[Dataset], thickness_mm: NDArray[np.float64]
+) -> None:
+    """Give each frame a thickness of its own, where the slices are not evenly spaced."""
+    thickness_of = {image_key(source): mm for source, mm in zip(sources, thickness_mm, strict=True)}
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
+    (common,) = shared.PixelMeasuresSequence
+    del shared.PixelMeasuresSequence
+    for group in segmentation.PerFrameFunctionalGroupsSequence:
+        image = group.DerivationImageSequence[0].SourceImageSequence[0]
+        measures = Dataset()
+        measures.PixelSpacing = common.PixelSpacing
+        measures.SliceThickness = format_number_as_ds(
+            float(
+                thickness_of[
+                    str(image.ReferencedSOPInstanceUID), int(image.get("ReferencedFrameNumber") or 0)
+                ]
+            )
+        )
+        group.PixelMeasuresSequence = [measures]
 
 
 def _name_dimensions(segmentation: Dataset, uid: str) -> None:

@@ -21,8 +21,9 @@ from pydicom import config, dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 
+from dicom_writer.frames import image_key, is_multi_frame, split_frames
 from stages import GeometryError, InputError, Origin, StageError, Volume
-from stages.geometry import points_at
+from stages.original_slices import SliceMasks
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,8 @@ def find_source(folder: Path, mask: Volume) -> list[Dataset]:
     wanted = {s.sop_instance_uid for s in origin.slices}
     try:
         with config.disable_value_validation():  # what is odd and needed is refused by its name
-            found = [d for d in _headers(folder) if _belongs(d, wanted, origin.series_instance_uid)]
+            images = [d for d in _headers(folder) if _belongs(d, wanted, origin.series_instance_uid)]
+            found = [d for image in images for d in _slices_of(image)]
             _require_attributes(found)
             sources = _in_slice_order(found, origin) if wanted else _by_position(found, mask)
             _take_missing_uids(sources, origin)
@@ -111,15 +113,20 @@ def _belongs(dataset: Dataset, wanted: set[str], series_instance_uid: str) -> bo
     return str(dataset.get("SeriesInstanceUID")) == series_instance_uid and not is_localizer
 
 
+def _slices_of(image: Dataset) -> Sequence[Dataset]:
+    return split_frames(image) if is_multi_frame(image) else [image]
+
+
 def _in_slice_order(found: Sequence[Dataset], origin: Origin) -> list[Dataset]:
-    by_uid = {str(d.SOPInstanceUID): d for d in found}
-    missing = [s.sop_instance_uid for s in origin.slices if s.sop_instance_uid not in by_uid]
+    by_key = {image_key(d): d for d in found}
+    keys = [(s.sop_instance_uid, s.frame or 0) for s in origin.slices]
+    missing = [uid for uid, frame in keys if (uid, frame) not in by_key]
     if missing:
         raise InputError(
             f"{len(missing)} of {len(origin.slices)} source images are not in the source folder, "
             f"the first of them {missing[0][:64]}"
         )
-    return [by_uid[s.sop_instance_uid] for s in origin.slices]
+    return [by_key[key] for key in keys]
 
 
 def _by_position(found: Sequence[Dataset], mask: Volume) -> list[Dataset]:
@@ -128,7 +135,7 @@ def _by_position(found: Sequence[Dataset], mask: Volume) -> list[Dataset]:
             f"no image of series {mask.origin.series_instance_uid} in the source folder, and the mask "
             "has no description (.json) that names the images"
         )
-    unique = {str(d.SOPInstanceUID): d for d in found}
+    unique = {image_key(d): d for d in found}
     along = mask.affine[:3, 0]
     origin = np.zeros((1, 2))
     return sorted(unique.values(), key=lambda d: float(pixel_positions(d, origin)[0] @ along))
@@ -165,10 +172,10 @@ def _take_missing_uids(sources: Sequence[Dataset], origin: Origin) -> None:
                 setattr(dataset, keyword, uid)
 
 
-def require_same_grid(
-    mask: Volume, sources: Sequence[Dataset], *, tolerance_mm: float = TOLERANCE_MM
+def require_same_place(
+    masks: SliceMasks, sources: Sequence[Dataset], *, tolerance_mm: float = TOLERANCE_MM
 ) -> None:
-    """Refuse a mask whose voxels do not lie where the pixels of the source images lie.
+    """Refuse masks whose pixels do not lie where those of the source images lie.
 
     Raises
     ------
@@ -176,7 +183,7 @@ def require_same_grid(
         If the number of slices or the matrix differs, or a corner of a slice lies further than the
         tolerance from where the source image has it; the message says which, and by how many mm.
     """
-    slices, rows, columns = mask.array.shape
+    slices, rows, columns = masks.array.shape
     if slices != len(sources):
         raise GeometryError(f"the mask has {slices} slices, its source series {len(sources)} images")
     for n, dataset in enumerate(sources):
@@ -187,8 +194,8 @@ def require_same_grid(
             )
     corners = np.array([(r, c) for r in (0, rows - 1) for c in (0, columns - 1)])
     there = np.stack([pixel_positions(d, corners) for d in sources])
-    indices = np.array([[(n, *corner) for corner in corners] for n in range(slices)])
-    apart = np.linalg.norm(points_at(mask.affine, indices) - there, axis=2)
+    meant = np.stack([masks.positions(n, corners) for n in range(slices)])
+    apart = np.linalg.norm(meant - there, axis=2)
     if not apart.max() <= tolerance_mm:
         n = int(np.argmax(apart.max(axis=1)))
         raise GeometryError(

@@ -12,7 +12,7 @@ Groups; PS3.5 8.1.1, Pixel Data encoding (1 bit a pixel).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from pydicom import config, dcmread
 from pydicom.dataset import Dataset
 
+from dicom_writer.frames import image_key
 from dicom_writer.labels import Label
 from dicom_writer.provenance import IDENTITY
 from dicom_writer.source import TOLERANCE_MM
 from stages import OutputError, Volume
-from stages.geometry import points_at
+from stages.geometry import spacing_of
+from stages.original_slices import SliceMasks, on_original_slices
 
 _VOLUME_TOLERANCE = 1e-3  # relative; the written spacing is a decimal of 16 characters
 
@@ -44,19 +46,21 @@ class Frame:
 
     Attributes
     ----------
-    segment, source_uid
-        Which segment, drawn on which image.
-    position, cosines, pixel_spacing
-        *Image Position (Patient)*, *Image Orientation (Patient)* as rows of two, *Pixel Spacing*; mm.
+    segment, source
+        Which segment, drawn on which image: its instance and its frame, 0 where it has one only.
+    position, cosines, pixel_spacing, thickness_mm
+        *Image Position (Patient)*, *Image Orientation (Patient)* as rows of two, *Pixel Spacing*;
+        *Spacing Between Slices*, or *Slice Thickness* where that is missing; mm.
     bits
         Shape (rows, columns), 0 or 1.
     """
 
     segment: int
-    source_uid: str
+    source: tuple[str, int]
     position: NDArray[np.float64]
     cosines: NDArray[np.float64]
     pixel_spacing: NDArray[np.float64]
+    thickness_mm: float
     bits: NDArray[np.uint8]
 
     def positions_of(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
@@ -67,7 +71,7 @@ class Frame:
 
 
 def verify_segmentation(
-    path: Path, mask: Volume, sources: Sequence[Dataset], *, labels: Sequence[Label]
+    path: Path, masks: SliceMasks, sources: Sequence[Dataset], *, labels: Sequence[Label]
 ) -> dict[int, Measurement]:
     """Read a written segmentation back and compare it with the mask it was made of.
 
@@ -86,12 +90,12 @@ def verify_segmentation(
             dataset = dcmread(path)
             _compare_identity(dataset, sources, labels)
             frames = list(read_frames(dataset))
-            _compare_voxels(frames, mask, sources, labels)
-            measured = {label.value: _measure(frames, label.value, dataset) for label in labels}
+            _compare_voxels(frames, masks, sources, labels)
+            measured = {label.value: _measure(frames, label.value) for label in labels}
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise OutputError(f"the written segmentation cannot be read back: {error}") from error
     for label in labels:
-        _compare_measurement(measured[label.value], measure_mask(mask, label.value), label)
+        _compare_measurement(measured[label.value], measure_masks(masks, label.value), label)
     return measured
 
 
@@ -141,38 +145,41 @@ def _frame(group: Dataset, shared: Dataset, bits: NDArray[np.uint8]) -> Frame:
         return (group if keyword in group else shared)[keyword].value[0]
 
     orientation = item("PlaneOrientationSequence").ImageOrientationPatient
+    measures = item("PixelMeasuresSequence")
+    image = item("DerivationImageSequence").SourceImageSequence[0]
     return Frame(
         segment=int(item("SegmentIdentificationSequence").ReferencedSegmentNumber),
-        source_uid=str(item("DerivationImageSequence").SourceImageSequence[0].ReferencedSOPInstanceUID),
+        source=(str(image.ReferencedSOPInstanceUID), int(image.get("ReferencedFrameNumber") or 0)),
         position=np.array(item("PlanePositionSequence").ImagePositionPatient, dtype=np.float64),
         cosines=np.array(orientation, dtype=np.float64).reshape(2, 3),
-        pixel_spacing=np.array(item("PixelMeasuresSequence").PixelSpacing, dtype=np.float64),
+        pixel_spacing=np.array(measures.PixelSpacing, dtype=np.float64),
+        thickness_mm=float(measures.get("SpacingBetweenSlices") or measures.SliceThickness),
         bits=bits,
     )
 
 
 def _compare_voxels(
-    frames: Sequence[Frame], mask: Volume, sources: Sequence[Dataset], labels: Sequence[Label]
+    frames: Sequence[Frame], masks: SliceMasks, sources: Sequence[Dataset], labels: Sequence[Label]
 ) -> None:
     """Hold each frame against its slice of the mask, and find what has no frame."""
-    slice_of = {str(source.SOPInstanceUID): n for n, source in enumerate(sources)}
-    there = {label.value: (mask.array == label.value).any(axis=(1, 2)) for label in labels}
+    slice_of = {image_key(source): n for n, source in enumerate(sources)}
+    there = {label.value: (masks.array == label.value).any(axis=(1, 2)) for label in labels}
     for number, frame in enumerate(frames, start=1):
-        if frame.source_uid not in slice_of or frame.segment not in there:
+        if frame.source not in slice_of or frame.segment not in there:
             raise OutputError(
-                f"frame {number} is of segment {frame.segment} on image {frame.source_uid}; "
+                f"frame {number} is of segment {frame.segment} on image {frame.source[0]}; "
                 "one of them is unknown"
             )
-        n = slice_of[frame.source_uid]
-        _compare_place(frame, mask, n, number)
-        different = frame.bits != (mask.array[n] == frame.segment)
+        n = slice_of[frame.source]
+        _compare_place(frame, masks, n, number)
+        different = frame.bits != (masks.array[n] == frame.segment)
         if different.any():
             row, column = np.argwhere(different)[0]
             raise OutputError(
                 f"{int(different.sum())} voxels of segment {frame.segment} in slice {n + 1} differ "
                 f"from the mask, the first at row {row}, column {column}"
             )
-    seen = [(slice_of[frame.source_uid], frame.segment) for frame in frames]
+    seen = [(slice_of[frame.source], frame.segment) for frame in frames]
     if len(set(seen)) != len(seen):
         raise OutputError("a segment has two frames on one slice")
     missing = {(int(n), value) for value, slices in there.items() for n in np.flatnonzero(slices)} - set(seen)
@@ -181,39 +188,66 @@ def _compare_voxels(
         raise OutputError(f"the mask has voxels of segment {value} in slice {n + 1}, which has no frame")
 
 
-def _compare_place(frame: Frame, mask: Volume, n: int, number: int) -> None:
-    _, rows, columns = mask.array.shape
+def _compare_place(frame: Frame, masks: SliceMasks, n: int, number: int) -> None:
+    _, rows, columns = masks.array.shape
     corners = np.array([(r, c) for r in (0, rows - 1) for c in (0, columns - 1)])
-    meant = points_at(mask.affine, np.insert(corners, 0, n, axis=1))
-    apart = float(np.linalg.norm(frame.positions_of(corners) - meant, axis=1).max())
+    apart = float(np.linalg.norm(frame.positions_of(corners) - masks.positions(n, corners), axis=1).max())
     if not apart <= TOLERANCE_MM:
         raise OutputError(f"frame {number} lies {apart:.2f} mm from slice {n + 1} of the mask")
 
 
-def _measure(frames: Sequence[Frame], segment: int, dataset: Dataset) -> Measurement:
+def _measure(frames: Sequence[Frame], segment: int) -> Measurement:
     """Measure a segment by what the file says of its frames."""
-    between_slices = float(
-        dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
-    )
-    volume_mm3, total_count, weighted = 0.0, 0, np.zeros(3)
+    parts = []
     for frame in frames:
-        count = int(np.count_nonzero(frame.bits))
-        if frame.segment == segment and count:
-            total_count += count
-            weighted += count * frame.positions_of(np.array(_centre_of_mass(frame.bits)))
-            volume_mm3 += count * float(np.prod(frame.pixel_spacing)) * between_slices
-    return Measurement(volume_mm3 / 1000, weighted / total_count if total_count else None)
+        if frame.segment == segment and (count := int(np.count_nonzero(frame.bits))):
+            mm3 = count * float(np.prod(frame.pixel_spacing)) * frame.thickness_mm
+            parts.append((mm3, frame.positions_of(np.array(_centre_of_mass(frame.bits)))))
+    return _sum_of(parts)
 
 
-def measure_mask(mask: Volume, value: int) -> Measurement:
-    """Measure a label of a mask through its affine."""
-    total_count, weighted = 0, np.zeros(3)
-    for n, plane in enumerate(mask.array == value):
+def measure_masks(masks: SliceMasks, value: int) -> Measurement:
+    """Measure a label of a mask through the affine of its volume."""
+    _, row_mm, column_mm = spacing_of(masks.affine)
+    parts = []
+    for n, plane in enumerate(masks.array == value):
         if count := int(np.count_nonzero(plane)):
-            total_count += count
-            weighted += count * np.array([n, *_centre_of_mass(plane)])
-    volume_ml = total_count * mask.voxel_volume_mm3 / 1000
-    return Measurement(volume_ml, points_at(mask.affine, weighted / total_count) if total_count else None)
+            mm3 = count * row_mm * column_mm * float(masks.thickness_mm[n])
+            parts.append((mm3, masks.positions(n, np.array(_centre_of_mass(plane)))))
+    return _sum_of(parts)
+
+
+def require_same_findings(mask: Volume, masks: SliceMasks, labels: Sequence[Label]) -> None:
+    """Hold what was drawn on the original slices against the mask on the corrected grid it came from.
+
+    Raises
+    ------
+    OutputError
+        If a label is gone, or its centroid lies further away than the thickest slice is thick.
+    """
+    if mask.origin.correction is None:
+        return
+    tolerance_mm = float(masks.thickness_mm.max())
+    on_grid = on_original_slices(replace(mask, origin=replace(mask.origin, correction=None)))
+    for label in labels:
+        meant = measure_masks(on_grid, label.value).centroid_mm
+        drawn = measure_masks(masks, label.value).centroid_mm
+        if meant is None:
+            continue
+        apart = np.inf if drawn is None else float(np.linalg.norm(drawn - meant))
+        if not apart <= tolerance_mm:
+            raise OutputError(
+                f"segment {label.name} came to lie {apart:.2f} mm from where the mask has it "
+                f"when it was drawn on the original slices; at most {tolerance_mm:.2f} mm are expected"
+            )
+
+
+def _sum_of(parts: Sequence[tuple[float, NDArray[np.float64]]]) -> Measurement:
+    """Return the whole of parts, each a volume (mm3) and its centroid."""
+    total = sum(mm3 for mm3, _ in parts)
+    if not parts:
+        return Measurement(0.0, None)
+    return Measurement(total / 1000, np.asarray(sum(mm3 * centroid for mm3, centroid in parts) / total))
 
 
 def _centre_of_mass(plane: NDArray[Any]) -> tuple[float, float]:

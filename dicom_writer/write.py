@@ -17,6 +17,7 @@ from dicom_writer.labels import LABELS, Label
 from dicom_writer.provenance import Provenance
 from stages import InputError, OutputError, Volume
 from stages.arrays import to_host
+from stages.original_slices import SliceMasks, on_original_slices
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -39,7 +40,8 @@ def write_results(
     Parameters
     ----------
     mask
-        Integer label values on the grid of the source series; its origin names the series.
+        Integer label values on the grid of the volume; its origin names the series, and says how the
+        original slices lie on that grid. Each frame of the result is one original slice.
     source
         Folder with the original images, at any depth, among any other files.
     output
@@ -52,7 +54,7 @@ def write_results(
     Returns
     -------
     list of Path
-        The files written: ``<SeriesInstanceUID of the source>.seg.dcm``.
+        The files written: ``<SeriesInstanceUID of the source>.seg.dcm`` (as the volume is named).
 
     Raises
     ------
@@ -64,25 +66,26 @@ def write_results(
         If the file cannot be written, or says something else than the mask; nothing is left of it.
     """
     from dicom_writer.segmentation import make_segmentation
-    from dicom_writer.source import find_source, require_same_grid
+    from dicom_writer.source import find_source, require_same_place
+    from dicom_writer.verify import require_same_findings
 
     clock = time.monotonic()
     mask = replace(mask, array=_as_labels(mask, labels))
     sources = find_source(Path(source), mask)
-    require_same_grid(mask, sources)
+    masks = on_original_slices(mask)
+    require_same_place(masks, sources)
+    require_same_findings(mask, masks, labels)
     logger.info("series %s: found its %d source images", mask.origin.series_instance_uid, len(sources))
     try:
-        dataset = make_segmentation(
-            mask.array, mask.affine, sources, labels=labels, provenance=provenance or Provenance()
-        )
+        dataset = make_segmentation(masks, sources, labels=labels, provenance=provenance or Provenance())
     except (AttributeError, KeyError, TypeError, ValueError, NotImplementedError) as error:
         logger.debug("highdicom refused the source", exc_info=True)
         raise InputError(
             f"the source series cannot be described in a segmentation ({type(error).__name__}); "
             "an attribute of patient, study or image is damaged"
         ) from error
-    path = Path(output) / f"{mask.origin.series_instance_uid}.seg.dcm"
-    measured = _save_verified(dataset, path, mask, sources, labels)
+    path = Path(output) / f"{mask.origin.file_name}.seg.dcm"
+    measured = _save_verified(dataset, path, masks, sources, labels)
     _log(dataset, measured, labels, path, time.monotonic() - clock)
     return [path]
 
@@ -100,7 +103,7 @@ def _as_labels(mask: Volume, labels: Sequence[Label]) -> np.ndarray[tuple[int, .
 
 
 def _save_verified(
-    dataset: Dataset, path: Path, mask: Volume, sources: Sequence[Dataset], labels: Sequence[Label]
+    dataset: Dataset, path: Path, masks: SliceMasks, sources: Sequence[Dataset], labels: Sequence[Label]
 ) -> dict[int, Measurement]:
     from dicom_writer.verify import verify_segmentation
 
@@ -108,7 +111,7 @@ def _save_verified(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         dataset.save_as(unverified, enforce_file_format=True)
-        measured = verify_segmentation(unverified, mask, sources, labels=labels)
+        measured = verify_segmentation(unverified, masks, sources, labels=labels)
         os.replace(unverified, path)
     except OutputError:
         raise

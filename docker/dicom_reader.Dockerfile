@@ -29,7 +29,7 @@ ENTRYPOINT ["python", "-m", "dicom_reader"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="clara/dicom-reader" \
-      org.opencontainers.image.description="DICOM folder to volume: the largest axial CT series, in Hounsfield units" \
+      org.opencontainers.image.description="DICOM folder to volume: a CT series chosen by rules, in Hounsfield units" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -22,10 +22,12 @@ CLARA_WF = (
     "publish",
     "unpublish",
     "doctor",
+    "models list",
+    "models check",
 )
 COMMANDS = (
     ("clara-wf", ["-m", "clara_wf"]),
-    *((f"clara-wf {name}", ["-m", "clara_wf", name]) for name in CLARA_WF),
+    *((f"clara-wf {name}", ["-m", "clara_wf", *name.split()]) for name in CLARA_WF),
     ("python -m dicom_reader", ["-m", "dicom_reader"]),
     ("python -m ai_livertumor", ["-m", "ai_livertumor"]),
     ("python -m dicom_writer", ["-m", "dicom_writer"]),

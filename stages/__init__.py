@@ -25,13 +25,15 @@ from stages.errors import (
     UpstreamError,
 )
 from stages.geometry import Grid
+from stages.original_slices import SliceMasks, on_original_slices
 from stages.settings import StageSettings
-from stages.volume import Origin, SliceOrigin, Volume
+from stages.volume import Correction, Origin, SliceOrigin, Volume
 from stages.volume_io import find_volumes, read_volume, write_volume
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Correction",
     "GeometryError",
     "Grid",
     "InferenceError",
@@ -40,6 +42,7 @@ __all__ = [
     "Origin",
     "OutputError",
     "SettingsError",
+    "SliceMasks",
     "SliceOrigin",
     "Stage",
     "StageError",
@@ -50,6 +53,7 @@ __all__ = [
     "Volume",
     "find_volumes",
     "main",
+    "on_original_slices",
     "read_volume",
     "write_volume",
 ]

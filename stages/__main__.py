@@ -1,7 +1,12 @@
-"""``python -m stages wrap -- COMMAND ARGS...``: run any program as a stage; ``carry``: see `stages.carry`."""
+"""``python -m stages wrap -- COMMAND ARGS...``: run any program as a stage; ``carry``: see `stages.carry`.
+
+``python -m stages windows-model REPOSITORY`` writes the model that cuts windows on the server
+(`stages.remote_windows`).
+"""
 
 import os
 import sys
+from pathlib import Path
 
 from stages.driver import main
 from stages.wrap import WrappedCommand
@@ -23,5 +28,22 @@ def _carry(argv: list[str]) -> int:
     return carry.main(argv)
 
 
+def _windows_model(argv: list[str]) -> int:
+    from stages.errors import SettingsError
+    from stages.remote_windows import write_windows_model
+
+    if len(argv) != 1:
+        print("usage: python -m stages windows-model REPOSITORY", file=sys.stderr)  # noqa: T201
+        return 2
+    try:
+        print(write_windows_model(Path(argv[0])))  # noqa: T201
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit(_carry(sys.argv[2:]) if sys.argv[1:2] == ["carry"] else _wrap(sys.argv[1:]))
+    commands = {"carry": _carry, "windows-model": _windows_model}
+    chosen = commands.get(sys.argv[1] if len(sys.argv) > 1 else "")
+    sys.exit(chosen(sys.argv[2:]) if chosen else _wrap(sys.argv[1:]))

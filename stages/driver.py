@@ -74,6 +74,10 @@ class Stage:
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the stage's own options."""
 
+    def may_write_nothing(self, arguments: argparse.Namespace) -> bool:
+        """Tell whether these arguments ask for no output, so that ``--input`` needs no ``--output``."""
+        return False
+
     def startup(self) -> None:
         """Begin; nothing is known of the job yet."""
 
@@ -176,13 +180,15 @@ def _job(parser: _Parser, argv: Sequence[str], settings: StageSettings) -> Job:
 
 def _run_once(stage: Stage, parser: _Parser, argv: Sequence[str], settings: StageSettings) -> int:
     job = _job(parser, argv, replace(settings, use_locks=False))
-    if job.arguments.input and not job.arguments.output:
+    writes = bool(job.arguments.output or not job.arguments.input)
+    if not writes and not stage.may_write_nothing(job.arguments):
         raise SettingsError("--input needs --output: the folder to write the result to")
     with Interrupts() as interrupts:
         try:
             stage.startup()
             stage.prepare(job)
-            _make_output_folder(job.output_dir)
+            if writes:
+                _make_output_folder(job.output_dir)
             stage.execute(job)
             interrupts.raise_swallowed()
         finally:

@@ -202,7 +202,17 @@ def grid_with_spacing(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
     old = np.asarray(grid.spacing)
     new = np.asarray(spacing_mm, dtype=np.float64)
     sizes = np.maximum(np.rint(np.asarray(grid.shape) * old / new), 1).astype(int)
-    scale = new / old
+    return _rescaled(grid, new / old, sizes)
+
+
+def grid_of_size(grid: Grid, size: Sequence[int]) -> Grid:
+    """Return the grid of another number of voxels that covers the same box, outer face to outer face."""
+    sizes = np.asarray(size, dtype=int)
+    return _rescaled(grid, np.asarray(grid.shape) / sizes, sizes)
+
+
+def _rescaled(grid: Grid, scale: NDArray[np.float64], sizes: NDArray[np.int_]) -> Grid:
+    """Return the grid of so many voxels, each `scale` times as large, around the same centre."""
     first = (np.asarray(grid.shape) - 1) / 2 - scale * (sizes - 1) / 2
     affine = grid.affine.copy()
     affine[:3, :3] = grid.affine[:3, :3] * scale

@@ -90,7 +90,9 @@ def resample_linear(array: Array, source: Grid, target: Grid) -> Array:
     return array
 
 
-def labels_from_scores(scores: Array, source: Grid, target: Grid, *, labels: Sequence[int]) -> Array:
+def labels_from_scores(
+    scores: Array, source: Grid, target: Grid, *, labels: Sequence[int], threshold: float | None = None
+) -> Array:
     """Interpolate class scores linearly onto another grid and take the best class of each voxel.
 
     Only the box in which some class beats the first one is computed, a slice at a time: where the
@@ -103,6 +105,9 @@ def labels_from_scores(scores: Array, source: Grid, target: Grid, *, labels: Seq
         Shape (classes, slices, rows, columns) on `source`, float32; the first class is background.
     labels
         Label value of each class; ties go to the earlier one.
+    threshold
+        Take the label of the last class with a score above it instead, 0 where there is none; no class is
+        background then.
 
     Returns
     -------
@@ -110,8 +115,8 @@ def labels_from_scores(scores: Array, source: Grid, target: Grid, *, labels: Seq
         uint8, shape ``target.shape``.
     """
     xp = array_namespace(scores)
-    result = xp.full(target.shape, labels[0], dtype=np.uint8)
-    foreground = (scores[1:].max(axis=0) > scores[0]) if len(labels) > 1 else scores[0] < -np.inf
+    result = xp.full(target.shape, labels[0] if threshold is None else 0, dtype=np.uint8)
+    foreground = _foreground(scores) if threshold is None else scores.max(axis=0) > threshold
     samples = axis_samples(source, target)
     box = [_reached(samples[axis], _any_along(foreground, axis)) for axis in range(3)]
     if any(start == stop for start, stop in box):
@@ -121,8 +126,20 @@ def labels_from_scores(scores: Array, source: Grid, target: Grid, *, labels: Seq
     for n in range(len(slices.lower)):
         plane = interpolate_axis(scores, slices.part(n, n + 1), axis=1)[:, 0]
         plane = interpolate_axis(interpolate_axis(plane, rows, axis=1), columns, axis=2)
-        result[box[0][0] + n, box[1][0] : box[1][1], box[2][0] : box[2][1]] = values[plane.argmax(axis=0)]
+        found = values[plane.argmax(axis=0)] if threshold is None else _above(plane, threshold, labels)
+        result[box[0][0] + n, box[1][0] : box[1][1], box[2][0] : box[2][1]] = found
     return result
+
+
+def _foreground(scores: Array) -> Array:
+    return (scores[1:].max(axis=0) > scores[0]) if len(scores) > 1 else scores[0] < -np.inf
+
+
+def _above(plane: Array, threshold: float, labels: Sequence[int]) -> Array:
+    found = array_namespace(plane).zeros(plane.shape[1:], dtype=np.uint8)
+    for score, label in zip(plane, labels, strict=True):
+        found[score > threshold] = label
+    return found
 
 
 def _any_along(foreground: Array, axis: int) -> NDArray[np.bool_]:

@@ -7,23 +7,31 @@ Open Inference Protocol (KServe V2), gRPC: https://github.com/kserve/open-infere
 
 from __future__ import annotations
 
+import itertools
 import logging
-import re
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
+
+import numpy as np
 
 from stages.arrays import Array, array_namespace, to_device, to_host
-from stages.errors import InferenceError, SettingsError
+from stages.errors import InferenceError
+from stages.triton_connection import CALL_DEADLINE_S, Connection
+from stages.triton_slots import Slot
+from stages.triton_transport import Slots, Transport
 
 logger = logging.getLogger(__name__)
 
-_RETRY_DELAYS_S = (0.2, 0.5, 1.0, 2.0)
-_CALL_DEADLINE_S = 10.0
-_ADDRESS = re.compile(r"([^\s/:]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
-_Result = TypeVar("_Result")
+DEADLINE_S = 120.0
+PATIENCE_S = 60.0
+_MOST_SLOTS = 16
+_MOST_ATTEMPTS = 5
+_FORGOTTEN = "shared memory region"  # in the error of a server that was started anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +55,8 @@ class ServedModel:
         Its tensors, the batch axis included.
     parameters
         The ``parameters`` of its ``config.pbtxt``, as text.
+    max_batch_size
+        The largest batch; 0 for a model without a batch axis of Triton's own.
     """
 
     name: str
@@ -54,10 +64,11 @@ class ServedModel:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     parameters: Mapping[str, str]
+    max_batch_size: int = 0
 
 
 class TritonPredictor:
-    """One model of one Triton server, over gRPC.
+    """One model of one Triton server, over gRPC and shared memory.
 
     Parameters
     ----------
@@ -66,27 +77,33 @@ class TritonPredictor:
     model
         Name of the model.
     deadline_s
-        Longest time for one answer, seconds.
+        Longest time for one answer, seconds; what was asked before it has its own.
+    patience_s
+        How long the server may be unavailable (it restarts, say), seconds.
+    transport
+        How windows travel; ``auto`` takes the fastest that works (`stages.triton_transport`).
 
     Raises
     ------
     SettingsError
-        If the address is not of the form ``host:port``.
+        If the address is not of the form ``host:port``, or the transport is unknown.
     """
 
-    def __init__(self, url: str, model: str, *, deadline_s: float = 120.0) -> None:
-        if not _ADDRESS.fullmatch(url):
-            raise SettingsError(
-                f"the inference server is named as HOST:PORT (gRPC, usually 8001), found {url!r}"
-            )
-        import tritonclient.grpc as protocol
-
-        self._protocol = protocol
-        self._url = url
-        self._model = model
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        deadline_s: float = DEADLINE_S,
+        patience_s: float = PATIENCE_S,
+        transport: Transport = "auto",
+    ) -> None:
+        self._connection = Connection(url, model, patience_s=patience_s)
+        self._slots = Slots(self._connection, transport)
         self._deadline_s = deadline_s
-        self._client = protocol.InferenceServerClient(url, channel_args=_channel_options(url))
-        self._tensors: tuple[TensorSpec, TensorSpec] | None = None
+        self._served: ServedModel | None = None
+        self._answer_bytes: dict[tuple[int, ...], int] = {}
+        self._open: set[Question] = set()
 
     def __enter__(self) -> TritonPredictor:
         return self
@@ -96,9 +113,21 @@ class TritonPredictor:
     ) -> None:
         self.close()
 
+    @property
+    def transport(self) -> str | None:
+        """How windows travel: ``cuda``, ``system`` or ``grpc``; None before the first."""
+        return self._slots.chosen
+
     def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
+        """Cancel what is open, free the shared memory, close the connection."""
+        try:
+            for question in list(self._open):
+                question.cancel()
+        finally:
+            try:
+                self._slots.close()
+            finally:
+                self._connection.close()
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Return when the server has the model ready.
@@ -108,19 +137,7 @@ class TritonPredictor:
         InferenceError
             If it is not ready in time, with the last reason.
         """
-        deadline = time.monotonic() + timeout_s
-        reason = "it is not ready"
-        while (left_s := deadline - time.monotonic()) > 0:
-            try:
-                if self._client.is_model_ready(self._model, client_timeout=min(left_s, _CALL_DEADLINE_S)):
-                    return
-            except self._protocol.InferenceServerException as error:
-                reason = _reason(error)
-            time.sleep(0.1)
-        raise InferenceError(
-            f"model {self._model!r} at {self._url} did not become ready within {timeout_s:g} s: {reason}; "
-            f"is the server running, and the model in its repository?"
-        )
+        self._connection.wait_until_ready(timeout_s)
 
     def describe(self) -> ServedModel:
         """Ask the server for the model's tensors and parameters.
@@ -130,79 +147,215 @@ class TritonPredictor:
         InferenceError
             If the server does not answer or does not know the model.
         """
-        metadata = self._ask(
-            lambda: self._client.get_model_metadata(self._model, client_timeout=_CALL_DEADLINE_S)
-        )
-        config = self._ask(
-            lambda: self._client.get_model_config(self._model, client_timeout=_CALL_DEADLINE_S)
-        ).config
+        line, name = self._connection, self._connection.model
+        metadata = line.call(lambda: line.client.get_model_metadata(name, client_timeout=CALL_DEADLINE_S))
+        config = line.call(lambda: line.client.get_model_config(name, client_timeout=CALL_DEADLINE_S)).config
         model = ServedModel(
-            name=self._model,
+            name=name,
             version=metadata.versions[-1] if metadata.versions else "",
             inputs=tuple(_tensor(t) for t in metadata.inputs),
             outputs=tuple(_tensor(t) for t in metadata.outputs),
             parameters={key: value.string_value for key, value in config.parameters.items()},
+            max_batch_size=int(config.max_batch_size),
         )
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             names = [t.name for t in (*model.inputs, *model.outputs)]
-            raise InferenceError(
-                f"model {self._model!r} needs one input and one output tensor, it has {names}"
-            )
-        self._tensors = model.inputs[0], model.outputs[0]
+            raise InferenceError(f"model {name!r} needs one input and one output tensor, it has {names}")
+        self._served = model
         return model
 
     def __call__(self, windows: Array) -> Array:
-        """Return the scores of windows, where the windows live.
-
-        Parameters
-        ----------
-        windows
-            Shape (batch, channels, slices, rows, columns), float32, NumPy or CuPy.
+        """Return the answer about windows, where the windows live.
 
         Raises
         ------
         InferenceError
             If the server does not answer in time, or refuses the windows.
         """
-        if self._tensors is None:
-            self.describe()
-        assert self._tensors is not None
-        entry, exit_ = self._tensors
-        host = to_host(windows)
-        tensor = self._protocol.InferInput(entry.name, list(host.shape), entry.datatype)
-        tensor.set_data_from_numpy(host)
-        wanted = [self._protocol.InferRequestedOutput(exit_.name)]
-        answer = self._ask(
-            lambda: self._client.infer(self._model, [tensor], outputs=wanted, client_timeout=self._deadline_s)
-        ).as_numpy(exit_.name)
-        return answer if array_namespace(windows).__name__ == "numpy" else to_device(answer)
+        question = self.submit(windows)
+        answer = question.result()
+        if question.slot is not None:
+            answer = answer.copy()
+            question.release()
+        return answer
 
-    def _ask(self, call: Callable[[], Any]) -> Any:
-        """Call the server; again after a pause while it is unavailable."""
-        for delay in (*_RETRY_DELAYS_S, None):
-            try:
-                return call()
-            except self._protocol.InferenceServerException as error:
-                if delay is None or "UNAVAILABLE" not in str(error.status()):
-                    raise InferenceError(f"model {self._model!r} at {self._url}: {_reason(error)}") from error
-                logger.warning("%s is unavailable, asking again in %.1f s", self._url, delay)
-                time.sleep(delay)
-        raise AssertionError("unreachable")
+    def is_ready(self) -> bool:
+        """Tell whether the server answers and has the model ready."""
+        return self._connection.is_ready()
+
+    def choose_transport(self, *, on_device: bool) -> str:
+        """Try how windows can travel, before there is one, and return which it will be.
+
+        Parameters
+        ----------
+        on_device
+            Whether they will lie on the CUDA device.
+        """
+        return self._slots.choose(on_device=on_device)
+
+    def submit(
+        self, windows: Array, *, parameters: Mapping[str, str] | None = None, deadline_s: float | None = None
+    ) -> Question:
+        """Ask about windows, NumPy or CuPy, and return at once.
+
+        Parameters
+        ----------
+        windows
+            In the shape of the model's input tensor; the values are cast to its data type.
+        parameters
+            What the model is told with the windows.
+        deadline_s
+            Longest time for this answer; default: the predictor's.
+        """
+        served = self._served or self.describe()
+        dtype = self._dtype(served.inputs[0])
+        answer_bytes = self._answer_bytes.get(windows.shape, 0)
+        slot = self._slots.take(windows, windows.size * dtype.itemsize, answer_bytes, _MOST_SLOTS)
+        question = Question(self, windows.shape, array_namespace(windows) is np, slot)
+        question.tensors = self._tensors(served, windows, dtype, slot, has_room=answer_bytes > 0)
+        question.answer_in_slot = slot is not None and answer_bytes > 0
+        question.parameters = dict(parameters) if parameters else None
+        question.deadline_s = deadline_s or self._deadline_s
+        self._open.add(question)
+        question.send()
+        return question
+
+    # What a question needs
+
+    def _tensors(
+        self, served: ServedModel, windows: Array, dtype: np.dtype[Any], slot: Slot | None, *, has_room: bool
+    ) -> tuple[Any, Any]:
+        """Return the input, filled, and the output that is wanted."""
+        entry, exit_ = served.inputs[0], served.outputs[0]
+        protocol = self._connection.protocol
+        tensor = protocol.InferInput(entry.name, list(windows.shape), entry.datatype)
+        wanted = protocol.InferRequestedOutput(exit_.name)
+        if slot is None:
+            tensor.set_data_from_numpy(np.ascontiguousarray(to_host(windows), dtype=dtype))
+            return tensor, wanted
+        slot.put(windows, dtype)
+        tensor.set_shared_memory(slot.name, windows.size * dtype.itemsize)
+        if has_room:
+            wanted.set_shared_memory(slot.name, slot.answer_bytes, slot.question_bytes)
+        return tensor, wanted
+
+    def _send(self, question: Question) -> Any:
+        tensor, wanted = question.tensors
+        return self._connection.client.async_infer(
+            self._connection.model,
+            [tensor],
+            partial(question.arrived, self._connection.recoveries),
+            outputs=[wanted],
+            client_timeout=question.deadline_s * max(1, len(self._open)),
+            parameters=question.parameters,
+        )
+
+    def _answer(self, question: Question, result: Any) -> Array:
+        assert self._served is not None
+        name = self._served.outputs[0].name
+        output = result.get_output(name)
+        if output is None:
+            raise InferenceError(f"{self._connection.name} answered without its output {name!r}")
+        dtype = self._dtype(TensorSpec(name=name, datatype=output.datatype, shape=()))
+        shape = tuple(int(n) for n in output.shape)
+        self._answer_bytes[question.shape] = int(np.prod(shape)) * dtype.itemsize
+        if question.slot is not None and question.answer_in_slot:
+            answer = question.slot.answer(shape, dtype)
+        else:
+            answer = result.as_numpy(name)
+        return answer if question.on_host or array_namespace(answer) is not np else to_device(answer)
+
+    def _make_ready_again(self, error: Any, *, sent_before: int, since: float, attempt: int) -> None:
+        """Return when a question that ended with an error may be asked again."""
+        if _FORGOTTEN in error.message() and attempt < _MOST_ATTEMPTS and self._slots.chosen != "grpc":
+            restarted = sent_before == self._connection.recoveries  # and nobody had noticed
+            self._connection.recoveries += restarted
+        else:
+            restarted = self._connection.recover(error, sent_before=sent_before, since=since, attempt=attempt)
+        if restarted:
+            logger.warning("%s is back, asking again", self._connection.url)
+            self._slots.register_again()
+
+    def _dtype(self, tensor: TensorSpec) -> np.dtype[Any]:
+        from tritonclient.utils import triton_to_np_dtype
+
+        dtype: Any = triton_to_np_dtype(tensor.datatype)
+        if dtype is None or np.dtype(dtype).kind not in "fiub":
+            raise InferenceError(
+                f"tensor {tensor.name!r} of model {self._connection.model!r} is {tensor.datatype}, "
+                f"which is no number that NumPy knows"
+            )
+        number: np.dtype[Any] = np.dtype(dtype)
+        return number
 
 
-def _channel_options(url: str) -> list[tuple[str, int]]:
-    """Allow messages of any size, and reach this machine without the proxy that gRPC takes for the rest."""
-    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-    host = url.rpartition(":")[0].strip("[]")
-    if host == "localhost" or host == "::1" or host.startswith("127."):
-        options.append(("grpc.enable_http_proxy", 0))
-    return options
+class Question:
+    """Windows that were sent to the server, and their answer when it is there.
+
+    The answer may lie in shared memory: it holds until `release`.
+    """
+
+    def __init__(
+        self, predictor: TritonPredictor, shape: tuple[int, ...], on_host: bool, slot: Slot | None
+    ) -> None:
+        self.shape = shape
+        self.on_host = on_host
+        self.slot = slot
+        self.tensors: Any = None
+        self.answer_in_slot = False
+        self.parameters: dict[str, str] | None = None
+        self.deadline_s = 0.0
+        self._predictor = predictor
+        self._arrived = threading.Event()
+        self._call: Any = None
+        self._sent_before = 0
+        self._result: Any = None
+        self._error: Any = None
+
+    def send(self) -> None:
+        """Ask the server."""
+        self._arrived.clear()
+        self._call = self._predictor._send(self)
+
+    def arrived(self, sent_before: int, result: Any, error: Any) -> None:
+        """Take the answer; called by a thread of gRPC."""
+        self._sent_before, self._result, self._error = sent_before, result, error
+        self._arrived.set()
+
+    def result(self) -> Array:
+        """Wait for the answer and return it.
+
+        Raises
+        ------
+        InferenceError
+            If the server does not answer in time, refuses the windows, or does not come back.
+        """
+        self._arrived.wait()
+        failed_first = time.monotonic()
+        for attempt in itertools.count():
+            if self._error is None:
+                break
+            self._predictor._make_ready_again(
+                self._error, sent_before=self._sent_before, since=failed_first, attempt=attempt
+            )
+            self.send()
+            self._arrived.wait()
+        answer = self._predictor._answer(self, self._result)
+        self._predictor._open.discard(self)
+        return answer
+
+    def cancel(self) -> None:
+        """Give up the question; the server stops working on it."""
+        self._predictor._open.discard(self)
+        if self._call is not None:
+            self._call.cancel()
+
+    def release(self) -> None:
+        """Let the memory of the answer be used again."""
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            self._predictor._slots.give_back(slot)
 
 
 def _tensor(tensor: Any) -> TensorSpec:
     return TensorSpec(name=tensor.name, datatype=tensor.datatype, shape=tuple(int(n) for n in tensor.shape))
-
-
-def _reason(error: Any) -> str:
-    status = f"{error.status()}: " if error.status() else ""
-    return f"{status}{error.message()}"

@@ -28,10 +28,40 @@ class SliceOrigin:
         *SOP Instance UID* (0008,0018).
     position
         *Image Position (Patient)* (0020,0032), mm, LPS.
+    frame
+        Which frame of the instance it is, from 1; None where the instance is one image.
     """
 
     sop_instance_uid: str
     position: tuple[float, float, float]
+    frame: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """How the slices of a series were put on a regular grid, and the map back to each of them.
+
+    The grid has the directions and the pixel spacing of the slices; only the distance between slices
+    and their offsets differ. So pixel (row, column) of slice k lies at index
+    ``first_pixels[k] + (0, row, column)`` of the grid, a fractional one in general.
+
+    Attributes
+    ----------
+    kinds
+        What was corrected: "gantry tilt", "uneven spacing", "missing slices".
+    matrix
+        *Rows* (0028,0010) and *Columns* (0028,0011) of the slices; the grid's may be larger.
+    first_pixels
+        For each entry of `Origin.slices`, in the same order, the index (slice, row, column) on the
+        grid at which the centre of its first pixel lies.
+    fill_hu
+        The value of voxels that no slice covers, such as the corners of a sheared volume.
+    """
+
+    kinds: tuple[str, ...]
+    matrix: tuple[int, int]
+    first_pixels: tuple[tuple[float, float, float], ...]
+    fill_hu: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +72,16 @@ class Origin:
     ----------
     series_instance_uid, study_instance_uid, frame_of_reference_uid
         (0020,000E), (0020,000D), (0020,0052); the name of the volume's files is the first.
+    part
+        Which volume of the series this is, where it is several (phases, stacks), such as
+        "acquisition-2"; empty otherwise.
     slices
-        One entry a slice, in slice order; empty when the volume did not come from DICOM.
+        One entry a slice of the series, in slice order; empty when the volume did not come from DICOM.
+        The slices of the volume are these unless `correction` says otherwise.
     repairs
         What was changed to make the volume regular; empty when nothing was.
+    correction
+        How the slices were put on the volume's grid, where they did not form one themselves.
     selection
         Why this series was chosen and the others were not, by SeriesInstanceUID.
     pixel_sha256
@@ -55,10 +91,17 @@ class Origin:
     series_instance_uid: str
     study_instance_uid: str = ""
     frame_of_reference_uid: str = ""
+    part: str = ""
     slices: tuple[SliceOrigin, ...] = ()
     repairs: tuple[str, ...] = ()
+    correction: Correction | None = None
     selection: Mapping[str, str] = field(default_factory=dict)
     pixel_sha256: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """Name of the volume's files without suffix: the series UID, and the part where there are several."""
+        return f"{self.series_instance_uid}_{self.part}" if self.part else self.series_instance_uid
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

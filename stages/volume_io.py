@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from stages.arrays import to_host
 from stages.errors import InputError, OutputError
 from stages.geometry import Affine
-from stages.volume import Origin, SliceOrigin, Volume
+from stages.volume import Correction, Origin, SliceOrigin, Volume
 
 _ELEMENT_TYPES: dict[str, np.dtype[Any]] = {"MET_SHORT": np.dtype("<i2"), "MET_UCHAR": np.dtype("u1")}
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -81,25 +81,31 @@ def write_volume(volume: Volume, folder: str | Path, *, with_origin: bool = True
     """
     folder = Path(folder)
     array = np.ascontiguousarray(to_host(volume.array))
-    name = _checked_file_name(volume.origin.series_instance_uid)
-    files: dict[Path, Any] = {
-        folder / f"{name}.raw": array.data,
-        folder / f"{name}.mhd": _metaimage_header(array, volume.affine, raw_name=f"{name}.raw").encode(),
-    }
+    name = _checked_file_name(volume.origin.file_name)
+    files: dict[Path, Any] = {folder / f"{name}.raw": array.data}
     if with_origin:
         files[folder / f"{name}.json"] = json.dumps(asdict(volume.origin), indent=1).encode()
+    header = _metaimage_header(array, volume.affine, raw_name=f"{name}.raw")
+    files[folder / f"{name}.mhd"] = header.encode()  # the last to appear
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, content in files.items():
-            path.write_bytes(content)  # not tofile, which forgets the last bytes on a full disk
+            _beside(path).write_bytes(content)  # not tofile, which forgets the last bytes on a full disk
+        for path in files:
+            _beside(path).replace(path)
     except OSError as error:
         for path in files:
             with suppress(OSError):
-                path.unlink()
+                _beside(path).unlink()
         raise OutputError(
             f"cannot write the volume to {folder} ({array.nbytes} bytes needed): {error}"
         ) from error
     return folder / f"{name}.mhd"
+
+
+def _beside(path: Path) -> Path:
+    """Return the name under which a file is written until it is whole."""
+    return path.with_name(f".{path.name}.part")
 
 
 def pixel_sha256(array: NDArray[Any]) -> str:
@@ -198,12 +204,37 @@ def _read_origin(path: Path) -> Origin:
     try:
         stored = json.loads(beside.read_text(encoding="utf-8"))
         slices = tuple(
-            SliceOrigin(sop_instance_uid=s["sop_instance_uid"], position=tuple(s["position"]))
+            SliceOrigin(
+                sop_instance_uid=s["sop_instance_uid"], position=tuple(s["position"]), frame=s.get("frame")
+            )
             for s in stored["slices"]
         )
-        return Origin(**{**stored, "slices": slices, "repairs": tuple(stored["repairs"])})
+        return Origin(
+            **{
+                **stored,
+                "slices": slices,
+                "repairs": tuple(stored["repairs"]),
+                "correction": _read_correction(stored.get("correction"), len(slices)),
+            }
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{beside.name}: not the description of a volume: {error}") from error
+
+
+def _read_correction(stored: Mapping[str, Any] | None, slices: int) -> Correction | None:
+    if stored is None:
+        return None
+    first_pixels = np.array(stored["first_pixels"], dtype=np.float64)
+    rows, columns = (int(n) for n in stored["matrix"])
+    lies_on_grid = first_pixels.shape == (slices, 3) and bool((first_pixels > -1e-3).all())
+    if not lies_on_grid or not np.isfinite(first_pixels).all() or min(rows, columns) < 1:
+        raise ValueError("its correction does not fit its slices")
+    return Correction(
+        kinds=tuple(map(str, stored["kinds"])),
+        matrix=(rows, columns),
+        first_pixels=tuple((float(s), float(r), float(c)) for s, r, c in first_pixels),
+        fill_hu=int(stored["fill_hu"]),
+    )
 
 
 def _read_nifti(path: Path) -> Volume:

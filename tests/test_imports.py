@@ -70,7 +70,7 @@ def by_name(value):
 
 def test_packages_are_found():
     assert {"driver.py", "locks.py", "triton.py"} <= {path.name for path in modules_of("stages")}
-    assert {path.name for path in modules_of("ai_livertumor")} >= {"__main__.py", "segment.py"}
+    assert {path.name for path in modules_of("dicom_writer")} >= {"__main__.py", "segmentation.py"}
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)

@@ -20,7 +20,7 @@ from training.unet import UNet
 
 logger = logging.getLogger(__name__)
 
-SHIFTS = (0.0, -0.5, -1.0, -1.5, -2.0, -2.5, -3.0)
+SHIFTS = (0.0, -1.0, -2.0, -3.0, -4.0, -5.0, -6.0)
 
 
 def best_shift(model: torch.nn.Module, windows: Sequence[Any], shifts: Sequence[float] = SHIFTS) -> float:

@@ -24,12 +24,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from ai_livertumor.model import ModelDescription
-from ai_livertumor.segment import segment
 from clara_wf.picture import three_planes
 from phantoms import AbdomenPhantom, make_demo
 from stages import Origin, Volume, find_volumes, read_volume
 from stages.geometry import orientation_of, reorient
+from stages.model import ModelDescription
+from stages.segmentation import segment
 from training.agreement import Agreement, agreement, summary
 from training.data import EVALUATION_SEEDS, held_out_phantom
 

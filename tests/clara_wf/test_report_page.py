@@ -57,6 +57,15 @@ def test_it_tells_which_series_was_chosen_and_why_the_other_was_not(tmp_path):
     assert "spacing made even" in text
 
 
+def test_of_a_series_that_is_several_volumes_it_marks_the_one_that_was_read(tmp_path):
+    job = finished_job(tmp_path)
+    selection = {f"{SERIES}_phase-1": "not chosen, fewer slices", f"{SERIES}_phase-2": "chosen"}
+    origin = dataclasses.replace(job.image.origin, part="phase-2", selection=selection)
+    page = render(dataclasses.replace(job, image=dataclasses.replace(job.image, origin=origin)))
+    (marked,) = re.findall(r'<tr class="chosen">.*?</tr>', page)
+    assert text_of(marked).endswith("1.2.826…1.2.3_phase-2 chosen ")
+
+
 def test_it_tells_which_stage_failed_and_why(tmp_path):
     lines = [f"2026-03-04T12:00:01Z INFO a: line {n}" for n in range(30)]
     job = finished_job(tmp_path, failed="dicom-reader", message="a slice may be missing", log_lines=lines)

@@ -66,8 +66,8 @@ def test_deflated_is_read(one):
         ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
 
     header = read_header(one(deflated))
-    assert header.integer("Columns") == 20
-    assert header.pixel_offset is None
+    assert_is_the_slice(header)
+    assert header.transfer_syntax == DeflatedExplicitVRLittleEndian
 
 
 def test_a_deflated_bomb_is_refused(one):
@@ -76,9 +76,27 @@ def test_a_deflated_bomb_is_refused(one):
 
     path = one(deflated)
     head = path.read_bytes()[: 144 + int.from_bytes(path.read_bytes()[140:144], "little")]
-    path.write_bytes(head + zlib.compress(bytes(300 << 20), 9, wbits=-15))
-    with pytest.raises(InputError, match="IM1 inflates to more than 256 MiB"):
+    zeros = bytes.fromhex("0900 0110 4f42 0000 00000040") + bytes(300 << 20)  # a private value of 1 GiB
+    path.write_bytes(head + zlib.compress(zeros, 9, wbits=-15))
+    with pytest.raises(InputError, match=r"IM1: Series Instance UID \(0020,000E\) is missing"):
+        read_header(path).uid("SeriesInstanceUID")
+
+
+def test_a_deflated_file_without_preamble_is_refused_rather_than_inflated_unguarded(one):
+    def deflated(ds):
+        ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+
+    path = one(deflated)
+    path.write_bytes(path.read_bytes()[132:])
+    with pytest.raises(InputError, match="IM1 is damaged: it cannot be inflated"):
         read_header(path)
+
+
+def test_the_uid_of_the_deflated_syntax_elsewhere_in_a_header_means_nothing(one):
+    def mentioning(ds):
+        ds.StudyDescription = str(DeflatedExplicitVRLittleEndian)
+
+    assert_is_the_slice(read_header(one(mentioning)))
 
 
 def test_a_file_without_preamble_is_read(one):

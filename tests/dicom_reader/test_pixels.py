@@ -8,7 +8,6 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
-    JPEGLosslessSV1,
     RLELossless,
 )
 
@@ -133,10 +132,10 @@ def test_padding_that_fits_stays_as_it_is(pixels):
         ("RescaleSlope", None, r"Rescale Slope \(0028,1053\) is missing"),
         ("RescaleSlope", 0, r"Rescale Slope \(0028,1053\) must not be 0"),
         ("RescaleIntercept", None, r"Rescale Intercept \(0028,1052\) is missing"),
-        ("BitsAllocated", 8, r"Bits Allocated \(0028,0100\) must be 16 in a CT slice, found 8"),
+        ("BitsAllocated", 32, r"Bits Allocated \(0028,0100\) must be 8 or 16 in a CT slice, found 32"),
         ("BitsStored", None, r"Bits Stored \(0028,0101\) is missing"),
         ("HighBit", 14, r"High Bit \(0028,0102\) must be 15 in a CT slice, found 14"),
-        ("PixelRepresentation", 2, r"Pixel Representation \(0028,0103\) must be 0 to 1"),
+        ("PixelRepresentation", 2, r"Pixel Representation \(0028,0103\) must be 0 or 1"),
         ("NumberOfFrames", 1000000, r"Number of Frames \(0028,0008\) must be 1"),
     ],
 )
@@ -173,27 +172,82 @@ def test_truncated_compressed_pixels_are_refused(tmp_path):
     path = tmp_path / "IM0"
     ds.save_as(path, enforce_file_format=True)
     path.write_bytes(path.read_bytes()[:-120])
-    with pytest.raises(InputError, match=r"^IM0: its compressed pixels cannot be decoded"):
-        read_pixels([read_header(path)])
-
-
-def test_a_missing_decoder_is_named_with_its_transfer_syntax(pixels):
-    from pydicom.pixels.decoders.base import get_decoder
-
-    if get_decoder(JPEGLosslessSV1).is_available:
-        pytest.skip("a decoder for lossless JPEG is installed here")
-    (ds,) = phantoms.ct_slices((1, 32, 40))
-    ds.compress(RLELossless, generate_instance_uid=False)
-    ds.file_meta.TransferSyntaxUID = JPEGLosslessSV1
     with pytest.raises(
-        InputError, match=r"IM0: no decoder for transfer syntax JPEG Lossless.* needed: .*pylibjpeg"
+        InputError, match=r"^IM0: the fragments of its Pixel Data .* are damaged: fragment 1 is cut off"
     ):
-        pixels([ds])
+        read_pixels([read_header(path)])
 
 
 def test_an_unknown_transfer_syntax_is_refused(pixels):
     (ds,) = phantoms.ct_slices((1, 32, 40))
     ds.compress(RLELossless, generate_instance_uid=False)
     ds.file_meta.TransferSyntaxUID = "1.2.3.4"
-    with pytest.raises(InputError, match=r"IM0: transfer syntax '1\.2\.3\.4' cannot be decoded"):
+    with pytest.raises(InputError, match=r"IM0: transfer syntax '1\.2\.3\.4' .* cannot be decoded"):
         pixels([ds])
+
+
+def test_eight_bits_allocated_are_widened(pixels):
+    ds = one(np.array([0, 200, 255, 7], np.uint16))
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.RescaleSlope = 8, 8, 7, 4
+    ds.PixelData = bytes([0, 200, 255, 7])
+    assert pixels([ds])[0].ravel().tolist() == [-1024, -224, -4, -996]
+
+
+def test_eight_signed_bits_keep_their_sign(pixels):
+    ds = one(np.array([0, 1, 2, 3], np.int16), RescaleIntercept=0)
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+    ds.PixelData = bytes([0, 127, 128, 255])
+    assert pixels([ds])[0].ravel().tolist() == [0, 127, -128, -1]
+
+
+def test_a_high_bit_above_the_stored_bits_is_shifted_down(pixels):
+    ds = one(np.array([0, 16, 32, 65520], np.uint16), bits_stored=12, HighBit=15)
+    assert pixels([ds])[0].ravel().tolist() == [-1024, -1023, -1022, 3071]
+
+
+def test_a_high_bit_above_signed_stored_bits_is_shifted_down(pixels):
+    ds = one(np.array([0, 16, -16, -32768], np.int16), bits_stored=12, HighBit=15, RescaleIntercept=0)
+    assert pixels([ds])[0].ravel().tolist() == [0, 1, -1, -2048]
+
+
+@pytest.mark.parametrize("limits", [(60000, 65535), (65535, 60000)])
+def test_a_range_of_padding_that_does_not_fit_is_clipped(pixels, limits):
+    ds = one(np.array([65535, 60000, 1, 62000], np.uint16))
+    ds.PixelPaddingValue, ds.PixelPaddingRangeLimit = limits
+    hu, repairs = pixels([ds])
+    assert hu.ravel().tolist() == [32767, 32767, -1023, 32767]
+    assert repairs == ["IM0: 3 padding pixels of 64511 HU clipped to fit int16"]
+
+
+def test_a_value_beside_the_range_of_padding_is_refused(pixels):
+    ds = one(np.array([65535, 59999, 1, 62000], np.uint16))
+    ds.PixelPaddingValue, ds.PixelPaddingRangeLimit = 60000, 65535
+    with pytest.raises(InputError, match=r"IM0: 58975 HU at row 0, column 1 \(stored value 59999\)"):
+        pixels([ds])
+
+
+def test_many_slices_are_read_by_all_cores_in_their_order(pixels):
+    shape = (90, 16, 20)
+    stored = np.arange(90, dtype=np.uint16)
+    slices = phantoms.ct_slices(shape)
+    for n, ds in zip(stored, slices, strict=True):
+        phantoms.put_pixels(ds, np.full((16, 20), n, np.uint16))
+    hu, _ = pixels(slices)
+    assert hu[:, 3, 4].tolist() == [n - 1024 for n in range(90)]
+
+
+def test_pixels_are_read_into_an_array_that_is_given(tmp_path):
+    (ds,) = phantoms.ct_slices((1, 16, 20))
+    ds.save_as(tmp_path / "IM0", enforce_file_format=True)
+    out = np.zeros((3, 16, 20), np.int16)
+    read_pixels([read_header(tmp_path / "IM0")], out=out[1:2])
+    assert np.array_equal(out[1], phantoms.hounsfield((1, 16, 20))[0])
+    assert not out[[0, 2]].any()
+
+
+def test_the_first_bad_slice_is_named_however_many_threads_read(pixels):
+    slices = phantoms.ct_slices((60, 16, 20))
+    for n in (58, 33, 7):
+        phantoms.put_pixels(slices[n], np.full((16, 20), 65000, np.uint16))
+    with pytest.raises(InputError, match=r"^IM7: 63976 HU"):
+        pixels(slices)

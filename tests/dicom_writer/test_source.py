@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from pydicom.uid import JPEG2000Lossless
 
-from dicom_writer.source import find_source, require_same_grid
+from dicom_writer.source import find_source, require_same_place
 from stages import GeometryError, InputError
+from stages.original_slices import on_original_slices
 from tests import phantoms
 
 
@@ -35,7 +36,7 @@ def test_a_mask_that_grows_downward_gets_its_images_in_its_own_order(source):
     mask = phantoms.mask(affine=affine, with_slices=False)
     sources = find_source(source, mask)
     assert uids(sources) == IN_ORDER[::-1]
-    require_same_grid(mask, sources)
+    require_same_place(on_original_slices(mask), sources)
 
 
 def test_other_files_and_copies_do_no_harm(source):
@@ -126,7 +127,7 @@ def shifted(by, axis=3):
 def test_a_mask_that_lies_elsewhere_is_refused_with_slice_and_millimetres(source, affine, slice_number, mm):
     mask = phantoms.mask(affine=affine)
     with pytest.raises(GeometryError, match=rf"a corner of slice {slice_number} is {mm:.2f} mm from where"):
-        require_same_grid(mask, find_source(source, mask))
+        require_same_place(on_original_slices(mask), find_source(source, mask))
 
 
 def test_a_mask_turned_over_is_refused(source):
@@ -135,7 +136,7 @@ def test_a_mask_turned_over_is_refused(source):
     affine[:3, 0] *= -1
     mask = phantoms.mask(affine=affine)
     with pytest.raises(GeometryError, match=r"a corner of slice 1 is 10\.00 mm from where"):
-        require_same_grid(mask, find_source(source, mask))
+        require_same_place(on_original_slices(mask), find_source(source, mask))
 
 
 def test_a_mask_of_another_matrix_is_refused(source):
@@ -143,10 +144,10 @@ def test_a_mask_of_another_matrix_is_refused(source):
     with pytest.raises(
         GeometryError, match=r"slice 1 of the mask has 16 x 19 pixels, its source image .* 16 x 20"
     ):
-        require_same_grid(mask, find_source(source, mask))
+        require_same_place(on_original_slices(mask), find_source(source, mask))
 
 
 def test_a_mask_of_fewer_slices_is_refused(source):
     mask = phantoms.mask(np.zeros((4, 16, 20), np.uint8), with_slices=False)
     with pytest.raises(GeometryError, match="the mask has 4 slices, its source series 5 images"):
-        require_same_grid(mask, find_source(Path(source), mask))
+        require_same_place(on_original_slices(mask), find_source(Path(source), mask))

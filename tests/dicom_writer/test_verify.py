@@ -6,8 +6,9 @@ import pytest
 
 from dicom_writer.labels import LABELS
 from dicom_writer.source import find_source
-from dicom_writer.verify import measure_mask, verify_segmentation
+from dicom_writer.verify import measure_masks, verify_segmentation
 from stages import OutputError
+from stages.original_slices import on_original_slices
 from tests import phantoms
 
 
@@ -21,7 +22,10 @@ def verify(written, source):
         change(dataset)
         dataset.save_as(path)
         return verify_segmentation(
-            path, mask or phantoms.mask(), find_source(source, phantoms.mask()), labels=LABELS
+            path,
+            on_original_slices(mask or phantoms.mask()),
+            find_source(source, phantoms.mask()),
+            labels=LABELS,
         )
 
     return changed
@@ -43,10 +47,10 @@ def test_what_was_written_rightly_is_measured(verify):
 
 
 def test_a_mask_is_measured_through_its_affine():
-    tumour = measure_mask(phantoms.mask(), 2)
+    tumour = measure_masks(on_original_slices(phantoms.mask()), 2)
     assert tumour.volume_ml == pytest.approx(4 * 1.2 / 1000)
     assert tumour.centroid_mm == pytest.approx([-26.1, 43.6, 105.0])
-    assert measure_mask(phantoms.mask(), 7).centroid_mm is None
+    assert measure_masks(on_original_slices(phantoms.mask()), 7).centroid_mm is None
 
 
 def test_one_wrong_bit_is_found(verify):
@@ -167,4 +171,6 @@ def test_a_truncated_file_is_found(written, source):
     path = written()
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(OutputError):
-        verify_segmentation(path, phantoms.mask(), find_source(source, phantoms.mask()), labels=LABELS)
+        verify_segmentation(
+            path, on_original_slices(phantoms.mask()), find_source(source, phantoms.mask()), labels=LABELS
+        )

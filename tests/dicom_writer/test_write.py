@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,8 @@ def test_a_mirrored_result_never_gets_its_name(written, tmp_path, monkeypatch):
 
     make = segmentation.make_segmentation
 
-    def mirrored(array, *args, **how):
-        return make(array[:, :, ::-1].copy(), *args, **how)
+    def mirrored(masks, *args, **how):
+        return make(replace(masks, array=masks.array[:, :, ::-1].copy()), *args, **how)
 
     monkeypatch.setattr(segmentation, "make_segmentation", mirrored)
     with pytest.raises(OutputError, match="differ from the mask"):

@@ -1,10 +1,9 @@
 """The predictor against a server that speaks the protocol, and against none."""
 
-import os
 import socket
 import time
 from concurrent import futures
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import grpc
 import numpy as np
@@ -12,8 +11,9 @@ import onnx
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from stages import InferenceError, SettingsError, triton
+from stages import InferenceError, SettingsError
 from stages.triton import TensorSpec, TritonPredictor
+from tests.stages.tritons import doubling_model, running
 
 SHAPE = [-1, 1, 2, 3, 4]
 WINDOWS = np.arange(24, dtype=np.float32).reshape(1, 1, 2, 3, 4)
@@ -113,20 +113,22 @@ def test_part_of_a_larger_image_is_sent_in_its_own_order():
     assert np.array_equal(scores, 2 * image[..., 1:3, 2:5, ::2])
 
 
-def test_server_that_is_unavailable_for_a_moment_is_asked_again(monkeypatch):
-    monkeypatch.setattr(triton, "_RETRY_DELAYS_S", (0.01, 0.01))
+def test_server_that_is_unavailable_for_a_moment_is_asked_again():
     servicer = FakeTriton(refusals=[grpc.StatusCode.UNAVAILABLE] * 2)
     with predictor_of(servicer) as predictor:
         assert np.array_equal(predictor(WINDOWS), 2 * WINDOWS)
     assert servicer.calls == 3
 
 
-def test_server_that_stays_unavailable_is_given_up(monkeypatch):
-    monkeypatch.setattr(triton, "_RETRY_DELAYS_S", (0.01, 0.01))
-    servicer = FakeTriton(refusals=[grpc.StatusCode.UNAVAILABLE] * 9)
-    with predictor_of(servicer) as predictor, pytest.raises(InferenceError, match="UNAVAILABLE: not now"):
-        predictor(WINDOWS)
-    assert servicer.calls == 3
+def test_server_that_stays_unavailable_is_given_up_when_the_patience_ends():
+    servicer = FakeTriton(refusals=[grpc.StatusCode.UNAVAILABLE] * 99)
+    began = time.monotonic()
+    with predictor_of(servicer, patience_s=1) as predictor:
+        with pytest.raises(InferenceError, match="UNAVAILABLE: not now"):
+            predictor(WINDOWS)
+        assert 0.9 < time.monotonic() - began < 2
+    # at once, after 0.1, 0.2, 0.4 s, and a last time when the second is over
+    assert servicer.calls == 5
 
 
 def test_refusal_of_the_windows_is_not_asked_again():
@@ -190,34 +192,12 @@ parameters [ { key: "orientation" value: { string_value: '"SPL"' } } ]
 @pytest.fixture(scope="module")
 def real_triton(tmp_path_factory):
     """Return the address of a Triton that serves the same model as `FakeTriton`."""
-    from clara_wf.model_server import UnsupportedPlatformError, serve
-    from clara_wf.places import Places
-
     repository = tmp_path_factory.mktemp("models")
     (repository / "liver" / "1").mkdir(parents=True)
     (repository / "liver" / "config.pbtxt").write_text(CONFIG)
     onnx.save(doubling_model(), repository / "liver" / "1" / "model.onnx")
-    log = tmp_path_factory.mktemp("log") / "server.log"
-    try:
-        server = ExitStack()
-        running = server.enter_context(
-            serve(repository, cache=Places.of_checkout(os.environ).cache, log=log, on_progress=print)
-        )
-    except UnsupportedPlatformError as error:
-        pytest.skip(str(error))
-    with server:
-        yield running.grpc_url
-
-
-def doubling_model():
-    shape = ["batch", 1, 2, 3, 4]
-    image, scores = (
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
-        for name in ("image", "scores")
-    )
-    add = onnx.helper.make_node("Add", ["image", "image"], ["scores"])
-    graph = onnx.helper.make_graph([add], "doubling", [image], [scores])
-    return onnx.helper.make_model(graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 20)])
+    with running(repository, tmp_path_factory.mktemp("log") / "server.log") as server:
+        yield server.grpc_url
 
 
 @pytest.mark.triton

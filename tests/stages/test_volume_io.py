@@ -8,6 +8,7 @@ import pytest
 import SimpleITK
 
 from stages import (
+    Correction,
     GeometryError,
     InputError,
     Origin,
@@ -24,6 +25,7 @@ from stages.volume_io import pixel_sha256
 SHAPE = (3, 4, 5)
 HU = np.arange(60, dtype=np.int16).reshape(SHAPE) * 30 - 1000
 STRAIGHT = np.array([[0, 0, 0.75, -10], [0, 0.5, 0, 20], [2.5, 0, 0, 30], [0, 0, 0, 1]])
+NAN = float("nan")
 INDEX = (2, 1, 3)  # slice, row, column
 
 
@@ -68,9 +70,19 @@ def test_what_simpleitk_writes_is_read_as_it_lies(tmp_path, oblique):
 def test_written_volume_comes_back_exactly_with_its_origin(tmp_path, oblique):
     slices = (
         SliceOrigin(sop_instance_uid="1.2.3", position=(-100.0, 50.0, 7.125)),
-        SliceOrigin(sop_instance_uid="1.2.4", position=(0.1, 0.2, 0.3)),
+        SliceOrigin(sop_instance_uid="1.2.4", position=(0.1, 0.2, 0.3), frame=7),
     )
-    volume = volume_of(oblique, slices=slices, repairs=("tilt",), selection={"9.9": "a localizer"})
+    correction = Correction(
+        kinds=("gantry tilt",), matrix=(4, 5), first_pixels=((0.0, 0.1, 0.0), (1.5, 0.0, 0.0)), fill_hu=-1024
+    )
+    volume = volume_of(
+        oblique,
+        part="phase-1",
+        slices=slices,
+        repairs=("tilt",),
+        correction=correction,
+        selection={"9.9": "a localizer"},
+    )
     back = read_volume(write_volume(volume, tmp_path))
     assert np.array_equal(back.array, HU)
     assert back.array.dtype == np.int16
@@ -215,7 +227,7 @@ def test_description_is_plain_json_for_other_programs(tmp_path):
     path = write_volume(volume_of(STRAIGHT, slices=slices), tmp_path)
     stored = json.loads(path.with_suffix(".json").read_text())
     assert stored["series_instance_uid"] == "1.2.840.7"
-    assert stored["slices"] == [{"sop_instance_uid": "1.2.3", "position": [1.0, 2.0, 3.0]}]
+    assert stored["slices"] == [{"sop_instance_uid": "1.2.3", "position": [1.0, 2.0, 3.0], "frame": None}]
 
 
 def test_pixel_digest_is_that_of_the_bytes_in_order():
@@ -338,3 +350,28 @@ def test_damaged_nifti_is_refused(tmp_path, suffix, damage):
 def test_missing_nifti_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"cannot read ct\.nii"):
         read_volume(tmp_path / "ct.nii")
+
+
+def test_a_part_of_a_series_has_files_of_its_own(tmp_path):
+    assert write_volume(volume_of(STRAIGHT, part="phase-2"), tmp_path).name == "1.2.840.7_phase-2.mhd"
+
+
+@pytest.mark.parametrize(
+    "first_pixels",
+    [
+        [[0, 0, 0]],
+        [[0, 0, 0], [1, 0]],
+        [[0, 0, 0], [1, 0, "x"]],
+        [[0, 0, 0], [1, 0, NAN]],
+        [[0, 0, 0], [1, -1, 0]],
+    ],
+)
+def test_a_correction_that_does_not_fit_its_slices_is_refused(tmp_path, first_pixels):
+    path = write_volume(volume_of(STRAIGHT), tmp_path)
+    beside = path.with_suffix(".json")
+    stored = json.loads(beside.read_text())
+    stored["slices"] = [{"sop_instance_uid": f"1.{n}", "position": [0, 0, n]} for n in range(2)]
+    stored["correction"] = {"kinds": [], "matrix": [4, 5], "fill_hu": 0, "first_pixels": first_pixels}
+    beside.write_text(json.dumps(stored))
+    with pytest.raises(InputError, match="not the description of a volume"):
+        read_volume(path)

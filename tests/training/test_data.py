@@ -1,15 +1,19 @@
+import inspect
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from phantoms import DEMO_SEED, AbdomenPhantom, Anatomy
+from phantoms import DEMO_SEED, AbdomenPhantom, Anatomy, make_demo
+from phantoms.abdomen import DEMO_CENTRE_MM, DEMO_SHAPE, DEMO_SPACING_MM
 from phantoms.patient import Phase
 from training.augmentation import disturb, normalise
 from training.data import (
     EVALUATION_SEEDS,
+    SPACING_MM,
     TRAINING_SEEDS,
     VALIDATION_SEEDS,
+    VOLUME,
     draw_sample,
     held_out_phantom,
     training_phantom,
@@ -32,6 +36,17 @@ def test_reserved_seeds_are_not_among_the_training_seeds():
     reserved = {DEMO_SEED, *EVALUATION_SEEDS, *VALIDATION_SEEDS}
     assert not any(seed in TRAINING_SEEDS for seed in reserved)
     assert not set(EVALUATION_SEEDS) & set(VALIDATION_SEEDS)
+
+
+def test_the_demo_is_drawn_with_other_settings_than_what_is_trained_on():
+    # Another patient, on another grid, and tumours of sizes that are given, not drawn.
+    demo = inspect.signature(make_demo).parameters, DEMO_SHAPE, DEMO_SPACING_MM, DEMO_CENTRE_MM
+    assert demo == ({}, (84, 512, 512), (2.5, 0.78, 0.78), (-12.0, 0.0, 0.0))
+    trained = training_phantom(0)
+    assert trained.hu.shape == VOLUME
+    assert trained.spacing_mm == SPACING_MM
+    assert trained.seed in TRAINING_SEEDS
+    assert DEMO_SEED not in TRAINING_SEEDS
 
 
 def test_sampler_refuses_a_reserved_seed():

@@ -1,4 +1,5 @@
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +60,30 @@ def test_liver_and_tumours_of_a_phantom_are_found():
     model = read_description(FOLDER / "config.pbtxt")
     (result,) = evaluate_phantoms(onnx_predictor(MODEL), model, EVALUATION_SEEDS[:1])
     assert result.liver.dice > 0.9
+
+
+def test_its_operators_are_those_that_onnxruntime_has_had_for_years():
+    onnx = pytest.importorskip("onnx")
+    (opset,) = onnx.load(MODEL).opset_import
+    assert (opset.domain, opset.version <= 17) == ("", True)
+
+
+@pytest.mark.triton
+def test_a_real_triton_gives_the_scores_that_onnxruntime_gives(session, tmp_path):
+    from clara_wf.model_server import UnsupportedPlatformError, serve
+    from clara_wf.places import Places
+    from stages.triton import TritonPredictor
+
+    windows = np.random.default_rng(7).random((2, 1, 64, 96, 96), dtype=np.float32)
+    (expected,) = session.run(["scores"], {"image": windows})
+    cache = Places.of_checkout(os.environ).cache
+    try:
+        with (
+            serve(FOLDER.parent, cache=cache, log=tmp_path / "log", on_progress=print) as server,
+            TritonPredictor(server.grpc_url, FOLDER.name) as predictor,
+        ):
+            scores = predictor(windows)
+    except UnsupportedPlatformError as error:
+        pytest.skip(str(error))
+    assert np.abs(scores - expected).max() < 1e-4
+    assert (scores.argmax(1) == expected.argmax(1)).mean() > 0.999999

@@ -1,26 +1,13 @@
-"""Scores -> labels on the original grid; small components removed, tumour only inside the liver."""
+"""Connected components of a mask: which stay, which go, and the holes in them; exact, within their box.
+
+Voxels are connected over faces. Everything is done in place, where the mask lives.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ai_livertumor.model import ModelDescription
-from ai_livertumor.preprocess import ModelInput
 from stages.arrays import Array, array_namespace, ndimage_namespace
-from stages.geometry import orientation_of, reorient
-from stages.resample import labels_from_scores
-from stages.volume import Volume
-
-
-def postprocess(scores: Array, prepared: ModelInput, volume: Volume, model: ModelDescription) -> Volume:
-    """Return the mask (uint8) of a volume on the volume's own grid, of the volume's origin."""
-    labels = labels_from_scores(scores, prepared.grid, prepared.source_grid, labels=model.channel_labels)
-    if model.largest_component:
-        keep_largest_component(labels, model.largest_component)
-    for label, organ in model.inside.items():
-        keep_inside(labels, label, organ)
-    back, _ = reorient(labels, prepared.source_grid.affine, orientation_of(volume.affine))
-    return volume.with_array(array_namespace(back).ascontiguousarray(back))
 
 
 def keep_largest_component(labels: Array, group: Sequence[int]) -> None:
@@ -76,7 +63,23 @@ def bounding_box(mask: Array) -> tuple[slice, slice, slice] | None:
     return slices[0], slices[1], slices[2]
 
 
-def label_volumes_ml(mask: Volume, labels: Sequence[int]) -> dict[int, float]:
-    """Return the volume of each label, millilitres."""
-    counts = {label: int((mask.array == label).sum()) for label in labels}
-    return {label: count * mask.voxel_volume_mm3 / 1000 for label, count in counts.items()}
+def remove_small(labels: Array, label: int, minimum_voxels: float) -> None:
+    """Set to 0, in place, each component of `label` with fewer voxels."""
+    xp, box = array_namespace(labels), bounding_box(labels == label)
+    if box is None:
+        return
+    part = labels[box]
+    components, count = ndimage_namespace(labels).label(part == label)
+    small = xp.asarray(_component_sizes(components, count)) < minimum_voxels
+    small[0] = False
+    part[small[components]] = 0
+
+
+def fill_holes(labels: Array, label: int) -> None:
+    """Give to `label`, in place, the background that it surrounds on all sides."""
+    box = bounding_box(labels == label)
+    if box is None:
+        return
+    part = labels[box]
+    filled = ndimage_namespace(labels).binary_fill_holes(part == label)
+    part[filled & (part == 0)] = label

@@ -1,17 +1,18 @@
 import numpy as np
 import pytest
 
-from ai_livertumor.postprocess import (
-    bounding_box,
-    keep_inside,
-    keep_largest_component,
-    label_volumes_ml,
-    postprocess,
-)
-from ai_livertumor.preprocess import ModelInput
 from stages import Grid
 from stages.arrays import to_host
+from stages.components import (
+    bounding_box,
+    fill_holes,
+    keep_inside,
+    keep_largest_component,
+    remove_small,
+)
 from stages.geometry import reorient
+from stages.postprocess import label_volumes_ml, postprocess
+from stages.preprocess import ModelInput
 
 
 def labels_with(*blobs, shape=(6, 10, 10)):
@@ -20,6 +21,12 @@ def labels_with(*blobs, shape=(6, 10, 10)):
     for label, *box in blobs:
         labels[tuple(slice(*ends) for ends in box)] = label
     return labels
+
+
+def prepared(grid, source_grid, box=None):
+    """Return what preprocessing remembers; only grids and box count here."""
+    box = box or tuple(slice(0, length) for length in source_grid.shape)
+    return ModelInput(image=None, grid=grid, source_grid=source_grid, box=box, padding=0)
 
 
 LARGE = (1, (0, 3), (0, 3), (0, 3))
@@ -120,7 +127,7 @@ def test_labels_come_back_on_the_volumes_own_grid(put, place, describe, orientat
     volume = place(np.zeros(labels.shape, np.int16), orientation)
     volume = volume.with_array(put(volume.array))
     axial = place(labels).grid
-    mask = postprocess(put(scores_of(labels)), ModelInput(None, axial, axial), volume, describe())
+    mask = postprocess(put(scores_of(labels)), prepared(axial, axial), volume, describe())
     assert mask.grid.matches(volume.grid)
     assert mask.array.dtype == np.uint8
     assert mask.origin is volume.origin
@@ -130,9 +137,9 @@ def test_labels_come_back_on_the_volumes_own_grid(put, place, describe, orientat
 def test_what_the_model_asks_to_clean_is_cleaned_and_nothing_else(place, describe):
     labels = labels_with(LARGE, SMALL, (2, (5, 6), (0, 1), (0, 1)))
     volume = place(np.zeros(labels.shape, np.int16))
-    prepared = ModelInput(None, volume.grid, volume.grid)
-    cleaned = postprocess(scores_of(labels), prepared, volume, describe())
-    as_is = postprocess(scores_of(labels), prepared, volume, describe(largest_component=[], inside={}))
+    whole = prepared(volume.grid, volume.grid)
+    cleaned = postprocess(scores_of(labels), whole, volume, describe())
+    as_is = postprocess(scores_of(labels), whole, volume, describe(largest_component=[], inside={}))
     assert np.array_equal(cleaned.array, labels_with(LARGE))
     assert np.array_equal(as_is.array, labels)
 
@@ -141,8 +148,75 @@ def test_scores_of_a_coarser_grid_come_back_on_the_volumes_shape(place, describe
     scores = scores_of(labels_with(LARGE))
     volume = place(np.zeros((12, 20, 20), np.int16), spacing=(1.0, 0.5, 0.5))
     affine = place(labels_with()).affine
-    mask = postprocess(scores, ModelInput(None, Grid((6, 10, 10), affine), volume.grid), volume, describe())
+    mask = postprocess(scores, prepared(Grid((6, 10, 10), affine), volume.grid), volume, describe())
     # the border of slices 2 and 3 lies at 2.5 slices of 2 mm, rows and columns alike: 5 voxels, then the tie
     assert mask.array.shape == (12, 20, 20)
     assert mask.array[:5, :5, :5].all()
     assert not mask.array[5:].any()
+
+
+def test_outside_the_box_that_the_model_saw_there_is_background(place, describe):
+    labels = np.ones((2, 4, 4), np.uint8)
+    volume = place(np.zeros((6, 10, 10), np.int16))
+    whole = prepared(volume.grid, volume.grid, box=(slice(2, 4), slice(3, 7), slice(5, 9)))
+    seen = ModelInput(image=None, grid=whole.box_grid, source_grid=volume.grid, box=whole.box, padding=0)
+    mask = postprocess(scores_of(labels), seen, volume, describe())
+    assert mask.array.sum() == labels.sum()
+    assert mask.array[2:4, 3:7, 5:9].all()
+
+
+def test_a_channel_that_is_not_wanted_counts_as_background(place, describe):
+    labels = labels_with(LARGE, (2, (4, 6), (5, 7), (5, 7)))
+    volume = place(np.zeros(labels.shape, np.int16))
+    model = describe(channel_labels=[0, None, 7], largest_component=[], inside={})
+    mask = postprocess(scores_of(labels), prepared(volume.grid, volume.grid), volume, model)
+    assert np.array_equal(mask.array, np.where(labels == 2, 7, 0))
+
+
+def test_of_overlapping_channels_the_later_counts(put, place, describe):
+    volume = place(np.zeros((2, 2, 2), np.int16))
+    volume = volume.with_array(put(volume.array))
+    scores = np.zeros((2, 2, 2, 2), np.float32)
+    scores[0] = 0.9  # liver everywhere, surely
+    scores[1, 0] = 0.6  # tumour in the first slice, less surely
+    model = describe(activation="sigmoid", channel_labels=[1, 2], largest_component=[], inside={})
+    mask = postprocess(put(scores), prepared(volume.grid, volume.grid), volume, model)
+    assert to_host(mask.array).tolist() == [[[2, 2], [2, 2]], [[1, 1], [1, 1]]]
+    stricter = model.model_copy(update={"threshold": 0.7})
+    mask = postprocess(put(scores), prepared(volume.grid, volume.grid), volume, stricter)
+    assert (to_host(mask.array) == 1).all()
+
+
+def test_components_below_a_volume_go(put):
+    labels = put(labels_with(SMALL, LARGE))  # 8 and 27 voxels
+    remove_small(labels, 1, 8)
+    assert np.array_equal(to_host(labels), labels_with(SMALL, LARGE))
+    remove_small(labels, 1, 8.5)
+    assert np.array_equal(to_host(labels), labels_with(LARGE))
+    remove_small(labels, 2, 1)
+    assert np.array_equal(to_host(labels), labels_with(LARGE))
+
+
+def test_holes_are_filled_and_what_lies_in_them_stays(put):
+    ball = labels_with((1, (0, 5), (0, 5), (0, 5)))
+    hollow = ball.copy()
+    hollow[2, 2, 1:4] = 0
+    hollow[2, 2, 2] = 2
+    open_ = ball.copy()
+    open_[2, 2, 0:3] = 0  # reaches the outside
+    found, kept = put(hollow.copy()), put(open_.copy())
+    fill_holes(found, 1)
+    fill_holes(kept, 1)
+    expected = ball.copy()
+    expected[2, 2, 2] = 2
+    assert np.array_equal(to_host(found), expected)
+    assert np.array_equal(to_host(kept), open_)
+
+
+def test_the_smallest_volume_is_told_in_millilitres(place, describe):
+    labels = labels_with(SMALL, LARGE)  # 8 and 27 voxels of 2 mm^3
+    volume = place(np.zeros(labels.shape, np.int16))
+    for minimum_ml, stays in ((0.016, labels), (0.017, labels_with(LARGE))):
+        model = describe(minimum_volume_ml={"1": minimum_ml}, largest_component=[], inside={})
+        mask = postprocess(scores_of(labels), prepared(volume.grid, volume.grid), volume, model)
+        assert np.array_equal(mask.array, stays)

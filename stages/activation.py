@@ -1,0 +1,68 @@
+"""What makes a model's answer scores between 0 and 1, window by window, where the answer lives."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from stages.arrays import Array, array_namespace
+from stages.errors import InferenceError
+
+Activation: TypeAlias = Literal["none", "softmax", "sigmoid", "labels"]
+"""``none``: the answer is scores; ``labels``: the answer is the index of a class, one channel."""
+
+
+def activate(answer: Array, activation: Activation, classes: int) -> Array:
+    """Return the scores (batch, classes, ...) of a model's answer (batch, channels, ...), float32.
+
+    Raises
+    ------
+    InferenceError
+        If an answer that is class indices holds one that is not below `classes`.
+    """
+    if activation == "labels":
+        return one_hot(answer, classes)
+    answer = answer.astype(np.float32, copy=False)
+    if activation == "softmax":
+        return softmax(answer)
+    return sigmoid(answer) if activation == "sigmoid" else answer
+
+
+def softmax(logits: Array) -> Array:
+    """Return scores that add up to 1 over the second axis (the classes)."""
+    xp = array_namespace(logits)
+    scores = logits - logits.max(axis=1, keepdims=True)
+    xp.exp(scores, out=scores)
+    scores /= scores.sum(axis=1, keepdims=True)
+    return scores
+
+
+def sigmoid(logits: Array) -> Array:
+    """Return each value's own score between 0 and 1."""
+    xp = array_namespace(logits)
+    scores = 0.5 * logits  # by tanh, which does not overflow
+    xp.tanh(scores, out=scores)
+    scores += 1
+    scores *= 0.5
+    return scores
+
+
+def one_hot(indices: Array, classes: int) -> Array:
+    """Return scores of 0 and 1 from class indices (batch, 1, ...).
+
+    Raises
+    ------
+    InferenceError
+        If there is an index outside of ``0 ... classes - 1``, or there are several channels.
+    """
+    xp = array_namespace(indices)
+    if indices.shape[1] != 1:
+        raise InferenceError(f"a model whose output is labels has one channel, it answered {indices.shape}")
+    lowest, highest = float(indices.min()), float(indices.max())
+    if not (lowest >= 0 and highest < classes):
+        raise InferenceError(
+            f"the model answered with labels from {lowest:g} to {highest:g}, expected 0 to {classes - 1}"
+        )
+    known = xp.arange(classes).reshape(1, classes, *[1] * (indices.ndim - 2))
+    return (indices == known).astype(np.float32)

@@ -1,0 +1,180 @@
+"""The answers about overlapping windows become the scores of an image, one layer of windows at a time."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from stages.arrays import Array, array_namespace
+from stages.errors import InferenceError
+from stages.window_plan import WindowPlan
+from stages.window_source import Question, WindowSource
+
+_CHUNK_BYTES = 256 * 1024  # what is worked on at a time; fits a core's cache
+
+
+@dataclass(frozen=True)
+class ScoreSlab:
+    """Some slices of the scores.
+
+    Attributes
+    ----------
+    start
+        The first slice.
+    scores
+        Shape (classes, slices, rows, columns), float32.
+    """
+
+    start: int
+    scores: Array
+
+
+class Place(Protocol):
+    """Where finished scores go."""
+
+    def __call__(self, start: int, stop: int, xp: Any) -> tuple[int, Array]:
+        """Return an array for some slices, and how many slices lie before them in it."""
+
+
+class Whole:
+    """A place for all scores."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self.array: Array = None
+
+    def __call__(self, start: int, stop: int, xp: Any) -> tuple[int, Array]:
+        """Return the part of the whole."""
+        if self.array is None:
+            self.array = xp.empty(self._shape, dtype=np.float32)
+        return 0, self.array[:, start:stop]
+
+
+class Reused:
+    """A place for one slab after the other.
+
+    Parameters
+    ----------
+    shape
+        Of all scores: classes, slices, rows, columns.
+    kept
+        How many slices of a slab lie before the next one too, 0 or 1.
+    """
+
+    def __init__(self, shape: tuple[int, ...], *, kept: int = 0) -> None:
+        self._shape = shape
+        self._kept = kept
+        self._array: Array = None
+        self._filled = 0
+
+    def __call__(self, start: int, stop: int, xp: Any) -> tuple[int, Array]:
+        """Return the memory of the slab before, with what is kept of it."""
+        kept, before = self._kept if start else 0, self._array
+        needed = kept + stop - start
+        if before is None or before.shape[1] < needed:
+            self._array = xp.empty((self._shape[0], needed, *self._shape[2:]), dtype=np.float32)
+        if kept:
+            self._array[:, 0] = before[:, self._filled - 1]
+        self._filled = needed
+        return kept, self._array[:, :needed]
+
+
+class Blender:
+    """The weighted sum of the answers in one layer of windows; slice n lies at n modulo its length."""
+
+    def __init__(self, source: WindowSource, windows: WindowPlan, place: Place, xp: Any) -> None:
+        self._place = place
+        self._source = source
+        self._windows = windows
+        self._xp = xp
+        self._weights = xp.asarray(windows.weights())
+        self._starts, rows, columns = windows.starts(source.padded_shape)
+        plane = source.padded_shape[1:]
+        self._sums = xp.zeros((windows.classes, windows.shape[0], *plane), dtype=np.float32)
+        self._layer_weight = xp.zeros((windows.shape[0], *plane), dtype=np.float32)
+        for y, x in itertools.product(rows, columns):
+            part = slice(y, y + windows.shape[1]), slice(x, x + windows.shape[2])
+            self._layer_weight[(slice(None), *part)] += len(windows.flips) * self._weights
+        self._finished = 0
+
+    def add(self, question: Question, scores: Array) -> None:
+        """Add the scores of one window."""
+        if question.flip:
+            scores = self._xp.flip(scores, [1 + axis for axis in question.flip])
+        (z, y, x), (_, rows, columns) = question.origin, self._windows.shape
+        sums = self._sums[:, :, y : y + rows, x : x + columns]
+        for ring, part in _ring(z, self._windows.shape[0], self._windows.shape[0]):
+            _add_weighted(sums[:, ring], scores[:, part], self._weights[part])
+
+    def finish_before(self, stop: int) -> Iterator[ScoreSlab]:
+        """Give what lies before a slice, where no window begins any more."""
+        depth = self._windows.shape[0]
+        while self._finished < stop:
+            start, self._finished = self._finished, min(stop, self._finished + depth)
+            slab = self._divided(start, self._finished)
+            for ring, _ in _ring(start, self._finished - start, depth):
+                self._sums[:, ring] = 0
+            if slab is not None:
+                yield slab
+
+    def _divided(self, start: int, stop: int) -> ScoreSlab | None:
+        """Return the scores of those slices that are not padding."""
+        inside, rows, columns = self._source.inner
+        first, last = max(start, inside.start), min(stop, inside.stop)
+        if first >= last:
+            return None
+        kept, scores = self._place(first - inside.start, last - inside.start, self._xp)
+        total = self._total(first, last)[:, rows, columns]
+        for ring, part in _ring(first, last - first, self._windows.shape[0]):
+            self._xp.divide(self._sums[:, ring, rows, columns], total[part], out=scores[:, kept:][:, part])
+        _check_finite(scores)
+        return ScoreSlab(first - inside.start - kept, scores)
+
+    def _total(self, start: int, stop: int) -> Array:
+        """Return the sum of the weights of all windows over some slices."""
+        depth = self._windows.shape[0]
+        total = self._xp.zeros((stop - start, *self._layer_weight.shape[1:]), dtype=np.float32)
+        for origin in self._starts:
+            first, last = max(start, origin), min(stop, origin + depth)
+            if first < last:
+                total[first - start : last - start] += self._layer_weight[first - origin : last - origin]
+        return total
+
+
+def _ring(start: int, count: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """Give where slices lie in a ring, and which of them, in at most two parts; `count` is up to `size`."""
+    begin = start % size
+    first = min(count, size - begin)
+    if first > 0:
+        yield slice(begin, begin + first), slice(0, first)
+    if count > first:
+        yield slice(0, count - first), slice(first, count)
+
+
+def _add_weighted(sums: Array, scores: Array, weights: Array) -> None:
+    """Add scores times weights to sums, in pieces that stay in the cache."""
+    if array_namespace(sums) is not np:
+        _device_kernel()(scores, weights, sums)
+        return
+    slice_bytes = scores[:, :1].size * 4
+    step = max(1, _CHUNK_BYTES // slice_bytes)
+    for z in range(0, scores.shape[1], step):
+        sums[:, z : z + step] += scores[:, z : z + step] * weights[z : z + step]
+
+
+@functools.cache
+def _device_kernel() -> Any:
+    import cupy
+
+    return cupy.ElementwiseKernel("float32 score, float32 weight", "float32 sum", "sum += score * weight")
+
+
+def _check_finite(scores: Array) -> None:
+    """Refuse scores that are no numbers; minimum and maximum find them without another array."""
+    if not (np.isfinite(float(scores.min())) and np.isfinite(float(scores.max()))):
+        raise InferenceError("the model's scores hold values that are not finite; its output is no result")

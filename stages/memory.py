@@ -1,0 +1,309 @@
+"""How much memory a run will take, told before it begins, and kept below a limit.
+
+The limit is the lowest of: what the user says (``--memory-limit``), what the container is given (control
+groups of version 1 and 2), and what the machine has free; on a device, what is free there. What a run takes
+is the sum of its parts; where that is too much, fewer requests are in flight, then smaller batches, and if
+that does not help either, the run is refused before a voxel is touched.
+
+References
+----------
+Linux, ``Documentation/admin-guide/cgroup-v2.rst`` and ``cgroup-v1/memory.rst``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from stages.errors import SettingsError
+from stages.window_plan import WindowPlan
+
+logger = logging.getLogger(__name__)
+
+MIB = 2**20
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
+_UNLIMITED = 2**60  # version 1 writes a number near 2**63 where there is no limit
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """A number of bytes, and who sets it.
+
+    Attributes
+    ----------
+    size
+        Bytes that this process may take, those that it has already included.
+    source
+        Whose limit it is, for a message.
+    """
+
+    size: int
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryNeed:
+    """The peak of what a run takes, by part, bytes.
+
+    Attributes
+    ----------
+    host, device
+        What each part takes there.
+    """
+
+    host: Mapping[str, int] = field(default_factory=dict)
+    device: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def host_bytes(self) -> int:
+        """The sum of all parts on the host."""
+        return sum(self.host.values())
+
+    @property
+    def device_bytes(self) -> int:
+        """The sum of all parts on the device."""
+        return sum(self.device.values())
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of a size such as ``4G``, ``512 MiB`` or ``1000000``; units are powers of 1024.
+
+    Raises
+    ------
+    SettingsError
+        If it is no size, or 0.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    size = int(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
+    if size < 1:
+        raise SettingsError(f"a size of memory is such as 4G or 512M, found {text!r}")
+    return size
+
+
+def in_words(size: int) -> str:
+    """Return a size for a person."""
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{math.ceil(size / MIB)} MiB"
+
+
+def host_limit(
+    wanted: str | None = None, *, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
+) -> MemoryLimit:
+    """Return what this process may take on the host.
+
+    Parameters
+    ----------
+    wanted
+        The user's own limit, as for `parse_size`.
+
+    Raises
+    ------
+    SettingsError
+        If the user's limit is no size.
+    """
+    limits = [MemoryLimit(parse_size(wanted), "--memory-limit")] if wanted else []
+    if container := container_limit(proc=proc, cgroups=cgroups):
+        limits.append(MemoryLimit(container, "the container's limit"))
+    limits.append(MemoryLimit(_available(proc) + resident_bytes(proc), "the machine's free memory"))
+    return min(limits, key=lambda limit: limit.size)
+
+
+def device_limit() -> MemoryLimit:
+    """Return what this process may take on the current CUDA device."""
+    import cupy
+
+    free, _ = cupy.cuda.runtime.memGetInfo()
+    held = cupy.get_default_memory_pool().total_bytes()
+    return MemoryLimit(int(free + held), "the GPU's free memory")
+
+
+def container_limit(*, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return the lowest memory limit of this process's control groups, bytes; None without any."""
+    try:
+        lines = (proc / "self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            found += _limits_above(cgroups, path, "memory.max")
+        elif "memory" in controllers.split(","):
+            found += _limits_above(cgroups / "memory", path, "memory.limit_in_bytes")
+    return min(found, default=None)
+
+
+def _limits_above(root: Path, path: str, name: str) -> list[int]:
+    """Return the limits of a control group and of those it lies in; a container sees its own as the root."""
+    limits = []
+    folder = root / path.lstrip("/")
+    for group in (folder, *folder.parents):
+        if group.is_relative_to(root):
+            try:
+                limit = int((group / name).read_text())
+            except (OSError, ValueError):  # there is none here, or it is "max"
+                continue
+            if limit < _UNLIMITED:
+                limits.append(limit)
+    return limits
+
+
+def _available(proc: Path) -> int:
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", (proc / "meminfo").read_text(), re.MULTILINE)
+    return int(found[1]) * 1024 if found else _UNLIMITED
+
+
+def resident_bytes(proc: Path = Path("/proc")) -> int:
+    """Return what this process holds of the host's memory now, mapped files not counted."""
+    try:
+        status = (proc / "self/status").read_text()
+    except OSError:
+        return 0
+    kept = re.findall(r"^(?:RssAnon|RssShmem):\s+(\d+) kB", status, re.MULTILINE)
+    return sum(int(number) for number in kept) * 1024
+
+
+def peak_bytes(proc: Path = Path("/proc")) -> int:
+    """Return the most that this process has held of the host's memory so far, mapped files included."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB", (proc / "self/status").read_text(), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def window_need(
+    windows: WindowPlan, model_shape: tuple[int, int, int], *, on_device: bool, image_itemsize: int = 4
+) -> MemoryNeed:
+    """Return what asking about the windows of an image takes, slab by slab.
+
+    Parameters
+    ----------
+    model_shape
+        The image on the model's grid.
+    on_device
+        Whether image and scores lie on the CUDA device.
+    image_itemsize
+        Bytes of a voxel of the image.
+    """
+    _, rows, columns = windows.padded_shape(model_shape)
+    layer = windows.shape[0] * rows * columns
+    window = windows.batch * math.prod(windows.shape)
+    # the image's layer and the one it is made from; sums, their weights, and the slab that is handed out
+    layers = {
+        "image": 2 * layer * image_itemsize,
+        "scores": (2 * windows.classes + 3) * layer * 4,
+    }
+    one = window * (image_itemsize + 4 * windows.classes)
+    # a question and its answer in memory shared with the server; as messages they exist twice
+    flight = {"requests in flight": (windows.in_flight + 1) * 2 * one, "one answer": 2 * one}
+    if on_device:
+        return MemoryNeed(
+            host={"requests in flight": flight["requests in flight"]}, device={**layers, **flight}
+        )
+    return MemoryNeed(host={**layers, **flight})
+
+
+def stage_need(
+    windows: WindowPlan,
+    volume_shape: tuple[int, int, int],
+    model_shape: tuple[int, int, int],
+    *,
+    on_device: bool,
+    held_bytes: int,
+    volume_itemsize: int = 2,
+    image_itemsize: int = 4,
+) -> MemoryNeed:
+    """Return what a stage takes that reads a volume from a mapped file and makes a mask of it, slab by slab.
+
+    Parameters
+    ----------
+    held_bytes
+        What the process holds already (`resident_bytes`).
+    volume_itemsize
+        Bytes of a voxel of the volume. A mapped file takes no memory of the host that cannot be had back;
+        on the device the volume lies whole.
+    """
+    voxels = math.prod(volume_shape)
+    asked = window_need(windows, model_shape, on_device=on_device, image_itemsize=image_itemsize)
+    # the components of a mask take as much again as the mask
+    host = {"the process": held_bytes, "mask": 2 * voxels, **asked.host}
+    if not on_device:
+        return MemoryNeed(host=host)
+    return MemoryNeed(
+        host=host, device={"volume": volume_itemsize * voxels, "mask": 2 * voxels, **asked.device}
+    )
+
+
+def fit(
+    windows: WindowPlan,
+    need: Callable[[WindowPlan], MemoryNeed],
+    host: MemoryLimit,
+    device: MemoryLimit | None = None,
+) -> WindowPlan:
+    """Return the plan with as many requests in flight, and as large batches, as the limits allow; log it.
+
+    Parameters
+    ----------
+    need
+        What a run with a plan takes: all of it, what the process holds already included.
+
+    Raises
+    ------
+    SettingsError
+        If even one window at a time does not fit, with the sum and its largest parts.
+    """
+    for plan in _smaller(windows):
+        needed = need(plan)
+        if needed.host_bytes <= host.size and (device is None or needed.device_bytes <= device.size):
+            _log(plan, windows, needed, host, device)
+            return plan
+    needed = need(replace(windows, in_flight=1, batch=1))
+    raise SettingsError(_refusal(needed, host, device))
+
+
+def _smaller(windows: WindowPlan) -> list[WindowPlan]:
+    fewer = [replace(windows, in_flight=n) for n in range(windows.in_flight, 0, -1)]
+    batches = []
+    batch = windows.batch
+    while batch > 1:
+        batch //= 2
+        batches.append(replace(windows, in_flight=1, batch=batch))
+    return fewer + batches
+
+
+def _log(
+    plan: WindowPlan, wanted: WindowPlan, need: MemoryNeed, host: MemoryLimit, device: MemoryLimit | None
+) -> None:
+    places = [f"{in_words(need.host_bytes)} of {in_words(host.size)} ({host.source})"]
+    if device is not None:
+        places.append(f"on the GPU {in_words(need.device_bytes)} of {in_words(device.size)}")
+    logger.info("memory: at most %s; %s", ", ".join(places), _parts(need.host))
+    if plan != wanted:
+        logger.warning(
+            "to stay within the memory, %d requests of %d windows are in flight instead of %d of %d",
+            plan.in_flight,
+            plan.batch,
+            wanted.in_flight,
+            wanted.batch,
+        )
+
+
+def _refusal(need: MemoryNeed, host: MemoryLimit, device: MemoryLimit | None) -> str:
+    if device is not None and need.device_bytes > device.size:
+        kind, parts, needed, limit = "GPU memory", need.device, need.device_bytes, device
+        advice = "run on the host (--device cpu)"
+    else:
+        kind, parts, needed, limit = "memory", need.host, need.host_bytes, host
+        advice = "allow more"
+    return (
+        f"this volume needs {in_words(needed)} of {kind} even with one window at a time, and there are "
+        f"{in_words(limit.size)} ({limit.source}): {_parts(parts)}; {advice}, "
+        f"or use a model with smaller windows or larger voxels"
+    )
+
+
+def _parts(parts: Mapping[str, int]) -> str:
+    largest = sorted(parts.items(), key=lambda part: -part[1])
+    return ", ".join(f"{name} {in_words(size)}" for name, size in largest if size >= MIB)

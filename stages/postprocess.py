@@ -1,0 +1,48 @@
+"""Scores -> labels on the original grid; components and holes as the model's description has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stages.arrays import Array, array_namespace
+from stages.components import fill_holes, keep_inside, keep_largest_component, remove_small
+from stages.geometry import reorient
+from stages.model import ModelDescription
+from stages.preprocess import ModelInput
+from stages.resample import labels_from_scores
+from stages.volume import Volume
+
+
+def postprocess(scores: Array, prepared: ModelInput, volume: Volume, model: ModelDescription) -> Volume:
+    """Return the mask (uint8) of a volume on the volume's own grid, of the volume's origin."""
+    xp = array_namespace(scores)
+    mask = xp.zeros(volume.array.shape, dtype=np.uint8)
+    labels, _ = reorient(mask, volume.affine, model.orientation)
+    labels[prepared.box] = labels_from_scores(
+        scores,
+        prepared.grid,
+        prepared.box_grid,
+        labels=[label or 0 for label in model.channel_labels],
+        threshold=model.threshold if model.activation == "sigmoid" else None,
+    )
+    _clean(labels, model, voxel_ml=volume.voxel_volume_mm3 / 1000)
+    return volume.with_array(mask)
+
+
+def _clean(labels: Array, model: ModelDescription, *, voxel_ml: float) -> None:
+    if model.largest_component:
+        keep_largest_component(labels, model.largest_component)
+    for label in model.fill_holes:
+        fill_holes(labels, label)
+    for label, minimum_ml in model.minimum_volume_ml.items():
+        remove_small(labels, label, minimum_ml / voxel_ml * (1 - 1e-9))
+    for label, organ in model.inside.items():
+        keep_inside(labels, label, organ)
+
+
+def label_volumes_ml(mask: Volume, labels: Sequence[int]) -> dict[int, float]:
+    """Return the volume of each label, millilitres."""
+    counts = {label: int((mask.array == label).sum()) for label in labels}
+    return {label: count * mask.voxel_volume_mm3 / 1000 for label, count in counts.items()}

@@ -1,0 +1,153 @@
+"""Reorient, crop, resample, clip and scale; what comes out remembers the grids it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stages.arrays import Array, array_namespace, ndimage_namespace
+from stages.geometry import Grid, grid_of_size, grid_with_spacing, points_at, reorient
+from stages.model import ModelDescription, Statistics
+from stages.resample import resample_linear
+from stages.volume import Volume
+
+BODY_HU = -500
+"""What is brighter is patient (or table), what is darker air or lung."""
+
+_COARSE = 4
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelInput:
+    """A volume as the model wants it.
+
+    Attributes
+    ----------
+    image
+        Shape (slices, rows, columns) in the model's orientation, float32.
+    grid
+        The grid of `image`.
+    source_grid
+        The grid of the volume's own voxels in the model's orientation.
+    box
+        Which of these voxels the model sees.
+    padding
+        Value of what lies outside of the volume, as in `image`.
+    """
+
+    image: Array
+    grid: Grid
+    source_grid: Grid
+    box: Box
+    padding: float
+
+    @property
+    def box_grid(self) -> Grid:
+        """The grid of the volume's own voxels within the box."""
+        return part_of(self.source_grid, self.box)
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Hounsfield units -> what the model is given: ``(clip(hu) - zero) * scale + offset``."""
+
+    low: float = -np.inf
+    high: float = np.inf
+    zero: float = 0.0
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def __call__(self, hu: Array) -> Array:
+        """Return the intensities of an array of HU; float32."""
+        given = array_namespace(hu).clip(hu, self.low, self.high).astype(np.float32)
+        given -= np.float32(self.zero)
+        given *= np.float32(self.scale)
+        given += np.float32(self.offset)
+        return given
+
+
+def preprocess(volume: Volume, model: ModelDescription) -> ModelInput:
+    """Bring a CT volume (int16 HU) into the model's orientation, box, grid and intensities."""
+    view, affine = reorient(volume.array, volume.affine, model.orientation)
+    source_grid = Grid((view.shape[0], view.shape[1], view.shape[2]), affine)
+    box = _with_margins(_body_box(view) if model.crop == "body" else _all_of(view), model, view.shape)
+    seen = part_of(source_grid, box)
+    grid = _models_grid(seen, model)
+    image = resample_linear(view[box], seen, grid)
+    intensity = intensity_of(model, image)
+    return ModelInput(
+        image=intensity(image),
+        grid=grid,
+        source_grid=source_grid,
+        box=box,
+        padding=float(intensity(np.array([model.padding_value_hu]))[0]),
+    )
+
+
+def intensity_of(model: ModelDescription, image: Array) -> Intensity:
+    """Return how HU become intensities; where statistics are not given, those of `image` (HU) count."""
+    low, high = model.intensity_clip_hu or (-np.inf, np.inf)
+    if model.intensity_zscore is not None:
+        given = model.intensity_zscore
+        found = _statistics(image, low, high) if given == "body" else given
+        return Intensity(low, high, zero=found.mean, scale=1 / found.std)
+    if not isinstance(model.intensity_scale, tuple):
+        return Intensity(low, high)
+    bottom, top = model.intensity_scale
+    return Intensity(low, high, zero=low, scale=(top - bottom) / (high - low), offset=bottom)
+
+
+def part_of(grid: Grid, box: Box) -> Grid:
+    """Return the grid of the voxels of a box."""
+    affine = grid.affine.copy()
+    affine[:3, 3] = points_at(grid.affine, [side.start for side in box])
+    sizes = [side.stop - side.start for side in box]
+    return replace(grid, shape=(sizes[0], sizes[1], sizes[2]), affine=affine)
+
+
+def _models_grid(grid: Grid, model: ModelDescription) -> Grid:
+    if model.size is not None:
+        return grid_of_size(grid, model.size)
+    return grid_with_spacing(grid, model.spacing_mm) if isinstance(model.spacing_mm, tuple) else grid
+
+
+def _statistics(image: Array, low: float, high: float) -> Statistics:
+    body = image[image > BODY_HU].astype(np.float64)
+    if body.size == 0:
+        return Statistics(mean=0.0, std=1.0)
+    values = body.clip(low, high)
+    return Statistics(mean=float(values.mean()), std=max(float(values.std()), 1e-3))
+
+
+def _all_of(view: Array) -> Box:
+    return slice(0, view.shape[0]), slice(0, view.shape[1]), slice(0, view.shape[2])
+
+
+def _body_box(view: Array) -> Box:
+    """Return the box around the largest bright component, found on every fourth voxel, one of them wider."""
+    xp, ndimage = array_namespace(view), ndimage_namespace(view)
+    components, count = ndimage.label(view[::_COARSE, ::_COARSE, ::_COARSE] > BODY_HU)
+    if count == 0:
+        return _all_of(view)
+    sizes = xp.bincount(components.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    body = components == int(sizes.argmax())
+    sides = []
+    for axis, length in enumerate(view.shape):
+        found = xp.flatnonzero(body.any(axis=tuple(a for a in range(3) if a != axis)))
+        first, last = int(found[0]), int(found[-1])
+        sides.append(slice(max(0, (first - 1) * _COARSE), min(length, (last + 1) * _COARSE + 1)))
+    return sides[0], sides[1], sides[2]
+
+
+def _with_margins(box: Box, model: ModelDescription, shape: tuple[int, ...]) -> Box:
+    sides = []
+    for n, (side, length) in enumerate(zip(box, shape, strict=True)):
+        before, after = (
+            m / 100 * (side.stop - side.start) for m in model.crop_margin_percent[2 * n : 2 * n + 2]
+        )
+        start = min(max(0, round(side.start - before)), length - 1)
+        sides.append(slice(start, max(start + 1, min(length, round(side.stop + after)))))
+    return sides[0], sides[1], sides[2]

@@ -1,0 +1,152 @@
+"""For a server on another host: the image goes once, and its windows are cut and blended beside the model.
+
+Windows overlap, so one by one they would carry the image about eight times, and their scores as often back.
+A model of the server's repository does the same as `stages.sliding_window` there, with the same code. It is
+written into a repository by ``python -m stages windows-model REPOSITORY``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from stages.arrays import array_namespace
+from stages.blending import ScoreSlab
+from stages.errors import SettingsError
+from stages.triton import DEADLINE_S, PATIENCE_S, ServedModel, TritonPredictor
+from stages.triton_transport import Transport
+from stages.window_plan import WindowPlan
+from stages.window_source import Image
+
+logger = logging.getLogger(__name__)
+
+MODEL_NAME = "sliding_window"
+_HERE = Path(__file__).parent
+_FILES = _HERE / "windows_model"
+_COPIED = (
+    "activation.py",
+    "arrays.py",
+    "blending.py",
+    "errors.py",
+    "sliding_window.py",
+    "window_plan.py",
+    "window_source.py",
+)
+
+
+class RemoteWindows:
+    """The windows model of one server, and the model that it asks.
+
+    Parameters
+    ----------
+    url
+        ``host:port`` of the server's gRPC endpoint.
+    model
+        The model that marks, as the server describes it.
+    deadline_s, patience_s, transport
+        As for `stages.triton.TritonPredictor`; the deadline is for one window.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: ServedModel,
+        *,
+        deadline_s: float = DEADLINE_S,
+        patience_s: float = PATIENCE_S,
+        transport: Transport = "auto",
+    ) -> None:
+        self._model = model
+        self._deadline_s = deadline_s
+        self._predictor = TritonPredictor(url, MODEL_NAME, patience_s=patience_s, transport=transport)
+
+    def __enter__(self) -> RemoteWindows:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what is open and close the connection."""
+        self._predictor.close()
+
+    def is_available(self) -> bool:
+        """Tell whether the server has the windows model ready."""
+        return self._predictor.is_ready()
+
+    def score_slabs(self, image: Image, *, windows: WindowPlan) -> Iterator[ScoreSlab]:
+        """Give the scores of an image as one slab, the same as `stages.sliding_window.score_slabs`.
+
+        Raises
+        ------
+        InferenceError
+            If the server does not answer in time, or either model refuses.
+        """
+        whole = image[0 : image.shape[0]]
+        entry, exit_ = self._model.inputs[0], self._model.outputs[0]
+        model = {
+            "name": self._model.name,
+            "input": entry.name,
+            "output": exit_.name,
+            "datatype": entry.datatype,
+        }
+        starts = windows.starts(windows.padded_shape(image.shape))
+        count = math.prod(len(along) for along in starts) * len(windows.flips)
+        logger.info("the image goes once, its %d windows are cut beside the model", count)
+        question = self._predictor.submit(
+            whole.astype(np.float32, copy=False),
+            parameters={"task": json.dumps({"model": model, "windows": asdict(windows)})},
+            deadline_s=self._deadline_s * count,
+        )
+        try:
+            scores = question.result()
+            xp = array_namespace(scores)
+            yield ScoreSlab(0, scores if scores.dtype == np.float32 else xp.asarray(scores, np.float32))
+        finally:
+            question.cancel()
+            question.release()
+
+
+def write_windows_model(repository: Path) -> Path:
+    """Write the windows model into a Triton repository, or renew it, and return its folder.
+
+    It appears whole or not at all, under the name that `RemoteWindows` asks for.
+
+    Raises
+    ------
+    SettingsError
+        If the repository is no folder that can be written to.
+    """
+    folder = repository / MODEL_NAME
+    made = repository / f".{MODEL_NAME}-{os.urandom(4).hex()}"
+    try:
+        package = made / "1" / "stages"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text('"""A part of the toolkit, as the windows model needs it."""\n')
+        for name in _COPIED:
+            shutil.copyfile(_HERE / name, package / name)
+        shutil.copyfile(_FILES / "model.py", made / "1" / "model.py")
+        shutil.copyfile(_FILES / "config.pbtxt", made / "config.pbtxt")
+        if folder.exists():
+            old = repository / f".{MODEL_NAME}-old-{os.urandom(4).hex()}"
+            folder.rename(old)
+            made.rename(folder)
+            shutil.rmtree(old)
+        else:
+            made.rename(folder)
+    except OSError as error:
+        raise SettingsError(f"the windows model cannot be written into {repository}: {error}") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return folder

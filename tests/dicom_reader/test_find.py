@@ -1,0 +1,84 @@
+"""Whatever else lies in a folder, its DICOM images are found, and nothing outside of it is."""
+
+import logging
+import os
+
+import pytest
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom_reader import find, read_series
+from dicom_reader.find import find_headers
+from stages import InputError
+from tests import phantoms
+
+
+def dicomdir(path):
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    ds.file_meta.MediaStorageSOPInstanceUID = "1.2.3.9"
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.FileSetID, ds.DirectoryRecordSequence = "CD", []
+    dcmwrite(path, ds, enforce_file_format=True)
+
+
+def test_images_are_found_at_any_depth_under_any_name(tmp_path):
+    deep = tmp_path / "a/b.dcm/c d/ü/.hidden"
+    deep.mkdir(parents=True)
+    for n, ds in enumerate(phantoms.ct_slices()):
+        ds.save_as((deep if n else tmp_path) / f"no extension, {n}%", enforce_file_format=True)
+    assert len(find_headers(tmp_path).headers) == 5
+
+
+def test_other_files_are_counted_and_named_and_never_fatal(tmp_path, caplog):
+    phantoms.save(phantoms.ct_slices(), tmp_path)
+    dicomdir(tmp_path / "DICOMDIR")
+    (tmp_path / "report.pdf").write_bytes(b"%PDF-1.7" + bytes(1000))
+    (tmp_path / "empty").touch()
+    (tmp_path / "secret-folder").mkdir()
+    (tmp_path / "secret-folder/line\nbreak.txt").write_text("text")
+    os.mkfifo(tmp_path / "pipe")
+    with caplog.at_level(logging.INFO, logger="dicom_reader"):
+        found = find_headers(tmp_path)
+    assert len(found.headers) == 5
+    assert set(found.others) == {"DICOMDIR", "report.pdf", "empty", r"'line\nbreak.txt'", "pipe"}
+    (line,) = [r.getMessage() for r in caplog.records if r.name == find.__name__]
+    assert line.startswith("ignored 5 file(s) that are no DICOM images, or links: ")
+    assert "secret-folder" not in line
+
+
+def test_links_are_not_followed_out_of_the_folder(tmp_path):
+    phantoms.save(phantoms.ct_slices(), tmp_path / "in")
+    phantoms.save(phantoms.ct_slices(series="1.2.3.66"), tmp_path / "outside")
+    (tmp_path / "in/folder").symlink_to(tmp_path / "outside")
+    (tmp_path / "in/loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in/file").symlink_to(next(p for p in (tmp_path / "outside").iterdir() if p.is_file()))
+    (tmp_path / "in/broken").symlink_to(tmp_path / "nothing")
+    found = find_headers(tmp_path / "in")
+    assert len(found.headers) == 5
+    assert {h.uid("SeriesInstanceUID") for h in found.headers} == {phantoms.SERIES}
+    assert sorted(found.others) == ["broken", "file", "folder", "loop"]
+
+
+def test_the_order_is_that_of_the_paths_whatever_the_file_system_says(tmp_path):
+    folder = phantoms.save(phantoms.ct_slices(), tmp_path)
+    paths = [str(h.path) for h in find_headers(folder).headers]
+    assert paths == sorted(paths)
+
+
+def test_the_header_pass_never_reads_the_pixels(tmp_path, monkeypatch):
+    folder = phantoms.save(phantoms.ct_slices((3, 600, 600)), tmp_path)
+    for path in folder.rglob("IM*"):
+        os.truncate(path, 8192)
+    headers = find_headers(folder).headers
+    assert {h.pixel_length for h in headers} == {600 * 600 * 2}
+    with pytest.raises(InputError, match=r"IM\d+ is truncated"):
+        read_series(folder)
+
+
+def test_a_file_instead_of_a_folder_is_told(tmp_path):
+    (tmp_path / "IM1").touch()
+    with pytest.raises(InputError, match="IM1 is a file, a folder is expected"):
+        find_headers(tmp_path / "IM1")

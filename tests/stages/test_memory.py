@@ -1,0 +1,192 @@
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stages
+from stages import SettingsError
+from stages.memory import (
+    MIB,
+    MemoryLimit,
+    MemoryNeed,
+    container_limit,
+    fit,
+    host_limit,
+    parse_size,
+    peak_bytes,
+    resident_bytes,
+    stage_need,
+    window_need,
+)
+from stages.window_plan import WindowPlan
+
+GIB = 2**30
+WINDOWS = WindowPlan(shape=(96, 96, 96), classes=3, in_flight=4, batch=4)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4G", 4 * GIB), ("4 GiB", 4 * GIB), ("512m", 512 * MIB), ("1.5gb", 3 * GIB // 2), ("1000", 1000)],
+)
+def test_sizes_are_read(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "-4G", "0", "4 X", "4GG"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(SettingsError, match="a size of memory is such as 4G"):
+        parse_size(text)
+
+
+def machine(root, cgroup, files, available_kb=8_000_000):
+    """Write what Linux tells of memory."""
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(cgroup)
+    (root / "proc/self/status").write_text("RssAnon:\t 1024 kB\nRssFile:\t 9999 kB\nRssShmem:\t 1024 kB\n")
+    (root / "proc/meminfo").write_text(f"MemTotal: 99999999 kB\nMemAvailable: {available_kb} kB\n")
+    for name, text in files.items():
+        path = root / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return {"proc": root / "proc", "cgroups": root / "cgroup"}
+
+
+def test_limit_of_control_groups_version_2_is_the_lowest_on_the_way_up(tmp_path):
+    files = {"pod/memory.max": f"{2 * GIB}\n", "pod/stage/memory.max": "max\n", "memory.max": f"{9 * GIB}\n"}
+    assert container_limit(**machine(tmp_path, "0::/pod/stage\n", files)) == 2 * GIB
+
+
+def test_container_that_sees_its_own_group_as_the_root_finds_its_limit(tmp_path):
+    assert container_limit(**machine(tmp_path, "0::/\n", {"memory.max": str(3 * GIB)})) == 3 * GIB
+    elsewhere = machine(tmp_path / "b", "0::/not/seen/here\n", {"memory.max": str(GIB)})
+    assert container_limit(**elsewhere) == GIB
+
+
+def test_limit_of_control_groups_version_1_is_read_and_its_huge_number_is_none(tmp_path):
+    cgroup = "5:cpu,memory:/docker/a\n2:cpuset:/\n0::/\n"
+    files = {
+        "memory/docker/a/memory.limit_in_bytes": str(GIB),
+        "memory/memory.limit_in_bytes": "9223372036854771712",
+    }
+    assert container_limit(**machine(tmp_path, cgroup, files)) == GIB
+    only_root = {"memory/memory.limit_in_bytes": "9223372036854771712"}
+    assert container_limit(**machine(tmp_path / "b", cgroup, only_root)) is None
+
+
+def test_lowest_limit_holds_and_says_whose_it_is(tmp_path):
+    here = machine(tmp_path, "0::/\n", {"memory.max": str(4 * GIB)}, available_kb=3 * 2**20)
+    # 3 GiB are free and 2 MiB are held, which mapped files are not
+    assert host_limit(**here) == MemoryLimit(3 * GIB + 2 * MIB, "the machine's free memory")
+    assert host_limit("2G", **here) == MemoryLimit(2 * GIB, "--memory-limit")
+    there = machine(tmp_path / "b", "0::/\n", {"memory.max": str(4 * GIB)})
+    assert host_limit("5G", **there) == MemoryLimit(4 * GIB, "the container's limit")
+
+
+def test_this_machine_tells_its_memory():
+    assert 0 < resident_bytes() <= peak_bytes()
+    assert host_limit().size > resident_bytes()
+
+
+def test_windows_take_what_their_layers_and_requests_take():
+    plan = WindowPlan(shape=(10, 20, 20), classes=2, batch=2, in_flight=3)
+    need = window_need(plan, (1000, 50, 60), on_device=False)
+    layer, window = 10 * 50 * 60, 2 * 10 * 20 * 20
+    assert need.host == {
+        "image": 2 * layer * 4,
+        "scores": 7 * layer * 4,
+        "requests in flight": 4 * 2 * window * 12,
+        "one answer": 2 * window * 12,
+    }
+    assert need.device == {}
+
+
+def test_length_of_the_volume_costs_only_its_mask():
+    def host(slices):
+        return stage_need(WINDOWS, (slices, 512, 512), (slices, 512, 512), on_device=False, held_bytes=0)
+
+    assert host(2000).host_bytes - host(400).host_bytes == 2 * 1600 * 512 * 512
+    assert host(2000).host_bytes < 4 * GIB
+
+
+def test_device_holds_volume_mask_and_layers_and_the_host_the_mask():
+    need = stage_need(WINDOWS, (400, 512, 512), (267, 239, 239), on_device=True, held_bytes=7)
+    assert need.device["volume"] == 2 * 400 * 512 * 512
+    assert {"mask", "image", "scores"} <= set(need.device)
+    assert need.host["the process"] == 7
+    assert "scores" not in need.host
+
+
+def per_request(plan):
+    return MemoryNeed(host={"base": 100 * MIB, "requests": plan.in_flight * plan.batch * 10 * MIB})
+
+
+@pytest.mark.parametrize(
+    ("limit", "in_flight", "batch"),
+    [(1000, 4, 4), (260, 4, 4), (259, 3, 4), (140, 1, 4), (139, 1, 2), (110, 1, 1)],
+)
+def test_fewer_requests_then_smaller_batches_are_asked_to_stay_below_the_limit(limit, in_flight, batch):
+    plan = fit(WINDOWS, per_request, MemoryLimit(limit * MIB, "a test"))
+    assert (plan.in_flight, plan.batch) == (in_flight, batch)
+
+
+def test_what_cannot_fit_is_refused_with_its_parts_and_the_limit():
+    with pytest.raises(SettingsError) as told:
+        fit(WINDOWS, per_request, MemoryLimit(109 * MIB, "the container's limit"))
+    assert "needs 110 MiB of memory even with one window" in str(told.value)
+    assert "there are 109 MiB (the container's limit): base 100 MiB, requests 10 MiB" in str(told.value)
+    assert told.value.exit_code == 2
+
+
+def test_device_without_room_is_refused_and_the_host_is_advised():
+    def need(plan):
+        return MemoryNeed(device={"volume": 20 * GIB})
+
+    with pytest.raises(SettingsError, match=r"needs 20\.00 GiB of GPU memory .* 16\.00 GiB .*--device cpu"):
+        fit(WINDOWS, need, MemoryLimit(64 * GIB, "a test"), MemoryLimit(16 * GIB, "the GPU's free memory"))
+
+
+def test_prediction_and_what_was_given_up_are_logged(caplog):
+    caplog.set_level(logging.INFO)
+    fit(WINDOWS, per_request, MemoryLimit(140 * MIB, "--memory-limit"))
+    told, given_up = (record.getMessage() for record in caplog.records)
+    assert told == "memory: at most 140 MiB of 140 MiB (--memory-limit); base 100 MiB, requests 40 MiB"
+    assert "1 requests of 4 windows are in flight instead of 4 of 4" in given_up
+
+
+BLEND = """
+import sys
+import numpy as np
+from stages.memory import in_words, peak_bytes, resident_bytes, stage_need
+from stages.slabs import labels_from_slabs, lazy_image
+from stages.sliding_window import WindowPlan, score_slabs
+from stages.geometry import Grid
+
+slices = int(sys.argv[1])
+windows = WindowPlan(shape=(32, 128, 128), classes=3, in_flight=2)
+grid = Grid((slices, 160, 160), np.eye(4))
+held = resident_bytes()
+need = stage_need(windows, grid.shape, grid.shape, on_device=False, held_bytes=held)
+image = lazy_image(grid, lambda part: np.zeros(part.shape, np.float32))
+answer = np.zeros((1, 3, 32, 128, 128), np.float32)
+slabs = score_slabs(image, lambda asked: answer.copy(), windows=windows, shared_slice=True)
+labels = labels_from_slabs(slabs, grid, grid, lambda scores, source, target: np.zeros(target.shape, np.uint8))
+labels[:] = 1
+print(need.host_bytes, peak_bytes())
+"""
+
+
+@pytest.mark.parametrize("slices", [64, 1024])
+def test_run_takes_no_more_than_was_predicted(slices):
+    done = subprocess.run(
+        [sys.executable, "-c", BLEND, str(slices)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(stages.__file__).parents[1],
+    )
+    predicted, peak = map(int, done.stdout.split())
+    files_mapped = 40 * MIB  # NumPy's own code, which is not counted
+    assert peak <= predicted + files_mapped
+    assert predicted < 2.5 * peak  # and it is no idle fear
