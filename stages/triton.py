@@ -12,19 +12,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from stages.arrays import Array, array_namespace, to_device, to_host
-from stages.errors import InferenceError
+from stages.errors import InferenceError, SettingsError
 from stages.triton_connection import CALL_DEADLINE_S, Connection
 from stages.triton_question import Question
 from stages.triton_slots import Slot
 from stages.triton_transport import Slots, Transport
 
+if TYPE_CHECKING:
+    from stages.triton_http import HttpPredictor
+
 logger = logging.getLogger(__name__)
 
+TRANSPORTS = ("auto", "cuda", "system", "grpc", "http")
 DEADLINE_S = 120.0
 PATIENCE_S = 60.0
 _MOST_SLOTS = 16
@@ -69,6 +73,31 @@ class ServedModel:
     outputs: tuple[TensorSpec, ...]
     parameters: Mapping[str, str]
     max_batch_size: int = 0
+
+
+def connect(
+    url: str,
+    model: str,
+    *,
+    transport: str = "auto",
+    deadline_s: float = DEADLINE_S,
+    patience_s: float = PATIENCE_S,
+) -> TritonPredictor | HttpPredictor:
+    """Return a predictor for a model of a server.
+
+    Parameters
+    ----------
+    transport
+        One of `TRANSPORTS`; for ``http`` the address is that of the server's HTTP endpoint.
+    """
+    if transport == "http":
+        from stages.triton_http import HttpPredictor
+
+        return HttpPredictor(url, model, deadline_s=deadline_s, patience_s=patience_s)
+    if transport not in TRANSPORTS:
+        raise SettingsError(f"transport {transport!r} is unknown; there are {', '.join(TRANSPORTS)}")
+    chosen = cast(Transport, transport)
+    return TritonPredictor(url, model, deadline_s=deadline_s, patience_s=patience_s, transport=chosen)
 
 
 class TritonPredictor:
@@ -116,6 +145,11 @@ class TritonPredictor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._connection.url
 
     @property
     def transport(self) -> str | None:

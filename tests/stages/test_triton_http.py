@@ -8,7 +8,7 @@ import pytest
 
 from stages import InferenceError, SettingsError
 from stages.sliding_window import WindowPlan, predict_in_windows
-from stages.triton import TritonPredictor
+from stages.triton import TritonPredictor, connect
 from stages.triton_http import HttpPredictor
 from tests.stages.tritons import add_model, at_ports, free_ports, running
 
@@ -104,6 +104,15 @@ def test_server_that_is_not_there_is_given_up_when_the_patience_ends():
         with pytest.raises(InferenceError, match=r"did not become ready within 0\.3 s"):
             predictor.wait_until_ready(0.3)
     assert time.monotonic() - began < 3
+
+
+def test_transport_says_which_predictor_is_meant():
+    with connect("127.0.0.1:1", "liver", transport="http") as by_http:
+        assert isinstance(by_http, HttpPredictor)
+    with connect("127.0.0.1:1", "liver", transport="system") as by_grpc:
+        assert isinstance(by_grpc, TritonPredictor)
+    with pytest.raises(SettingsError, match=r"'pigeon' is unknown; there are auto, cuda, system, grpc, http"):
+        connect("127.0.0.1:1", "liver", transport="pigeon")
 
 
 @pytest.mark.parametrize("url", ["triton", "http://triton:8000", ":8000"])
