@@ -7,6 +7,7 @@ that a model and its preprocessing travel together; docs/reference/model.md expl
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,8 +19,9 @@ from stages.triton import ServedModel
 _Label = Annotated[int, Field(ge=0, le=255)]
 _Positive = Annotated[float, Field(gt=0)]
 _Size = Annotated[int, Field(gt=0)]
-_Percent = Annotated[float, Field(gt=-50, le=100)]
+_Percent = Annotated[float, Field(gt=-100, le=100)]
 _Sizes = tuple[_Size, _Size, _Size]
+_Colour = Annotated[int, Field(ge=0, le=255)]
 
 
 class Statistics(BaseModel):
@@ -29,6 +31,29 @@ class Statistics(BaseModel):
 
     mean: float
     std: _Positive
+
+
+class Code(BaseModel):
+    """A coded concept, of SNOMED CT unless it says another scheme."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: str
+    scheme: str = "SCT"
+    meaning: str
+
+
+class Meaning(BaseModel):
+    """What a label stands for, in the form of the DICOM writer's file of labels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    description: str = ""
+    category: Code = Code(value="123037004", meaning="Anatomical Structure")
+    type: Code
+    region: Code | None = None
+    rgb: tuple[_Colour, _Colour, _Colour]
 
 
 class ModelDescription(BaseModel):
@@ -43,7 +68,10 @@ class ModelDescription(BaseModel):
     size
         Instead of a spacing: slices, rows and columns that every volume is brought to.
     crop
-        What of the volume the model sees: ``none`` for all, ``body`` for the box around the patient.
+        What of the volume the model sees: ``none`` for all, ``body`` for the box around the largest component
+        of the foreground, which is the patient, ``foreground`` for the box around all of it.
+    foreground_hu
+        What is brighter is foreground.
     crop_margin_percent
         Before and after along slice, row and column: how much larger the box gets on that side, in percent of
         its own length; negative numbers cut.
@@ -51,7 +79,7 @@ class ModelDescription(BaseModel):
         HU outside the first pair are clipped (not at all without it); the pair is then mapped onto the
         second. ``none`` for a scale leaves HU as they are.
     intensity_zscore
-        Instead of a scale: given statistics, or those of the voxels of the volume brighter than air.
+        Instead of a scale: given statistics, or with ``foreground`` those of the volume's foreground.
     padding_value_hu
         What lies outside the volume.
     window_shape
@@ -78,6 +106,8 @@ class ModelDescription(BaseModel):
         Label -> components below this volume are removed.
     inside
         Label -> organ label: the first only counts within what the organ's component holds.
+    label_meanings
+        Label -> its name, codes and colour, for what is made of the mask.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
@@ -85,7 +115,8 @@ class ModelDescription(BaseModel):
     orientation: Annotated[str, Field(pattern="^[LRPASI]{3}$")]
     spacing_mm: tuple[_Positive, _Positive, _Positive] | Literal["native"] | None = None
     size: _Sizes | None = None
-    crop: Literal["none", "body"] = "none"
+    crop: Literal["none", "body", "foreground"] = "none"
+    foreground_hu: float = -500
     crop_margin_percent: tuple[_Percent, _Percent, _Percent, _Percent, _Percent, _Percent] = (
         0,
         0,
@@ -96,7 +127,7 @@ class ModelDescription(BaseModel):
     )
     intensity_clip_hu: tuple[float, float] | None = None
     intensity_scale: tuple[float, float] | Literal["none"] | None = None
-    intensity_zscore: Statistics | Literal["body"] | None = None
+    intensity_zscore: Statistics | Literal["foreground"] | None = None
     padding_value_hu: float
     window_shape: _Sizes | None = None
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -109,6 +140,7 @@ class ModelDescription(BaseModel):
     fill_holes: tuple[_Label, ...] = ()
     minimum_volume_ml: dict[_Label, _Positive] = {}
     inside: dict[_Label, _Label] = {}
+    label_meanings: dict[_Label, Meaning] = {}
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -163,7 +195,7 @@ class ModelDescription(BaseModel):
         if not self.labels:
             problems.append(f"channel_labels: no channel has a label above 0: {list(self.channel_labels)}")
         used = {*self.largest_component, *self.fill_holes, *self.minimum_volume_ml}
-        used |= {*self.inside, *self.inside.values()}
+        used |= {*self.inside, *self.inside.values(), *self.label_meanings}
         if unknown := sorted(used - set(self.labels)):
             problems.append(f"labels {unknown} are used but are not in channel_labels")
         return problems
@@ -182,7 +214,7 @@ class ModelDescription(BaseModel):
         try:
             description = cls.model_validate(_parsed(served))
         except ValidationError as error:
-            problems = "; ".join(_problem(detail) for detail in error.errors())
+            problems = "; ".join(_problems(error.errors()))
             raise InferenceError(f"the config.pbtxt of model {served.name!r}: {problems}") from error
         window = description.tensors_of(served).window(description.window_shape, description.size)
         return description.model_copy(update={"window_shape": window})
@@ -230,8 +262,23 @@ def _refuse_misspelt(model: str, key: str) -> None:
         )
 
 
-def _problem(detail: Any) -> str:
-    name = str(detail["loc"][0]) if detail["loc"] else ""
+def _problems(details: Sequence[Any]) -> Iterator[str]:
+    """Say what is wrong; where a word or something else may stand, only of what was meant."""
+    of_words = {detail["loc"][0]: detail["input"] for detail in details if _is_word(detail)}
+    for detail in details:
+        places = list(detail["loc"])
+        if places and places[0] in of_words:
+            if _is_word(detail) != isinstance(of_words[places[0]], str):
+                continue
+            del places[1]  # pydantic's name of the alternative
+        yield _problem(detail, ".".join(map(str, places)))
+
+
+def _is_word(detail: Any) -> bool:
+    return len(detail["loc"]) > 1 and str(detail["loc"][1]).startswith("literal[")
+
+
+def _problem(detail: Any, name: str) -> str:
     if detail["type"] == "missing":
         return f"parameter {name} is missing"
     found = f", found {detail['input']!r}" if name else ""

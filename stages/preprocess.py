@@ -12,9 +12,6 @@ from stages.model import ModelDescription, Statistics
 from stages.resample import resample_linear
 from stages.volume import Volume
 
-BODY_HU = -500
-"""What is brighter is patient (or table), what is darker air or lung."""
-
 _COARSE = 4
 Box = tuple[slice, slice, slice]
 
@@ -72,7 +69,7 @@ def preprocess(volume: Volume, model: ModelDescription) -> ModelInput:
     """Bring a CT volume (int16 HU) into the model's orientation, box, grid and intensities."""
     view, affine = reorient(volume.array, volume.affine, model.orientation)
     source_grid = Grid((view.shape[0], view.shape[1], view.shape[2]), affine)
-    box = _with_margins(_body_box(view) if model.crop == "body" else _all_of(view), model, view.shape)
+    box = _with_margins(_cropped(view, model), model, view.shape)
     seen = part_of(source_grid, box)
     grid = _models_grid(seen, model)
     image = resample_linear(view[box], seen, grid)
@@ -91,7 +88,7 @@ def intensity_of(model: ModelDescription, image: Array) -> Intensity:
     low, high = model.intensity_clip_hu or (-np.inf, np.inf)
     if model.intensity_zscore is not None:
         given = model.intensity_zscore
-        found = _statistics(image, low, high) if given == "body" else given
+        found = _statistics(image, model.foreground_hu, low, high) if given == "foreground" else given
         return Intensity(low, high, zero=found.mean, scale=1 / found.std)
     if not isinstance(model.intensity_scale, tuple):
         return Intensity(low, high)
@@ -113,8 +110,8 @@ def _models_grid(grid: Grid, model: ModelDescription) -> Grid:
     return grid_with_spacing(grid, model.spacing_mm) if isinstance(model.spacing_mm, tuple) else grid
 
 
-def _statistics(image: Array, low: float, high: float) -> Statistics:
-    body = image[image > BODY_HU].astype(np.float64)
+def _statistics(image: Array, above_hu: float, low: float, high: float) -> Statistics:
+    body = image[image > above_hu].astype(np.float64)
     if body.size == 0:
         return Statistics(mean=0.0, std=1.0)
     values = body.clip(low, high)
@@ -125,20 +122,39 @@ def _all_of(view: Array) -> Box:
     return slice(0, view.shape[0]), slice(0, view.shape[1]), slice(0, view.shape[2])
 
 
-def _body_box(view: Array) -> Box:
+def _cropped(view: Array, model: ModelDescription) -> Box:
+    if model.crop == "body":
+        return _body_box(view, model.foreground_hu)
+    if model.crop == "foreground":
+        return _box_around(view > model.foreground_hu) or _all_of(view)
+    return _all_of(view)
+
+
+def _body_box(view: Array, above_hu: float) -> Box:
     """Return the box around the largest bright component, found on every fourth voxel, one of them wider."""
     xp, ndimage = array_namespace(view), ndimage_namespace(view)
-    components, count = ndimage.label(view[::_COARSE, ::_COARSE, ::_COARSE] > BODY_HU)
-    if count == 0:
-        return _all_of(view)
-    sizes = xp.bincount(components.ravel(), minlength=count + 1)
+    components, _ = ndimage.label(view[::_COARSE, ::_COARSE, ::_COARSE] > above_hu)
+    sizes = xp.bincount(components.ravel())
     sizes[0] = 0
-    body = components == int(sizes.argmax())
+    box = _box_around(components == max(1, int(sizes.argmax())))
+    if box is None:
+        return _all_of(view)
+    z, y, x = (
+        slice(max(0, (side.start - 1) * _COARSE), min(length, side.stop * _COARSE + 1))
+        for side, length in zip(box, view.shape, strict=True)
+    )
+    return z, y, x
+
+
+def _box_around(mask: Array) -> Box | None:
+    """Return the smallest box that holds a mask; None for an empty one."""
+    xp = array_namespace(mask)
     sides = []
-    for axis, length in enumerate(view.shape):
-        found = xp.flatnonzero(body.any(axis=tuple(a for a in range(3) if a != axis)))
-        first, last = int(found[0]), int(found[-1])
-        sides.append(slice(max(0, (first - 1) * _COARSE), min(length, (last + 1) * _COARSE + 1)))
+    for axis in range(3):
+        found = xp.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        if not found.size:
+            return None
+        sides.append(slice(int(found[0]), int(found[-1]) + 1))
     return sides[0], sides[1], sides[2]
 
 

@@ -22,6 +22,8 @@ import numpy as np
 from stages.arrays import array_namespace
 from stages.blending import ScoreSlab
 from stages.errors import SettingsError
+from stages.memory import MemoryLimit, in_words, resident_bytes
+from stages.sliding_window import Predictor, score_slabs
 from stages.triton import DEADLINE_S, PATIENCE_S, ServedModel, TritonPredictor
 from stages.triton_transport import Transport
 from stages.window_plan import WindowPlan
@@ -116,6 +118,46 @@ class RemoteWindows:
         finally:
             question.cancel()
             question.release()
+
+
+def score_slabs_anywhere(
+    image: Image,
+    predictor: Predictor,
+    *,
+    windows: WindowPlan,
+    limit: MemoryLimit | None = None,
+    deadline_s: float = DEADLINE_S,
+) -> Iterator[ScoreSlab]:
+    """Give the scores of an image, cut beside the model where the server is far and offers that.
+
+    Parameters
+    ----------
+    predictor
+        As for `stages.sliding_window.score_slabs`. A server is far if windows travel to it by messages.
+    limit
+        What the host's memory may take: image and scores travel whole if they are sent once.
+
+    Returns
+    -------
+    Iterator of ScoreSlab
+        Each begins with the last slice of the one before it.
+    """
+    if isinstance(predictor, TritonPredictor) and predictor.transport == "grpc":
+        served = predictor.describe()
+        with RemoteWindows(predictor.url, served, deadline_s=deadline_s, transport="grpc") as remote:
+            if remote.is_available() and _fits(image, windows, limit):
+                yield from remote.score_slabs(image, windows=windows)
+                return
+    yield from score_slabs(image, predictor, windows=windows, shared_slice=True)
+
+
+def _fits(image: Image, windows: WindowPlan, limit: MemoryLimit | None) -> bool:
+    """Tell whether there is room for image and scores, each of them twice, as what it is and as a message."""
+    needed = 2 * 4 * (1 + windows.classes) * math.prod(image.shape)
+    if limit is None or resident_bytes() + needed <= limit.size:
+        return True
+    logger.info("windows are sent one by one: the image at once takes %s of memory", in_words(needed))
+    return False
 
 
 def write_windows_model(repository: Path) -> Path:

@@ -7,29 +7,37 @@ Open Inference Protocol (KServe V2), gRPC: https://github.com/kserve/open-infere
 
 from __future__ import annotations
 
-import itertools
 import logging
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from stages.arrays import Array, array_namespace, to_device, to_host
-from stages.errors import InferenceError
+from stages.errors import InferenceError, SettingsError
 from stages.triton_connection import CALL_DEADLINE_S, Connection
+from stages.triton_question import Question
 from stages.triton_slots import Slot
 from stages.triton_transport import Slots, Transport
 
+if TYPE_CHECKING:
+    from stages.triton_http import HttpPredictor
+
 logger = logging.getLogger(__name__)
 
+TRANSPORTS = ("auto", "cuda", "system", "grpc", "http")
 DEADLINE_S = 120.0
 PATIENCE_S = 60.0
 _MOST_SLOTS = 16
+_DTYPES: dict[str, Any] = {
+    "BOOL": np.bool_,
+    **{f"UINT{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    **{f"INT{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": f"float{bits}" for bits in (16, 32, 64)},
+}
 _MOST_ATTEMPTS = 5
 _FORGOTTEN = "shared memory region"  # in the error of a server that was started anew
 
@@ -65,6 +73,31 @@ class ServedModel:
     outputs: tuple[TensorSpec, ...]
     parameters: Mapping[str, str]
     max_batch_size: int = 0
+
+
+def connect(
+    url: str,
+    model: str,
+    *,
+    transport: str = "auto",
+    deadline_s: float = DEADLINE_S,
+    patience_s: float = PATIENCE_S,
+) -> TritonPredictor | HttpPredictor:
+    """Return a predictor for a model of a server.
+
+    Parameters
+    ----------
+    transport
+        One of `TRANSPORTS`; for ``http`` the address is that of the server's HTTP endpoint.
+    """
+    if transport == "http":
+        from stages.triton_http import HttpPredictor
+
+        return HttpPredictor(url, model, deadline_s=deadline_s, patience_s=patience_s)
+    if transport not in TRANSPORTS:
+        raise SettingsError(f"transport {transport!r} is unknown; there are {', '.join(TRANSPORTS)}")
+    chosen = cast(Transport, transport)
+    return TritonPredictor(url, model, deadline_s=deadline_s, patience_s=patience_s, transport=chosen)
 
 
 class TritonPredictor:
@@ -112,6 +145,11 @@ class TritonPredictor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._connection.url
 
     @property
     def transport(self) -> str | None:
@@ -208,7 +246,7 @@ class TritonPredictor:
             Longest time for this answer; default: the predictor's.
         """
         served = self._served or self.describe()
-        dtype = self._dtype(served.inputs[0])
+        dtype = tensor_dtype(served.inputs[0])
         answer_bytes = self._answer_bytes.get(windows.shape, 0)
         slot = self._slots.take(windows, windows.size * dtype.itemsize, answer_bytes, _MOST_SLOTS)
         question = Question(self, windows.shape, array_namespace(windows) is np, slot)
@@ -256,7 +294,7 @@ class TritonPredictor:
         output = result.get_output(name)
         if output is None:
             raise InferenceError(f"{self._connection.name} answered without its output {name!r}")
-        dtype = self._dtype(TensorSpec(name=name, datatype=output.datatype, shape=()))
+        dtype = tensor_dtype(TensorSpec(name=name, datatype=output.datatype, shape=()))
         shape = tuple(int(n) for n in output.shape)
         self._answer_bytes[question.shape] = int(np.prod(shape)) * dtype.itemsize
         if question.slot is not None and question.answer_in_slot:
@@ -276,85 +314,22 @@ class TritonPredictor:
             logger.warning("%s is back, asking again", self._connection.url)
             self._slots.register_again()
 
-    def _dtype(self, tensor: TensorSpec) -> np.dtype[Any]:
-        from tritonclient.utils import triton_to_np_dtype
 
-        dtype: Any = triton_to_np_dtype(tensor.datatype)
-        if dtype is None or np.dtype(dtype).kind not in "fiub":
-            raise InferenceError(
-                f"tensor {tensor.name!r} of model {self._connection.model!r} is {tensor.datatype}, "
-                f"which is no number that NumPy knows"
-            )
-        number: np.dtype[Any] = np.dtype(dtype)
-        return number
+def tensor_dtype(tensor: TensorSpec) -> np.dtype[Any]:
+    """Return NumPy's type of a tensor.
 
-
-class Question:
-    """Windows that were sent to the server, and their answer when it is there.
-
-    The answer may lie in shared memory: it holds until `release`.
+    Raises
+    ------
+    InferenceError
+        If its values are no numbers that NumPy knows.
     """
-
-    def __init__(
-        self, predictor: TritonPredictor, shape: tuple[int, ...], on_host: bool, slot: Slot | None
-    ) -> None:
-        self.shape = shape
-        self.on_host = on_host
-        self.slot = slot
-        self.tensors: Any = None
-        self.answer_in_slot = False
-        self.parameters: dict[str, str] | None = None
-        self.deadline_s = 0.0
-        self._predictor = predictor
-        self._arrived = threading.Event()
-        self._call: Any = None
-        self._sent_before = 0
-        self._result: Any = None
-        self._error: Any = None
-
-    def send(self) -> None:
-        """Ask the server."""
-        self._arrived.clear()
-        self._call = self._predictor._send(self)
-
-    def arrived(self, sent_before: int, result: Any, error: Any) -> None:
-        """Take the answer; called by a thread of gRPC."""
-        self._sent_before, self._result, self._error = sent_before, result, error
-        self._arrived.set()
-
-    def result(self) -> Array:
-        """Wait for the answer and return it.
-
-        Raises
-        ------
-        InferenceError
-            If the server does not answer in time, refuses the windows, or does not come back.
-        """
-        self._arrived.wait()
-        failed_first = time.monotonic()
-        for attempt in itertools.count():
-            if self._error is None:
-                break
-            self._predictor._make_ready_again(
-                self._error, sent_before=self._sent_before, since=failed_first, attempt=attempt
-            )
-            self.send()
-            self._arrived.wait()
-        answer = self._predictor._answer(self, self._result)
-        self._predictor._open.discard(self)
-        return answer
-
-    def cancel(self) -> None:
-        """Give up the question; the server stops working on it."""
-        self._predictor._open.discard(self)
-        if self._call is not None:
-            self._call.cancel()
-
-    def release(self) -> None:
-        """Let the memory of the answer be used again."""
-        slot, self.slot = self.slot, None
-        if slot is not None:
-            self._predictor._slots.give_back(slot)
+    dtype = _DTYPES.get(tensor.datatype)
+    if dtype is None:
+        raise InferenceError(
+            f"tensor {tensor.name!r} is {tensor.datatype}, expected one of {', '.join(_DTYPES)}"
+        )
+    found: np.dtype[Any] = np.dtype(dtype)
+    return found
 
 
 def _tensor(tensor: Any) -> TensorSpec:

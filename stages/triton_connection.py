@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 CALL_DEADLINE_S = 10.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
-_ADDRESS = re.compile(r"([^\s/:]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
+ADDRESS = re.compile(r"([^\s/:]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
 _Result = TypeVar("_Result")
 
 
@@ -43,7 +43,7 @@ class Connection:
     """
 
     def __init__(self, url: str, model: str, *, patience_s: float) -> None:
-        if not _ADDRESS.fullmatch(url):
+        if not ADDRESS.fullmatch(url):
             raise SettingsError(
                 f"the inference server is named as HOST:PORT (gRPC, usually 8001), found {url!r}"
             )
@@ -77,7 +77,7 @@ class Connection:
         InferenceError
             If it refuses, does not answer in time, or stays unavailable.
         """
-        for left_s in self._pauses(time.monotonic(), 0):
+        for left_s in pauses(self.url, self._patience_s):
             try:
                 return call()
             except self.protocol.InferenceServerException as error:
@@ -108,7 +108,7 @@ class Connection:
         InferenceError
             If the error is another, the model is no longer loaded, or the server does not come back.
         """
-        for left_s in self._pauses(since, attempt):
+        for left_s in pauses(self.url, self._patience_s, since=since, attempt=attempt):
             self._raise_unless_unavailable(error, left_s)
             if sent_before < self.recoveries:
                 return False  # another question has seen it come back
@@ -157,17 +157,6 @@ class Connection:
         if left_s <= 0 or "UNAVAILABLE" not in str(error.status()):
             raise self.failed(error) from error
 
-    def _pauses(self, since: float, attempt: int) -> Iterator[float]:
-        """Give the time that is left, first at once, then after growing pauses, until none is; then 0."""
-        deadline = since + self._patience_s
-        for n in itertools.count(attempt):
-            if n > 0:
-                left_s = max(0.0, deadline - time.monotonic())
-                pause_s = min(_FIRST_PAUSE_S * 2 ** min(n - 1, 10), _LONGEST_PAUSE_S, left_s)
-                logger.warning("%s is unavailable, asking again in %.1f s", self.url, pause_s)
-                time.sleep(pause_s)
-            yield max(0.0, deadline - time.monotonic())
-
     def _raise_if_unloaded(self) -> None:
         state = self._state()
         if state:
@@ -189,6 +178,18 @@ class Connection:
             return ""
         told = [text for model in found for text in (model.state, model.reason) if text]
         return ": ".join(told) or "it was not asked to load it"
+
+
+def pauses(url: str, patience_s: float, *, since: float | None = None, attempt: int = 0) -> Iterator[float]:
+    """Give the time that is left, first at once, then after growing pauses, until none is; then 0."""
+    deadline = (time.monotonic() if since is None else since) + patience_s
+    for n in itertools.count(attempt):
+        if n > 0:
+            left_s = max(0.0, deadline - time.monotonic())
+            pause_s = min(_FIRST_PAUSE_S * 2 ** min(n - 1, 10), _LONGEST_PAUSE_S, left_s)
+            logger.warning("%s is unavailable, asking again in %.1f s", url, pause_s)
+            time.sleep(pause_s)
+        yield max(0.0, deadline - time.monotonic())
 
 
 def reason(error: Any) -> str:

@@ -102,9 +102,20 @@ def test_the_body_is_the_largest_bright_piece_with_its_margins(put, place, descr
     assert wider[1].start == max(0, round(box[1].start - 0.5 * (box[1].stop - box[1].start)))
 
 
-def test_air_alone_has_no_body_and_is_taken_whole(place, describe):
+@pytest.mark.parametrize("orientation", ["SPL", "RIP"])
+def test_the_foreground_is_all_that_is_brighter_than_its_threshold(put, place, describe, orientation):
+    array = np.full((9, 10, 11), 60, np.int16)
+    array[2, 3, 4] = array[5, 8, 6] = 61  # two voxels apart
+    volume = place(array, orientation)
+    model = describe(spacing_mm="native", crop="foreground", foreground_hu=60)
+    box = preprocess(volume.with_array(put(volume.array)), model).box
+    assert box == (slice(2, 6), slice(3, 9), slice(4, 7))
+
+
+@pytest.mark.parametrize("crop", ["body", "foreground"])
+def test_air_alone_has_nothing_to_crop_to_and_is_taken_whole(place, describe, crop):
     prepared = preprocess(
-        place(np.full((5, 6, 7), -1000, np.int16)), describe(spacing_mm="native", crop="body")
+        place(np.full((5, 6, 7), -1000, np.int16)), describe(spacing_mm="native", crop=crop)
     )
     assert prepared.box == (slice(0, 5), slice(0, 6), slice(0, 7))
 
@@ -114,10 +125,10 @@ def test_given_statistics_bring_their_mean_to_zero_and_their_deviation_to_one(pl
     assert intensity_of(model, None)(np.array([50, 75, 25, 9999])).tolist() == [0, 1, -1, 10]
 
 
-def test_statistics_of_the_body_leave_air_out(place, describe):
+def test_statistics_of_the_foreground_leave_air_out(place, describe):
     array = np.full((4, 4, 4), -1000, np.int16)
     array[:2], array[2] = 100, 200
-    model = describe(intensity_scale=None, intensity_clip_hu=None, intensity_zscore="body")
+    model = describe(intensity_scale=None, intensity_clip_hu=None, intensity_zscore="foreground")
     image = preprocess(place(array), model.model_copy(update={"spacing_mm": "native"})).image
     # 32 voxels of 100 and 16 of 200: mean 133.3, deviation 47.14
     assert image[0, 0, 0] == pytest.approx(-33.333 / 47.14, abs=1e-4)

@@ -1,5 +1,6 @@
 """Windows that are cut beside the model give the scores of windows that are sent."""
 
+import logging
 import subprocess
 import sys
 import time
@@ -10,7 +11,8 @@ import pytest
 
 import stages
 from stages import InferenceError, SettingsError
-from stages.remote_windows import RemoteWindows, write_windows_model
+from stages.memory import MemoryLimit
+from stages.remote_windows import RemoteWindows, score_slabs_anywhere, write_windows_model
 from stages.sliding_window import WindowPlan, predict_in_windows
 from stages.triton import TritonPredictor
 from tests.stages.tritons import abandoned, add_model, running
@@ -57,6 +59,30 @@ def test_scores_are_the_same_to_the_last_bit(url, settings, transport):
     sent, cut_there = both(url, "ramp", windows, transport=transport)
     assert cut_there.shape == sent.shape == (1, *IMAGE.shape)
     assert np.abs(cut_there - sent).max() <= 1e-6
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize(
+    ("transport", "limit", "told"),
+    [
+        ("grpc", None, "the image goes once, its 24 windows are cut beside the model"),
+        ("grpc", MemoryLimit(1000, "a test"), "windows are sent one by one: the image at once takes 1 MiB"),
+        ("system", None, "windows travel by system shared memory"),
+    ],
+)
+def test_way_is_chosen_by_where_the_server_is_and_by_the_memory(url, caplog, transport, limit, told):
+    caplog.set_level(logging.INFO)
+    windows = WindowPlan(shape=(12, 10, 16), classes=1)
+    with TritonPredictor(url, "ramp", transport=transport) as predictor:
+        predictor.choose_transport(on_device=False)
+        slabs = score_slabs_anywhere(IMAGE, predictor, windows=windows, limit=limit)
+        scores = np.zeros((1, *IMAGE.shape), np.float32)
+        for slab in slabs:
+            scores[:, slab.start : slab.start + slab.scores.shape[1]] = slab.scores
+        assert np.abs(scores - predict_in_windows(IMAGE, predictor, windows=windows)).max() <= 1e-6
+    messages = [record.getMessage() for record in caplog.records]
+    assert any(message.startswith(told) for message in messages)
+    assert any("beside" in message for message in messages) == ("beside" in told)
 
 
 @pytest.mark.triton
