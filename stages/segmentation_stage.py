@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stages.model_tensors import ModelTensors
     from stages.triton import TritonPredictor
     from stages.triton_http import HttpPredictor
+    from stages.volume import Volume
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class SegmentationStage(Stage):
 
     def execute(self, job: Job) -> None:
         """Segment each volume and write its mask under the same name."""
+        from stages.label_meanings import write_label_meanings
         from stages.postprocess import label_volumes_ml
         from stages.segmentation import segment
 
@@ -117,8 +119,13 @@ class SegmentationStage(Stage):
                 deadline_s=job.arguments.deadline,
             )
             write_volume(mask, job.output_dir)
+            write_label_meanings(mask, self._model, job.output_dir)
             found = label_volumes_ml(mask, self._model.labels)
             logger.info("found %s", ", ".join(f"label {label}: {ml:.1f} ml" for label, ml in found.items()))
+            self.finish(job, mask)
+
+    def finish(self, job: Job, mask: Volume) -> None:
+        """Do what else a stage wants done with a mask that has been written; here nothing."""
 
     def cleanup(self) -> None:
         """Close the connection to the server."""
