@@ -86,6 +86,8 @@ class SegmentationStage(Stage):
             raise SettingsError(
                 "no inference server: name one with --server HOST:PORT or NVIDIA_CLARA_TRTISURI"
             )
+        if not arguments.deadline > 0:
+            raise SettingsError(f"--deadline is a positive number of seconds, found {arguments.deadline:g}")
         self._limit = host_limit(arguments.memory_limit)
         self._on_device = arguments.device == "cuda" or (arguments.device == "auto" and device_available())
         self._predictor = connect(
