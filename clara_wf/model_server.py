@@ -20,7 +20,7 @@ from clara_wf.model_server_health import answers_as, not_ready
 from clara_wf.model_server_install import Installation, assemble_backends, install
 from clara_wf.model_server_platform import ELSEWHERE, ModelServerError, UnsupportedPlatformError
 
-__all__ = ["ModelServer", "ModelServerError", "UnsupportedPlatformError", "serve"]
+__all__ = ["MODEL_NAME", "ModelServer", "ModelServerError", "UnsupportedPlatformError", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _POLL_S = 0.02
 _STOP_DEADLINE_S = 15.0
 _SMALL_SHARED_MEMORY = 256 * 2**20
 _LAST_LINES = 15
-_MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ def _models_to_serve(repository: Path, models: Sequence[str] | None) -> tuple[st
     for name in names:
         if name not in found:
             raise ModelServerError(f"no model {name!r} in {repository}; it has {', '.join(found)}")
-        if not _MODEL_NAME.fullmatch(name):
+        if not MODEL_NAME.fullmatch(name):
             raise ModelServerError(
                 f"a model's folder is named with letters, digits and . _ -, found {name!r}"
             )

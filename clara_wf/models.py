@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from clara_wf import golden
 from clara_wf.model_server import serve
-from clara_wf.places import Places
 from stages.errors import InputError
-from stages.geometry import Affine, Grid
+from stages.geometry import Grid
+from stages.memory import resident_bytes, stage_need
 from stages.model import ModelDescription
 from stages.model_tensors import ModelTensors
 from stages.postprocess import label_volumes_ml
@@ -22,11 +23,14 @@ from stages.preprocess import preprocess
 from stages.segmentation import segment, window_plan
 from stages.triton import ServedModel, TritonPredictor
 from stages.volume import Origin, Volume
+from stages.window_plan import WindowPlan
+
+KEPT = ".previous"
+"""Folder of a model's folder that holds what it replaced."""
 
 CT_SHAPE, CT_SPACING_MM = (120, 512, 512), (2.5, 0.8, 0.8)
 """The CT that a plan is made for."""
 
-_PHANTOM_SHAPE, _PHANTOM_SPACING_MM, _PHANTOM_SEED = (84, 128, 128), (2.5, 3.12, 3.12), 20_240_109
 _READY_S = 60.0
 
 
@@ -40,12 +44,15 @@ class ModelFolder:
         Of the model.
     versions
         Numbers of its versions, the newest last.
+    kept
+        Numbers of the versions that `clara_wf.model_add` replaced and kept.
     size_bytes
-        Of all its files.
+        Of all its files but those that were kept.
     """
 
     name: str
     versions: tuple[int, ...]
+    kept: tuple[int, ...]
     size_bytes: int
 
 
@@ -61,8 +68,13 @@ class CheckedModel:
         Of a CT of `CT_SHAPE` and `CT_SPACING_MM`: the model's grid, and in how many windows it goes.
     seconds_a_window
         On this machine, with a phantom.
-    found_ml
-        Volume of each label in the phantom.
+    memory
+        The most that the stage takes for that CT, on the host, by part, bytes.
+    mask
+        Of the phantom.
+    agreement
+        Dice of each label with the golden case; empty where it is the golden case itself, None where there is
+        none.
     """
 
     served: ServedModel
@@ -71,7 +83,14 @@ class CheckedModel:
     input_shape: tuple[int, int, int]
     windows: int
     seconds_a_window: float
-    found_ml: Mapping[int, float]
+    memory: Mapping[str, int]
+    mask: Volume
+    agreement: Mapping[int, float] | None
+
+    @property
+    def found_ml(self) -> dict[int, float]:
+        """Volume of each label in the phantom."""
+        return label_volumes_ml(self.mask, self.description.labels)
 
 
 def models_in(repository: Path) -> list[ModelFolder]:
@@ -88,14 +107,26 @@ def models_in(repository: Path) -> list[ModelFolder]:
     return [
         ModelFolder(
             name=folder.name,
-            versions=tuple(sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())),
-            size_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+            versions=versions_in(folder),
+            kept=versions_in(folder / KEPT),
+            size_bytes=sum(path.stat().st_size for path in folder.rglob("*") if _is_served(path, folder)),
         )
         for folder in folders
     ]
 
 
-def check_model(name: str, places: Places, *, say: Callable[[str], None]) -> CheckedModel:
+def versions_in(folder: Path) -> tuple[int, ...]:
+    """Return the numbers that name folders of a folder, rising."""
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit()))
+
+
+def _is_served(path: Path, folder: Path) -> bool:
+    return path.is_file() and KEPT not in path.relative_to(folder).parts
+
+
+def check_model(name: str, repository: Path, *, cache: Path, say: Callable[[str], None]) -> CheckedModel:
     """Load a model on a real Triton, hold its description against its tensors, and run a phantom through.
 
     Raises
@@ -107,27 +138,28 @@ def check_model(name: str, places: Places, *, say: Callable[[str], None]) -> Che
     InferenceError
         If it does not describe itself, contradicts its tensors, or does not answer as it says.
     """
-    known = [folder.name for folder in models_in(places.models)]
+    known = [folder.name for folder in models_in(repository)]
     if name not in known:
-        raise InputError(f"{places.models} has no model {name!r}; it has {', '.join(known) or 'none'}")
+        raise InputError(f"{repository} has no model {name!r}; it has {', '.join(known) or 'none'}")
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "server.log")
-        with serve(places.models, models=[name], cache=places.cache, log=log, on_progress=say) as server:
-            return _try(name, server.grpc_url)
+        with serve(repository, models=[name], cache=cache, log=log, on_progress=say) as server:
+            return _try(name, server.grpc_url, repository / name)
 
 
-def _try(name: str, url: str) -> CheckedModel:
+def _try(name: str, url: str, folder: Path) -> CheckedModel:
     with TritonPredictor(url, name) as predictor:
         predictor.wait_until_ready(_READY_S)
         served = predictor.describe()
         model = ModelDescription.from_server(served)
         tensors = model.tensors_of(served)
-        volume = _phantom()
+        volume = golden.make_phantom()
         clock = time.monotonic()
         mask = segment(volume, predictor, model=model, tensors=tensors)
         seconds = time.monotonic() - clock
-    _, windows = plan_of(model, tensors, Grid(_PHANTOM_SHAPE, volume.affine))
-    shape, windows_of_ct = plan_of(model, tensors, Grid(CT_SHAPE, _axial(CT_SPACING_MM)))
+    _, _, windows = plan_of(model, tensors, volume.grid)
+    plan, shape, windows_of_ct = plan_of(model, tensors, Grid(CT_SHAPE, golden.axial(CT_SPACING_MM)))
+    need = stage_need(plan, CT_SHAPE, shape, on_device=False, held_bytes=resident_bytes())
     return CheckedModel(
         served=served,
         description=model,
@@ -135,12 +167,16 @@ def _try(name: str, url: str) -> CheckedModel:
         input_shape=shape,
         windows=windows_of_ct,
         seconds_a_window=seconds / windows,
-        found_ml=label_volumes_ml(mask, model.labels),
+        memory=need.host,
+        mask=mask,
+        agreement=golden.agreement(folder, np.asarray(mask.array)),
     )
 
 
-def plan_of(model: ModelDescription, tensors: ModelTensors, grid: Grid) -> tuple[tuple[int, int, int], int]:
-    """Return the model's grid for a volume, were it not cropped, and the number of windows."""
+def plan_of(
+    model: ModelDescription, tensors: ModelTensors, grid: Grid
+) -> tuple[WindowPlan, tuple[int, int, int], int]:
+    """Return windows and model's grid for a volume, were it not cropped, and how often it is asked."""
     empty = Volume(
         array=np.broadcast_to(np.int16(0), grid.shape),
         affine=grid.affine,
@@ -149,21 +185,4 @@ def plan_of(model: ModelDescription, tensors: ModelTensors, grid: Grid) -> tuple
     prepared = preprocess(empty, model)
     windows = window_plan(prepared, model, tensors)
     starts = windows.starts(windows.padded_shape(prepared.grid.shape))
-    return prepared.grid.shape, math.prod(map(len, starts)) * len(windows.flips)
-
-
-def _phantom() -> Volume:
-    from phantoms import make_abdomen
-
-    phantom = make_abdomen(_PHANTOM_SEED, shape=_PHANTOM_SHAPE, spacing_mm=_PHANTOM_SPACING_MM)
-    affine = _axial(phantom.spacing_mm)
-    affine[:3, 3] = phantom.first_mm[::-1]
-    return Volume(array=phantom.hu, affine=affine, origin=Origin(series_instance_uid="phantom"))
-
-
-def _axial(spacing_mm: tuple[float, float, float]) -> Affine:
-    """Return the affine of slices that run from feet to head."""
-    affine = np.zeros((4, 4))
-    affine[[2, 1, 0], [0, 1, 2]] = spacing_mm
-    affine[3, 3] = 1
-    return affine
+    return windows, prepared.grid.shape, math.prod(map(len, starts)) * len(windows.flips)

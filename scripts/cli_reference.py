@@ -24,6 +24,7 @@ CLARA_WF = (
     "doctor",
     "models list",
     "models check",
+    "models add",
 )
 COMMANDS = (
     ("clara-wf", ["-m", "clara_wf"]),

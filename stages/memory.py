@@ -227,13 +227,12 @@ def stage_need(
     """
     voxels = math.prod(volume_shape)
     asked = window_need(windows, model_shape, on_device=on_device, image_itemsize=image_itemsize)
-    # the components of a mask take as much again as the mask
-    host = {"the process": held_bytes, "mask": 2 * voxels, **asked.host}
+    # two masks of truth values for one label, and the components within an organ's box
+    mask = {"mask": voxels, "components": 3 * voxels}
+    host = {"the process": held_bytes, **mask, **asked.host}
     if not on_device:
         return MemoryNeed(host=host)
-    return MemoryNeed(
-        host=host, device={"volume": volume_itemsize * voxels, "mask": 2 * voxels, **asked.device}
-    )
+    return MemoryNeed(host=host, device={"volume": volume_itemsize * voxels, **mask, **asked.device})
 
 
 def fit(

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 
 from stages.arrays import Array, array_namespace
+from stages.blending import ScoreSlab
 from stages.components import fill_holes, keep_inside, keep_largest_component, remove_small
 from stages.geometry import reorient
 from stages.model import ModelDescription
 from stages.preprocess import ModelInput
 from stages.resample import labels_from_scores
+from stages.slabs import labels_from_slabs
 from stages.volume import Volume
 
 
 def postprocess(scores: Array, prepared: ModelInput, volume: Volume, model: ModelDescription) -> Volume:
     """Return the mask (uint8) of a volume on the volume's own grid, of the volume's origin."""
-    xp = array_namespace(scores)
-    mask = xp.zeros(volume.array.shape, dtype=np.uint8)
-    labels, _ = reorient(mask, volume.affine, model.orientation)
-    labels[prepared.box] = labels_from_scores(
-        scores,
+    return postprocess_slabs([ScoreSlab(0, scores)], prepared, volume, model)
+
+
+def postprocess_slabs(
+    slabs: Iterable[ScoreSlab], prepared: ModelInput, volume: Volume, model: ModelDescription
+) -> Volume:
+    """Return the mask of a volume from slabs of scores, each with the last slice of the one before."""
+    labels = [label or 0 for label in model.channel_labels]
+    threshold = model.threshold if model.activation == "sigmoid" else None
+    mask = array_namespace(volume.array).zeros(volume.array.shape, dtype=np.uint8)
+    view, _ = reorient(mask, volume.affine, model.orientation)
+    labels_from_slabs(
+        slabs,
         prepared.grid,
         prepared.box_grid,
-        labels=[label or 0 for label in model.channel_labels],
-        threshold=model.threshold if model.activation == "sigmoid" else None,
+        partial(labels_from_scores, labels=labels, threshold=threshold),
+        out=view[prepared.box],
     )
-    _clean(labels, model, voxel_ml=volume.voxel_volume_mm3 / 1000)
+    _clean(view, model, voxel_ml=volume.voxel_volume_mm3 / 1000)
     return volume.with_array(mask)
 
 

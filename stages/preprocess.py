@@ -10,7 +10,9 @@ from stages.arrays import Array, array_namespace, ndimage_namespace
 from stages.geometry import Grid, grid_of_size, grid_with_spacing, points_at, reorient
 from stages.model import ModelDescription, Statistics
 from stages.resample import resample_linear
+from stages.slabs import lazy_image
 from stages.volume import Volume
+from stages.window_source import Image
 
 _COARSE = 4
 Box = tuple[slice, slice, slice]
@@ -23,7 +25,7 @@ class ModelInput:
     Attributes
     ----------
     image
-        Shape (slices, rows, columns) in the model's orientation, float32.
+        Shape (slices, rows, columns) in the model's orientation, float32; whole, or made slab by slab.
     grid
         The grid of `image`.
     source_grid
@@ -34,7 +36,7 @@ class ModelInput:
         Value of what lies outside of the volume, as in `image`.
     """
 
-    image: Array
+    image: Image
     grid: Grid
     source_grid: Grid
     box: Box
@@ -65,17 +67,30 @@ class Intensity:
         return given
 
 
-def preprocess(volume: Volume, model: ModelDescription) -> ModelInput:
-    """Bring a CT volume (int16 HU) into the model's orientation, box, grid and intensities."""
+def preprocess(volume: Volume, model: ModelDescription, *, by_slabs: bool = False) -> ModelInput:
+    """Bring a CT volume (int16 HU) into the model's orientation, box, grid and intensities.
+
+    Parameters
+    ----------
+    by_slabs
+        Make the image slab by slab, when it is needed. Where intensities depend on all of it, it is made
+        at once all the same.
+    """
     view, affine = reorient(volume.array, volume.affine, model.orientation)
     source_grid = Grid((view.shape[0], view.shape[1], view.shape[2]), affine)
     box = _with_margins(_cropped(view, model), model, view.shape)
     seen = part_of(source_grid, box)
     grid = _models_grid(seen, model)
-    image = resample_linear(view[box], seen, grid)
-    intensity = intensity_of(model, image)
+    image: Image
+    if by_slabs and model.intensity_zscore != "foreground":
+        intensity = intensity_of(model, None)
+        image = lazy_image(grid, lambda part: intensity(resample_linear(view[box], seen, part)))
+    else:
+        whole = resample_linear(view[box], seen, grid)
+        intensity = intensity_of(model, whole)
+        image = intensity(whole)
     return ModelInput(
-        image=intensity(image),
+        image=image,
         grid=grid,
         source_grid=source_grid,
         box=box,

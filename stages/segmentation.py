@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
+from dataclasses import replace
 
+import numpy as np
+
+from stages.arrays import array_namespace
+from stages.memory import MemoryLimit, MemoryNeed, device_limit, fit, resident_bytes, stage_need
 from stages.model import ModelDescription
 from stages.model_tensors import ModelTensors
-from stages.postprocess import postprocess
+from stages.postprocess import postprocess_slabs
 from stages.preprocess import ModelInput, preprocess
-from stages.sliding_window import Predictor, predict_in_windows
+from stages.remote_windows import score_slabs_anywhere
+from stages.sliding_window import LazyImage, Predictor
 from stages.volume import Volume
 from stages.window_plan import CANONICAL, WindowPlan
 
@@ -17,7 +24,13 @@ logger = logging.getLogger(__name__)
 
 
 def segment(
-    volume: Volume, predictor: Predictor, *, model: ModelDescription, tensors: ModelTensors | None = None
+    volume: Volume,
+    predictor: Predictor,
+    *,
+    model: ModelDescription,
+    tensors: ModelTensors | None = None,
+    limit: MemoryLimit | None = None,
+    deadline_s: float = 120.0,
 ) -> Volume:
     """Return the mask of a CT volume: uint8 labels on the volume's own grid.
 
@@ -32,6 +45,10 @@ def segment(
         How the volume becomes the model's input, and its output a mask.
     tensors
         How the model wants its windows; by default (batch, channels, slices, rows, columns), float32.
+    limit
+        What the host's memory may take; the peak is told before the start, and kept below it.
+    deadline_s
+        Longest time for the answer about a window, seconds, where windows are cut beside the model.
 
     Raises
     ------
@@ -39,20 +56,31 @@ def segment(
         If the predictor does not answer, or answers with another shape.
     """
     clock = time.monotonic()
-    prepared = preprocess(volume, model)
-    preprocessed = time.monotonic()
+    prepared = preprocess(volume, model, by_slabs=True)
     windows = window_plan(prepared, model, tensors)
-    scores = predict_in_windows(prepared.image, predictor, windows=windows)
-    inferred = time.monotonic()
-    mask = postprocess(scores, prepared, volume, model)
+    if limit is not None:
+        windows = _fitted(windows, prepared, volume, limit)
+    slabs = score_slabs_anywhere(
+        prepared.image, predictor, windows=windows, limit=limit, deadline_s=deadline_s
+    )
+    mask = postprocess_slabs(slabs, prepared, volume, model)
     logger.info(
-        "preprocess %.2f s, infer %.2f s on %s voxels, postprocess %.2f s",
-        preprocessed - clock,
-        inferred - preprocessed,
-        " x ".join(map(str, prepared.grid.shape)),
-        time.monotonic() - inferred,
+        "segmented %s voxels in %.2f s", " x ".join(map(str, prepared.grid.shape)), time.monotonic() - clock
     )
     return mask
+
+
+def _fitted(windows: WindowPlan, prepared: ModelInput, volume: Volume, limit: MemoryLimit) -> WindowPlan:
+    """Return the plan that the memory allows."""
+    on_device = array_namespace(volume.array) is not np
+    held, taken = resident_bytes(), math.prod(prepared.grid.shape)
+    whole = 0 if isinstance(prepared.image, LazyImage) else 4 * taken
+
+    def need(plan: WindowPlan) -> MemoryNeed:
+        found = stage_need(plan, volume.grid.shape, prepared.grid.shape, on_device=on_device, held_bytes=held)
+        return replace(found, host={**found.host, "whole image": 0 if on_device else whole})
+
+    return fit(windows, need, limit, device_limit() if on_device else None)
 
 
 def window_plan(

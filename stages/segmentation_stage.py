@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 from stages.arrays import device_available, to_device
 from stages.driver import Job, Stage
 from stages.errors import SettingsError
+from stages.memory import MemoryLimit, host_limit
 from stages.volume_io import find_volumes, read_volume, write_volume
 
 if TYPE_CHECKING:
     from stages.model import ModelDescription
     from stages.model_tensors import ModelTensors
     from stages.triton import TritonPredictor
+    from stages.triton_http import HttpPredictor
+    from stages.volume import Volume
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,9 @@ class SegmentationStage(Stage):
     def __init__(self, model: str) -> None:
         self._default = model
         self._open = ExitStack()
-        self._predictor: TritonPredictor
+        self._predictor: TritonPredictor | HttpPredictor
+        self._limit: MemoryLimit
+        self._on_device = False
         self._model: ModelDescription
         self._tensors: ModelTensors
 
@@ -53,19 +58,44 @@ class SegmentationStage(Stage):
             default="auto",
             help="where pre- and post-processing run (default: CUDA where there is one)",
         )
+        parser.add_argument(
+            "--transport",
+            choices=("auto", "cuda", "system", "grpc", "http"),
+            default="auto",
+            help="how windows travel to the server (default: the fastest that works)",
+        )
+        parser.add_argument(
+            "--deadline",
+            type=float,
+            default=120.0,
+            metavar="S",
+            help="longest time for a window (default: 120)",
+        )
+        parser.add_argument(
+            "--memory-limit", metavar="SIZE", help="such as 4G (default: the container's, or what is free)"
+        )
 
     def prepare(self, job: Job) -> None:
         """Import, connect, and read the model's description while the stages before still work."""
         from stages.model import ModelDescription
-        from stages.triton import TritonPredictor
+        from stages.triton import connect
 
+        arguments = job.arguments
         url = job.arguments.server or job.triton_url
         if not url:
             raise SettingsError(
                 "no inference server: name one with --server HOST:PORT or NVIDIA_CLARA_TRTISURI"
             )
-        self._predictor = self._open.enter_context(TritonPredictor(url, job.arguments.model))
+        if not arguments.deadline > 0:
+            raise SettingsError(f"--deadline is a positive number of seconds, found {arguments.deadline:g}")
+        self._limit = host_limit(arguments.memory_limit)
+        self._on_device = arguments.device == "cuda" or (arguments.device == "auto" and device_available())
+        self._predictor = connect(
+            url, arguments.model, transport=arguments.transport, deadline_s=arguments.deadline
+        )
+        self._open.callback(self._predictor.close)
         self._predictor.wait_until_ready(READY_TIMEOUT_S)
+        self._predictor.choose_transport(on_device=self._on_device)
         served = self._predictor.describe()
         self._model = ModelDescription.from_server(served)
         self._tensors = self._model.tensors_of(served)
@@ -73,19 +103,31 @@ class SegmentationStage(Stage):
 
     def execute(self, job: Job) -> None:
         """Segment each volume and write its mask under the same name."""
+        from stages.label_meanings import write_label_meanings
         from stages.postprocess import label_volumes_ml
         from stages.segmentation import segment
 
-        on_device = job.arguments.device == "cuda" or (job.arguments.device == "auto" and device_available())
         for path in find_volumes(job.input_dir):
             volume = read_volume(path)
             logger.info("%s: %s voxels of %s mm", path.name, volume.grid.shape, _rounded(volume.spacing))
-            if on_device:
+            if self._on_device:
                 volume = replace(volume, array=to_device(volume.array))
-            mask = segment(volume, self._predictor, model=self._model, tensors=self._tensors)
+            mask = segment(
+                volume,
+                self._predictor,
+                model=self._model,
+                tensors=self._tensors,
+                limit=self._limit,
+                deadline_s=job.arguments.deadline,
+            )
             write_volume(mask, job.output_dir)
+            write_label_meanings(mask, self._model, job.output_dir)
             found = label_volumes_ml(mask, self._model.labels)
             logger.info("found %s", ", ".join(f"label {label}: {ml:.1f} ml" for label, ml in found.items()))
+            self.finish(job, mask)
+
+    def finish(self, job: Job, mask: Volume) -> None:
+        """Do what else a stage wants done with a mask that has been written; here nothing."""
 
     def cleanup(self) -> None:
         """Close the connection to the server."""

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,7 +38,9 @@ def lazy_image(grid: Grid, make: MakeImage) -> LazyImage:
     return LazyImage(grid.shape, lambda start, stop: make(grid_part(grid, start, stop)))
 
 
-def labels_from_slabs(slabs: Iterator[ScoreSlab], source: Grid, target: Grid, make: MakeLabels) -> Array:
+def labels_from_slabs(
+    slabs: Iterable[ScoreSlab], source: Grid, target: Grid, make: MakeLabels, *, out: Array = None
+) -> Array:
     """Return the labels of a volume from the scores on the model's grid, slab by slab.
 
     Parameters
@@ -51,6 +53,8 @@ def labels_from_slabs(slabs: Iterator[ScoreSlab], source: Grid, target: Grid, ma
         The volume's grid; its axes are the source's, in any order and direction.
     make
         Usually `stages.resample.labels_from_scores` with the labels filled in.
+    out
+        Where the labels go, uint8, shape ``target.shape``; by default a new array.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def labels_from_slabs(slabs: Iterator[ScoreSlab], source: Grid, target: Grid, ma
     """
     axis, coordinates = _positions(source, target)
     order = np.argsort(coordinates, kind="stable")
-    labels: Array = None
+    labels = out
     done = 0
     for slab in slabs:
         if labels is None:

@@ -136,6 +136,10 @@ class HttpPredictor:
         """Return the answer about windows, where the windows live."""
         return self.submit(windows).result()
 
+    def choose_transport(self, *, on_device: bool) -> str:
+        """Return how windows travel."""
+        return self.transport
+
     def submit(self, windows: Array) -> Future[Array]:
         """Ask about windows, NumPy or CuPy, and return at once."""
         served = self._served or self.describe()

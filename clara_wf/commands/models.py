@@ -1,19 +1,26 @@
-"""Look at models: models list, models check."""
+"""Look at models and add one: models list, models check, models add."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich import box
 from rich.table import Table
 
+from clara_wf import golden
 from clara_wf.commands.options import AsJson, Models, print_table, say, surroundings
+from clara_wf.model_add import add_model
+from clara_wf.model_config import CONFIG
 from clara_wf.models import CT_SHAPE, CT_SPACING_MM, CheckedModel, check_model, models_in
+from stages.memory import in_words
 
-app = typer.Typer(help="Look at the models of a repository, and try one.", no_args_is_help=True)
+app = typer.Typer(help="Look at the models of a repository, try one, add one.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -28,11 +35,11 @@ def list_models(context: typer.Context, models: Models = None, as_json: AsJson =
         say(f"{repository} holds no model; one is a folder with config.pbtxt and 1/model.onnx")
         return
     table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in ("model", "versions", "size"):
+    for heading in ("model", "versions", "kept", "size"):
         table.add_column(heading)
     for each in found:
         versions = ", ".join(map(str, each.versions)) or "none"
-        table.add_row(each.name, versions, f"{each.size_bytes / 1e6:.1f} MB")
+        table.add_row(each.name, versions, ", ".join(map(str, each.kept)), f"{each.size_bytes / 1e6:.1f} MB")
     print_table(table)
 
 
@@ -41,18 +48,67 @@ def check(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")],
     models: Models = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep the phantom's mask as the golden case.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Load a model on a real Triton, hold its description against its tensors, run a phantom through.
 
-    Prints how a CT would go through it. Nothing is said of how good it is.
+    Prints how a CT would go through it. Nothing is said of how good it is; but where a golden case is
+    recorded, the phantom's mask must be that one still.
     """
-    around = surroundings(context, models=models)
-    found = check_model(name, around.places, say=lambda line: typer.echo(line, err=True))
+    places = surroundings(context, models=models).places
+    found = check_model(name, places.models, cache=places.cache, say=_progress)
+    if record:
+        golden.record(places.models / name, np.asarray(found.mask.array))
+        found = replace(found, agreement={})
+    elif found.agreement is not None:
+        golden.require_agreement(found.agreement)
+    _print(found, as_json=as_json)
+
+
+@app.command("add")
+def add(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="An ONNX file, or the folder of a model.")],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the model; default: that of PATH.")
+    ] = None,
+    models: Models = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add a model to the repository, whole or not at all; the version that it replaces is kept.
+
+    It is checked first, and its golden case recorded. An ONNX file gets a config.pbtxt to complete, or
+    that of the model whose next version it is.
+    """
+    places = surroundings(context, models=models).places
+    added = add_model(path, places.models, name=name, cache=places.cache, say=_progress)
+    before = f", instead of version {added.replaced}, which is kept" if added.replaced else ""
+    _progress(f"added {added.folder.name}, version {added.version}, to {added.folder.parent}{before}")
+    if added.problem is not None:
+        _progress(f"it lacks: {added.problem}")
+        _progress(
+            f"complete {added.folder / CONFIG}, then run: clara-wf models check {added.folder.name} --record"
+        )
     if as_json:
-        say(json.dumps(_told(found), indent=2))
+        told = _told(added.checked) if added.checked else None
+        say(json.dumps({"version": added.version, "replaced": added.replaced, "checked": told}, indent=2))
+    elif added.checked is not None:
+        _print(added.checked, as_json=False)
+
+
+def _progress(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _print(found: CheckedModel, *, as_json: bool) -> None:
+    told = _told(found)
+    if as_json:
+        say(json.dumps(told, indent=2))
         return
-    for key, value in _told(found).items():
+    for key, value in told.items():
         say(f"{key:20} {value}")
 
 
@@ -71,5 +127,15 @@ def _told(found: CheckedModel) -> dict[str, object]:
         "becomes": " x ".join(map(str, found.input_shape)),
         "in windows": found.windows,
         "seconds": round(found.windows * found.seconds_a_window, 1),
+        "memory of the stage": in_words(sum(found.memory.values())),
         "phantom, ml": {label: round(ml, 1) for label, ml in found.found_ml.items()},
+        "golden case": "none recorded" if found.agreement is None else _dices(found.agreement),
     }
+
+
+def _dices(agreement: Mapping[int, float]) -> str:
+    if not agreement:
+        return "recorded"
+    if all(dice == 1 for dice in agreement.values()):
+        return "the same mask"
+    return ", ".join(f"label {label}: Dice {dice:.3f}" for label, dice in agreement.items())

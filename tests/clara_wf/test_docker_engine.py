@@ -442,7 +442,7 @@ def test_the_main_job_gives_the_same_mask_as_the_process_engine(images, tmp_path
 
 
 def test_the_example_stage_runs_between_the_reader_and_the_writer(images, tmp_path):
-    """Built and added as the users' manual has it; its mask overlaps the phantom's liver."""
+    """Built and added as the users' manual has it, with its own model; it finds the phantom's fat."""
     build = ["docker", "build", "-q", "-t", "user-ai:latest", str(ROOT / "examples/user_ai")]
     subprocess.run(build, check=True, capture_output=True)
     values = tmp_path / "values.yaml"
@@ -460,11 +460,13 @@ def test_the_example_stage_runs_between_the_reader_and_the_writer(images, tmp_pa
     clara_wf("new", "user-workflow", "--stages", "dicom-reader,user-ai,dicom-writer", "--id", LIVER_SEG[::-1])
     chart = values.read_text()
     values.write_text(chart.replace('args: ["", "", ""]', 'args: ["", ["-p", "foo"], ""]'))
-    options = ["--engine", "docker", "--server", "none", "--json", "--payloads", tmp_path / "payloads"]
+    shutil.copytree(ROOT / "examples/user_ai/models", tmp_path / "models")
+    options = ["--engine", "docker", "--models", tmp_path / "models", "--json"]
+    options += ["--payloads", tmp_path / "payloads"]
     payload = Path(json.loads(clara_wf("test", "user-workflow", *options))["payload"])
     (record,) = (payload / "user-ai/output").glob("*.user-ai.json")
     told = json.loads(record.read_text())
     assert told["remark"] == "foo"
-    assert 1700 < told["found_ml"] < 2100  # the phantom's liver has 1920 ml
+    assert 7400 < told["fat_ml"] < 8300  # of the 8720 ml of the phantom it finds 7830
     (result,) = (payload / "dicom-writer/output").glob("*.dcm")
-    assert pydicom.dcmread(result).SegmentSequence[0].SegmentLabel == "Liver"
+    assert pydicom.dcmread(result).Modality == "SEG"

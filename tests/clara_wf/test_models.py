@@ -59,7 +59,7 @@ def test_the_plan_counts_windows_of_the_models_grid():
     )  # fmt: skip
     affine = np.zeros((4, 4))
     affine[[2, 1, 0, 3], [0, 1, 2, 3]] = 4, 1, 1, 1
-    shape, windows = plan_of(model, tensors, Grid((20, 60, 120), affine))
+    _, shape, windows = plan_of(model, tensors, Grid((20, 60, 120), affine))
     # 80, 60 and 120 mm: 40 x 30 x 60 voxels; 3 x 1 x 3 windows, each also mirrored
     assert shape == (40, 30, 60)
     assert windows == 18

@@ -1,4 +1,4 @@
-"""The example of a stage does what its page says, without Docker."""
+"""The example of a stage does what its page says, without Docker, on a real Triton."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from ruamel.yaml import YAML
@@ -29,14 +30,19 @@ def test_the_stage_is_small():
 
 
 def test_its_own_test_passes():
-    assert "3 passed" in python("-m", "pytest", "-q", "examples/user_ai", path="examples/user_ai")
+    assert "4 passed" in python("-m", "pytest", "-q", "examples/user_ai", path="examples/user_ai")
 
 
+@pytest.mark.triton
 @pytest.mark.workflow
 def test_it_runs_as_a_process_between_the_reader_and_the_writer(tmp_path):
     from clara_wf.demo import write_phantom
-    from phantoms import make_abdomen
+    from phantoms import Anatomy, make_abdomen
+    from stages import find_volumes, read_volume
 
+    models = tmp_path / "models"
+    models.mkdir()
+    python("-m", "clara_wf", "models", "add", EXAMPLE / "models/body_fat", "--models", models)
     phantom = make_abdomen(900_001, shape=(40, 160, 160), spacing_mm=(5.0, 2.5, 2.5))
     write_phantom(phantom, tmp_path / "series", truth_folder=tmp_path / "truth")
     values = tmp_path / "values.yaml"
@@ -55,15 +61,21 @@ def test_it_runs_as_a_process_between_the_reader_and_the_writer(tmp_path):
         tmp_path / "series",
         "--payloads",
         tmp_path / "payloads",
-        "--server",
-        "none",
+        "--models",
+        models,
         "--json",
     ]
     report = json.loads(
         python("-m", "clara_wf", "test", "user-workflow", "--engine", "process", *options, *given)
     )
     payload = Path(report["payload"])
-    (record,) = (payload / "user-ai/output").glob("*.user-ai.json")
+    output = payload / "user-ai/output"
+    (record,) = output.glob("*.user-ai.json")
     assert json.loads(record.read_text())["remark"] == "foo"
+    (labels,) = output.glob("*.labels.json")
+    assert json.loads(labels.read_text())["labels"][0]["name"] == "Body fat"
+    (path,) = find_volumes(output)
+    found, fat = np.asarray(read_volume(path).array) == 1, phantom.anatomy == Anatomy.FAT
+    assert 2 * (found & fat).sum() / (found.sum() + fat.sum()) > 0.85
     (result,) = (payload / "dicom-writer/output").glob("*.dcm")
-    assert pydicom.dcmread(result).SegmentSequence[0].SegmentLabel == "Liver"
+    assert pydicom.dcmread(result).Modality == "SEG"

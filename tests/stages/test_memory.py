@@ -102,11 +102,11 @@ def test_windows_take_what_their_layers_and_requests_take():
     assert need.device == {}
 
 
-def test_length_of_the_volume_costs_only_its_mask():
+def test_length_of_the_volume_costs_only_its_mask_and_its_components():
     def host(slices):
         return stage_need(WINDOWS, (slices, 512, 512), (slices, 512, 512), on_device=False, held_bytes=0)
 
-    assert host(2000).host_bytes - host(400).host_bytes == 2 * 1600 * 512 * 512
+    assert host(2000).host_bytes - host(400).host_bytes == 4 * 1600 * 512 * 512
     assert host(2000).host_bytes < 4 * GIB
 
 

@@ -92,7 +92,8 @@ def checkout(tmp_path_factory, request):
 
 @pytest.fixture(scope="module")
 def defined(checkout):
-    """The checkout after the stage and the workflow have been added to the chart."""
+    """The checkout after the stage's model is there, and the stage and the workflow are in the chart."""
+    checkout.type("cp -r ../examples/user_ai/models/body_fat ../models/")
     checkout.type("./clara-wf cs user-ai")
     text = checkout.values.read_text()
     checkout.values.write_text(text.replace("\nworkflows:\n", f"\nworkflows:{WORKFLOW}", 1))
