@@ -8,6 +8,7 @@ DICOM PS3.3 C.7.6.16, Multi-frame Functional Groups.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
@@ -27,9 +28,12 @@ class FrameHeader(Dataset):
     ----------
     frame_number
         Counted from 1.
+    filename
+        Of the image it is of.
     """
 
     frame_number: int
+    filename: Any
 
 
 def is_multi_frame(dataset: Dataset) -> bool:
@@ -47,6 +51,7 @@ def split_frames(dataset: Dataset) -> list[FrameHeader]:
         header = FrameHeader()
         header.update(common)
         header.frame_number = number
+        header.filename = getattr(dataset, "filename", None)
         for sequence, keyword in _OF_THE_FRAME.items():
             items = group.get(sequence) or shared.get(sequence)
             if items and keyword in items[0]:

@@ -58,20 +58,47 @@ class Provenance:
     job_id
         The job; a rerun of the same job gives the same UIDs.
     algorithm_name, algorithm_version
-        *Algorithm Name* (0066,0036) and *Algorithm Version* (0066,0031).
+        *Algorithm Name* (0066,0036) and *Algorithm Version* (0066,0031); version of this software
+        where that is empty.
+    manufacturer
+        Who makes the algorithm; this software where that is empty.
+    weights_sha256, configuration_sha256
+        Which weights and which configuration, hexadecimal; empty where unknown.
     """
 
     job_id: str = "by-hand"
     algorithm_name: str = "clara-stages liver tumour segmentation"
     algorithm_version: str = ""
+    manufacturer: str = ""
+    weights_sha256: str = ""
+    configuration_sha256: str = ""
+
+    @property
+    def version(self) -> str:
+        """The version that is written: the algorithm's, or that of this software."""
+        return self.algorithm_version or software_version()
+
+    @property
+    def parameters(self) -> str:
+        """*Algorithm Parameters* (0066,0032): the hashes that are known, in one line."""
+        known = {"weights": self.weights_sha256, "configuration": self.configuration_sha256}
+        return "; ".join(f"{what} sha256:{digest}" for what, digest in known.items() if digest)
 
 
 class UidMaker:
-    """Make UIDs that depend on job, source series and mask, and on nothing else."""
+    """Make UIDs that depend on job, source series, mask and settings, and on nothing else.
 
-    def __init__(self, job_id: str, series_instance_uid: str, mask: NDArray[np.uint8]) -> None:
+    Parameters
+    ----------
+    settings
+        Text of everything else that changes what is written, such as labels and algorithm.
+    """
+
+    def __init__(
+        self, job_id: str, series_instance_uid: str, mask: NDArray[np.uint8], settings: str = ""
+    ) -> None:
         digest = hashlib.sha256(np.ascontiguousarray(mask).data).hexdigest()
-        self._seed = f"{job_id}\n{series_instance_uid}\n{mask.shape}\n{digest}"
+        self._seed = f"{job_id}\n{series_instance_uid}\n{mask.shape}\n{digest}\n{settings}"
 
     def uid(self, what: str) -> str:
         """Return the UID of one thing, such as "series" or "instance"."""
@@ -110,10 +137,15 @@ def without_identity(source: Dataset, **replaced: object) -> Dataset:
     return copy
 
 
+def is_age(value: object) -> bool:
+    """Tell whether a value is an *Age String*, such as ``050Y``."""
+    return bool(_AGE.fullmatch(str(value)))
+
+
 def _mend(copy: Dataset) -> None:
     """Leave out or fill what would make the result invalid, though it is the source's own."""
     age = str(copy.get("PatientAge") or "")
-    if age and not _AGE.fullmatch(age):
+    if age and not is_age(age):
         del copy.PatientAge
         logger.warning("Patient's Age (0010,1010) of the source is no age and is left out")
     stated = copy.get("DeidentificationMethod") or copy.get("DeidentificationMethodCodeSequence")

@@ -8,7 +8,8 @@ DICOM PS3.3 A.51, Segmentation IOD; C.8.20.2, Segmentation Image.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import highdicom as hd
 import numpy as np
@@ -20,86 +21,85 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
 from dicom_writer.frames import as_images, image_key, refer_to_frames
+from dicom_writer.header import add_provenance
 from dicom_writer.labels import Code, Label, finding
+from dicom_writer.measure import Measurement
 from dicom_writer.provenance import (
     MANUFACTURER,
     MODEL_NAME,
-    Provenance,
-    UidMaker,
     copy_identity,
     result_series_number,
     software_version,
     without_identity,
 )
-from stages.original_slices import SliceMasks
+from dicom_writer.results import Given
 
 SERIES_NUMBER_OFFSET = 1
 _EVEN_MM = 0.01
 
 
-def make_segmentation(
-    masks: SliceMasks,
-    sources: Sequence[Dataset],
-    *,
-    labels: Sequence[Label],
-    provenance: Provenance,
-) -> Dataset:
-    """Return the Segmentation object of a mask.
+class SegResult:
+    """A binary Segmentation; frames without a voxel are left out unless asked for, or all are such."""
 
-    Parameters
-    ----------
-    masks
-        Label values on the original slices; 0 is background. What each slice stands for is written as
-        its thickness.
-    sources
-        Header of the source image of each slice, without pixels.
-    labels
-        What each value means; values count from 1.
-    provenance
-        Which job and which algorithm.
+    name = "seg"
 
-    Returns
-    -------
-    Dataset
-        Explicit VR little endian, complete but for its file. Frames without a voxel are left out,
-        unless there is no voxel at all.
-    """
+    def make(self, given: Given, folder: Path) -> list[Path]:
+        """Write the one file."""
+        path = folder / f"{given.file_name}.seg.dcm"
+        make_segmentation(given).save_as(path, enforce_file_format=True)
+        return [path]
+
+    def verify(self, given: Given, paths: Sequence[Path]) -> Mapping[int, Measurement]:
+        """Read it by pydicom and arithmetic."""
+        from dicom_writer.verify import verify_segmentation
+
+        (path,) = paths
+        return verify_segmentation(path, given)
+
+
+RESULT = SegResult()
+
+
+def make_segmentation(given: Given) -> Dataset:
+    """Return the Segmentation object of a mask: explicit VR little endian, complete but for its file."""
+    masks, sources, labels, uids = given.masks, given.sources, given.labels, given.uids
     array, thickness_mm = masks.array, masks.thickness_mm
     first, *others = as_images(sources)
-    uids = UidMaker(provenance.job_id, str(sources[0].SeriesInstanceUID), array)
-    present = {label.value: bool((array == label.value).any()) for label in labels}
+    said = finding(labels, given.measured)
     with config.disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # remarks on odd values of the source
         segmentation: Dataset = hd.seg.Segmentation(
             source_images=[_as_template(first, float(thickness_mm[0])), *others],
             pixel_array=array,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[_describe(label, provenance, uids) for label in labels],
-            series_instance_uid=uids.uid("segmentation series"),
+            segment_descriptions=[_describe(label, given) for label in labels],
+            series_instance_uid=uids.uid("seg series"),
             series_number=result_series_number(sources[0], offset=SERIES_NUMBER_OFFSET),
-            sop_instance_uid=uids.uid("segmentation instance"),
+            sop_instance_uid=uids.uid("seg instance"),
             instance_number=1,
             manufacturer=MANUFACTURER,
             manufacturer_model_name=MODEL_NAME,
             software_versions=software_version(),
             device_serial_number="0",
             content_label="LIVER_TUMOUR",
-            content_description=finding(present),
+            content_description=said,
             content_creator_name=None,
-            series_description=f"AI segmentation: {finding(present)}"[:64],
+            series_description=f"AI segmentation: {said}"[:64],
             specific_character_set=None,
             transfer_syntax_uid=ExplicitVRLittleEndian,
-            omit_empty_frames=any(present.values()),
+            omit_empty_frames=not (given.is_empty or given.options.keep_empty_frames),
         )
         refer_to_frames(segmentation, sources)
         _name_dimensions(segmentation, uids.uid("dimension organization"))
         if np.ptp(thickness_mm) > _EVEN_MM:
             _measure_each_frame(segmentation, sources, thickness_mm)
+        add_provenance(segmentation, given)
         copy_identity(sources[0], segmentation)
     return segmentation
 
 
-def _describe(label: Label, provenance: Provenance, uids: UidMaker) -> hd.seg.SegmentDescription:
+def _describe(label: Label, given: Given) -> hd.seg.SegmentDescription:
+    provenance = given.provenance
     description = hd.seg.SegmentDescription(
         segment_number=label.value,
         segment_label=label.name,
@@ -109,9 +109,10 @@ def _describe(label: Label, provenance: Provenance, uids: UidMaker) -> hd.seg.Se
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=provenance.algorithm_name,
             family=codes.DCM.ArtificialIntelligence,
-            version=provenance.algorithm_version or software_version(),
+            version=provenance.version,
+            parameters={"sha256": provenance.parameters} if provenance.parameters else None,
         ),
-        tracking_uid=uids.uid(f"segment {label.value}"),
+        tracking_uid=given.uids.uid(f"segment {label.value}"),
         tracking_id=label.name,
         anatomic_regions=[_concept(label.region)] if label.region else None,
         display_color=hd.color.CIELabColor.from_rgb(*label.rgb),

@@ -11,7 +11,7 @@ Groups; PS3.5 8.1.1, Pixel Data encoding (1 bit a pixel).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,21 +23,18 @@ from pydicom.dataset import Dataset
 
 from dicom_writer.frames import image_key
 from dicom_writer.labels import Label
+from dicom_writer.measure import (
+    TOLERANCE_MM,
+    Measurement,
+    measure_masks,
+    part_of,
+    require_same_measurements,
+    whole_of,
+)
 from dicom_writer.provenance import IDENTITY
-from dicom_writer.source import TOLERANCE_MM
+from dicom_writer.results import Given
 from stages import OutputError, Volume
-from stages.geometry import spacing_of
 from stages.original_slices import SliceMasks, on_original_slices
-
-_VOLUME_TOLERANCE = 1e-3  # relative; the written spacing is a decimal of 16 characters
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Volume (ml) and centroid (LPS mm, None when empty) of one segment."""
-
-    volume_ml: float
-    centroid_mm: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +67,7 @@ class Frame:
         return np.asarray(self.position + pixels[..., 1:] * along_row + pixels[..., :1] * along_column)
 
 
-def verify_segmentation(
-    path: Path, masks: SliceMasks, sources: Sequence[Dataset], *, labels: Sequence[Label]
-) -> dict[int, Measurement]:
+def verify_segmentation(path: Path, given: Given) -> dict[int, Measurement]:
     """Read a written segmentation back and compare it with the mask it was made of.
 
     Returns
@@ -85,34 +80,64 @@ def verify_segmentation(
     OutputError
         At the first thing that differs.
     """
-    try:
-        with config.disable_value_validation():
-            dataset = dcmread(path)
-            _compare_identity(dataset, sources, labels)
-            frames = list(read_frames(dataset))
-            _compare_voxels(frames, masks, sources, labels)
-            measured = {label.value: _measure(frames, label.value) for label in labels}
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise OutputError(f"the written segmentation cannot be read back: {error}") from error
-    for label in labels:
-        _compare_measurement(measured[label.value], measure_masks(masks, label.value), label)
+    labels = given.labels
+    with config.disable_value_validation():
+        dataset = dcmread(path)
+        require_same_identity(dataset, given)
+        require_references(referenced_instances(dataset, given), given)
+        _require_segments(dataset, labels)
+        frames = list(read_frames(dataset))
+        _compare_voxels(frames, given.masks, given.sources, labels)
+        measured = {label.value: _measure(frames, label.value) for label in labels}
+    require_same_measurements(measured, given.measured, labels)
     return measured
 
 
-def _compare_identity(dataset: Dataset, sources: Sequence[Dataset], labels: Sequence[Label]) -> None:
-    first = sources[0]
-    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", *IDENTITY):
+def require_same_identity(dataset: Dataset, given: Given) -> None:
+    """Refuse a result that is not of the source's patient, study and frame of reference.
+
+    Raises
+    ------
+    OutputError
+        It names the attribute, never its value.
+    """
+    first = given.sources[0]
+    for keyword in ("StudyInstanceUID", *IDENTITY):
         if (dataset.get(keyword) or "") != (first.get(keyword) or ""):
-            raise OutputError(f"{keyword} of the written segmentation is not that of its source")
-    referenced = {
+            raise OutputError(f"{keyword} of the written result is not that of its source")
+    if dataset.get("FrameOfReferenceUID", first.FrameOfReferenceUID) != first.FrameOfReferenceUID:
+        raise OutputError("FrameOfReferenceUID of the written result is not that of its source")
+    if str(dataset.SeriesInstanceUID) == str(first.SeriesInstanceUID):
+        raise OutputError("the written result has the SeriesInstanceUID of its source")
+    private = [element.tag for element in dataset.iterall() if element.tag.is_private]
+    if private:
+        raise OutputError(f"the written result holds a private attribute, {private[0]}")
+
+
+def referenced_instances(dataset: Dataset, given: Given) -> set[str]:
+    """Return the instances of the source series that *Referenced Series Sequence* (0008,1115) names."""
+    return {
         str(item.ReferencedSOPInstanceUID)
         for series in dataset.ReferencedSeriesSequence
-        if series.SeriesInstanceUID == first.SeriesInstanceUID
+        if series.SeriesInstanceUID == given.sources[0].SeriesInstanceUID
         for item in series.ReferencedInstanceSequence
     }
-    missing = {str(source.SOPInstanceUID) for source in sources} - referenced
+
+
+def require_references(referenced: Collection[str], given: Given) -> None:
+    """Refuse a result that leaves out an image of its source.
+
+    Raises
+    ------
+    OutputError
+        It says how many are missing.
+    """
+    missing = {str(source.SOPInstanceUID) for source in given.sources} - set(referenced)
     if missing:
         raise OutputError(f"{len(missing)} source images are not referenced, one of them {min(missing)}")
+
+
+def _require_segments(dataset: Dataset, labels: Sequence[Label]) -> None:
     written = [
         (int(s.SegmentNumber), str(s.SegmentedPropertyTypeCodeSequence[0].CodeValue))
         for s in dataset.SegmentSequence
@@ -198,23 +223,11 @@ def _compare_place(frame: Frame, masks: SliceMasks, n: int, number: int) -> None
 
 def _measure(frames: Sequence[Frame], segment: int) -> Measurement:
     """Measure a segment by what the file says of its frames."""
-    parts = []
-    for frame in frames:
-        if frame.segment == segment and (count := int(np.count_nonzero(frame.bits))):
-            mm3 = count * float(np.prod(frame.pixel_spacing)) * frame.thickness_mm
-            parts.append((mm3, frame.positions_of(np.array(_centre_of_mass(frame.bits)))))
-    return _sum_of(parts)
-
-
-def measure_masks(masks: SliceMasks, value: int) -> Measurement:
-    """Measure a label of a mask through the affine of its volume."""
-    _, row_mm, column_mm = spacing_of(masks.affine)
-    parts = []
-    for n, plane in enumerate(masks.array == value):
-        if count := int(np.count_nonzero(plane)):
-            mm3 = count * row_mm * column_mm * float(masks.thickness_mm[n])
-            parts.append((mm3, masks.positions(n, np.array(_centre_of_mass(plane)))))
-    return _sum_of(parts)
+    return whole_of(
+        part_of(frame.bits, float(np.prod(frame.pixel_spacing)) * frame.thickness_mm, frame.positions_of)
+        for frame in frames
+        if frame.segment == segment
+    )
 
 
 def require_same_findings(mask: Volume, masks: SliceMasks, labels: Sequence[Label]) -> None:
@@ -240,36 +253,3 @@ def require_same_findings(mask: Volume, masks: SliceMasks, labels: Sequence[Labe
                 f"segment {label.name} came to lie {apart:.2f} mm from where the mask has it "
                 f"when it was drawn on the original slices; at most {tolerance_mm:.2f} mm are expected"
             )
-
-
-def _sum_of(parts: Sequence[tuple[float, NDArray[np.float64]]]) -> Measurement:
-    """Return the whole of parts, each a volume (mm3) and its centroid."""
-    total = sum(mm3 for mm3, _ in parts)
-    if not parts:
-        return Measurement(0.0, None)
-    return Measurement(total / 1000, np.asarray(sum(mm3 * centroid for mm3, centroid in parts) / total))
-
-
-def _centre_of_mass(plane: NDArray[Any]) -> tuple[float, float]:
-    """Return mean row and mean column of the voxels of a plane."""
-    in_rows = np.count_nonzero(plane, axis=1)
-    in_columns = np.count_nonzero(plane, axis=0)
-    count = in_rows.sum()
-    return float(in_rows @ np.arange(len(in_rows)) / count), float(
-        in_columns @ np.arange(len(in_columns)) / count
-    )
-
-
-def _compare_measurement(written: Measurement, meant: Measurement, label: Label) -> None:
-    if abs(written.volume_ml - meant.volume_ml) > _VOLUME_TOLERANCE * meant.volume_ml:
-        raise OutputError(
-            f"segment {label.name}: {written.volume_ml:.3f} ml were written, "
-            f"the mask has {meant.volume_ml:.3f} ml"
-        )
-    if written.centroid_mm is None or meant.centroid_mm is None:
-        return
-    apart = float(np.linalg.norm(written.centroid_mm - meant.centroid_mm))
-    if not apart <= TOLERANCE_MM:
-        raise OutputError(
-            f"segment {label.name}: its centroid was written {apart:.2f} mm from that of the mask"
-        )

@@ -4,9 +4,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicom_writer.labels import LABELS
-from dicom_writer.source import find_source
-from dicom_writer.verify import measure_masks, verify_segmentation
+from dicom_writer import write
+from dicom_writer.measure import measure_masks
+from dicom_writer.verify import verify_segmentation
+from dicom_writer.write import gather
 from stages import OutputError
 from stages.original_slices import on_original_slices
 from tests import phantoms
@@ -21,12 +22,7 @@ def verify(written, source):
         dataset = pydicom.dcmread(path)
         change(dataset)
         dataset.save_as(path)
-        return verify_segmentation(
-            path,
-            on_original_slices(mask or phantoms.mask()),
-            find_source(source, phantoms.mask()),
-            labels=LABELS,
-        )
+        return verify_segmentation(path, gather(mask or phantoms.mask(), source))
 
     return changed
 
@@ -50,6 +46,7 @@ def test_a_mask_is_measured_through_its_affine():
     tumour = measure_masks(on_original_slices(phantoms.mask()), 2)
     assert tumour.volume_ml == pytest.approx(4 * 1.2 / 1000)
     assert tumour.centroid_mm == pytest.approx([-26.1, 43.6, 105.0])
+    assert tumour.box_mm == pytest.approx(np.array([[-26.4, 43.2, 105.0], [-25.8, 44.0, 105.0]]))
     assert measure_masks(on_original_slices(phantoms.mask()), 7).centroid_mm is None
 
 
@@ -161,16 +158,12 @@ def test_a_missing_reference_is_found(verify):
 
 @pytest.mark.parametrize("keyword", ["PatientID", "StudyInstanceUID", "PatientName"])
 def test_another_patient_or_study_is_found_without_naming_it(verify, keyword):
-    with pytest.raises(
-        OutputError, match=f"{keyword} of the written segmentation is not that of its source$"
-    ):
+    with pytest.raises(OutputError, match=f"{keyword} of the written result is not that of its source$"):
         verify(lambda ds: setattr(ds, keyword, "9.9"))
 
 
-def test_a_truncated_file_is_found(written, source):
+def test_a_truncated_file_is_found(written, given):
     path = written()
     path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(OutputError):
-        verify_segmentation(
-            path, on_original_slices(phantoms.mask()), find_source(source, phantoms.mask()), labels=LABELS
-        )
+    with pytest.raises(OutputError, match="the written seg cannot be read back"):
+        write.verify("seg", given(), [path])
