@@ -8,7 +8,7 @@ Equipment); C.7.6.16.1.3, Algorithm Identification Macro.
 
 from __future__ import annotations
 
-import logging
+import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,15 +22,13 @@ from dicom_writer.provenance import (
     MODEL_NAME,
     Provenance,
     copy_identity,
-    is_age,
+    mend,
     result_series_number,
     software_version,
 )
 
 if TYPE_CHECKING:
     from dicom_writer.results import Given
-
-logger = logging.getLogger(__name__)
 
 _PATIENT_TYPE_2 = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 _STUDY_TYPE_2 = ("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber")
@@ -104,7 +102,7 @@ def add_provenance(dataset: Dataset, given: Given) -> None:
 def algorithm_identification(provenance: Provenance) -> Dataset:
     """Return an item of the Algorithm Identification Macro."""
     item = Dataset()
-    item.AlgorithmFamilyCodeSequence = [code_item(Code("123109", "DCM", "Artificial Intelligence"))]
+    item.AlgorithmFamilyCodeSequence = [code_item(Code("123110", "DCM", "Artificial Intelligence"))]
     item.AlgorithmName = provenance.algorithm_name
     item.AlgorithmVersion = provenance.version
     if provenance.parameters:
@@ -136,13 +134,12 @@ def _copy_patient_and_study(source: Dataset, result: Dataset) -> None:
         for keyword in (*_PATIENT_TYPE_2, *_STUDY_TYPE_2):
             setattr(result, keyword, "")
         for keyword in (*_ALSO, *_DEIDENTIFIED):
-            if source.get(keyword) and (keyword != "PatientAge" or is_age(source.PatientAge)):
-                setattr(result, keyword, source[keyword].value)
+            if source.get(keyword):
+                setattr(result, keyword, copy.deepcopy(source[keyword].value))
+        result.remove_private_tags()  # such as lie in a sequence of these
         copy_identity(source, result)
         result.StudyInstanceUID = source.StudyInstanceUID
-        stated = any(source.get(keyword) for keyword in _DEIDENTIFIED[1:])
-        if result.get("PatientIdentityRemoved") == "YES" and not stated:
-            result.DeidentificationMethod = "not stated in the source"
+        mend(result)
 
 
 def _contributors(given: Given) -> Iterator[Dataset]:

@@ -133,7 +133,7 @@ def without_identity(source: Dataset, **replaced: object) -> Dataset:
         if keyword in copy:
             del copy[keyword]  # the elements are those of the source; a new value would change them there
         setattr(copy, keyword, value)
-    _mend(copy)
+    mend(copy)
     return copy
 
 
@@ -142,16 +142,25 @@ def is_age(value: object) -> bool:
     return bool(_AGE.fullmatch(str(value)))
 
 
-def _mend(copy: Dataset) -> None:
-    """Leave out or fill what would make the result invalid, though it is the source's own."""
-    age = str(copy.get("PatientAge") or "")
-    if age and not is_age(age):
-        del copy.PatientAge
+def mend(header: Dataset) -> None:
+    """Leave out or fill what would make a result invalid, though it is the source's own."""
+    if header.get("PatientAge") and not is_age(header.PatientAge):
+        del header.PatientAge
+    if _lacks_deidentification_method(header):
+        header.DeidentificationMethod = "not stated in the source"
+
+
+def warn_of_odd(source: Dataset) -> None:
+    """Log what `mend` changes in results of a source."""
+    if source.get("PatientAge") and not is_age(source.PatientAge):
         logger.warning("Patient's Age (0010,1010) of the source is no age and is left out")
-    stated = copy.get("DeidentificationMethod") or copy.get("DeidentificationMethodCodeSequence")
-    if copy.get("PatientIdentityRemoved") == "YES" and not stated:
-        copy.DeidentificationMethod = "not stated in the source"
+    if _lacks_deidentification_method(source):
         logger.warning("De-identification Method (0012,0063) of the source is empty; it says so now")
+
+
+def _lacks_deidentification_method(header: Dataset) -> bool:
+    stated = header.get("DeidentificationMethod") or header.get("DeidentificationMethodCodeSequence")
+    return header.get("PatientIdentityRemoved") == "YES" and not stated
 
 
 def copy_identity(source: Dataset, result: Dataset) -> None:

@@ -8,17 +8,18 @@ import shutil
 import struct
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dicom_writer.labels import LABELS, Label, finding
 from dicom_writer.measure import Measurement
-from dicom_writer.provenance import Provenance, UidMaker
+from dicom_writer.provenance import Provenance, UidMaker, warn_of_odd
 from dicom_writer.results import RESULTS, Given, Options
 from stages import InputError, OutputError, Volume
 from stages.arrays import to_host
@@ -109,6 +110,7 @@ def gather(
     provenance, options = provenance or Provenance(), options or Options()
     mask = replace(mask, array=_as_labels(mask, labels))
     sources = find_source(source, mask)
+    warn_of_odd(sources[0])
     masks = on_original_slices(mask)
     require_same_place(masks, sources)
     require_same_findings(mask, masks, labels)
@@ -137,7 +139,7 @@ def _uid_maker(
     return UidMaker(provenance.job_id, str(sources[0].SeriesInstanceUID), masks.array, settings)
 
 
-def _as_labels(mask: Volume, labels: Sequence[Label]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _as_labels(mask: Volume, labels: Sequence[Label]) -> NDArray[np.uint8]:
     array = to_host(mask.array)
     known = {0, *(label.value for label in labels)}
     if array.dtype.kind not in "iu":
@@ -147,13 +149,22 @@ def _as_labels(mask: Volume, labels: Sequence[Label]) -> np.ndarray[tuple[int, .
             f"the mask holds values from {array.min()} to {array.max()}, known are {sorted(known)}"
         )
     array = array.astype(np.uint8, copy=False)
-    found = set(np.flatnonzero(np.bincount(array.ravel(), minlength=256)).tolist())
-    if not found <= known:
+    unknown = _unknown_values(array, known)
+    if unknown:
         raise InputError(
-            f"the mask holds values {sorted(found - known)}, known are {sorted(known)}; "
+            f"the mask holds values {sorted(unknown)}, known are {sorted(known)}; "
             "say what they mean in a file of labels (--labels FILE)"
         )
     return array
+
+
+def _unknown_values(array: NDArray[np.uint8], known: Collection[int]) -> set[int]:
+    unknown: set[int] = set()
+    for plane in array:
+        candidates = set(range(int(plane.max()) + 1)) - {*known, *unknown}
+        if candidates:
+            unknown |= candidates & set(np.unique(plane).tolist())
+    return unknown
 
 
 @contextmanager

@@ -84,21 +84,6 @@ def test_nothing_is_left_when_verification_fails(written, tmp_path, monkeypatch)
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_mirrored_result_never_gets_its_name(written, tmp_path, monkeypatch):
-    from dicom_writer import segmentation
-
-    make = segmentation.make_segmentation
-
-    def mirrored(given):
-        flipped = replace(given.masks, array=given.masks.array[:, :, ::-1].copy())
-        return make(replace(given, masks=flipped))
-
-    monkeypatch.setattr(segmentation, "make_segmentation", mirrored)
-    with pytest.raises(OutputError, match="differ from the mask"):
-        written()
-    assert list((tmp_path / "out").iterdir()) == []
-
-
 def test_an_output_folder_that_cannot_be_written_is_named(source, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"cannot write results to .*file"):
