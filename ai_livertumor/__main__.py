@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stages import Job, SettingsError, Stage, find_volumes, main, read_volume, write_volume
+from stages import Algorithm, Job, SettingsError, Stage, find_volumes, main, read_volume, write_volume
 from stages.arrays import device_available, to_device
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class AiLivertumor(Stage):
         self._open = ExitStack()
         self._predictor: TritonPredictor
         self._model: ModelDescription
+        self._algorithm: Algorithm
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the model, the server, and where arrays are worked on."""
@@ -57,6 +58,7 @@ class AiLivertumor(Stage):
         self._predictor.wait_until_ready(READY_TIMEOUT_S)
         served = self._predictor.describe()
         self._model = ModelDescription.from_server(served)
+        self._algorithm = served.algorithm
         logger.info("model %s version %s at %s is ready", served.name, served.version, url)
 
     def execute(self, job: Job) -> None:
@@ -71,7 +73,9 @@ class AiLivertumor(Stage):
             if on_device:
                 volume = replace(volume, array=to_device(volume.array))
             mask = segment(volume, self._predictor, model=self._model)
-            write_volume(mask, job.output_dir)
+            write_volume(
+                replace(mask, origin=replace(mask.origin, algorithm=self._algorithm)), job.output_dir
+            )
             found = label_volumes_ml(mask, self._model.channel_labels[1:])
             logger.info("found %s", ", ".join(f"label {label}: {ml:.1f} ml" for label, ml in found.items()))
 

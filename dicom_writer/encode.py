@@ -15,9 +15,10 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pydicom.dataset import FileDataset
+from pydicom.charset import convert_encodings
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset, write_file_meta_info
+from pydicom.filewriter import write_data_element, write_dataset, write_file_meta_info
 
 _LONG = frozenset({"OB", "OW", "SQ", "UN", "UT", "UC", "UR"})
 _ITEM = struct.Struct("<HHL")
@@ -72,10 +73,7 @@ def save(dataset: FileDataset, path: Path, tail: Iterable[bytes]) -> None:
     head.is_little_endian, head.is_implicit_VR = True, False
     write_dataset(head, dataset)
     with open(path, "wb") as file:
-        file.write(bytes(128) + b"DICM")
-        meta = DicomBytesIO()
-        write_file_meta_info(meta, dataset.file_meta, enforce_standard=True)
-        file.write(meta.getvalue())
+        file.write(file_head(dataset.file_meta))
         parts = itertools.chain([head.getvalue()], tail)
         is_deflated = dataset.file_meta.TransferSyntaxUID.is_deflated
         for part in _deflated(parts) if is_deflated else parts:
@@ -105,3 +103,22 @@ def encapsulated_pixel_data(frames: Iterable[bytes]) -> Iterator[bytes]:
     yield struct.pack("<HH2s2xL", 0x7FE0, 0x0010, b"OB", 0xFFFFFFFF) + item(b"")
     yield from map(item, frames)
     yield _ITEM.pack(0xFFFE, 0xE0DD, 0)
+
+
+def elements_of(dataset: Dataset) -> dict[int, bytes]:
+    """Return each element of a data set encoded, by its tag, to be joined in the order of tags."""
+    found = {}
+    charset = convert_encodings(dataset.get("SpecificCharacterSet", "") or "ISO_IR 6")
+    for one in dataset:
+        encoded = DicomBytesIO()
+        encoded.is_little_endian, encoded.is_implicit_VR = True, False
+        write_data_element(encoded, one, charset)
+        found[int(one.tag)] = encoded.getvalue()
+    return found
+
+
+def file_head(meta: FileMetaDataset) -> bytes:
+    """Return preamble and meta information of a file."""
+    encoded = DicomBytesIO()
+    write_file_meta_info(encoded, meta, enforce_standard=True)
+    return bytes(128) + b"DICM" + encoded.getvalue()

@@ -100,15 +100,15 @@ def _content(segment: int | None, n: int) -> bytes:
 def _place(given: Given, n: int) -> bytes:
     """Return *Plane Position Sequence* (0020,9113), and a slice's own measures where they are uneven."""
     source = given.sources[n]
-    place = sequence(0x00209113, text(0x00200032, "DS", *map(_decimal, source.ImagePositionPatient)))
+    place = sequence(0x00209113, text(0x00200032, "DS", *map(decimal, source.ImagePositionPatient)))
     if _is_even(given):
         return place
-    measures = text(0x00180050, "DS", _decimal(given.masks.thickness_mm[n]))
-    measures += text(0x00280030, "DS", *map(_decimal, source.PixelSpacing))
+    measures = text(0x00180050, "DS", decimal(given.masks.thickness_mm[n]))
+    measures += text(0x00280030, "DS", *map(decimal, source.PixelSpacing))
     return place + sequence(0x00289110, measures)
 
 
-def _decimal(value: object) -> str:
+def decimal(value: object) -> str:
     """Return a decimal string, as the source had it where it had one."""
     original = getattr(value, "original_string", "")
     return original if 0 < len(original) <= 16 else format_number_as_ds(float(value))  # type: ignore[arg-type]

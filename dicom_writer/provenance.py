@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import stages
+from stages.errors import SettingsError
+from stages.volume import Algorithm
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -72,6 +74,27 @@ class Provenance:
     manufacturer: str = ""
     weights_sha256: str = ""
     configuration_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        for what, text in (("name", self.algorithm_name), ("version", self.algorithm_version)):
+            if len(text) > 64 or "\\" in text or not text.isprintable():
+                raise SettingsError(
+                    f"the {what} of the algorithm is written as at most 64 characters, without a "
+                    f"backslash; found {text[:80]!r}"
+                )
+
+    @classmethod
+    def of(cls, algorithm: Algorithm | None, job_id: str, **stated: str) -> Provenance:
+        """Return what the stage that made the mask says, less what is stated otherwise by keyword."""
+        known: dict[str, str] = {}
+        if algorithm is not None:
+            known = {
+                "algorithm_name": algorithm.name,
+                "algorithm_version": algorithm.version,
+                "weights_sha256": algorithm.weights_sha256,
+                "configuration_sha256": algorithm.configuration_sha256,
+            }
+        return cls(job_id=job_id, **{**known, **stated})
 
     @property
     def version(self) -> str:

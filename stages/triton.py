@@ -7,6 +7,7 @@ Open Inference Protocol (KServe V2), gRPC: https://github.com/kserve/open-infere
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import time
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 
 from stages.arrays import Array, array_namespace, to_device, to_host
 from stages.errors import InferenceError, SettingsError
+from stages.volume import Algorithm
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,20 @@ class ServedModel:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     parameters: Mapping[str, str]
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The model as a mask's description names it, with the hash of what is said of it here.
+
+        The hash of its weights is what its parameter ``weights_sha256`` (JSON) says, if there is one.
+        """
+        said = repr((self.name, self.version, self.inputs, self.outputs, sorted(self.parameters.items())))
+        return Algorithm(
+            name=self.name,
+            version=self.version,
+            weights_sha256=self.parameters.get("weights_sha256", "").strip('"'),
+            configuration_sha256=hashlib.sha256(said.encode()).hexdigest(),
+        )
 
 
 class TritonPredictor:
