@@ -25,6 +25,11 @@ from dicom_writer.results import Given
 from dicom_writer.slice_files import SliceFile, write_slice_files
 
 SERIES_NUMBER_OFFSET = 3
+_UNPAIRED = frozenset(
+    {"ABDOMEN", "ABDOMENPELVIS", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "HEAD", "HEADNECK", "LIVER"}
+    | {"NECK", "NECKCHEST", "NECKCHESTABDOMEN", "NECKCHESTABDPELV", "PANCREAS", "PELVIS", "SPLEEN", "TRUNK"}
+    | {"CSPINE", "LSPINE", "TSPINE", "SPINE", "WHOLEBODY"}
+)
 
 
 class SeriesResult:
@@ -94,6 +99,13 @@ def describe_ct(head: Dataset, source: Dataset) -> None:
     head.SamplesPerPixel, head.PhotometricInterpretation = 1, "MONOCHROME2"
     head.BitsAllocated = 16
     head.RescaleIntercept, head.RescaleSlope = 0, 1
-    if source.get("BodyPartExamined"):
-        head.BodyPartExamined = source.BodyPartExamined
-    head.Laterality = source.get("Laterality") or ""
+    _copy_body_part(head, source)
+
+
+def _copy_body_part(head: Dataset, source: Dataset) -> None:
+    """Copy *Body Part Examined* (0018,0015), and *Laterality* (0020,0060) unless the part is no pair."""
+    part, side = str(source.get("BodyPartExamined") or ""), str(source.get("Laterality") or "")
+    if part and (side or part in _UNPAIRED):
+        head.BodyPartExamined = part
+    if side or part not in _UNPAIRED:
+        head.Laterality = side

@@ -95,6 +95,7 @@ def _own(file: SliceFile) -> dict[int, bytes]:
     preserved = text(0x0028135A, "CS", "YES")
     series = sequence(0x0008114A, reference) + text(0x0020000E, "UI", source.SeriesInstanceUID)
     found = {
+        0x00180050: element(0x00180050, "DS", b""),  # may be empty, and is where the source says nothing
         0x00080018: text(0x00080018, "UI", file.sop_instance_uid),
         0x00081115: sequence(0x00081115, series),
         0x00082112: sequence(0x00082112, framed + preserved + purpose),
