@@ -120,8 +120,12 @@ class UidMaker:
     def __init__(
         self, job_id: str, series_instance_uid: str, mask: NDArray[np.uint8], settings: str = ""
     ) -> None:
-        digest = hashlib.sha256(np.ascontiguousarray(mask).data).hexdigest()
-        self._seed = f"{job_id}\n{series_instance_uid}\n{mask.shape}\n{digest}\n{settings}"
+        digest = hashlib.sha256()
+        for n, plane in enumerate(mask):
+            if plane.any():
+                digest.update(f"{n}:".encode())
+                digest.update(np.ascontiguousarray(plane).data)
+        self._seed = f"{job_id}\n{series_instance_uid}\n{mask.shape}\n{digest.hexdigest()}\n{settings}"
 
     def uid(self, what: str) -> str:
         """Return the UID of one thing, such as "series" or "instance"."""

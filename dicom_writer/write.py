@@ -8,25 +8,19 @@ import shutil
 import struct
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dicom_writer.labels import LABELS, Label, finding
 from dicom_writer.measure import Measurement
-from dicom_writer.provenance import Provenance, UidMaker, warn_of_odd
+from dicom_writer.provenance import Provenance
 from dicom_writer.results import RESULTS, Given, Options
 from stages import InputError, OutputError, Volume
-from stages.arrays import to_host
-from stages.original_slices import SliceMasks, on_original_slices
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +75,8 @@ def write_results(
     OutputError
         If a file cannot be written, or says something else than the mask; nothing is left of it.
     """
+    from dicom_writer.gather import gather
+
     clock = time.monotonic()
     given = gather(mask, Path(source), results=results, labels=labels, provenance=provenance, options=options)
     logger.info("series %s: found its %d source images", mask.origin.series_instance_uid, len(given.sources))
@@ -91,80 +87,6 @@ def write_results(
         released = _release(made, hidden, Path(output))
     _log(given, released, time.monotonic() - clock)
     return released
-
-
-def gather(
-    mask: Volume,
-    source: Path,
-    *,
-    results: Sequence[str] = ("seg",),
-    labels: Sequence[Label] = LABELS,
-    provenance: Provenance | None = None,
-    options: Options | None = None,
-) -> Given:
-    """Find the source images of a mask, draw it on them, and measure it."""
-    from dicom_writer.measure import measure_masks
-    from dicom_writer.source import find_source, require_same_place
-    from dicom_writer.verify import require_same_findings
-
-    provenance, options = provenance or Provenance(), options or Options()
-    mask = replace(mask, array=_as_labels(mask, labels))
-    sources = find_source(source, mask)
-    warn_of_odd(sources[0])
-    masks = on_original_slices(mask)
-    require_same_place(masks, sources)
-    require_same_findings(mask, masks, labels)
-    return Given(
-        mask=mask,
-        masks=masks,
-        sources=sources,
-        source_files=[Path(getattr(d, "filename", "") or "") for d in sources],
-        labels=labels,
-        provenance=provenance,
-        measured={label.value: measure_masks(masks, label.value) for label in labels},
-        uids=_uid_maker(masks, sources, labels, provenance, options),
-        wanted=tuple(results),
-        options=options,
-    )
-
-
-def _uid_maker(
-    masks: SliceMasks,
-    sources: Sequence[Dataset],
-    labels: Sequence[Label],
-    provenance: Provenance,
-    options: Options,
-) -> UidMaker:
-    settings = repr((provenance, tuple(labels), options))
-    return UidMaker(provenance.job_id, str(sources[0].SeriesInstanceUID), masks.array, settings)
-
-
-def _as_labels(mask: Volume, labels: Sequence[Label]) -> NDArray[np.uint8]:
-    array = to_host(mask.array)
-    known = {0, *(label.value for label in labels)}
-    if array.dtype.kind not in "iu":
-        raise InputError(f"a mask holds integers, this one {array.dtype}")
-    if array.min() < 0 or array.max() > 255:
-        raise InputError(
-            f"the mask holds values from {array.min()} to {array.max()}, known are {sorted(known)}"
-        )
-    array = array.astype(np.uint8, copy=False)
-    unknown = _unknown_values(array, known)
-    if unknown:
-        raise InputError(
-            f"the mask holds values {sorted(unknown)}, known are {sorted(known)}; "
-            "say what they mean in a file of labels (--labels FILE)"
-        )
-    return array
-
-
-def _unknown_values(array: NDArray[np.uint8], known: Collection[int]) -> set[int]:
-    unknown: set[int] = set()
-    for plane in array:
-        candidates = set(range(int(plane.max()) + 1)) - {*known, *unknown}
-        if candidates:
-            unknown |= candidates & set(np.unique(plane).tolist())
-    return unknown
 
 
 @contextmanager
