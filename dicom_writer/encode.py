@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pydicom.charset import convert_encodings
@@ -122,3 +122,17 @@ def file_head(meta: FileMetaDataset) -> bytes:
     encoded = DicomBytesIO()
     write_file_meta_info(encoded, meta, enforce_standard=True)
     return bytes(128) + b"DICM" + encoded.getvalue()
+
+
+def file_head_maker(meta: FileMetaDataset) -> Callable[[str], bytes]:
+    """Return what gives preamble and meta information of files that differ in their SOP instance only."""
+    file_head(meta)  # fills in what is missing
+    elements = elements_of(meta)
+    before = b"".join(elements[tag] for tag in sorted(elements) if 0x00020000 < tag < 0x00020003)
+    behind = b"".join(elements[tag] for tag in sorted(elements) if tag > 0x00020003)
+
+    def head(sop_instance_uid: str) -> bytes:
+        group = before + text(0x00020003, "UI", sop_instance_uid) + behind
+        return bytes(128) + b"DICM" + numbers(0x00020000, "UL", len(group)) + group
+
+    return head

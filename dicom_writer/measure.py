@@ -60,21 +60,26 @@ def part_of(plane: NDArray[Any], pixel_mm3: float, positions: PixelPositions) ->
     positions
         Takes pixels (..., 2), row and column, to LPS mm.
     """
-    rows = np.flatnonzero(plane.any(axis=1))
-    if not len(rows):
+    if not plane.any():
         return None
-    columns = np.flatnonzero(plane[rows[0] : rows[-1] + 1].any(axis=0))
-    inside = plane[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] != 0
-    in_rows, in_columns = np.count_nonzero(inside, axis=1), np.count_nonzero(inside, axis=0)
+    there = plane != 0 if plane.dtype != np.bool_ else plane
+    columns = np.flatnonzero(there.any(axis=0))
+    first, last = int(columns[0]), int(columns[-1])
+    strip = np.ascontiguousarray(there[:, first : last + 1])
+    in_rows = np.add.reduce(strip.view(np.uint8), axis=1, dtype=np.uint32)
+    in_columns = np.add.reduce(strip.view(np.uint8), axis=0, dtype=np.uint32)
     count = int(in_rows.sum())
-    centre = [in_rows @ np.arange(len(in_rows)) / count, in_columns @ np.arange(len(in_columns)) / count]
-    lines = inside[rows - rows[0]]
-    left = lines.argmax(axis=1)
-    right = lines.shape[1] - 1 - lines[:, ::-1].argmax(axis=1)
-    ends = np.stack([np.tile(rows, 2), np.concatenate([left, right]) + columns[0]], axis=1)
+    centre = (
+        in_rows @ np.arange(len(in_rows)) / count,
+        first + in_columns @ np.arange(len(in_columns)) / count,
+    )
+    rows = np.flatnonzero(in_rows)
+    lines = strip[rows]
+    left = first + lines.argmax(axis=1)
+    right = last - np.ascontiguousarray(lines[:, ::-1]).argmax(axis=1)
+    ends = np.stack([np.tile(rows, 2), np.concatenate([left, right])], axis=1)
     at = positions(ends)
-    centroid = positions(np.add(centre, [rows[0], columns[0]]))
-    return Part(count * pixel_mm3, centroid, np.stack([at.min(axis=0), at.max(axis=0)]))
+    return Part(count * pixel_mm3, positions(np.array(centre)), np.stack([at.min(axis=0), at.max(axis=0)]))
 
 
 def whole_of(parts: Iterable[Part | None]) -> Measurement:

@@ -7,7 +7,6 @@ DICOM PS3.3 C.7.6.2, Image Plane; C.12.2, Common Instance Reference.
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID
 
-from dicom_writer.encode import code, element, file_head, sequence, text
+from dicom_writer.encode import code, element, file_head_maker, sequence, text
 from dicom_writer.frames import image_key
 from dicom_writer.functional_groups import decimal
 
@@ -66,23 +64,16 @@ def write_slice_files(
     dtype
         Of the pixels in the file, 16 bits, little endian.
     """
-    template = copy.deepcopy(meta)
-    template.MediaStorageSOPInstanceUID = UID("1." + "2" * 62)  # as long as a UID gets
+    head_of = file_head_maker(meta)
 
     def write(file: SliceFile) -> None:
         elements = {**common, **_own(file)}
         head = b"".join(elements[tag] for tag in sorted(elements))
         pixels = element(0x7FE00010, "OW", np.ascontiguousarray(file.plane, dtype=dtype).tobytes())
-        file.path.write_bytes(_meta(template, file.sop_instance_uid) + head + pixels)
+        file.path.write_bytes(head_of(file.sop_instance_uid) + head + pixels)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(write, files))
-
-
-def _meta(template: FileMetaDataset, uid: str) -> bytes:
-    meta = copy.copy(template)
-    meta.MediaStorageSOPInstanceUID = UID(uid)
-    return file_head(meta)
 
 
 def _own(file: SliceFile) -> dict[int, bytes]:

@@ -6,7 +6,10 @@ pydicom reads the files; positions come from each by the formula of the standard
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,33 +41,51 @@ def verify_series(paths: Sequence[Path], given: Given) -> Mapping[int, Measureme
         At the first thing that differs.
     """
     slice_of = {image_key(source): n for n, source in enumerate(given.sources)}
-    parts: dict[int, list[Part | None]] = {label.value: [] for label in given.labels}
-    seen: dict[int, str] = {}
-    series = set()
-    for path in paths:
-        with config.disable_value_validation():
-            image = dcmread(path)
-            require_same_identity(image, given)
-            n = slice_of.get(_reference(image), -1)
-            if n < 0 or n in seen:
-                raise OutputError(f"{path.name} refers to no source image, or to one that another refers to")
-            seen[n] = str(image.SOPInstanceUID)
-            series.add(str(image.SeriesInstanceUID))
-            pixels = _pixels(image)
-            _compare(image, pixels, given, n)
-        area = float(np.prod([float(mm) for mm in image.PixelSpacing]))
-        thickness = float(given.masks.thickness_mm[n])
-        positions = functools.partial(pixel_positions, image)
-        for value, found in parts.items():
-            found.append(part_of(pixels == value, area * thickness, positions))
-    if len(seen) != len(given.sources) or len(set(seen.values())) != len(seen) or len(series) != 1:
+    with config.disable_value_validation(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        read = list(pool.map(lambda path: _read(path, given, slice_of), paths))
+    slices = {one.slice for one in read}
+    instances = {one.sop_instance_uid for one in read}
+    series = {one.series_instance_uid for one in read}
+    if not len(slices) == len(instances) == len(read) == len(given.sources) or len(series) != 1:
         raise OutputError(
-            f"{len(seen)} instances of {len(series)} series were written, "
-            f"expected {len(given.sources)} of one"
+            f"{len(instances)} instances of {len(series)} series refer to {len(slices)} source images, "
+            f"expected {len(given.sources)} of one series"
         )
-    measured = {value: whole_of(found) for value, found in parts.items()}
+    measured = {label.value: whole_of(one.parts[label.value] for one in read) for label in given.labels}
     require_same_measurements(measured, given.measured, given.labels, what="mask series,")
     return measured
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Read:
+    """What one file says: which slice it is of, and what it holds of each label."""
+
+    slice: int
+    sop_instance_uid: str
+    series_instance_uid: str
+    parts: Mapping[int, Part | None]
+
+
+def _read(path: Path, given: Given, slice_of: Mapping[tuple[str, int], int]) -> _Read:
+    image = dcmread(path)
+    require_same_identity(image, given)
+    n = slice_of.get(_reference(image), -1)
+    if n < 0:
+        raise OutputError(f"{path.name} refers to no source image")
+    pixels = _pixels(image)
+    _compare(image, pixels, given, n)
+    pixel_mm3 = float(np.prod([float(mm) for mm in image.PixelSpacing])) * float(given.masks.thickness_mm[n])
+    positions = functools.partial(pixel_positions, image)
+    there = pixels.any()
+    return _Read(
+        slice=n,
+        sop_instance_uid=str(image.SOPInstanceUID),
+        series_instance_uid=str(image.SeriesInstanceUID),
+        parts={
+            label.value: part_of(pixels == label.value, pixel_mm3, positions) if there else None
+            for label in given.labels
+        },
+    )
 
 
 def _reference(image: Dataset) -> tuple[str, int]:

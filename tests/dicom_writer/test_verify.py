@@ -5,9 +5,9 @@ import pydicom
 import pytest
 
 from dicom_writer import write
+from dicom_writer.gather import gather
 from dicom_writer.measure import measure_masks
 from dicom_writer.verify import verify_segmentation
-from dicom_writer.write import gather
 from stages import OutputError
 from stages.original_slices import on_original_slices
 from tests import phantoms
