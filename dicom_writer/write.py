@@ -17,7 +17,7 @@ from dicom_writer.labels import LABELS, Label, finding
 from dicom_writer.measure import Measurement
 from dicom_writer.provenance import Provenance
 from dicom_writer.results import RESULTS, Given, Options
-from stages import InputError, OutputError, Volume
+from stages import InputError, OutputError, StageError, Volume
 
 if TYPE_CHECKING:
     pass
