@@ -107,7 +107,7 @@ def _make(name: str, given: Given, folder: Path) -> list[Path]:
         try:
             return RESULTS[name].make(given, folder)
         except (AttributeError, KeyError, TypeError, ValueError, NotImplementedError) as error:
-            if isinstance(error, InputError):
+            if isinstance(error, StageError):
                 raise
             logger.debug("the result %s could not be made", name, exc_info=True)
             raise InputError(
@@ -128,7 +128,7 @@ def verify(name: str, given: Given, paths: Sequence[Path]) -> Mapping[int, Measu
         raise OutputError(f"the result {name} has no file")
     try:
         return RESULTS[name].verify(given, paths)
-    except OutputError:
+    except StageError:
         raise
     except _DAMAGES as error:
         logger.debug("the result %s could not be read back", name, exc_info=True)
@@ -156,7 +156,7 @@ def _release(made: Mapping[str, Sequence[Path]], hidden: Path, output: Path) -> 
 def _as_output_error(output: Path) -> Iterator[None]:
     try:
         yield
-    except OutputError:
+    except StageError:  # also the driver's, when it stops the stage
         raise
     except OSError as error:
         raise OutputError(f"cannot write results to {output}: {error.strerror or error}") from error
