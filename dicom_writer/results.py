@@ -143,6 +143,7 @@ RESULTS: Mapping[str, Result] = _Results(
         "report": "dicom_writer.report",
         "capture": "dicom_writer.capture",
         "pdf": "dicom_writer.pdf",
+        "volume": "dicom_writer.volume_series",
     }
 )
 
@@ -153,7 +154,7 @@ def results_named(text: str) -> tuple[str, ...]:
     Raises
     ------
     SettingsError
-        If there is none, or one is unknown.
+        If there is none, one is unknown, or ``volume``, which is no mask, stands beside others.
     """
     asked = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in asked if name not in list(RESULTS)]
@@ -161,5 +162,9 @@ def results_named(text: str) -> tuple[str, ...]:
         raise SettingsError(
             f"--results {text!r}: {f'there is no result {unknown[0]!r}' if unknown else 'it names none'}; "
             f"choose from {','.join(RESULTS)}"
+        )
+    if "volume" in asked and len(set(asked)) > 1:
+        raise SettingsError(
+            f"--results {text!r}: volume is of a CT volume, the others of a mask; ask for one"
         )
     return tuple(name for name in RESULTS if name in asked)

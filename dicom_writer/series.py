@@ -44,16 +44,7 @@ class SeriesResult:
             common = elements_of(head)
         inside = folder / f"{given.file_name}.series"
         inside.mkdir()
-        files = [
-            SliceFile(
-                path=inside / f"{n + 1:04d}.dcm",
-                sop_instance_uid=given.uids.uid(f"series instance {n + 1}"),
-                instance_number=n + 1,
-                source=source,
-                plane=plane,
-            )
-            for n, (source, plane) in enumerate(zip(given.sources, given.masks.array, strict=True))
-        ]
+        files = slice_files(given, inside, what="series")
         write_slice_files(files, head.file_meta, common, dtype=np.dtype("<u2"))
         return [file.path for file in files]
 
@@ -65,6 +56,23 @@ class SeriesResult:
 
 
 RESULT = SeriesResult()
+
+
+def slice_files(
+    given: Given, folder: Path, *, what: str, spatial_locations_preserved: bool = True
+) -> list[SliceFile]:
+    """Return what each slice of a result is written from; files are numbered as the slices are."""
+    return [
+        SliceFile(
+            path=folder / f"{n:04d}.dcm",
+            sop_instance_uid=given.uids.uid(f"{what} instance {n}"),
+            instance_number=n,
+            source=source,
+            plane=plane,
+            spatial_locations_preserved=spatial_locations_preserved,
+        )
+        for n, (source, plane) in enumerate(zip(given.sources, given.masks.array, strict=True), start=1)
+    ]
 
 
 def _head(given: Given) -> FileDataset:

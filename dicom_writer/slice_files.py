@@ -41,6 +41,8 @@ class SliceFile:
         The image whose place it has, and to which it refers.
     plane
         Its pixels, of any integer type.
+    spatial_locations_preserved
+        Whether a pixel shows the same place as that of the source.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class SliceFile:
     instance_number: int
     source: Dataset
     plane: NDArray[Any]
+    spatial_locations_preserved: bool = True
 
 
 def write_slice_files(
@@ -83,7 +86,7 @@ def _own(file: SliceFile) -> dict[int, bytes]:
     reference = text(0x00081150, "UI", source.SOPClassUID) + text(0x00081155, "UI", uid)
     framed = reference + (text(0x00081160, "IS", frame) if frame else b"")
     purpose = code(0x0040A170, "121322", "DCM", "Source image for image processing operation")
-    preserved = text(0x0028135A, "CS", "YES")
+    preserved = text(0x0028135A, "CS", "YES" if file.spatial_locations_preserved else "NO")
     series = sequence(0x0008114A, reference) + text(0x0020000E, "UI", source.SeriesInstanceUID)
     found = {
         0x00180050: element(0x00180050, "DS", b""),  # may be empty, and is where the source says nothing

@@ -1,4 +1,4 @@
-"""Hold a written mask series against the mask: every file, its place, its pixels, its reference.
+"""Hold a written series against the mask or volume it was made of: its places, its pixels, its references.
 
 pydicom reads the files; positions come from each by the formula of the standard.
 """
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,22 +34,21 @@ from stages import OutputError
 
 
 def verify_series(paths: Sequence[Path], given: Given) -> Mapping[int, Measurement]:
-    """Read a mask series back, and return what it says of each label.
+    """Read a series back, and return what it says of each label.
 
     Raises
     ------
     OutputError
         At the first thing that differs.
     """
-    slice_of = {image_key(source): n for n, source in enumerate(given.sources)}
     with config.disable_value_validation(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        read = list(pool.map(lambda path: _read(path, given, slice_of), paths))
+        read = list(pool.map(lambda path: _read(path, given), paths))
     slices = {one.slice for one in read}
     instances = {one.sop_instance_uid for one in read}
     series = {one.series_instance_uid for one in read}
     if not len(slices) == len(instances) == len(read) == len(given.sources) or len(series) != 1:
         raise OutputError(
-            f"{len(instances)} instances of {len(series)} series refer to {len(slices)} source images, "
+            f"{len(instances)} instances of {len(series)} series are of {len(slices)} slices, "
             f"expected {len(given.sources)} of one series"
         )
     measured = {label.value: whole_of(one.parts[label.value] for one in read) for label in given.labels}
@@ -66,12 +66,12 @@ class _Read:
     parts: Mapping[int, Part | None]
 
 
-def _read(path: Path, given: Given, slice_of: Mapping[tuple[str, int], int]) -> _Read:
+def _read(path: Path, given: Given) -> _Read:
     image = dcmread(path)
     require_same_identity(image, given)
-    n = slice_of.get(_reference(image), -1)
-    if n < 0:
-        raise OutputError(f"{path.name} refers to no source image")
+    n = int(image.InstanceNumber) - 1
+    if not 0 <= n < len(given.sources) or _reference(image) != image_key(given.sources[n]):
+        raise OutputError(f"instance number {n + 1} does not refer to the source image of slice {n + 1}")
     pixels = _pixels(image)
     _compare(image, pixels, given, n)
     pixel_mm3 = float(np.prod([float(mm) for mm in image.PixelSpacing])) * float(given.masks.thickness_mm[n])
@@ -93,13 +93,14 @@ def _reference(image: Dataset) -> tuple[str, int]:
     return str(item.ReferencedSOPInstanceUID), int(item.get("ReferencedFrameNumber") or 0)
 
 
-def _pixels(image: Dataset) -> NDArray[np.uint16]:
+def _pixels(image: Dataset) -> NDArray[Any]:
     if (float(image.RescaleSlope), float(image.RescaleIntercept)) != (1.0, 0.0):
-        raise OutputError("the mask series rescales its values; expected slope 1 and intercept 0")
-    return np.frombuffer(image.PixelData, "<u2").reshape(image.Rows, image.Columns)
+        raise OutputError("the series rescales its values; expected slope 1 and intercept 0")
+    dtype = "<i2" if int(image.PixelRepresentation) else "<u2"
+    return np.frombuffer(image.PixelData, dtype).reshape(image.Rows, image.Columns)
 
 
-def _compare(image: Dataset, pixels: NDArray[np.uint16], given: Given, n: int) -> None:
+def _compare(image: Dataset, pixels: NDArray[Any], given: Given, n: int) -> None:
     meant = given.masks.array[n]
     if pixels.shape != meant.shape:
         raise OutputError(f"an instance has {pixels.shape} pixels, slice {n + 1} of the mask {meant.shape}")
@@ -113,6 +114,6 @@ def _compare(image: Dataset, pixels: NDArray[np.uint16], given: Given, n: int) -
     if different.any():
         row, column = np.argwhere(different)[0]
         raise OutputError(
-            f"{int(np.count_nonzero(different))} pixels in slice {n + 1} of the mask series differ from "
-            f"the mask, the first at row {row}, column {column}"
+            f"{int(np.count_nonzero(different))} pixels in slice {n + 1} of the series differ from "
+            f"what was meant, the first at row {row}, column {column}"
         )

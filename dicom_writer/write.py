@@ -52,7 +52,7 @@ def write_results(
     output
         Folder to write to.
     results
-        Which kinds of result, of `results.RESULTS`.
+        Which kinds of result, of `results.RESULTS`; ``volume`` alone writes a CT volume, not a mask.
     labels
         What each label value means.
     provenance
@@ -78,7 +78,14 @@ def write_results(
     from dicom_writer.gather import gather
 
     clock = time.monotonic()
-    given = gather(mask, Path(source), results=results, labels=labels, provenance=provenance, options=options)
+    if tuple(results) == ("volume",):
+        from dicom_writer.volume_series import gather_volume
+
+        given = gather_volume(mask, Path(source), provenance=provenance)
+    else:
+        given = gather(
+            mask, Path(source), results=results, labels=labels, provenance=provenance, options=options
+        )
     logger.info("series %s: found its %d source images", mask.origin.series_instance_uid, len(given.sources))
     with _hidden_folder(Path(output)) as hidden:
         made = {name: _make(name, given, hidden / name) for name in results}
@@ -163,8 +170,9 @@ def _as_output_error(output: Path) -> Iterator[None]:
 
 
 def _log(given: Given, released: Sequence[Path], seconds: float) -> None:
-    volumes = ", ".join(f"{x.name} {given.measured[x.value].volume_ml:.1f} ml" for x in given.labels)
-    logger.info("%s: %s", finding(given.labels, given.measured), volumes)
+    if given.labels:
+        volumes = ", ".join(f"{x.name} {given.measured[x.value].volume_ml:.1f} ml" for x in given.labels)
+        logger.info("%s: %s", finding(given.labels, given.measured), volumes)
     logger.info(
         "wrote %s (%d files) and verified each file against the mask, in %.2f s",
         ", ".join(given.wanted), len(released), seconds,

@@ -32,7 +32,12 @@ def test_results_are_chosen_by_name(command, tmp_path):
 
 def test_they_are_named_in_one_order_and_once():
     assert results_named("seg,series,seg,labelmap") == ("seg", "labelmap", "series")
-    assert set(RESULTS) == {"seg", "labelmap", "series", "rtstruct", "report", "capture", "pdf"}
+    assert list(RESULTS)[:7] == ["seg", "labelmap", "series", "rtstruct", "report", "capture", "pdf"]
+
+
+def test_a_volume_is_not_written_beside_results_of_a_mask():
+    with pytest.raises(SettingsError, match="volume is of a CT volume, the others of a mask"):
+        results_named("seg,volume")
 
 
 @pytest.mark.parametrize("text", ["", "seg,dose", ","])
