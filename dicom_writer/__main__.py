@@ -5,45 +5,94 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
 
+from dicom_writer.labels import LABELS, Label
 from dicom_writer.provenance import Provenance
+from dicom_writer.results import RESULTS, Compression, Options, results_named
 from dicom_writer.write import write_results
-from stages import Job, Stage, find_volumes, main, read_volume
+from stages import Job, SettingsError, Stage, find_volumes, main, read_volume
 
 
 class DicomWriter(Stage):
-    """Write each mask of the input folder as a DICOM Segmentation of its original series, verified."""
+    """Write each mask of the input folder as DICOM results of its original series, each verified."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare what the result says of the algorithm."""
-        default = Provenance()
+        """Declare what is written, and what it says of labels and algorithm."""
         parser.add_argument(
-            "--algorithm-name",
-            default=default.algorithm_name,
-            metavar="NAME",
-            help="name of the algorithm, written into the result (default: %(default)s)",
+            "--results",
+            default="seg",
+            metavar="LIST",
+            help=f"kinds of result, parted by commas: {', '.join(RESULTS)} (default: %(default)s)",
         )
         parser.add_argument(
-            "--algorithm-version",
-            default=default.algorithm_version,
-            metavar="VERSION",
-            help="its version (default: that of this software)",
+            "--labels",
+            type=Path,
+            metavar="FILE",
+            help="YAML file that says what each value of the mask means (default: 1 liver, 2 liver tumour)",
         )
+        parser.add_argument(
+            "--keep-empty-frames",
+            action="store_true",
+            help="segmentations have a frame for each slice, also where there is no voxel",
+        )
+        parser.add_argument(
+            "--compression",
+            choices=get_args(Compression),
+            help="of segmentations (default: none for seg, rle for labelmap; seg cannot be rle)",
+        )
+        for what, meant in (("name", "name of the algorithm"), ("version", "its version")):
+            parser.add_argument(
+                f"--algorithm-{what}",
+                metavar=what.upper(),
+                help=f"{meant}, written into the results (default: as the stage that made the mask says)",
+            )
 
     def prepare(self, job: Job) -> None:
-        """Import what writes and what verifies while the stages before still work."""
-        import dicom_writer.segmentation
-        import dicom_writer.verify  # noqa: F401
+        """Read the arguments, and import what writes and what verifies, while stages before still work."""
+        self._results = results_named(job.arguments.results)
+        self._labels: Sequence[Label] = read_labels_of(job.arguments.labels)
+        self._options = Options(
+            keep_empty_frames=job.arguments.keep_empty_frames, compression=job.arguments.compression
+        )
+        if self._options.compression == "rle" and "seg" in self._results:
+            raise SettingsError(
+                "--compression rle: a binary segmentation (seg) has one bit a pixel, which RLE does not "
+                "take; write it deflated, or write labelmap instead"
+            )
+        for name in self._results:
+            RESULTS[name]
 
     def execute(self, job: Job) -> None:
-        """Write one verified file a mask."""
-        provenance = Provenance(
-            job_id=job.job_id,
-            algorithm_name=job.arguments.algorithm_name,
-            algorithm_version=job.arguments.algorithm_version,
-        )
+        """Write the results of each mask."""
         for path in find_volumes(job.input_dir):
-            write_results(read_volume(path), job.source_dir, job.output_dir, provenance=provenance)
+            mask = read_volume(path)
+            write_results(
+                mask,
+                job.source_dir,
+                job.output_dir,
+                results=self._results,
+                labels=self._labels,
+                provenance=Provenance.of(mask.origin.algorithm, job.job_id, **_stated(job.arguments)),
+                options=self._options,
+            )
+
+
+def _stated(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return what the arguments say of the algorithm, and nothing that they do not say."""
+    said = {name: getattr(arguments, name) for name in ("algorithm_name", "algorithm_version")}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def read_labels_of(path: Path | None) -> Sequence[Label]:
+    """Return the labels of a file, or those that ship."""
+    if path is None:
+        return LABELS
+    from dicom_writer.labels_file import read_labels
+
+    return read_labels(path)
 
 
 if __name__ == "__main__":

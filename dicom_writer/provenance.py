@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import stages
+from stages.errors import SettingsError
+from stages.volume import Algorithm
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -58,20 +60,72 @@ class Provenance:
     job_id
         The job; a rerun of the same job gives the same UIDs.
     algorithm_name, algorithm_version
-        *Algorithm Name* (0066,0036) and *Algorithm Version* (0066,0031).
+        *Algorithm Name* (0066,0036) and *Algorithm Version* (0066,0031); version of this software
+        where that is empty.
+    manufacturer
+        Who makes the algorithm; this software where that is empty.
+    weights_sha256, configuration_sha256
+        Which weights and which configuration, hexadecimal; empty where unknown.
     """
 
     job_id: str = "by-hand"
     algorithm_name: str = "clara-stages liver tumour segmentation"
     algorithm_version: str = ""
+    manufacturer: str = ""
+    weights_sha256: str = ""
+    configuration_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        for what, text in (("name", self.algorithm_name), ("version", self.algorithm_version)):
+            if len(text) > 64 or "\\" in text or not text.isprintable():
+                raise SettingsError(
+                    f"the {what} of the algorithm is written as at most 64 characters, without a "
+                    f"backslash; found {text[:80]!r}"
+                )
+
+    @classmethod
+    def of(cls, algorithm: Algorithm | None, job_id: str, **stated: str) -> Provenance:
+        """Return what the stage that made the mask says, less what is stated otherwise by keyword."""
+        known: dict[str, str] = {}
+        if algorithm is not None:
+            known = {
+                "algorithm_name": algorithm.name,
+                "algorithm_version": algorithm.version,
+                "weights_sha256": algorithm.weights_sha256,
+                "configuration_sha256": algorithm.configuration_sha256,
+            }
+        return cls(job_id=job_id, **{**known, **stated})
+
+    @property
+    def version(self) -> str:
+        """The version that is written: the algorithm's, or that of this software."""
+        return self.algorithm_version or software_version()
+
+    @property
+    def parameters(self) -> str:
+        """*Algorithm Parameters* (0066,0032): the hashes that are known, in one line."""
+        known = {"weights": self.weights_sha256, "configuration": self.configuration_sha256}
+        return "; ".join(f"{what} sha256:{digest}" for what, digest in known.items() if digest)
 
 
 class UidMaker:
-    """Make UIDs that depend on job, source series and mask, and on nothing else."""
+    """Make UIDs that depend on job, source series, mask and settings, and on nothing else.
 
-    def __init__(self, job_id: str, series_instance_uid: str, mask: NDArray[np.uint8]) -> None:
-        digest = hashlib.sha256(np.ascontiguousarray(mask).data).hexdigest()
-        self._seed = f"{job_id}\n{series_instance_uid}\n{mask.shape}\n{digest}"
+    Parameters
+    ----------
+    settings
+        Text of everything else that changes what is written, such as labels and algorithm.
+    """
+
+    def __init__(
+        self, job_id: str, series_instance_uid: str, mask: NDArray[np.uint8], settings: str = ""
+    ) -> None:
+        digest = hashlib.sha256()
+        for n, plane in enumerate(mask):
+            if plane.any():
+                digest.update(f"{n}:".encode())
+                digest.update(np.ascontiguousarray(plane).data)
+        self._seed = f"{job_id}\n{series_instance_uid}\n{mask.shape}\n{digest.hexdigest()}\n{settings}"
 
     def uid(self, what: str) -> str:
         """Return the UID of one thing, such as "series" or "instance"."""
@@ -106,20 +160,34 @@ def without_identity(source: Dataset, **replaced: object) -> Dataset:
         if keyword in copy:
             del copy[keyword]  # the elements are those of the source; a new value would change them there
         setattr(copy, keyword, value)
-    _mend(copy)
+    mend(copy)
     return copy
 
 
-def _mend(copy: Dataset) -> None:
-    """Leave out or fill what would make the result invalid, though it is the source's own."""
-    age = str(copy.get("PatientAge") or "")
-    if age and not _AGE.fullmatch(age):
-        del copy.PatientAge
+def is_age(value: object) -> bool:
+    """Tell whether a value is an *Age String*, such as ``050Y``."""
+    return bool(_AGE.fullmatch(str(value)))
+
+
+def mend(header: Dataset) -> None:
+    """Leave out or fill what would make a result invalid, though it is the source's own."""
+    if header.get("PatientAge") and not is_age(header.PatientAge):
+        del header.PatientAge
+    if _lacks_deidentification_method(header):
+        header.DeidentificationMethod = "not stated in the source"
+
+
+def warn_of_odd(source: Dataset) -> None:
+    """Log what `mend` changes in results of a source."""
+    if source.get("PatientAge") and not is_age(source.PatientAge):
         logger.warning("Patient's Age (0010,1010) of the source is no age and is left out")
-    stated = copy.get("DeidentificationMethod") or copy.get("DeidentificationMethodCodeSequence")
-    if copy.get("PatientIdentityRemoved") == "YES" and not stated:
-        copy.DeidentificationMethod = "not stated in the source"
+    if _lacks_deidentification_method(source):
         logger.warning("De-identification Method (0012,0063) of the source is empty; it says so now")
+
+
+def _lacks_deidentification_method(header: Dataset) -> bool:
+    stated = header.get("DeidentificationMethod") or header.get("DeidentificationMethodCodeSequence")
+    return header.get("PatientIdentityRemoved") == "YES" and not stated
 
 
 def copy_identity(source: Dataset, result: Dataset) -> None:

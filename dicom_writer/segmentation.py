@@ -1,162 +1,109 @@
-"""The DICOM Segmentation object of a mask, binary, one segment a label, made by highdicom.
+"""The DICOM Segmentation object of a mask, binary: one segment a label, one bit a pixel.
 
 References
 ----------
-DICOM PS3.3 A.51, Segmentation IOD; C.8.20.2, Segmentation Image.
+DICOM PS3.3 A.51, Segmentation IOD; PS3.5 8.1.1, Pixel Data encoding (1 bit a pixel).
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import config
-from pydicom.dataset import Dataset
-from pydicom.sr.codedict import codes
-from pydicom.uid import ExplicitVRLittleEndian
-from pydicom.valuerep import format_number_as_ds
+from pydicom.dataset import FileDataset
 
-from dicom_writer.frames import as_images, image_key, refer_to_frames
-from dicom_writer.labels import Code, Label, finding
-from dicom_writer.provenance import (
-    MANUFACTURER,
-    MODEL_NAME,
-    Provenance,
-    UidMaker,
-    copy_identity,
-    result_series_number,
-    software_version,
-    without_identity,
-)
-from stages.original_slices import SliceMasks
+from dicom_writer.encode import pixel_data, save
+from dicom_writer.functional_groups import frame_groups
+from dicom_writer.measure import Measurement
+from dicom_writer.results import Given
+from dicom_writer.segments import new_segmentation
+from stages import SettingsError
 
 SERIES_NUMBER_OFFSET = 1
-_EVEN_MM = 0.01
+_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
-def make_segmentation(
-    masks: SliceMasks,
-    sources: Sequence[Dataset],
-    *,
-    labels: Sequence[Label],
-    provenance: Provenance,
-) -> Dataset:
-    """Return the Segmentation object of a mask.
+class SegResult:
+    """A binary Segmentation.
 
-    Parameters
-    ----------
-    masks
-        Label values on the original slices; 0 is background. What each slice stands for is written as
-        its thickness.
-    sources
-        Header of the source image of each slice, without pixels.
-    labels
-        What each value means; values count from 1.
-    provenance
-        Which job and which algorithm.
-
-    Returns
-    -------
-    Dataset
-        Explicit VR little endian, complete but for its file. Frames without a voxel are left out,
-        unless there is no voxel at all.
+    Segments are numbered from 1 in the order of the labels. Frames without a voxel are left out, unless
+    asked for; where there is no voxel at all, each segment has one frame without, on the first slice.
     """
-    array, thickness_mm = masks.array, masks.thickness_mm
-    first, *others = as_images(sources)
-    uids = UidMaker(provenance.job_id, str(sources[0].SeriesInstanceUID), array)
-    present = {label.value: bool((array == label.value).any()) for label in labels}
-    with config.disable_value_validation(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # remarks on odd values of the source
-        segmentation: Dataset = hd.seg.Segmentation(
-            source_images=[_as_template(first, float(thickness_mm[0])), *others],
-            pixel_array=array,
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[_describe(label, provenance, uids) for label in labels],
-            series_instance_uid=uids.uid("segmentation series"),
-            series_number=result_series_number(sources[0], offset=SERIES_NUMBER_OFFSET),
-            sop_instance_uid=uids.uid("segmentation instance"),
-            instance_number=1,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=MODEL_NAME,
-            software_versions=software_version(),
-            device_serial_number="0",
-            content_label="LIVER_TUMOUR",
-            content_description=finding(present),
-            content_creator_name=None,
-            series_description=f"AI segmentation: {finding(present)}"[:64],
-            specific_character_set=None,
-            transfer_syntax_uid=ExplicitVRLittleEndian,
-            omit_empty_frames=any(present.values()),
+
+    name = "seg"
+
+    def make(self, given: Given, folder: Path) -> list[Path]:
+        """Write the one file.
+
+        Raises
+        ------
+        SettingsError
+            If it shall be compressed in a way that one bit a pixel does not allow.
+        """
+        path = folder / f"{given.file_name}.seg.dcm"
+        frames = list(_frames(given))
+        numbers = {label.value: n for n, label in enumerate(given.labels, start=1)}
+        with config.disable_value_validation():
+            head = _head(given, numbers, frames=len(frames))
+            groups = frame_groups(given, [(numbers[value], n) for value, n in frames])
+            save(head, path, itertools.chain([groups], _pixels(given.masks.array, frames)))
+        return [path]
+
+    def verify(self, given: Given, paths: Sequence[Path]) -> Mapping[int, Measurement]:
+        """Read it by pydicom and arithmetic."""
+        from dicom_writer.verify import verify_segmentation
+
+        (path,) = paths
+        return verify_segmentation(path, given)
+
+
+RESULT = SegResult()
+
+
+def _head(given: Given, numbers: Mapping[int, int], *, frames: int) -> FileDataset:
+    compression = given.options.compression or "none"
+    if compression == "rle":
+        raise SettingsError(
+            "a binary segmentation cannot be RLE (one bit a pixel); write it deflated, or the result labelmap"
         )
-        refer_to_frames(segmentation, sources)
-        _name_dimensions(segmentation, uids.uid("dimension organization"))
-        if np.ptp(thickness_mm) > _EVEN_MM:
-            _measure_each_frame(segmentation, sources, thickness_mm)
-        copy_identity(sources[0], segmentation)
-    return segmentation
-
-
-def _describe(label: Label, provenance: Provenance, uids: UidMaker) -> hd.seg.SegmentDescription:
-    description = hd.seg.SegmentDescription(
-        segment_number=label.value,
-        segment_label=label.name,
-        segmented_property_category=_concept(label.category),
-        segmented_property_type=_concept(label.type),
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=provenance.algorithm_name,
-            family=codes.DCM.ArtificialIntelligence,
-            version=provenance.algorithm_version or software_version(),
-        ),
-        tracking_uid=uids.uid(f"segment {label.value}"),
-        tracking_id=label.name,
-        anatomic_regions=[_concept(label.region)] if label.region else None,
-        display_color=hd.color.CIELabColor.from_rgb(*label.rgb),
+    head = new_segmentation(
+        given,
+        sop_class_uid=_SOP_CLASS,
+        kind="BINARY",
+        what="seg",
+        series_offset=SERIES_NUMBER_OFFSET,
+        compression=compression,
+        numbers=numbers,
     )
-    description.SegmentDescription = label.description
-    return description
+    head.NumberOfFrames = frames
+    return head
 
 
-def _concept(code: Code) -> hd.sr.CodedConcept:
-    return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)
+def _frames(given: Given) -> Iterator[tuple[int, int]]:
+    """Yield label value and slice of each frame."""
+    everything = given.options.keep_empty_frames
+    for label in given.labels:
+        for n, plane in enumerate(given.masks.array):
+            first_of_none = given.is_empty and n == 0
+            if everything or first_of_none or (plane == label.value).any():
+                yield label.value, n
 
 
-def _as_template(source: Dataset, spacing_mm: float) -> Dataset:
-    """Return a copy of the first source image as highdicom shall see it.
-
-    It names nobody, and its slices are as thick as they are apart: a voxel of a segment fills the
-    space between slices, no more and no less, whatever the thickness of the reconstruction.
-    """
-    spacing = format_number_as_ds(spacing_mm)
-    return without_identity(source, SliceThickness=spacing, SpacingBetweenSlices=spacing)
-
-
-def _measure_each_frame(
-    segmentation: Dataset, sources: Sequence[Dataset], thickness_mm: NDArray[np.float64]
-) -> None:
-    """Give each frame a thickness of its own, where the slices are not evenly spaced."""
-    thickness_of = {image_key(source): mm for source, mm in zip(sources, thickness_mm, strict=True)}
-    shared = segmentation.SharedFunctionalGroupsSequence[0]
-    (common,) = shared.PixelMeasuresSequence
-    del shared.PixelMeasuresSequence
-    for group in segmentation.PerFrameFunctionalGroupsSequence:
-        image = group.DerivationImageSequence[0].SourceImageSequence[0]
-        measures = Dataset()
-        measures.PixelSpacing = common.PixelSpacing
-        measures.SliceThickness = format_number_as_ds(
-            float(
-                thickness_of[
-                    str(image.ReferencedSOPInstanceUID), int(image.get("ReferencedFrameNumber") or 0)
-                ]
-            )
-        )
-        group.PixelMeasuresSequence = [measures]
-
-
-def _name_dimensions(segmentation: Dataset, uid: str) -> None:
-    """Replace the random *Dimension Organization UID* (0020,9164), so that a rerun gives the same."""
-    for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
-        item.DimensionOrganizationUID = uid
+def _pixels(array: NDArray[np.uint8], frames: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    """Yield the bits of frames, one behind the other, the first in the lowest bit of a byte."""
+    together = 1 if array[0].size % 8 == 0 else 8  # that many frames fill whole bytes
+    size = -(-array[0].size * len(frames) // 8)
+    return pixel_data(
+        (
+            np.packbits(
+                np.stack([array[n] == value for value, n in frames[first : first + together]]),
+                bitorder="little",
+            ).tobytes()
+            for first in range(0, len(frames), together)
+        ),
+        size,
+    )

@@ -1,30 +1,33 @@
-"""The road: mask -> source images -> segmentation -> file -> verified -> named."""
+"""The road: mask -> source images -> results -> files -> verified -> named."""
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
+import struct
+import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from dicom_writer.labels import LABELS, Label
+from dicom_writer.labels import LABELS, Label, finding
+from dicom_writer.measure import Measurement
 from dicom_writer.provenance import Provenance
-from stages import InputError, OutputError, Volume
-from stages.arrays import to_host
-from stages.original_slices import SliceMasks, on_original_slices
+from dicom_writer.results import RESULTS, Given, Options
+from stages import InputError, OutputError, StageError, Volume
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-
-    from dicom_writer.verify import Measurement
+    pass
 
 logger = logging.getLogger(__name__)
+
+_DAMAGES = (
+    *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError, NotImplementedError),
+    *(OSError, EOFError, struct.error),
+)
 
 
 def write_results(
@@ -32,8 +35,10 @@ def write_results(
     source: str | Path,
     output: str | Path,
     *,
+    results: Sequence[str] = ("seg",),
     labels: Sequence[Label] = LABELS,
     provenance: Provenance | None = None,
+    options: Options | None = None,
 ) -> list[Path]:
     """Write a mask as DICOM, read it back, and give it its name only when it says what the mask says.
 
@@ -41,20 +46,25 @@ def write_results(
     ----------
     mask
         Integer label values on the grid of the volume; its origin names the series, and says how the
-        original slices lie on that grid. Each frame of the result is one original slice.
+        original slices lie on that grid. Every result lies on the original slices.
     source
         Folder with the original images, at any depth, among any other files.
     output
         Folder to write to.
+    results
+        Which kinds of result, of `results.RESULTS`; ``volume`` alone writes a CT volume, not a mask.
     labels
         What each label value means.
     provenance
         Which job made it, by which algorithm.
+    options
+        How it is written.
 
     Returns
     -------
     list of Path
-        The files written: ``<SeriesInstanceUID of the source>.seg.dcm`` (as the volume is named).
+        The files written, ``<SeriesInstanceUID of the source>.seg.dcm`` and so on (as the volume is
+        named). Either all of them are there, or none.
 
     Raises
     ------
@@ -63,69 +73,107 @@ def write_results(
     GeometryError
         If the mask does not lie where its source images lie.
     OutputError
-        If the file cannot be written, or says something else than the mask; nothing is left of it.
+        If a file cannot be written, or says something else than the mask; nothing is left of it.
     """
-    from dicom_writer.segmentation import make_segmentation
-    from dicom_writer.source import find_source, require_same_place
-    from dicom_writer.verify import require_same_findings
+    from dicom_writer.gather import gather
 
     clock = time.monotonic()
-    mask = replace(mask, array=_as_labels(mask, labels))
-    sources = find_source(Path(source), mask)
-    masks = on_original_slices(mask)
-    require_same_place(masks, sources)
-    require_same_findings(mask, masks, labels)
-    logger.info("series %s: found its %d source images", mask.origin.series_instance_uid, len(sources))
-    try:
-        dataset = make_segmentation(masks, sources, labels=labels, provenance=provenance or Provenance())
-    except (AttributeError, KeyError, TypeError, ValueError, NotImplementedError) as error:
-        logger.debug("highdicom refused the source", exc_info=True)
-        raise InputError(
-            f"the source series cannot be described in a segmentation ({type(error).__name__}); "
-            "an attribute of patient, study or image is damaged"
-        ) from error
-    path = Path(output) / f"{mask.origin.file_name}.seg.dcm"
-    measured = _save_verified(dataset, path, masks, sources, labels)
-    _log(dataset, measured, labels, path, time.monotonic() - clock)
-    return [path]
+    if tuple(results) == ("volume",):
+        from dicom_writer.volume_series import gather_volume
 
-
-def _as_labels(mask: Volume, labels: Sequence[Label]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    array = to_host(mask.array)
-    known = {0, *(label.value for label in labels)}
-    if array.dtype.kind not in "iu":
-        raise InputError(f"a mask holds integers, this one {array.dtype}")
-    if array.min() < 0 or array.max() > max(known):
-        raise InputError(
-            f"the mask holds values from {array.min()} to {array.max()}, known are {sorted(known)}"
+        given = gather_volume(mask, Path(source), provenance=provenance)
+    else:
+        given = gather(
+            mask, Path(source), results=results, labels=labels, provenance=provenance, options=options
         )
-    return array.astype(np.uint8, copy=False)
+    logger.info("series %s: found its %d source images", mask.origin.series_instance_uid, len(given.sources))
+    with _hidden_folder(Path(output)) as hidden:
+        made = {name: _make(name, given, hidden / name) for name in results}
+        for name, paths in made.items():
+            verify(name, given, paths)
+        released = _release(made, hidden, Path(output))
+    _log(given, released, time.monotonic() - clock)
+    return released
 
 
-def _save_verified(
-    dataset: Dataset, path: Path, masks: SliceMasks, sources: Sequence[Dataset], labels: Sequence[Label]
-) -> dict[int, Measurement]:
-    from dicom_writer.verify import verify_segmentation
-
-    unverified = path.with_name(f".{path.name}.unverified")
+@contextmanager
+def _hidden_folder(output: Path) -> Iterator[Path]:
+    """Give a fresh folder inside the output folder, for what is not verified; it is removed in any case."""
+    with _as_output_error(output):
+        output.mkdir(parents=True, exist_ok=True)
+        hidden = Path(tempfile.mkdtemp(prefix=".unverified-", dir=output))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        dataset.save_as(unverified, enforce_file_format=True)
-        measured = verify_segmentation(unverified, masks, sources, labels=labels)
-        os.replace(unverified, path)
-    except OutputError:
+        yield hidden
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _make(name: str, given: Given, folder: Path) -> list[Path]:
+    with _as_output_error(folder.parent.parent):
+        folder.mkdir()
+        try:
+            return RESULTS[name].make(given, folder)
+        except (AttributeError, KeyError, TypeError, ValueError, NotImplementedError) as error:
+            if isinstance(error, StageError):
+                raise
+            logger.debug("the result %s could not be made", name, exc_info=True)
+            raise InputError(
+                f"the source series cannot be described in a result {name!r} ({type(error).__name__}); "
+                "an attribute of patient, study or image is damaged"
+            ) from error
+
+
+def verify(name: str, given: Given, paths: Sequence[Path]) -> Mapping[int, Measurement]:
+    """Read the files of one kind of result back, and return what they say of each label.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be read, or say something else than the mask.
+    """
+    if not paths:
+        raise OutputError(f"the result {name} has no file")
+    try:
+        return RESULTS[name].verify(given, paths)
+    except StageError:
+        raise
+    except _DAMAGES as error:
+        logger.debug("the result %s could not be read back", name, exc_info=True)
+        raise OutputError(
+            f"the written {name} cannot be read back: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _release(made: Mapping[str, Sequence[Path]], hidden: Path, output: Path) -> list[Path]:
+    """Give every file its final name; a folder of an earlier run gives way whole."""
+    released = []
+    with _as_output_error(output):
+        replaced = hidden / "replaced"
+        replaced.mkdir()
+        for name, paths in made.items():
+            for entry in sorted((hidden / name).iterdir()):
+                if entry.is_dir() and (output / entry.name).exists():
+                    os.replace(output / entry.name, replaced / entry.name)
+                os.replace(entry, output / entry.name)
+            released += [output / path.relative_to(hidden / name) for path in paths]
+    return released
+
+
+@contextmanager
+def _as_output_error(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except StageError:  # also the driver's, when it stops the stage
         raise
     except OSError as error:
-        raise OutputError(f"cannot write {path.name} to {path.parent}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            unverified.unlink()
-    return measured
+        raise OutputError(f"cannot write results to {output}: {error.strerror or error}") from error
 
 
-def _log(
-    dataset: Dataset, measured: dict[int, Measurement], labels: Sequence[Label], path: Path, seconds: float
-) -> None:
-    volumes = ", ".join(f"{label.name} {measured[label.value].volume_ml:.1f} ml" for label in labels)
-    logger.info("%s: %s", dataset.ContentDescription, volumes)
-    logger.info("wrote %s and verified it against the mask, in %.2f s", path.name, seconds)
+def _log(given: Given, released: Sequence[Path], seconds: float) -> None:
+    if given.labels:
+        volumes = ", ".join(f"{x.name} {given.measured[x.value].volume_ml:.1f} ml" for x in given.labels)
+        logger.info("%s: %s", finding(given.labels, given.measured), volumes)
+    logger.info(
+        "wrote %s (%d files) and verified each file against the mask, in %.2f s",
+        ", ".join(given.wanted), len(released), seconds,
+    )  # fmt: skip

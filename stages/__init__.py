@@ -27,12 +27,13 @@ from stages.errors import (
 from stages.geometry import Grid
 from stages.original_slices import SliceMasks, on_original_slices
 from stages.settings import StageSettings
-from stages.volume import Correction, Origin, SliceOrigin, Volume
+from stages.volume import Algorithm, Correction, Origin, SliceOrigin, Volume
 from stages.volume_io import find_volumes, read_volume, write_volume
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Algorithm",
     "Correction",
     "GeometryError",
     "Grid",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stages.model_tensors import ModelTensors
     from stages.triton import TritonPredictor
     from stages.triton_http import HttpPredictor
-    from stages.volume import Volume
+    from stages.volume import Algorithm, Volume
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class SegmentationStage(Stage):
         self._on_device = False
         self._model: ModelDescription
         self._tensors: ModelTensors
+        self._algorithm: Algorithm
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the model, the server, and where arrays are worked on."""
@@ -99,6 +100,7 @@ class SegmentationStage(Stage):
         served = self._predictor.describe()
         self._model = ModelDescription.from_server(served)
         self._tensors = self._model.tensors_of(served)
+        self._algorithm = served.algorithm
         logger.info("model %s version %s at %s is ready", served.name, served.version, url)
 
     def execute(self, job: Job) -> None:
@@ -120,6 +122,7 @@ class SegmentationStage(Stage):
                 limit=self._limit,
                 deadline_s=job.arguments.deadline,
             )
+            mask = replace(mask, origin=replace(mask.origin, algorithm=self._algorithm))
             write_volume(mask, job.output_dir)
             write_label_meanings(mask, self._model, job.output_dir)
             found = label_volumes_ml(mask, self._model.labels)

@@ -7,6 +7,7 @@ Open Inference Protocol (KServe V2), gRPC: https://github.com/kserve/open-infere
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from stages.triton_connection import CALL_DEADLINE_S, Connection
 from stages.triton_question import Question
 from stages.triton_slots import Slot
 from stages.triton_transport import Slots, Transport
+from stages.volume import Algorithm
 
 if TYPE_CHECKING:
     from stages.triton_http import HttpPredictor
@@ -73,6 +75,20 @@ class ServedModel:
     outputs: tuple[TensorSpec, ...]
     parameters: Mapping[str, str]
     max_batch_size: int = 0
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The model as a mask's description names it, with the hash of what is said of it here.
+
+        The hash of its weights is what its parameter ``weights_sha256`` (JSON) says, if there is one.
+        """
+        said = repr((self.name, self.version, self.inputs, self.outputs, sorted(self.parameters.items())))
+        return Algorithm(
+            name=self.name,
+            version=self.version,
+            weights_sha256=self.parameters.get("weights_sha256", "").strip('"'),
+            configuration_sha256=hashlib.sha256(said.encode()).hexdigest(),
+        )
 
 
 def connect(

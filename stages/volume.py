@@ -65,6 +65,24 @@ class Correction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """What made a mask.
+
+    Attributes
+    ----------
+    name, version
+        Of the model.
+    weights_sha256, configuration_sha256
+        Which weights and which configuration, hexadecimal; empty where unknown.
+    """
+
+    name: str
+    version: str
+    weights_sha256: str = ""
+    configuration_sha256: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """Where a volume came from, as written beside it in ``<SeriesInstanceUID>.json``.
 
@@ -86,6 +104,8 @@ class Origin:
         Why this series was chosen and the others were not, by SeriesInstanceUID.
     pixel_sha256
         SHA-256 of the array's bytes (C order, little endian), hexadecimal.
+    algorithm
+        What made it, where it is a mask.
     """
 
     series_instance_uid: str
@@ -97,6 +117,7 @@ class Origin:
     correction: Correction | None = None
     selection: Mapping[str, str] = field(default_factory=dict)
     pixel_sha256: str = ""
+    algorithm: Algorithm | None = None
 
     @property
     def file_name(self) -> str:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from stages.arrays import to_host
 from stages.errors import InputError, OutputError
 from stages.geometry import Affine
-from stages.volume import Correction, Origin, SliceOrigin, Volume
+from stages.volume import Algorithm, Correction, Origin, SliceOrigin, Volume
 
 _ELEMENT_TYPES: dict[str, np.dtype[Any]] = {"MET_SHORT": np.dtype("<i2"), "MET_UCHAR": np.dtype("u1")}
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -215,6 +215,7 @@ def _read_origin(path: Path) -> Origin:
                 "slices": slices,
                 "repairs": tuple(stored["repairs"]),
                 "correction": _read_correction(stored.get("correction"), len(slices)),
+                "algorithm": Algorithm(**stored["algorithm"]) if stored.get("algorithm") else None,
             }
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dicom_writer import write_results
+from dicom_writer.gather import gather
 from tests import phantoms
 
 
@@ -22,6 +23,12 @@ def written(source, tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def given(source):
+    """Return what results are made of, for the default mask or another one."""
+    return lambda array=None, **how: gather(phantoms.mask(array), source, **how)
 
 
 @pytest.fixture

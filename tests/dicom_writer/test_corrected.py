@@ -110,7 +110,7 @@ def test_dciodvfy_finds_no_error(made, dciodvfy_errors):
 def test_a_finding_that_came_to_lie_elsewhere_is_never_written(tmp_path, monkeypatch):
     from dataclasses import replace
 
-    from dicom_writer import write
+    from dicom_writer import gather
 
     source = series(tmp_path / "source", slope=0.3)
     mask = mask_on(source, tmp_path)
@@ -119,7 +119,7 @@ def test_a_finding_that_came_to_lie_elsewhere_is_never_written(tmp_path, monkeyp
         masks = on_original_slices(mask)
         return replace(masks, array=np.roll(masks.array, 12, axis=1))
 
-    monkeypatch.setattr(write, "on_original_slices", turned)
+    monkeypatch.setattr(gather, "on_original_slices", turned)
     with pytest.raises(
         OutputError, match=r"segment Liver came to lie \d+\.\d\d mm from where the mask has it"
     ):

@@ -1,0 +1,104 @@
+"""Users say what the values of their masks mean."""
+
+import json
+
+import numpy as np
+import pydicom
+import pytest
+
+from dicom_writer.labels import LABELS, Code
+from dicom_writer.labels_file import read_labels
+from stages import SettingsError
+from tests import phantoms
+
+SPLEEN = """
+labels:
+  - value: 7
+    name: Kidney cyst
+    type: {value: 367643001, meaning: Cyst}
+    category: {value: "49755003", scheme: SCT, meaning: Morphologically Abnormal Structure}
+    region: {value: "64033007", meaning: Kidney}
+    rgb: [1, 2, 3]
+  - value: 5
+    name: Spleen
+    type: {value: "78961009", scheme: SCT, meaning: Spleen}
+    rgb: "#9d6ca2"
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Return what writes a text as a file of labels."""
+
+    def write(text):
+        path = tmp_path / "labels.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_labels_come_by_rising_value_with_their_codes(file):
+    spleen, cyst = read_labels(file(SPLEEN))
+    assert (spleen.value, spleen.name, spleen.rgb) == (5, "Spleen", (157, 108, 162))
+    assert spleen.category == Code("123037004", "SCT", "Anatomical Structure")
+    assert (cyst.value, cyst.type) == (7, Code("367643001", "SCT", "Cyst"))
+    assert (cyst.region, cyst.rgb) == (Code("64033007", "SCT", "Kidney"), (1, 2, 3))
+
+
+def test_a_file_may_be_json_and_say_what_ships(file):
+    def as_dict(code):
+        return code and {"value": code.value, "scheme": code.scheme, "meaning": code.meaning}
+
+    stored = [
+        {
+            **{key: getattr(label, key) for key in ("value", "name", "description")},
+            **{key: as_dict(getattr(label, key)) for key in ("category", "type", "region")},
+            "rgb": list(label.rgb),
+        }
+        for label in LABELS
+    ]
+    assert read_labels(file(json.dumps({"labels": stored}))) == LABELS
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("value: 7", "value: 0"), r"labels\[1\]\.value: Input should be greater than or equal to 1"),
+        (("value: 7", "value: 5"), "two labels have the value 5"),
+        (("name: Kidney cyst", "name: Spleen"), "two labels have the name 'Spleen'"),
+        (("name: Spleen", "nom: Spleen"), r"labels\[2\]\.name: Field required"),
+        (("Spleen}", r"Spl\een}"), r"labels\[2\]\.type\.meaning: String should match"),
+        (("name: Spleen", "name: Müller"), r"labels\[2\]\.name: String should match"),
+        (("[1, 2, 3]", "[1, 2]"), r"labels\[1\]\.rgb"),
+        (("meaning: Cyst", "meaning: " + "x" * 65), "at most 64 characters"),
+        (("labels:", "labels: ["), "are no YAML"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(file, change, said):
+    path = file(SPLEEN.replace(*change))
+    with pytest.raises(SettingsError, match=said) as caught:
+        read_labels(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(SettingsError, match=r"cannot read the labels .*none\.yaml: No such file"):
+        read_labels(tmp_path / "none.yaml")
+
+
+def test_values_with_gaps_become_segments_from_1_and_keep_their_value_in_a_label_map(written, file, tmp_path):
+    array = phantoms.labels()
+    array[array == 2] = 7
+    array[array == 1] = 5
+    path = written(array, labels=read_labels(file(SPLEEN)))
+    dataset = pydicom.dcmread(path)
+    assert [(s.SegmentNumber, s.SegmentLabel) for s in dataset.SegmentSequence] == [
+        (1, "Spleen"),
+        (2, "Kidney cyst"),
+    ]
+    assert np.array_equal(phantoms.read_back(path), phantoms.labels())
+    dataset = pydicom.dcmread(written(array, labels=read_labels(file(SPLEEN)), results=["labelmap"]))
+    assert [s.SegmentNumber for s in dataset.SegmentSequence] == [5, 7]
+    assert np.array_equal(dataset.pixel_array, array[1:3])

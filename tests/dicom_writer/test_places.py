@@ -1,0 +1,74 @@
+"""Other programs find each voxel of a result where the patient has it, whatever the slices' orientation."""
+
+import numpy as np
+import pytest
+
+from dicom_writer import write_results
+from stages import Volume
+from tests.dicom_writer import letters, peers
+
+KINDS = ("seg", "labelmap", "series")
+
+
+def written(tmp_path, name, **how):
+    source, mask = letters.series_and_mask(tmp_path / "source", **how)
+    return mask, write_results(mask, source, tmp_path / "out", results=[name])
+
+
+@pytest.mark.parametrize("orientation", letters.ORIENTATIONS)
+@pytest.mark.parametrize("name", KINDS)
+def test_the_letter_stands_where_the_patient_has_it(tmp_path, name, orientation):
+    mask, paths = written(tmp_path, name, orientation=letters.ORIENTATIONS[orientation])
+    points, labels = peers.voxels_of(name, paths)
+    assert np.array_equal(labels, letters.label_at(points))
+    counts = np.bincount(labels, minlength=3)
+    assert np.array_equal(counts[1:], np.bincount(mask.array.ravel())[1:])
+    assert min(counts[1:]) >= 30
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_one_slice_is_enough(tmp_path, name):
+    mask, paths = written(tmp_path, name, shape=(1, 22, 22))
+    points, labels = peers.voxels_of(name, paths)
+    assert mask.array.any()
+    assert np.array_equal(labels, letters.label_at(points))
+    assert len(labels) == np.count_nonzero(mask.array)
+
+
+@pytest.fixture(scope="module")
+def long_series(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("long") / "source"
+    return letters.series_and_mask(folder, shape=(2000, 22, 22), spacing=(0.0125, 1.5, 1.25))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_two_thousand_slices_survive(long_series, tmp_path, name):
+    source, mask = long_series
+    assert mask.array.any(axis=(1, 2)).sum() > 1600
+    paths = write_results(mask, source, tmp_path / "out", results=[name])
+    assert len(paths) == (2000 if name == "series" else 1)
+
+
+def test_the_letter_is_told_from_its_mirror_images():
+    _, mask = None, letters.label_at(grid())
+    for axis in range(3):
+        assert not np.array_equal(mask, np.flip(mask, axis))
+    for axes in ((0, 1), (0, 2), (1, 2)):
+        assert not np.array_equal(mask, np.swapaxes(mask, *axes))
+
+
+def grid():
+    """Return points every mm around the middle."""
+    return np.moveaxis(np.mgrid[-12:13, -12:13, -12:13], 0, -1)
+
+
+def test_a_volume_needs_no_uids_of_slices(tmp_path):
+    source, mask = letters.series_and_mask(tmp_path / "source")
+    bare = Volume(
+        array=mask.array,
+        affine=mask.affine,
+        origin=type(mask.origin)(series_instance_uid=mask.origin.series_instance_uid),
+    )
+    paths = write_results(bare, source, tmp_path / "out", results=["series"])
+    points, labels = peers.voxels_of_series(paths)
+    assert np.array_equal(labels, letters.label_at(points))
