@@ -7,6 +7,7 @@ slices. The output may leave out its channels where it is labels.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from stages.errors import InferenceError
@@ -15,6 +16,8 @@ from stages.triton import ServedModel, TensorSpec
 _FLOATS = ("FP32", "FP16")
 _INDICES = ("UINT8", "INT8", "INT16", "UINT16", "INT32", "INT64")
 _SPATIAL = {3: "zyx", 2: "yx"}
+_REQUEST_VOXELS = 2**21
+_ANY_BATCH = 64
 
 Sizes = tuple[int, int, int]
 
@@ -33,6 +36,8 @@ class ModelTensors:
         Triton's data types, such as ``FP32``.
     fixed
         Slices, rows and columns of a window; -1 where the tensors leave it open; a model of slices has 1.
+    largest_batch
+        How many windows one request may have.
     """
 
     model: str
@@ -41,6 +46,7 @@ class ModelTensors:
     input_type: str
     output_type: str
     fixed: Sizes
+    largest_batch: int = 1
 
     @classmethod
     def from_server(cls, served: ServedModel, *, channels: int, as_labels: bool) -> ModelTensors:
@@ -91,7 +97,12 @@ class ModelTensors:
             input_type=image.datatype,
             output_type=scores.datatype,
             fixed=(sizes[0], sizes[1], sizes[2]),
+            largest_batch=_largest_batch(served),
         )
+
+    def batch(self, window: Sizes) -> int:
+        """Return how many windows of a shape go in one request: small ones together."""
+        return max(1, min(self.largest_batch, _REQUEST_VOXELS // math.prod(window)))
 
     def window(self, wanted: Sizes | None, size: Sizes | None) -> Sizes:
         """Return the shape of a window: what is wanted where the tensors allow it, else what they say.
@@ -115,6 +126,18 @@ class ModelTensors:
                 f"for windows of {list(self.fixed)} (-1: any)"
             )
         return window
+
+
+def _largest_batch(served: ServedModel) -> int:
+    if served.max_batch_size:
+        return served.max_batch_size
+    for tensor in (served.inputs[0], served.outputs[0]):
+        if tensor.shape[0] not in (-1, 1):
+            raise InferenceError(
+                f"model {served.name!r}: tensor {tensor.name!r} is {list(tensor.shape)}, for exactly "
+                f"{tensor.shape[0]} windows at a time; expected 1, or a free batch (-1)"
+            )
+    return min(_ANY_BATCH if tensor.shape[0] == -1 else 1 for tensor in (served.inputs[0], served.outputs[0]))
 
 
 def _require_type(model: str, tensor: TensorSpec, allowed: tuple[str, ...]) -> None:

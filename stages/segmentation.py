@@ -87,14 +87,16 @@ def window_plan(
     prepared: ModelInput, model: ModelDescription, tensors: ModelTensors | None = None
 ) -> WindowPlan:
     """Return how an image is cut into windows for a model."""
+    shape = model.window_shape or prepared.grid.shape
     return WindowPlan(
-        shape=model.window_shape or prepared.grid.shape,
+        shape=shape,
         classes=len(model.channel_labels),
         overlap=model.overlap,
         blending=model.blending,
         padding=prepared.padding,
         activation=model.activation,
         mirror_axes=model.mirror_axes,
+        batch=tensors.batch(shape) if tensors else 1,
         input_layout=tensors.input_layout if tensors else CANONICAL,
         output_layout=tensors.output_layout if tensors else CANONICAL,
     )

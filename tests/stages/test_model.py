@@ -1,3 +1,6 @@
+import json
+from dataclasses import replace
+
 import pytest
 
 from stages import InferenceError
@@ -197,6 +200,29 @@ def test_the_order_of_the_axes_and_the_window_come_from_the_tensors(
     tensors = model.tensors_of(asked)
     assert (tensors.input_layout, tensors.output_layout) == layouts
     assert model.window_shape == window
+
+
+@pytest.mark.parametrize(
+    ("first", "most", "window", "batch"),
+    [
+        (-1, 4, (8, 16, 16), 4),  # as the server's batching says
+        (-1, 0, (8, 16, 16), 64),
+        (1, 0, (8, 16, 16), 1),
+        (-1, 32, (1, 512, 512), 8),  # 2**21 voxels
+        (-1, 4, (64, 96, 96), 3),
+        (-1, 4, (256, 256, 256), 1),
+    ],
+)
+def test_small_windows_go_together_as_far_as_the_model_takes_them(served, first, most, window, batch):
+    free = (-1, -1, -1)
+    asked = served(image=(first, 1, *free), scores=(first, 3, *free), window_shape=json.dumps(window))
+    tensors = ModelDescription.from_server(asked).tensors_of(replace(asked, max_batch_size=most))
+    assert tensors.batch(window) == batch
+
+
+def test_a_batch_of_a_fixed_size_is_refused(served):
+    message = refusal(served(image=(2, 1, 8, 16, 16), scores=(2, 3, 8, 16, 16)))
+    assert "for exactly 2 windows at a time; expected 1, or a free batch (-1)" in message
 
 
 @pytest.mark.parametrize("datatype", ["UINT8", "INT64", "FP16"])

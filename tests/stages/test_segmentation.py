@@ -11,6 +11,7 @@ from ai_livertumor import segment
 from stages import InferenceError
 from stages.arrays import array_namespace, to_host
 from stages.geometry import reorient
+from stages.model_tensors import ModelTensors
 
 BODY, LIVER, TUMOUR = -60, 80, 180  # HU of the phantom, 0.1, 0.45 and 0.7 on the model's scale
 
@@ -62,6 +63,30 @@ def test_mask_does_not_depend_on_the_orientation_of_the_array(place, describe, o
     assert affine == pytest.approx(axial.affine)
     assert len(np.unique(axial.array)) == 3
     assert np.array_equal(back, axial.array)
+
+
+def test_windows_are_asked_about_in_batches_with_the_same_result(place, describe):
+    hu, _ = phantom()
+    model = describe(spacing_mm="native", window_shape=[8, 16, 16], overlap=0.5)
+    tensors = ModelTensors(
+        model="m",
+        input_layout="bczyx",
+        output_layout="bczyx",
+        input_type="FP32",
+        output_type="FP32",
+        fixed=(8, 16, 16),
+        largest_batch=4,
+    )
+    asked = []
+
+    def predictor(windows):
+        asked.append(windows.shape[0])
+        return nearest_intensity(windows)
+
+    mask = segment(place(hu), predictor, model=model, tensors=tensors)
+    # 4 x 5 x 5 windows
+    assert asked == [4] * 25
+    assert np.array_equal(mask.array, segment(place(hu), nearest_intensity, model=model).array)
 
 
 def test_volume_smaller_than_a_window_is_segmented(place, describe):
