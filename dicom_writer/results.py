@@ -135,21 +135,17 @@ class _Results(Mapping[str, Result]):
 
 
 RESULTS: Mapping[str, Result] = _Results(
-    {
+    {  # one line a kind, in the order in which they are made
         "seg": "dicom_writer.segmentation",
         "labelmap": "dicom_writer.labelmap",
         "series": "dicom_writer.series",
-        "rtstruct": "dicom_writer.rtstruct",
-        "report": "dicom_writer.report",
-        "capture": "dicom_writer.capture",
-        "pdf": "dicom_writer.pdf",
         "volume": "dicom_writer.volume_series",
     }
 )
 
 
 def results_named(text: str) -> tuple[str, ...]:
-    """Return the names in a list such as ``seg,report``, each once, in the order of `RESULTS`.
+    """Return the names in a list such as ``seg,series``, each once, in the order of `RESULTS`.
 
     Raises
     ------

@@ -31,6 +31,11 @@ from dicom_writer.results import Given
 from stages import OutputError, Volume
 from stages.original_slices import SliceMasks, on_original_slices
 
+_REQUIRED = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "Modality"),
+    *("Manufacturer", "ManufacturerModelName", "SoftwareVersions", "ContentDate", "ContentTime"),
+)
+
 
 def verify_segmentation(path: Path, given: Given) -> dict[int, Measurement]:
     """Read a binary segmentation back and compare it with the mask it was made of.
@@ -123,7 +128,18 @@ def require_same_identity(dataset: Dataset, given: Given) -> None:
         raise OutputError("FrameOfReferenceUID of the written result is not that of its source")
     if str(dataset.SeriesInstanceUID) == str(first.SeriesInstanceUID):
         raise OutputError("the written result has the SeriesInstanceUID of its source")
+    _require_attributes(dataset)
     _refuse_private(dataset)
+
+
+def _require_attributes(dataset: Dataset) -> None:
+    missing = [keyword for keyword in _REQUIRED if not dataset.get(keyword)]
+    if missing:
+        raise OutputError(f"{missing[0]} is missing in the written result")
+    meta = getattr(dataset, "file_meta", Dataset())
+    for keyword in ("SOPClassUID", "SOPInstanceUID"):
+        if meta.get(f"MediaStorage{keyword}") != dataset[keyword].value:
+            raise OutputError(f"{keyword} of the written result is not that of its meta information")
 
 
 def _refuse_private(dataset: Dataset) -> None:

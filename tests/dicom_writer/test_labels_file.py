@@ -1,6 +1,7 @@
 """Users say what the values of their masks mean."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -11,6 +12,7 @@ from dicom_writer.labels_file import read_labels
 from stages import SettingsError
 from tests import phantoms
 
+ROOT = Path(__file__).parents[2]
 SPLEEN = """
 labels:
   - value: 7
@@ -102,3 +104,9 @@ def test_values_with_gaps_become_segments_from_1_and_keep_their_value_in_a_label
     dataset = pydicom.dcmread(written(array, labels=read_labels(file(SPLEEN)), results=["labelmap"]))
     assert [s.SegmentNumber for s in dataset.SegmentSequence] == [5, 7]
     assert np.array_equal(dataset.pixel_array, array[1:3])
+
+
+def test_the_file_in_the_reference_is_one(file):
+    page = (ROOT / "docs/reference/labels.md").read_text(encoding="utf-8")
+    example = page.partition("```yaml\n")[2].partition("```")[0]
+    assert [label.name for label in read_labels(file(example))] == ["Spleen", "Kidney cyst"]

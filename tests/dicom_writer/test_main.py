@@ -32,7 +32,11 @@ def test_results_are_chosen_by_name(command, tmp_path):
 
 def test_they_are_named_in_one_order_and_once():
     assert results_named("seg,series,seg,labelmap") == ("seg", "labelmap", "series")
-    assert list(RESULTS)[:7] == ["seg", "labelmap", "series", "rtstruct", "report", "capture", "pdf"]
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_each_kind_calls_itself_what_it_is_asked_for_by(name):
+    assert RESULTS[name].name == name
 
 
 def test_a_volume_is_not_written_beside_results_of_a_mask():

@@ -167,3 +167,25 @@ def test_a_truncated_file_is_found(written, given):
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(OutputError, match="the written seg cannot be read back"):
         write.verify("seg", given(), [path])
+
+
+@pytest.mark.parametrize("keyword", ["Modality", "SoftwareVersions", "SeriesInstanceUID"])
+def test_a_missing_attribute_is_found(verify, keyword):
+    with pytest.raises(OutputError, match=f"{keyword} is missing in the written result"):
+        verify(lambda ds: setattr(ds, keyword, ""))
+
+
+def test_an_instance_that_calls_itself_otherwise_than_its_file_is_found(verify):
+    def rename(ds):
+        ds.SOPInstanceUID = "1.2.3.9"
+
+    with pytest.raises(OutputError, match="SOPInstanceUID of the written result is not that of its meta"):
+        verify(rename)
+
+
+def test_a_private_attribute_is_found(verify):
+    def add(ds):
+        ds.SegmentSequence[0].private_block(0x0019, "X", create=True).add_new(0x01, "LO", "private")
+
+    with pytest.raises(OutputError, match="holds a private attribute"):
+        verify(add)
