@@ -7,19 +7,16 @@ Where a model of that name is, the new one becomes its next version, and the old
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from clara_wf import golden
+from clara_wf.exchange import alone, made_beside, put
 from clara_wf.model_config import CONFIG, config_for, problem_of, read_config, with_name
 from clara_wf.model_server import MODEL_NAME, UnsupportedPlatformError
 from clara_wf.models import KEPT, CheckedModel, check_model, versions_in
@@ -28,7 +25,6 @@ from stages import locks
 from stages.errors import InputError, OutputError
 
 _ONNX = "model.onnx"
-_AT_THE_WORKING_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +85,7 @@ def add_model(
         )
     target = repository.resolve() / name
     try:
-        with _alone(repository), _beside(repository) as beside:
+        with alone(repository), made_beside(repository) as beside:
             return _add(source, target, beside / name, cache=cache, say=say)
     except OSError as error:
         if isinstance(error, InputError | OutputError):
@@ -109,7 +105,7 @@ def _add(source: Path, target: Path, made: Path, *, cache: Path, say: Callable[[
     if replaced is not None:
         _keep(target, made, replaced)
     locks.sync_tree(made)
-    _put(made, target)
+    put(made, target)
     return AddedModel(folder=target, version=version, replaced=replaced, problem=problem, checked=checked)
 
 
@@ -219,55 +215,3 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:  # another file system, or one without links
         shutil.copyfile(source, target)
-
-
-# One step
-
-
-@contextmanager
-def _alone(repository: Path) -> Iterator[None]:
-    """Let nobody else add to the repository meanwhile."""
-    folder = os.open(repository, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def _beside(repository: Path) -> Iterator[Path]:
-    """Give a folder on the repository's file system, outside it where that goes, and remove it afterwards."""
-    repository = repository.resolve()
-    parent = repository.parent
-    same = os.access(parent, os.W_OK) and parent.stat().st_dev == repository.stat().st_dev
-    made = Path(tempfile.mkdtemp(prefix=f".{repository.name}-", dir=parent if same else repository))
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
-def _put(made: Path, target: Path) -> None:
-    """Give a folder its name; what had it takes the other's place."""
-    made.chmod(0o755)
-    if target.exists():
-        _exchange(made, target)
-    else:
-        made.rename(target)
-    locks.sync_folder(target.parent)
-
-
-def _exchange(one: Path, other: Path) -> None:
-    """Exchange two folders in one step where the system can, else in two."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    here = _AT_THE_WORKING_FOLDER
-    if rename and rename(here, bytes(one), here, bytes(other), _EXCHANGE) == 0:
-        return
-    aside = one.with_name(f"{one.name}.old")
-    other.rename(aside)
-    try:
-        one.rename(other)
-    except OSError:
-        aside.rename(other)
-        raise

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from clara_wf import golden
-from clara_wf.model_server import serve
+from clara_wf.model_server import ModelServerError, serve
 from stages.errors import InputError
 from stages.geometry import Grid
 from stages.memory import resident_bytes, stage_need
@@ -141,10 +143,24 @@ def check_model(name: str, repository: Path, *, cache: Path, say: Callable[[str]
     known = [folder.name for folder in models_in(repository)]
     if name not in known:
         raise InputError(f"{repository} has no model {name!r}; it has {', '.join(known) or 'none'}")
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder, "server.log")
-        with serve(repository, models=[name], cache=cache, log=log, on_progress=say) as server:
-            return _try(name, server.grpc_url, repository / name)
+    with _log() as log, serve(repository, models=[name], cache=cache, log=log, on_progress=say) as server:
+        return _try(name, server.grpc_url, repository / name)
+
+
+@contextmanager
+def _log() -> Iterator[Path]:
+    """Give a file for the server's output; it stays where the server failed, since the message names it."""
+    descriptor, name = tempfile.mkstemp(prefix="clara-model-check-", suffix=".log")
+    os.close(descriptor)
+    keep = False
+    try:
+        yield Path(name)
+    except ModelServerError:
+        keep = True
+        raise
+    finally:
+        if not keep:
+            Path(name).unlink(missing_ok=True)
 
 
 def _try(name: str, url: str, folder: Path) -> CheckedModel:

@@ -7,12 +7,13 @@ that a model and its preprocessing travel together; docs/reference/model.md expl
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stages.errors import InferenceError
+from stages.label_meanings import Meaning
+from stages.model_problems import problems
 from stages.model_tensors import ModelTensors
 from stages.triton import ServedModel
 
@@ -21,7 +22,6 @@ _Positive = Annotated[float, Field(gt=0)]
 _Size = Annotated[int, Field(gt=0)]
 _Percent = Annotated[float, Field(gt=-100, le=100)]
 _Sizes = tuple[_Size, _Size, _Size]
-_Colour = Annotated[int, Field(ge=0, le=255)]
 
 
 class Statistics(BaseModel):
@@ -31,29 +31,6 @@ class Statistics(BaseModel):
 
     mean: float
     std: _Positive
-
-
-class Code(BaseModel):
-    """A coded concept, of SNOMED CT unless it says another scheme."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    value: str
-    scheme: str = "SCT"
-    meaning: str
-
-
-class Meaning(BaseModel):
-    """What a label stands for, in the form of the DICOM writer's file of labels."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Annotated[str, Field(min_length=1, max_length=64)]
-    description: str = ""
-    category: Code = Code(value="123037004", meaning="Anatomical Structure")
-    type: Code
-    region: Code | None = None
-    rgb: tuple[_Colour, _Colour, _Colour]
 
 
 class ModelDescription(BaseModel):
@@ -214,8 +191,8 @@ class ModelDescription(BaseModel):
         try:
             description = cls.model_validate(_parsed(served))
         except ValidationError as error:
-            problems = "; ".join(_problems(error.errors()))
-            raise InferenceError(f"the config.pbtxt of model {served.name!r}: {problems}") from error
+            found = "; ".join(problems(error.errors()))
+            raise InferenceError(f"the config.pbtxt of model {served.name!r}: {found}") from error
         window = description.tensors_of(served).window(description.window_shape, description.size)
         return description.model_copy(update={"window_shape": window})
 
@@ -260,26 +237,3 @@ def _refuse_misspelt(model: str, key: str) -> None:
         raise InferenceError(
             f"the config.pbtxt of model {model!r}: there is no parameter {key}; write {meant[0]}"
         )
-
-
-def _problems(details: Sequence[Any]) -> Iterator[str]:
-    """Say what is wrong; where a word or something else may stand, only of what was meant."""
-    of_words = {detail["loc"][0]: detail["input"] for detail in details if _is_word(detail)}
-    for detail in details:
-        places = list(detail["loc"])
-        if places and places[0] in of_words:
-            if _is_word(detail) != isinstance(of_words[places[0]], str):
-                continue
-            del places[1]  # pydantic's name of the alternative
-        yield _problem(detail, ".".join(map(str, places)))
-
-
-def _is_word(detail: Any) -> bool:
-    return len(detail["loc"]) > 1 and str(detail["loc"][1]).startswith("literal[")
-
-
-def _problem(detail: Any, name: str) -> str:
-    if detail["type"] == "missing":
-        return f"parameter {name} is missing"
-    found = f", found {detail['input']!r}" if name else ""
-    return f"{f'parameter {name}: ' if name else ''}{detail['msg']}{found}"

@@ -124,7 +124,7 @@ class SegmentationStage(Stage):
             )
             mask = replace(mask, origin=replace(mask.origin, algorithm=self._algorithm))
             write_volume(mask, job.output_dir)
-            write_label_meanings(mask, self._model, job.output_dir)
+            write_label_meanings(mask, self._model.label_meanings, job.output_dir)
             found = label_volumes_ml(mask, self._model.labels)
             logger.info("found %s", ", ".join(f"label {label}: {ml:.1f} ml" for label, ml in found.items()))
             self.finish(job, mask)

@@ -6,12 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from clara_wf.model_add import _exchange, add_model
+from clara_wf.model_add import add_model
 from clara_wf.model_config import problem_of, read_config
 from clara_wf.models import models_in
 from clara_wf.places import Places
@@ -201,39 +200,6 @@ def test_onnx_with_other_tensors_does_not_take_anothers_description(tmp_path, ad
 def test_what_is_no_model_is_refused(tmp_path, add, source, name, problem):
     with pytest.raises(InputError, match=problem):
         add(tmp_path / source, name)
-
-
-# One step
-
-
-@pytest.mark.parametrize("system_call", [True, False])
-def test_folders_change_places(tmp_path, monkeypatch, system_call):
-    if not system_call:
-        monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: None)
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    _exchange(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "b/file").read_text() == "a"
-
-
-def test_who_looks_while_a_model_is_replaced_always_sees_one(tmp_path):
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    missed, ended = [], threading.Event()
-
-    def look():
-        while not ended.is_set():
-            missed.extend([1] if not (tmp_path / "b/file").exists() else [])
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    for _ in range(300):
-        _exchange(tmp_path / "a", tmp_path / "b")
-    ended.set()
-    looking.join()
-    assert missed == []
 
 
 # The command

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +93,24 @@ def test_a_model_that_does_not_describe_itself_is_refused(tmp_path, clara_wf, ch
     done = clara_wf("check", "liver")
     assert done.returncode == 6
     assert problem in done.stderr
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda folder: os.truncate(folder / "1/model.onnx", 200), "could not load model 'liver'.*failed"),
+        (lambda folder: shutil.rmtree(folder / "1"), "at least one version must be available"),
+    ],
+)
+def test_a_model_copied_by_half_is_told_with_the_servers_log(tmp_path, clara_wf, spoil, problem):
+    spoil(add_model(tmp_path, "liver", **FREE))
+    done = clara_wf("check", "liver")
+    assert done.returncode == 6
+    assert re.search(problem, done.stderr)
+    log = Path(re.search(r"its log: (\S+)\)", done.stderr)[1])
+    assert "liver" in log.read_text()
+    log.unlink()
 
 
 def test_an_unknown_model_is_told_with_those_there_are(tmp_path, clara_wf):

@@ -15,7 +15,7 @@ def mask(place):
 
 
 def test_what_the_model_says_of_a_label_lies_beside_the_mask(mask, describe, tmp_path):
-    path = write_label_meanings(mask, describe(label_meanings={"1": SPLEEN}), tmp_path)
+    path = write_label_meanings(mask, describe(label_meanings={"1": SPLEEN}).label_meanings, tmp_path)
     assert path == tmp_path / "1.2.3.labels.json"
     (label,) = json.loads(path.read_text())["labels"]
     assert (label["value"], label["name"], label["rgb"]) == (1, "Spleen", [157, 108, 162])
@@ -25,11 +25,11 @@ def test_what_the_model_says_of_a_label_lies_beside_the_mask(mask, describe, tmp
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_model_that_says_nothing_of_its_labels_leaves_no_file(mask, describe, tmp_path):
-    assert write_label_meanings(mask, describe(), tmp_path) is None
+def test_a_model_that_says_nothing_of_its_labels_leaves_no_file(mask, tmp_path):
+    assert write_label_meanings(mask, {}, tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_gone_is_told(mask, describe, tmp_path):
     with pytest.raises(OutputError, match=r"cannot write .*1\.2\.3\.labels\.json: No such file"):
-        write_label_meanings(mask, describe(label_meanings={"1": SPLEEN}), tmp_path / "gone")
+        write_label_meanings(mask, describe(label_meanings={"1": SPLEEN}).label_meanings, tmp_path / "gone")
