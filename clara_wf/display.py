@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
 from types import TracebackType
 
 from rich import box
@@ -12,6 +15,7 @@ from rich.table import Table
 from clara_wf.engines import ENDED, StageStatus, State
 from clara_wf.report import Report
 
+_MANY_FILES = 5
 _STYLES: dict[State, str] = {
     "starting": "dim",
     "waiting": "dim",
@@ -75,6 +79,13 @@ def stage_table(statuses: list[StageStatus]) -> Table:
     return table
 
 
+def _results(paths: Sequence[str]) -> Iterator[str]:
+    """Yield one line a file, or a folder where it holds many, such as a series."""
+    for folder, files in groupby(paths, key=lambda path: str(Path(path).parent)):
+        inside = list(files)
+        yield from inside if len(inside) <= _MANY_FILES else [f"{folder} ({len(inside)} files)"]
+
+
 def print_report(console: Console, report: Report, statuses: list[StageStatus]) -> None:
     """Print what a job gave."""
     console.print(stage_table(statuses))
@@ -82,8 +93,8 @@ def print_report(console: Console, report: Report, statuses: list[StageStatus]) 
     for finding in report.findings:
         agreement = "" if finding.dice is None else f"   Dice {finding.dice:.3f} against the truth"
         console.print(f"{finding.name:<8}{finding.volume_ml:>9.1f} ml{agreement}", highlight=False)
-    for path in report.results:
-        console.print(f"result  {path}", highlight=False, soft_wrap=True)
+    for line in _results(report.results):
+        console.print(f"result  {line}", highlight=False, soft_wrap=True)
     if report.picture:
         console.print(f"picture {report.picture}", highlight=False, soft_wrap=True)
     if report.page:

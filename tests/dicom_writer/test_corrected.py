@@ -77,6 +77,25 @@ def test_highdicom_gives_back_what_was_drawn_on_each_image(made):
     assert np.array_equal(read, masks.array)
 
 
+def test_mask_series_and_label_map_lie_on_the_slices_as_acquired(made, tmp_path):
+    import highdicom as hd
+
+    source, mask, _ = made
+    labelmap, *paths = write_results(mask, source, tmp_path / "more", results=["labelmap", "series"])
+    masks = on_original_slices(mask)
+    sources = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, source.rglob("IM*"))}
+    assert len(paths) == len(sources) == 10
+    for path, uid, plane in zip(paths, masks.sop_instance_uids, masks.array, strict=True):
+        image = pydicom.dcmread(path)
+        assert image.SourceImageSequence[0].ReferencedSOPInstanceUID == uid
+        assert image.ImagePositionPatient == sources[uid].ImagePositionPatient
+        assert np.array_equal(image.pixel_array, plane)
+    read = hd.seg.segread(labelmap).get_pixels_by_source_instance(
+        list(masks.sop_instance_uids), combine_segments=True, assert_missing_frames_are_empty=True
+    )
+    assert np.array_equal(read, masks.array)
+
+
 def test_volume_and_place_are_those_of_the_mask(made):
     from stages.geometry import points_at
 
