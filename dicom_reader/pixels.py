@@ -5,7 +5,6 @@ Uncompressed pixels are read from the file straight into their place; compressed
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +17,7 @@ from dicom_reader.headers import Header
 from dicom_reader.hounsfield import Encoding, to_hounsfield
 from dicom_reader.uncompressed import NATIVE, read_uncompressed, refuse_unreadable
 from stages import InputError
+from stages.cores import cores
 
 __all__ = ["Encoding", "read_pixels"]
 
@@ -62,15 +62,11 @@ def read_pixels(
         return repairs
 
     starts = range(0, len(headers), at_once)
-    cores = min(_cores(), len(starts))
-    if cores < 2:
+    at_work = min(cores(), len(starts))
+    if at_work < 2:
         return hu, [repair for start in starts for repair in read(start)]
-    with ThreadPoolExecutor(cores, "read-pixels") as pool:
+    with ThreadPoolExecutor(at_work, "read-pixels") as pool:
         return hu, [repair for repairs in pool.map(read, starts) for repair in repairs]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _encodings(headers: Sequence[Header]) -> list[Encoding]:

@@ -15,8 +15,6 @@ from stages.errors import InferenceError
 from stages.window_plan import WindowPlan
 from stages.window_source import Question, WindowSource
 
-_CHUNK_BYTES = 256 * 1024  # what is worked on at a time; fits a core's cache
-
 
 @dataclass(frozen=True)
 class ScoreSlab:
@@ -131,8 +129,7 @@ class Blender:
         kept, scores = self._place(first - inside.start, last - inside.start, self._xp)
         total = self._total(first, last)[:, rows, columns]
         for ring, part in _ring(first, last - first, self._windows.shape[0]):
-            self._xp.divide(self._sums[:, ring, rows, columns], total[part], out=scores[:, kept:][:, part])
-        _check_finite(scores)
+            _divide(self._sums[:, ring, rows, columns], total[part], scores[:, kept:][:, part])
         return ScoreSlab(first - inside.start - kept, scores)
 
     def _total(self, start: int, stop: int) -> Array:
@@ -157,14 +154,24 @@ def _ring(start: int, count: int, size: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _add_weighted(sums: Array, scores: Array, weights: Array) -> None:
-    """Add scores times weights to sums, in pieces that stay in the cache."""
     if array_namespace(sums) is not np:
         _device_kernel()(scores, weights, sums)
-        return
-    slice_bytes = scores[:, :1].size * 4
-    step = max(1, _CHUNK_BYTES // slice_bytes)
-    for z in range(0, scores.shape[1], step):
-        sums[:, z : z + step] += scores[:, z : z + step] * weights[z : z + step]
+    elif _compiled() is not None:
+        _compiled().add_weighted(sums, scores, weights)
+    else:
+        for n in range(scores.shape[1]):  # a slice at a time stays in the cache
+            sums[:, n] += scores[:, n] * weights[n]
+
+
+def _divide(sums: Array, weights: Array, out: Array) -> None:
+    xp = array_namespace(sums)
+    if xp is np and _compiled() is not None:
+        finite = _compiled().divide(sums, weights, out)
+    else:
+        xp.divide(sums, weights, out=out)
+        finite = bool(xp.isfinite(out.min()) & xp.isfinite(out.max()))
+    if not finite:
+        raise InferenceError("the model's scores hold values that are not finite; its output is no result")
 
 
 @functools.cache
@@ -174,7 +181,11 @@ def _device_kernel() -> Any:
     return cupy.ElementwiseKernel("float32 score, float32 weight", "float32 sum", "sum += score * weight")
 
 
-def _check_finite(scores: Array) -> None:
-    """Refuse scores that are no numbers; minimum and maximum find them without another array."""
-    if not (np.isfinite(float(scores.min())) and np.isfinite(float(scores.max()))):
-        raise InferenceError("the model's scores hold values that are not finite; its output is no result")
+@functools.cache
+def _compiled() -> Any:
+    """Return the compiled loops; None beside a model, in whose environment Numba is not."""
+    try:
+        from stages import blending_host
+    except ImportError:
+        return None
+    return blending_host

@@ -1,85 +1,51 @@
-"""Connected components of a mask: which stay, which go, and the holes in them; exact, within their box.
+"""Connected components of a mask: which stay, which go, and the holes in them; exact.
 
-Voxels are connected over faces. Everything is done in place, where the mask lives.
+Voxels are connected over faces. Everything is done in place, where the mask lives: on the host from runs
+(`stages.components_host`), on the device within the box that holds them (`stages.components_device`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from stages.arrays import Array, array_namespace, ndimage_namespace
+import numpy as np
+
+from stages.arrays import Array, array_namespace
+from stages.memory_layout import order_in_memory, turned
 
 
 def keep_largest_component(labels: Array, group: Sequence[int]) -> None:
     """Set to 0, in place, what is labelled with one of `group` but not in their largest component.
 
-    Components are connected over faces; of several largest ones the first in index order stays.
+    Of several largest ones the first as it lies in memory stays.
     """
-    member = labels == group[0]
-    for label in group[1:]:
-        member |= labels == label
-    box = bounding_box(member)
-    if box is None:
-        return
-    components, count = ndimage_namespace(labels).label(member[box])
-    if count > 1:
-        sizes = _component_sizes(components, count)
-        sizes[0] = 0
-        labels[box][member[box] & (components != sizes.argmax())] = 0
-
-
-def _component_sizes(components: Array, count: int) -> Array:
-    """Return the number of voxels of each component; a slice at a time, since bincount works on 64 bits."""
-    xp = array_namespace(components)
-    return sum(xp.bincount(plane.ravel(), minlength=count + 1) for plane in components)
+    there, mask = _where(labels)
+    there.keep_largest_component(mask, group)
 
 
 def keep_inside(labels: Array, label: int, organ: int) -> None:
-    """Set to 0, in place, each component of `label` that touches no voxel of `organ`.
-
-    Components are connected over faces, and so is touching.
-    """
-    xp, ndimage = array_namespace(labels), ndimage_namespace(labels)
-    box = bounding_box(labels == label)
-    if box is None:
-        return
-    part = labels[tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)]
-    components, count = ndimage.label(part == label)
-    stays = xp.zeros(count + 1, dtype=bool)
-    stays[components[ndimage.binary_dilation(part == organ)]] = True
-    stays[0] = True
-    part[~stays[components]] = 0
-
-
-def bounding_box(mask: Array) -> tuple[slice, slice, slice] | None:
-    """Return the smallest box that holds all true voxels; None if there is none."""
-    xp = array_namespace(mask)
-    slices = []
-    for axis in range(3):
-        indices = xp.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        if indices.size == 0:
-            return None
-        slices.append(slice(int(indices[0]), int(indices[-1]) + 1))
-    return slices[0], slices[1], slices[2]
+    """Set to 0, in place, each component of `label` that touches no voxel of `organ` over a face."""
+    there, mask = _where(labels)
+    there.keep_inside(mask, label, organ)
 
 
 def remove_small(labels: Array, label: int, minimum_voxels: float) -> None:
     """Set to 0, in place, each component of `label` with fewer voxels."""
-    xp, box = array_namespace(labels), bounding_box(labels == label)
-    if box is None:
-        return
-    part = labels[box]
-    components, count = ndimage_namespace(labels).label(part == label)
-    small = xp.asarray(_component_sizes(components, count)) < minimum_voxels
-    small[0] = False
-    part[small[components]] = 0
+    there, mask = _where(labels)
+    there.remove_small(mask, label, minimum_voxels)
 
 
 def fill_holes(labels: Array, label: int) -> None:
-    """Give to `label`, in place, the background that it surrounds on all sides."""
-    box = bounding_box(labels == label)
-    if box is None:
-        return
-    part = labels[box]
-    filled = ndimage_namespace(labels).binary_fill_holes(part == label)
-    part[filled & (part == 0)] = label
+    """Give to `label`, in place, the background (0) that it surrounds on all sides."""
+    there, mask = _where(labels)
+    there.fill_holes(mask, label)
+
+
+def _where(labels: Array) -> tuple[Any, Array]:
+    """Return the module for an array, and a view of the array as it lies in memory."""
+    if array_namespace(labels) is np:
+        from stages import components_host as there
+    else:
+        from stages import components_device as there  # type: ignore[no-redef]
+    return there, turned(labels, *order_in_memory(labels))

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 MIB = 2**20
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_RUNS_A_ROW, _BYTES_A_RUN = 8, 40  # of a mask's label: more than a noisy one has; `components_host.Runs`
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
 _UNLIMITED = 2**60  # version 1 writes a number near 2**63 where there is no limit
 
@@ -227,12 +228,13 @@ def stage_need(
     """
     voxels = math.prod(volume_shape)
     asked = window_need(windows, model_shape, on_device=on_device, image_itemsize=image_itemsize)
-    # two masks of truth values for one label, and the components within an organ's box
-    mask = {"mask": voxels, "components": 3 * voxels}
-    host = {"the process": held_bytes, **mask, **asked.host}
+    runs = _RUNS_A_ROW * _BYTES_A_RUN * volume_shape[0] * volume_shape[1]
+    host = {"the process": held_bytes, "mask": voxels, **asked.host}
     if not on_device:
-        return MemoryNeed(host=host)
-    return MemoryNeed(host=host, device={"volume": volume_itemsize * voxels, **mask, **asked.device})
+        return MemoryNeed(host={**host, "components": runs})
+    # two masks of truth values for one label, and the components within an organ's box
+    there = {"volume": volume_itemsize * voxels, "mask": voxels, "components": 3 * voxels}
+    return MemoryNeed(host=host, device={**there, **asked.device})
 
 
 def fit(

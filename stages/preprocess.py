@@ -8,6 +8,7 @@ import numpy as np
 
 from stages.arrays import Array, array_namespace, ndimage_namespace
 from stages.geometry import Grid, grid_of_size, grid_with_spacing, points_at, reorient
+from stages.intensity import Intensity
 from stages.model import ModelDescription, Statistics
 from stages.resample import resample_linear
 from stages.slabs import lazy_image
@@ -48,25 +49,6 @@ class ModelInput:
         return part_of(self.source_grid, self.box)
 
 
-@dataclass(frozen=True)
-class Intensity:
-    """Hounsfield units -> what the model is given: ``(clip(hu) - zero) * scale + offset``."""
-
-    low: float = -np.inf
-    high: float = np.inf
-    zero: float = 0.0
-    scale: float = 1.0
-    offset: float = 0.0
-
-    def __call__(self, hu: Array) -> Array:
-        """Return the intensities of an array of HU; float32."""
-        given = array_namespace(hu).clip(hu, self.low, self.high).astype(np.float32)
-        given -= np.float32(self.zero)
-        given *= np.float32(self.scale)
-        given += np.float32(self.offset)
-        return given
-
-
 def preprocess(volume: Volume, model: ModelDescription, *, by_slabs: bool = False) -> ModelInput:
     """Bring a CT volume (int16 HU) into the model's orientation, box, grid and intensities.
 
@@ -84,7 +66,7 @@ def preprocess(volume: Volume, model: ModelDescription, *, by_slabs: bool = Fals
     image: Image
     if by_slabs and model.intensity_zscore != "foreground":
         intensity = intensity_of(model, None)
-        image = lazy_image(grid, lambda part: intensity(resample_linear(view[box], seen, part)))
+        image = lazy_image(grid, lambda part: resample_linear(view[box], seen, part, intensity=intensity))
     else:
         whole = resample_linear(view[box], seen, grid)
         intensity = intensity_of(model, whole)

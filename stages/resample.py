@@ -1,20 +1,25 @@
-"""A volume on another grid whose axes are parallel to the first one's.
+"""A volume on another grid whose axes are parallel to the first one's, and scores as labels there.
 
 Linear interpolation between voxel centres; beyond the outermost centres the nearest value holds.
-Runs on the host and on the device: the array says where.
+Each is one pass, on the host by Numba (`stages.resample_host`) or on the device by CUDA
+(`stages.resample_device`): the array says where.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.arrays import Array, array_namespace, to_host
+from stages.arrays import Array, array_namespace
+from stages.cores import in_parts
 from stages.errors import GeometryError
 from stages.geometry import Grid
+from stages.intensity import UNCHANGED, Intensity
+from stages.memory_layout import flat, order_in_memory, rows_in_order, turned
 
 
 @dataclass(frozen=True)
@@ -24,21 +29,33 @@ class AxisSamples:
     Attributes
     ----------
     lower, upper
-        Old indices on both sides, shape (n,), int64.
+        Old indices on both sides, shape (n,), uint32.
     weight
         Share of `upper`, from 0 to 1, shape (n,), float32.
     """
 
-    lower: NDArray[np.int64]
-    upper: NDArray[np.int64]
+    lower: NDArray[np.uint32]
+    upper: NDArray[np.uint32]
     weight: NDArray[np.float32]
 
-    def part(self, start: int, stop: int) -> AxisSamples:
-        """Return the samples from `start` to before `stop`."""
-        return AxisSamples(self.lower[start:stop], self.upper[start:stop], self.weight[start:stop])
+    @property
+    def arrays(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
+        """All three."""
+        return self.lower, self.upper, self.weight
+
+    def of_reversed(self, size: int) -> AxisSamples:
+        """Return the samples for an axis of so many voxels that is read from its end."""
+        return AxisSamples(np.uint32(size - 1) - self.lower, np.uint32(size - 1) - self.upper, self.weight)
+
+    def reversed(self) -> AxisSamples:
+        """Return the samples of the new grid's axis from its end."""
+        return AxisSamples(self.lower[::-1].copy(), self.upper[::-1].copy(), self.weight[::-1].copy())
 
 
-def axis_samples(source: Grid, target: Grid) -> tuple[AxisSamples, AxisSamples, AxisSamples]:
+Samples: TypeAlias = tuple[AxisSamples, AxisSamples, AxisSamples]
+
+
+def axis_samples(source: Grid, target: Grid) -> Samples:
     """Return, for slices, rows and columns, where `target`'s voxels fall on `source`.
 
     Raises
@@ -60,94 +77,131 @@ def axis_samples(source: Grid, target: Grid) -> tuple[AxisSamples, AxisSamples, 
 
 def _samples(coordinates: NDArray[np.float64], size: int) -> AxisSamples:
     inside = np.clip(coordinates, 0, size - 1)
-    lower = np.floor(inside).astype(np.int64)
-    upper = np.minimum(lower + 1, size - 1)
+    lower = np.floor(inside).astype(np.uint32)
+    upper = np.minimum(lower + 1, size - 1).astype(np.uint32)
     return AxisSamples(lower, upper, (inside - lower).astype(np.float32))
 
 
-def interpolate_axis(array: Array, samples: AxisSamples, *, axis: int) -> Array:
-    """Interpolate one axis of an array linearly; the result is float32."""
-    xp = array_namespace(array)
-    shape = [1] * array.ndim
-    shape[axis] = -1
-    lower = xp.take(array, xp.asarray(samples.lower), axis=axis).astype(np.float32)
-    upper = xp.take(array, xp.asarray(samples.upper), axis=axis).astype(np.float32)
-    upper -= lower
-    upper *= xp.asarray(samples.weight).reshape(shape)
-    lower += upper
-    return lower
-
-
-def resample_linear(array: Array, source: Grid, target: Grid) -> Array:
-    """Return the array, which lies on `source`, on `target`: float32, shape ``target.shape``.
-
-    Axes that shrink most go first, so that little is computed twice.
-    """
-    samples = axis_samples(source, target)
-    order = sorted(range(3), key=lambda axis: (target.shape[axis] / source.shape[axis], axis == 2))
-    for axis in order:
-        array = interpolate_axis(array, samples[axis], axis=axis)
-    return array
-
-
-def labels_from_scores(
-    scores: Array, source: Grid, target: Grid, *, labels: Sequence[int], threshold: float | None = None
-) -> Array:
-    """Interpolate class scores linearly onto another grid and take the best class of each voxel.
-
-    Only the box in which some class beats the first one is computed, a slice at a time: where the
-    first class wins at every corner of a cell, it wins inside it, so nothing is missed and no score
-    volume of the target's size ever exists.
+def resample_linear(array: Array, source: Grid, target: Grid, *, intensity: Intensity = UNCHANGED) -> Array:
+    """Return the array, which lies on `source`, on `target`, its intensities changed in the same pass.
 
     Parameters
     ----------
-    scores
-        Shape (classes, slices, rows, columns) on `source`, float32; the first class is background.
-    labels
-        Label value of each class; ties go to the earlier one.
-    threshold
-        Take the label of the last class with a score above it instead, 0 where there is none; no class is
-        background then.
+    array
+        Shape ``source.shape``; int16 HU or float32, any view of it, on the host or on the device.
+    intensity
+        What is made of the interpolated values.
 
     Returns
     -------
     Array
-        uint8, shape ``target.shape``.
+        float32, shape ``target.shape``, in order.
+    """
+    samples = axis_samples(source, target)
+    out = array_namespace(array).empty(target.shape, dtype=np.float32)
+    if array_namespace(array) is not np:
+        from stages import resample_device
+
+        resample_device.resample(array, samples, intensity.numbers, out)
+        return out
+    from stages import resample_host
+
+    axes, flips = order_in_memory(array)
+    read = turned(array, axes, flips)
+    lies_in, steps = flat(read if rows_in_order(read) else np.ascontiguousarray(read))
+    ordered = tuple(
+        (samples[axis].of_reversed(array.shape[axis]) if flip else samples[axis]).arrays
+        for axis, flip in zip(axes, flips, strict=True)
+    )
+    made = out.transpose(axes)
+    in_parts(
+        lambda start, stop: resample_host.resample(
+            lies_in, steps, read.shape[2], ordered, intensity.numbers, made, start, stop
+        ),
+        len(made),
+    )
+    return out
+
+
+def labels_from_scores(
+    scores: Array,
+    source: Grid,
+    target: Grid,
+    *,
+    labels: Sequence[int],
+    threshold: float | None = None,
+    out: Array | None = None,
+) -> Array:
+    """Interpolate class scores linearly onto another grid and take the best class of each voxel.
+
+    No score volume of the target's size ever exists: where one class is best at all eight corners of a
+    cell it is best inside, so that scores are interpolated on the surfaces of things only.
+
+    Parameters
+    ----------
+    scores
+        Shape (classes, slices, rows, columns) on `source`, float32.
+    labels
+        Label value of each class; ties go to the earlier one.
+    threshold
+        Take the label of the last class with a score above it instead, 0 where there is none.
+    out
+        Where the labels go, uint8, shape ``target.shape``, any view; by default a new array.
+
+    Returns
+    -------
+    Array
+        `out`.
     """
     xp = array_namespace(scores)
-    result = xp.full(target.shape, labels[0] if threshold is None else 0, dtype=np.uint8)
-    foreground = _foreground(scores) if threshold is None else scores.max(axis=0) > threshold
+    values = np.append(np.asarray(labels, dtype=np.uint8), np.uint8(0))
+    found = xp.empty(target.shape, dtype=np.uint8) if out is None else out
+    limit = np.nan if threshold is None else float(threshold)
     samples = axis_samples(source, target)
-    box = [_reached(samples[axis], _any_along(foreground, axis)) for axis in range(3)]
-    if any(start == stop for start, stop in box):
-        return result
-    slices, rows, columns = (samples[axis].part(*box[axis]) for axis in range(3))
-    values = xp.asarray(labels, dtype=np.uint8)
-    for n in range(len(slices.lower)):
-        plane = interpolate_axis(scores, slices.part(n, n + 1), axis=1)[:, 0]
-        plane = interpolate_axis(interpolate_axis(plane, rows, axis=1), columns, axis=2)
-        found = values[plane.argmax(axis=0)] if threshold is None else _above(plane, threshold, labels)
-        result[box[0][0] + n, box[1][0] : box[1][1], box[2][0] : box[2][1]] = found
-    return result
+    if xp is np:
+        _label_on_host(scores, limit, samples, values, found)
+    else:
+        from stages import resample_device
 
-
-def _foreground(scores: Array) -> Array:
-    return (scores[1:].max(axis=0) > scores[0]) if len(scores) > 1 else scores[0] < -np.inf
-
-
-def _above(plane: Array, threshold: float, labels: Sequence[int]) -> Array:
-    found = array_namespace(plane).zeros(plane.shape[1:], dtype=np.uint8)
-    for score, label in zip(plane, labels, strict=True):
-        found[score > threshold] = label
+        resample_device.label(scores, limit, samples, values, found)
     return found
 
 
-def _any_along(foreground: Array, axis: int) -> NDArray[np.bool_]:
-    others = tuple(a for a in range(3) if a != axis)
-    return to_host(foreground.any(axis=others))
+def _label_on_host(
+    scores: NDArray[np.float32],
+    limit: float,
+    samples: Samples,
+    values: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None:
+    from stages import resample_host
+
+    classes = len(scores)
+    axes, flips = order_in_memory(out)
+    made = turned(out, axes, flips)
+    given = scores.transpose(0, *(1 + axis for axis in axes))
+    ordered = tuple(
+        (samples[axis].reversed() if flip else samples[axis]).arrays
+        for axis, flip in zip(axes, flips, strict=True)
+    )
+    best = np.empty(given.shape[1:], np.uint8 if classes < 255 else np.uint16)
+    in_parts(lambda start, stop: resample_host.find_best(given, limit, best, start, stop), len(best))
+    ground = 0 if np.isnan(limit) else classes
+    out.fill(values[ground])
+    reach = _reach(ordered[2], given.shape[3])
+    in_parts(
+        lambda start, stop: resample_host.label(
+            given, best, limit, ordered, reach, values, ground, made, start, stop
+        ),
+        len(made),
+    )
 
 
-def _reached(samples: AxisSamples, foreground: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the range of target indices that touch a foreground index of the source."""
-    touched = np.flatnonzero(foreground[samples.lower] | foreground[samples.upper])
-    return (int(touched[0]), int(touched[-1]) + 1) if touched.size else (0, 0)
+def _reach(samples: Any, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for each old index the first and the last new one that touches it."""
+    low, high = np.minimum(*samples[:2]), np.maximum(*samples[:2])
+    old, last = np.arange(size), len(low) - 1
+    if low[0] > low[-1]:  # new indices fall while old ones grow
+        low, high = low[::-1], high[::-1]
+        return last + 1 - np.searchsorted(low, old, side="right"), last - np.searchsorted(high, old)
+    return np.searchsorted(high, old), np.searchsorted(low, old, side="right") - 1

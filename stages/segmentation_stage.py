@@ -80,6 +80,7 @@ class SegmentationStage(Stage):
         """Import, connect, and read the model's description while the stages before still work."""
         from stages.model import ModelDescription
         from stages.triton import connect
+        from stages.warm_up import warm_up
 
         arguments = job.arguments
         url = job.arguments.server or job.triton_url
@@ -91,6 +92,8 @@ class SegmentationStage(Stage):
             raise SettingsError(f"--deadline is a positive number of seconds, found {arguments.deadline:g}")
         self._limit = host_limit(arguments.memory_limit)
         self._on_device = arguments.device == "cuda" or (arguments.device == "auto" and device_available())
+        if not self._on_device:
+            warm_up()
         self._predictor = connect(
             url, arguments.model, transport=arguments.transport, deadline_s=arguments.deadline
         )

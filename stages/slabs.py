@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -21,8 +21,12 @@ from stages.window_source import LazyImage
 MakeImage: TypeAlias = Callable[[Grid], Array]
 """Returns the model's input on a grid, which is a part of the model's whole grid."""
 
-MakeLabels: TypeAlias = Callable[[Array, Grid, Grid], Array]
-"""Takes scores, their grid, and a part of the volume's grid; returns that part's labels, uint8."""
+
+class MakeLabels(Protocol):
+    """Writes the labels of a part of the volume's grid, uint8, into `out`."""
+
+    def __call__(self, scores: Array, source: Grid, target: Grid, *, out: Array) -> Array:
+        """Fill `out`, of the shape of the target, from scores and their grid; return it."""
 
 
 def grid_part(grid: Grid, start: int, stop: int, *, axis: int = 0) -> Grid:
@@ -73,10 +77,12 @@ def labels_from_slabs(
         if ready > done:
             chosen = order[done:ready]
             first, last = int(chosen.min()), int(chosen.max()) + 1
-            part = make(
-                slab.scores, grid_part(source, slab.start, stop), grid_part(target, first, last, axis=axis)
+            make(
+                slab.scores,
+                grid_part(source, slab.start, stop),
+                grid_part(target, first, last, axis=axis),
+                out=labels[(slice(None),) * axis + (slice(first, last),)],
             )
-            labels[(slice(None),) * axis + (slice(first, last),)] = part
             done = ready
     return labels
 

@@ -3,13 +3,6 @@ import pytest
 
 from stages import Grid
 from stages.arrays import to_host
-from stages.components import (
-    bounding_box,
-    fill_holes,
-    keep_inside,
-    keep_largest_component,
-    remove_small,
-)
 from stages.geometry import reorient
 from stages.postprocess import label_volumes_ml, postprocess
 from stages.preprocess import ModelInput
@@ -23,92 +16,14 @@ def labels_with(*blobs, shape=(6, 10, 10)):
     return labels
 
 
-def prepared(grid, source_grid, box=None):
-    """Return what preprocessing remembers; only grids and box count here."""
-    box = box or tuple(slice(0, length) for length in source_grid.shape)
-    return ModelInput(image=None, grid=grid, source_grid=source_grid, box=box, padding=0)
-
-
 LARGE = (1, (0, 3), (0, 3), (0, 3))
 SMALL = (1, (4, 6), (5, 7), (5, 7))
 
 
-def test_of_two_blobs_the_larger_stays(put):
-    labels = put(labels_with(SMALL, LARGE))
-    keep_largest_component(labels, [1])
-    assert np.array_equal(to_host(labels), labels_with(LARGE))
-
-
-def test_a_component_is_measured_over_all_its_slices(put):
-    flat, tall = (1, (0, 1), (0, 3), (0, 3)), (1, (0, 4), (5, 7), (5, 7))  # 9 voxels in one slice, 16 in four
-    labels = put(labels_with(flat, tall))
-    keep_largest_component(labels, [1])
-    assert np.array_equal(to_host(labels), labels_with(tall))
-
-
-def test_liver_and_its_tumour_count_as_one_component():
-    # 12 voxels of liver with 6 of tumour are more than 16 of liver alone
-    together = [(1, (0, 3), (0, 2), (0, 2)), (2, (3, 6), (0, 2), (0, 1))]
-    labels = labels_with(*together, (1, (0, 4), (5, 7), (5, 7)))
-    keep_largest_component(labels, [1, 2])
-    assert np.array_equal(labels, labels_with(*together))
-
-
-def test_labels_outside_the_group_are_left_alone():
-    other = (7, (4, 5), (1, 2), (1, 2))
-    labels = labels_with(LARGE, SMALL, other)  # `other` lies in the box of both
-    keep_largest_component(labels, [1, 2])
-    assert np.array_equal(labels, labels_with(LARGE, other))
-
-
-def test_voxels_that_touch_by_an_edge_are_two_components():
-    labels = labels_with((1, (0, 2), (0, 2), (0, 2)), (1, (2, 3), (2, 3), (0, 1)))
-    keep_largest_component(labels, [1])
-    assert labels.sum() == 8
-
-
-def test_single_component_and_empty_labels_stay_as_they_are():
-    for labels in (labels_with(LARGE), labels_with()):
-        before = labels.copy()
-        keep_largest_component(labels, [1])
-        assert np.array_equal(labels, before)
-
-
-def test_tumour_away_from_the_liver_is_removed(put):
-    detached = (2, (5, 6), (8, 10), (8, 10))
-    labels = put(labels_with(LARGE, detached))
-    keep_inside(labels, 2, 1)
-    assert np.array_equal(to_host(labels), labels_with(LARGE))
-
-
-@pytest.mark.parametrize(
-    "tumour",
-    [(2, (1, 2), (1, 2), (1, 2)), (2, (3, 6), (2, 3), (2, 3)), (2, (0, 1), (0, 1), (3, 6))],
-    ids=["inside", "on a face", "sticking out"],
-)
-def test_tumour_that_touches_the_liver_is_kept_whole(put, tumour):
-    labels = put(labels_with(LARGE, tumour))
-    keep_inside(labels, 2, 1)
-    assert np.array_equal(to_host(labels), labels_with(LARGE, tumour))
-
-
-def test_tumour_that_touches_by_an_edge_only_is_removed():
-    labels = labels_with(LARGE, (2, (3, 4), (3, 4), (0, 2)))
-    keep_inside(labels, 2, 1)
-    assert np.array_equal(labels, labels_with(LARGE))
-
-
-def test_tumour_without_any_liver_is_removed():
-    labels = labels_with((2, (1, 2), (1, 2), (1, 2)))
-    keep_inside(labels, 2, 1)
-    assert not labels.any()
-
-
-def test_bounding_box_is_the_smallest_that_holds_all(put):
-    mask = np.zeros((5, 6, 7), bool)
-    mask[1, 2, 3] = mask[3, 2, 6] = True
-    assert bounding_box(put(mask)) == (slice(1, 4), slice(2, 3), slice(3, 7))
-    assert bounding_box(put(np.zeros((2, 2, 2), bool))) is None
+def prepared(grid, source_grid, box=None):
+    """Return what preprocessing remembers; only grids and box count here."""
+    box = box or tuple(slice(0, length) for length in source_grid.shape)
+    return ModelInput(image=None, grid=grid, source_grid=source_grid, box=box, padding=0)
 
 
 def test_label_volume_is_voxels_times_their_size(put, place):
@@ -185,32 +100,6 @@ def test_of_overlapping_channels_the_later_counts(put, place, describe):
     stricter = model.model_copy(update={"threshold": 0.7})
     mask = postprocess(put(scores), prepared(volume.grid, volume.grid), volume, stricter)
     assert (to_host(mask.array) == 1).all()
-
-
-def test_components_below_a_volume_go(put):
-    labels = put(labels_with(SMALL, LARGE))  # 8 and 27 voxels
-    remove_small(labels, 1, 8)
-    assert np.array_equal(to_host(labels), labels_with(SMALL, LARGE))
-    remove_small(labels, 1, 8.5)
-    assert np.array_equal(to_host(labels), labels_with(LARGE))
-    remove_small(labels, 2, 1)
-    assert np.array_equal(to_host(labels), labels_with(LARGE))
-
-
-def test_holes_are_filled_and_what_lies_in_them_stays(put):
-    ball = labels_with((1, (0, 5), (0, 5), (0, 5)))
-    hollow = ball.copy()
-    hollow[2, 2, 1:4] = 0
-    hollow[2, 2, 2] = 2
-    open_ = ball.copy()
-    open_[2, 2, 0:3] = 0  # reaches the outside
-    found, kept = put(hollow.copy()), put(open_.copy())
-    fill_holes(found, 1)
-    fill_holes(kept, 1)
-    expected = ball.copy()
-    expected[2, 2, 2] = 2
-    assert np.array_equal(to_host(found), expected)
-    assert np.array_equal(to_host(kept), open_)
 
 
 def test_the_smallest_volume_is_told_in_millilitres(place, describe):

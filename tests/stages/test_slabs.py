@@ -2,7 +2,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import GeometryError
@@ -33,6 +33,7 @@ def test_part_of_a_grid_lies_where_it_lay():
     assert part.affine[:3, 3].tolist() == [1, 13, 1]
 
 
+@settings(deadline=None)  # what is compiled at the first call takes longer
 @given(
     slices=st.integers(1, 24),
     target_slices=st.integers(1, 40),
@@ -68,13 +69,13 @@ def test_each_target_slice_is_made_once_from_scores_on_both_sides_of_it():
     source, target = grid((12, 4, 4), (1, 1, 1)), grid((28, 4, 4), (0.4, 1, 1))
     made = []
 
-    def make(scores, part, wanted):
+    def make(scores, part, wanted, *, out):
         positions = np.linalg.inv(part.affine) @ wanted.affine
         first, last = positions[0, 3], positions[0, 3] + positions[0, 0] * (wanted.shape[0] - 1)
         assert first >= -1e-9
         assert last <= part.shape[0] - 1 + 1e-9
         made.append(wanted.shape[0])
-        return np.ones(wanted.shape, np.uint8)
+        out[:] = 1
 
     windows = WindowPlan(shape=(4, 4, 4), classes=1)
     image = np.zeros(source.shape, np.float32)
@@ -93,8 +94,8 @@ def test_volume_whose_columns_run_along_the_models_slices():
     target = Grid((4, 5, 9), turned)
     image = np.random.default_rng(3).normal(size=source.shape).astype(np.float32)
 
-    def make(scores, part, wanted):
-        return (scores[0] > 0)[::-1].transpose(1, 2, 0)[..., -wanted.shape[2] :].astype(np.uint8) + 1
+    def make(scores, part, wanted, *, out):
+        out[:] = (scores[0] > 0)[::-1].transpose(1, 2, 0)[..., -wanted.shape[2] :].astype(np.uint8) + 1
 
     windows = WindowPlan(shape=(3, 4, 5), classes=1, overlap=0)
     slabs = score_slabs(image, lambda w: w, windows=windows)

@@ -1,0 +1,72 @@
+"""Functions that Numba compiles; import this only where one is needed, since Numba takes half a second.
+
+What was compiled is kept beside the source, or in the user's folder for caches. Where neither can be
+written, as in an image, it is taken from the folder that ``CLARA_COMPILED`` names, if there is one (a copy
+is used, since Numba must be able to write there), and compiled anew otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from llvmlite import binding
+from numba import types
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+COMPILED = "CLARA_COMPILED"
+_AVX2 = "x86-64-v3"
+
+
+def compiled(*signatures: object) -> Callable[[Function], Function]:
+    """Compile a function for these types when its module is imported; it runs without Python's lock."""
+
+    def compile_(function: Function) -> Function:
+        options = {"nogil": True, "error_model": "numpy"}
+        try:
+            return cast(Function, numba.njit([*signatures], cache=True, **options)(function))
+        except RuntimeError:  # there is no folder for what was compiled
+            return cast(Function, numba.njit([*signatures], **options)(function))
+
+    return compile_
+
+
+def read_only(kind: types.Type, dimensions: int, layout: str = "A") -> types.Array:
+    """Return the type of an array that is read and never written; one that may be written fits as well."""
+    return types.Array(kind, dimensions, layout, readonly=True)
+
+
+def _aim_at_many_processors() -> None:
+    """Compile for all processors with AVX2, so that what one machine compiled serves another."""
+    with suppress(RuntimeError):  # where LLVM cannot tell, for this processor
+        features = binding.get_host_cpu_features()
+        if platform.machine() == "x86_64" and features.get("avx2") and features.get("fma"):
+            numba.config.CPU_NAME, numba.config.CPU_FEATURES = _AVX2, ""
+
+
+def _copy_what_an_image_holds() -> None:
+    """Let Numba work in a copy of what was compiled when the image was built."""
+    held = os.environ.get(COMPILED)
+    if not held or numba.config.CACHE_DIR or not Path(held).is_dir():
+        return
+    folder = Path(tempfile.gettempdir()) / f"clara-compiled-{os.getuid()}"
+    if not folder.exists():
+        made = Path(tempfile.mkdtemp(dir=folder.parent))
+        shutil.copytree(held, made, dirs_exist_ok=True)
+        try:
+            made.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(made)
+    if folder.stat().st_uid == os.getuid():
+        numba.config.CACHE_DIR = str(folder)
+
+
+_aim_at_many_processors()
+_copy_what_an_image_holds()

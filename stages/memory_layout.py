@@ -1,0 +1,44 @@
+"""How an array lies in memory, so that a loop can go through it in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stages.arrays import Array
+
+Axes = tuple[int, int, int]
+
+
+def order_in_memory(array: Array) -> tuple[Axes, tuple[bool, bool, bool]]:
+    """Tell how a volume is read as it lies: ``transpose(axes)``, then the flagged axes reversed."""
+    strides = [stride if size > 1 else 0 for stride, size in zip(array.strides, array.shape, strict=True)]
+    axes = sorted(range(3), key=lambda axis: (-abs(strides[axis]), axis))
+    flips = [strides[axis] < 0 for axis in axes]
+    return (axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2])
+
+
+def turned(array: Array, axes: Axes, flips: Sequence[bool]) -> Array:
+    """Return a view of a volume with its axes in another order and the flagged of them reversed."""
+    return array.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
+
+
+def rows_in_order(array: Array) -> bool:
+    """Tell whether neighbours along the last axis are neighbours in memory, and no stride is negative."""
+    last = array.shape[-1] < 2 or array.strides[-1] == array.itemsize
+    return last and all(stride >= 0 and stride % array.itemsize == 0 for stride in array.strides[:-1])
+
+
+def flat(array: Array, *, writeable: bool = False) -> tuple[Array, tuple[int, ...]]:
+    """Return what an array lies in, from its first element to its last, and the steps to the next row,
+    plane and so on, the row's last.
+
+    Only for arrays of which `rows_in_order` is true.
+    """
+    if not rows_in_order(array):
+        raise ValueError(f"rows of an array with strides {array.strides} do not lie in order")
+    steps = tuple(stride // array.itemsize for stride in array.strides[:-1])
+    length = sum((size - 1) * step for size, step in zip(array.shape, steps, strict=False)) + array.shape[-1]
+    lies_in = np.lib.stride_tricks.as_strided(array, (length,), (array.itemsize,), writeable=writeable)
+    return lies_in, steps

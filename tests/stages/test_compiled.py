@@ -1,0 +1,67 @@
+"""What is compiled is kept, and found again, wherever a stage runs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stages
+
+ROOT = Path(stages.__file__).parents[1]
+COUNT_COMPILED = """
+import numba.core.event as event
+with event.install_recorder("numba:compile") as recorder:
+    import stages.warm_up
+    stages.warm_up.warm_up()
+import numba
+print(len(recorder.buffer), numba.config.CACHE_DIR)
+"""
+
+
+def warm_up(**environment):
+    """Return how often something was compiled in a new process, and where it is kept."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "CLARA_COMPILED"))}
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT_COMPILED],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**inherited, **{name: str(value) for name, value in environment.items()}},
+    )
+    assert done.returncode == 0, done.stderr
+    compiled, folder = done.stdout.rstrip("\n").split(" ", 1)
+    return int(compiled), folder
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory):
+    """Return a folder that holds what was compiled, as an image does."""
+    folder = tmp_path_factory.mktemp("held")
+    compiled, _ = warm_up(NUMBA_CACHE_DIR=folder)
+    assert compiled > 10
+    assert list(folder.rglob("*.nbc"))
+    return folder
+
+
+def test_what_an_image_holds_is_not_compiled_again(held, tmp_path):
+    for _ in range(2):  # copied at first, found there afterwards
+        compiled, folder = warm_up(CLARA_COMPILED=held, TMPDIR=tmp_path)
+        assert compiled == 0
+        assert Path(folder).parent == tmp_path
+
+
+def test_folder_that_is_not_there_is_passed_over(tmp_path):
+    _, folder = warm_up(CLARA_COMPILED=tmp_path / "none", TMPDIR=tmp_path)
+    assert folder == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_compiled_serves_other_processors(held):
+    # the name of the processor that was compiled for is part of each index
+    indices = [path.read_bytes() for path in held.rglob("*.nbi")]
+    if "avx2" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("the processor has no AVX2")
+    assert indices
+    assert all(b"x86-64-v3" in index for index in indices)

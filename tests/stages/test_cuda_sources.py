@@ -1,0 +1,113 @@
+"""The CUDA sources: they compile, and what they say is what the host does.
+
+Without a device their text is compiled for the host, where a loop takes the place of the threads.
+"""
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import stages
+from stages.geometry import Grid
+from stages.intensity import Intensity
+from stages.resample import axis_samples, labels_from_scores, resample_linear
+
+SOURCES = sorted((Path(stages.__file__).parent / "cuda").glob("*.cu"))
+HOST = """
+#include <cmath>
+#define __global__
+#define __device__
+struct Place { unsigned x; };
+static Place blockIdx, blockDim, threadIdx;
+#include "SOURCE"
+extern "C" void place_thread(unsigned block, unsigned threads, unsigned thread) {
+    blockIdx.x = block; blockDim.x = threads; threadIdx.x = thread;
+}
+"""
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90"])
+def test_cuda_source_compiles(tmp_path, source, architecture):
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("there is no nvcc")
+    made = tmp_path / "kernel.ptx"
+    options = ["-ptx", "-std=c++14", f"-arch={architecture}", "-Werror", "all-warnings"]
+    done = subprocess.run([nvcc, *options, "-o", made, source], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert made.read_text().count(".entry") == source.read_text().count('extern "C" __global__') + 1
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("there is no g++")
+    folder = tmp_path_factory.mktemp("kernels")
+    code = folder / "host.cpp"
+    code.write_text(HOST.replace("SOURCE", str(SOURCES[0])))
+    library = folder / "host.so"
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, code], check=True)
+    return ctypes.CDLL(library)
+
+
+def run(kernels, name, arguments, voxels):
+    threads = 32
+    converted = [as_c(argument) for argument in arguments]
+    for block in range(-(-voxels // threads)):
+        for thread in range(threads):
+            kernels.place_thread(block, threads, thread)
+            getattr(kernels, name)(*converted)
+
+
+def as_c(value):
+    if isinstance(value, np.ndarray):
+        return ctypes.c_void_p(value.ctypes.data)
+    return ctypes.c_float(value) if isinstance(value, float) else ctypes.c_longlong(value)
+
+
+def steps(array):
+    return [stride // array.itemsize for stride in array.strides]
+
+
+def arrays_of(samples):
+    return [array for axis in samples for array in axis.arrays]
+
+
+SOURCE = Grid((5, 6, 7), np.diag([2.0, 1.0, 1.5, 1.0]))
+TARGET = Grid((7, 11, 6), np.array([[1.7, 0, 0, -1], [0, -0.5, 0, 5.2], [0, 0, 1.9, 0.4], [0, 0, 0, 1.0]]))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_device_resamples_as_the_host_does(kernels, dtype):
+    whole = np.random.default_rng(1).integers(-1000, 2000, (7, 6, 5)).astype(dtype)
+    array = whole.transpose(2, 1, 0)[::-1, :, ::-1]
+    samples, out = axis_samples(SOURCE, TARGET), np.empty(TARGET.shape, np.float32)
+    intensity = Intensity(-160, 240, zero=40, scale=1 / 400, offset=0.5)
+    arguments = [array, *steps(array), *arrays_of(samples), *intensity.numbers, out, *out.shape]
+    run(kernels, f"resample_{np.dtype(dtype)}", arguments, out.size)
+    assert np.abs(out - resample_linear(array, SOURCE, TARGET, intensity=intensity)).max() < 1e-5
+    assert out.std() > 0.1
+
+
+@pytest.mark.parametrize("threshold", [None, 0.6])
+def test_device_labels_as_the_host_does(kernels, threshold):
+    scores = np.random.default_rng(2).random((3, *SOURCE.shape), dtype=np.float32)
+    samples = axis_samples(SOURCE, TARGET)
+    out = np.full(TARGET.shape, 99, np.uint8)[:, ::-1]
+    limit = float("nan") if threshold is None else threshold
+    values = np.array([4, 1, 2, 0], np.uint8)
+    run(
+        kernels,
+        "label",
+        [scores, 3, limit, *steps(scores), *arrays_of(samples), values, out, *steps(out), *out.shape],
+        out.size,
+    )
+    expected = labels_from_scores(scores, SOURCE, TARGET, labels=(4, 1, 2), threshold=threshold)
+    assert np.array_equal(out, expected)
+    assert len(np.unique(out)) > 2
