@@ -29,9 +29,9 @@ RUN mkdir -p /app/input /app/source /app/output /app/locks /app/logs /publish \
     && chown 10001:10001 /app/output /app/locks /app/logs /publish
 COPY --from=packages /opt/clara /opt/clara
 COPY --from=code /opt/clara/code /opt/clara/code
-ENV PATH=/opt/clara/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 CLARA_COMPILED=/opt/clara/compiled \
+ENV PATH=/opt/clara/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
-RUN NUMBA_CACHE_DIR=$CLARA_COMPILED python -m stages.warm_up && chmod -R a+rX $CLARA_COMPILED
+RUN NUMBA_CACHE_DIR=/opt/clara/clara-compiled python -m stages.warm_up && chmod -R a+rX /opt/clara/clara-compiled
 WORKDIR /app
 USER 10001:10001
 STOPSIGNAL SIGTERM

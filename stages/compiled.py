@@ -1,8 +1,8 @@
 """Functions that Numba compiles; import this only where one is needed, since Numba takes half a second.
 
 What was compiled is kept beside the source, or in the user's folder for caches. Where neither can be
-written, as in an image, it is taken from the folder that ``CLARA_COMPILED`` names, if there is one (a copy
-is used, since Numba must be able to write there), and compiled anew otherwise.
+written, as in an image, it is taken from the folder ``clara-compiled`` of the Python environment, if there is
+one (a copy is used, since Numba must be able to write there), and compiled anew otherwise.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +22,6 @@ from llvmlite import binding
 from numba import types
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-COMPILED = "CLARA_COMPILED"
 _AVX2 = "x86-64-v3"
 
 
@@ -53,8 +53,8 @@ def _aim_at_many_processors() -> None:
 
 def _copy_what_an_image_holds() -> None:
     """Let Numba work in a copy of what was compiled when the image was built."""
-    held = os.environ.get(COMPILED)
-    if not held or numba.config.CACHE_DIR or not Path(held).is_dir():
+    held = Path(sys.prefix) / "clara-compiled"
+    if numba.config.CACHE_DIR or not held.is_dir():
         return
     folder = Path(tempfile.gettempdir()) / f"clara-compiled-{os.getuid()}"
     if not folder.exists():

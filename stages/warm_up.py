@@ -1,7 +1,6 @@
 """Compile what a stage will need, or load what was compiled, while it waits: ``python -m stages.warm_up``.
 
-An image does so when it is built, with ``NUMBA_CACHE_DIR`` naming the folder that ``CLARA_COMPILED`` names
-when it runs.
+An image does so when it is built, with ``NUMBA_CACHE_DIR`` naming the folder where `stages.compiled` looks.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ import stages
 
 ROOT = Path(stages.__file__).parents[1]
 COUNT_COMPILED = """
+import sys
+sys.prefix = sys.argv[1]
 import numba.core.event as event
 with event.install_recorder("numba:compile") as recorder:
     import stages.warm_up
@@ -20,11 +22,11 @@ print(len(recorder.buffer), numba.config.CACHE_DIR)
 """
 
 
-def warm_up(**environment):
+def warm_up(prefix, **environment):
     """Return how often something was compiled in a new process, and where it is kept."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "CLARA_COMPILED"))}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
     done = subprocess.run(
-        [sys.executable, "-c", COUNT_COMPILED],
+        [sys.executable, "-c", COUNT_COMPILED, str(prefix)],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -38,8 +40,8 @@ def warm_up(**environment):
 @pytest.fixture(scope="module")
 def held(tmp_path_factory):
     """Return a folder that holds what was compiled, as an image does."""
-    folder = tmp_path_factory.mktemp("held")
-    compiled, _ = warm_up(NUMBA_CACHE_DIR=folder)
+    folder = tmp_path_factory.mktemp("environment") / "clara-compiled"
+    compiled, _ = warm_up(folder.parent, NUMBA_CACHE_DIR=folder)
     assert compiled > 10
     assert list(folder.rglob("*.nbc"))
     return folder
@@ -47,13 +49,13 @@ def held(tmp_path_factory):
 
 def test_what_an_image_holds_is_not_compiled_again(held, tmp_path):
     for _ in range(2):  # copied at first, found there afterwards
-        compiled, folder = warm_up(CLARA_COMPILED=held, TMPDIR=tmp_path)
+        compiled, folder = warm_up(held.parent, TMPDIR=tmp_path)
         assert compiled == 0
         assert Path(folder).parent == tmp_path
 
 
 def test_folder_that_is_not_there_is_passed_over(tmp_path):
-    _, folder = warm_up(CLARA_COMPILED=tmp_path / "none", TMPDIR=tmp_path)
+    _, folder = warm_up(tmp_path / "none", TMPDIR=tmp_path)
     assert folder == ""
     assert not list(tmp_path.iterdir())
 
