@@ -139,6 +139,7 @@ RESULTS: Mapping[str, Result] = _Results(
         "seg": "dicom_writer.segmentation",
         "labelmap": "dicom_writer.labelmap",
         "series": "dicom_writer.series",
+        "rtstruct": "dicom_writer.rtstruct",
         "volume": "dicom_writer.volume_series",
     }
 )

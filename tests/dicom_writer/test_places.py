@@ -7,7 +7,7 @@ from dicom_writer import write_results
 from stages import Volume
 from tests.dicom_writer import letters, peers
 
-KINDS = ("seg", "labelmap", "series")
+KINDS = ("seg", "labelmap", "series", "rtstruct")
 
 
 def written(tmp_path, name, **how):

@@ -11,7 +11,7 @@ from dicom_writer.results import RESULTS
 from stages import OutputError
 from tests.dicom_writer import letters
 
-KINDS = ("seg", "labelmap", "series")
+KINDS = ("seg", "labelmap", "series", "rtstruct")
 
 
 def of_array(change):
@@ -28,9 +28,20 @@ def of_images(change):
         sources = [copy.deepcopy(source) for source in given.sources]
         for source in sources:
             change(source)
-        return replace(given, sources=sources)
+        return replace(given, sources=sources, masks=replace(given.masks, affine=place_of(sources[0])))
 
     return wrong
+
+
+def place_of(source):
+    """Return the affine that an image's header says, for what is placed by the mask's own."""
+    affine = np.eye(4)
+    along_row, along_column = np.reshape(source.ImageOrientationPatient, (2, 3)).astype(float)
+    affine[:3, 0] = [0, 0, letters.SPACING[0]]
+    affine[:3, 1] = along_column * source.PixelSpacing[0]
+    affine[:3, 2] = along_row * source.PixelSpacing[1]
+    affine[:3, 3] = source.ImagePositionPatient
+    return affine
 
 
 def moved(offset):
