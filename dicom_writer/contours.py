@@ -144,4 +144,5 @@ def _corners(ring: Sequence[Point]) -> NDArray[np.int64]:
     """Return the points of a ring where it turns."""
     points = np.array(ring)
     before, behind = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
-    return points[(before != behind).any(axis=1)]
+    turns: NDArray[np.int64] = points[(before != behind).any(axis=1)]
+    return turns

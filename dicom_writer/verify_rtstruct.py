@@ -7,7 +7,6 @@ standard; `polygons` fills any polygon.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 

@@ -103,7 +103,7 @@ def test_a_rerun_of_a_job_gives_the_same_uid(structures):
 
 def one_point_away(contour):
     points = np.array(contour.ContourData, float)
-    points[0] += [0.7, 0, 0]
+    points[0] += 0.7  # x alone
     contour.ContourData = list(points)
 
 
