@@ -154,6 +154,7 @@ RESULTS: Mapping[str, Result] = _Results(
         "series": "dicom_writer.series",
         "rtstruct": "dicom_writer.rtstruct",
         "report": "dicom_writer.report",
+        "capture": "dicom_writer.capture",
         "volume": "dicom_writer.volume_series",
     }
 )

@@ -1,8 +1,8 @@
 """A mask that is told from each of its mirror images, stated in patient coordinates alone.
 
 A letter F in three dimensions: a stem that goes up, an arm to the left at its top, a shorter arm to the
-back below, and a tumour in the foot of the stem that sticks out to the right. Whatever the orientation of the slices, a voxel has the
-label that its place in the patient says.
+back below, and a tumour in the foot of the stem that sticks out to the right. Whatever the orientation
+of the slices, a voxel has the label that its place in the patient says.
 """
 
 from dataclasses import replace
