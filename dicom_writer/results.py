@@ -155,6 +155,7 @@ RESULTS: Mapping[str, Result] = _Results(
         "rtstruct": "dicom_writer.rtstruct",
         "report": "dicom_writer.report",
         "capture": "dicom_writer.capture",
+        "pdf": "dicom_writer.pdf",
         "volume": "dicom_writer.volume_series",
     }
 )
