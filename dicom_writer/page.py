@@ -35,7 +35,7 @@ def draw_page(given: Given) -> bytes:
 def texts(given: Given) -> list[str]:
     """Return each piece of text that the page must hold."""
     labels, lesions = lines(given), list(largest(given, MOST_LESIONS))
-    found = [finding(given.labels, given.measured), NOTICE, *heading(given)]
+    found = [title(given), NOTICE, *heading(given)]
     for line in labels[:MOST_LABELS]:
         found += [line.name, line.said]
     if len(labels) > MOST_LABELS:
@@ -43,6 +43,11 @@ def texts(given: Given) -> list[str]:
     for lesion, said in lesions:
         found += [lesion.name, f"{said}, slice {lesion.diameter.slice + 1}"]
     return [*found, *(f"Slice {n + 1} of {len(given.sources)}" for n in key_slices(given, MOST_PICTURES))]
+
+
+def title(given: Given) -> str:
+    """Return the title: what was found, and that a program did."""
+    return f"AI segmentation: {finding(given.labels, given.measured)}"
 
 
 def heading(given: Given) -> list[str]:
@@ -59,8 +64,8 @@ def heading(given: Given) -> list[str]:
 
 def _heading(canvas: Canvas, given: Given) -> float:
     y = float(A4[1]) - 60
-    canvas.setFont("Helvetica-Bold", 17)
-    canvas.drawString(_LEFT, y, finding(given.labels, given.measured))
+    canvas.setFont("Helvetica-Bold", 14)
+    canvas.drawString(_LEFT, y, title(given))
     canvas.setFont("Helvetica-Bold", 10)
     canvas.drawString(_LEFT, y - 20, NOTICE)
     canvas.setFont("Helvetica", 8.5)
@@ -108,6 +113,6 @@ def _pictures(canvas: Canvas, given: Given, y: float) -> None:
         picture = draw(given, n)
         scale = min(width / picture.shape[1], height / picture.shape[0])
         size = (picture.shape[1] * scale, picture.shape[0] * scale)
-        at = (_LEFT + (k % columns) * (width + _GAP), y - (k // columns) * (height + 2 * _GAP) - size[1])
+        at = (_LEFT + (k % columns) * (width + _GAP), y - (k // columns) * (size[1] + 2 * _GAP) - size[1])
         canvas.drawImage(ImageReader(Image.fromarray(picture)), *at, *size)
         canvas.drawString(at[0], at[1] - 11, f"Slice {n + 1} of {len(given.sources)}")

@@ -10,7 +10,6 @@ import pydicom
 import pytest
 from pydicom.sr.codedict import codes
 
-from dicom_reader import read_series
 from dicom_writer import Provenance, write_results
 from dicom_writer.report import ReportResult
 from dicom_writer.results import results_named
@@ -18,7 +17,6 @@ from dicom_writer.verify_report import verify_report
 from stages import OutputError
 from tests import phantoms
 from tests.dicom_writer.test_corrected import CASES, mask_on, series
-from tests.dicom_writer.test_series import REAL, corner_mask
 
 
 @pytest.fixture
@@ -218,11 +216,3 @@ def test_lesions_of_a_corrected_series_lie_on_the_slices_as_acquired(tmp_path, d
     meant_ml = np.count_nonzero(mask.array == 2) * mask.voxel_volume_mm3 / 1000
     assert numbers(tumour)["Volume"][0] == pytest.approx(meant_ml, rel=0.15)
     assert dciodvfy_errors(path) == []
-
-
-@pytest.mark.real_data
-@pytest.mark.parametrize("folder", REAL)
-def test_real_series_become_a_report_without_an_error(real_data, tmp_path, dciodvfy_errors, folder):
-    ct = read_series(real_data / folder)
-    paths = write_results(corner_mask(ct), real_data / folder, tmp_path / "out", results=["report"])
-    assert [dciodvfy_errors(path) for path in paths] == [[], []]

@@ -4,7 +4,6 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicom_reader import read_series
 from dicom_writer import Provenance, write_results
 from dicom_writer.rtstruct import RtstructResult
 from dicom_writer.verify_rtstruct import verify_rtstruct
@@ -12,7 +11,6 @@ from stages import OutputError
 from tests import phantoms
 from tests.dicom_writer import peers
 from tests.dicom_writer.test_corrected import CASES, mask_on, series
-from tests.dicom_writer.test_series import REAL, corner_mask
 
 
 @pytest.fixture
@@ -160,11 +158,3 @@ def test_contours_of_a_corrected_series_lie_on_the_slices_as_acquired(tmp_path, 
                 if abs(peers.turns_around(points[:, :2], (x + 0.6 * c, y + 0.8 * r))) > 0.5:
                     plane[r, c] = number
     assert np.array_equal(filled, masks.array)
-
-
-@pytest.mark.real_data
-@pytest.mark.parametrize("folder", REAL)
-def test_real_series_become_a_structure_set_without_an_error(real_data, tmp_path, dciodvfy_errors, folder):
-    ct = read_series(real_data / folder)
-    (path,) = write_results(corner_mask(ct), real_data / folder, tmp_path / "out", results=["rtstruct"])
-    assert dciodvfy_errors(path) == []
