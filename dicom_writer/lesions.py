@@ -94,17 +94,16 @@ def find_lesions(masks: SliceMasks, label: Label) -> Lesions:
     volume: dict[_Spot, float] = {}
     longest: dict[_Spot, Diameter] = {}
     wholes = _Wholes()
-    before: NDArray[np.int32] | None = None
+    before: _Slice | None = None
     for n, plane in enumerate(masks.array):
-        there = plane == label.value
-        numbered = spots_of(there) if there.any() else None
-        if numbered is not None:
-            for spot, pixels in _pixels_of_spots(numbered):
-                ml = len(pixels) * float(np.prod(pixel_mm)) * float(masks.thickness_mm[n]) / 1000
-                volume[n, spot], longest[n, spot] = ml, _longest_line(pixels, n, pixel_mm)
-            for one, other in _touching(before, numbered, masks.first_pixels, n):
+        here = _slice_of(plane == label.value) if plane.any() else None
+        if here is not None:
+            for spot, count, corners in here.spots():
+                ml = count * float(np.prod(pixel_mm)) * float(masks.thickness_mm[n]) / 1000
+                volume[n, spot], longest[n, spot] = ml, _longest_line(corners, n, pixel_mm)
+            for one, other in _touching(before, here, masks.first_pixels, n):
                 wholes.join((n - 1, one), (n, other))
-        before = numbered
+        before = here
     found = [
         (sum(volume[s] for s in spots), max((longest[s] for s in sorted(spots)), key=lambda d: d.mm), spots)
         for spots in wholes.groups(volume)
@@ -125,21 +124,40 @@ def spots_of(plane: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.asarray(numbered, dtype=np.int32)
 
 
-def _pixels_of_spots(numbered: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Yield each spot's number and its pixels, shape (pixels, 2)."""
-    from scipy import ndimage
+@dataclass(frozen=True, eq=False)
+class _Slice:
+    """The part of a slice that holds anything: the numbers of its spots, and its first row and column."""
 
-    for spot, box in enumerate(ndimage.find_objects(numbered), start=1):
-        yield spot, np.argwhere(numbered[box] == spot) + [side.start for side in box]
+    numbered: NDArray[np.int32]
+    first: NDArray[np.int64]
+
+    def spots(self) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
+        """Yield each spot's number, how many pixels it has, and the outer corners of its rows."""
+        from scipy import ndimage
+
+        for spot, box in enumerate(ndimage.find_objects(self.numbered), start=1):
+            there = self.numbered[box] == spot
+            rows = np.flatnonzero(there.any(axis=1))
+            left = there[rows].argmax(axis=1) - 0.5
+            right = there.shape[1] - there[rows, ::-1].argmax(axis=1) - 0.5
+            ends = [np.stack([rows + half, side], axis=1) for half in (-0.5, 0.5) for side in (left, right)]
+            offset = self.first + [side.start for side in box]
+            yield spot, int(np.count_nonzero(there)), np.unique(np.concatenate(ends), axis=0) + offset
 
 
-def _longest_line(pixels: NDArray[np.int64], n: int, pixel_mm: NDArray[np.float64]) -> Diameter:
+def _slice_of(there: NDArray[np.bool_]) -> _Slice | None:
+    rows, columns = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
+    if not len(rows):
+        return None
+    part = there[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return _Slice(spots_of(part), np.array([rows[0], columns[0]]))
+
+
+def _longest_line(corners: NDArray[np.float64], n: int, pixel_mm: NDArray[np.float64]) -> Diameter:
     """Return the longest line between corners of pixels that hang together."""
     from scipy.spatial import ConvexHull
     from scipy.spatial.distance import pdist, squareform
 
-    to_corners = np.array([(r, c) for r in (-0.5, 0.5) for c in (-0.5, 0.5)])
-    corners = np.unique((pixels[:, None] + to_corners).reshape(-1, 2), axis=0)
     hull = corners[ConvexHull(corners).vertices]
     apart = squareform(pdist(hull * pixel_mm))
     one, other = np.unravel_index(int(apart.argmax()), apart.shape)
@@ -147,25 +165,32 @@ def _longest_line(pixels: NDArray[np.int64], n: int, pixel_mm: NDArray[np.float6
 
 
 def _touching(
-    before: NDArray[np.int32] | None,
-    numbered: NDArray[np.int32],
-    first_pixels: NDArray[np.float64],
-    n: int,
-) -> set[_Spot]:
-    """Return which spots of the slice before touch which of slice n."""
+    before: _Slice | None, here: _Slice, first_pixels: NDArray[np.float64], n: int
+) -> Iterator[_Spot]:
+    """Yield which spots of the slice before touch which of slice n."""
     if before is None:
-        return set()
+        return
+    rows, columns = here.numbered.shape
     shift = np.rint(first_pixels[n, 1:] - first_pixels[n - 1, 1:]).astype(int)
-    pixels = np.argwhere(numbered)
-    here = numbered[tuple(pixels.T)]
-    found: set[_Spot] = set()
-    for step in np.ndindex(3, 3):
-        beside = pixels + shift + step - 1
-        inside = ((beside >= 0) & (beside < before.shape)).all(axis=1)
-        there = before[tuple(beside[inside].T)]
-        pairs = np.stack([there, here[inside]], axis=1)[there > 0]
-        found.update(zip(*np.unique(pairs, axis=0).T.tolist(), strict=True))
-    return found
+    around = _moved(before, here.first + shift - 1, (rows + 2, columns + 2))
+    times = int(here.numbered.max()) + 1
+    found: set[int] = set()
+    for row, column in np.ndindex(3, 3):
+        there = around[row : row + rows, column : column + columns]
+        both = (there > 0) & (here.numbered > 0)
+        found.update(np.unique(there[both].astype(np.int64) * times + here.numbered[both]).tolist())
+    yield from (divmod(pair, times) for pair in sorted(found))
+
+
+def _moved(what: _Slice, first: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Return the numbers of spots in a window that begins at a row and column."""
+    window = np.zeros(shape, dtype=np.int32)
+    start = np.maximum(what.first, first)
+    stop = np.minimum(what.first + what.numbered.shape, first + shape)
+    if (start < stop).all():
+        to, of = ((slice(*x) for x in zip(start - at, stop - at, strict=True)) for at in (first, what.first))
+        window[tuple(to)] = what.numbered[tuple(of)]
+    return window
 
 
 class _Wholes:

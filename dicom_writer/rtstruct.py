@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import config
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from dicom_writer.contours import outlines
+from dicom_writer.encode import encoded, file_head, implicit, implicit_sequence
 from dicom_writer.frames import image_key
 from dicom_writer.header import algorithm_identification, code_item, new_result, reference_to, references_to
 from dicom_writer.labels import Label, finding
@@ -31,7 +30,7 @@ from dicom_writer.results import Given
 
 SERIES_NUMBER_OFFSET = 4
 _STUDY = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which the standard wants here
-_CONTOUR_DATA = Tag(0x3006, 0x0050)
+_ROI_CONTOURS = 0x30060039
 _ANATOMICAL = "123037004"  # SCT, Anatomical Structure
 
 
@@ -66,10 +65,14 @@ class RtstructResult:
             head.ReferencedFrameOfReferenceSequence = [_frame_of_reference(given)]
             numbered = list(enumerate(given.labels, start=1))
             head.StructureSetROISequence = [_region(n, label, given) for n, label in numbered]
-            head.ROIContourSequence = [_contours(n, label, given) for n, label in numbered]
-            head.RTROIObservationsSequence = [_observation(n, label) for n, label in numbered]
-            head.ApprovalStatus = "UNAPPROVED"
-            head.save_as(path, enforce_file_format=True)
+            tail = Dataset()
+            tail.RTROIObservationsSequence = [_observation(n, label) for n, label in numbered]
+            tail.ApprovalStatus = "UNAPPROVED"
+            with open(path, "wb") as file:
+                file.write(file_head(head.file_meta) + encoded(head, implicit=True))
+                regions = (_contours(n, label, given) for n, label in numbered)
+                file.writelines(implicit_sequence(_ROI_CONTOURS, regions))
+                file.write(encoded(tail, implicit=True))
         return [path]
 
     def verify(self, given: Given, paths: Sequence[Path]) -> Mapping[int, Measurement]:
@@ -108,28 +111,30 @@ def _region(number: int, label: Label, given: Given) -> Dataset:
     return item
 
 
-def _contours(number: int, label: Label, given: Given) -> Dataset:
-    item = Dataset()
-    item.ROIDisplayColor = list(label.rgb)
-    item.ReferencedROINumber = number
-    found = list(_contours_of(label, given))
-    if found:
-        item.ContourSequence = found
-    return item
+def _contours(number: int, label: Label, given: Given) -> Iterator[bytes]:
+    """Yield the content of an item of *ROI Contour Sequence* (3006,0039), encoded."""
+    colour = "\\".join(map(str, label.rgb))
+    yield implicit(0x3006002A, colour.encode())
+    if given.measured[label.value].volume_ml:
+        yield from implicit_sequence(0x30060040, _contours_of(label, given))
+    yield implicit(0x30060084, str(number).encode())
 
 
-def _contours_of(label: Label, given: Given) -> Iterator[Dataset]:
-    """Yield each closed outline of a label, numbered from 1."""
+def _contours_of(label: Label, given: Given) -> Iterator[list[bytes]]:
+    """Yield the content of an item for each closed outline of a label, numbered from 1."""
     number = 0
     for n, plane in enumerate(given.masks.array):
-        for outline in outlines(plane == label.value) if (plane == label.value).any() else ():
+        found = outlines(plane == label.value) if plane.any() else []
+        image = encoded(image_reference(given.sources[n]), implicit=True) if found else b""
+        for outline in found:
             number += 1
-            contour = Dataset()
-            contour.ContourImageSequence = [image_reference(given.sources[n])]
-            contour.ContourGeometricType = "CLOSED_PLANAR"
-            contour.NumberOfContourPoints, contour.ContourNumber = len(outline), number
-            _put_points(contour, given.masks.positions(n, outline))
-            yield contour
+            yield [
+                *implicit_sequence(0x30060016, [[image]]),
+                implicit(0x30060042, b"CLOSED_PLANAR"),
+                implicit(0x30060046, str(len(outline)).encode()),
+                implicit(0x30060048, str(number).encode()),
+                implicit(0x30060050, _decimals(given.masks.positions(n, outline))),
+            ]
 
 
 def image_reference(source: Dataset) -> Dataset:
@@ -141,11 +146,9 @@ def image_reference(source: Dataset) -> Dataset:
     return item
 
 
-def _put_points(contour: Dataset, points: NDArray[np.float64]) -> None:
-    """Put *Contour Data* (3006,0050), LPS mm, four decimals; by the thousand, thus as bytes at once."""
-    data = "\\".join(map("{:.4f}".format, points.ravel().tolist())).encode()
-    data += b" " * (len(data) % 2)
-    contour[_CONTOUR_DATA] = RawDataElement(_CONTOUR_DATA, "DS", len(data), data, 0, True, True, True)
+def _decimals(points: NDArray[np.float64]) -> bytes:
+    """Return *Contour Data* (3006,0050), LPS mm, four decimals."""
+    return ("\\".join(["%.4f"] * points.size) % tuple(points.ravel().tolist())).encode()
 
 
 def _observation(number: int, label: Label) -> Dataset:

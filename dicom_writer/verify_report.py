@@ -6,7 +6,7 @@ images that they name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,12 +153,13 @@ def _compare_lesions(groups: Sequence[_Group], found: Lesions, given: Given) -> 
     polygons = _polygons(groups, given)
     volume_ml, longest_mm = np.zeros(len(groups)), np.zeros(len(groups))
     for n, plane in enumerate(given.masks.array):
-        pieces = _filled(polygons.get(n, {}), plane.shape)
-        _compare_pixels(pieces, plane == found.label.value, found, n)
+        pieces = {k: _filled(those) for k, those in polygons.get(n, {}).items()}
+        _compare_pixels(pieces.values(), plane == found.label.value, found, n)
+        source = given.sources[n]
+        mm2 = float(np.prod([float(mm) for mm in source.PixelSpacing]))
         for k, piece in pieces.items():
-            mm2 = float(np.prod([float(mm) for mm in given.sources[n].PixelSpacing]))
-            volume_ml[k] += np.count_nonzero(piece) * mm2 * float(given.masks.thickness_mm[n]) / 1000
-            longest_mm[k] = max(longest_mm[k], _longest_mm(piece, given.sources[n]))
+            volume_ml[k] += np.count_nonzero(piece.there) * mm2 * float(given.masks.thickness_mm[n]) / 1000
+            longest_mm[k] = max(longest_mm[k], _longest_mm(piece, source))
     for k, (group, lesion) in enumerate(zip(groups, found.listed, strict=True)):
         _require_close(group.number(_VOLUME), float(volume_ml[k]), f"the volume of {lesion.name}", "ml")
         what = f"the longest diameter of {lesion.name}"
@@ -168,44 +169,53 @@ def _compare_lesions(groups: Sequence[_Group], found: Lesions, given: Given) -> 
 
 def _polygons(groups: Sequence[_Group], given: Given) -> dict[int, dict[int, list[NDArray[np.float64]]]]:
     """Return the outlines by slice and group, row and column from the centre of the first pixel."""
+    slice_of = {image_key(source): n for n, source in enumerate(given.sources)}
     found: dict[int, dict[int, list[NDArray[np.float64]]]] = {}
     for k, group in enumerate(groups):
         for region in _children(group.item, _REGION):
-            n, points = _on_slice(region, given)
+            n, points = _on_slice(region, slice_of)
             found.setdefault(n, {}).setdefault(k, []).append(points)
     return found
 
 
-def _on_slice(coordinates: Dataset, given: Given) -> tuple[int, NDArray[np.float64]]:
+def _on_slice(
+    coordinates: Dataset, slice_of: Mapping[tuple[str, int], int]
+) -> tuple[int, NDArray[np.float64]]:
     """Return the slice that coordinates are on, and their rows and columns."""
     (image,) = (one.ReferencedSOPSequence[0] for one in coordinates.ContentSequence)
     key = (str(image.ReferencedSOPInstanceUID), int(image.get("ReferencedFrameNumber") or 0))
-    numbers = [n for n, source in enumerate(given.sources) if image_key(source) == key]
-    if len(numbers) != 1 or coordinates.GraphicType != "POLYLINE":
+    if key not in slice_of or coordinates.GraphicType != "POLYLINE":
         raise OutputError(
             f"a {coordinates.GraphicType} of the report is on image {key[0]}, not of the source"
         )
     points = np.array(coordinates.GraphicData, dtype=np.float64).reshape(-1, 2)
-    return numbers[0], points[:, ::-1] - 0.5
+    return slice_of[key], points[:, ::-1] - 0.5
 
 
-def _filled(
-    polygons: Mapping[int, Sequence[NDArray[np.float64]]], shape: tuple[int, ...]
-) -> dict[int, NDArray[np.bool_]]:
-    rows, columns = shape
-    return {
-        k: np.logical_xor.reduce([filled(points, (rows, columns)) for points in those])
-        for k, those in polygons.items()
-    }
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """What outlines hold: pixels of a part of a slice that begins at a row and column."""
+
+    there: NDArray[np.bool_]
+    first: NDArray[np.int64]
 
 
-def _compare_pixels(
-    pieces: Mapping[int, NDArray[np.bool_]], meant: NDArray[np.bool_], found: Lesions, n: int
-) -> None:
+def _filled(polygons: Sequence[NDArray[np.float64]]) -> _Piece:
+    points = np.concatenate(polygons)
+    first = np.floor(points.min(axis=0)).astype(np.int64)
+    rows, columns = np.ceil(points.max(axis=0)).astype(np.int64) - first + 1
+    whole = [filled(polygon - first, (int(rows), int(columns))) for polygon in polygons]
+    return _Piece(np.logical_xor.reduce(whole), first)
+
+
+def _compare_pixels(pieces: Iterable[_Piece], meant: NDArray[np.bool_], found: Lesions, n: int) -> None:
     """Refuse outlines that hold other pixels than the mask, or one pixel twice."""
     drawn = np.zeros(meant.shape, dtype=np.uint8)
-    for piece in pieces.values():
-        drawn += piece
+    for piece in pieces:
+        at = np.argwhere(piece.there) + piece.first
+        if (at < 0).any() or (at >= meant.shape).any():
+            raise OutputError(f"an outline of the report leaves the image of slice {n + 1}")
+        drawn[tuple(at.T)] += 1
     if (drawn > 1).any():
         raise OutputError(f"two lesions of the report share pixels in slice {n + 1}")
     everything = found.count == len(found.listed)
@@ -217,12 +227,12 @@ def _compare_pixels(
         )
 
 
-def _longest_mm(piece: NDArray[np.bool_], source: Dataset) -> float:
+def _longest_mm(piece: _Piece, source: Dataset) -> float:
     """Return the longest line between corners of pixels that hang together, measured in the patient."""
     from scipy import ndimage
     from scipy.spatial.distance import pdist
 
-    numbered, count = ndimage.label(piece, structure=np.ones((3, 3)))
+    numbered, count = ndimage.label(piece.there, structure=np.ones((3, 3)))
     longest = 0.0
     for one in range(1, count + 1):
         there = numbered == one
@@ -230,6 +240,6 @@ def _longest_mm(piece: NDArray[np.bool_], source: Dataset) -> float:
         left = there[rows].argmax(axis=1)
         right = there.shape[1] - 1 - there[rows, ::-1].argmax(axis=1)
         ends = [(rows + up, column) for up in (-0.5, 0.5) for column in (left - 0.5, right + 0.5)]
-        corners = np.concatenate([np.stack(end, axis=1) for end in ends])
+        corners = np.concatenate([np.stack(end, axis=1) for end in ends]) + piece.first
         longest = max(longest, float(pdist(pixel_positions(source, corners)).max()))
     return longest
