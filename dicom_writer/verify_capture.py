@@ -85,9 +85,10 @@ def compare_picture(framed: NDArray[np.uint8], pixel_mm: float, given: Given, n:
         raise OutputError(f"the picture of slice {n + 1} is smaller than its source image")
     picture = framed[MARGIN : MARGIN + len(rows), MARGIN : MARGIN + len(columns)]
     outlined = np.zeros(picture.shape[:2], dtype=np.bool_)
-    for label in given.labels:
-        coloured = (picture == drawn_rgb(label.rgb)).all(axis=2)
-        _compare_outline(coloured, rows, columns, plane == label.value, label, n)
+    for rgb, labels in _by_colour(given).items():
+        coloured = (picture == rgb).all(axis=2)
+        edges = np.logical_or.reduce([_edge(plane == label.value) for label in labels])
+        _compare_outline(coloured, (rows, columns), edges, " and ".join(x.name for x in labels), n)
         outlined |= coloured
     behind = windowed(given, n)[np.ix_(rows, columns)]
     different = (picture != behind[..., None]).any(axis=2) & ~outlined
@@ -104,26 +105,39 @@ def _source_index(count: int, source_mm: float, pixel_mm: float) -> NDArray[np.i
     return np.asarray(np.clip(np.floor(centres_mm / source_mm), 0, count - 1), dtype=np.int64)
 
 
+def _by_colour(given: Given) -> dict[tuple[int, int, int], list[Label]]:
+    """Return the labels that are drawn in each colour; such as share one cannot be told apart."""
+    found: dict[tuple[int, int, int], list[Label]] = {}
+    for label in given.labels:
+        found.setdefault(drawn_rgb(label.rgb), []).append(label)
+    return found
+
+
+def _edge(there: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the pixels of a label that touch, also at a corner, one that is not of it."""
+    if not there.any():
+        return there
+    around, inner = np.pad(there, 1), np.ones_like(there)
+    for row, column in np.ndindex(3, 3):
+        inner &= around[row : row + there.shape[0], column : column + there.shape[1]]
+    return np.asarray(there & ~inner)
+
+
 def _compare_outline(
     coloured: NDArray[np.bool_],
-    rows: NDArray[np.int64],
-    columns: NDArray[np.int64],
-    there: NDArray[np.bool_],
-    label: Label,
+    places: tuple[NDArray[np.int64], NDArray[np.int64]],
+    edges: NDArray[np.bool_],
+    name: str,
     n: int,
 ) -> None:
     """Refuse a colour that is not in exactly those pixels of the source that lie at the label's edge."""
-    found = np.zeros(there.shape, dtype=np.bool_)
-    at = np.nonzero(coloured)
-    found[rows[at[0]], columns[at[1]]] = True
-    around = np.pad(there, 1)
-    inner = np.ones_like(there)
-    for row, column in np.ndindex(3, 3):
-        inner &= around[row : row + there.shape[0], column : column + there.shape[1]]
-    different = found != (there & ~inner)
+    found = np.zeros(edges.shape, dtype=np.bool_)
+    row, column = np.nonzero(coloured)
+    found[places[0][row], places[1][column]] = True
+    different = found != edges
     if different.any():
         row, column = np.argwhere(different)[0]
         raise OutputError(
-            f"the outline of {label.name} on slice {n + 1} is wrong in {int(np.count_nonzero(different))} "
+            f"the outline of {name} on slice {n + 1} is wrong in {int(np.count_nonzero(different))} "
             f"pixels, the first at row {row}, column {column}"
         )

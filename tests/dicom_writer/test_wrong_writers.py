@@ -11,7 +11,7 @@ from dicom_writer.results import RESULTS
 from stages import OutputError
 from tests.dicom_writer import letters
 
-KINDS = ("seg", "labelmap", "series", "rtstruct", "report", "capture")
+KINDS = ("seg", "labelmap", "series", "rtstruct", "report", "capture", "pdf")
 
 
 def of_array(change):
@@ -99,6 +99,10 @@ PLACED = ("placed a slice higher", "placed a pixel to the left")
 SAYS_NOTHING_OF = {
     "report": (*PLACED, "turned in the plane", "mirrored by its orientation", "with the spacings swapped"),
     "capture": PLACED,
+    "pdf": (
+        *(*PLACED, "mirrored by its orientation", "turned in the plane"),
+        "referring to the wrong images",  # the page as a whole refers to all of them
+    ),
 }
 """What changes nothing in a result: a report says nothing of places but pixels of images."""
 
