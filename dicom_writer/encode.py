@@ -1,6 +1,6 @@
-"""Data elements as bytes, explicit VR little endian: for the parts of a result that come by the thousand.
+"""Data elements as bytes, little endian: for the parts of a result that come by the thousand.
 
-pydicom writes the rest, which comes first (`save`).
+Explicit VR unless the name says otherwise. pydicom writes the rest, which comes first (`save`).
 
 References
 ----------
@@ -22,6 +22,7 @@ from pydicom.filewriter import write_data_element, write_dataset, write_file_met
 
 _LONG = frozenset({"OB", "OW", "SQ", "UN", "UT", "UC", "UR"})
 _ITEM = struct.Struct("<HHL")
+_UNDEFINED = 0xFFFFFFFF
 
 
 def element(tag: int, vr: str, value: bytes) -> bytes:
@@ -69,15 +70,35 @@ def save(dataset: FileDataset, path: Path, tail: Iterable[bytes]) -> None:
     tail
         Bytes that are written as they come, so that the pixels need not be in memory at once.
     """
-    head = DicomBytesIO()
-    head.is_little_endian, head.is_implicit_VR = True, False
-    write_dataset(head, dataset)
     with open(path, "wb") as file:
         file.write(file_head(dataset.file_meta))
-        parts = itertools.chain([head.getvalue()], tail)
+        parts = itertools.chain([encoded(dataset)], tail)
         is_deflated = dataset.file_meta.TransferSyntaxUID.is_deflated
         for part in _deflated(parts) if is_deflated else parts:
             file.write(part)
+
+
+def encoded(dataset: Dataset, *, implicit: bool = False) -> bytes:
+    """Return a data set as bytes, little endian."""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, implicit
+    write_dataset(buffer, dataset)
+    return buffer.getvalue()
+
+
+def implicit(tag: int, value: bytes) -> bytes:
+    """Return one data element, implicit VR; a value of odd length is padded by a space."""
+    return _ITEM.pack(tag >> 16, tag & 0xFFFF, len(value) + len(value) % 2) + value + b" " * (len(value) % 2)
+
+
+def implicit_sequence(tag: int, items: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
+    """Yield a sequence, implicit VR, of undefined length: items are written as they come."""
+    yield _ITEM.pack(tag >> 16, tag & 0xFFFF, _UNDEFINED)
+    for content in items:
+        yield _ITEM.pack(0xFFFE, 0xE000, _UNDEFINED)
+        yield from content
+        yield _ITEM.pack(0xFFFE, 0xE00D, 0)
+    yield _ITEM.pack(0xFFFE, 0xE0DD, 0)
 
 
 def _deflated(parts: Iterable[bytes]) -> Iterator[bytes]:

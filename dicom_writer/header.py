@@ -34,6 +34,7 @@ _PATIENT_TYPE_2 = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 _STUDY_TYPE_2 = ("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber")
 _ALSO = ("PatientAge", "PatientSize", "PatientWeight", "StudyDescription", "TimezoneOffsetFromUTC")
 _DEIDENTIFIED = ("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence")
+_LOSSINESS = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _SCANNER = (
     "Manufacturer",
     "InstitutionName",
@@ -127,6 +128,16 @@ def reference_to(instance: Dataset) -> Dataset:
 def references_to(sources: Sequence[Dataset]) -> list[Dataset]:
     """Return one item for each source image; several frames of one image give one item."""
     return list({str(source.SOPInstanceUID): reference_to(source) for source in sources}.values())
+
+
+def copy_lossiness(result: Dataset, given: Given) -> None:
+    """Say whether the images that a result was made of had been compressed with loss, and how."""
+    result.LossyImageCompression = "00"
+    lossy = next((s for s in given.sources if s.get("LossyImageCompression") == "01"), None)
+    if lossy is not None:
+        for keyword in _LOSSINESS:
+            if keyword in lossy:
+                setattr(result, keyword, lossy[keyword].value)
 
 
 def _copy_patient_and_study(source: Dataset, result: Dataset) -> None:

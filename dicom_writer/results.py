@@ -6,7 +6,9 @@ opens them again with a reader that shares nothing with what wrote them.
 
 from __future__ import annotations
 
+import functools
 import importlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,6 +23,10 @@ from stages.original_slices import SliceMasks
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+
+    from dicom_writer.lesions import Lesions
+
+logger = logging.getLogger(__name__)
 
 Compression = Literal["none", "rle", "deflate"]
 
@@ -92,6 +98,13 @@ class Given:
         """Whether no label has a voxel."""
         return not any(m.volume_ml for m in self.measured.values())
 
+    @functools.cached_property
+    def lesions(self) -> tuple[Lesions, ...]:
+        """The lesions of each label that marks lesions, in the order of the labels."""
+        from dicom_writer.lesions import find_lesions, is_of_lesions
+
+        return tuple(find_lesions(self.masks, label) for label in self.labels if is_of_lesions(label))
+
 
 class Result(Protocol):
     """One kind of result."""
@@ -139,13 +152,20 @@ RESULTS: Mapping[str, Result] = _Results(
         "seg": "dicom_writer.segmentation",
         "labelmap": "dicom_writer.labelmap",
         "series": "dicom_writer.series",
+        "rtstruct": "dicom_writer.rtstruct",
+        "report": "dicom_writer.report",
+        "capture": "dicom_writer.capture",
+        "pdf": "dicom_writer.pdf",
         "volume": "dicom_writer.volume_series",
     }
 )
+_NEEDS: Mapping[str, Sequence[str]] = {"report": ("seg",)}
 
 
 def results_named(text: str) -> tuple[str, ...]:
     """Return the names in a list such as ``seg,series``, each once, in the order of `RESULTS`.
+
+    With them come those that one of them refers to, see `with_needed`.
 
     Raises
     ------
@@ -163,4 +183,12 @@ def results_named(text: str) -> tuple[str, ...]:
         raise SettingsError(
             f"--results {text!r}: volume is of a CT volume, the others of a mask; ask for one"
         )
-    return tuple(name for name in RESULTS if name in asked)
+    return with_needed(asked)
+
+
+def with_needed(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names and those of results that they refer to: a report refers to the segmentation."""
+    needed = {name for asked in names for name in _NEEDS.get(asked, ())} - set(names)
+    for name in needed:
+        logger.info("the result %s is written as well: another one that was asked for refers to it", name)
+    return tuple(name for name in RESULTS if name in {*names, *needed})

@@ -24,7 +24,7 @@ from dicom_writer.segments import new_segmentation
 from stages import SettingsError
 
 SERIES_NUMBER_OFFSET = 1
-_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
+SEG_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
 class SegResult:
@@ -72,7 +72,7 @@ def _head(given: Given, numbers: Mapping[int, int], *, frames: int) -> FileDatas
         )
     head = new_segmentation(
         given,
-        sop_class_uid=_SOP_CLASS,
+        sop_class_uid=SEG_SOP_CLASS,
         kind="BINARY",
         what="seg",
         series_offset=SERIES_NUMBER_OFFSET,

@@ -13,7 +13,13 @@ from pydicom.dataset import Dataset, FileDataset
 
 from dicom_writer.colour import cielab
 from dicom_writer.functional_groups import add_dimensions, add_shared_groups
-from dicom_writer.header import algorithm_identification, code_item, new_result, references_to
+from dicom_writer.header import (
+    algorithm_identification,
+    code_item,
+    copy_lossiness,
+    new_result,
+    references_to,
+)
 from dicom_writer.labels import Label, finding
 from dicom_writer.results import Given
 
@@ -80,16 +86,7 @@ def _describe_pixels(result: Dataset, given: Given, *, bits: int) -> None:
     result.SamplesPerPixel, result.PhotometricInterpretation = 1, "MONOCHROME2"
     result.BitsAllocated = result.BitsStored = bits
     result.HighBit, result.PixelRepresentation = bits - 1, 0
-    result.LossyImageCompression = "00"
-    lossy = next((s for s in given.sources if s.get("LossyImageCompression") == "01"), None)
-    if lossy is not None:
-        for keyword in (
-            "LossyImageCompression",
-            "LossyImageCompressionRatio",
-            "LossyImageCompressionMethod",
-        ):
-            if keyword in lossy:
-                setattr(result, keyword, lossy[keyword].value)
+    copy_lossiness(result, given)
 
 
 def _describe(label: Label, number: int, given: Given) -> Dataset:

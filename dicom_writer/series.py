@@ -107,10 +107,10 @@ def describe_ct(head: Dataset, source: Dataset) -> None:
     head.SamplesPerPixel, head.PhotometricInterpretation = 1, "MONOCHROME2"
     head.BitsAllocated = 16
     head.RescaleIntercept, head.RescaleSlope = 0, 1
-    _copy_body_part(head, source)
+    copy_body_part(head, source)
 
 
-def _copy_body_part(head: Dataset, source: Dataset) -> None:
+def copy_body_part(head: Dataset, source: Dataset) -> None:
     """Copy *Body Part Examined* (0018,0015), and *Laterality* (0020,0060) unless the part is no pair."""
     part, side = str(source.get("BodyPartExamined") or ""), str(source.get("Laterality") or "")
     if part and (side or part in _UNPAIRED):

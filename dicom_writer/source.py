@@ -216,3 +216,19 @@ def pixel_positions(dataset: Dataset, pixels: NDArray[Any]) -> NDArray[np.float6
         raise InputError(f"source image {dataset.SOPInstanceUID}: its geometry is no numbers") from error
     along_row, along_column = cosines[0] * between_columns, cosines[1] * between_rows
     return np.asarray(position + pixels[..., 1:] * along_row + pixels[..., :1] * along_column)
+
+
+def pixel_indices(dataset: Dataset, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Return at which row and column of an image points lie, and how far they are off its plane, mm.
+
+    Parameters
+    ----------
+    points
+        LPS mm, shape (points, 3).
+    """
+    corners = pixel_positions(dataset, np.array([[0, 0], [1, 0], [0, 1]]))
+    steps = (corners[1:] - corners[0]).T
+    away = points - corners[0]
+    pixels, *_ = np.linalg.lstsq(steps, away.T, rcond=None)
+    off = np.linalg.norm(away - (steps @ pixels).T, axis=1)
+    return pixels.T, float(off.max(initial=0.0))

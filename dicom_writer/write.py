@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dicom_writer.labels import LABELS, Label, finding
 from dicom_writer.measure import Measurement
 from dicom_writer.provenance import Provenance
-from dicom_writer.results import RESULTS, Given, Options
+from dicom_writer.results import RESULTS, Given, Options, with_needed
 from stages import InputError, OutputError, StageError, Volume
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def write_results(
         Folder to write to.
     results
         Which kinds of result, of `results.RESULTS`; ``volume`` alone writes a CT volume, not a mask.
+        ``report`` brings ``seg`` with it, to which it refers.
     labels
         What each label value means.
     provenance
@@ -78,6 +79,7 @@ def write_results(
     from dicom_writer.gather import gather
 
     clock = time.monotonic()
+    results = with_needed(results)
     if tuple(results) == ("volume",):
         from dicom_writer.volume_series import gather_volume
 

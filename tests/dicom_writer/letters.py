@@ -1,8 +1,8 @@
 """A mask that is told from each of its mirror images, stated in patient coordinates alone.
 
 A letter F in three dimensions: a stem that goes up, an arm to the left at its top, a shorter arm to the
-back below, and a tumour in the foot of the stem. Whatever the orientation of the slices, a voxel has the
-label that its place in the patient says.
+back below, and a tumour in the foot of the stem that sticks out to the right. Whatever the orientation
+of the slices, a voxel has the label that its place in the patient says.
 """
 
 from dataclasses import replace
@@ -33,7 +33,8 @@ def label_at(points):
     left = (x > 0) & (x < 9.3) & (np.abs(y) < 3.1) & (z > 4.2) & (z < 10.1)
     back = (np.abs(x) < 3.1) & (y > 0) & (y < 8.3) & (np.abs(z) < 2.9)
     foot = (np.abs(x) < 3.1) & (np.abs(y) < 3.1) & (z < -5.2) & (z > -10.1)
-    return np.where(foot, 2, stem | left | back).astype(np.uint8)
+    toe = (x < 0) & (x > -6.4) & (y < 0) & (y > -3.1) & (z < -5.2) & (z > -10.1)
+    return np.where(foot | toe, 2, stem | left | back).astype(np.uint8)
 
 
 def affine_of(orientation, shape=SHAPE, spacing=SPACING):

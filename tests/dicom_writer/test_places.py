@@ -1,13 +1,17 @@
 """Other programs find each voxel of a result where the patient has it, whatever the slices' orientation."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from dicom_writer import write_results
+from dicom_writer.gather import gather
+from dicom_writer.results import RESULTS
 from stages import Volume
 from tests.dicom_writer import letters, peers
 
-KINDS = ("seg", "labelmap", "series")
+KINDS = ("seg", "labelmap", "series", "rtstruct")
 
 
 def written(tmp_path, name, **how):
@@ -47,6 +51,19 @@ def test_two_thousand_slices_survive(long_series, tmp_path, name):
     assert mask.array.any(axis=(1, 2)).sum() > 1600
     paths = write_results(mask, source, tmp_path / "out", results=[name])
     assert len(paths) == (2000 if name == "series" else 1)
+
+
+@pytest.mark.parametrize("name", ["rtstruct", "report", "capture", "pdf"])
+def test_memory_does_not_grow_with_the_series(long_series, tmp_path, name):
+    source, mask = long_series
+    given = gather(mask, source, results=[name])
+    result = RESULTS[name]
+    tracemalloc.start()
+    paths = result.make(given, tmp_path)
+    result.verify(given, paths)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 80 * 2**20, peak
 
 
 def test_the_letter_is_told_from_its_mirror_images():

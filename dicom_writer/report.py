@@ -1,0 +1,228 @@
+"""What was measured as a Structured Report, TID 1500: volumes, lesions one by one, or that there is none.
+
+A label has a group of measurements that refers to its segment of the segmentation; each lesion of a
+label that marks lesions has one of its own, with its outlines on the source images.
+
+References
+----------
+DICOM PS3.16 TID 1500, Measurement Report; TID 1411, Volumetric ROI Measurements; PS3.3 A.35.3,
+Comprehensive SR IOD; C.18.6, Spatial Coordinates.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import config
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code as SrCode
+from pydicom.uid import ComprehensiveSRStorage
+
+from dicom_writer.contours import outlines
+from dicom_writer.frames import image_key
+from dicom_writer.header import new_result, reference_to, references_to
+from dicom_writer.labels import Code, Label, finding
+from dicom_writer.lesions import MOST_LISTED, Lesion, spots_of
+from dicom_writer.measure import Measurement
+from dicom_writer.provenance import MANUFACTURER, MODEL_NAME
+from dicom_writer.results import Given
+from dicom_writer.segmentation import SEG_SOP_CLASS
+
+logger = logging.getLogger(__name__)
+
+SERIES_NUMBER_OFFSET = 5
+VOLUME = Code("118565006", "SCT", "Volume")
+COUNT = Code("246206008", "SCT", "Number of lesions")
+LONG_AXIS = Code("103339001", "SCT", "Long Axis")
+PRESENCE = Code("705057003", "SCT", "Presence")
+PRESENT = Code("52101004", "SCT", "Present")
+ABSENT = Code("272519000", "SCT", "Absent")
+_TITLE = Code("126000", "DCM", "Imaging Measurement Report")
+_PROCEDURES = {
+    "CT": Code("77477000", "SCT", "Computed tomography"),
+    "MR": Code("113091000", "SCT", "Magnetic resonance imaging"),
+}
+_ANY_PROCEDURE = Code("363679005", "SCT", "Imaging")
+_DEVICE = Code("121007", "DCM", "Device")
+_AI = Code("123110", "DCM", "Artificial Intelligence")
+_ML, _MM = Code("mL", "UCUM", "mL"), Code("mm", "UCUM", "mm")
+_NO_UNIT = Code("1", "UCUM", "no units")
+
+
+class ReportResult:
+    """A Comprehensive SR of template 1500; it refers to the result ``seg``, which is written with it."""
+
+    name = "report"
+
+    def make(self, given: Given, folder: Path) -> list[Path]:
+        """Write the one file."""
+        path = folder / f"{given.file_name}.report.dcm"
+        with config.disable_value_validation():
+            head = new_result(
+                given,
+                sop_class_uid=ComprehensiveSRStorage,
+                what="report",
+                modality="SR",
+                series_offset=SERIES_NUMBER_OFFSET,
+                description=f"AI report: {finding(given.labels, given.measured)}",
+            )
+            head.CompletionFlag, head.PreliminaryFlag, head.VerificationFlag = (
+                "COMPLETE",
+                "PRELIMINARY",
+                "UNVERIFIED",
+            )
+            head.PerformedProcedureCodeSequence, head.ReferencedPerformedProcedureStepSequence = [], []
+            head.CurrentRequestedProcedureEvidenceSequence = [_evidence(given)]
+            head.update(_content(given)[0])
+            head.save_as(path, enforce_file_format=True)
+        return [path]
+
+    def verify(self, given: Given, paths: Sequence[Path]) -> Mapping[int, Measurement]:
+        """Read its tree by pydicom, fill its outlines, and measure them."""
+        from dicom_writer.verify_report import verify_report
+
+        (path,) = paths
+        return verify_report(path, given)
+
+
+RESULT = ReportResult()
+
+
+def _evidence(given: Given) -> Dataset:
+    """Return what was examined and what was made of it: all source images, and the segmentation."""
+    study, images, made = Dataset(), Dataset(), Dataset()
+    images.SeriesInstanceUID = given.sources[0].SeriesInstanceUID
+    images.ReferencedSOPSequence = references_to(given.sources)
+    made.SeriesInstanceUID = given.uids.uid("seg series")
+    segmentation = Dataset()
+    segmentation.SOPClassUID, segmentation.SOPInstanceUID = SEG_SOP_CLASS, given.uids.uid("seg instance")
+    made.ReferencedSOPSequence = [reference_to(segmentation)]
+    study.StudyInstanceUID = given.sources[0].StudyInstanceUID
+    study.ReferencedSeriesSequence = [images, made]
+    return study
+
+
+def _content(given: Given) -> Any:
+    device = hd.sr.DeviceObserverIdentifyingAttributes(
+        uid=given.uids.uid("device"), name=MODEL_NAME, manufacturer_name=MANUFACTURER, model_name=MODEL_NAME
+    )
+    observer = hd.sr.ObserverContext(_sr(_DEVICE), device)
+    procedure = _PROCEDURES.get(str(given.sources[0].get("Modality")), _ANY_PROCEDURE)
+    return hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=_sr(procedure),
+        title=_sr(_TITLE),
+        imaging_measurements=list(_groups(given)),
+    )
+
+
+def _groups(given: Given) -> Iterator[Any]:
+    for number, label in enumerate(given.labels, start=1):
+        yield _group_of_label(number, label, given)
+    for lesions in given.lesions:
+        if lesions.count > MOST_LISTED:
+            logger.warning(
+                "the report counts %d of %s and lists the %d largest",
+                lesions.count, lesions.label.name, MOST_LISTED,
+            )  # fmt: skip
+        regions = _regions_of(lesions.listed, given)
+        for lesion in lesions.listed:
+            yield _group_of_lesion(lesion, regions[lesion.number], given)
+
+
+def _group_of_label(number: int, label: Label, given: Given) -> Any:
+    """Return volume, and number of lesions, of a label, or that it is absent."""
+    volume_ml = given.measured[label.value].volume_ml
+    counts = [found.count for found in given.lesions if found.label == label]
+    measurements = [_measurement(VOLUME, volume_ml, _ML), *(_measurement(COUNT, n, _NO_UNIT) for n in counts)]
+    segment = hd.sr.ReferencedSegment(
+        sop_class_uid=SEG_SOP_CLASS,
+        sop_instance_uid=given.uids.uid("seg instance"),
+        segment_number=number,
+        source_series=hd.sr.SourceSeriesForSegmentation(str(given.sources[0].SeriesInstanceUID)),
+    )
+    there = hd.sr.QualitativeEvaluation(_sr(PRESENCE), _sr(PRESENT if volume_ml else ABSENT))
+    tracking = hd.sr.TrackingIdentifier(given.uids.uid(f"segment {label.value}"), label.name)
+    return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=tracking,
+        referenced_segment=segment,
+        measurements=measurements,
+        qualitative_evaluations=[there],
+        **_what_it_is(label, given),
+    )
+
+
+def _group_of_lesion(lesion: Lesion, regions: Sequence[Any], given: Given) -> Any:
+    """Return volume and longest diameter of a lesion, and its outlines."""
+    measurements = [
+        _measurement(VOLUME, lesion.volume_ml, _ML),
+        _measurement(LONG_AXIS, lesion.diameter.mm, _MM),  # template 1411 has no place for the line
+    ]
+    uid = given.uids.uid(f"lesion {lesion.label.value} {lesion.number}")
+    return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(uid, lesion.name),
+        referenced_regions=regions,
+        measurements=measurements,
+        **_what_it_is(lesion.label, given),
+    )
+
+
+def _what_it_is(label: Label, given: Given) -> dict[str, Any]:
+    """Return what a group says of the meaning of its label, and who found it."""
+    provenance = given.provenance
+    algorithm = hd.sr.AlgorithmIdentification(
+        name=provenance.algorithm_name,
+        version=provenance.version,
+        parameters=[provenance.parameters] if provenance.parameters else None,
+        family=_sr(_AI),
+    )
+    sites = [hd.sr.FindingSite(_sr(label.region))] if label.region else None
+    return {
+        "finding_type": _sr(label.type),
+        "finding_category": _sr(label.category),
+        "finding_sites": sites,
+        "algorithm_id": algorithm,
+    }
+
+
+def _regions_of(listed: Sequence[Lesion], given: Given) -> dict[int, list[Any]]:
+    """Return the outlines of lesions on the source images, by the number of the lesion."""
+    by_slice: dict[int, list[tuple[int, int]]] = {}
+    for lesion in listed:
+        for n, spot in lesion.spots:
+            by_slice.setdefault(n, []).append((lesion.number, spot))
+    found: dict[int, list[Any]] = {lesion.number: [] for lesion in listed}
+    for n in sorted(by_slice):
+        numbered = spots_of(given.masks.array[n] == listed[0].label.value)
+        for number, spot in sorted(by_slice[n]):
+            for outline in outlines(numbered == spot):
+                closed = _on_image(np.concatenate([outline, outline[:1]]))
+                image = _source_image(given.sources[n])
+                found[number].append(
+                    hd.sr.ImageRegion(hd.sr.GraphicTypeValues.POLYLINE, closed, source_image=image)
+                )
+    return found
+
+
+def _on_image(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return column and row as SCOORD has them: (0, 0) is the outer corner of the first pixel."""
+    return points[:, ::-1] + 0.5
+
+
+def _source_image(source: Dataset) -> Any:
+    uid, frame = image_key(source)
+    return hd.sr.SourceImageForRegion(str(source.SOPClassUID), uid, [frame] if frame else None)
+
+
+def _measurement(name: Code, value: float, unit: Code) -> Any:
+    return hd.sr.Measurement(name=_sr(name), value=float(f"{value:.6g}"), unit=_sr(unit))
+
+
+def _sr(code: Code) -> SrCode:
+    return SrCode(code.value, code.scheme, code.meaning)

@@ -1,0 +1,160 @@
+"""The mask as an RT Structure Set: one region of interest a label, its outlines on the original slices.
+
+Outlines go along the edges of pixels, so that they hold the pixels of the mask and no other; holes are
+joined to the outline around them (`contours`).
+
+References
+----------
+DICOM PS3.3 A.19, RT Structure Set IOD; C.8.8.5, Structure Set; C.8.8.6, ROI Contour; C.8.8.8, RT ROI
+Observations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import config
+from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
+
+from dicom_writer.contours import outlines
+from dicom_writer.encode import encoded, file_head, implicit, implicit_sequence
+from dicom_writer.frames import image_key
+from dicom_writer.header import algorithm_identification, code_item, new_result, reference_to, references_to
+from dicom_writer.labels import Label, finding
+from dicom_writer.measure import Measurement
+from dicom_writer.results import Given
+
+SERIES_NUMBER_OFFSET = 4
+_STUDY = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which the standard wants here
+_ROI_CONTOURS = 0x30060039
+_ANATOMICAL = "123037004"  # SCT, Anatomical Structure
+
+
+class RtstructResult:
+    """A structure set.
+
+    It is implicit VR: an outline may be longer than the 64 KiB that explicit VR has for it. A label
+    without a voxel has its region of interest, without a contour.
+    """
+
+    name = "rtstruct"
+
+    def make(self, given: Given, folder: Path) -> list[Path]:
+        """Write the one file."""
+        path = folder / f"{given.file_name}.rtstruct.dcm"
+        said = finding(given.labels, given.measured)
+        with config.disable_value_validation():
+            head = new_result(
+                given,
+                sop_class_uid=RTStructureSetStorage,
+                what="rtstruct",
+                modality="RTSTRUCT",
+                series_offset=SERIES_NUMBER_OFFSET,
+                description=f"AI contours: {said}",
+                transfer_syntax_uid=ImplicitVRLittleEndian,
+            )
+            head.StructureSetLabel, head.StructureSetDescription = "AI contours", said
+            head.StructureSetDate, head.StructureSetTime = head.ContentDate, head.ContentTime
+            head.OperatorsName = ""
+            head.FrameOfReferenceUID = given.sources[0].FrameOfReferenceUID
+            head.PositionReferenceIndicator = given.sources[0].get("PositionReferenceIndicator") or ""
+            head.ReferencedFrameOfReferenceSequence = [_frame_of_reference(given)]
+            numbered = list(enumerate(given.labels, start=1))
+            head.StructureSetROISequence = [_region(n, label, given) for n, label in numbered]
+            tail = Dataset()
+            tail.RTROIObservationsSequence = [_observation(n, label) for n, label in numbered]
+            tail.ApprovalStatus = "UNAPPROVED"
+            with open(path, "wb") as file:
+                file.write(file_head(head.file_meta) + encoded(head, implicit=True))
+                regions = (_contours(n, label, given) for n, label in numbered)
+                file.writelines(implicit_sequence(_ROI_CONTOURS, regions))
+                file.write(encoded(tail, implicit=True))
+        return [path]
+
+    def verify(self, given: Given, paths: Sequence[Path]) -> Mapping[int, Measurement]:
+        """Read it by pydicom, and fill its polygons."""
+        from dicom_writer.verify_rtstruct import verify_rtstruct
+
+        (path,) = paths
+        return verify_rtstruct(path, given)
+
+
+RESULT = RtstructResult()
+
+
+def _frame_of_reference(given: Given) -> Dataset:
+    """Return what the contours were drawn on: frame of reference, study, series, all images."""
+    first = given.sources[0]
+    series, study, frame = Dataset(), Dataset(), Dataset()
+    series.SeriesInstanceUID = first.SeriesInstanceUID
+    series.ContourImageSequence = references_to(given.sources)
+    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY, first.StudyInstanceUID
+    study.RTReferencedSeriesSequence = [series]
+    frame.FrameOfReferenceUID = first.FrameOfReferenceUID
+    frame.RTReferencedStudySequence = [study]
+    return frame
+
+
+def _region(number: int, label: Label, given: Given) -> Dataset:
+    item = Dataset()
+    item.ROINumber, item.ROIName = number, label.name
+    item.ReferencedFrameOfReferenceUID = given.sources[0].FrameOfReferenceUID
+    item.ROIGenerationAlgorithm = "AUTOMATIC"
+    if label.description:
+        item.ROIDescription = label.description
+    item.ROIGenerationDescription = given.provenance.algorithm_name
+    item.ROIDerivationAlgorithmIdentificationSequence = [algorithm_identification(given.provenance)]
+    return item
+
+
+def _contours(number: int, label: Label, given: Given) -> Iterator[bytes]:
+    """Yield the content of an item of *ROI Contour Sequence* (3006,0039), encoded."""
+    colour = "\\".join(map(str, label.rgb))
+    yield implicit(0x3006002A, colour.encode())
+    if given.measured[label.value].volume_ml:
+        yield from implicit_sequence(0x30060040, _contours_of(label, given))
+    yield implicit(0x30060084, str(number).encode())
+
+
+def _contours_of(label: Label, given: Given) -> Iterator[list[bytes]]:
+    """Yield the content of an item for each closed outline of a label, numbered from 1."""
+    number = 0
+    for n, plane in enumerate(given.masks.array):
+        found = outlines(plane == label.value) if plane.any() else []
+        image = encoded(image_reference(given.sources[n]), implicit=True) if found else b""
+        for outline in found:
+            number += 1
+            yield [
+                *implicit_sequence(0x30060016, [[image]]),
+                implicit(0x30060042, b"CLOSED_PLANAR"),
+                implicit(0x30060046, str(len(outline)).encode()),
+                implicit(0x30060048, str(number).encode()),
+                implicit(0x30060050, _decimals(given.masks.positions(n, outline))),
+            ]
+
+
+def image_reference(source: Dataset) -> Dataset:
+    """Return an item that refers to the image of one slice, and to its frame where it has several."""
+    item = reference_to(source)
+    _, frame = image_key(source)
+    if frame:
+        item.ReferencedFrameNumber = frame
+    return item
+
+
+def _decimals(points: NDArray[np.float64]) -> bytes:
+    """Return *Contour Data* (3006,0050), LPS mm, four decimals."""
+    return ("\\".join(["%.4f"] * points.size) % tuple(points.ravel().tolist())).encode()
+
+
+def _observation(number: int, label: Label) -> Dataset:
+    item = Dataset()
+    item.ObservationNumber = item.ReferencedROINumber = number
+    item.RTROIIdentificationCodeSequence = [code_item(label.type)]
+    item.RTROIInterpretedType = "ORGAN" if label.category.value == _ANATOMICAL else ""
+    item.ROIInterpreter = ""
+    return item

@@ -1,0 +1,90 @@
+"""The pixels of a source image, for results that show it.
+
+pydicom reads what is uncompressed or RLE, ``imagecodecs`` decodes the rest.
+
+References
+----------
+DICOM PS3.3 C.7.6.3, Image Pixel; C.11.1, Modality LUT; C.7.6.16.2.9, Pixel Value Transformation.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import config, dcmread
+from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
+from pydicom.pixels.utils import pixel_array
+
+from stages import InputError
+
+_FUNCTIONS = {
+    **dict.fromkeys(("50", "51", "57", "70"), "jpeg8_decode"),
+    **dict.fromkeys(("80", "81"), "jpegls_decode"),
+    **dict.fromkeys(("90", "91", "201", "202", "203"), "jpeg2k_decode"),
+}
+_COMPRESSED = "1.2.840.10008.1.2.4."
+
+
+def source_values(path: Path, frame: int = 0) -> NDArray[np.float32]:
+    """Return the values of an image, such as Hounsfield units, shape (rows, columns).
+
+    Parameters
+    ----------
+    frame
+        Which frame, counted from 1; 0 where the image has one only.
+
+    Raises
+    ------
+    InputError
+        If its pixels cannot be read or decoded.
+    """
+    with config.disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # remarks of decoders; the shape is checked below
+        image = dcmread(path)
+        try:
+            stored = _stored(image, frame)
+            slope, intercept = _rescale(image, frame)
+        except Exception as error:  # decoders are foreign code and raise anything at all
+            raise InputError(
+                f"source image {image.get('SOPInstanceUID', path.name)}: its pixels cannot be decoded to "
+                f"show them ({type(error).__name__}); leave capture and pdf out of --results"
+            ) from error
+    if stored.shape != (image.Rows, image.Columns):
+        raise InputError(f"source image {image.SOPInstanceUID}: it decodes to shape {stored.shape}")
+    return np.asarray(stored * np.float32(slope) + np.float32(intercept), dtype=np.float32)
+
+
+def _stored(image: Dataset, frame: int) -> NDArray[Any]:
+    syntax = str(image.file_meta.TransferSyntaxUID)
+    if syntax.startswith(_COMPRESSED):
+        return _by_imagecodecs(image, frame, _FUNCTIONS[syntax.removeprefix(_COMPRESSED)])
+    return np.asarray(pixel_array(image, raw=True, index=frame - 1 if frame else None))
+
+
+def _by_imagecodecs(image: Dataset, frame: int, function: str) -> NDArray[Any]:
+    import imagecodecs
+
+    count = int(image.get("NumberOfFrames") or 1)
+    data = get_frame(image.PixelData, max(frame - 1, 0), number_of_frames=count)
+    decoded = np.asarray(getattr(imagecodecs, function)(data))
+    if not int(image.PixelRepresentation) or decoded.dtype.kind == "i":
+        return decoded
+    unused = 16 - int(image.BitsStored)  # the sign is the highest bit that is stored
+    return (decoded.astype(np.uint16) << unused).view(np.int16) >> unused
+
+
+def _rescale(image: Dataset, frame: int) -> tuple[float, float]:
+    """Return slope and intercept, which a multi-frame image has in its functional groups."""
+    holder: Dataset = image
+    if frame:
+        shared = (image.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+        own = image.PerFrameFunctionalGroupsSequence[frame - 1]
+        name = "PixelValueTransformationSequence"
+        holder = (own.get(name) or shared.get(name) or [image])[0]
+    slope, intercept = holder.get("RescaleSlope"), holder.get("RescaleIntercept")
+    return float(1 if slope is None else slope), float(0 if intercept is None else intercept)

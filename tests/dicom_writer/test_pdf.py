@@ -1,0 +1,126 @@
+"""The page for people, an encapsulated PDF."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pydicom
+import pytest
+from pypdf import PdfReader
+
+from dicom_writer import Provenance, write_results
+from dicom_writer.labels import LABELS, Code
+from dicom_writer.pdf import PdfResult
+from dicom_writer.verify_pdf import verify_pdf
+from stages import OutputError
+from tests import phantoms
+
+
+@pytest.fixture
+def document(source, tmp_path):
+    """Return what writes a mask as a page and gives the data set."""
+
+    def write(array=None, **how):
+        (path,) = write_results(phantoms.mask(array), source, tmp_path / "out", results=["pdf"], **how)
+        return pydicom.dcmread(path)
+
+    return write
+
+
+def page_of(dataset):
+    (page,) = PdfReader(io.BytesIO(dataset.EncapsulatedDocument[: dataset.EncapsulatedDocumentLength])).pages
+    return page
+
+
+def said(dataset):
+    return page_of(dataset).extract_text().splitlines()
+
+
+def test_the_page_says_what_was_found(document):
+    text = said(document(provenance=Provenance(weights_sha256="ab12")))
+    assert text[:2] == [
+        "AI segmentation: Liver and liver tumour",
+        "Made by software, not verified by a physician",
+    ]
+    for line in (
+        "Series 1.2.3.2, 5 slices", "weights sha256:ab12", "Liver", "0.029 ml",
+        "Liver tumour", "0.0048 ml, 1 lesion",
+        "Liver tumour 1", "0.0048 ml, longest diameter 2.0 mm, slice 3",
+        "Slice 2 of 5", "Slice 3 of 5",
+    ):  # fmt: skip
+        assert line in text, line
+
+
+def test_nobody_is_named_on_the_page(document):
+    dataset = document()
+    assert dataset.BurnedInAnnotation == "NO"
+    assert not [
+        word for word in ("Doe", "Jane", "P-1", "1950", "A-1") if word in page_of(dataset).extract_text()
+    ]
+    assert str(dataset.PatientName) == "Doe^Jane"
+
+
+def test_it_is_a_document_of_the_study(document):
+    dataset = document()
+    assert (dataset.Modality, dataset.MIMETypeOfEncapsulatedDocument) == ("DOC", "application/pdf")
+    assert dataset.ConceptNameCodeSequence[0].CodeValue == "18748-4"
+    assert [i.ReferencedSOPInstanceUID for i in dataset.SourceInstanceSequence] == [
+        phantoms.uid_of(n) for n in range(5)
+    ]
+    assert dataset.EncapsulatedDocument[:5] == b"%PDF-"
+
+
+def test_a_rerun_of_a_job_gives_the_same_uid(document):
+    one, again, other = (document(provenance=Provenance(job_id=job)).SOPInstanceUID for job in "112")
+    assert one == again != other
+
+
+def test_an_empty_mask_gives_a_page_that_says_so(document, empty):
+    text = said(document(empty))
+    assert text[0] == "AI segmentation: No liver or liver tumour found"
+    assert text.count("examined, none found") == 2
+    assert "Slice 3 of 5" in text
+
+
+def test_many_labels_and_lesions_fit_on_one_page(document, empty):
+    labels = tuple(
+        replace(LABELS[1], value=n, name=f"Organ {n}", type=Code(str(n), "99TEST", f"organ {n}"))
+        for n in range(1, 41)
+    )
+    empty[:, ::2, ::2] = np.arange(5 * 8 * 10).reshape(5, 8, 10) % 40 + 1
+    text = said(document(empty, labels=labels))
+    assert "and 26 more labels" in text
+    assert "Slice 1 of 5" in text
+
+
+def of_another_mask(given, tmp_path):
+    array = phantoms.labels()
+    array[2, 3, 4] = 0
+    return PdfResult().make(given(array), tmp_path)
+
+
+def test_a_page_of_another_mask_is_refused(given, tmp_path):
+    (path,) = of_another_mask(given, tmp_path)
+    dataset = pydicom.dcmread(path)
+    meant = given()
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = meant.uids.uid("pdf instance")
+    dataset.save_as(path)
+    with pytest.raises(OutputError, match=r"no picture of the page shows slice|the page does not say '0.029"):
+        verify_pdf(path, meant)
+
+
+def test_two_pages_are_refused(given, tmp_path):
+    from pypdf import PdfWriter
+
+    what = given()
+    (path,) = PdfResult().make(what, tmp_path)
+    dataset = pydicom.dcmread(path)
+    twice, out = PdfWriter(), io.BytesIO()
+    twice.add_page(page_of(dataset))
+    twice.add_blank_page()
+    twice.write(out)
+    dataset.EncapsulatedDocument = out.getvalue() + bytes(len(out.getvalue()) % 2)
+    dataset.EncapsulatedDocumentLength = len(out.getvalue())
+    dataset.save_as(path)
+    with pytest.raises(OutputError, match="the document has 2 pages, expected 1"):
+        verify_pdf(path, what)
