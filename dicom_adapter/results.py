@@ -1,0 +1,84 @@
+"""The DICOM files that a job has made: what is delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+
+from stages.errors import OutputError
+
+_PREAMBLE = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A DICOM file that is to be sent.
+
+    Attributes
+    ----------
+    path
+        Where it lies.
+    sop_class_uid, sop_instance_uid, transfer_syntax_uid
+        As its file meta information has them.
+    """
+
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+
+
+def find_results(folder: Path) -> list[Result]:
+    """Return the DICOM files below a folder, by path; what is not DICOM, such as a volume, is left out.
+
+    Raises
+    ------
+    OutputError
+        If a DICOM file has no usable file meta information, or two have the same SOPInstanceUID.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    found = [read_result(path) for path in paths if _is_dicom(path)]
+    seen: dict[str, Result] = {}
+    for each in found:
+        if other := seen.get(each.sop_instance_uid):
+            raise OutputError(
+                f"{other.path.name} and {each.path.name} have the same SOPInstanceUID; a destination would "
+                f"keep one of them"
+            )
+        seen[each.sop_instance_uid] = each
+    return found
+
+
+def read_result(path: Path) -> Result:
+    """Return a DICOM file with what is needed to send it.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be read, or its file meta information is incomplete.
+    """
+    try:
+        meta = read_file_meta_info(path)
+        return Result(
+            path=path,
+            sop_class_uid=str(meta.MediaStorageSOPClassUID),
+            sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
+            transfer_syntax_uid=str(meta.TransferSyntaxUID),
+        )
+    except (OSError, AttributeError, InvalidDicomError, ValueError) as error:
+        raise OutputError(f"{path} cannot be sent: {error}") from error
+
+
+def contexts_of(results: Iterable[Result]) -> list[tuple[str, str]]:
+    """Return each pair of SOP class and transfer syntax among files, once, in their order."""
+    return list(dict.fromkeys((each.sop_class_uid, each.transfer_syntax_uid) for each in results))
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(_PREAMBLE)
+        return file.read(4) == b"DICM"

@@ -1,0 +1,94 @@
+"""The status page: studies, jobs and deliveries at a glance, told by hashes; it changes nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+Kind: TypeAlias = Literal["state", "link", "code", "text", "number", "time", "message"]
+
+_FILES = Path(__file__).parent / "page_files"
+_GOOD = ("done", "delivered", "committed", "ok")
+_BAD = ("dead", "failed", "refused", "down")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes
+    ----------
+    href
+        Where a link leads, relative to the page; "" for none.
+    """
+
+    text: str
+    kind: Kind = "text"
+    href: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of the page.
+
+    Attributes
+    ----------
+    more
+        How many rows there are that are not shown.
+    """
+
+    key: str
+    title: str
+    headings: tuple[str, ...]
+    rows: Sequence[Sequence[Cell]]
+    more: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """All that the page shows.
+
+    Attributes
+    ----------
+    facts
+        Names and figures at the top.
+    problems
+        What somebody should look at, one line each.
+    """
+
+    ae_title: str
+    time: str
+    facts: Sequence[tuple[str, str]]
+    problems: Sequence[str]
+    tables: Sequence[Table]
+
+
+def render(page: Page) -> str:
+    """Return the page as HTML; nothing that it shows can run."""
+    template = _environment().get_template("template.html")
+    return template.render(page=page, style=_style(), good=_GOOD, bad=_BAD)
+
+
+def policy() -> str:
+    """Return the Content-Security-Policy that the page is sent with: its own style, and nothing else."""
+    digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; " + (
+        "frame-ancestors 'none'"
+    )
+
+
+@cache
+def _style() -> str:
+    return (_FILES / "style.css").read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(loader=FileSystemLoader(_FILES), autoescape=True, undefined=StrictUndefined)
