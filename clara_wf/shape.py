@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -61,7 +61,8 @@ def _in_our_words(kind: type[BaseModel], detail: Any, inside: Path) -> tuple[str
 def _model_at(kind: type[BaseModel], path: Path) -> type[BaseModel]:
     """Return the model of the block at a path."""
     for part in path:
-        annotation = keys_of(kind)[str(part)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            kind = annotation
+        if isinstance(part, str):
+            annotation = keys_of(kind)[part].annotation
+            inner = (each for each in (annotation, *get_args(annotation)) if isinstance(each, type))
+            kind = next((each for each in inner if issubclass(each, BaseModel)), kind)
     return kind

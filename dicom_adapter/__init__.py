@@ -1,0 +1,1 @@
+"""DICOM network <-> payload folders: receives studies, starts published workflows, sends their results."""

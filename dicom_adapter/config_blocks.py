@@ -1,0 +1,285 @@
+"""The blocks of dicom-server-config.yaml, with the file's own keys."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from clara_wf.blocks import Seconds, Text, Texts
+
+JOB_PROCESSOR = "Nvidia.Clara.Dicom.Processors.JobProcessor,Nvidia.Clara.DicomServer"
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def _ae_title(value: str) -> str:
+    if not 1 <= len(value.strip()) <= 16 or not value.isascii() or not value.isprintable() or "\\" in value:
+        raise ValueError(
+            f"{value!r} is no application entity title; 1 to 16 ASCII characters, no backslash (PS3.5 6.2)"
+        )
+    return value.strip()
+
+
+def _processor(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if value.replace(" ", "") != JOB_PROCESSOR:
+            raise ValueError(
+                f"there is no processor {value!r}; write {JOB_PROCESSOR!r}, or leave the key out"
+            )
+    return values
+
+
+def _workflow(value: str) -> str:
+    if not _UUID.fullmatch(value):
+        raise ValueError(f"{value!r} is no ID of a workflow; `clara-wf list DIR` shows the published ones")
+    return value
+
+
+def _bytes(value: object) -> int:
+    found = _SIZE.fullmatch(str(value).strip())
+    if isinstance(value, bool) or found is None:
+        raise ValueError(f"expected a size such as 2G, found {value!r}; write a number and K, M, G or T")
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+
+
+AeName = Annotated[Text, AfterValidator(_ae_title)]
+Processors = Annotated[Texts, AfterValidator(_processor)]
+WorkflowId = Annotated[Text, AfterValidator(_workflow)]
+Size = Annotated[int, BeforeValidator(_bytes)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Block(BaseModel):
+    """A block with nothing in it but these keys."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-")
+    )
+
+
+class SeriesFilter(Block):
+    """Which instances of a study become a job's input; the others are kept, but start nothing.
+
+    Attributes
+    ----------
+    modalities
+        Values of Modality (0008,0060); none: all.
+    sop_classes
+        SOP class UIDs; none: all.
+    descriptions
+        A regular expression that Series Description (0008,103E) must hold; none: all.
+    """
+
+    modalities: Texts = ()
+    sop_classes: Texts = ()
+    descriptions: str = ""
+
+
+class AeTitle(Block):
+    """A name by which others call us, and when what came under it is a complete study.
+
+    Attributes
+    ----------
+    processors
+        Accepted as existing files have it; there is one, and it is the default.
+    complete
+        ``quiet``: nothing more came for `quiet_seconds`; ``association``: the sender has hung up.
+    late
+        What happens to instances of a study that was complete: ``rerun``: once they are complete the
+        workflow runs again on all; ``supersede``: the same, and what was not delivered of the earlier
+        result is not delivered any more; ``wait``: they are held until somebody says so.
+    """
+
+    ae_title: AeName
+    processors: Processors = (JOB_PROCESSOR,)
+    complete: Literal["quiet", "association"] = "quiet"
+    quiet_seconds: Seconds = 10.0
+    late: Literal["rerun", "supersede", "wait"] = "rerun"
+    filter: SeriesFilter = SeriesFilter()
+
+
+class Source(Block):
+    """Somebody who may call us; from that address only, if there is one."""
+
+    ae_title: AeName
+    host_ip: Text = ""
+
+
+class ScpTls(Block):
+    """TLS for whoever calls us; with `client_certificates` only who has one of theirs may."""
+
+    enabled: bool = False
+    certificate: str = ""
+    key: str = ""
+    client_certificates: str = ""
+
+
+class Scp(Block):
+    """How we are called."""
+
+    port: Port = 104
+    host: Text = "0.0.0.0"  # noqa: S104 - a modality is on another machine
+    ae_titles: Annotated[tuple[AeTitle, ...], Field(min_length=1)]
+    sources: tuple[Source, ...] = ()
+    reject_unknown_sources: bool = True
+    max_associations: Count = 100
+    max_pdu: Annotated[int, Field(ge=4096, le=1048576)] = 262144
+    idle_seconds: Seconds = 60.0
+    tls: ScpTls = ScpTls()
+
+
+class DestinationTls(Block):
+    """TLS for a call of ours.
+
+    Attributes
+    ----------
+    authorities
+        Certificates that the destination's must come from; none: those of this machine.
+    """
+
+    enabled: bool = True
+    certificate: str = ""
+    key: str = ""
+    authorities: str = ""
+
+
+class Destination(Block):
+    """Where results go: a DICOM application, or a DICOMweb service by its URL.
+
+    Attributes
+    ----------
+    commitment
+        Ask for storage commitment once it has taken everything.
+    dicomweb
+        The service's root; results go to ``<root>/studies`` by STOW-RS then.
+    dicomweb_token
+        File with a bearer token.
+    """
+
+    name: Text
+    host_ip: Text = ""
+    port: Port = 104
+    ae_title: AeName = "ANY-SCP"
+    tls: bool | DestinationTls = False
+    commitment: bool = False
+    dicomweb: str = ""
+    dicomweb_token: str = ""
+
+
+class Scu(Block):
+    """How we call others."""
+
+    ae_title: AeName = "CLARA"
+    max_associations: Count = 2
+    timeout_seconds: Seconds = 30.0
+    give_up_hours: Annotated[float, Field(gt=0)] = 72.0
+    destinations: tuple[Destination, ...] = ()
+
+
+class Dicom(Block):
+    """Both sides of the network."""
+
+    scp: Scp
+    scu: Scu = Scu()
+
+
+class WorkflowRule(Block):
+    """What is run for a study that came under an AE title, and where its results go.
+
+    Attributes
+    ----------
+    destination_name
+        One name, several, or none: results stay in the payload.
+    """
+
+    name: Text
+    clara_ae_title: AeName
+    destination_name: Texts = ()
+    workflow: WorkflowId
+
+
+class Storage(Block):
+    """Where things lie. What is received must be on the file system of the payloads, to be linked there.
+
+    Attributes
+    ----------
+    received
+        Received instances and the adapter's own books; default: ``dicom-adapter`` beside the payloads.
+    minimum_free
+        Below this an instance is answered with Out of Resources.
+    retention_hours
+        What was delivered is cleaned up after so long; what was not is never.
+    """
+
+    payloads: Path = Path("/clara-io/clara-core/payloads")
+    workflows: Path = Path("/clara-io/clara-core/workflows")
+    received: Path | None = None
+    models: Path | None = None
+    minimum_free: Size = 2 * 2**30
+    retention_hours: Annotated[float, Field(ge=0)] = 24.0
+
+    @property
+    def root(self) -> Path:
+        """Where received instances and the books lie."""
+        return self.received or self.payloads.parent / "dicom-adapter"
+
+
+class Jobs(Block):
+    """How workflows run.
+
+    Attributes
+    ----------
+    engine
+        None to choose as `clara-wf test` does.
+    model_server
+        ``HOST:PORT`` of a Triton, ``none``, or nothing to start one.
+    at_once
+        Others wait in the queue.
+    tries
+        After so many failures of the infrastructure a job is a dead letter; bad data is one at once.
+    """
+
+    engine: Literal["process", "docker", "kubernetes"] | None = None
+    model_server: str = ""
+    at_once: Count = 1
+    tries: Count = 3
+    retry_seconds: Seconds = 30.0
+    timeout_seconds: Seconds | None = None
+
+
+class Http(Block):
+    """Health, metrics and the status page; off the loopback only with a token.
+
+    Attributes
+    ----------
+    token_file
+        File with the token that callers show.
+    """
+
+    host: Text = "127.0.0.1"
+    port: Port = 8080
+    token_file: str = ""
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether nobody but this machine reaches it."""
+        try:
+            return self.host in _LOOPBACK or ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class Config(Block):
+    """A whole dicom-server-config.yaml."""
+
+    dicom: Dicom
+    workflows: tuple[WorkflowRule, ...] = ()
+    storage: Storage = Storage()
+    jobs: Jobs = Jobs()
+    http: Http = Http()
