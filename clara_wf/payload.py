@@ -107,7 +107,8 @@ class Payload:
 def fill_input(payload: Payload, workflow: Workflow, source: Path) -> None:
     """Copy a folder of DICOM files into the job and publish ``input.lock`` last.
 
-    A job that holds the very same files already is left as it is, so that it can be resumed.
+    A job that holds the very same files already is left as it is, so that it can be resumed. The folder may
+    be the job's own, filled by others; then nothing is copied.
 
     Raises
     ------
@@ -127,9 +128,11 @@ def fill_input(payload: Payload, workflow: Workflow, source: Path) -> None:
         return
     for stale in payload.lock_dir.glob("*.lock"):
         stale.unlink()
+    is_own = target.exists() and source.samefile(target)
     try:
-        shutil.rmtree(target, ignore_errors=True)
-        for file in files:
+        if not is_own:
+            shutil.rmtree(target, ignore_errors=True)
+        for file in () if is_own else files:
             (target / file.path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / file.path, target / file.path)
     except OSError as error:

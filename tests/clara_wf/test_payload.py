@@ -112,3 +112,14 @@ def test_a_foreign_stage_behind_one_that_runs_again_runs_too(payload, workflow, 
     (payload.lock_dir / "dicom-writer.lock").touch()
     (payload.root / "ai-livertumor/output/result").write_text("tampered")
     assert list(steps_to_run(payload, workflow, fresh=False)) == STAGES[1:]
+
+
+def test_the_jobs_own_folder_as_its_source_loses_nothing(payload, workflow, source):
+    own = payload.folder(workflow.input_folder)
+    own.mkdir(parents=True)
+    (own / "a.dcm").write_bytes(b"abc")
+    fill_input(payload, workflow, own)
+    (own / "b.dcm").write_bytes(b"more")
+    fill_input(payload, workflow, own)
+    lock = locks.read_lock(payload.lock_dir / "input.lock")
+    assert [each.path for each in lock.outputs] == ["a.dcm", "b.dcm"] == sorted(p.name for p in own.iterdir())
