@@ -83,10 +83,10 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return all of it in Prometheus' text form."""
-        return generate_latest(self.registry)
+        return bytes(generate_latest(self.registry))
 
 
-class _QueueCollector(Collector):
+class _QueueCollector(Collector):  # type: ignore[misc]
     def __init__(self, queue: Callable[[], Queue]) -> None:
         self._queue = queue
 

@@ -24,12 +24,14 @@ JOB_MOVES: Mapping[str, frozenset[str]] = {
 """``dead``: a dead letter, kept until it is replayed (``queued`` again)."""
 
 DELIVERY_MOVES: Mapping[str, frozenset[str]] = {
-    "waiting": frozenset({"waiting", "delivered", "dead", "cancelled"}),
+    "waiting": frozenset({"waiting", "uncommitted", "delivered", "dead", "cancelled"}),
+    "uncommitted": frozenset({"uncommitted", "delivered", "waiting", "cancelled"}),
     "dead": frozenset({"waiting", "cancelled"}),
     "delivered": frozenset(),
     "cancelled": frozenset(),
 }
-"""``dead``: refused for good, or tried for too long; ``cancelled``: of a job that was superseded."""
+"""``uncommitted``: taken, but the destination has not yet committed itself to keep it, as it was asked to;
+``dead``: refused for good, or tried for too long; ``cancelled``: of a job that was superseded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,13 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """An instance of a result on its way to a destination."""
+    """An instance of a result on its way to a destination.
+
+    Attributes
+    ----------
+    transaction_uid
+        The request for storage commitment that it is in; "" for none.
+    """
 
     id: int
     job_id: str
@@ -125,6 +133,7 @@ class Delivery:
     tries: int
     status: str
     message: str
+    transaction_uid: str
     not_before: float
     created: str
     changed: str

@@ -112,7 +112,7 @@ def associated(peer: Peer, contexts: Sequence[tuple[str, str]], **options: objec
         ae_title=peer.ae_title,
         max_pdu=_PDU_BYTES,
         tls_args=(peer.tls, peer.host) if peer.tls else None,
-        **options,  # type: ignore[arg-type]
+        **options,
     )
     if not association.is_established:
         raise DestinationError(_why_not(peer, association))

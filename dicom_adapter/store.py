@@ -51,7 +51,8 @@ CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, not_before);
 CREATE TABLE IF NOT EXISTS deliveries (
     id INTEGER PRIMARY KEY, job_id TEXT NOT NULL REFERENCES jobs, destination TEXT NOT NULL,
     sop_instance_uid TEXT NOT NULL, path TEXT NOT NULL, state TEXT NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
-    status TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '', not_before REAL NOT NULL DEFAULT 0,
+    status TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
+    transaction_uid TEXT NOT NULL DEFAULT '', not_before REAL NOT NULL DEFAULT 0,
     created TEXT NOT NULL, changed TEXT NOT NULL, UNIQUE (job_id, destination, sop_instance_uid));
 CREATE INDEX IF NOT EXISTS deliveries_by_state ON deliveries (destination, state, not_before);
 """
@@ -191,7 +192,9 @@ class Store:
             books.execute("DELETE FROM instances WHERE study_id = ?", (study_id,))
 
     def finished_studies(self, before: str) -> list[Study]:
-        """Return complete studies of which nothing is left to do, and nothing was done since a time.
+        """Return complete studies whose every job is done and delivered, with nothing done since a time.
+
+        A study that no job was made of, or whose results go nowhere, is none of them.
 
         Parameters
         ----------
@@ -201,8 +204,9 @@ class Store:
         rows = self._rows(
             f"{_STUDY} WHERE s.state = 'complete' AND s.received < ? AND NOT EXISTS ("  # noqa: S608
             "SELECT 1 FROM jobs j LEFT JOIN deliveries d ON d.job_id = j.id WHERE j.study_id = s.id AND "
-            "(j.state NOT IN ('done', 'superseded') OR j.changed >= ? OR d.state IN ('waiting', 'dead') "
-            "OR d.changed >= ?)) GROUP BY s.id",
+            "j.state != 'superseded' AND (j.state != 'done' OR j.changed >= ? OR d.id IS NULL "
+            "OR d.state NOT IN ('delivered', 'cancelled') OR d.changed >= ?)) "
+            "AND EXISTS (SELECT 1 FROM jobs j WHERE j.study_id = s.id AND j.state = 'done') GROUP BY s.id",
             *(before, before, before),
         )
         return [_study(row) for row in rows]
@@ -250,6 +254,12 @@ class Store:
             self._move(
                 books, "jobs", job_id, "queued", exit_code=exit_code, reason=reason, not_before=not_before
             )
+
+    def interrupt(self, job_id: str) -> None:
+        """Let a job that was stopped, or ran when we ended, start again; that is no try."""
+        with self.transaction() as books:
+            self._move(books, "jobs", job_id, "queued", not_before=0)
+            books.execute("UPDATE jobs SET tries = MAX(tries - 1, 0) WHERE id = ?", (job_id,))
 
     def bury(self, job_id: str, *, exit_code: int | None, reason: str) -> None:
         """Make a job that failed a dead letter."""
@@ -303,7 +313,8 @@ class Store:
                 values.append(value)
         which = f"WHERE {' AND '.join(wanted)}" if wanted else ""
         return [
-            _delivery(row) for row in self._rows(f"SELECT * FROM deliveries {which} ORDER BY id", *values)  # noqa: S608
+            _delivery(row)
+            for row in self._rows(f"SELECT * FROM deliveries {which} ORDER BY id", *values)  # noqa: S608
         ]
 
     def due(self, destination: str, at: float) -> list[Delivery]:
@@ -334,7 +345,7 @@ class Store:
 
     def _supersede(self, books: sqlite3.Connection, study_id: int) -> None:
         for job in self.jobs("queued", "running", "done", "dead", study_id=study_id):
-            for each in self.deliveries("waiting", "dead", job_id=job.id):
+            for each in self.deliveries("waiting", "uncommitted", "dead", job_id=job.id):
                 self._move(books, "deliveries", each.id, "cancelled")
             self._move(books, "jobs", job.id, "superseded")
 
