@@ -41,6 +41,8 @@ class How:
         ``host:port`` of Triton; ``"none"`` to do without; None to let the engine bring its own.
     models
         The model repository of an engine that brings its own server.
+    timeout_s
+        Replaces each stage's own timeout, seconds.
     environ
         The environment of the run.
     """
@@ -49,6 +51,7 @@ class How:
     engine: str
     server: str | None
     models: Path | None
+    timeout_s: float | None = None
     environ: Mapping[str, str]
 
 
@@ -147,8 +150,10 @@ def _command(payload: Payload, workflow: Workflow, how: How) -> list[str]:
         options += ["--server", how.server]
     if how.models is not None:
         options += ["--models", str(how.models)]
-    run = [sys.executable, "-m", "clara_wf", "test", workflow.id, payload.job_id, *options]
-    return [sys.executable, "-I", "-S", tethered.__file__, str(os.getpid()), *run]
+    run = [sys.executable, "-m", "clara_wf", "test", workflow.id, payload.job_id]
+    if how.timeout_s is not None:
+        run.append(str(how.timeout_s))
+    return [sys.executable, "-I", "-S", tethered.__file__, str(os.getpid()), *run, *options]
 
 
 def _python_path(environ: Mapping[str, str]) -> str:

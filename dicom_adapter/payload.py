@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from clara_wf.payload import Payload
 from clara_wf.workflow import Workflow
+from dicom_adapter.config_blocks import SeriesFilter
+from dicom_adapter.places import SUFFIX, checked_uid
+from dicom_adapter.records import Received
 from stages import locks
 from stages.errors import InputError, OutputError
 from stages.settings import INPUT_LOCK
@@ -18,23 +21,15 @@ from stages.settings import INPUT_LOCK
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Received:
-    """A received file.
-
-    Attributes
-    ----------
-    path
-        Where it lies.
-    name
-        What it is called in the payload; never a folder.
-    size
-        Bytes, as they were received.
-    """
-
-    path: Path
-    name: str
-    size: int
+def chosen(instances: Sequence[Received], which: SeriesFilter) -> list[Received]:
+    """Return the instances of a study that a filter lets into a job."""
+    return [
+        each
+        for each in instances
+        if (not which.modalities or each.modality in which.modalities)
+        and (not which.sop_classes or each.sop_class_uid in which.sop_classes)
+        and (not which.descriptions or re.search(which.descriptions, each.series_description))
+    ]
 
 
 def fill_payload(payload: Payload, workflow: Workflow, files: Sequence[Received]) -> None:
@@ -68,8 +63,7 @@ def fill_payload(payload: Payload, workflow: Workflow, files: Sequence[Received]
 
 
 def _link(file: Received, folder: Path) -> None:
-    if file.name in ("", ".", "..") or "/" in file.name or "\0" in file.name:
-        raise InputError(f"{file.name!r} cannot be the name of a file in a payload")
+    name = checked_uid(file.sop_instance_uid, "SOPInstanceUID") + SUFFIX
     try:
         size = file.path.stat().st_size
     except FileNotFoundError as error:
@@ -77,8 +71,8 @@ def _link(file: Received, folder: Path) -> None:
     if size != file.size:
         raise InputError(f"the received file {file.path} has {size} bytes, {file.size} were received")
     try:
-        os.link(file.path, folder / file.name)
+        os.link(file.path, folder / name)
     except OSError as error:
         if error.errno not in _NO_LINK:
             raise
-        shutil.copyfile(file.path, folder / file.name)
+        shutil.copyfile(file.path, folder / name)

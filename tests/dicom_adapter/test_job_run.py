@@ -9,16 +9,24 @@ import time
 from pathlib import Path
 
 import pytest
+from pydicom.uid import CTImageStorage
 
 from clara_wf.payload import Payload
 from clara_wf.published import load_published
+from dicom_adapter.config_blocks import SeriesFilter
 from dicom_adapter.job_run import How, run_job
-from dicom_adapter.payload import Received, fill_payload
+from dicom_adapter.payload import chosen, fill_payload
+from dicom_adapter.records import Received
 from dicom_adapter.results import find_results
 from stages.errors import InputError
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.workflows import ROOT, STAMP, publish_stamp
-from tests.phantoms import ct_slices, save, uid_of
+from tests.phantoms import STUDY, ct_slices, save, uid_of
+
+
+def received_file(path, uid, **more):
+    kept = {"ae_title": "CT_AI", "study_uid": STUDY, "sop_class_uid": CTImageStorage, "modality": "CT"}
+    return Received(**{**kept, **more}, sop_instance_uid=uid, path=path, size=path.stat().st_size)
 
 
 class Bench:
@@ -30,9 +38,7 @@ class Bench:
         self.workflow = load_published(self.published, STAMP)[1]
         self.payload = Payload(root=folder / "payloads/j1", job_id="j1")
         received = sorted(p for p in save(ct_slices(), folder / "received").rglob("*") if p.is_file())
-        self.files = [
-            Received(path=p, name=f"{n}.dcm", size=p.stat().st_size) for n, p in enumerate(received)
-        ]
+        self.files = [received_file(path, f"1.2.3.{n}") for n, path in enumerate(received)]
         environ = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
         self.how = How(
             published=self.published, engine="process", server="none", models=None, environ=environ
@@ -71,7 +77,7 @@ def test_the_input_is_the_received_file_itself_and_filling_again_changes_nothing
     folder = bench.payload.folder("pass/input")
     lock = bench.payload.lock_dir / "input.lock"
     before = lock.stat().st_mtime_ns
-    assert [os.stat(folder / each.name).st_ino for each in bench.files] == [
+    assert [os.stat(folder / f"{each.sop_instance_uid}.dcm").st_ino for each in bench.files] == [
         each.path.stat().st_ino for each in bench.files
     ]
     bench.fill()
@@ -81,19 +87,37 @@ def test_the_input_is_the_received_file_itself_and_filling_again_changes_nothing
 def test_half_a_payload_is_filled_anew(bench):
     bench.fill()
     (bench.payload.lock_dir / "input.lock").unlink()
-    (bench.payload.folder("pass/input") / "0.dcm").unlink()
+    (bench.payload.folder("pass/input") / "1.2.3.0.dcm").unlink()
     (bench.payload.folder("pass/input") / "left-over").write_text("x")
     bench.fill()
     assert len(list(bench.payload.folder("pass/input").iterdir())) == 5
     assert not (bench.payload.folder("pass/input") / "left-over").exists()
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../../x", "a\0b"])
-def test_no_name_leads_out_of_the_payload(bench, name, tmp_path):
-    bench.files[0] = Received(path=bench.files[0].path, name=name, size=bench.files[0].size)
-    with pytest.raises(InputError, match="cannot be the name of a file"):
+@pytest.mark.parametrize("uid", ["", ".", "..", "1/2", "../../x", "1.2\0", "1." + "2" * 63])
+def test_no_name_leads_out_of_the_payload(bench, uid):
+    bench.files[0] = received_file(bench.files[0].path, uid)
+    with pytest.raises(InputError, match="SOPInstanceUID is no UID"):
         bench.fill()
     assert not (bench.payload.lock_dir / "input.lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("which", "left"),
+    [
+        ({}, 2),
+        ({"modalities": ("CT",)}, 1),
+        ({"sop-classes": (CTImageStorage,)}, 2),
+        ({"sop-classes": ("1.2.3",)}, 0),
+        ({"descriptions": "^thin"}, 1),
+        ({"descriptions": "^thin", "modalities": ("CT",)}, 0),
+    ],
+)
+def test_a_filter_lets_in_what_it_names(bench, which, left):
+    path = bench.files[0].path
+    thin = received_file(path, "1.2", modality="MR", series_description="thin slices")
+    instances = [received_file(path, "1.1"), thin]
+    assert len(chosen(instances, SeriesFilter.model_validate(which))) == left
 
 
 def test_a_file_that_is_gone_or_cut_starts_nothing(bench):
