@@ -68,7 +68,7 @@ def read_header(data: bytes | memoryview, transfer_syntax: UID) -> Header:
 
 
 def _is_behind(tag: BaseTag, vr: str | None, length: int) -> bool:
-    return tag > _LAST
+    return bool(tag > _LAST)
 
 
 def _inflated(data: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """pynetdicom polls its queues every millisecond; while instances come, ten times as often.
 
 Its two threads of an association each sleep 1 ms between looks, several times an instance, which is most of
-the time that receiving one takes. A thread that has just had something to do sleeps for 0.1 ms instead; one that
-is idle sleeps as it did, so that open associations cost nothing more.
+the time that receiving one takes. A thread that has just had something to do sleeps for 0.1 ms instead; one
+that is idle sleeps as it did, so that open associations cost nothing more.
 """
 
 from __future__ import annotations
@@ -39,4 +39,4 @@ class _Clock:
 def quicken() -> None:
     """Let pynetdicom's threads sleep by this clock."""
     for module in (pynetdicom.association, pynetdicom.dul):
-        module.time = _Clock()  # type: ignore[attr-defined]
+        module.time = _Clock()

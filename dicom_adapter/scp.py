@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any, Protocol
 
+from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
@@ -230,6 +230,6 @@ def _meta(event: Any, sop_class: str, sop_instance: str, syntax: UID) -> bytes:
     )
     caller = event.assoc.requestor.primitive.calling_ae_title.strip()
     meta.SourceApplicationEntityTitle = caller[:16]
-    written = BytesIO()
+    written = DicomBytesIO()
     write_file_meta_info(written, meta)
-    return written.getvalue()
+    return bytes(written.getvalue())

@@ -1,11 +1,12 @@
 """The transfer syntaxes that are taken: all that the standard has for files, since nothing is decoded."""
 
-from pydicom.uid import UID, AllTransferSyntaxes, UID_dictionary
+from pydicom._uid_dict import UID_dictionary
+from pydicom.uid import AllTransferSyntaxes
 
 TRANSFER_SYNTAXES = sorted(
     {
-        *(str(uid) for uid in AllTransferSyntaxes),
-        *(str(UID(uid)) for uid, told in UID_dictionary.items() if told[1] == "Transfer Syntax"),
+        *map(str, AllTransferSyntaxes),
+        *(uid for uid, told in UID_dictionary.items() if told[1] == "Transfer Syntax"),
     }
 )
-"""Papyrus and GE's private one are among them; SMPTE streams, which are no files, do no harm."""
+"""Retired ones are among them; SMPTE streams, which are no files, do no harm."""
