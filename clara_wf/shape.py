@@ -49,7 +49,7 @@ def _in_our_words(kind: type[BaseModel], detail: Any, inside: Path) -> tuple[str
         return "expected a block of keys", "indent the keys below it"
     if what in ("tuple_type", "list_type"):
         return "expected a list", 'write ["first", "second"]'
-    if what == "bool_type":
+    if what in ("bool_type", "bool_parsing"):
         return "expected true or false", "write true or false, without quotes"
     if what in ("string_too_short", "too_short"):
         return "it is empty", "write at least one"

@@ -25,6 +25,12 @@ def _ae_title(value: str) -> str:
     return value.strip()
 
 
+def _some(values: tuple[AeTitle, ...]) -> tuple[AeTitle, ...]:
+    if not values:
+        raise ValueError("it is empty; write at least one")
+    return values
+
+
 def _processor(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if value.replace(" ", "") != JOB_PROCESSOR:
@@ -125,7 +131,7 @@ class Scp(Block):
 
     port: Port = 104
     host: Text = "0.0.0.0"  # noqa: S104 - a modality is on another machine
-    ae_titles: Annotated[tuple[AeTitle, ...], Field(min_length=1)]
+    ae_titles: Annotated[tuple[AeTitle, ...], AfterValidator(_some)]
     sources: tuple[Source, ...] = ()
     reject_unknown_sources: bool = True
     max_associations: Count = 100

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from stages.errors import InputError
 
-_UID = re.compile(r"[0-2](\.(0|[1-9]\d*))+")
+_UID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]")
 SUFFIX = ".dcm"
 
