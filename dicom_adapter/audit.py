@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from typing import Any, Literal, TypeAlias
 
 from stages.errors import OutputError
 from stages.locks import HOST, now
+
+logger = logging.getLogger(__name__)
 
 Outcome: TypeAlias = Literal[0, 4, 8, 12]  # success, minor, serious, major failure
 
@@ -41,6 +44,8 @@ _TYPES = {
 class AuditTrail:
     """An audit trail in a file that is opened for appending, each line synced to disk.
 
+    A line that cannot be written later on stops nobody's treatment: it goes to the log, and `trouble` tells.
+
     Parameters
     ----------
     file
@@ -57,6 +62,7 @@ class AuditTrail:
     def __init__(self, file: Path, *, ae_title: str) -> None:
         self._file, self._ae_title = file, ae_title
         self._lock = threading.Lock()
+        self.trouble = ""
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
@@ -160,7 +166,10 @@ class AuditTrail:
                 os.write(self._descriptor, line.encode() + b"\n")
                 os.fsync(self._descriptor)
             except OSError as error:
-                raise OutputError(f"cannot write the audit trail {self._file}: {error.strerror}") from error
+                self.trouble = f"cannot write the audit trail {self._file}: {error.strerror}"
+                logger.error("%s; what it misses: %s", self.trouble, line)
+                return
+            self.trouble = ""
             self._previous = _digest(line)
 
     def _resume(self) -> str:

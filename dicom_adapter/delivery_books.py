@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 from dicom_adapter.records import Delivery
-from dicom_adapter.store import Store
+from dicom_adapter.store import StateError, Store
 from stages.locks import now
 
 
@@ -20,7 +21,7 @@ def put_off(store: Store, deliveries: Collection[Delivery], *, message: str, not
     """Write down that a destination could not be reached, so that these wait."""
     with store.transaction() as books:
         books.executemany(
-            "UPDATE deliveries SET message = ?, not_before = ?, tries = tries + 1, changed = ? "
+            "UPDATE deliveries SET message = ?, not_before = ?, changed = ? "
             "WHERE id = ? AND state = 'waiting'",
             [(message, not_before, now(), each.id) for each in deliveries],
         )
@@ -113,3 +114,38 @@ def counts_by_destination(store: Store) -> tuple[dict[tuple[str, str], int], dic
             )
         }
     return states, oldest
+
+
+def condemn(store: Store, study_id: int) -> None:
+    """Take a complete study out of the books, and write down in the same breath which files are to go.
+
+    Raises
+    ------
+    StateError
+        If more of it came in the meantime.
+    """
+    with store.transaction() as books:
+        books.execute("CREATE TABLE IF NOT EXISTS condemned (path TEXT PRIMARY KEY)")
+        moved = books.execute(
+            "UPDATE studies SET state = 'removed' WHERE id = ? AND state = 'complete'", (study_id,)
+        )
+        if not moved.rowcount:
+            raise StateError(f"study {study_id} is not complete any more, and is kept")
+        books.execute(
+            "INSERT OR IGNORE INTO condemned SELECT path FROM instances WHERE study_id = ?", (study_id,)
+        )
+        books.execute("DELETE FROM instances WHERE study_id = ?", (study_id,))
+
+
+def condemned(store: Store) -> list[Path]:
+    """Return the files that are still to go; one that has come again since is none of them."""
+    with store.transaction() as books:
+        books.execute("CREATE TABLE IF NOT EXISTS condemned (path TEXT PRIMARY KEY)")
+        books.execute("DELETE FROM condemned WHERE path IN (SELECT path FROM instances)")
+        return [Path(row["path"]) for row in books.execute("SELECT path FROM condemned")]
+
+
+def gone(store: Store, paths: Sequence[Path]) -> None:
+    """Write down that files are gone."""
+    with store.transaction() as books:
+        books.executemany("DELETE FROM condemned WHERE path = ?", [(str(path),) for path in paths])

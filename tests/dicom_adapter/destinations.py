@@ -90,6 +90,13 @@ class Orthanc:
         """Return the SOPInstanceUIDs that it has, sorted."""
         return sorted(each["MainDicomTags"]["SOPInstanceUID"] for each in self.ask("/instances?expand"))
 
+    def delete(self, *uids):
+        """Lose instances; without any: all of them."""
+        for each in self.ask("/instances?expand"):
+            if not uids or each["MainDicomTags"]["SOPInstanceUID"] in uids:
+                request = urllib.request.Request(f"{self.url}/instances/{each['ID']}", method="DELETE")
+                urllib.request.urlopen(request, timeout=10).close()
+
     def _is_up(self):
         try:
             return self.ask("/system")

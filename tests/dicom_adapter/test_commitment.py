@@ -9,7 +9,7 @@ from dicom_adapter.answers import DestinationError
 from dicom_adapter.commitment import handle_report, request_commitment
 from dicom_adapter.results import find_results
 from dicom_adapter.scu import Peer, StoreScu
-from tests.dicom_adapter.destinations import Orthanc, Storescp, free_port, wait_until
+from tests.dicom_adapter.destinations import Storescp, wait_until
 from tests.phantoms import ct_slices, save
 
 
@@ -19,14 +19,14 @@ def files(tmp_path):
 
 
 @pytest.fixture
-def listening():
-    """Return a port where reports are taken, and the list of them."""
-    reports, port = [], free_port()
+def reports(report_port):
+    """Return the list of what is reported to CLARA."""
+    reports = []
     entity = AE(ae_title="CLARA")
     entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
     handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: (handle_report(event, reports.append), None))]
-    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
-    yield port, reports
+    server = entity.start_server(("127.0.0.1", report_port), block=False, evt_handlers=handlers)
+    yield reports
     server.shutdown()
 
 
@@ -41,13 +41,11 @@ def to(archive):
     )
 
 
-def test_what_orthanc_has_is_committed_and_what_it_lacks_is_not(files, tmp_path, listening):
-    port, reports = listening
+def test_what_orthanc_has_is_committed_and_what_it_lacks_is_not(files, archive, reports):
     transaction = generate_uid()
-    with Orthanc(tmp_path / "orthanc", calls=[("CLARA", port)]) as archive:
-        StoreScu(peer=to(archive)).send(files[:3], lambda result, answer: None)
-        request_commitment(to(archive), files, transaction, on_report=reports.append)
-        wait_until(lambda: reports, what="the report")
+    StoreScu(peer=to(archive)).send(files[:3], lambda result, answer: None)
+    request_commitment(to(archive), files, transaction, on_report=reports.append)
+    wait_until(lambda: reports, what="the report")
     (report,) = reports
     assert report.transaction_uid == transaction
     assert sorted(report.committed) == sorted(each.sop_instance_uid for each in files[:3])

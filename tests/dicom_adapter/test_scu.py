@@ -9,7 +9,7 @@ from pydicom import dcmread
 from dicom_adapter.answers import DestinationError
 from dicom_adapter.results import find_results
 from dicom_adapter.scu import Peer, StoreScu, answer_of
-from tests.dicom_adapter.destinations import Orthanc, Storescp, Wire, free_port
+from tests.dicom_adapter.destinations import Storescp, Wire, free_port
 from tests.phantoms import ct_slices, save, uid_of
 
 
@@ -30,10 +30,9 @@ def send(to, files):
     return told
 
 
-def test_every_instance_reaches_orthanc_and_is_told_of(files, tmp_path):
-    with Orthanc(tmp_path / "orthanc") as archive:
-        told = send(peer(archive.port, archive.ae_title), files)
-        assert archive.instances() == [uid_of(n) for n in range(5)]
+def test_every_instance_reaches_orthanc_and_is_told_of(files, archive):
+    told = send(peer(archive.port, archive.ae_title), files)
+    assert archive.instances() == [uid_of(n) for n in range(5)]
     assert [(uid, answer.verdict, answer.status) for uid, answer in told] == [
         (each.sop_instance_uid, "accepted", "0x0000") for each in files
     ]
@@ -47,8 +46,8 @@ def test_pixel_data_arrives_as_it_lies(files, tmp_path):
     assert got == sent
 
 
-def test_rejected_association_says_why(files, tmp_path):
-    with Orthanc(tmp_path / "orthanc") as archive, pytest.raises(DestinationError, match="Called AE title"):
+def test_rejected_association_says_why(files, archive):
+    with pytest.raises(DestinationError, match="Called AE title"):
         send(peer(archive.port, "NOBODY"), files)
 
 
@@ -76,14 +75,13 @@ def test_a_connection_cut_half_way_keeps_what_was_told_before(files, tmp_path):
     assert set(told) == {"accepted"}
 
 
-def test_what_the_peer_does_not_take_is_refused_and_the_rest_goes_on(files, tmp_path):
+def test_what_the_peer_does_not_take_is_refused_and_the_rest_goes_on(files, archive, tmp_path):
     odd = dcmread(files[0].path)
     odd.SOPClassUID = odd.file_meta.MediaStorageSOPClassUID = "1.2.826.0.1.3680043.10.1"
     odd.SOPInstanceUID = odd.file_meta.MediaStorageSOPInstanceUID = "1.2.9"
     odd.save_as(tmp_path / "ct/zz.dcm")
-    with Orthanc(tmp_path / "orthanc") as archive:
-        told = dict(send(peer(archive.port, archive.ae_title), find_results(tmp_path / "ct")))
-        assert len(archive.instances()) == 5
+    told = dict(send(peer(archive.port, archive.ae_title), find_results(tmp_path / "ct")))
+    assert len(archive.instances()) == 5
     assert told["1.2.9"].verdict == "refused"
     assert "ARCHIVE does not take" in told["1.2.9"].message
 

@@ -9,7 +9,7 @@ import pytest
 from dicom_adapter.answers import DestinationError
 from dicom_adapter.results import find_results
 from dicom_adapter.stow import StowClient, answer_of
-from tests.dicom_adapter.destinations import DICOMWEB, Orthanc, free_port
+from tests.dicom_adapter.destinations import DICOMWEB, free_port
 from tests.phantoms import ct_slices, save, uid_of
 
 
@@ -27,20 +27,18 @@ def send(url, files, **options):
 
 
 @pytest.mark.skipif(not DICOMWEB.exists(), reason="Orthanc's DICOMweb plugin is not installed")
-def test_every_instance_reaches_orthanc_and_a_second_time_changes_nothing(files, tmp_path):
-    with Orthanc(tmp_path / "orthanc") as archive:
-        for _ in range(2):
-            told = send(archive.url + "/dicom-web", files)
-            assert [answer.verdict for _, answer in told] == ["accepted"] * 5
-            assert archive.instances() == [uid_of(n) for n in range(5)]
+def test_every_instance_reaches_orthanc_and_a_second_time_changes_nothing(files, archive):
+    for _ in range(2):
+        told = send(archive.url + "/dicom-web", files)
+        assert [answer.verdict for _, answer in told] == ["accepted"] * 5
+        assert archive.instances() == [uid_of(n) for n in range(5)]
 
 
 @pytest.mark.skipif(not DICOMWEB.exists(), reason="Orthanc's DICOMweb plugin is not installed")
-def test_what_is_not_dicom_is_refused_and_the_rest_goes_on(files, tmp_path):
+def test_what_is_not_dicom_is_refused_and_the_rest_goes_on(files, archive):
     files[1].path.write_bytes(bytes(128) + b"DICM and nothing that follows")
-    with Orthanc(tmp_path / "orthanc") as archive:
-        told = send(archive.url + "/dicom-web/", files)
-        assert len(archive.instances()) == 4
+    told = send(archive.url + "/dicom-web/", files)
+    assert len(archive.instances()) == 4
     assert [answer.verdict for _, answer in told] == ["accepted", "refused", *["accepted"] * 3]
 
 
