@@ -54,6 +54,29 @@ def examine(file: Path) -> tuple[Config | None, list[Finding]]:
     return config, _placed(document, problems)
 
 
+def is_adapter_config(file: Path) -> bool:
+    """Tell whether a YAML file is a configuration of the adapter, by its top."""
+    try:
+        content = read_document(file).content
+    except SettingsError:
+        return False
+    return isinstance(content, dict) and "dicom" in content
+
+
+def lint_adapter(file: Path) -> list[Finding]:
+    """Return everything that is wrong with a configuration, and what it names that is not published.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read at all.
+    """
+    config, findings = examine(file)
+    if config is not None and config.storage.workflows.is_dir():
+        findings = sorted([*findings, *unpublished(config, file)])
+    return findings
+
+
 def unpublished(config: Config, file: Path) -> list[Finding]:
     """Return a warning for each workflow that is not published where the configuration looks for it."""
     folder = config.storage.workflows

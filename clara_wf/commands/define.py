@@ -20,6 +20,7 @@ from clara_wf.lint import lint
 from clara_wf.scaffold import scaffold
 from clara_wf.show import graph, plan
 from clara_wf.workflow import find_workflow, load_workflows
+from dicom_adapter.config import is_adapter_config, lint_adapter
 from stages.errors import SettingsError
 
 
@@ -74,14 +75,18 @@ def _save(document: Document, edit: Edit) -> None:
 def check_chart(
     context: typer.Context,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A values.yaml. Without one: the chart's.")
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="A values.yaml, or a dicom-server-config.yaml. Without one: the chart's.",
+        ),
     ] = None,
     as_json: AsJson = False,
     strict: Annotated[bool, typer.Option("--strict", help="Count warnings as errors.")] = False,
 ) -> None:
-    """Check every definition of a values.yaml: all mistakes at once, with line, column and advice."""
+    """Check every definition of a file: all mistakes at once, with line, column and advice."""
     values = file or surroundings(context).places.values
-    findings = lint(values)
+    findings = lint_adapter(values) if is_adapter_config(values) else lint(values)
     if as_json:
         say(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

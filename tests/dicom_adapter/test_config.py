@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,20 @@ def test_workflow_that_is_not_published_is_a_warning(config, tmp_path):
     found = unpublished(load_config(file), file)
     assert [each.severity for each in found] == ["warning"]
     assert f"clara-wf publish {LIVER_SEG}" in str(found[0])
+
+
+def test_lint_checks_it_as_well_and_workflows_against_what_is_published(config, tmp_path):
+    def lint(file):
+        command = [sys.executable, "-m", "clara_wf", "lint", file]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    good = lint(SHIPPED)
+    assert (good.returncode, "no mistake found" in good.stdout) == (0, True)
+    file = config(SMALL.replace("port: 11112", "port: no") + "http: {prot: 1}\n")
+    bad = lint(file)
+    assert bad.returncode == 2
+    assert "config.yaml:9:" in bad.stdout
+    assert "write 'port'" in bad.stdout
+    warned = lint(config(SMALL + f"storage: {{workflows: {tmp_path}}}\n"))
+    assert warned.returncode == 0
+    assert f"warning: workflows[0].workflow: {LIVER_SEG} is not published" in warned.stdout
