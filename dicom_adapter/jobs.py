@@ -24,12 +24,13 @@ from dicom_adapter.config_blocks import Config, SeriesFilter
 from dicom_adapter.insist import insist
 from dicom_adapter.job_run import RETRYABLE, How, RunOutcome, Verdict, run_job
 from dicom_adapter.metrics import Metrics
-from dicom_adapter.payload import chosen, fill_payload
+from dicom_adapter.payload import fill_payload
 from dicom_adapter.pseudonym import study_hash
 from dicom_adapter.records import Job, Study
 from dicom_adapter.results import find_results
 from dicom_adapter.retry import Backoff
 from dicom_adapter.store import StateError, Store
+from dicom_adapter.studies import chosen
 from stages.errors import StageError
 
 logger = logging.getLogger(__name__)

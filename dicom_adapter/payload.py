@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from clara_wf.payload import Payload
 from clara_wf.workflow import Workflow
-from dicom_adapter.config_blocks import SeriesFilter
 from dicom_adapter.places import SUFFIX, checked_uid
 from dicom_adapter.records import Received
 from stages import locks
@@ -19,17 +17,6 @@ from stages.errors import InputError, OutputError
 from stages.settings import INPUT_LOCK
 
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES)
-
-
-def chosen(instances: Sequence[Received], which: SeriesFilter) -> list[Received]:
-    """Return the instances of a study that a filter lets into a job."""
-    return [
-        each
-        for each in instances
-        if (not which.modalities or each.modality in which.modalities)
-        and (not which.sop_classes or each.sop_class_uid in which.sop_classes)
-        and (not which.descriptions or re.search(which.descriptions, each.series_description))
-    ]
 
 
 def fill_payload(payload: Payload, workflow: Workflow, files: Sequence[Received]) -> None:

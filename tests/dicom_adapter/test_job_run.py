@@ -15,18 +15,14 @@ from clara_wf.payload import Payload
 from clara_wf.published import load_published
 from dicom_adapter.config_blocks import SeriesFilter
 from dicom_adapter.job_run import How, run_job
-from dicom_adapter.payload import chosen, fill_payload
-from dicom_adapter.records import Received
+from dicom_adapter.payload import fill_payload
 from dicom_adapter.results import find_results
+from dicom_adapter.studies import chosen
 from stages.errors import InputError
+from tests.dicom_adapter.benches import received_file
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.workflows import ROOT, STAMP, publish_stamp
-from tests.phantoms import STUDY, ct_slices, save, uid_of
-
-
-def received_file(path, uid, **more):
-    kept = {"ae_title": "CT_AI", "study_uid": STUDY, "sop_class_uid": CTImageStorage, "modality": "CT"}
-    return Received(**{**kept, **more}, sop_instance_uid=uid, path=path, size=path.stat().st_size)
+from tests.phantoms import ct_slices, save, uid_of
 
 
 class Bench:
