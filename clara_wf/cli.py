@@ -11,7 +11,7 @@ from types import FrameType
 
 import typer
 
-from clara_wf.commands import define, inspect, models, publish, run
+from clara_wf.commands import adapter, define, inspect, models, publish, run
 from clara_wf.commands.options import Surroundings
 from clara_wf.places import Places
 from stages import logs
@@ -27,6 +27,7 @@ app = typer.Typer(
 for _name, _command in (define.COMMANDS | run.COMMANDS | publish.COMMANDS | inspect.COMMANDS).items():
     app.command(_name)(_command)
 app.add_typer(models.app, name="models")
+app.add_typer(adapter.app, name="adapter")
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 

@@ -149,3 +149,29 @@ def gone(store: Store, paths: Sequence[Path]) -> None:
     """Write down that files are gone."""
     with store.transaction() as books:
         books.executemany("DELETE FROM condemned WHERE path = ?", [(str(path),) for path in paths])
+
+
+def deliveries_of(store: Store, jobs: Sequence[str]) -> dict[tuple[str, str], dict[str, int]]:
+    """Return, by job and destination, how many results are in each state."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    marks = ", ".join("?" for _ in jobs)
+    with store.transaction() as books:
+        for row in books.execute(
+            f"SELECT job_id, destination, state, COUNT(*) AS n FROM deliveries "  # noqa: S608
+            f"WHERE job_id IN ({marks}) GROUP BY job_id, destination, state",
+            tuple(jobs),
+        ):
+            found.setdefault((row["job_id"], row["destination"]), {})[row["state"]] = row["n"]
+    return found
+
+
+def last_messages(store: Store) -> dict[str, str]:
+    """Return, by destination, why the latest of what waits or is dead was not taken."""
+    with store.transaction() as books:
+        return {
+            row["destination"]: row["message"]
+            for row in books.execute(
+                "SELECT destination, message, MAX(changed) FROM deliveries "
+                "WHERE state IN ('waiting', 'dead') AND message != '' GROUP BY destination"
+            )
+        }

@@ -134,12 +134,11 @@ class Store:
         """Tell whether a file is in the books."""
         return bool(self._rows("SELECT 1 FROM instances WHERE path = ?", str(path)))
 
-    def studies(self, *states: str) -> list[Study]:
-        """Return the studies in some states, or all, the latest first."""
+    def studies(self, *states: str, most: int = -1) -> list[Study]:
+        """Return the studies in some states, or all, the latest first, or only so many of the latest."""
         which = f"WHERE s.state IN ({_marks(states)})" if states else ""
-        return [
-            _study(row) for row in self._rows(f"{_STUDY} {which} GROUP BY s.id ORDER BY s.id DESC", *states)
-        ]
+        query = f"{_STUDY} {which} GROUP BY s.id ORDER BY s.id DESC LIMIT ?"
+        return [_study(row) for row in self._rows(query, *states, most)]
 
     def study(self, study_id: int) -> Study:
         """Return a study."""
@@ -213,12 +212,13 @@ class Store:
 
     # Jobs
 
-    def jobs(self, *states: str, study_id: int | None = None) -> list[Job]:
-        """Return the jobs in some states, or all, the oldest first."""
+    def jobs(self, *states: str, study_id: int | None = None, most: int = -1) -> list[Job]:
+        """Return the jobs in some states, or all, the oldest first, or only so many of the latest."""
         wanted = [f"state IN ({_marks(states)})"] * bool(states) + ["study_id = ?"] * (study_id is not None)
         which = f"WHERE {' AND '.join(wanted)}" if wanted else ""
         values = [*states, *([] if study_id is None else [study_id])]
-        return [_job(row) for row in self._rows(f"SELECT * FROM jobs {which} ORDER BY rowid", *values)]  # noqa: S608
+        query = f"SELECT * FROM jobs {which} ORDER BY rowid DESC LIMIT ?"  # noqa: S608
+        return [_job(row) for row in reversed(self._rows(query, *values, most))]
 
     def job(self, job_id: str) -> Job:
         """Return a job.

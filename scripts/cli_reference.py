@@ -25,6 +25,10 @@ CLARA_WF = (
     "models list",
     "models check",
     "models add",
+    "adapter",
+    "adapter status",
+    "adapter replay",
+    "adapter release",
 )
 COMMANDS = (
     ("clara-wf", ["-m", "clara_wf"]),
