@@ -23,3 +23,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if $registry }}{{ $registry = printf "%s/" $registry }}{{ end }}
 {{- printf "%s%s:%s" $registry .repository .tag | quote }}
 {{- end }}
+
+{{- define "platform.dicomConfig" -}}
+{{- if .Values.adapter.config }}{{ toYaml .Values.adapter.config }}{{ else }}{{ .Files.Get "files/dicom-server-config.yaml" }}{{ end }}
+{{- end }}

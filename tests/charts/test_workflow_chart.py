@@ -414,6 +414,32 @@ def test_manifests_of_the_platform_are_valid_for_the_current_api(helm, tmp_path,
     }
 
 
+@every_helm
+@pytest.mark.parametrize("storage", ["hostPath", "persistentVolumeClaim"])
+def test_the_adapter_is_deployed_with_rights_to_run_studies_and_no_more(helm, tmp_path, storage):
+    config = {"dicom": {"scp": {"port": 11112}}}
+    values = {"storage": {"type": storage}, "adapter": {"enabled": True, "config": config}}
+    options = ("--kube-version", CURRENT_API)
+    code, manifests, errors = template(helm, values, tmp_path, *options, chart=PLATFORM)
+    assert code == 0, errors
+    validate(manifests)
+    found = {each["kind"]: each for each in manifests if each["metadata"]["name"].endswith("-adapter")}
+    assert set(found) == {"Deployment", "Service", "ServiceAccount", "Role", "RoleBinding"}
+    allowed = {
+        (resource, verb)
+        for rule in found["Role"]["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert ("jobs", "create") in allowed
+    assert not {resource for resource, _ in allowed} & {"secrets", "configmaps", "*"}
+    assert not {verb for _, verb in allowed} & {"*", "update", "patch", "deletecollection"}
+    (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    (written,) = [each for each in manifests if each["kind"] == "ConfigMap"]
+    assert YAML(typ="safe").load(written["data"]["dicom-server-config.yaml"]) == config
+
+
 def test_the_dicom_configuration_names_the_reference_workflow():
     config = YAML(typ="safe").load(PLATFORM / "files/dicom-server-config.yaml")
     scp = config["dicom"]["scp"]["ae-titles"]
