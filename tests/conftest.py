@@ -52,7 +52,7 @@ def images():
     build = [str(ROOT / "scripts/build-images"), "--base", base, "--offline"]
     done = subprocess.run(build, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    names = ("stages", "dicom-reader", "ai-livertumor", "dicom-writer", "model-server")
+    names = ("stages", "dicom-reader", "ai-livertumor", "dicom-writer", "model-server", "dicom-adapter")
     return {name: f"clara/{name}:{__version__}" for name in names}
 
 

@@ -66,7 +66,7 @@ def test_an_image_gets_the_versions_that_are_tested(path):
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize("name", [*STAGES, "stages", "model-server"])
+@pytest.mark.parametrize("name", [*STAGES, "stages", "model-server", "dicom-adapter"])
 def test_an_image_tells_what_it_is_and_runs_as_nobody_in_particular(images, name):
     config = config_of(images[name])
     labels = config["Labels"]
@@ -211,3 +211,50 @@ def test_the_model_server_becomes_healthy_and_stops_when_asked(images, tmp_path)
 def test_a_stage_of_ones_own_is_built_on_the_toolkit_and_can_call_triton_and_install(images):
     code = "import stages, scipy.ndimage, nibabel, tritonclient.grpc, pip; print(stages.__version__)"
     assert python_in(images["stages"], code) == __version__
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("name", ["ai-livertumor", "stages"])
+def test_what_numba_compiles_was_compiled_when_the_image_was_built(images, name):
+    code = """
+import numba.core.event as event
+with event.install_recorder("numba:compile") as recorder:
+    import stages.warm_up
+    stages.warm_up.warm_up()
+print(len(recorder.buffer))
+"""
+    assert python_in(images[name], code) == "0"
+
+
+@pytest.mark.docker
+def test_the_adapter_listens_in_its_image_and_stops_when_asked(images, tmp_path):
+    config = tmp_path / "dicom-server-config.yaml"
+    config.write_text(
+        "dicom: {scp: {port: 11112, ae-titles: [{ae-title: CT_AI}], reject-unknown-sources: false}}\n"
+    )
+    storage = tmp_path / "clara-io"
+    storage.mkdir()
+    for path, mode in ((tmp_path, 0o755), (config, 0o644), (storage, 0o777)):
+        path.chmod(mode)
+    mounts = [f"--volume={config}:/etc/clara/dicom-server-config.yaml:ro", f"--volume={storage}:/clara-io"]
+    container = docker("run", "--detach", *HARDENED, *mounts, images["dicom-adapter"]).stdout.strip()
+    ready = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/readyz').read().decode())"
+    echo = """
+from pynetdicom import AE
+entity = AE()
+entity.add_requested_context("1.2.840.10008.1.1")
+print(entity.associate("127.0.0.1", 11112, ae_title="CT_AI").send_c_echo().Status)
+"""
+    try:
+        deadline = time.monotonic() + 30
+        while docker("exec", container, "python", "-c", ready, check=False).stdout.strip() != "ok":
+            assert time.monotonic() < deadline, docker("inspect", container).stdout
+            time.sleep(0.3)
+        assert docker("exec", container, "python", "-c", echo).stdout.strip() == "0"
+        assert "v" in docker("exec", container, "helm", "version", "--short").stdout
+        docker("stop", "--time=20", container)
+        state = json.loads(docker("inspect", container).stdout)[0]["State"]
+        assert state["ExitCode"] in (0, 1)
+    finally:
+        docker("rm", "--force", "--volumes", container, check=False)
+    assert (storage / "clara-core/dicom-adapter/adapter.sqlite").exists()
