@@ -16,6 +16,7 @@ from stages.errors import InputError
 
 _LAST = 0x0020000E  # SeriesInstanceUID
 _WANTED = (0x00080005, 0x00080016, 0x00080018, 0x00080060, 0x0008103E, 0x0020000D, _LAST)
+_FIRST = 1 << 14
 _INFLATED_AT_FIRST = 1 << 18
 
 
@@ -46,17 +47,7 @@ def read_header(data: bytes | memoryview, transfer_syntax: UID) -> Header:
     """
     if transfer_syntax == DeflatedExplicitVRLittleEndian:
         data = _inflated(bytes(data))
-    try:
-        found = read_dataset(
-            BytesIO(data),
-            is_implicit_VR=transfer_syntax.is_implicit_VR,
-            is_little_endian=transfer_syntax.is_little_endian,
-            stop_when=_is_behind,
-            specific_tags=list(map(BaseTag, _WANTED)),
-        )
-        values = {tag: str(found[tag].value or "") if tag in found else "" for tag in _WANTED}
-    except Exception as error:  # pydicom raises anything on broken data
-        raise InputError(f"the data set cannot be read: {type(error).__name__}") from error
+    values = _values(data[:_FIRST], transfer_syntax) or _values(data, transfer_syntax, is_all=True)
     return Header(
         study_uid=checked_uid(values[0x0020000D], "StudyInstanceUID"),
         series_uid=checked_uid(values[_LAST], "SeriesInstanceUID"),
@@ -67,8 +58,29 @@ def read_header(data: bytes | memoryview, transfer_syntax: UID) -> Header:
     )
 
 
-def _is_behind(tag: BaseTag, vr: str | None, length: int) -> bool:
-    return bool(tag > _LAST)
+def _values(data: bytes | memoryview, transfer_syntax: UID, *, is_all: bool = False) -> dict[int, str]:
+    """Return the wanted values; none if more than its beginning is needed for that."""
+    behind = []
+
+    def is_behind(tag: BaseTag, vr: str | None, length: int) -> bool:
+        if tag > _LAST:
+            behind.append(tag)
+        return bool(behind)
+
+    try:
+        found = read_dataset(
+            BytesIO(data),
+            is_implicit_VR=transfer_syntax.is_implicit_VR,
+            is_little_endian=transfer_syntax.is_little_endian,
+            stop_when=is_behind,
+            specific_tags=list(map(BaseTag, _WANTED)),
+        )
+        values = {tag: str(found[tag].value or "") if tag in found else "" for tag in _WANTED}
+    except Exception as error:  # pydicom raises anything on broken data
+        if not is_all:
+            return {}
+        raise InputError(f"the data set cannot be read: {type(error).__name__}") from error
+    return values if behind or is_all else {}
 
 
 def _inflated(data: bytes) -> bytes:

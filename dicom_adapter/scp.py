@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import logging
 import ssl
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
-from pynetdicom.dsutils import create_file_meta
 from pynetdicom.presentation import AllStoragePresentationContexts
 from pynetdicom.sop_class import Verification
 
-from dicom_adapter import pace
+from dicom_adapter.associations import AssociationServer, StoreRequest
 from dicom_adapter.config_blocks import Scp, ScpTls
+from dicom_adapter.file_meta import file_meta
 from dicom_adapter.headers import read_header
 from dicom_adapter.places import checked_uid
 from dicom_adapter.receive import FullError, Kept, Receiver
@@ -31,7 +30,7 @@ from stages.errors import InputError, SettingsError, StageError
 logger = logging.getLogger(__name__)
 
 _config.UNRESTRICTED_STORAGE_SERVICE = True  # private and future storage SOP classes too
-pace.quicken()
+_config.LOG_HANDLER_LEVEL = "none"  # texts of each message, which nobody reads
 _SUCCESS, _OUT_OF_RESOURCES, _MISMATCH, _NOT_UNDERSTOOD, _FAILED = 0x0000, 0xA700, 0xA900, 0xC000, 0x0110
 _PERMANENT, _BY_USER = 0x01, 0x01
 _CALLING_UNKNOWN, _CALLED_UNKNOWN = 0x03, 0x07
@@ -108,31 +107,33 @@ class StorageScp:
         handlers = [
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_C_ECHO, lambda event: _SUCCESS),
-            (evt.EVT_C_STORE, self._store),
             (evt.EVT_CONN_CLOSE, self._closed),
-            (evt.EVT_PDU_RECV, pace.busy),
             *self._others,
         ]
+        tls_context(config.tls)  # says at the start what is wrong
         try:
-            self._server = entity.start_server(
+            self._server = entity.make_server(
                 (config.host, config.port),
-                block=False,
+                contexts=entity.supported_contexts,
                 evt_handlers=handlers,
-                ssl_context=tls_context(config.tls),
+                server_class=AssociationServer,
+                store=self._store,
+                secure=lambda: tls_context(self._config().tls),
+                idle_s=config.idle_seconds,
             )
         except OSError as error:
             raise SettingsError(
                 f"cannot listen on {config.host}:{config.port}: {error.strerror or error}; "
                 "is another adapter running?"
             ) from error
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="listens", daemon=True).start()
 
     def stop(self) -> None:
         """Take no more calls; associations that are open are aborted."""
         if self._server is not None:
             self._server.shutdown()
-            self._server.server_close()
             for association in self._server.active_associations:
-                association.abort()
+                association.abort(block=False)
 
     def _requested(self, event: Any) -> None:
         config, request = self._config(), event.assoc.requestor.primitive
@@ -144,15 +145,15 @@ class StorageScp:
         diagnostic, reason = why
         self._watcher.rejected(called, caller, reason)
         event.assoc.acse.send_reject(_PERMANENT, _BY_USER, diagnostic)
+        event.assoc.kill()  # returns when that is sent
 
     def _closed(self, event: Any) -> None:
         self._watcher.closed(id(event.assoc))
 
-    def _store(self, event: Any) -> int:
-        pace.busy()
+    def _store(self, request: StoreRequest) -> int:
         status, reason = _FAILED, ""
         try:
-            kept = self._keep(event)
+            kept = self._keep(request)
         except FullError as error:
             status, reason = _OUT_OF_RESOURCES, str(error)
         except _MismatchError as error:
@@ -162,20 +163,17 @@ class StorageScp:
         except StageError as error:
             reason = str(error)
         else:
-            self._watcher.kept(id(event.assoc), kept)
+            self._watcher.kept(request.association, kept)
             return _SUCCESS
-        self._watcher.refused(id(event.assoc), status, reason)
+        self._watcher.refused(request.association, status, reason)
         return status
 
-    def _keep(self, event: Any) -> Kept:
-        request, syntax = event.request, UID(event.context.transfer_syntax)
-        data = request.DataSet.getbuffer() if request.DataSet else memoryview(b"")
-        header = read_header(data, syntax)
-        wanted = checked_uid(request.AffectedSOPInstanceUID, "AffectedSOPInstanceUID")
-        if (header.sop_instance_uid, header.sop_class_uid) != (wanted, request.AffectedSOPClassUID):
+    def _keep(self, request: StoreRequest) -> Kept:
+        header = read_header(request.data, UID(request.transfer_syntax))
+        wanted = checked_uid(request.sop_instance_uid, "AffectedSOPInstanceUID")
+        if (header.sop_instance_uid, header.sop_class_uid) != (wanted, request.sop_class_uid):
             raise _MismatchError("the data set has another SOP instance or class than the request")
-        called = event.assoc.requestor.primitive.called_ae_title.strip()
-        return self._receiver.keep(called, header, _meta(event, header.sop_class_uid, wanted, syntax), data)
+        return self._receiver.keep(request.called, header, _meta(request), request.data)
 
 
 class _MismatchError(InputError):
@@ -224,12 +222,7 @@ def tls_context(tls: ScpTls) -> ssl.SSLContext | None:
     return context
 
 
-def _meta(event: Any, sop_class: str, sop_instance: str, syntax: UID) -> bytes:
-    meta = create_file_meta(
-        sop_class_uid=UID(sop_class), sop_instance_uid=UID(sop_instance), transfer_syntax=syntax
-    )
-    caller = event.assoc.requestor.primitive.calling_ae_title.strip()
-    meta.SourceApplicationEntityTitle = caller[:16]
-    written = DicomBytesIO()
-    write_file_meta_info(written, meta)
-    return bytes(written.getvalue())
+def _meta(request: StoreRequest) -> bytes:
+    """Return the file meta information (PS3.10 7.1): its variable part is four short texts."""
+    caller = request.caller.encode("ascii", "replace")[:16]
+    return file_meta(request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax, caller)

@@ -9,6 +9,8 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 def instance(number=1, *, study="1.2.3", series="1.2.3.4", uid=None, size=2048, fill=0, **more):
     """Return a CT of a few kilobytes; `fill` is the value of its pixels."""
     found = Dataset()
+    found.file_meta = FileMetaDataset()
+    found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     found.SpecificCharacterSet = "ISO_IR 100"
     found.SOPClassUID = more.pop("sop_class", CT)
     found.SOPInstanceUID = uid or f"{series}.{number}"

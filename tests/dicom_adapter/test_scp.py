@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 import socket
-import ssl
 import subprocess
 import threading
 from io import BytesIO
@@ -396,14 +395,13 @@ def certificates(tmp_path_factory):
 
 
 def secured(folder, client):
-    context = ssl.create_default_context(cafile=str(folder / "server.pem"))
-    if client:
-        context.load_cert_chain(folder / f"{client}.pem", folder / f"{client}.key")
-    return context
+    """Return how a program of DCMTK is told to show a certificate, or none."""
+    own = ["+tls", folder / f"{client}.key", folder / f"{client}.pem"] if client else ["+tla"]
+    return [*own, "+cf", folder / "server.pem"]
 
 
 @pytest.mark.parametrize(("client", "may"), [("client", True), ("stranger", False), (None, False)])
-def test_only_who_shows_a_known_certificate_may_call(service, certificates, client, may):
+def test_only_who_shows_a_known_certificate_may_call(service, certificates, tmp_path, client, may):
     tls = {
         "enabled": True,
         "certificate": str(certificates / "server.pem"),
@@ -411,18 +409,18 @@ def test_only_who_shows_a_known_certificate_may_call(service, certificates, clie
         "client-certificates": str(certificates / "client.pem"),
     }
     running = service(tls=tls)
-    entity = AE(ae_title="TEST")
-    association = entity.associate(
-        "127.0.0.1",
-        running.scp.port,
-        contexts=[build_context(CT)],
-        ae_title="CT_AI",
-        tls_args=(secured(certificates, client), "127.0.0.1"),
+    write(tmp_path / "sent", [instance(1)])
+    told = subprocess.run(
+        [
+            *(shutil.which("storescu", path="/usr/bin:/usr/local/bin"), *secured(certificates, client)),
+            *("-aec", "CT_AI", "127.0.0.1", str(running.scp.port), tmp_path / "sent/00000.dcm"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=NODELAY,
     )
-    assert association.is_established == may
-    if may:
-        assert association.send_c_store(instance(1)).Status == 0
-        association.release()
+    assert (told.returncode == 0) == may, told.stderr
     assert len(running.files) == int(may)
 
 
