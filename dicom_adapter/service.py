@@ -20,7 +20,7 @@ from dicom_adapter import status_server
 from dicom_adapter.audit import AuditTrail
 from dicom_adapter.commitment import handle_report
 from dicom_adapter.config import load_config
-from dicom_adapter.config_blocks import Config, Http
+from dicom_adapter.config_blocks import AeTitle, Config, Http, Scp, Source
 from dicom_adapter.couriers import Couriers
 from dicom_adapter.delivery_books import try_everything_now
 from dicom_adapter.insist import SteadyClock
@@ -153,7 +153,7 @@ class _Parts:
         self._studies = Studies(around.store, around.config, on_jobs=lambda study, jobs: self._jobs.wake())
         self.retention = Retention(around, forget=self._receiver.forget)
         self._scp = StorageScp(
-            lambda: around.config().dicom.scp,
+            lambda: open_to_reports(around.config()),
             self._receiver,
             Reception(self._studies, around.metrics, around.trail, around.config),
             others=((evt.EVT_N_EVENT_REPORT, self._reported),),
@@ -182,6 +182,19 @@ class _Parts:
 
     def _reported(self, event: Any) -> tuple[int, None]:
         return handle_report(event, self.couriers.take_report), None
+
+
+def open_to_reports(config: Config) -> Scp:
+    """Return who may call us, with the destinations that report on storage commitment.
+
+    They call us by the name that we have asked them under.
+    """
+    scp, scu = config.dicom.scp, config.dicom.scu
+    asked = [each for each in scu.destinations if each.commitment]
+    names = {each.ae_title for each in scp.ae_titles}
+    own = () if scu.ae_title in names or not asked else (AeTitle.model_validate({"ae-title": scu.ae_title}),)
+    callers = tuple(Source.model_validate({"ae-title": each.ae_title}) for each in asked)
+    return scp.model_copy(update={"ae_titles": (*scp.ae_titles, *own), "sources": (*scp.sources, *callers)})
 
 
 def _models(config: Config, environ: Mapping[str, str]) -> Path | None:

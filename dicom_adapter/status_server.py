@@ -135,6 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, render(answers.page()).encode(), _HTML, policy())
         elif path == "/metrics":
             self._send(HTTPStatus.OK, answers.metrics(), metrics.CONTENT_TYPE)
+        elif path == "/favicon.ico":
+            self._send(HTTPStatus.NO_CONTENT, b"", _TEXT)  # browsers ask, and there is none
         elif path.startswith("/reports/") and (file := answers.report(path.removeprefix("/reports/"))):
             self._send(HTTPStatus.OK, file.read_bytes(), _HTML)  # the page brings a policy of its own
         else:

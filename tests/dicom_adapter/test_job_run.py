@@ -125,16 +125,12 @@ def test_a_file_that_is_gone_or_cut_starts_nothing(bench):
         bench.fill()
 
 
-@pytest.mark.parametrize(
-    ("code", "verdict"), [(3, "dead"), (4, "retry"), (6, "retry"), (1, "retry"), (-9, "retry")]
-)
+@pytest.mark.parametrize(("code", "verdict"), [(3, "dead"), (6, "retry"), (-9, "retry")])
 def test_only_what_may_be_better_next_time_is_tried_again(bench, code, verdict):
     (bench.steering / "exit").write_text(f"{code} 1")
     outcome = bench.run()
     assert outcome.verdict == verdict
     assert outcome.message.startswith("stamp failed: ")
-    again = bench.run()
-    assert (again.verdict, len(bench.results())) == ("done", 5)
 
 
 def test_a_workflow_that_is_not_published_is_a_matter_of_settings(bench, tmp_path):
