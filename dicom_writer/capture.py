@@ -22,13 +22,12 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 from pydicom.valuerep import format_number_as_ds
 
-from dicom_writer.header import code_item, copy_lossiness, new_result, references_to
+from dicom_writer.header import code_item, copy_lossiness, image_reference, new_result, references_to
 from dicom_writer.key_slices import key_slices
 from dicom_writer.labels import Code, finding
 from dicom_writer.measure import Measurement
 from dicom_writer.picture import MARGIN, direction, draw, font, raster
 from dicom_writer.results import Given
-from dicom_writer.rtstruct import image_reference
 from dicom_writer.series import copy_body_part
 from dicom_writer.wording import NOTICE, largest, lines
 

@@ -16,6 +16,7 @@ from pydicom import config
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from dicom_writer.frames import image_key
 from dicom_writer.labels import Code
 from dicom_writer.provenance import (
     MANUFACTURER,
@@ -122,6 +123,15 @@ def reference_to(instance: Dataset) -> Dataset:
     """Return an item that refers to an instance."""
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = instance.SOPClassUID, instance.SOPInstanceUID
+    return item
+
+
+def image_reference(source: Dataset) -> Dataset:
+    """Return an item that refers to the image of one slice, and to its frame where it has several."""
+    item = reference_to(source)
+    _, frame = image_key(source)
+    if frame:
+        item.ReferencedFrameNumber = frame
     return item
 
 

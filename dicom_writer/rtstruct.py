@@ -22,8 +22,13 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from dicom_writer.contours import outlines
 from dicom_writer.encode import encoded, file_head, implicit, implicit_sequence
-from dicom_writer.frames import image_key
-from dicom_writer.header import algorithm_identification, code_item, new_result, reference_to, references_to
+from dicom_writer.header import (
+    algorithm_identification,
+    code_item,
+    image_reference,
+    new_result,
+    references_to,
+)
 from dicom_writer.labels import Label, finding
 from dicom_writer.measure import Measurement
 from dicom_writer.results import Given
@@ -135,15 +140,6 @@ def _contours_of(label: Label, given: Given) -> Iterator[list[bytes]]:
                 implicit(0x30060048, str(number).encode()),
                 implicit(0x30060050, _decimals(given.masks.positions(n, outline))),
             ]
-
-
-def image_reference(source: Dataset) -> Dataset:
-    """Return an item that refers to the image of one slice, and to its frame where it has several."""
-    item = reference_to(source)
-    _, frame = image_key(source)
-    if frame:
-        item.ReferencedFrameNumber = frame
-    return item
 
 
 def _decimals(points: NDArray[np.float64]) -> bytes:

@@ -29,7 +29,7 @@ ENTRYPOINT ["python", "-m", "dicom_writer"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="clara/dicom-writer" \
-      org.opencontainers.image.description="Mask to DICOM Segmentation, read back and verified" \
+      org.opencontainers.image.description="Mask to DICOM results, each read back and verified" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -97,7 +97,7 @@ print([n for n in ("pip", "setuptools") if importlib.util.find_spec(n)], shutil.
     [
         ("dicom-reader", ["grpc", "tritonclient", "highdicom", "scipy", "ai_livertumor", "dicom_writer"]),
         ("ai-livertumor", ["pydicom", "highdicom", "dicom_reader", "dicom_writer", "clara_wf"]),
-        ("dicom-writer", ["grpc", "tritonclient", "scipy", "dicom_reader", "ai_livertumor"]),
+        ("dicom-writer", ["grpc", "tritonclient", "nibabel", "dicom_reader", "ai_livertumor"]),
     ],
 )
 def test_a_stage_carries_nothing_of_the_others(images, name, foreign):
