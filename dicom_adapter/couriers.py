@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _LOOK_S = 0.5
 _REFUSALS = 5  # of one instance, before it is a dead letter
 _BACKOFF = Backoff(first_s=5.0, longest_s=900.0)
+_BURIAL_S = 2.0
 _ASK_AGAIN_S = 3600.0
 _REPORT_S = 2.0  # how long the association stays open for the report
 
@@ -85,7 +86,7 @@ class Courier:
     def __init__(self, name: str, around: Surroundings, backoff: Backoff) -> None:
         self._name, self._around, self._backoff = name, around, backoff
         self._stopping, self._wake = threading.Event(), threading.Event()
-        self._failures, self._not_before = 0, 0.0
+        self._failures, self._not_before, self._next_burial = 0, 0.0, 0.0
         self._thread = threading.Thread(target=self._work, name=f"courier to {name}")
 
     def start(self) -> None:
@@ -124,24 +125,27 @@ class Courier:
         return next((each for each in found if each.name == self._name), None)
 
     def _look(self, destination: Destination) -> None:
-        scu, at = self._around.config().dicom.scu, self._around.clock()
-        oldest = datetime.now(UTC) - timedelta(hours=scu.give_up_hours)
-        given_up = books.bury_older(
-            self._around.store,
-            self._name,
-            oldest.isoformat(timespec="milliseconds"),
-            reason=f"given up after {scu.give_up_hours:g} hours",
-        )
-        if given_up:
-            logger.error("%d results for %s are dead letters: it never took them", given_up, self._name)
+        at = self._around.clock()
         if at < self._not_before:
             return
+        self._bury()
         due = self._around.store.due(self._name, at)
         if due:
             self._deliver(destination, due)
         elif destination.commitment and not destination.dicomweb:
             for deliveries in books.to_commit(self._around.store, self._name, at).values():
                 self._ask(destination, deliveries)
+
+    def _bury(self) -> None:
+        """Give up what has waited for too long, which is looked for now and then."""
+        if self._around.clock() < self._next_burial:
+            return
+        self._next_burial = self._around.clock() + _BURIAL_S
+        hours = self._around.config().dicom.scu.give_up_hours
+        oldest = (datetime.now(UTC) - timedelta(hours=hours)).isoformat(timespec="milliseconds")
+        reason = f"given up after {hours:g} hours"
+        if count := books.bury_older(self._around.store, self._name, oldest, reason=reason):
+            logger.error("%d results for %s are dead letters: it never took them", count, self._name)
 
     def _deliver(self, destination: Destination, due: Sequence[Delivery]) -> None:
         by_job: dict[str, list[Delivery]] = {}

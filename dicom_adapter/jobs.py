@@ -219,6 +219,8 @@ class JobQueue:
         self._around.metrics.job_seconds.labels(job.rule, outcome.verdict).observe(outcome.seconds)
         if outcome.verdict == "done":
             logger.info("job %s is done: %d results, %.1f s", job.id, results, outcome.seconds, extra=told)
+            if job.destinations and not results:
+                logger.warning("job %s made no DICOM file, so nothing is delivered", job.id, extra=told)
         else:
             logger.warning(
                 "job %s failed with exit code %d (%s): %s",
