@@ -1,5 +1,7 @@
 """What was delivered is cleaned up after its time; what was not never is."""
 
+import time
+
 import pytest
 
 from dicom_adapter.delivery_books import condemn, condemned
@@ -18,6 +20,7 @@ def bench(tmp_path):
 
 
 def clean_up(bench):
+    time.sleep(0.005)  # times in the books are of milliseconds
     return Retention(bench.around, forget=lambda folder: None).clean_up()
 
 
