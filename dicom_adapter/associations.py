@@ -100,6 +100,9 @@ class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc]
         super().__init__(*args, request_handler=_Handler, **more)
         self.ae._servers.append(self)  # as start_server does; its associations are counted there
 
+    def service_actions(self) -> None:
+        """Leave the collection of garbage to Python; pynetdicom forces one every few seconds."""
+
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Secure a connection, in its own thread so that a slow peer keeps nobody waiting, and serve it."""
         try:

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from dicom_adapter.delivery_books import counts_by_destination
 from dicom_adapter.store import Store
-from tests.dicom_adapter.destinations import free_port, wait_until
+from tests.dicom_adapter.destinations import free_port, program, wait_until
 from tests.dicom_adapter.workflows import ROOT, STAMP, publish_stamp
 
 
@@ -116,7 +116,7 @@ class Adapter:
 
     def send(self, folder, *, called="CT_AI", check=True):
         return subprocess.run(
-            ["storescu", "+sd", "+r", "-aec", called, "127.0.0.1", str(self.port), str(folder)],
+            [program("storescu"), "+sd", "+r", "-aec", called, "127.0.0.1", str(self.port), str(folder)],
             capture_output=True,
             text=True,
             check=check,

@@ -1,9 +1,11 @@
 """Destinations on this machine: a real Orthanc, DCMTK's storescp, and a wire with faults before either."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -30,8 +32,10 @@ def wait_until(condition, *, timeout_s=20.0, what="it"):
     return value
 
 
-def _program(name):
-    found = shutil.which(name)
+def program(name):
+    """Return where a program is; pynetdicom installs others of DCMTK's names beside Python."""
+    folders = [each for each in os.get_exec_path() if Path(each) != Path(sys.prefix) / "bin"]
+    found = shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin"]))
     if found is None:
         pytest.skip(f"{name} is not installed; scripts/install-peers does")
     return found
@@ -68,7 +72,7 @@ class Orthanc:
     def __enter__(self):
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen(
-            [_program("Orthanc"), str(self._settings)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            [program("Orthanc"), str(self._settings)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )
         log.close()
         wait_until(self._is_up, what="the start of Orthanc")
@@ -115,7 +119,7 @@ class Storescp:
         folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self):
-        command = [_program("storescp"), "-od", str(self.folder), "-aet", self.ae_title, "+B"]
+        command = [program("storescp"), "-od", str(self.folder), "-aet", self.ae_title, "+B"]
         self._process = subprocess.Popen(
             [*command, *self._options, str(self.port)],
             stdout=subprocess.DEVNULL,

@@ -18,61 +18,15 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
 )
-from pynetdicom import AE, build_context
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 
 from dicom_adapter.config_blocks import Scp
 from dicom_adapter.places import AdapterPlaces
-from dicom_adapter.receive import Receiver, sweep, taken_up
-from dicom_adapter.scp import StorageScp
+from dicom_adapter.receive import sweep, taken_up
 from stages.errors import SettingsError
+from tests.dicom_adapter.door import Service, associate, data_set_of, dcmtk
 from tests.dicom_adapter.instances import CT, instance, write
-
-NODELAY = {"TCP_NODELAY": "1", "PATH": "/usr/bin:/bin:/usr/local/bin"}
-
-
-class Told:
-    """What the service told of itself."""
-
-    def __init__(self):
-        self.new, self.again, self.conflicts, self.refusals, self.rejections = [], [], [], [], []
-        self.open = set()
-
-    def opened(self, association, ae_title, caller):
-        self.open.add(association)
-
-    def rejected(self, ae_title, caller, reason):
-        self.rejections.append((ae_title, caller, reason))
-
-    def kept(self, association, kept):
-        (self.new if kept.is_new else self.again).append(kept.received)
-        if kept.received.conflict:
-            self.conflicts.append(kept.received)
-
-    def refused(self, association, status, reason):
-        self.refusals.append((status, reason))
-
-    def closed(self, association):
-        self.open.discard(association)
-
-
-class Service:
-    def __init__(self, root, *, minimum_free=0, **settings):
-        self.places = AdapterPlaces(root=root)
-        root.mkdir(exist_ok=True)
-        sweep(self.places)
-        titles = settings.pop("titles", ["CT_AI", "MR AI"])
-        given = {"port": 0, "host": "127.0.0.1", "reject-unknown-sources": False, **settings}
-        self.config = Scp.model_validate({**given, "ae-titles": [{"ae-title": title} for title in titles]})
-        self.told = Told()
-        self.receiver = Receiver(self.places, minimum_free=minimum_free)
-        self.scp = StorageScp(lambda: self.config, self.receiver, self.told)
-        self.scp.start()
-
-    @property
-    def files(self):
-        return sorted(path for path in self.places.studies.rglob("*") if path.is_file())
 
 
 @pytest.fixture
@@ -88,43 +42,11 @@ def service(tmp_path):
         each.scp.stop()
 
 
-def dcmtk(program, service, *arguments, called="CT_AI", caller="STORESCU"):
-    found = shutil.which(program)
-    if found is None:
-        pytest.skip(f"{program} is not installed; scripts/install-peers does")
-    command = [
-        found,
-        "-aet",
-        caller,
-        "-aec",
-        called,
-        "127.0.0.1",
-        str(service.scp.port),
-        *map(str, arguments),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, env=NODELAY)
-
-
-def associate(service, *, called="CT_AI", syntax=ExplicitVRLittleEndian, sop_class=CT):
-    entity = AE(ae_title="TEST")
-    association = entity.associate(
-        "127.0.0.1", service.scp.port, contexts=[build_context(sop_class, syntax)], ae_title=called
-    )
-    assert association.is_established
-    return association
-
-
 def store(service, dataset, **more):
     association = associate(service, **more)
     status = association.send_c_store(dataset)
     association.release()
     return status.Status
-
-
-def data_set_of(path):
-    """Return the bytes behind a file's meta information."""
-    content = path.read_bytes()
-    return content[144 + int.from_bytes(content[140:144], "little") :]
 
 
 def answer_to(association, data, uid="1.2.3.4.99"):
@@ -410,16 +332,7 @@ def test_only_who_shows_a_known_certificate_may_call(service, certificates, tmp_
     }
     running = service(tls=tls)
     write(tmp_path / "sent", [instance(1)])
-    told = subprocess.run(
-        [
-            *(shutil.which("storescu", path="/usr/bin:/usr/local/bin"), *secured(certificates, client)),
-            *("-aec", "CT_AI", "127.0.0.1", str(running.scp.port), tmp_path / "sent/00000.dcm"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=NODELAY,
-    )
+    told = dcmtk("storescu", running, *secured(certificates, client), tmp_path / "sent/00000.dcm")
     assert (told.returncode == 0) == may, told.stderr
     assert len(running.files) == int(may)
 
