@@ -175,8 +175,8 @@ def _wait(process: subprocess.Popen[bytes], stopped: Callable[[], bool]) -> bool
 
 def _why(log: Path, code: int) -> str:
     """Return why a run failed: its last words."""
-    words = [line for line in _tail(log) if line.strip()]
-    return words[-1].removeprefix("clara-wf: ") if words else f"ended by signal {-code} without a word"
+    words = next((line for line in reversed(_tail(log)) if line.strip()), "none").removeprefix("clara-wf: ")
+    return words if code > 0 else f"the run was ended by signal {-code}; its last words: {words}"
 
 
 def _tail(log: Path) -> Sequence[str]:

@@ -24,6 +24,7 @@ _STRANGER = "unknown"  # names that anybody makes up would fill the metrics
 class _Visit:
     called: str
     caller: str
+    address: str
     by_study: Counter[str] = field(default_factory=Counter)
 
 
@@ -37,19 +38,19 @@ class Reception:
         self._lock = threading.Lock()
         self._visits: dict[int, _Visit] = {}
 
-    def opened(self, association: int, ae_title: str, caller: str) -> None:
+    def opened(self, association: int, ae_title: str, caller: str, *, address: str) -> None:
         """Note that somebody has called one of our names."""
         with self._lock:
-            self._visits[association] = _Visit(ae_title, caller)
+            self._visits[association] = _Visit(ae_title, caller, address)
         self._metrics.associations.labels(ae_title, "accepted").inc()
         self._metrics.open_associations.inc()
 
-    def rejected(self, ae_title: str, caller: str, reason: str) -> None:
+    def rejected(self, ae_title: str, caller: str, reason: str, *, address: str) -> None:
         """Note that somebody may not."""
         ours = {each.ae_title for each in self._config().dicom.scp.ae_titles}
         self._metrics.associations.labels(ae_title if ae_title in ours else _STRANGER, "rejected").inc()
         logger.warning("rejected an association of %r with %r: %s", caller, ae_title, reason)
-        self._trail.rejected(source=caller, address="", called=ae_title, why=reason)
+        self._trail.rejected(source=caller, address=address, called=ae_title, why=reason)
 
     def kept(self, association: int, kept: Kept) -> None:
         """Note an instance that is on disk, and will be acknowledged."""
@@ -92,5 +93,5 @@ class Reception:
                 extra={"study": told},
             )
             self._trail.received(
-                study=told, source=visit.caller, address="", called=visit.called, instances=count
+                study=told, source=visit.caller, address=visit.address, called=visit.called, instances=count
             )

@@ -39,10 +39,10 @@ _CALLING_UNKNOWN, _CALLED_UNKNOWN = 0x03, 0x07
 class Watcher(Protocol):
     """What is told of what comes; called by the associations' threads."""
 
-    def opened(self, association: int, ae_title: str, caller: str) -> None:
+    def opened(self, association: int, ae_title: str, caller: str, *, address: str) -> None:
         """Note that somebody has called one of our names."""
 
-    def rejected(self, ae_title: str, caller: str, reason: str) -> None:
+    def rejected(self, ae_title: str, caller: str, reason: str, *, address: str) -> None:
         """Note that somebody may not."""
 
     def kept(self, association: int, kept: Kept) -> None:
@@ -138,12 +138,13 @@ class StorageScp:
     def _requested(self, event: Any) -> None:
         config, request = self._config(), event.assoc.requestor.primitive
         called, caller = request.called_ae_title.strip(), request.calling_ae_title.strip()
-        why = who_may_not(config, called, caller, event.assoc.requestor.address)
+        address = str(event.assoc.requestor.address)
+        why = who_may_not(config, called, caller, address)
         if why is None:
-            self._watcher.opened(id(event.assoc), called, caller)
+            self._watcher.opened(id(event.assoc), called, caller, address=address)
             return
         diagnostic, reason = why
-        self._watcher.rejected(called, caller, reason)
+        self._watcher.rejected(called, caller, reason, address=address)
         event.assoc.acse.send_reject(_PERMANENT, _BY_USER, diagnostic)
         event.assoc.kill()  # returns when that is sent
 

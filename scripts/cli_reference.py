@@ -29,6 +29,7 @@ CLARA_WF = (
     "adapter status",
     "adapter replay",
     "adapter release",
+    "adapter audit",
 )
 COMMANDS = (
     ("clara-wf", ["-m", "clara_wf"]),

@@ -132,6 +132,25 @@ def release(
             say(f"job {job.id} ({job.rule}) is queued")
 
 
+@app.command("audit")
+def check_audit(context: typer.Context) -> None:
+    """Check that no line of the audit trail was changed or taken out."""
+    from dicom_adapter.audit import first_break
+    from dicom_adapter.config import load_config
+    from dicom_adapter.places import AdapterPlaces
+
+    assert context.parent is not None, "the group has the option"
+    file = AdapterPlaces(root=load_config(_named(context.parent.params["config"])).storage.root).audit
+    if not file.is_file():
+        raise SettingsError(f"there is no audit trail {file}; no adapter has run there")
+    broken = first_break(file)
+    if broken is not None:
+        raise InputError(
+            f"{file}: line {broken} does not follow the one before, which was changed or is gone"
+        )
+    say(f"{file}: every line follows the one before")
+
+
 @contextmanager
 def _books(context: typer.Context) -> Iterator[_Books]:
     """Open the books of the adapter that the configuration is of."""

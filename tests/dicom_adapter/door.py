@@ -22,10 +22,10 @@ class Told:
         self.new, self.again, self.conflicts, self.refusals, self.rejections = [], [], [], [], []
         self.open = set()
 
-    def opened(self, association, ae_title, caller):
+    def opened(self, association, ae_title, caller, *, address):
         self.open.add(association)
 
-    def rejected(self, ae_title, caller, reason):
+    def rejected(self, ae_title, caller, reason, *, address):
         self.rejections.append((ae_title, caller, reason))
 
     def kept(self, association, kept):

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from pydicom.uid import CTImageStorage
 
@@ -150,6 +151,27 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(bench):
     passed = (bench.payload.lock_dir / "pass.lock").stat().st_mtime_ns
     assert bench.run().verdict == "done"
     assert (bench.payload.lock_dir / "pass.lock").stat().st_mtime_ns == passed
+
+
+def test_a_run_that_is_killed_leaves_no_stage_behind_and_is_tried_again(bench):
+    (bench.steering / "sleep").write_text("60")
+
+    def kill():
+        wait_until(bench.ran)
+        (run,) = psutil.Process().children()
+        stages.extend(run.children())
+        run.kill()
+
+    stages = []
+    killer = threading.Thread(target=kill)
+    killer.start()
+    outcome = bench.run()
+    killer.join()
+    assert (outcome.verdict, outcome.exit_code) == ("retry", -9)
+    (bench.steering / "sleep").unlink()
+    assert bench.run().verdict == "done"
+    assert len(stages) >= 1
+    assert not any(each.is_running() for each in stages)
 
 
 SCRIPT = """

@@ -48,6 +48,8 @@ def test_a_study_comes_back_into_the_archive_and_everything_tells_of_it(tmp_path
     assert [each["EventIdentification"]["EventID"]["csd-code"] for each in trail] == [
         *["110100", "110104", "110103", "110104", "110100"]
     ]
+    assert [each.get("NetworkAccessPointID") for each in trail[1]["ActiveParticipant"]][1] == "127.0.0.1"
+    assert "every line follows" in adapter.clara_wf("audit").out
     told = adapter.log.read_text() + json.dumps(trail)
     assert all(secret not in told for secret in ("Doe", "P-1", "1.2.3.1", "19500101"))
     assert {"job", "study"} <= {key for line in adapter.lines() for key in line}
