@@ -146,7 +146,6 @@ class StorageScp:
         diagnostic, reason = why
         self._watcher.rejected(called, caller, reason, address=address)
         event.assoc.acse.send_reject(_PERMANENT, _BY_USER, diagnostic)
-        event.assoc.kill()  # returns when that is sent
 
     def _closed(self, event: Any) -> None:
         self._watcher.closed(id(event.assoc))
