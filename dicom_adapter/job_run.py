@@ -24,6 +24,7 @@ RETRYABLE = (1, 4, 5, 6, 7)
 _PACKAGES = str(Path(__file__).resolve().parents[1])
 _POLL_S = 0.05
 _STOP_S = 25.0
+_OWNER_WAIT_S = 180.0  # a Pod whose clara-wf is gone ends by itself after a minute
 _LAST_WORDS = 4096
 
 
@@ -78,7 +79,12 @@ class RunOutcome:
 
 
 def run_job(
-    payload: Payload, workflow: Workflow, how: How, *, stopped: Callable[[], bool], owner_wait_s: float = 60.0
+    payload: Payload,
+    workflow: Workflow,
+    how: How,
+    *,
+    stopped: Callable[[], bool],
+    owner_wait_s: float = _OWNER_WAIT_S,
 ) -> RunOutcome | None:
     """Run a job whose payload is filled, to its end; None if it was stopped by us.
 
@@ -94,7 +100,8 @@ def run_job(
     StageTimeoutError
         If another process still runs it after `owner_wait_s`.
     """
-    wait_until_alone(payload, workflow, timeout_s=owner_wait_s, stopped=stopped)
+    if not wait_until_alone(payload, workflow, timeout_s=owner_wait_s, stopped=stopped):
+        return None
     clock = time.monotonic()
     log = payload.root / "logs" / "clara-wf.log"
     with log.open("wb") as output:
@@ -122,8 +129,8 @@ def run_job(
 
 def wait_until_alone(
     payload: Payload, workflow: Workflow, *, timeout_s: float, stopped: Callable[[], bool]
-) -> None:
-    """Return as soon as no process runs this job or a stage of it.
+) -> bool:
+    """Return as soon as no process runs this job or a stage of it; False if we were stopped before.
 
     Raises
     ------
@@ -131,16 +138,17 @@ def wait_until_alone(
         If one still does at the end.
     """
     deadline = time.monotonic() + timeout_s
-    while True:
+    while not stopped():
         try:
             with ExitStack() as owned:
                 for name in ("clara-wf", *(step.name for step in workflow.steps)):
                     owned.enter_context(sole_owner(payload.lock_dir, name))
-            return
+            return True
         except SettingsError as error:
-            if time.monotonic() > deadline or stopped():
+            if time.monotonic() > deadline:
                 raise StageTimeoutError(f"{error}; it did not end within {timeout_s:g} s") from error
         time.sleep(_POLL_S)
+    return False
 
 
 def _command(payload: Payload, workflow: Workflow, how: How) -> list[str]:

@@ -26,6 +26,7 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 READER_WRITER = "8371285c-8ea8-41cd-958e-44e5664c6ec3"
 PORT, HTTP = 11112, 8080
+TOKEN = "t" * 20
 PUBLISH = f"python -m clara_wf publish {READER_WRITER} Copy /clara-io/clara-core/workflows --json"
 
 
@@ -37,7 +38,11 @@ def environ():
 
 @pytest.fixture(scope="module")
 def cluster(environ):
+    from kubernetes.client import CoreV1Api
+
     with Cluster.connect(environ) as cluster:
+        token = {"metadata": {"name": "adapter-token"}, "stringData": {"token": TOKEN}}
+        CoreV1Api(cluster.client).create_namespaced_secret(environ["CLARA_NAMESPACE"], token)
         yield cluster
 
 
@@ -139,6 +144,12 @@ class Platform:
         )
         return service.spec.cluster_ip
 
+    def send(self, folder):
+        to = ["-aec", "COPY", self.address(), str(PORT)]
+        until(lambda: subprocess.run(["echoscu", *to], capture_output=True).returncode == 0)
+        done = subprocess.run(["storescu", "+sd", "+r", *to, str(folder)], capture_output=True, text=True)
+        assert done.returncode == 0, f"{done.stderr}\n{self.log()}"
+
     def log(self):
         return self.cluster.container_log(self.pod()["metadata"]["name"], "adapter")
 
@@ -152,12 +163,6 @@ class Platform:
 
 @pytest.fixture
 def platform(environ, cluster, root, archive, tmp_path):
-    from kubernetes.client import CoreV1Api
-
-    CoreV1Api(cluster.client).create_namespaced_secret(
-        environ["CLARA_NAMESPACE"],
-        {"metadata": {"name": "adapter-token"}, "stringData": {"token": "t" * 20}},
-    )
     made = Platform(environ, cluster, values_of(root, archive, own_address(cluster)), tmp_path)
     yield made
     made.helm("uninstall", "p")
@@ -171,14 +176,29 @@ def test_a_study_becomes_a_job_of_the_cluster_and_its_results_come_back(platform
     with pytest.raises(urllib.error.HTTPError, match="401"):
         platform.get("/")
     assert platform.get("/readyz") == "ok\n"
-    echo = ["echoscu", "-aec", "COPY", platform.address(), str(PORT)]
-    until(lambda: subprocess.run(echo, capture_output=True).returncode == 0)
-    sent = save(ct_slices(), tmp_path / "ct")
-    command = ["storescu", "+sd", "+r", "-aec", "COPY", platform.address(), str(PORT), str(sent)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, f"{done.stderr}\n{platform.log()}"
+    platform.send(save(ct_slices(), tmp_path / "ct"))
     jobs = until(lambda: cluster.jobs({"app.kubernetes.io/component": "study"}), seconds=60)
     assert len(jobs) == 1
-    wait_until(lambda: len(archive.instances()) == 5, timeout_s=90, what=f"delivery: {platform.log()}")
-    assert 'clara_adapter_jobs{state="done"} 1.0' in platform.get("/metrics", "t" * 20)
+    wait_until(lambda: len(archive.instances()) == 5, timeout_s=90, what="the delivery")
+    assert 'clara_adapter_jobs{state="done"} 1.0' in platform.get("/metrics", TOKEN)
     assert "Doe" not in platform.log()
+
+
+def test_a_job_is_found_again_by_the_adapter_that_comes_after_one_that_was_killed(
+    platform, cluster, archive, tmp_path
+):
+    """The Pod of the adapter is deleted without grace while its Job runs; another takes its place."""
+    until(platform.is_ready, seconds=90)
+    platform.in_adapter(PUBLISH)
+    platform.send(save(ct_slices(), tmp_path / "ct"))
+    until(lambda: cluster.jobs({"app.kubernetes.io/component": "study"}))
+    first = platform.pod()["metadata"]["name"]
+    cluster.delete_pod(first, grace_s=0)
+    until(lambda: len(pods(cluster)) == 1 and pods(cluster)[0] != first)
+    wait_until(lambda: len(archive.instances()) == 5, timeout_s=180, what="the delivery")
+    until(platform.is_ready)
+    assert 'clara_adapter_jobs{state="done"} 1.0' in platform.get("/metrics", TOKEN)
+
+
+def pods(cluster):
+    return [each["metadata"]["name"] for each in cluster.pods({"app.kubernetes.io/component": "adapter"})]
