@@ -7,6 +7,7 @@ ID and folder however often it is begun, so a crash at any moment costs at most 
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
 import threading
 import time
@@ -87,6 +88,7 @@ class JobQueue:
         self._model_server, self._on_done = model_server, on_done
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._running: list[threading.Thread] = []
+        self._told_of_room = False
         self._thread = threading.Thread(target=self._work, name="jobs")
 
     def start(self) -> None:
@@ -114,12 +116,18 @@ class JobQueue:
             self._running = [each for each in self._running if each.is_alive()]
             try:
                 self._start_what_may()
-            except sqlite3.OperationalError as error:
-                logger.warning("the books cannot be read (%s); trying again", error)
+            except (sqlite3.OperationalError, OSError) as error:
+                logger.warning("no job can begin (%s); trying again", error)
             self._wake.wait(_LOOK_S)
 
     def _start_what_may(self) -> None:
         around = self._around
+        if why := self._why_no_room():
+            if not self._told_of_room:
+                logger.warning("no job begins until there is room: %s", why)
+            self._told_of_room = True
+            return
+        self._told_of_room = False
         while len(self._running) < around.config().jobs.at_once and not self._stopping.is_set():
             job = around.store.start_next(around.clock())
             if job is None:
@@ -127,6 +135,15 @@ class JobQueue:
             thread = threading.Thread(target=self._run, args=(job,), name=f"job {job.id}")
             self._running.append(thread)
             thread.start()
+
+    def _why_no_room(self) -> str:
+        """Return why no job may begin: a full disk would make a dead letter of one after the other."""
+        storage = self._around.config().storage
+        payloads = storage.payloads if storage.payloads.is_dir() else storage.root
+        free = shutil.disk_usage(payloads).free
+        if free >= storage.minimum_free:
+            return ""
+        return f"{free >> 20} MiB are free, and {storage.minimum_free >> 20} MiB must stay so"
 
     def _run(self, job: Job) -> None:
         study = insist(lambda: self._around.store.study(job.study_id))

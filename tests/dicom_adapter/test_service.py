@@ -125,6 +125,26 @@ def test_a_stop_while_a_job_runs_is_quick_and_the_job_goes_on_at_the_next_start(
         assert (job.state, job.tries) == ("done", 1)
 
 
+def test_a_full_disk_makes_no_dead_letters_and_jobs_begin_once_there_is_room(tmp_path, archive, ct):
+    adapter = Adapter(tmp_path / "a", to(archive))
+    (adapter.steering / "sleep").write_text("60")
+    with adapter:
+        adapter.send(ct)
+        wait_until(adapter.ran)
+    (adapter.steering / "sleep").unlink()
+    adapter.settings["storage"]["minimum-free"] = "1000T"
+    adapter.write()
+    adapter.start(ready=False)
+    wait_until(lambda: "no job begins until there is room" in adapter.log.read_text())
+    assert [job.state for job in adapter.jobs()] == ["queued"]
+    adapter.process.terminate()
+    assert adapter.process.wait(20) == 0
+    adapter.settings["storage"]["minimum-free"] = "10M"
+    adapter.write()
+    with adapter:
+        wait_until(lambda: archive.instances() == UIDS)
+
+
 def test_a_second_adapter_on_the_same_storage_is_refused(tmp_path, archive):
     with Adapter(tmp_path / "a", to(archive)) as adapter:
         second = adapter.clara_wf()
