@@ -197,13 +197,22 @@ def storescp(folder: Path) -> Iterator[tuple[int, _Process]]:
 RECEIVERS = {"adapter": adapter, "Orthanc": orthanc, "storescp": storescp}
 
 
-def rate_of(name: str, sent: Path, count: int) -> float:
-    """Return instances a second, after everything was seen to be there."""
-    with tempfile.TemporaryDirectory(dir=sent.parent) as folder, RECEIVERS[name](Path(folder)) as (port, _):
+def measure(name: str, sent: Path, count: int) -> tuple[float, float]:
+    """Return instances a second, and the receiver's milliseconds of processor time for each."""
+    with tempfile.TemporaryDirectory(dir=sent.parent) as folder, RECEIVERS[name](Path(folder)) as receiver:
+        port, process = receiver
+        before = processor_s(process.pid)
         seconds = send(sent, port, "BENCH")
+        used = processor_s(process.pid) - before
         if name == "adapter":
             check(sent, Path(folder) / "dicom-adapter/studies", count)
-    return count / seconds
+    return count / seconds, used / count * 1000
+
+
+def processor_s(pid: int) -> float:
+    """Return what a process and its children that have ended have used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def check(sent: Path, kept: Path, count: int) -> None:
@@ -219,17 +228,20 @@ def compare(work: Path, *, associations: int, instances: int, rounds: int, rows:
     """Print the rates of all receivers."""
     sent, count = work / "sent", associations * instances
     write_instances(sent, associations=associations, instances=instances, rows=rows)
-    rates: dict[str, list[float]] = {name: [] for name in RECEIVERS}
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in RECEIVERS}
     for _ in range(rounds):
-        for name, found in rates.items():
-            found.append(rate_of(name, sent, count))
+        for name, found in measured.items():
+            found.append(measure(name, sent, count))
     size = rows * rows * 2 // 1024
     print(f"{associations} associations x {instances} instances of {size} KB, {rounds} rounds")
-    ours = statistics.median(rates["adapter"])
-    for name, found in rates.items():
-        median = statistics.median(found)
-        each = ", ".join(f"{rate:.0f}" for rate in found)
-        print(f"{name:10} {median:7.0f}/s   adapter {ours / median:5.2f}x   ({each})")
+    ours = statistics.median(rate for rate, _ in measured["adapter"])
+    for name, found in measured.items():
+        median = statistics.median(rate for rate, _ in found)
+        used = statistics.median(each for _, each in found)
+        rates = ", ".join(f"{rate:.0f}" for rate, _ in found)
+        print(
+            f"{name:8} {median:6.0f}/s  {used:5.2f} ms of processor  adapter {ours / median:5.2f}x  ({rates})"
+        )
     print(f"0 of {count * rounds} instances lost or corrupted (SHA-256 of every data set)")
     shutil.rmtree(sent)
 
