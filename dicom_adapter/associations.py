@@ -41,6 +41,8 @@ from stages.errors import StageError
 logger = logging.getLogger(__name__)
 
 _HANDSHAKE_S = 10.0
+_REQUEST_S = 10.0
+_BEYOND_LIMIT = 64
 _PERMANENT, _BY_ACSE_PROVIDER, _VERSION_NOT_SUPPORTED = 0x01, 0x02, 0x02
 
 
@@ -95,6 +97,10 @@ class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc]
 
     def service_actions(self) -> None:
         """Leave the collection of garbage to Python; pynetdicom forces one every few seconds."""
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Tell whether a connection may try; beyond the associations allowed some may, to hear why not."""
+        return bool(len(self.active_associations) < self.ae.maximum_associations + _BEYOND_LIMIT)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Secure a connection, in its own thread so that a slow peer keeps nobody waiting, and serve it."""
@@ -151,7 +157,13 @@ class _Acceptor(Association):  # type: ignore[misc]
         self._server = server
         self._connection = connection
         self._sending = threading.Lock()
+        self._is_over = False
         self.dul = _UpperLayer(self)
+
+    @property
+    def is_acceptor(self) -> bool:
+        """Whether it counts as an association: not before the peer has asked for one, nor when it is over."""
+        return self.requestor.primitive is not None and not self._is_over
 
     def run_reactor(self) -> None:
         """Negotiate the association and serve it, until one side ends it."""
@@ -171,7 +183,7 @@ class _Acceptor(Association):  # type: ignore[misc]
             logger.exception("aborted the association with %s", peer)
             self._abort(wire.BY_PROVIDER, wire.NO_REASON)
         finally:
-            self.is_established = False
+            self.is_established, self._is_over = False, True
             wire.part(self._connection)
             evt.trigger(self, evt.EVT_CONN_CLOSE, {"address": self.requestor.address_info.as_tuple})
 
@@ -187,7 +199,9 @@ class _Acceptor(Association):  # type: ignore[misc]
 
     def _is_accepted(self) -> bool:
         """Answer the request for an association."""
+        self._connection.settimeout(min(self._server.idle_s, _REQUEST_S))
         found = wire.read_pdu(self._connection, wire.LARGEST_PDU)
+        self._connection.settimeout(self._server.idle_s)
         if found is None:
             return False
         kind, _, pdu = found

@@ -243,6 +243,19 @@ def test_a_peer_that_falls_silent_is_aborted(tmp_path, spoken):
     running.scp.stop()
 
 
+def test_connections_that_ask_for_nothing_take_nobodys_place(tmp_path):
+    running = Service(tmp_path / "adapter", **{"max-associations": 1, "idle-seconds": 5})
+    idle = [Peer(running) for _ in range(80)]
+    wait_until(lambda: idle[-1].hear()[0] is None, what="the end of the last, which is one too many")
+    for each in idle:
+        each.wire.close()
+    idle = [Peer(running) for _ in range(20)]
+    assert dcmtk("echoscu", running).returncode == 0
+    for each in idle:
+        each.wire.close()
+    running.scp.stop()
+
+
 def test_a_stop_aborts_who_is_still_there_and_takes_no_more(tmp_path):
     running = Service(tmp_path / "adapter")
     association = associate(running)
