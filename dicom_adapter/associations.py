@@ -110,7 +110,6 @@ class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc]
             if context is not None:
                 request.settimeout(_HANDSHAKE_S)
                 request = context.wrap_socket(request, server_side=True)
-            request.settimeout(self.idle_s)
         except (OSError, StageError) as error:
             logger.warning("a connection from %s was not secured: %s", client_address[0], error)
             self.shutdown_request(request)
@@ -174,7 +173,7 @@ class _Acceptor(Association):  # type: ignore[misc]
         except ProtocolError as error:
             logger.warning("aborted the association with %s: %s", peer, error)
             self._abort(wire.BY_PROVIDER, error.reason)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             logger.warning("aborted the association with %s: it was silent", peer)
             self._abort(wire.BY_PROVIDER, wire.NO_REASON)
         except (OSError, EOFError) as error:
@@ -199,9 +198,9 @@ class _Acceptor(Association):  # type: ignore[misc]
 
     def _is_accepted(self) -> bool:
         """Answer the request for an association."""
-        self._connection.settimeout(min(self._server.idle_s, _REQUEST_S))
+        wire.limit_silence(self._connection, min(self._server.idle_s, _REQUEST_S))
         found = wire.read_pdu(self._connection, wire.LARGEST_PDU)
-        self._connection.settimeout(self._server.idle_s)
+        wire.limit_silence(self._connection, self._server.idle_s)
         if found is None:
             return False
         kind, _, pdu = found

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
+import sys
 import time
 from collections.abc import Iterator
 
@@ -45,10 +47,12 @@ def read_pdu(wire: socket.socket, largest: int) -> tuple[int, int, bytes] | None
     EOFError
         If the peer hangs up within it.
     """
-    first = wire.recv(1)
-    if not first:
+    head = bytearray(6)
+    got = _fill(wire, memoryview(head))
+    if not got:
         return None
-    head = first + _all_of(wire, 5)
+    if got < len(head):
+        raise EOFError("it ended within a PDU")
     kind, length = struct.unpack(">BxL", head)
     if length > largest:
         raise ProtocolError(f"a PDU of {length} bytes, more than was negotiated", INVALID_PARAMETER)
@@ -123,10 +127,25 @@ class MessageReader:
             self._buffer = bytearray(_USUAL_DATA)
 
 
+def limit_silence(wire: socket.socket, seconds: float) -> None:
+    """Let reading end with TimeoutError, or BlockingIOError, when nothing comes for so long.
+
+    The kernel watches the time where it can: Python would ask before each read whether there is something.
+    """
+    if sys.platform != "linux" or isinstance(wire, ssl.SSLSocket):
+        wire.settimeout(seconds)
+        return
+    wire.settimeout(None)
+    limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        wire.setsockopt(socket.SOL_SOCKET, option, limit)
+
+
 def _fill(wire: socket.socket, buffer: memoryview) -> int:
     """Read until a buffer is full or the peer has hung up; return how much was read."""
+    flags = 0 if isinstance(wire, ssl.SSLSocket) else socket.MSG_WAITALL
     done = 0
-    while done < len(buffer) and (got := wire.recv_into(buffer[done:])):
+    while done < len(buffer) and (got := wire.recv_into(buffer[done:], 0, flags)):
         done += got
     return done
 
