@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _BATCH = 200
 _LOOK_S = 0.2
+_GATHER_S = 0.05
 _Key = tuple[str, str]
 
 
@@ -183,6 +184,8 @@ class Studies:
     def _next_batch(self) -> list[Received]:
         first = self._unwritten.get()
         batch = [] if first is None else [first]
+        if batch:
+            self._stopped.wait(_GATHER_S)  # the files are safe: one sync of the books serves many of them
         while batch and len(batch) < _BATCH:
             try:
                 more = self._unwritten.get_nowait()
