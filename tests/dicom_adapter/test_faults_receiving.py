@@ -53,20 +53,27 @@ def books(root):
         store.close()
 
 
+def wait_for_files(folder, count):
+    """Return as soon as so many files are in a folder that may not be there yet."""
+    deadline = time.monotonic() + 30
+    while not folder.is_dir() or len(os.listdir(folder)) < count:
+        assert time.monotonic() < deadline, "nothing comes"
+        time.sleep(0.001)
+
+
 def test_killed_at_random_moments_it_has_all_that_it_acknowledged(tmp_path):
     chance, acknowledged, in_the_middle = random.Random(KILLS), set(), 0
-    adapter = Adapter(tmp_path / "a", workflows=[])
+    adapter, root = Adapter(tmp_path / "a", workflows=[]), tmp_path / "a/dicom-adapter"
     for n in range(KILLS):
         sent = [a_study(tmp_path / "sent", n, sender) for sender in range(SENDERS)]
         adapter.start()
         with ThreadPoolExecutor() as pool:
             sending = [pool.submit(send, adapter, paths) for paths in sent]
-            time.sleep(chance.uniform(0.1, 0.6))
+            wait_for_files(root / f"studies/CT_AI/1.2.{n + 1}", chance.randrange(SENDERS * INSTANCES // 2))
             adapter.kill()
             heard = set().union(*(each.result() for each in sending))
         acknowledged |= {digest_of(path) for paths in sent for path in paths if str(path) in heard}
         in_the_middle += 0 < len(heard) < SENDERS * INSTANCES
-    root = tmp_path / "a/dicom-adapter"
     with adapter:
         files = sorted((root / "studies").rglob("*.dcm"))
         wait_until(lambda: books(root) == list(map(str, files)), what="the books' agreement with the files")
