@@ -14,7 +14,7 @@ from clara_wf.engines.cluster import Cluster
 from tests.charts.test_on_cluster import _run_as_root, until
 from tests.cluster import TAG, own_namespace
 from tests.dicom_adapter.benches import destination
-from tests.dicom_adapter.destinations import wait_until
+from tests.dicom_adapter.destinations import program, wait_until
 from tests.phantoms import ct_slices, save
 
 pytestmark = [
@@ -147,7 +147,9 @@ class Platform:
     def send(self, folder):
         to = ["-aec", "COPY", self.address(), str(PORT)]
         until(lambda: subprocess.run(["echoscu", *to], capture_output=True).returncode == 0)
-        done = subprocess.run(["storescu", "+sd", "+r", *to, str(folder)], capture_output=True, text=True)
+        done = subprocess.run(
+            [program("storescu"), "+sd", "+r", *to, str(folder)], capture_output=True, text=True
+        )
         assert done.returncode == 0, f"{done.stderr}\n{self.log()}"
 
     def log(self):
