@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 import subprocess
 import time
 from pathlib import Path
@@ -164,7 +165,7 @@ def test_a_stage_that_waits_as_process_1_ends_soon_after_sigterm(images, tmp_pat
     locks.mkdir()
     locks.chmod(0o777)
     mount = f"--mount=type=bind,source={locks},target=/app/locks"
-    name = f"clara-test-{tmp_path.name}"
+    name = f"clara-test-{secrets.token_hex(3)}"
     run = [
         "docker",
         "run",
@@ -187,8 +188,8 @@ def test_a_stage_that_waits_as_process_1_ends_soon_after_sigterm(images, tmp_pat
 
 
 @pytest.mark.docker
-def test_the_model_server_becomes_healthy_and_stops_when_asked(images, tmp_path):
-    name = f"clara-test-{tmp_path.name}"
+def test_the_model_server_becomes_healthy_and_stops_when_asked(images):
+    name = f"clara-test-{secrets.token_hex(3)}"
     mount = f"--mount=type=bind,source={ROOT / 'models'},target=/models,readonly"
     fast = "--health-interval=1s"
     docker(
