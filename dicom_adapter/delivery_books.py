@@ -116,8 +116,13 @@ def counts_by_destination(store: Store) -> tuple[dict[tuple[str, str], int], dic
     return states, oldest
 
 
-def condemn(store: Store, study_id: int) -> None:
+def condemn(store: Store, study_id: int) -> list[Path]:
     """Take a complete study out of the books, and write down in the same breath which files are to go.
+
+    Returns
+    -------
+    list of Path
+        These files.
 
     Raises
     ------
@@ -131,10 +136,13 @@ def condemn(store: Store, study_id: int) -> None:
         )
         if not moved.rowcount:
             raise StateError(f"study {study_id} is not complete any more, and is kept")
-        books.execute(
-            "INSERT OR IGNORE INTO condemned SELECT path FROM instances WHERE study_id = ?", (study_id,)
-        )
+        paths = [
+            str(row["path"])
+            for row in books.execute("SELECT path FROM instances WHERE study_id = ?", (study_id,))
+        ]
+        books.executemany("INSERT OR IGNORE INTO condemned VALUES (?)", [(path,) for path in paths])
         books.execute("DELETE FROM instances WHERE study_id = ?", (study_id,))
+    return [Path(path) for path in paths]
 
 
 def condemned(store: Store) -> list[Path]:

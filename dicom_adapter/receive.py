@@ -22,6 +22,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 
+from dicom_adapter.claims import Claims
 from dicom_adapter.headers import Header, read_header
 from dicom_adapter.places import SUFFIX, AdapterPlaces, ae_title_of
 from dicom_adapter.records import Received
@@ -57,10 +58,13 @@ class Receiver:
     ----------
     minimum_free
         Bytes of the disk that must stay free.
+    claims
+        A study is claimed once for each instance that is kept; who writes it into the books drops the claim.
     """
 
-    def __init__(self, places: AdapterPlaces, *, minimum_free: int) -> None:
+    def __init__(self, places: AdapterPlaces, *, minimum_free: int, claims: Claims) -> None:
         self._places = places
+        self._claims = claims
         self._minimum_free = minimum_free
         self._folders = SharedSync()
 
@@ -87,7 +91,7 @@ class Receiver:
         written = self._places.incoming / uuid.uuid4().hex
         try:
             _write(written, meta, data)
-            return self._name(written, ae_title, header, data)
+            return self._claim(written, ae_title, header, data)
         except OSError as error:
             kind = FullError if error.errno in (28, 122) else OutputError  # ENOSPC, EDQUOT
             raise kind(f"an instance cannot be kept: {error.strerror}") from error
@@ -97,6 +101,14 @@ class Receiver:
     def forget(self, folder: Path) -> None:
         """Forget a study's folder that was removed."""
         self._folders.forget(folder)
+
+    def _claim(self, written: Path, ae_title: str, header: Header, data: bytes | memoryview) -> Kept:
+        self._claims.take((ae_title, header.study_uid))
+        try:
+            return self._name(written, ae_title, header, data)
+        except BaseException:
+            self._claims.drop((ae_title, header.study_uid))
+            raise
 
     def _name(self, written: Path, ae_title: str, header: Header, data: bytes | memoryview) -> Kept:
         folder = self._places.study(ae_title, header.study_uid)

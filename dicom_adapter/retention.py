@@ -6,11 +6,12 @@ import logging
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from dicom_adapter.claims import Claims
 from dicom_adapter.delivery_books import condemn, condemned, gone
 from dicom_adapter.jobs import Surroundings
 from dicom_adapter.pseudonym import study_hash
@@ -29,10 +30,12 @@ class Retention:
     ----------
     forget
         Called with the folder of a study before it is removed.
+    claims
+        A study of which some is being received is left alone.
     """
 
-    def __init__(self, around: Surroundings, *, forget: Callable[[Path], None]) -> None:
-        self._around, self._forget = around, forget
+    def __init__(self, around: Surroundings, *, forget: Callable[[Path], None], claims: Claims) -> None:
+        self._around, self._forget, self._claims = around, forget, claims
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="retention")
 
@@ -61,30 +64,34 @@ class Retention:
         for study in found:
             if self._stopping.is_set():
                 break
-            self._remove(study)
+            with self._claims.removal((study.ae_title, study.study_uid)) as free:
+                if free:
+                    self._remove(study)
         return len(found)
 
+    def finish(self) -> None:
+        """Remove what a crash has left of removed studies, before received files are looked for."""
+        self._unlink(condemned(self._around.store))
+
     def _remove(self, study: Study) -> None:
-        """Remove a study's payloads, take it out of the books, remove its files; a crash repeats the rest."""
+        """Remove payloads, books and files of a study, in this order; the next start does what is left."""
         jobs = self._around.store.jobs(study_id=study.id)
         for job in jobs:
             shutil.rmtree(self._around.config().storage.payloads / job.id, ignore_errors=True)
         try:
-            condemn(self._around.store, study.id)
+            paths = condemn(self._around.store, study.id)
         except StateError:
             return  # more of it has come
-        self.finish()
+        self._unlink(paths)
         told = study_hash(study.study_uid)
         logger.info("removed study %s, which was delivered", told, extra={"study": told})
         for job in jobs:
             self._around.trail.deleted(study=told, job=job.id)
 
-    def finish(self) -> None:
-        """Remove the files that are condemned already; to be called before received files are looked for."""
-        paths = condemned(self._around.store)
+    def _unlink(self, paths: Sequence[Path]) -> None:
         for path in paths:
             path.unlink(missing_ok=True)
             self._forget(path.parent)
             with suppress(OSError):
-                path.parent.rmdir()  # only if nothing of the study came since
+                path.parent.rmdir()  # only when it is empty
         gone(self._around.store, paths)

@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 _config.UNRESTRICTED_STORAGE_SERVICE = True  # private and future storage SOP classes too
 _config.LOG_HANDLER_LEVEL = "none"  # texts of each message, which nobody reads
-_SUCCESS, _OUT_OF_RESOURCES, _MISMATCH, _NOT_UNDERSTOOD, _FAILED = 0x0000, 0xA700, 0xA900, 0xC000, 0x0110
+_SUCCESS, _OUT_OF_RESOURCES, _MISMATCH, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
+_FAILED, _NOT_AUTHORISED = 0x0110, 0x0124  # PS3.7 annex C
 _PERMANENT, _BY_USER = 0x01, 0x01
 _CALLING_UNKNOWN, _CALLED_UNKNOWN = 0x03, 0x07
 
@@ -63,6 +64,8 @@ class StorageScp:
     others
         Handlers of other services (pairs of event and function), such as reports on storage commitment,
         with their presentation contexts.
+    reporters
+        Who may call for these alone, and has nothing to store, beside those of `config`.
     """
 
     def __init__(
@@ -73,12 +76,15 @@ class StorageScp:
         *,
         others: tuple[tuple[Any, Callable[[Any], Any]], ...] = (),
         other_contexts: tuple[str, ...] = (),
+        reporters: Callable[[], Scp] | None = None,
     ) -> None:
         self._config = config
         self._receiver = receiver
         self._watcher = watcher
         self._others = others
         self._other_contexts = other_contexts
+        self._reporters = reporters
+        self._reporting: set[int] = set()
         self._server: Any = None
 
     @property
@@ -136,10 +142,13 @@ class StorageScp:
                 association.abort(block=False)
 
     def _requested(self, event: Any) -> None:
-        config, request = self._config(), event.assoc.requestor.primitive
+        request = event.assoc.requestor.primitive
         called, caller = request.called_ae_title.strip(), request.calling_ae_title.strip()
         address = str(event.assoc.requestor.address)
-        why = who_may_not(config, called, caller, address)
+        why = who_may_not(self._config(), called, caller, address)
+        if why and self._reporters and not who_may_not(self._reporters(), called, caller, address):
+            self._reporting.add(id(event.assoc))
+            why = None
         if why is None:
             self._watcher.opened(id(event.assoc), called, caller, address=address)
             return
@@ -148,10 +157,15 @@ class StorageScp:
         event.assoc.acse.send_reject(_PERMANENT, _BY_USER, diagnostic)
 
     def _closed(self, event: Any) -> None:
+        self._reporting.discard(id(event.assoc))
         self._watcher.closed(id(event.assoc))
 
     def _store(self, request: StoreRequest) -> int:
         status, reason = _FAILED, ""
+        if request.association in self._reporting:
+            reason = f"{request.caller} may report to {request.called}, but not store: it is no source"
+            self._watcher.refused(request.association, _NOT_AUTHORISED, reason)
+            return _NOT_AUTHORISED
         try:
             kept = self._keep(request)
         except FullError as error:

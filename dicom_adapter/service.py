@@ -18,9 +18,10 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 from clara_wf.places import Places
 from dicom_adapter import status_server
 from dicom_adapter.audit import AuditTrail
+from dicom_adapter.claims import Claims
 from dicom_adapter.commitment import handle_report
 from dicom_adapter.config import load_config
-from dicom_adapter.config_blocks import AeTitle, Config, Http, Scp, Source
+from dicom_adapter.config_blocks import Config, Http, Scp
 from dicom_adapter.couriers import Couriers
 from dicom_adapter.delivery_books import try_everything_now
 from dicom_adapter.insist import SteadyClock
@@ -145,19 +146,23 @@ class _Parts:
             cache=Places.of_checkout(environ).cache,
             log=places.root / "model-server.log",
         )
-        self._receiver = Receiver(places, minimum_free=storage.minimum_free)
+        claims = Claims()
+        self._receiver = Receiver(places, minimum_free=storage.minimum_free, claims=claims)
         self.couriers = Couriers(around)
         self._jobs = JobQueue(
             around, models=models, model_server=self._server.address, on_done=self.couriers.wake
         )
-        self._studies = Studies(around.store, around.config, on_jobs=lambda study, jobs: self._jobs.wake())
-        self.retention = Retention(around, forget=self._receiver.forget)
+        self._studies = Studies(
+            around.store, around.config, on_jobs=lambda study, jobs: self._jobs.wake(), claims=claims
+        )
+        self.retention = Retention(around, forget=self._receiver.forget, claims=claims)
         self._scp = StorageScp(
-            lambda: open_to_reports(around.config()),
+            lambda: around.config().dicom.scp,
             self._receiver,
             Reception(self._studies, around.metrics, around.trail, around.config),
             others=((evt.EVT_N_EVENT_REPORT, self._reported),),
             other_contexts=(str(StorageCommitmentPushModel),),
+            reporters=lambda: reporters(around.config()),
         )
 
     @contextmanager
@@ -184,17 +189,12 @@ class _Parts:
         return handle_report(event, self.couriers.take_report), None
 
 
-def open_to_reports(config: Config) -> Scp:
-    """Return who may call us, with the destinations that report on storage commitment.
-
-    They call us by the name that we have asked them under.
-    """
-    scp, scu = config.dicom.scp, config.dicom.scu
-    asked = [each for each in scu.destinations if each.commitment]
-    names = {each.ae_title for each in scp.ae_titles}
-    own = () if scu.ae_title in names or not asked else (AeTitle.model_validate({"ae-title": scu.ae_title}),)
-    callers = tuple(Source.model_validate({"ae-title": each.ae_title}) for each in asked)
-    return scp.model_copy(update={"ae_titles": (*scp.ae_titles, *own), "sources": (*scp.sources, *callers)})
+def reporters(config: Config) -> Scp:
+    """Return who reports on storage commitment: destinations, to the name that we have asked them under."""
+    scu = config.dicom.scu
+    callers = [{"ae-title": each.ae_title} for each in scu.destinations if each.commitment]
+    named = {"ae-titles": [{"ae-title": scu.ae_title}], "sources": callers, "reject-unknown-sources": True}
+    return Scp.model_validate(named)
 
 
 def _models(config: Config, environ: Mapping[str, str]) -> Path | None:

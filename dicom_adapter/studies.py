@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from dicom_adapter.claims import Claims
 from dicom_adapter.config_blocks import AeTitle, Config, SeriesFilter, WorkflowRule
 from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.receive import kept_files, taken_up
@@ -48,6 +49,8 @@ class Studies:
         Returns the configuration that holds now.
     on_jobs
         Called with the jobs that were made of a study.
+    claims
+        One is dropped for each instance that is in the books.
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class Studies:
         config: Callable[[], Config],
         *,
         on_jobs: Callable[[Study, Sequence[Job]], None],
+        claims: Claims,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._config = config
         self._on_jobs = on_jobs
+        self._claims = claims
         self._clock = clock
         self._lock = threading.Lock()
         self._open: dict[_Key, _Open] = {}
@@ -180,6 +185,8 @@ class Studies:
             with self._lock:
                 for each in batch:
                     self._open[_key(each)].unwritten -= 1  # which keeps it from being forgotten
+            for each in batch:
+                self._claims.drop(_key(each))
 
     def _next_batch(self) -> list[Received]:
         first = self._unwritten.get()

@@ -120,6 +120,7 @@ def release(
     ],
 ) -> None:
     """Run the workflows on a study whose late instances are held (late: wait)."""
+    from dicom_adapter.claims import Claims
     from dicom_adapter.pseudonym import study_hash
     from dicom_adapter.studies import Studies
 
@@ -127,7 +128,7 @@ def release(
         held = {study_hash(each.study_uid): each.id for each in books.store.studies("held")}
         if study not in held:
             raise InputError(f"no study {study!r} is held; there are: {', '.join(held) or 'none'}")
-        studies = Studies(books.store, lambda: books.config, on_jobs=lambda of, jobs: None)
+        studies = Studies(books.store, lambda: books.config, on_jobs=lambda of, jobs: None, claims=Claims())
         for job in studies.release(held[study]):
             say(f"job {job.id} ({job.rule}) is queued")
 

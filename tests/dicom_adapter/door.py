@@ -5,6 +5,7 @@ import subprocess
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, build_context
 
+from dicom_adapter.claims import Claims
 from dicom_adapter.config_blocks import Scp
 from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.receive import Receiver, sweep
@@ -41,7 +42,7 @@ class Told:
 
 
 class Service:
-    def __init__(self, root, *, minimum_free=0, **settings):
+    def __init__(self, root, *, minimum_free=0, reporters=None, **settings):
         self.places = AdapterPlaces(root=root)
         root.mkdir(exist_ok=True)
         sweep(self.places)
@@ -49,8 +50,12 @@ class Service:
         given = {"port": 0, "host": "127.0.0.1", "reject-unknown-sources": False, **settings}
         self.config = Scp.model_validate({**given, "ae-titles": [{"ae-title": title} for title in titles]})
         self.told = Told()
-        self.receiver = Receiver(self.places, minimum_free=minimum_free)
-        self.scp = StorageScp(lambda: self.config, self.receiver, self.told)
+        self.claims = Claims()
+        self.receiver = Receiver(self.places, minimum_free=minimum_free, claims=self.claims)
+        self.scp = StorageScp(
+            *(lambda: self.config, self.receiver, self.told),
+            reporters=reporters and (lambda: Scp.model_validate(reporters)),
+        )
         self.scp.start()
 
     @property

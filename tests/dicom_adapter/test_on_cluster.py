@@ -133,8 +133,8 @@ class Platform:
         return pod
 
     def is_ready(self):
-        status = self.pod()["status"]
-        return all(each["ready"] for each in status.get("containerStatuses", [{"ready": False}]))
+        found = self.cluster.pods({"app.kubernetes.io/component": "adapter"})
+        return any(each["ready"] for pod in found for each in pod["status"].get("containerStatuses", []))
 
     def address(self):
         from kubernetes.client import CoreV1Api
@@ -168,7 +168,7 @@ def platform(environ, cluster, root, archive, tmp_path):
     made = Platform(environ, cluster, values_of(root, archive, own_address(cluster)), tmp_path)
     yield made
     made.helm("uninstall", "p")
-    until(lambda: not cluster.pods({"app.kubernetes.io/component": "adapter"}))
+    until(lambda: not pods(cluster), seconds=90)  # one that has only just begun ends after its grace of 60 s
 
 
 def test_a_study_becomes_a_job_of_the_cluster_and_its_results_come_back(platform, cluster, archive, tmp_path):

@@ -4,12 +4,13 @@ import time
 
 import pytest
 
+from dicom_adapter.claims import Claims
 from dicom_adapter.delivery_books import condemn, condemned
 from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.retention import Retention
 from dicom_adapter.store import StateError
 from dicom_adapter.studies import take_up
-from tests.dicom_adapter.benches import Insides, destination
+from tests.dicom_adapter.benches import AE, STUDY_UID, Insides, destination
 
 
 @pytest.fixture
@@ -19,9 +20,13 @@ def bench(tmp_path):
     made.close()
 
 
-def clean_up(bench):
+def retention_of(bench, claims=None):
+    return Retention(bench.around, forget=lambda folder: None, claims=claims or Claims())
+
+
+def clean_up(bench, claims=None):
     time.sleep(0.005)  # times in the books are of milliseconds
-    return Retention(bench.around, forget=lambda folder: None).clean_up()
+    return retention_of(bench, claims).clean_up()
 
 
 def files(bench):
@@ -86,6 +91,18 @@ def test_a_study_of_which_more_came_meanwhile_stays(bench):
     assert len(files(bench)) == 6
 
 
+def test_a_study_of_which_some_comes_again_just_now_stays_until_that_is_in_the_books(bench):
+    bench.done_job("A")
+    deliver(bench)
+    claims = Claims()
+    claims.take((AE, STUDY_UID))
+    clean_up(bench, claims)
+    assert len(files(bench)) == 5
+    claims.drop((AE, STUDY_UID))
+    clean_up(bench, claims)
+    assert files(bench) == []
+
+
 def bench_file(path):
     from tests.dicom_adapter.benches import received_file
 
@@ -98,7 +115,7 @@ def test_a_crash_between_books_and_files_is_finished_at_the_start_and_starts_not
     (study,) = bench.store.finished_studies("9999")
     condemn(bench.store, study.id)
     assert len(condemned(bench.store)) == len(files(bench)) == 5
-    Retention(bench.around, forget=lambda folder: None).finish()
+    retention_of(bench).finish()
     assert files(bench) == []
     assert take_up(bench.store, AdapterPlaces(root=bench.folder / "adapter")) == 0
     assert condemned(bench.store) == []

@@ -149,6 +149,16 @@ def test_known_source_may_call(service):
     assert dcmtk("echoscu", running, caller="SCANNER").returncode == 0
 
 
+@pytest.mark.parametrize(("called", "rejecting"), [("CLARA", False), ("CT_AI", True)])
+def test_who_reports_on_commitment_may_call_but_not_store(service, called, rejecting):
+    reporters = {"ae-titles": [{"ae-title": called}], "sources": [{"ae-title": "TEST"}]}
+    made = service(reporters=reporters, **{"reject-unknown-sources": rejecting})
+    assert store(made, instance(), called=called) == 0x0124
+    assert made.told.refusals == [(0x0124, f"TEST may report to {called}, but not store: it is no source")]
+    assert (made.files, made.told.open) == ([], set())
+    assert dcmtk("echoscu", made, called=called, caller="OTHER").returncode != 0
+
+
 def test_more_associations_than_allowed_are_rejected_for_now(service):
     running = service(**{"max-associations": 1})
     held = associate(running)

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from dicom_adapter.claims import Claims
 from dicom_adapter.config_blocks import Config, SeriesFilter
 from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.records import Received
@@ -33,11 +34,13 @@ class Bench:
     def __init__(self, folder, settings):
         self.time, self.config, self.told = 100.0, settings, []
         self.store = Store(folder / "books.sqlite")
+        self.claims = Claims()
         self.studies = Studies(
             self.store,
             lambda: self.config,
             on_jobs=lambda study, jobs: self.told.append((study.id, len(jobs))),
             clock=lambda: self.time,
+            claims=self.claims,
         )
         self.writer = self.studies._threads[0]
         self.writer.start()
@@ -53,6 +56,7 @@ class Bench:
                 size=1,
                 modality=modality,
             )
+            self.claims.take(("CT", study))
             self.studies.kept(association, each)
         wait_until(lambda: not any(seen.unwritten for seen in self.studies._open.values()))
 
