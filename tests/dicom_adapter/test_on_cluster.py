@@ -152,6 +152,17 @@ class Platform:
         )
         assert done.returncode == 0, f"{done.stderr}\n{self.log()}"
 
+    def jobs(self):
+        """Return the Jobs of the cluster, once there is one."""
+        try:
+            return wait_until(
+                lambda: self.cluster.jobs({"app.kubernetes.io/component": "study"}),
+                timeout_s=90,
+                what="the Job",
+            )
+        except AssertionError:
+            pytest.fail(f"no Job was made:\n{self.log()}")
+
     def log(self):
         return self.cluster.container_log(self.pod()["metadata"]["name"], "adapter")
 
@@ -179,8 +190,7 @@ def test_a_study_becomes_a_job_of_the_cluster_and_its_results_come_back(platform
         platform.get("/")
     assert platform.get("/readyz") == "ok\n"
     platform.send(save(ct_slices(), tmp_path / "ct"))
-    jobs = until(lambda: cluster.jobs({"app.kubernetes.io/component": "study"}), seconds=60)
-    assert len(jobs) == 1
+    assert len(platform.jobs()) == 1
     wait_until(lambda: len(archive.instances()) == 5, timeout_s=90, what="the delivery")
     assert 'clara_adapter_jobs{state="done"} 1.0' in platform.get("/metrics", TOKEN)
     assert "Doe" not in platform.log()
@@ -193,7 +203,7 @@ def test_a_job_is_found_again_by_the_adapter_that_comes_after_one_that_was_kille
     until(platform.is_ready, seconds=90)
     platform.in_adapter(PUBLISH)
     platform.send(save(ct_slices(), tmp_path / "ct"))
-    until(lambda: cluster.jobs({"app.kubernetes.io/component": "study"}))
+    platform.jobs()
     first = platform.pod()["metadata"]["name"]
     cluster.delete_pod(first, grace_s=0)
     until(lambda: len(pods(cluster)) == 1 and pods(cluster)[0] != first)
