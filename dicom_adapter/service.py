@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from pynetdicom import evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
+from clara_wf.helm import Helm
 from clara_wf.places import Places
 from dicom_adapter import status_server
 from dicom_adapter.audit import AuditTrail
@@ -96,11 +98,13 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
     Raises
     ------
     SettingsError
-        If the configuration has a mistake, an address is taken, or another adapter runs on this storage.
+        If the configuration has a mistake, an address is taken, another adapter runs on this storage, or a
+        program is not there without which no job could run.
     OutputError
         If the storage cannot be written.
     """
     settings = _Settings(file)
+    _find_programs(settings().jobs.engine, environ)
     storage = settings().storage
     places = AdapterPlaces(root=storage.root)
     with ExitStack() as stack:
@@ -205,6 +209,13 @@ def _models(config: Config, environ: Mapping[str, str]) -> Path | None:
     platform = storage.payloads.parent.parent / "models"
     found = (each for each in (platform, Places.of_checkout(environ).models) if each.is_dir())
     return next(found, None)
+
+
+def _find_programs(engine: str | None, environ: Mapping[str, str]) -> None:
+    if engine == "kubernetes":
+        Helm.find(environ)
+    if engine == "docker" and not shutil.which("docker", path=environ.get("PATH")):
+        raise SettingsError("jobs.engine is docker, and docker was not found; install it and put it on PATH")
 
 
 def _token(http: Http) -> str | None:

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dicom_adapter.pseudonym import study_hash
+from dicom_adapter.service import running
+from stages.errors import SettingsError
 from tests.dicom_adapter.adapters import Adapter
 from tests.dicom_adapter.benches import destination
 from tests.dicom_adapter.destinations import free_port, wait_until
@@ -71,6 +73,19 @@ def test_two_studies_under_two_names_go_where_each_name_says(tmp_path, archive):
         wait_until(lambda: [job.state for job in adapter.jobs()] == ["done", "done"])
         wait_until(lambda: len(archive.instances()) == 5)
         assert all(uid.startswith("1.2.11.") for uid in archive.instances())
+
+
+@pytest.mark.parametrize(("engine", "program"), [("kubernetes", "helm"), ("docker", "docker")])
+def test_an_engine_whose_program_is_not_there_is_told_at_the_start(tmp_path, engine, program):
+    file = tmp_path / "dicom-server-config.yaml"
+    file.write_text(
+        f"dicom: {{scp: {{ae-titles: [{{ae-title: CT_AI}}], reject-unknown-sources: false}}}}\n"
+        f"storage: {{received: {tmp_path / 'received'}, payloads: {tmp_path / 'payloads'}}}\n"
+        f"jobs: {{engine: {engine}}}\n"
+    )
+    with pytest.raises(SettingsError, match=f"{program} was not found"), running(file, environ={"PATH": "/"}):
+        pass
+    assert not (tmp_path / "received").exists()
 
 
 def test_a_mistake_in_a_new_configuration_changes_nothing(tmp_path, archive, ct):
