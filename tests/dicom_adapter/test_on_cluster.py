@@ -167,11 +167,21 @@ class Platform:
         return self.cluster.container_log(self.pod()["metadata"]["name"], "adapter")
 
     def get(self, path, token=None):
+        """Return what HTTP gives; the way to a Pod that is ready is open a moment later."""
         request = urllib.request.Request(f"http://{self.address()}:{HTTP}{path}")
         if token:
             request.add_header("Authorization", f"Bearer {token}")
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.read().decode()
+
+        def answer():
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    return answer.read().decode()
+            except urllib.error.HTTPError:
+                raise
+            except OSError:
+                return None
+
+        return wait_until(answer, timeout_s=60, what="an answer")
 
 
 @pytest.fixture
