@@ -26,7 +26,7 @@ from stages import locks, logs
 from stages.errors import InputError, OutputError, SettingsError, StageError, UpstreamError
 from stages.interrupts import Interrupts
 from stages.settings import StageSettings
-from stages.waiting import heartbeat, sole_owner, wait_for_locks
+from stages.waiting import Heartbeat, sole_owner, wait_for_locks
 
 logger = logging.getLogger(__name__)
 
@@ -201,14 +201,16 @@ def _run_in_job(stage: Stage, parser: _Parser, argv: Sequence[str], settings: St
     _make_output_folder(settings.lock_dir)
     with sole_owner(settings.lock_dir, settings.stage_name):
         started = locks.now()
+        heartbeat = Heartbeat(settings.lock_dir, settings.lock_name, job=settings.job_id)
 
         def fail(error: BaseException) -> None:
+            heartbeat.end()
             _publish_failure(error, settings, started)
 
         locks.failure_path(settings.lock_dir, settings.lock_name).unlink(missing_ok=True)
         with Interrupts(on_forced_exit=fail) as interrupts:
             try:
-                with heartbeat(settings.lock_dir, settings.lock_name, job=settings.job_id):
+                with heartbeat:
                     told = argv if settings.arguments is None else settings.arguments
                     _live(stage, _job(parser, argv, settings), told, settings, interrupts)
             except BaseException as error:

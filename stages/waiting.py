@@ -7,6 +7,7 @@ life. Folders are polled, so it works on every file system.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import logging
 import os
 import threading
@@ -52,31 +53,50 @@ def sole_owner(lock_dir: Path, stage_name: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-@contextmanager
-def heartbeat(lock_dir: Path, lock_name: str, *, job: str, every_s: float = HEARTBEAT_S) -> Iterator[None]:
-    """Refresh ``<stage>.running`` every few seconds until the block ends, then remove it."""
-    path = running_path(lock_dir, lock_name)
-    record = {"job": job, "stage": stage_of(lock_name), "host": HOST, "pid": os.getpid(), "started": now()}
-    ended = threading.Event()
+class Heartbeat:
+    """``<stage>.running``, refreshed every few seconds until the block ends, then removed.
 
-    def beat() -> None:
-        count = 0
-        while not ended.is_set():
-            try:
-                publish(path, {**record, "beat": count}, durable=False)
-            except OutputError as error:
-                logger.warning("heartbeat not written: %s", error)
-            count += 1
-            ended.wait(every_s)
+    Parameters
+    ----------
+    job
+        The job's ID, for the record.
+    every_s
+        Seconds between two beats.
+    """
 
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        path.unlink(missing_ok=True)
+    def __init__(self, lock_dir: Path, lock_name: str, *, job: str, every_s: float = HEARTBEAT_S) -> None:
+        self._path = running_path(lock_dir, lock_name)
+        self._record = {"job": job, "stage": stage_of(lock_name), "host": HOST, "started": now()}
+        self._every_s = every_s
+        self._ended = threading.Event()
+        self._writing = threading.Lock()
+
+    def __enter__(self) -> None:
+        try:
+            threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        except BaseException:  # a signal that came while the thread began
+            self.end()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Remove the file for good; may be called more than once, from any thread."""
+        self._ended.set()
+        with self._writing:
+            self._path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        for count in itertools.count():
+            with self._writing:
+                if self._ended.is_set():
+                    return
+                try:
+                    publish(self._path, {**self._record, "pid": os.getpid(), "beat": count}, durable=False)
+                except OutputError as error:
+                    logger.warning("heartbeat not written: %s", error)
+            self._ended.wait(self._every_s)
 
 
 def wait_for_locks(lock_dir: Path, lock_names: Sequence[str], *, timeout_s: float) -> None:

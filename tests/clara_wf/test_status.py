@@ -10,7 +10,7 @@ from clara_wf.status import job_in, jobs_in
 from clara_wf.workflow import Workflow
 from stages import locks
 from stages.errors import InputError
-from stages.waiting import heartbeat, sole_owner
+from stages.waiting import Heartbeat, sole_owner
 
 from .test_show import step
 
@@ -40,7 +40,7 @@ def test_a_job_that_did_not_begin_is_interrupted(payload):
 
 
 def test_a_job_that_somebody_runs_is_running(payload):
-    with sole_owner(payload.lock_dir, "clara-wf"), heartbeat(payload.lock_dir, "a.lock", job="job-1"):
+    with sole_owner(payload.lock_dir, "clara-wf"), Heartbeat(payload.lock_dir, "a.lock", job="job-1"):
         end = time.monotonic() + 5
         while states(payload)[1] == "pending" and time.monotonic() < end:
             time.sleep(0.01)

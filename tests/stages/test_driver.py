@@ -299,7 +299,7 @@ def test_sign_of_life_upstream_keeps_a_stage_waiting_beyond_its_timeout(ready_jo
         """
         from stages import driver
         from functools import partial
-        driver.heartbeat = partial(driver.heartbeat, every_s=0.1)
+        driver.Heartbeat = partial(driver.Heartbeat, every_s=0.1)
         def execute(job): time.sleep(2)
         """,
         name="slow",
@@ -319,7 +319,7 @@ def test_heartbeat_is_whole_whenever_it_is_read(ready_job):
     stage = ready_job.start("""
     from functools import partial
     from stages import driver
-    driver.heartbeat = partial(driver.heartbeat, every_s=0.001)
+    driver.Heartbeat = partial(driver.Heartbeat, every_s=0.001)
     def execute(job): time.sleep(0.5)
     """)
     path = ready_job.until("my-stage.running")
@@ -405,6 +405,15 @@ def test_sigterm_during_execute_is_published_as_retryable(ready_job):
     assert not ready_job.has("my-stage.running")
 
 
+def test_sigterm_at_the_first_sign_of_life_leaves_no_sign_of_life(job):
+    for attempt in range(8):
+        stage = job.start(name=f"stage-{attempt}")
+        job.until(f"stage-{attempt}.running")
+        assert stage.ask_to_stop() == 1
+        assert job.has(f"stage-{attempt}.failed")
+        assert not job.has(f"stage-{attempt}.running")
+
+
 def test_sigterm_during_the_wait_cleans_up_and_is_published(job):
     stage = job.start(FOLLOWS_ITS_LIFE.format(work="pass"))
     job.until("../life.txt")
@@ -430,6 +439,7 @@ def test_stage_that_swallows_exceptions_is_ended_with_the_grace_time(ready_job):
     assert stage.ask_to_stop() == 1
     assert 0.4 < time.monotonic() - asked < 2.5
     assert ready_job.read("my-stage.failed")["message"] == "stopped by SIGTERM"
+    assert not ready_job.has("my-stage.running")
 
 
 def test_stage_that_swallows_the_interruption_and_goes_on_publishes_no_lock(ready_job):
