@@ -3,7 +3,7 @@
 ::
 
     <root>/
-      adapter.sqlite             the books, see `dicom_adapter.store`
+      adapter.sqlite             the books, see `dicom_adapter.books.store`
       audit.jsonl                the audit trail
       incoming/                  half-received files; swept at each start
       studies/<AE>/<study UID>/<SOPInstanceUID>.dcm

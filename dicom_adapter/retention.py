@@ -11,12 +11,12 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from dicom_adapter.claims import Claims
-from dicom_adapter.delivery_books import condemn, condemned, gone
-from dicom_adapter.jobs import Surroundings
-from dicom_adapter.pseudonym import study_hash
-from dicom_adapter.records import Study
-from dicom_adapter.store import StateError
+from dicom_adapter.books.delivery_books import condemn, condemned, gone
+from dicom_adapter.books.records import Study
+from dicom_adapter.books.store import StateError
+from dicom_adapter.receiving.claims import Claims
+from dicom_adapter.running.jobs import Surroundings
+from dicom_adapter.watching.pseudonym import study_hash
 
 logger = logging.getLogger(__name__)
 

@@ -18,26 +18,26 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from clara_wf.helm import Helm
 from clara_wf.places import Places
-from dicom_adapter import status_server
-from dicom_adapter.audit import AuditTrail
-from dicom_adapter.claims import Claims
-from dicom_adapter.commitment import handle_report
+from dicom_adapter.books.delivery_books import try_everything_now
+from dicom_adapter.books.insist import SteadyClock
+from dicom_adapter.books.store import Store
 from dicom_adapter.config import load_config
 from dicom_adapter.config_blocks import Config, Http, Scp
-from dicom_adapter.couriers import Couriers
-from dicom_adapter.delivery_books import try_everything_now
-from dicom_adapter.insist import SteadyClock
-from dicom_adapter.jobs import JobQueue, Surroundings
-from dicom_adapter.metrics import Metrics
-from dicom_adapter.overview import page_of, queue_of, report_of, why_not_ready
+from dicom_adapter.delivering.commitment import handle_report
+from dicom_adapter.delivering.couriers import Couriers
 from dicom_adapter.places import AdapterPlaces
-from dicom_adapter.receive import Receiver, sweep
-from dicom_adapter.reception import Reception
+from dicom_adapter.receiving.claims import Claims
+from dicom_adapter.receiving.receive import Receiver, sweep
+from dicom_adapter.receiving.reception import Reception
+from dicom_adapter.receiving.scp import StorageScp
 from dicom_adapter.retention import Retention
-from dicom_adapter.scp import StorageScp
-from dicom_adapter.shared_server import SharedServer
-from dicom_adapter.store import Store
-from dicom_adapter.studies import Studies, take_up
+from dicom_adapter.running.jobs import JobQueue, Surroundings
+from dicom_adapter.running.shared_server import SharedServer
+from dicom_adapter.running.studies import Studies, take_up
+from dicom_adapter.watching import status_server
+from dicom_adapter.watching.audit import AuditTrail
+from dicom_adapter.watching.metrics import Metrics
+from dicom_adapter.watching.overview import page_of, queue_of, report_of, why_not_ready
 from stages.errors import OutputError, SettingsError, StageError
 
 logger = logging.getLogger(__name__)

@@ -21,9 +21,9 @@ from clara_wf.commands.options import AsJson, print_table, say, surroundings
 from stages.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
+    from dicom_adapter.books.records import Job
+    from dicom_adapter.books.store import Store
     from dicom_adapter.config_blocks import Config
-    from dicom_adapter.records import Job
-    from dicom_adapter.store import Store
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -70,7 +70,7 @@ def show_status(
     as_json: AsJson = False,
 ) -> None:
     """Show jobs that wait, run or are dead letters, and what each destination has not taken."""
-    from dicom_adapter.delivery_books import counts_by_destination, last_messages
+    from dicom_adapter.books.delivery_books import counts_by_destination, last_messages
 
     with _books(context) as books:
         jobs = [_row(books.store, job) for job in books.store.jobs(*(() if every else _SHOWN))]
@@ -120,9 +120,9 @@ def release(
     ],
 ) -> None:
     """Run the workflows on a study whose late instances are held (late: wait)."""
-    from dicom_adapter.claims import Claims
-    from dicom_adapter.pseudonym import study_hash
-    from dicom_adapter.studies import Studies
+    from dicom_adapter.receiving.claims import Claims
+    from dicom_adapter.running.studies import Studies
+    from dicom_adapter.watching.pseudonym import study_hash
 
     with _books(context) as books:
         held = {study_hash(each.study_uid): each.id for each in books.store.studies("held")}
@@ -136,9 +136,9 @@ def release(
 @app.command("audit")
 def check_audit(context: typer.Context) -> None:
     """Check that no line of the audit trail was changed or taken out."""
-    from dicom_adapter.audit import first_break
     from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
+    from dicom_adapter.watching.audit import first_break
 
     assert context.parent is not None, "the group has the option"
     file = AdapterPlaces(root=load_config(_named(context.parent.params["config"])).storage.root).audit
@@ -155,9 +155,9 @@ def check_audit(context: typer.Context) -> None:
 @contextmanager
 def _books(context: typer.Context) -> Iterator[_Books]:
     """Open the books of the adapter that the configuration is of."""
+    from dicom_adapter.books.store import Store
     from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
-    from dicom_adapter.store import Store
 
     assert context.parent is not None, "the group has the option"
     config = load_config(_named(context.parent.params["config"]))
@@ -184,7 +184,7 @@ def _dead_letters(store: Store) -> list[str]:
 
 
 def _row(store: Store, job: Job) -> dict[str, object]:
-    from dicom_adapter.pseudonym import study_hash
+    from dicom_adapter.watching.pseudonym import study_hash
 
     return {
         "job": job.id,
@@ -210,7 +210,7 @@ def _show(rows: list[dict[str, object]], nothing: str) -> None:
 
 
 def _log_json(level: int) -> None:
-    from dicom_adapter.json_logs import JsonFormatter
+    from dicom_adapter.watching.json_logs import JsonFormatter
 
     root = logging.getLogger()
     root.setLevel(level)

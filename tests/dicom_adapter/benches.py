@@ -5,16 +5,16 @@ import time
 
 from pydicom.uid import CTImageStorage
 
-from dicom_adapter.audit import AuditTrail
+from dicom_adapter.books.insist import SteadyClock
+from dicom_adapter.books.records import Received
+from dicom_adapter.books.store import Store
 from dicom_adapter.config_blocks import Config, WorkflowRule
-from dicom_adapter.couriers import Couriers
-from dicom_adapter.insist import SteadyClock
-from dicom_adapter.jobs import Surroundings
-from dicom_adapter.metrics import Metrics
-from dicom_adapter.records import Received
-from dicom_adapter.results import find_results
+from dicom_adapter.delivering.couriers import Couriers
+from dicom_adapter.delivering.results import find_results
 from dicom_adapter.retry import Backoff
-from dicom_adapter.store import Store
+from dicom_adapter.running.jobs import Surroundings
+from dicom_adapter.watching.audit import AuditTrail
+from dicom_adapter.watching.metrics import Metrics
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.workflows import STAMP
 from tests.phantoms import ct_slices, save

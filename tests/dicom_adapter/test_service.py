@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dicom_adapter.pseudonym import study_hash
+from dicom_adapter.watching.pseudonym import study_hash
 from dicom_adapter.service import running
 from stages.errors import SettingsError
 from tests.dicom_adapter.adapters import Adapter

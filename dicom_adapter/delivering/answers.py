@@ -1,0 +1,53 @@
+"""What a destination says of an instance that was sent to it, whatever the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from dicom_adapter.delivering.results import Result
+from stages.errors import StageError
+
+Verdict: TypeAlias = Literal["accepted", "busy", "refused"]
+
+
+class DestinationError(StageError):
+    """A destination cannot be reached, does not talk to us, or went away in the middle."""
+
+    retryable = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a destination said of one instance.
+
+    Attributes
+    ----------
+    verdict
+        ``accepted``: it is there; ``busy``: not now (out of resources); ``refused``: not as it is.
+    status
+        The DICOM or HTTP status as text, such as ``0xA700`` or ``HTTP 503``.
+    message
+        For people; never holds a patient's identity.
+    """
+
+    verdict: Verdict
+    status: str
+    message: str = ""
+
+
+Told: TypeAlias = Callable[[Result, Answer], None]
+
+
+class Sender(Protocol):
+    """One way to send to one destination."""
+
+    def send(self, results: Sequence[Result], told: Told) -> None:
+        """Send files, and tell of each what the destination said, as soon as it has.
+
+        Raises
+        ------
+        DestinationError
+            If the destination cannot be reached or went away; those not told of were not accepted.
+        """

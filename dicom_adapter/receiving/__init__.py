@@ -1,0 +1,1 @@
+"""What others send us: from the wire to a synced file that is acknowledged."""

@@ -1,0 +1,159 @@
+"""What comes over a connection: protocol data units, and messages put together of their fragments.
+
+What a peer may make us hold is bounded, also before it is known who that is.
+
+References
+----------
+DICOM PS3.8 9.3 (protocol data units) and Annex E (messages in P-DATA).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+import sys
+import time
+from collections.abc import Iterator
+
+from dicom_adapter.receiving.commands import has_data_set
+
+ASSOCIATE_RQ, P_DATA, RELEASE_RQ, ABORT = 0x01, 0x04, 0x05, 0x07
+BY_USER, BY_PROVIDER = 0x00, 0x02
+NO_REASON, UNRECOGNISED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER = 0x00, 0x01, 0x02, 0x06
+LARGEST_PDU = 1 << 20
+_LARGEST_COMMAND = 1 << 16
+_LARGEST_DATA = (1 << 32) - 1
+_USUAL_DATA, _LARGEST_KEPT = 1 << 20, 1 << 26
+_PARTING_S, _PARTING_BYTES = 1.0, 1 << 24
+
+
+class ProtocolError(Exception):
+    """A peer does what the standard does not allow; `reason` is that of the abort (PS3.8 9.3.8)."""
+
+    def __init__(self, message: str, reason: int) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def read_pdu(wire: socket.socket, largest: int) -> tuple[int, int, bytes] | None:
+    """Return type, length and, but for P-DATA, the whole of the next PDU; None where the peer has hung up.
+
+    Raises
+    ------
+    ProtocolError
+        If it is longer than allowed.
+    EOFError
+        If the peer hangs up within it.
+    """
+    head = bytearray(6)
+    got = _fill(wire, memoryview(head))
+    if not got:
+        return None
+    if got < len(head):
+        raise EOFError("it ended within a PDU")
+    kind, length = struct.unpack(">BxL", head)
+    if length > largest:
+        raise ProtocolError(f"a PDU of {length} bytes, more than was negotiated", INVALID_PARAMETER)
+    return kind, length, b"" if kind == P_DATA else bytes(head + _all_of(wire, length))
+
+
+def p_data(context_id: int, command: bytes) -> bytes:
+    """Return the P-DATA that carries a command set alone."""
+    return struct.pack(">BxLLBB", P_DATA, len(command) + 6, len(command) + 2, context_id, 0x03) + command
+
+
+def part(wire: socket.socket) -> None:
+    """Hang up, once the peer has read what was said last; what it still says is not listened to."""
+    with contextlib.suppress(OSError):
+        wire.shutdown(socket.SHUT_WR)
+        wire.settimeout(_PARTING_S)
+        end, heard = time.monotonic() + _PARTING_S, 0
+        while heard < _PARTING_BYTES and time.monotonic() < end and (piece := wire.recv(1 << 16)):
+            heard += len(piece)
+    wire.close()
+
+
+class MessageReader:
+    """Messages as their fragments come; the data set is in a buffer that the next one uses again."""
+
+    def __init__(self, wire: socket.socket) -> None:
+        self._wire = wire
+        self._buffer = bytearray(_USUAL_DATA)
+        self._command = bytearray()
+        self._context = self._size = 0
+
+    def read(self, length: int) -> Iterator[tuple[int, bytes, memoryview]]:
+        """Read the body of a P-DATA, and give each message that is complete: context, command, data set."""
+        while length:
+            head = _all_of(self._wire, min(length, 6))
+            if len(head) < 6 or not 2 <= (item := int.from_bytes(head[:4], "big")) <= length - 4:
+                raise ProtocolError("a presentation data value is cut", INVALID_PARAMETER)
+            length -= 4 + item
+            if self._add(head[4], head[5], item - 2):
+                with memoryview(self._buffer) as buffer, buffer[: self._size] as data:
+                    yield head[4], bytes(self._command), data
+                self._begin()
+
+    def _add(self, context: int, header: int, size: int) -> bool:
+        """Read a fragment, and tell whether it was the last of its message."""
+        is_command, is_last = header & 1, header & 2
+        if self._context not in (0, context) or (not is_command and not self._command):
+            raise ProtocolError("fragments of two messages are mixed", INVALID_PARAMETER)
+        self._context = context
+        if not is_command:
+            self._add_data(size)
+            return bool(is_last)
+        self._command += _all_of(self._wire, size)
+        if self._size or len(self._command) > _LARGEST_COMMAND:
+            raise ProtocolError("a command that never ends", INVALID_PARAMETER)
+        return bool(is_last) and not has_data_set(self._command)
+
+    def _add_data(self, size: int) -> None:
+        end = self._size + size
+        if end > _LARGEST_DATA:
+            raise ProtocolError("a data set that never ends", INVALID_PARAMETER)
+        if end > len(self._buffer):
+            self._buffer.extend(bytes(max(end - len(self._buffer), len(self._buffer))))
+        with memoryview(self._buffer) as buffer, buffer[self._size : end] as free:
+            if _fill(self._wire, free) < size:
+                raise EOFError("it ended within a PDU")
+        self._size = end
+
+    def _begin(self) -> None:
+        self._command, self._context, self._size = bytearray(), 0, 0
+        if len(self._buffer) > _LARGEST_KEPT:
+            self._buffer = bytearray(_USUAL_DATA)
+
+
+def limit_silence(wire: socket.socket, seconds: float) -> None:
+    """Let reading end with TimeoutError, or BlockingIOError, when nothing comes for so long.
+
+    The kernel watches the time where it can: Python would ask before each read whether there is something.
+    """
+    if sys.platform != "linux" or isinstance(wire, ssl.SSLSocket):
+        wire.settimeout(seconds)
+        return
+    wire.settimeout(None)
+    limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        wire.setsockopt(socket.SOL_SOCKET, option, limit)
+
+
+def _fill(wire: socket.socket, buffer: memoryview) -> int:
+    """Read until a buffer is full or the peer has hung up; return how much was read."""
+    flags = 0 if isinstance(wire, ssl.SSLSocket) else socket.MSG_WAITALL
+    done = 0
+    while done < len(buffer) and (got := wire.recv_into(buffer[done:], 0, flags)):
+        done += got
+    return done
+
+
+def _all_of(wire: socket.socket, count: int) -> bytearray:
+    data = bytearray(count)
+    with memoryview(data) as view:
+        done = _fill(wire, view)
+    if done < count:
+        raise EOFError("it ended within a PDU")
+    return data

@@ -1,0 +1,194 @@
+"""One run of a job: ``clara-wf test --published`` as a process of its own, and what became of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from clara_wf.payload import Payload
+from clara_wf.workflow import Workflow
+from dicom_adapter.running import tethered
+from stages.errors import SettingsError, StageTimeoutError
+from stages.waiting import sole_owner
+
+Verdict: TypeAlias = Literal["done", "retry", "dead"]
+
+RETRYABLE = (1, 4, 5, 6, 7)
+_PACKAGES = str(Path(__file__).resolve().parents[2])
+_POLL_S = 0.05
+_STOP_S = 25.0
+_OWNER_WAIT_S = 180.0  # a Pod whose clara-wf is gone ends by itself after a minute
+_LAST_WORDS = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How jobs are run.
+
+    Attributes
+    ----------
+    published
+        The folder of published workflows.
+    engine
+        ``process``, ``docker`` or ``kubernetes``.
+    server
+        ``host:port`` of Triton; ``"none"`` to do without; None to let the engine bring its own.
+    models
+        The model repository of an engine that brings its own server.
+    timeout_s
+        Replaces each stage's own timeout, seconds.
+    environ
+        The environment of the run.
+    """
+
+    published: Path
+    engine: str
+    server: str | None
+    models: Path | None
+    timeout_s: float | None = None
+    environ: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """What became of a run.
+
+    Attributes
+    ----------
+    verdict
+        ``done``; ``retry``: something around it failed; ``dead``: it would fail again.
+    exit_code
+        As `stages.errors` has them; -N if signal N ended it.
+    message
+        Why it failed.
+    seconds
+        How long it took.
+    """
+
+    verdict: Verdict
+    exit_code: int
+    message: str
+    seconds: float
+
+
+def run_job(
+    payload: Payload,
+    workflow: Workflow,
+    how: How,
+    *,
+    stopped: Callable[[], bool],
+    owner_wait_s: float = _OWNER_WAIT_S,
+) -> RunOutcome | None:
+    """Run a job whose payload is filled, to its end; None if it was stopped by us.
+
+    Parameters
+    ----------
+    stopped
+        Tells that it shall end: it is asked to stop, and goes on at its next run.
+    owner_wait_s
+        How long to wait for what an adapter that was killed has left running, seconds.
+
+    Raises
+    ------
+    StageTimeoutError
+        If another process still runs it after `owner_wait_s`.
+    """
+    if not wait_until_alone(payload, workflow, timeout_s=owner_wait_s, stopped=stopped):
+        return None
+    clock = time.monotonic()
+    log = payload.root / "logs" / "clara-wf.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            _command(payload, workflow, how),
+            env={**how.environ, "PYTHONPATH": _python_path(how.environ)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=output,
+            start_new_session=True,
+        )
+        was_stopped = _wait(process, stopped)
+    code, seconds = process.returncode, time.monotonic() - clock
+    if code == 0:
+        return RunOutcome(verdict="done", exit_code=0, message="", seconds=seconds)
+    if was_stopped:
+        return None
+    return RunOutcome(
+        verdict="retry" if code < 0 or code in RETRYABLE else "dead",
+        exit_code=code,
+        message=_why(log, code),
+        seconds=seconds,
+    )
+
+
+def wait_until_alone(
+    payload: Payload, workflow: Workflow, *, timeout_s: float, stopped: Callable[[], bool]
+) -> bool:
+    """Return as soon as no process runs this job or a stage of it; False if we were stopped before.
+
+    Raises
+    ------
+    StageTimeoutError
+        If one still does at the end.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not stopped():
+        try:
+            with ExitStack() as owned:
+                for name in ("clara-wf", *(step.name for step in workflow.steps)):
+                    owned.enter_context(sole_owner(payload.lock_dir, name))
+            return True
+        except SettingsError as error:
+            if time.monotonic() > deadline:
+                raise StageTimeoutError(f"{error}; it did not end within {timeout_s:g} s") from error
+        time.sleep(_POLL_S)
+    return False
+
+
+def _command(payload: Payload, workflow: Workflow, how: How) -> list[str]:
+    options: list[str] = ["--published", str(how.published), "--payloads", str(payload.root.parent)]
+    options += ["--input", str(payload.folder(workflow.input_folder)), "--engine", how.engine, "--json"]
+    if how.server is not None:
+        options += ["--server", how.server]
+    if how.models is not None:
+        options += ["--models", str(how.models)]
+    run = [sys.executable, "-m", "clara_wf", "test", workflow.id, payload.job_id]
+    if how.timeout_s is not None:
+        run.append(str(how.timeout_s))
+    return [sys.executable, "-I", "-S", tethered.__file__, str(os.getpid()), *run, *options]
+
+
+def _python_path(environ: Mapping[str, str]) -> str:
+    return ":".join(filter(None, [environ.get("PYTHONPATH", ""), _PACKAGES]))
+
+
+def _wait(process: subprocess.Popen[bytes], stopped: Callable[[], bool]) -> bool:
+    """Wait for the end of a run, and tell whether we have stopped it."""
+    asked_at: float | None = None
+    while process.poll() is None:
+        if asked_at is None and stopped():
+            process.terminate()
+            asked_at = time.monotonic()
+        if asked_at is not None and time.monotonic() - asked_at > _STOP_S:
+            process.kill()  # its stages end with it
+        time.sleep(_POLL_S)
+    return asked_at is not None
+
+
+def _why(log: Path, code: int) -> str:
+    """Return why a run failed: its last words."""
+    words = next((line for line in reversed(_tail(log)) if line.strip()), "none").removeprefix("clara-wf: ")
+    return words if code > 0 else f"the run was ended by signal {-code}; its last words: {words}"
+
+
+def _tail(log: Path) -> Sequence[str]:
+    with log.open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - _LAST_WORDS))
+        return file.read().decode("utf-8", errors="replace").splitlines()

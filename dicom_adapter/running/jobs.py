@@ -1,0 +1,262 @@
+"""The queue of jobs: at most so many at once, tried again or kept as dead letters, found again after a crash.
+
+What is to be done stands in the books before anything is done (`dicom_adapter.books.store`), and a job has
+the same ID and folder however often it is begun, so a crash at any moment costs at most the stage that ran.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from clara_wf.engines.choice import choose
+from clara_wf.local_run import NO_SERVER
+from clara_wf.payload import Payload
+from clara_wf.published import load_published
+from clara_wf.workflow import Workflow
+from dicom_adapter.books.insist import insist
+from dicom_adapter.books.records import Job, Study
+from dicom_adapter.books.store import StateError, Store
+from dicom_adapter.config_blocks import Config, SeriesFilter
+from dicom_adapter.delivering.results import find_results
+from dicom_adapter.retry import Backoff
+from dicom_adapter.running.job_run import RETRYABLE, How, RunOutcome, Verdict, run_job
+from dicom_adapter.running.payload import fill_payload
+from dicom_adapter.running.studies import chosen
+from dicom_adapter.watching.audit import AuditTrail
+from dicom_adapter.watching.metrics import Metrics
+from dicom_adapter.watching.pseudonym import study_hash
+from stages.errors import StageError
+
+logger = logging.getLogger(__name__)
+
+_LOOK_S = 0.5
+_SUPERSEDED_S = 2.0
+_LONGEST_RETRY_S = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What jobs and deliveries need of the adapter.
+
+    Attributes
+    ----------
+    config
+        Returns the configuration as it is now.
+    clock
+        Seconds of the epoch.
+    environ
+        The environment that jobs run in.
+    """
+
+    store: Store
+    config: Callable[[], Config]
+    trail: AuditTrail
+    metrics: Metrics
+    clock: Callable[[], float]
+    environ: Mapping[str, str]
+
+
+class JobQueue:
+    """Runs the jobs that are in the books.
+
+    Parameters
+    ----------
+    models
+        The model repository for an engine that brings its own server; None if there is none.
+    model_server
+        Returns ``host:port`` of a model server for jobs that run as processes.
+    on_done
+        Called after a job has ended with results to be delivered.
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        *,
+        models: Path | None,
+        model_server: Callable[[], str],
+        on_done: Callable[[], None],
+    ) -> None:
+        self._around, self._models = around, models
+        self._model_server, self._on_done = model_server, on_done
+        self._stopping, self._wake = threading.Event(), threading.Event()
+        self._running: list[threading.Thread] = []
+        self._told_of_room = False
+        self._thread = threading.Thread(target=self._work, name="jobs")
+
+    def start(self) -> None:
+        """Begin, with the jobs that ran when the adapter ended."""
+        for job in self._around.store.jobs("running"):
+            logger.info("found job %s again, which was running", job.id, extra={"job": job.id})
+            self._around.store.interrupt(job.id)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop what runs, so that it goes on at the next start, and wait for it."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+        for each in self._running:
+            each.join()
+
+    def wake(self) -> None:
+        """Look for jobs at once."""
+        self._wake.set()
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            self._running = [each for each in self._running if each.is_alive()]
+            try:
+                self._start_what_may()
+            except (sqlite3.OperationalError, OSError) as error:
+                logger.warning("no job can begin (%s); trying again", error)
+            self._wake.wait(_LOOK_S)
+
+    def _start_what_may(self) -> None:
+        around = self._around
+        if why := self._why_no_room():
+            if not self._told_of_room:
+                logger.warning("no job begins until there is room: %s", why)
+            self._told_of_room = True
+            return
+        self._told_of_room = False
+        while len(self._running) < around.config().jobs.at_once and not self._stopping.is_set():
+            job = around.store.start_next(around.clock())
+            if job is None:
+                return
+            thread = threading.Thread(target=self._run, args=(job,), name=f"job {job.id}")
+            self._running.append(thread)
+            thread.start()
+
+    def _why_no_room(self) -> str:
+        """Return why no job may begin: a full disk would make a dead letter of one after the other."""
+        storage = self._around.config().storage
+        payloads = storage.payloads if storage.payloads.is_dir() else storage.root
+        free = shutil.disk_usage(payloads).free
+        if free >= storage.minimum_free:
+            return ""
+        return f"{free >> 20} MiB are free, and {storage.minimum_free >> 20} MiB must stay so"
+
+    def _run(self, job: Job) -> None:
+        study = insist(lambda: self._around.store.study(job.study_id))
+        told = {"job": job.id, "study": study_hash(study.study_uid)}
+        logger.info("job %s (%s) begins, try %d", job.id, job.rule, job.tries, extra=told)
+        results: dict[str, Path] = {}
+        try:
+            workflow = load_published(self._around.config().storage.workflows, job.workflow)[1]
+            outcome = self._attempt(job, study, workflow)
+            if outcome is not None and outcome.verdict == "done":
+                results = self._results(job, workflow)
+        except StageError as error:
+            outcome = _failure(error)
+        except Exception as error:
+            logger.exception("job %s failed in the adapter itself", job.id, extra=told)
+            outcome = RunOutcome(verdict="retry", exit_code=1, message=type(error).__name__, seconds=0)
+        try:
+            insist(lambda: self._conclude(job, outcome, results), until=self._stopping.is_set)
+        except StateError:
+            logger.info("job %s was superseded", job.id, extra=told)
+        except sqlite3.OperationalError:
+            logger.warning("job %s is looked at again after the restart", job.id, extra=told)
+        if outcome is not None:
+            self._tell(job, study, outcome, len(results))
+        self._wake.set()
+        self._on_done()
+
+    def _attempt(self, job: Job, study: Study, workflow: Workflow) -> RunOutcome | None:
+        config = self._around.config()
+        payload = self.payload(job)
+        files = chosen(self._around.store.instances(study.id), _filter(config, study))
+        fill_payload(payload, workflow, files)
+        return run_job(payload, workflow, self._how(workflow), stopped=self._is_given_up(job))
+
+    def payload(self, job: Job) -> Payload:
+        """Return where a job's files lie."""
+        return Payload(root=self._around.config().storage.payloads.resolve() / job.id, job_id=job.id)
+
+    def _how(self, workflow: Workflow) -> How:
+        config = self._around.config()
+        engine, server = choose(workflow, config.jobs.engine), config.jobs.model_server
+        if not server and engine == "process":
+            server = self._model_server() if self._models else NO_SERVER
+        return How(
+            published=config.storage.workflows.resolve(),
+            engine=engine,
+            server=server or None,
+            models=self._models,
+            timeout_s=config.jobs.timeout_seconds,
+            environ=self._around.environ,
+        )
+
+    def _is_given_up(self, job: Job) -> Callable[[], bool]:
+        """Return what tells that a job shall end: the adapter stops, or the job was superseded."""
+        looked = time.monotonic()
+        superseded = False
+
+        def is_given_up() -> bool:
+            nonlocal looked, superseded
+            if time.monotonic() - looked > _SUPERSEDED_S:
+                looked = time.monotonic()
+                superseded = insist(lambda: self._around.store.job(job.id)).state == "superseded"
+            return superseded or self._stopping.is_set()
+
+        return is_given_up
+
+    def _results(self, job: Job, workflow: Workflow) -> dict[str, Path]:
+        found = [
+            each
+            for folder in workflow.result_folders
+            for each in find_results(self.payload(job).folder(folder))
+        ]
+        return {each.sop_instance_uid: each.path for each in found}
+
+    def _conclude(self, job: Job, outcome: RunOutcome | None, results: Mapping[str, Path]) -> None:
+        store, settings = self._around.store, self._around.config().jobs
+        if outcome is None:
+            store.interrupt(job.id)
+        elif outcome.verdict == "done":
+            store.finish(job.id, results)
+        elif outcome.verdict == "retry" and job.tries < settings.tries:
+            backoff = Backoff(first_s=settings.retry_seconds, longest_s=_LONGEST_RETRY_S)
+            not_before = self._around.clock() + backoff.wait_s(job.tries)
+            store.retry(job.id, exit_code=outcome.exit_code, reason=outcome.message, not_before=not_before)
+        else:
+            store.bury(job.id, exit_code=outcome.exit_code, reason=outcome.message)
+
+    def _tell(self, job: Job, study: Study, outcome: RunOutcome, results: int) -> None:
+        told = {"job": job.id, "study": study_hash(study.study_uid)}
+        self._around.metrics.job_seconds.labels(job.rule, outcome.verdict).observe(outcome.seconds)
+        if outcome.verdict == "done":
+            logger.info("job %s is done: %d results, %.1f s", job.id, results, outcome.seconds, extra=told)
+            if job.destinations and not results:
+                logger.warning("job %s made no DICOM file, so nothing is delivered", job.id, extra=told)
+        else:
+            logger.warning(
+                "job %s failed with exit code %d (%s): %s",
+                *(job.id, outcome.exit_code, outcome.verdict, outcome.message),
+                extra=told,
+            )
+        self._around.trail.ran(
+            study=told["study"],
+            job=job.id,
+            workflow=job.workflow,
+            outcome=0 if outcome.verdict == "done" else 8,
+        )
+
+
+def _filter(config: Config, study: Study) -> SeriesFilter:
+    found = (each.filter for each in config.dicom.scp.ae_titles if each.ae_title == study.ae_title)
+    return next(found, SeriesFilter())
+
+
+def _failure(error: StageError) -> RunOutcome:
+    verdict: Verdict = "retry" if error.exit_code in RETRYABLE else "dead"
+    return RunOutcome(verdict=verdict, exit_code=error.exit_code, message=str(error), seconds=0)

@@ -1,0 +1,1 @@
+"""What people see of the adapter: logs, metrics, audit trail, status page."""

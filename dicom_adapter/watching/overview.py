@@ -1,0 +1,192 @@
+"""The adapter at a glance: what its status page shows and what its metrics count, read from the books."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from clara_wf.report import PAGE
+from clara_wf.report_logs import without_uids
+from dicom_adapter.books import delivery_books as books
+from dicom_adapter.books.records import Job, Study
+from dicom_adapter.books.store import StateError
+from dicom_adapter.running.jobs import Surroundings
+from dicom_adapter.watching.metrics import Queue
+from dicom_adapter.watching.pseudonym import study_hash
+from dicom_adapter.watching.status_page import Cell, Page, Table
+from stages.locks import now
+
+_MOST = 50
+_WAITS = ("waiting", "uncommitted", "dead")
+
+
+def queue_of(around: Surroundings) -> Queue:
+    """Return how much there is to do at this moment."""
+    counted = books.counts(around.store)
+    deliveries, oldest = books.counts_by_destination(around.store)
+    return Queue(
+        studies=counted["studies"],
+        jobs=counted["jobs"],
+        deliveries=deliveries,
+        oldest_delivery_s={name: _age_s(since) for name, since in oldest.items()},
+        free_bytes=shutil.disk_usage(around.config().storage.root).free,
+    )
+
+
+def why_not_ready(around: Surroundings) -> str:
+    """Return why no study can be taken now; "" if one can."""
+    storage = around.config().storage
+    free = shutil.disk_usage(storage.root).free
+    if free < storage.minimum_free:
+        return f"{free >> 20} MiB are free where images are kept, {storage.minimum_free >> 20} must be"
+    return around.trail.trouble
+
+
+def report_of(around: Surroundings, job: str) -> Path | None:
+    """Return the page of a job, if there is such a job and page."""
+    try:
+        known = around.store.job(job)
+    except StateError:
+        return None
+    page = _page_of(around, known)
+    return page if page.is_file() else None
+
+
+def page_of(around: Surroundings) -> Page:
+    """Return what the status page shows."""
+    queue = queue_of(around)
+    studies, jobs = around.store.studies(most=_MOST), around.store.jobs(most=_MOST)[::-1]
+    by_id = {each.id: each for each in studies}
+    for job in jobs:
+        if job.study_id not in by_id:
+            by_id[job.study_id] = around.store.study(job.study_id)
+    return Page(
+        ae_title=", ".join(each.ae_title for each in around.config().dicom.scp.ae_titles),
+        time=_shown(now()),
+        facts=_facts(queue),
+        problems=_problems(around, queue),
+        tables=(
+            _jobs(around, jobs, by_id, more=sum(queue.jobs.values()) - len(jobs)),
+            _deliveries(around, jobs),
+            _destinations(around, queue),
+            _studies(studies, more=sum(queue.studies.values()) - len(studies)),
+        ),
+    )
+
+
+def _facts(queue: Queue) -> list[tuple[str, str]]:
+    undelivered = sum(n for (_, state), n in queue.deliveries.items() if state in _WAITS)
+    return [
+        ("studies being received", str(queue.studies.get("receiving", 0))),
+        ("jobs queued", str(queue.jobs.get("queued", 0))),
+        ("jobs running", str(queue.jobs.get("running", 0))),
+        ("results to deliver", str(undelivered)),
+        ("disk free", f"{queue.free_bytes / 2**30:.1f} GiB"),
+    ]
+
+
+def _problems(around: Surroundings, queue: Queue) -> list[str]:
+    told = [why_not_ready(around)]
+    if dead := queue.jobs.get("dead", 0):
+        told.append(f"{dead} jobs are dead letters; they run again with: clara-wf adapter replay")
+    if held := queue.studies.get("held", 0):
+        told.append(f"{held} studies have late instances that are held: clara-wf adapter release")
+    known = {each.name for each in around.config().dicom.scu.destinations}
+    for (destination, state), count in sorted(queue.deliveries.items()):
+        if state == "dead":
+            told.append(f"{count} results for {destination} are dead letters: clara-wf adapter replay")
+        elif state == "waiting" and destination not in known:
+            told.append(f"{count} results wait for {destination}, which is not configured any more")
+    return [each for each in told if each]
+
+
+def _jobs(around: Surroundings, jobs: Sequence[Job], studies: Mapping[int, Study], *, more: int) -> Table:
+    rows = [
+        (
+            Cell(text=job.id[:8], kind="code"),
+            Cell(text=job.rule),
+            Cell(text=study_hash(studies[job.study_id].study_uid), kind="code"),
+            Cell(text=job.state, kind="state"),
+            Cell(text=str(job.tries), kind="number"),
+            Cell(text=_shown(job.changed), kind="time"),
+            Cell(text=without_uids(job.reason), kind="message"),
+            Cell(
+                text=f"report of {job.id[:8]}",
+                kind="link",
+                href=f"reports/{job.id}" if _page_of(around, job).is_file() else "",
+            ),
+        )
+        for job in jobs
+    ]
+    headings = ("job", "workflow", "study", "state", "tries", "since", "last failure", "report")
+    return Table(key="jobs", title="Jobs", headings=headings, rows=rows, more=max(0, more))
+
+
+def _deliveries(around: Surroundings, jobs: Sequence[Job]) -> Table:
+    found = books.deliveries_of(around.store, [job.id for job in jobs])
+    rows = [
+        (
+            Cell(text=job[:8], kind="code"),
+            Cell(text=destination),
+            Cell(text=_worst(states), kind="state"),
+            Cell(text=f"{states.get('delivered', 0)} of {sum(states.values())}", kind="number"),
+        )
+        for (job, destination), states in found.items()
+    ]
+    headings = ("job", "destination", "state", "delivered")
+    return Table(key="deliveries", title="Deliveries", headings=headings, rows=rows)
+
+
+def _destinations(around: Surroundings, queue: Queue) -> Table:
+    messages = books.last_messages(around.store)
+    names = [each.name for each in around.config().dicom.scu.destinations]
+    names += sorted({name for name, _ in queue.deliveries} - set(names))
+    rows = [
+        (
+            Cell(text=name),
+            *(
+                Cell(text=str(queue.deliveries.get((name, state), 0)), kind="number")
+                for state in ("delivered", "waiting", "uncommitted", "dead")
+            ),
+            Cell(text=without_uids(messages.get(name, "")), kind="message"),
+        )
+        for name in names
+    ]
+    headings = ("destination", "delivered", "waiting", "not committed", "dead letters", "last failure")
+    return Table(key="destinations", title="Destinations", headings=headings, rows=rows)
+
+
+def _studies(studies: Sequence[Study], *, more: int) -> Table:
+    rows = [
+        (
+            Cell(text=study_hash(each.study_uid), kind="code"),
+            Cell(text=each.ae_title),
+            Cell(text=each.state, kind="state"),
+            Cell(text=str(each.instances), kind="number"),
+            Cell(text=str(each.conflicts), kind="number"),
+            Cell(text=_shown(each.received), kind="time"),
+        )
+        for each in studies
+    ]
+    headings = ("study", "sent to", "state", "instances", "in conflict", "last received")
+    return Table(key="studies", title="Studies", headings=headings, rows=rows, more=max(0, more))
+
+
+def _worst(states: Mapping[str, int]) -> str:
+    return next(
+        (each for each in ("dead", "waiting", "uncommitted", "delivered") if each in states), "cancelled"
+    )
+
+
+def _page_of(around: Surroundings, job: Job) -> Path:
+    return around.config().storage.payloads / job.id / "publish" / PAGE
+
+
+def _age_s(since: str) -> float:
+    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds())
+
+
+def _shown(time: str) -> str:
+    return f"{time[:10]} {time[11:19]} UTC"
