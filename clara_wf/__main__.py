@@ -1,6 +1,11 @@
 """``python -m clara_wf``."""
 
-from clara_wf.cli import entry_point
+import signal
+import sys
 
 if __name__ == "__main__":
+    # A container's first process ignores a signal that it does not handle, and the imports take a second.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    from clara_wf.cli import entry_point
+
     entry_point()

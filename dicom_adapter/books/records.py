@@ -120,6 +120,8 @@ class Delivery:
 
     Attributes
     ----------
+    tries, refusals
+        How often the destination has answered, and how often that it does not want it.
     transaction_uid
         The request for storage commitment that it is in; "" for none.
     """
@@ -131,6 +133,7 @@ class Delivery:
     path: Path
     state: str
     tries: int
+    refusals: int
     status: str
     message: str
     transaction_uid: str

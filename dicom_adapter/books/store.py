@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dicom_adapter.config_blocks import WorkflowRule
 from dicom_adapter.books.records import (
     DELIVERY_MOVES,
     JOB_MOVES,
@@ -30,6 +29,7 @@ from dicom_adapter.books.records import (
     Received,
     Study,
 )
+from dicom_adapter.config_blocks import WorkflowRule
 from stages.errors import SettingsError
 from stages.locks import now
 
@@ -51,7 +51,7 @@ CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, not_before);
 CREATE TABLE IF NOT EXISTS deliveries (
     id INTEGER PRIMARY KEY, job_id TEXT NOT NULL REFERENCES jobs, destination TEXT NOT NULL,
     sop_instance_uid TEXT NOT NULL, path TEXT NOT NULL, state TEXT NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
-    status TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
+    refusals INTEGER NOT NULL DEFAULT 0, status TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
     transaction_uid TEXT NOT NULL DEFAULT '', not_before REAL NOT NULL DEFAULT 0,
     created TEXT NOT NULL, changed TEXT NOT NULL, UNIQUE (job_id, destination, sop_instance_uid));
 CREATE INDEX IF NOT EXISTS deliveries_by_state ON deliveries (destination, state, not_before);
@@ -277,7 +277,9 @@ class Store:
         with self.transaction() as books:
             dead = [each for each in self.deliveries("dead", job_id=job_id)]
             for each in dead:
-                self._move(books, "deliveries", each.id, "waiting", tries=0, not_before=0, created=now())
+                self._move(
+                    books, "deliveries", each.id, "waiting", tries=0, refusals=0, not_before=0, created=now()
+                )
             if not dead or self.job(job_id).state == "dead":
                 self._move(books, "jobs", job_id, "queued", tries=0, not_before=0)
 
@@ -327,7 +329,7 @@ class Store:
         return [_delivery(row) for row in rows]
 
     def move_delivery(self, delivery_id: int, state: str, **more: object) -> None:
-        """Change the state of a delivery, and other columns (tries, status, message, not_before)."""
+        """Change the state of a delivery, and other columns, such as its tries."""
         with self.transaction() as books:
             self._move(books, "deliveries", delivery_id, state, **more)
 

@@ -17,17 +17,17 @@ from datetime import UTC, datetime, timedelta
 from pydicom.uid import generate_uid
 
 from dicom_adapter.books import delivery_books as books
+from dicom_adapter.books.insist import insist
+from dicom_adapter.books.records import Delivery
+from dicom_adapter.books.store import StateError
+from dicom_adapter.config_blocks import Destination
 from dicom_adapter.delivering.answers import Answer, DestinationError
 from dicom_adapter.delivering.commitment import Report, request_commitment
-from dicom_adapter.config_blocks import Destination
-from dicom_adapter.books.insist import insist
+from dicom_adapter.delivering.results import Result, read_result
+from dicom_adapter.delivering.senders import address_of, peer_of, sender_to
+from dicom_adapter.retry import Backoff
 from dicom_adapter.running.jobs import Surroundings
 from dicom_adapter.watching.pseudonym import study_hash
-from dicom_adapter.books.records import Delivery
-from dicom_adapter.delivering.results import Result, read_result
-from dicom_adapter.retry import Backoff
-from dicom_adapter.delivering.senders import address_of, peer_of, sender_to
-from dicom_adapter.books.store import StateError
 from stages.errors import OutputError
 
 logger = logging.getLogger(__name__)
@@ -197,10 +197,16 @@ class Courier:
         self._around.metrics.deliveries.labels(self._name, answer.verdict).inc()
         commits = destination.commitment and not destination.dicomweb
         tries = delivery.tries + 1
-        more: dict[str, object] = {"tries": tries, "status": answer.status, "message": answer.message}
+        refusals = delivery.refusals + (answer.verdict == "refused")
+        more: dict[str, object] = {
+            "tries": tries,
+            "refusals": refusals,
+            "status": answer.status,
+            "message": answer.message,
+        }
         if answer.verdict == "accepted":
             state = "uncommitted" if commits else "delivered"
-        elif answer.verdict == "refused" and tries >= _REFUSALS:
+        elif refusals >= _REFUSALS:
             state = "dead"
             logger.error("a result of job %s is a dead letter: %s", delivery.job_id, answer.message)
         else:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from dicom_adapter.delivering.answers import DestinationError, Sender
 from dicom_adapter.config_blocks import Destination, DestinationTls, Scu
+from dicom_adapter.delivering.answers import DestinationError, Sender
 from dicom_adapter.delivering.scu import Peer, StoreScu
 from dicom_adapter.delivering.stow import StowClient
 

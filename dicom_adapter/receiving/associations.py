@@ -11,6 +11,7 @@ DICOM PS3.8 9.2 (the state machine: an acceptor reads, answers, and reads), PS3.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import ssl
@@ -35,7 +36,8 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom_adapter.receiving import wire
 from dicom_adapter.receiving.commands import StoreCommand, read_store_command, store_response
-from dicom_adapter.receiving.wire import MessageReader, ProtocolError
+from dicom_adapter.receiving.room import Overflow
+from dicom_adapter.receiving.wire import DataSet, MessageReader, ProtocolError
 from stages.errors import StageError
 
 logger = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ class StoreRequest:
     association
         Tells those of one association from others'.
     data
-        The data set as it came; valid until the request is answered.
+        The data set as it came, valid until the request is answered; or why there was no place for it.
     """
 
     association: int
@@ -64,7 +66,7 @@ class StoreRequest:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax: str
-    data: memoryview
+    data: DataSet
 
 
 class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc]
@@ -74,6 +76,8 @@ class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc]
     ----------
     store
         Keeps an instance, and returns the status to answer with.
+    overflow
+        Returns where a data set goes that is too large for memory.
     secure
         Returns what a connection is secured with, or None.
     idle_s
@@ -87,11 +91,12 @@ class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc]
         self,
         *args: Any,
         store: Callable[[StoreRequest], int],
+        overflow: Callable[[], Overflow],
         secure: Callable[[], ssl.SSLContext | None],
         idle_s: float,
         **more: Any,
     ) -> None:
-        self.store, self.secure, self.idle_s = store, secure, idle_s
+        self.store, self.overflow, self.secure, self.idle_s = store, overflow, secure, idle_s
         super().__init__(*args, request_handler=_Handler, **more)
         self.ae._servers.append(self)  # as start_server does; its associations are counted there
 
@@ -222,12 +227,15 @@ class _Acceptor(Association):  # type: ignore[misc]
         return bool(self.is_established)
 
     def _serve(self) -> None:
-        message = MessageReader(self._connection)
+        with contextlib.closing(MessageReader(self._connection, self._server.overflow)) as messages:
+            self._listen(messages)
+
+    def _listen(self, messages: MessageReader) -> None:
         largest = max(wire.LARGEST_PDU, self.acceptor.maximum_length)
         while not self.is_aborted and (pdu := wire.read_pdu(self._connection, largest)) is not None:
             kind, length, _ = pdu
             if kind == wire.P_DATA:
-                for context_id, command, data in message.read(length):
+                for context_id, command, data in messages.read(length):
                     self._answer(context_id, command, data)
             elif kind == wire.RELEASE_RQ:
                 self._write(A_RELEASE_RP().encode())
@@ -240,18 +248,18 @@ class _Acceptor(Association):  # type: ignore[misc]
             else:
                 raise ProtocolError(f"PDU type {kind:#04x} in an association", wire.UNRECOGNISED_PDU)
 
-    def _answer(self, context_id: int, command: bytes, data: memoryview) -> None:
+    def _answer(self, context_id: int, command: bytes, data: DataSet) -> None:
         context = self._accepted_cx.get(context_id)
         if context is None:
             raise ProtocolError(f"presentation context {context_id} was not accepted", wire.INVALID_PARAMETER)
         request = read_store_command(command)
-        if request is None:
-            self._give_to_pynetdicom(context_id, command, data)
-        else:
+        if request is not None:
             status = self._server.store(self._store_request(request, context.transfer_syntax[0], data))
             self._write(wire.p_data(context_id, store_response(request, status)))
+        elif isinstance(data, memoryview):
+            self._give_to_pynetdicom(context_id, command, data)
 
-    def _store_request(self, request: StoreCommand, syntax: str, data: memoryview) -> StoreRequest:
+    def _store_request(self, request: StoreCommand, syntax: str, data: DataSet) -> StoreRequest:
         asked = self.requestor.primitive
         return StoreRequest(
             association=id(self),

@@ -16,7 +16,7 @@ from stages.errors import InputError
 
 _LAST = 0x0020000E  # SeriesInstanceUID
 _WANTED = (0x00080005, 0x00080016, 0x00080018, 0x00080060, 0x0008103E, 0x0020000D, _LAST)
-_FIRST = 1 << 14
+_BEGINNINGS = (1 << 14, 1 << 20, 1 << 24)
 _INFLATED_AT_FIRST = 1 << 18
 
 
@@ -46,8 +46,9 @@ def read_header(data: bytes | memoryview, transfer_syntax: UID) -> Header:
         If it cannot be read, or has no usable UIDs.
     """
     if transfer_syntax == DeflatedExplicitVRLittleEndian:
-        data = _inflated(bytes(data))
-    values = _values(data[:_FIRST], transfer_syntax) or _values(data, transfer_syntax, is_all=True)
+        data = _inflated(data)
+    beginnings = (_values(data[:size], transfer_syntax) for size in _BEGINNINGS if size < len(data))
+    values = next(filter(None, beginnings), None) or _values(data, transfer_syntax, is_all=True)
     return Header(
         study_uid=checked_uid(values[0x0020000D], "StudyInstanceUID"),
         series_uid=checked_uid(values[_LAST], "SeriesInstanceUID"),
@@ -83,9 +84,9 @@ def _values(data: bytes | memoryview, transfer_syntax: UID, *, is_all: bool = Fa
     return values if behind or is_all else {}
 
 
-def _inflated(data: bytes) -> bytes:
+def _inflated(data: bytes | memoryview) -> bytes:
     decompressor: Any = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        return bytes(decompressor.decompress(data, _INFLATED_AT_FIRST))
+        return bytes(decompressor.decompress(data[:_INFLATED_AT_FIRST], _INFLATED_AT_FIRST))
     except zlib.error as error:
         raise InputError("the data set is said to be deflated and is not") from error

@@ -11,10 +11,11 @@ is kept beside it as ``<SOPInstanceUID>~<hash>.dcm``, flagged, and never a job's
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,19 +23,17 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 
+from dicom_adapter.books.records import Received
+from dicom_adapter.places import SUFFIX, AdapterPlaces, ae_title_of
 from dicom_adapter.receiving.claims import Claims
 from dicom_adapter.receiving.headers import Header, read_header
-from dicom_adapter.places import SUFFIX, AdapterPlaces, ae_title_of
-from dicom_adapter.books.records import Received
+from dicom_adapter.receiving.room import Overflow, cannot_keep, require_room
 from dicom_adapter.receiving.shared_sync import SharedSync
 from stages.errors import InputError, OutputError
 from stages.locks import sync_folder
 
 _PREAMBLE = bytes(128) + b"DICM"
-
-
-class FullError(OutputError):
-    """There is no room for what came."""
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,18 +84,25 @@ class Receiver:
         OutputError
             If it cannot be written for another reason.
         """
-        free = shutil.disk_usage(self._places.root).free
-        if free - len(data) < self._minimum_free:
-            raise FullError(f"{free >> 20} MiB are free, and {self._minimum_free >> 20} MiB must stay so")
+        require_room(self._places.root, len(data), self._minimum_free)
         written = self._places.incoming / uuid.uuid4().hex
         try:
             _write(written, meta, data)
             return self._claim(written, ae_title, header, data)
         except OSError as error:
-            kind = FullError if error.errno in (28, 122) else OutputError  # ENOSPC, EDQUOT
-            raise kind(f"an instance cannot be kept: {error.strerror}") from error
+            raise cannot_keep(error) from error
         finally:
             written.unlink(missing_ok=True)
+
+    def overflow(self) -> Overflow:
+        """Return where a data set goes while it comes if it is too large for memory.
+
+        Raises
+        ------
+        OutputError
+            If the disk does not take it.
+        """
+        return Overflow(self._places.incoming, self._minimum_free)
 
     def forget(self, folder: Path) -> None:
         """Forget a study's folder that was removed."""
@@ -165,10 +171,9 @@ def taken_up(path: Path) -> Received:
     """
     try:
         meta = read_file_meta_info(path)
-        with path.open("rb") as file:
-            file.seek(len(_PREAMBLE))
-            file.seek(12 + int(meta.FileMetaInformationGroupLength), os.SEEK_CUR)
-            header = read_header(file.read(), UID(meta.TransferSyntaxUID))
+        begin = len(_PREAMBLE) + 12 + int(meta.FileMetaInformationGroupLength)
+        with _mapped(path) as whole, whole[begin:] as data:
+            header = read_header(data, UID(meta.TransferSyntaxUID))
     except (OSError, AttributeError, InvalidDicomError, ValueError) as error:
         raise InputError(f"{path} is no received instance: {error}") from error
     return _received(ae_title_of(path.parent.parent.name), header, path, conflict="~" in path.name)
@@ -204,11 +209,22 @@ def _same_data(path: Path, data: bytes | memoryview) -> bool:
         file.seek(len(_PREAMBLE))
         head = file.read(12)
         begin = len(_PREAMBLE) + 12 + int.from_bytes(head[8:12], "little")
-        file.seek(0, os.SEEK_END)
-        if file.tell() - begin != len(data):
+        if file.seek(0, os.SEEK_END) - begin != len(data):
             return False
         file.seek(begin)
-        return file.read() == data
+        pieces = (bytes(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE))
+        return all(file.read(len(piece)) == piece for piece in pieces)
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[memoryview]:
+    """Give a file's content without reading more of it than is looked at."""
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as whole,
+    ):
+        yield whole
 
 
 def _make_synced(folder: Path, above: Path) -> None:

@@ -18,12 +18,13 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.presentation import AllStoragePresentationContexts
 from pynetdicom.sop_class import Verification
 
-from dicom_adapter.receiving.associations import AssociationServer, StoreRequest
 from dicom_adapter.config_blocks import Scp, ScpTls
+from dicom_adapter.places import checked_uid
+from dicom_adapter.receiving.associations import AssociationServer, StoreRequest
 from dicom_adapter.receiving.file_meta import file_meta
 from dicom_adapter.receiving.headers import read_header
-from dicom_adapter.places import checked_uid
-from dicom_adapter.receiving.receive import FullError, Kept, Receiver
+from dicom_adapter.receiving.receive import Kept, Receiver
+from dicom_adapter.receiving.room import FullError
 from dicom_adapter.receiving.transfer_syntaxes import TRANSFER_SYNTAXES
 from stages.errors import InputError, SettingsError, StageError
 
@@ -124,6 +125,7 @@ class StorageScp:
                 evt_handlers=handlers,
                 server_class=AssociationServer,
                 store=self._store,
+                overflow=self._receiver.overflow,
                 secure=lambda: tls_context(self._config().tls),
                 idle_s=config.idle_seconds,
             )
@@ -183,6 +185,8 @@ class StorageScp:
         return status
 
     def _keep(self, request: StoreRequest) -> Kept:
+        if isinstance(request.data, StageError):
+            raise request.data
         header = read_header(request.data, UID(request.transfer_syntax))
         wanted = checked_uid(request.sop_instance_uid, "AffectedSOPInstanceUID")
         if (header.sop_instance_uid, header.sop_class_uid) != (wanted, request.sop_class_uid):

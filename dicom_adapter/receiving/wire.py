@@ -15,9 +15,15 @@ import ssl
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
-from dicom_adapter.receiving.commands import has_data_set
+from dicom_adapter.receiving.commands import has_data_set, read_store_command
+from dicom_adapter.receiving.room import Overflow
+from stages.errors import OutputError
+
+DataSet: TypeAlias = memoryview | OutputError
+"""A data set as it came, or why there was no place for it."""
 
 ASSOCIATE_RQ, P_DATA, RELEASE_RQ, ABORT = 0x01, 0x04, 0x05, 0x07
 BY_USER, BY_PROVIDER = 0x00, 0x02
@@ -25,7 +31,8 @@ NO_REASON, UNRECOGNISED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER = 0x00, 0x01, 0x0
 LARGEST_PDU = 1 << 20
 _LARGEST_COMMAND = 1 << 16
 _LARGEST_DATA = (1 << 32) - 1
-_USUAL_DATA, _LARGEST_KEPT = 1 << 20, 1 << 26
+_USUAL_DATA, _LARGEST_IN_MEMORY = 1 << 20, 1 << 24
+_PIECE = 1 << 20
 _PARTING_S, _PARTING_BYTES = 1.0, 1 << 24
 
 
@@ -76,15 +83,20 @@ def part(wire: socket.socket) -> None:
 
 
 class MessageReader:
-    """Messages as their fragments come; the data set is in a buffer that the next one uses again."""
+    """Messages as their fragments come.
 
-    def __init__(self, wire: socket.socket) -> None:
-        self._wire = wire
+    A data set is in a buffer that the next one uses again, or where `overflow` puts it; what finds no place
+    there is read all the same, so that the peer can be told why.
+    """
+
+    def __init__(self, wire: socket.socket, overflow: Callable[[], Overflow]) -> None:
+        self._wire, self._make_overflow = wire, overflow
         self._buffer = bytearray(_USUAL_DATA)
         self._command = bytearray()
         self._context = self._size = 0
+        self._overflow: Overflow | OutputError | None = None
 
-    def read(self, length: int) -> Iterator[tuple[int, bytes, memoryview]]:
+    def read(self, length: int) -> Iterator[tuple[int, bytes, DataSet]]:
         """Read the body of a P-DATA, and give each message that is complete: context, command, data set."""
         while length:
             head = _all_of(self._wire, min(length, 6))
@@ -92,9 +104,28 @@ class MessageReader:
                 raise ProtocolError("a presentation data value is cut", INVALID_PARAMETER)
             length -= 4 + item
             if self._add(head[4], head[5], item - 2):
-                with memoryview(self._buffer) as buffer, buffer[: self._size] as data:
+                with self._data() as data:
                     yield head[4], bytes(self._command), data
-                self._begin()
+                self._command, self._context, self._size = bytearray(), 0, 0
+
+    def close(self) -> None:
+        """Forget what has come of a message that did not."""
+        if isinstance(self._overflow, Overflow):
+            self._overflow.close()
+        self._overflow = None
+
+    @contextlib.contextmanager
+    def _data(self) -> Iterator[DataSet]:
+        try:
+            if isinstance(self._overflow, OutputError):
+                yield self._overflow
+            elif self._overflow is not None:
+                yield self._overflow.view()
+            else:
+                with memoryview(self._buffer) as buffer, buffer[: self._size] as data:
+                    yield data
+        finally:
+            self.close()
 
     def _add(self, context: int, header: int, size: int) -> bool:
         """Read a fragment, and tell whether it was the last of its message."""
@@ -111,20 +142,41 @@ class MessageReader:
         return bool(is_last) and not has_data_set(self._command)
 
     def _add_data(self, size: int) -> None:
-        end = self._size + size
-        if end > _LARGEST_DATA:
-            raise ProtocolError("a data set that never ends", INVALID_PARAMETER)
-        if end > len(self._buffer):
-            self._buffer.extend(bytes(max(end - len(self._buffer), len(self._buffer))))
-        with memoryview(self._buffer) as buffer, buffer[self._size : end] as free:
-            if _fill(self._wire, free) < size:
-                raise EOFError("it ended within a PDU")
-        self._size = end
+        begin, self._size = self._size, self._size + size
+        if self._size > _LARGEST_IN_MEMORY:
+            self._add_to_overflow(begin, size)
+            return
+        if self._size > len(self._buffer):
+            self._buffer.extend(bytes(max(self._size, 2 * len(self._buffer)) - len(self._buffer)))
+        with memoryview(self._buffer) as buffer, buffer[begin : self._size] as free:
+            _fill_whole(self._wire, free)
 
-    def _begin(self) -> None:
-        self._command, self._context, self._size = bytearray(), 0, 0
-        if len(self._buffer) > _LARGEST_KEPT:
-            self._buffer = bytearray(_USUAL_DATA)
+    def _add_to_overflow(self, begin: int, size: int) -> None:
+        if self._size > _LARGEST_DATA or read_store_command(bytes(self._command)) is None:
+            raise ProtocolError("a data set that never ends", INVALID_PARAMETER)
+        if self._overflow is None:
+            self._begin_overflow(begin)
+        with memoryview(self._buffer) as buffer:
+            for at in range(0, size, _PIECE):
+                with buffer[: min(_PIECE, size - at)] as piece:
+                    _fill_whole(self._wire, piece)
+                    self._write(piece)
+
+    def _begin_overflow(self, so_far: int) -> None:
+        try:
+            self._overflow = self._make_overflow()
+        except OutputError as error:
+            self._overflow = error
+        with memoryview(self._buffer) as buffer, buffer[:so_far] as data:
+            self._write(data)
+
+    def _write(self, piece: memoryview) -> None:
+        try:
+            if isinstance(self._overflow, Overflow):
+                self._overflow.write(piece)
+        except OutputError as error:
+            self.close()
+            self._overflow = error
 
 
 def limit_silence(wire: socket.socket, seconds: float) -> None:
@@ -150,10 +202,13 @@ def _fill(wire: socket.socket, buffer: memoryview) -> int:
     return done
 
 
+def _fill_whole(wire: socket.socket, buffer: memoryview) -> None:
+    if _fill(wire, buffer) < len(buffer):
+        raise EOFError("it ended within a PDU")
+
+
 def _all_of(wire: socket.socket, count: int) -> bytearray:
     data = bytearray(count)
     with memoryview(data) as view:
-        done = _fill(wire, view)
-    if done < count:
-        raise EOFError("it ended within a PDU")
+        _fill_whole(wire, view)
     return data

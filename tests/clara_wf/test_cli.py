@@ -182,3 +182,19 @@ def test_a_folder_of_published_workflows_that_is_not_there_is_told(clara_wf, tmp
     done = clara_wf("list", tmp_path / "nowhere")
     assert done.returncode == 3
     assert f"there is no folder {tmp_path / 'nowhere'}" in done.stderr
+
+
+def test_sigterm_is_heeded_while_it_is_still_being_imported():
+    """The first process of a container would not even end by it."""
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "clara_wf", "--help"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        text=True,
+    ) as process:
+        while "click" not in process.stderr.readline():
+            assert process.poll() is None
+        process.terminate()
+        process.stderr.read()
+    assert process.returncode == 1

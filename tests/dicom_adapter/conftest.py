@@ -1,7 +1,8 @@
-"""An archive that several tests share, emptied for each."""
+"""What several tests share: an archive, emptied for each, and certificates."""
 
 import pytest
 
+from tests.dicom_adapter.certificates import NAMES, make_certificates
 from tests.dicom_adapter.destinations import Orthanc, free_port
 
 
@@ -22,3 +23,21 @@ def archive(started_archive):
     """Return an empty Orthanc."""
     started_archive.delete()
     return started_archive
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """Return a folder with certificates and keys: of a server, a client of its, and a stranger."""
+    return make_certificates(tmp_path_factory.mktemp("tls"), *NAMES)
+
+
+@pytest.fixture(scope="session")
+def coarse_series(tmp_path_factory):
+    """Return a coarse phantom as a DICOM series: 24 slices of 96 x 96."""
+    from clara_wf.demo import write_phantom
+    from phantoms import make_abdomen
+
+    folder = tmp_path_factory.mktemp("coarse")
+    phantom = make_abdomen(900_002, shape=(24, 96, 96), spacing_mm=(8.0, 4.0, 4.0))
+    write_phantom(phantom, folder / "series", truth_folder=folder / "truth")
+    return folder / "series"

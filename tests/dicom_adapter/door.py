@@ -5,9 +5,9 @@ import subprocess
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, build_context
 
-from dicom_adapter.receiving.claims import Claims
 from dicom_adapter.config_blocks import Scp
 from dicom_adapter.places import AdapterPlaces
+from dicom_adapter.receiving.claims import Claims
 from dicom_adapter.receiving.receive import Receiver, sweep
 from dicom_adapter.receiving.scp import StorageScp
 from tests.dicom_adapter.destinations import program

@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from dicom_adapter.receiving.claims import Claims
 from dicom_adapter.books.delivery_books import condemn, condemned
-from dicom_adapter.places import AdapterPlaces
-from dicom_adapter.retention import Retention
 from dicom_adapter.books.store import StateError
+from dicom_adapter.places import AdapterPlaces
+from dicom_adapter.receiving.claims import Claims
+from dicom_adapter.retention import Retention
 from dicom_adapter.running.studies import take_up
 from tests.dicom_adapter.benches import AE, STUDY_UID, Insides, destination
 

@@ -18,17 +18,6 @@ READER_ONLY = "1995f10e-ee14-4d67-b307-452051637dbb"
 CT, SEG = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.66.4"
 
 
-@pytest.fixture
-def series(tmp_path):
-    """Return a coarse phantom as a DICOM series: 24 slices of 96 x 96."""
-    from clara_wf.demo import write_phantom
-    from phantoms import make_abdomen
-
-    phantom = make_abdomen(900_002, shape=(24, 96, 96), spacing_mm=(8.0, 4.0, 4.0))
-    write_phantom(phantom, tmp_path / "series", truth_folder=tmp_path / "truth")
-    return tmp_path / "series"
-
-
 def rule(name, title, workflow, *destinations):
     return {"name": name, "clara-ae-title": title, "destination-name": destinations, "workflow": workflow}
 
@@ -39,7 +28,7 @@ def kinds(archive):
     return sorted(archive.ask(f"/instances/{each}/simplified-tags")["SOPClassUID"] for each in found)
 
 
-def test_a_study_under_two_names_comes_back_as_segmentation_and_as_series(tmp_path, archive, series):
+def test_a_study_under_two_names_comes_back_as_segmentation_and_as_series(tmp_path, archive, coarse_series):
     places = Places.of_checkout(os.environ)
     for workflow in (LIVER_SEG, READER_WRITER, READER_ONLY):
         publish(
@@ -66,8 +55,8 @@ def test_a_study_under_two_names_comes_back_as_segmentation_and_as_series(tmp_pa
         jobs={"model-server": "", "at-once": 2},
     )
     with adapter:
-        adapter.send(series, called="LIVER")
-        adapter.send(series, called="COPY")
+        adapter.send(coarse_series, called="LIVER")
+        adapter.send(coarse_series, called="COPY")
         wait_until(
             lambda: {job.state for job in adapter.jobs()} <= {"done", "dead"} and len(adapter.jobs()) == 3,
             timeout_s=120,

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dicom_adapter.watching.pseudonym import study_hash
 from dicom_adapter.service import running
+from dicom_adapter.watching.pseudonym import study_hash
 from stages.errors import SettingsError
 from tests.dicom_adapter.adapters import Adapter
 from tests.dicom_adapter.benches import destination

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from dicom_adapter.config_blocks import WorkflowRule
 from dicom_adapter.books.records import Received
 from dicom_adapter.books.store import StateError, Store
+from dicom_adapter.config_blocks import WorkflowRule
 
 LIVER = WorkflowRule.model_validate(
     {

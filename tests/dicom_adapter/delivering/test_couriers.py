@@ -1,6 +1,7 @@
 """Results on their way to real archives, with destinations that are down, slow, refusing or dying."""
 
 import dataclasses
+import gc
 import json
 import logging
 import os
@@ -17,11 +18,12 @@ from dicom_adapter.delivering.commitment import handle_report
 from dicom_adapter.delivering.couriers import Couriers
 from dicom_adapter.retry import Backoff
 from tests.dicom_adapter.benches import Insides, destination
+from tests.dicom_adapter.certificates import secured
 from tests.dicom_adapter.destinations import Storescp, Wire, free_port, wait_until
 from tests.dicom_adapter.workflows import ROOT
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket"  # pynetdicom leaves one that did not connect to the collector
+    r"ignore:Exception ignored in. <(socket|ssl)\."  # pynetdicom leaves what did not connect to the collector
 )
 UIDS = sorted(f"1.2.3.1.77.{n + 1}" for n in range(5))
 
@@ -37,6 +39,7 @@ def insides(tmp_path):
     yield make
     for each in made:
         each.close()
+    gc.collect()
 
 
 def test_every_result_reaches_each_destination_once_and_the_books_and_the_trail_say_so(
@@ -131,6 +134,48 @@ def test_one_that_is_out_of_resources_is_asked_again_until_it_is_not(insides):
         assert len(calls) == 9
     finally:
         server.shutdown()
+
+
+def test_an_answer_that_it_is_busy_is_no_refusal(insides):
+    calls = []
+    answers = {**dict.fromkeys(range(1, 5), 0xA700), 5: 0xC000, 6: 0xC000}
+    server = answering(lambda n: answers.get(n, 0), calls=calls)
+    try:
+        bench = insides(destination("A", server.server_address[1], "PACS"))
+        bench.done_job("A", results=1)
+        bench.deliver(lambda: bench.states() == {"delivered": 1})
+        assert len(calls) == 7
+    finally:
+        server.shutdown()
+
+
+@pytest.mark.parametrize("client", ["client", "stranger", None])
+def test_a_destination_that_asks_for_a_certificate_gets_ours(insides, certificates, tmp_path, client):
+    with Storescp(tmp_path / "got", *secured(certificates, "server", "client")) as archive:
+        tls = {"authorities": str(certificates / "server.pem")}
+        if client:
+            tls |= {"certificate": f"{certificates}/{client}.pem", "key": f"{certificates}/{client}.key"}
+        bench = insides(destination("A", archive.port, "STORESCP", tls=tls))
+        bench.done_job("A")
+        if client == "client":
+            bench.deliver(lambda: bench.states() == {"delivered": 5})
+        else:
+            bench.deliver(lambda: bench.store.deliveries()[0].message)
+        assert len(archive.files()) == (5 if client == "client" else 0)
+
+
+def test_a_destination_with_a_certificate_that_we_do_not_trust_gets_nothing(insides, certificates, tmp_path):
+    with Storescp(tmp_path / "got", *secured(certificates, "server", "client")) as archive:
+        tls = {
+            "authorities": str(certificates / "stranger.pem"),
+            "certificate": str(certificates / "client.pem"),
+            "key": str(certificates / "client.key"),
+        }
+        bench = insides(destination("A", archive.port, "STORESCP", tls=tls))
+        bench.done_job("A")
+        bench.deliver(lambda: bench.store.deliveries()[0].message)
+        assert bench.states() == {"waiting": 5}
+        assert archive.files() == []
 
 
 def test_what_nobody_took_for_too_long_is_a_dead_letter_and_is_not_lost(insides):

@@ -1,5 +1,6 @@
 """C-STORE to real archives: what is sent, what is told of each instance, what a fault looks like."""
 
+import gc
 import hashlib
 import socket
 
@@ -55,6 +56,7 @@ def test_rejected_association_says_why(files, archive):
 def test_nobody_there_is_told_at_once(files):
     with pytest.raises(DestinationError, match="cannot be reached; is it running"):
         send(peer(free_port(), "NOBODY"), files)
+    gc.collect()
 
 
 def test_one_who_accepts_connections_and_says_nothing_is_given_up(files):

@@ -232,6 +232,19 @@ def test_a_message_against_the_rules_aborts_the_association(service, spoken, val
     nothing_is_amiss(service)
 
 
+def test_only_what_is_to_be_stored_may_be_large(service, spoken):
+    context, command, _ = message(spoken[0][1:])
+    find = command.replace(
+        b"\x00\x00\x00\x01\x02\x00\x00\x00\x01\x00", b"\x00\x00\x00\x01\x02\x00\x00\x00\x20\x00"
+    )
+    assert find != command
+    with Peer(service) as peer:
+        peer.enter(spoken[0])
+        peer.say(p_data((context, 3, find)), *[p_data((context, 0, bytes(1 << 17)))] * 150)
+        assert peer.hear()[0] in (ABORT, None)
+    nothing_is_amiss(service)
+
+
 def test_a_peer_that_falls_silent_is_aborted(tmp_path, spoken):
     running = Service(tmp_path / "adapter", **{"idle-seconds": 0.3})
     with Peer(running) as peer, Peer(running) as mute:

@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
+from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.receiving.claims import Claims
 from dicom_adapter.receiving.headers import Header
-from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.receiving.receive import Receiver, sweep
 from stages.errors import OutputError
 from tests.dicom_adapter.destinations import wait_until

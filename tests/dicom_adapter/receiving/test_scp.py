@@ -1,9 +1,7 @@
 """The receiving side, called by DCMTK and pynetdicom; what it has on disk is compared byte by byte."""
 
 import hashlib
-import shutil
 import socket
-import subprocess
 import threading
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +23,7 @@ from dicom_adapter.config_blocks import Scp
 from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.receiving.receive import sweep, taken_up
 from stages.errors import SettingsError
+from tests.dicom_adapter.certificates import secured
 from tests.dicom_adapter.door import Service, associate, data_set_of, dcmtk
 from tests.dicom_adapter.instances import CT, instance, write
 
@@ -307,31 +306,6 @@ def test_two_senders_of_one_study_fill_one_folder(service, tmp_path):
 # TLS
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("tls")
-    for name in ("server", "client", "stranger"):
-        subprocess.run(
-            [
-                *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-                *("-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"),
-                *("-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem"),
-            ],
-            check=True,
-            capture_output=True,
-        )
-    return folder
-
-
-def secured(folder, client):
-    """Return how a program of DCMTK is told to show a certificate, or none."""
-    own = ["+tls", folder / f"{client}.key", folder / f"{client}.pem"] if client else ["+tla"]
-    return [*own, "+cf", folder / "server.pem"]
-
-
 @pytest.mark.parametrize(("client", "may"), [("client", True), ("stranger", False), (None, False)])
 def test_only_who_shows_a_known_certificate_may_call(service, certificates, tmp_path, client, may):
     tls = {
@@ -342,7 +316,7 @@ def test_only_who_shows_a_known_certificate_may_call(service, certificates, tmp_
     }
     running = service(tls=tls)
     write(tmp_path / "sent", [instance(1)])
-    told = dcmtk("storescu", running, *secured(certificates, client), tmp_path / "sent/00000.dcm")
+    told = dcmtk("storescu", running, *secured(certificates, client, "server"), tmp_path / "sent/00000.dcm")
     assert (told.returncode == 0) == may, told.stderr
     assert len(running.files) == int(may)
 

@@ -185,7 +185,7 @@ def test_a_run_that_is_killed_leaves_no_stage_behind_and_is_tried_again(bench):
 SCRIPT = """
 import sys
 from pathlib import Path
-from tests.dicom_adapter.test_job_run import Bench
+from tests.dicom_adapter.running.test_job_run import Bench
 bench = Bench(Path(sys.argv[1]))
 bench.run()
 """

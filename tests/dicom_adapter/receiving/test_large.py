@@ -1,0 +1,151 @@
+"""Data sets that are too large to be held in memory while they come."""
+
+import hashlib
+import os
+import struct
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from dicom_adapter.receiving.receive import taken_up
+from tests.dicom_adapter.destinations import wait_until
+from tests.dicom_adapter.door import Service, associate, data_set_of, dcmtk
+from tests.dicom_adapter.instances import instance, write
+
+LARGE = 24 << 20
+
+
+@pytest.fixture
+def service(tmp_path):
+    running = []
+
+    def make(**settings):
+        running.append(Service(tmp_path / "adapter", **settings))
+        return running[-1]
+
+    yield make
+    for each in running:
+        each.scp.stop()
+
+
+def large(number=1, size=LARGE, **more):
+    """Return an instance of several rows, of which none is like the other."""
+    made = instance(number, size=2, **more)
+    made.Rows, made.Columns = size >> 12, 1 << 11
+    made.PixelData = b"".join(struct.pack("<L", n) * 1024 for n in range(size >> 12))
+    return made
+
+
+def digest_of(path):
+    return hashlib.sha256(data_set_of(path)).hexdigest()
+
+
+def memory():
+    """Return the memory of this process that is no file's, bytes."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) << 10
+
+
+class MostMemory:
+    """What this process grows by while the block lasts."""
+
+    def __enter__(self):
+        self.before = self.most = memory()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *reason):
+        self._ended.set()
+        self._thread.join()
+        self.growth = self.most - self.before
+
+    def _watch(self):
+        while not self._ended.is_set():
+            self.most = max(self.most, memory())
+            time.sleep(0.005)
+
+
+def test_it_is_kept_as_it_was_sent_and_takes_no_memory_of_its_size(service, tmp_path):
+    running = service()
+    (sent,) = write(tmp_path / "sent", [large(size=192 << 20)])
+    with MostMemory() as most:
+        assert dcmtk("storescu", running, sent).returncode == 0
+    assert [digest_of(path) for path in running.files] == [digest_of(sent)]
+    assert most.growth < 64 << 20
+    with MostMemory() as most:
+        assert taken_up(running.files[0]).sop_instance_uid == "1.2.3.4.1"
+    assert most.growth < 16 << 20
+
+
+def test_it_is_kept_once_and_another_content_is_kept_beside(service, tmp_path):
+    running = service()
+    paths = write(tmp_path / "sent", [large(), large(PatientID="4712")])
+    assert dcmtk("storescu", running, *paths, paths[0]).returncode == 0
+    assert len(running.told.again) == 1
+    assert {digest_of(path) for path in running.files} == {digest_of(path) for path in paths}
+    assert [each.conflict for each in running.told.new] == [False, True]
+
+
+def test_a_deflated_one_is_known_by_its_beginning(service, tmp_path):
+    noise = large()
+    noise.PixelData = os.urandom(LARGE)
+    running = service()
+    association = associate(running, syntax=DeflatedExplicitVRLittleEndian)
+    (sent,) = write(tmp_path / "sent", [noise], syntax=DeflatedExplicitVRLittleEndian)
+    assert association.send_c_store(sent).Status == 0
+    association.release()
+    assert [path.name for path in running.files] == ["1.2.3.4.1.dcm"]
+
+
+def test_without_room_it_is_out_of_resources_and_the_association_goes_on(service):
+    running = service(minimum_free=1 << 60)
+    association = associate(running)
+    assert [association.send_c_store(each).Status for each in (large(1), large(2))] == [0xA700, 0xA700]
+    association.release()
+    assert "must stay so" in running.told.refusals[0][1]
+    assert not any(running.places.incoming.iterdir())
+
+
+def test_without_a_folder_for_it_it_is_refused_with_the_reason(service):
+    running = service()
+    running.places.incoming.rmdir()
+    association = associate(running)
+    assert association.send_c_store(large()).Status == 0x0110
+    association.release()
+    assert running.told.refusals == [
+        (0x0110, "an instance cannot be kept: No such file or directory"),
+    ]
+
+
+def test_one_that_is_cut_gives_its_room_back(service):
+    running = service()
+    association = associate(running)
+    connection = association.dul.socket.socket
+
+    def cut():
+        wait_until(unnamed_files, what="the file of what is too large")
+        connection.shutdown(2)
+
+    cutting = threading.Thread(target=cut)
+    cutting.start()
+    assert "Status" not in association.send_c_store(large(size=96 << 20))
+    cutting.join()
+    wait_until(lambda: not unnamed_files(), what="the end of that file")
+    assert running.files == []
+
+
+def unnamed_files():
+    """Return the files of ours that have no name, and take room."""
+    found = []
+    for each in Path("/proc/self/fd").iterdir():
+        try:
+            if os.readlink(each).endswith("(deleted)") and "incoming" in os.readlink(each):
+                found.append(each)
+        except OSError:
+            continue
+    return found
