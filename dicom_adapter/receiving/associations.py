@@ -37,7 +37,7 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 from dicom_adapter.receiving import wire
 from dicom_adapter.receiving.commands import StoreCommand, read_store_command, store_response
 from dicom_adapter.receiving.room import Overflow
-from dicom_adapter.receiving.wire import DataSet, MessageReader, ProtocolError
+from dicom_adapter.receiving.wire import DataSet, Incoming, MessageReader, ProtocolError
 from stages.errors import StageError
 
 logger = logging.getLogger(__name__)
@@ -160,6 +160,7 @@ class _Acceptor(Association):  # type: ignore[misc]
         self.name = f"AcceptorThread-{id(self):x}"  # pynetdicom finds a server's associations by the word
         self._server = server
         self._connection = connection
+        self._incoming = Incoming(connection)
         self._sending = threading.Lock()
         self._is_over = False
         self.dul = _UpperLayer(self)
@@ -204,7 +205,7 @@ class _Acceptor(Association):  # type: ignore[misc]
     def _is_accepted(self) -> bool:
         """Answer the request for an association."""
         wire.limit_silence(self._connection, min(self._server.idle_s, _REQUEST_S))
-        found = wire.read_pdu(self._connection, wire.LARGEST_PDU)
+        found = self._incoming.pdu(wire.LARGEST_PDU)
         wire.limit_silence(self._connection, self._server.idle_s)
         if found is None:
             return False
@@ -227,12 +228,12 @@ class _Acceptor(Association):  # type: ignore[misc]
         return bool(self.is_established)
 
     def _serve(self) -> None:
-        with contextlib.closing(MessageReader(self._connection, self._server.overflow)) as messages:
+        with contextlib.closing(MessageReader(self._incoming, self._server.overflow)) as messages:
             self._listen(messages)
 
     def _listen(self, messages: MessageReader) -> None:
         largest = max(wire.LARGEST_PDU, self.acceptor.maximum_length)
-        while not self.is_aborted and (pdu := wire.read_pdu(self._connection, largest)) is not None:
+        while not self.is_aborted and (pdu := self._incoming.pdu(largest)) is not None:
             kind, length, _ = pdu
             if kind == wire.P_DATA:
                 for context_id, command, data in messages.read(length):

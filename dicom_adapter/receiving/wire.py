@@ -33,6 +33,7 @@ _LARGEST_COMMAND = 1 << 16
 _LARGEST_DATA = (1 << 32) - 1
 _USUAL_DATA, _LARGEST_IN_MEMORY = 1 << 20, 1 << 24
 _PIECE = 1 << 20
+_HEADS = 12  # of a PDU and its first value
 _PARTING_S, _PARTING_BYTES = 1.0, 1 << 24
 
 
@@ -44,26 +45,70 @@ class ProtocolError(Exception):
         self.reason = reason
 
 
-def read_pdu(wire: socket.socket, largest: int) -> tuple[int, int, bytes] | None:
-    """Return type, length and, but for P-DATA, the whole of the next PDU; None where the peer has hung up.
+class Incoming:
+    """What a peer sends. What is there already of the next head is read along with what was asked for.
 
-    Raises
-    ------
-    ProtocolError
-        If it is longer than allowed.
-    EOFError
-        If the peer hangs up within it.
+    Each read costs more than its system call where many associations share Python's interpreter lock.
     """
-    head = bytearray(6)
-    got = _fill(wire, memoryview(head))
-    if not got:
-        return None
-    if got < len(head):
-        raise EOFError("it ended within a PDU")
-    kind, length = struct.unpack(">BxL", head)
-    if length > largest:
-        raise ProtocolError(f"a PDU of {length} bytes, more than was negotiated", INVALID_PARAMETER)
-    return kind, length, b"" if kind == P_DATA else bytes(head + _all_of(wire, length))
+
+    def __init__(self, wire: socket.socket) -> None:
+        self._wire = wire
+        self._ahead = bytearray(_HEADS)
+        self._begin = self._end = 0
+
+    def pdu(self, largest: int) -> tuple[int, int, bytes] | None:
+        """Return type, length and, but for P-DATA, the whole of the next PDU; None if the peer has hung up.
+
+        Raises
+        ------
+        ProtocolError
+            If it is longer than allowed.
+        EOFError
+            If the peer hangs up within it.
+        """
+        head = bytearray(6)
+        got = self._fill(memoryview(head))
+        if not got:
+            return None
+        if got < len(head):
+            raise EOFError("it ended within a PDU")
+        kind, length = struct.unpack(">BxL", head)
+        if length > largest:
+            raise ProtocolError(f"a PDU of {length} bytes, more than was negotiated", INVALID_PARAMETER)
+        return kind, length, b"" if kind == P_DATA else bytes(head + self.take(length))
+
+    def take(self, count: int) -> bytearray:
+        """Return so many bytes."""
+        data = bytearray(count)
+        with memoryview(data) as view:
+            self.fill(view)
+        return data
+
+    def fill(self, buffer: memoryview) -> None:
+        """Fill a buffer.
+
+        Raises
+        ------
+        EOFError
+            If the peer hangs up before it is full.
+        """
+        if self._fill(buffer) < len(buffer):
+            raise EOFError("it ended within a PDU")
+
+    def _fill(self, buffer: memoryview) -> int:
+        done = min(len(buffer), self._end - self._begin)
+        buffer[:done] = self._ahead[self._begin : self._begin + done]
+        self._begin += done
+        while done < len(buffer) and (got := self._read(buffer[done:])):
+            done += got
+        return done
+
+    def _read(self, free: memoryview) -> int:
+        if isinstance(self._wire, ssl.SSLSocket):
+            return self._wire.recv_into(free)
+        got = self._wire.recvmsg_into([free, self._ahead])[0]
+        self._begin, self._end = 0, max(got - len(free), 0)
+        return min(got, len(free))
 
 
 def p_data(context_id: int, command: bytes) -> bytes:
@@ -89,8 +134,8 @@ class MessageReader:
     there is read all the same, so that the peer can be told why.
     """
 
-    def __init__(self, wire: socket.socket, overflow: Callable[[], Overflow]) -> None:
-        self._wire, self._make_overflow = wire, overflow
+    def __init__(self, incoming: Incoming, overflow: Callable[[], Overflow]) -> None:
+        self._incoming, self._make_overflow = incoming, overflow
         self._buffer = bytearray(_USUAL_DATA)
         self._command = bytearray()
         self._context = self._size = 0
@@ -99,7 +144,7 @@ class MessageReader:
     def read(self, length: int) -> Iterator[tuple[int, bytes, DataSet]]:
         """Read the body of a P-DATA, and give each message that is complete: context, command, data set."""
         while length:
-            head = _all_of(self._wire, min(length, 6))
+            head = self._incoming.take(min(length, 6))
             if len(head) < 6 or not 2 <= (item := int.from_bytes(head[:4], "big")) <= length - 4:
                 raise ProtocolError("a presentation data value is cut", INVALID_PARAMETER)
             length -= 4 + item
@@ -136,7 +181,7 @@ class MessageReader:
         if not is_command:
             self._add_data(size)
             return bool(is_last)
-        self._command += _all_of(self._wire, size)
+        self._command += self._incoming.take(size)
         if self._size or len(self._command) > _LARGEST_COMMAND:
             raise ProtocolError("a command that never ends", INVALID_PARAMETER)
         return bool(is_last) and not has_data_set(self._command)
@@ -149,7 +194,7 @@ class MessageReader:
         if self._size > len(self._buffer):
             self._buffer.extend(bytes(max(self._size, 2 * len(self._buffer)) - len(self._buffer)))
         with memoryview(self._buffer) as buffer, buffer[begin : self._size] as free:
-            _fill_whole(self._wire, free)
+            self._incoming.fill(free)
 
     def _add_to_overflow(self, begin: int, size: int) -> None:
         if self._size > _LARGEST_DATA or read_store_command(bytes(self._command)) is None:
@@ -159,7 +204,7 @@ class MessageReader:
         with memoryview(self._buffer) as buffer:
             for at in range(0, size, _PIECE):
                 with buffer[: min(_PIECE, size - at)] as piece:
-                    _fill_whole(self._wire, piece)
+                    self._incoming.fill(piece)
                     self._write(piece)
 
     def _begin_overflow(self, so_far: int) -> None:
@@ -191,24 +236,3 @@ def limit_silence(wire: socket.socket, seconds: float) -> None:
     limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
     for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
         wire.setsockopt(socket.SOL_SOCKET, option, limit)
-
-
-def _fill(wire: socket.socket, buffer: memoryview) -> int:
-    """Read until a buffer is full or the peer has hung up; return how much was read."""
-    flags = 0 if isinstance(wire, ssl.SSLSocket) else socket.MSG_WAITALL
-    done = 0
-    while done < len(buffer) and (got := wire.recv_into(buffer[done:], 0, flags)):
-        done += got
-    return done
-
-
-def _fill_whole(wire: socket.socket, buffer: memoryview) -> None:
-    if _fill(wire, buffer) < len(buffer):
-        raise EOFError("it ended within a PDU")
-
-
-def _all_of(wire: socket.socket, count: int) -> bytearray:
-    data = bytearray(count)
-    with memoryview(data) as view:
-        _fill_whole(wire, view)
-    return data
