@@ -1,7 +1,6 @@
 """The page of a job in a real Chromium, opened from its file: what is seen, and what the controls do."""
 
 import dataclasses
-import shutil
 import socket
 from base64 import b64decode
 from io import BytesIO
@@ -13,30 +12,16 @@ from PIL import Image
 from clara_wf.picture import COLOURS
 from clara_wf.report_page import write_page
 from stages.geometry import points_at
+from tests.browser import chromium
 from tests.finished_job import CUBE_MM, SERIES, ct_and_mask, finished_job
 
 pytestmark = pytest.mark.browser
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-_QUIET = (
-    "--no-sandbox",  # as root there is none
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
-
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = next(filter(None, map(shutil.which, _NAMES)), None)
-    if program is None:
-        pytest.skip("no Chromium is installed; scripts/install-peers does")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=list(_QUIET))
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture

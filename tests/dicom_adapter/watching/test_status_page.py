@@ -1,7 +1,6 @@
 """The status page of a real adapter's books in a real Chromium: what is seen, and that nothing leaks."""
 
 import base64
-import shutil
 
 import pytest
 
@@ -9,16 +8,9 @@ from dicom_adapter.watching.overview import page_of, queue_of, report_of, why_no
 from dicom_adapter.watching.pseudonym import study_hash
 from dicom_adapter.watching.status_page import render
 from dicom_adapter.watching.status_server import Answers, serve
+from tests.browser import chromium
 from tests.dicom_adapter.benches import STUDY_UID, Insides, destination
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-_QUIET = (
-    "--no-sandbox",  # as root there is none
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
 HOSTILE = "<img src=x onerror=hacked=1><script>hacked=1</script>"
 TOKEN = "s3cret-token"
 
@@ -91,13 +83,8 @@ def test_the_metrics_count_the_queue(bench):
 
 @pytest.fixture
 def page(url):
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = next(filter(None, map(shutil.which, _NAMES)), None)
-    if program is None:
-        pytest.skip("no Chromium is installed; scripts/install-peers does")
     troubles = []
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(_QUIET))
+    with chromium() as browser:
         credentials = {"username": "any", "password": TOKEN}
         page = browser.new_context(http_credentials=credentials).new_page()
         page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
@@ -105,7 +92,6 @@ def page(url):
         page.on("request", lambda request: request.url.startswith(url) or troubles.append(request.url))
         page.goto(url)
         yield page
-        browser.close()
     assert troubles == []
 
 
