@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from dicom_writer.labels import LABELS, Label
+from dicom_writer.labels import LABELS
 from dicom_writer.provenance import Provenance
 from dicom_writer.results import RESULTS, Compression, Options, results_named
 from dicom_writer.write import write_results
 from stages import Job, SettingsError, Stage, find_volumes, main, read_volume
+from stages.labels import Label
 
 
 class DicomWriter(Stage):

@@ -24,12 +24,13 @@ from pydicom.valuerep import format_number_as_ds
 
 from dicom_writer.header import code_item, copy_lossiness, image_reference, new_result, references_to
 from dicom_writer.key_slices import key_slices
-from dicom_writer.labels import Code, finding
+from dicom_writer.labels import finding
 from dicom_writer.measure import Measurement
 from dicom_writer.picture import MARGIN, direction, draw, font, raster
 from dicom_writer.results import Given
 from dicom_writer.series import copy_body_part
 from dicom_writer.wording import NOTICE, largest, lines
+from stages.labels import Code
 
 SERIES_NUMBER_OFFSET = 6
 TOP = 56

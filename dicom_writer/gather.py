@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_writer.labels import LABELS, Label
+from dicom_writer.labels import LABELS
 from dicom_writer.measure import measure_masks
 from dicom_writer.provenance import Provenance, UidMaker, warn_of_odd
 from dicom_writer.results import Given, Options
@@ -21,6 +21,7 @@ from dicom_writer.source import find_source, require_same_place
 from dicom_writer.verify import require_same_findings
 from stages import InputError, Volume
 from stages.arrays import to_host
+from stages.labels import Label
 from stages.original_slices import SliceMasks, on_original_slices
 
 

@@ -17,7 +17,6 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_writer.frames import image_key
-from dicom_writer.labels import Code
 from dicom_writer.provenance import (
     MANUFACTURER,
     MODEL_NAME,
@@ -27,6 +26,7 @@ from dicom_writer.provenance import (
     result_series_number,
     software_version,
 )
+from stages.labels import Code
 
 if TYPE_CHECKING:
     from dicom_writer.results import Given

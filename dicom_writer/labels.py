@@ -9,51 +9,14 @@ Types; PS3.3 C.10.7.1.1, Encoding of CIELab Values.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from stages.labels import Code, Label
 
 if TYPE_CHECKING:
     from dicom_writer.measure import Measurement
 
 _FINDING_LENGTH = 47  # a Series Description of 64 characters has 17 before it
-
-
-@dataclass(frozen=True)
-class Code:
-    """A coded concept: *Code Value* (0008,0100), *Coding Scheme Designator* (0008,0102), *Code Meaning*."""
-
-    value: str
-    scheme: str
-    meaning: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Label:
-    """What one voxel value of a mask means.
-
-    Attributes
-    ----------
-    value
-        The voxel value, and *Segment Number* (0062,0004).
-    name
-        *Segment Label* (0062,0005).
-    description
-        *Segment Description* (0062,0006).
-    category, type
-        *Segmented Property Category* and *Type Code Sequence* (0062,0003), (0062,000F).
-    region
-        *Anatomic Region Sequence* (0008,2218); None where the type says it already.
-    rgb
-        Colour for display, sRGB; written as *Recommended Display CIELab Value* (0062,000D).
-    """
-
-    value: int
-    name: str
-    description: str
-    category: Code
-    type: Code
-    region: Code | None
-    rgb: tuple[int, int, int]
 
 
 _LIVER = Code("10200004", "SCT", "Liver")

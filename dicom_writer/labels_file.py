@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from dicom_writer.labels import Code, Label
 from stages import SettingsError
+from stages.labels import Code, Label
 
 # Results keep the character set of their source, so that names are ASCII; a backslash parts values.
 _ASCII = r"^[ -\[\]-~]+$"

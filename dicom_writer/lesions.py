@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_writer.labels import Label
 from stages.geometry import spacing_of
+from stages.labels import Label
 from stages.original_slices import SliceMasks
 
 MOST_LISTED = 100

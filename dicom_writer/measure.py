@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_writer.labels import Label
 from stages import OutputError
 from stages.geometry import spacing_of
+from stages.labels import Label
 from stages.original_slices import SliceMasks
 
 TOLERANCE_MM = 0.1

@@ -15,11 +15,12 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
 from dicom_writer.header import code_item, new_result, references_to
-from dicom_writer.labels import Code, finding
+from dicom_writer.labels import finding
 from dicom_writer.measure import Measurement
 from dicom_writer.page import draw_page
 from dicom_writer.results import Given
 from dicom_writer.series import copy_body_part
+from stages.labels import Code
 
 SERIES_NUMBER_OFFSET = 7
 _REPORT = Code("18748-4", "LN", "Diagnostic imaging report")

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dicom_writer.labels import Label
 from dicom_writer.results import Given
 from dicom_writer.source_pixels import source_values
 from dicom_writer.wording import drawn_rgb
 from stages.geometry import spacing_of
+from stages.labels import Label
 
 MARGIN = 28  # around the picture, for the letters
 LONGEST = 800  # pixels that a picture has at least along its longer side, where its source is smaller

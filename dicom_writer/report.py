@@ -27,12 +27,13 @@ from pydicom.uid import ComprehensiveSRStorage
 from dicom_writer.contours import outlines
 from dicom_writer.frames import image_key
 from dicom_writer.header import new_result, reference_to, references_to
-from dicom_writer.labels import Code, Label, finding
+from dicom_writer.labels import finding
 from dicom_writer.lesions import MOST_LISTED, Lesion, spots_of
 from dicom_writer.measure import Measurement
 from dicom_writer.provenance import MANUFACTURER, MODEL_NAME
 from dicom_writer.results import Given
 from dicom_writer.segmentation import SEG_SOP_CLASS
+from stages.labels import Code, Label
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from dicom_writer.labels import Label
 from dicom_writer.measure import Measurement
 from dicom_writer.provenance import Provenance, UidMaker
 from stages import SettingsError, Volume
+from stages.labels import Label
 from stages.original_slices import SliceMasks
 
 if TYPE_CHECKING:

@@ -29,9 +29,10 @@ from dicom_writer.header import (
     new_result,
     references_to,
 )
-from dicom_writer.labels import Label, finding
+from dicom_writer.labels import finding
 from dicom_writer.measure import Measurement
 from dicom_writer.results import Given
+from stages.labels import Label
 
 SERIES_NUMBER_OFFSET = 4
 _STUDY = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which the standard wants here

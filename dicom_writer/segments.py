@@ -20,8 +20,9 @@ from dicom_writer.header import (
     new_result,
     references_to,
 )
-from dicom_writer.labels import Label, finding
+from dicom_writer.labels import finding
 from dicom_writer.results import Given
+from stages.labels import Label
 
 TRANSFER_SYNTAXES = {
     "none": "1.2.840.10008.1.2.1",

@@ -15,7 +15,6 @@ from pydicom import config, dcmread
 from pydicom.dataset import Dataset
 
 from dicom_writer.frames import image_key
-from dicom_writer.labels import Label
 from dicom_writer.measure import (
     TOLERANCE_MM,
     Measurement,
@@ -29,6 +28,7 @@ from dicom_writer.provenance import IDENTITY
 from dicom_writer.read_frames import Frame, read_frames
 from dicom_writer.results import Given
 from stages import OutputError, Volume
+from stages.labels import Label
 from stages.original_slices import SliceMasks, on_original_slices
 
 _REQUIRED = (

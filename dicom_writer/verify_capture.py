@@ -19,13 +19,13 @@ from pydicom.dataset import Dataset
 from dicom_writer.capture import TOP, with_words
 from dicom_writer.frames import image_key
 from dicom_writer.key_slices import key_slices
-from dicom_writer.labels import Label
 from dicom_writer.measure import Measurement
 from dicom_writer.picture import MARGIN, draw, windowed
 from dicom_writer.results import Given
 from dicom_writer.verify import require_same_identity
 from dicom_writer.wording import drawn_rgb
 from stages import OutputError
+from stages.labels import Label
 
 
 def verify_capture(paths: Sequence[Path], given: Given) -> dict[int, Measurement]:

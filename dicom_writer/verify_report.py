@@ -16,7 +16,6 @@ from pydicom import config, dcmread
 from pydicom.dataset import Dataset
 
 from dicom_writer.frames import image_key
-from dicom_writer.labels import Label
 from dicom_writer.lesions import Lesions
 from dicom_writer.measure import VOLUME_TOLERANCE, Measurement
 from dicom_writer.polygons import filled
@@ -24,6 +23,7 @@ from dicom_writer.results import Given
 from dicom_writer.source import pixel_positions
 from dicom_writer.verify import require_references, require_same_identity
 from stages import OutputError
+from stages.labels import Label
 
 LENGTH_TOLERANCE_MM = 0.01
 _GROUPS, _GROUP = "126010", "125007"

@@ -16,13 +16,13 @@ from pydicom import config, dcmread
 from pydicom.dataset import Dataset
 
 from dicom_writer.frames import image_key
-from dicom_writer.labels import Label
 from dicom_writer.measure import TOLERANCE_MM, Measurement, Part, part_of, require_same_measurements, whole_of
 from dicom_writer.polygons import area_and_centroid, filled
 from dicom_writer.results import Given
 from dicom_writer.source import pixel_indices, pixel_positions
 from dicom_writer.verify import require_references, require_same_identity
 from stages import OutputError
+from stages.labels import Label
 
 _CONTOUR_DATA = 0x30060050
 

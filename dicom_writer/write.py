@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicom_writer.labels import LABELS, Label, finding
+from dicom_writer.labels import LABELS, finding
 from dicom_writer.measure import Measurement
 from dicom_writer.provenance import Provenance
 from dicom_writer.results import RESULTS, Given, Options, with_needed
 from stages import InputError, OutputError, StageError, Volume
+from stages.labels import Label
 
 if TYPE_CHECKING:
     pass

@@ -16,6 +16,7 @@ import numpy as np
 from stages.arrays import Array
 from stages.errors import GeometryError
 from stages.geometry import Affine, Grid
+from stages.labels import Label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,15 @@ class Origin:
         SHA-256 of the array's bytes (C order, little endian), hexadecimal.
     algorithm
         What made it, where it is a mask.
+    label_values
+        Of a mask: the values above 0 that what made it can give, whether or not a voxel has them; empty
+        where nobody said.
+    labels
+        Of a mask: what its values mean, by rising value; one that is missing here has no meaning.
+    warnings
+        What everybody who uses the result has to be told, one sentence each, without identities: slices
+        that may be missing, files left out, a finding that is not plausible. Whoever makes one volume of
+        another passes them on and adds its own.
     """
 
     series_instance_uid: str
@@ -118,6 +128,9 @@ class Origin:
     selection: Mapping[str, str] = field(default_factory=dict)
     pixel_sha256: str = ""
     algorithm: Algorithm | None = None
+    label_values: tuple[int, ...] = ()
+    labels: tuple[Label, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def file_name(self) -> str:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from stages.arrays import to_host
 from stages.errors import InputError, OutputError
 from stages.geometry import Affine
+from stages.labels import Code, Label
 from stages.volume import Algorithm, Correction, Origin, SliceOrigin, Volume
 
 _ELEMENT_TYPES: dict[str, np.dtype[Any]] = {"MET_SHORT": np.dtype("<i2"), "MET_UCHAR": np.dtype("u1")}
@@ -216,10 +217,18 @@ def _read_origin(path: Path) -> Origin:
                 "repairs": tuple(stored["repairs"]),
                 "correction": _read_correction(stored.get("correction"), len(slices)),
                 "algorithm": Algorithm(**stored["algorithm"]) if stored.get("algorithm") else None,
+                "label_values": tuple(stored.get("label_values", ())),
+                "labels": tuple(_read_label(label) for label in stored.get("labels", ())),
+                "warnings": tuple(stored.get("warnings", ())),
             }
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{beside.name}: not the description of a volume: {error}") from error
+
+
+def _read_label(stored: Mapping[str, Any]) -> Label:
+    codes = {name: Code(**stored[name]) for name in ("type", "category", "region") if stored.get(name)}
+    return Label(**{**stored, **codes, "rgb": tuple(stored["rgb"])})
 
 
 def _read_correction(stored: Mapping[str, Any] | None, slices: int) -> Correction | None:

@@ -7,9 +7,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicom_writer.labels import LABELS, Code
+from dicom_writer.labels import LABELS
 from dicom_writer.labels_file import read_labels
 from stages import SettingsError
+from stages.labels import Code
 from tests import phantoms
 
 ROOT = Path(__file__).parents[2]
