@@ -48,11 +48,9 @@ def config_for(name: str, tensors: OnnxTensors) -> str:
     ]
     if any(-1 in tensor.shape[1 + batch :] for tensor in tensors.inputs):
         shape = [64, 96, 96] if len(tensors.inputs[0].shape) > 4 else [1, 256, 256]
-        window: tuple[tuple[str, Any, str], ...] = (
-            ("window_shape", shape, "slices, rows and columns of a window"),
-        )
+        window = [("window_shape", shape, "slices, rows and columns of a window")]
     else:
-        window = ()
+        window = []
     for key, value, meaning in (*_EXAMPLES, *_label_examples(tensors, batch=batch), *window):
         lines += [f"# {meaning}", f"# {_parameter(key, value)}"]
     return "\n".join(lines) + "\n"

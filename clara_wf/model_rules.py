@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path as FilePath
 
 from clara_wf.blocks import WorkflowBlock
@@ -32,9 +33,10 @@ def model_problems(workflows: Mapping[str, WorkflowBlock], models: FilePath) -> 
 
 def model_named(arguments: Sequence[str]) -> str | None:
     """Return the model that a stage's arguments name by ``--model``; the last one counts."""
-    named = [value for option, value in zip(arguments, arguments[1:], strict=False) if option == "--model"]
+    named = [value for option, value in pairwise(arguments) if option == "--model"]
     joined = [each.removeprefix("--model=") for each in arguments if each.startswith("--model=")]
-    return (named or joined or [None])[-1]
+    found = named or joined
+    return found[-1] if found else None
 
 
 def _problems(folder: FilePath, block: WorkflowBlock) -> Iterator[tuple[str, str]]:

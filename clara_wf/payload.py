@@ -117,8 +117,8 @@ class Payload:
 def payload_for(payloads: Path, job: str, workflow: Workflow) -> Payload:
     """Return where the files of a job of a workflow lie.
 
-    A job is one run of one workflow: another workflow on the same input is a job of its own, whose ID is made of
-    both, so that neither takes the other's results for its own.
+    A job is one run of one workflow: another workflow on the same input is a job of its own, whose ID is made
+    of both, so that neither takes the other's results for its own.
     """
     payload = Payload(root=payloads / job, job_id=job)
     if payload.workflow_id in (None, workflow.id):
