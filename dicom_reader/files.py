@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from dicom_reader.deflated import DEFLATED, inflated_head, is_deflated
-from dicom_reader.headers import ATTRIBUTES, EXPLICIT_BIG, Header, printable, unreadable
+from dicom_reader.headers import ATTRIBUTES, EXPLICIT_BIG, Header, unreadable
 from dicom_reader.scan import UNDEFINED, element_at, walk
 from stages import InputError
+from stages.logs import printable
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -74,7 +75,7 @@ def read_header(path: Path) -> Header | None:
                 return _read_deflated(path, file)
             return _scan_more_and_more(path, file, head) or _read_by_pydicom(path)
     except OSError as error:
-        raise unreadable(printable(path), error) from error
+        raise unreadable(printable(path.name), error) from error
 
 
 def _looks_like_dicom(head: bytes) -> bool:
@@ -101,7 +102,7 @@ def _read_deflated(path: Path, file: BinaryIO) -> Header | None:
         if header is None:
             header = _read_by_pydicom(path, BytesIO(inflated_head(file, _MAX_DEFLATED_HEADER)))
     except zlib.error as error:
-        raise InputError(f"{printable(path)} is damaged: it cannot be inflated") from error
+        raise InputError(f"{printable(path.name)} is damaged: it cannot be inflated") from error
     return replace(header, transfer_syntax=DEFLATED) if header else None
 
 
@@ -152,13 +153,15 @@ def _read_by_pydicom(path: Path, file: BinaryIO | None = None) -> Header | None:
             meta = {t: str(dataset.file_meta[t].value).encode() for t in _META if t in dataset.file_meta}
             syntax = meta.get(0x00020010, b"").decode("ascii", "replace") or _encoding(dataset)
     except damages as error:
-        raise InputError(f"{printable(path)} is damaged: {type(error).__name__} in its header") from error
+        raise InputError(
+            f"{printable(path.name)} is damaged: {type(error).__name__} in its header"
+        ) from error
     if meta.get(0x00020002, b"") == _DICOMDIR:
         return None
     if not (raw or meta):
         file.seek(128)
         if file.read(4) == b"DICM":
-            raise InputError(f"{printable(path)} is damaged: nothing of an image's header is in it")
+            raise InputError(f"{printable(path.name)} is damaged: nothing of an image's header is in it")
         return None
     values = {tag: value for tag, value in raw.items() if isinstance(value, bytes)}
     from_meta = _fill_from_meta(values, meta)

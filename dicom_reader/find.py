@@ -10,8 +10,9 @@ from pathlib import Path
 
 from dicom_reader.enhanced import is_enhanced, split_frames
 from dicom_reader.files import read_header
-from dicom_reader.headers import Header, printable
+from dicom_reader.headers import Header
 from stages import InputError
+from stages.logs import printable
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +50,12 @@ def find_headers(folder: Path) -> Found:
     """
     if not folder.is_dir():
         what = "is a file, a folder is expected" if folder.exists() else "does not exist"
-        raise InputError(f"the input folder {folder} {what}")
+        raise InputError(f"the input folder {printable(folder)} {what}")
     found = Found()
     for path, is_file in sorted(_entries(folder)):
         header = read_header(Path(path)) if is_file else None
         if header is None:
-            found.others.append(printable(Path(path)))
+            found.others.append(printable(Path(path).name))
         else:
             _refuse_nameless(header)
             found.headers.extend(split_frames(header) if is_enhanced(header) else [header])
@@ -88,5 +89,5 @@ def _entries(folder: Path) -> Iterator[tuple[str, bool]]:
                         yield entry.path, entry.is_file(follow_symlinks=False)
         except OSError as error:
             raise InputError(
-                f"cannot read the folder {printable(Path(parent))} of the input: {error.strerror}"
+                f"cannot read the folder {printable(Path(parent).name)} of the input: {error.strerror}"
             ) from error

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from stages import InputError
+from stages.logs import printable
 
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 
@@ -94,7 +95,7 @@ class Header:
     @property
     def name(self) -> str:
         """The file's name, with the frame if it has several, fit for one line of a log."""
-        return printable(self.path) + (f" frame {self.frame}" if self.frame else "")
+        return printable(self.path.name) + (f" frame {self.frame}" if self.frame else "")
 
     def text(self, keyword: str) -> str:
         """Return a value as text, empty where the attribute is missing or empty."""
@@ -151,11 +152,6 @@ def _numbers_of(text: str) -> tuple[float, ...]:
         return () if "_" in text else tuple(float(part) for part in text.split("\\"))
     except ValueError:
         return ()
-
-
-def printable(path: Path) -> str:
-    """Return a file's name, fit for one line of a log."""
-    return path.name if path.name.isprintable() else ascii(path.name)
 
 
 def unreadable(name: str, error: OSError) -> InputError:

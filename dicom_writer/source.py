@@ -23,6 +23,7 @@ from pydicom.errors import InvalidDicomError
 
 from dicom_writer.frames import image_key, is_multi_frame, split_frames
 from stages import GeometryError, InputError, Origin, StageError, Volume
+from stages.logs import printable
 from stages.original_slices import SliceMasks
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def find_source(folder: Path, mask: Volume) -> list[Dataset]:
             f"the mask's series {origin.series_instance_uid[:80]!r} is no UID; name its files after one"
         )
     if not folder.is_dir():
-        raise InputError(f"the source folder {folder} does not exist")
+        raise InputError(f"the source folder {printable(folder)} does not exist")
     wanted = {s.sop_instance_uid for s in origin.slices}
     try:
         with config.disable_value_validation():  # what is odd and needed is refused by its name

@@ -21,6 +21,7 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
 
 from stages import InputError
+from stages.logs import printable
 
 _FUNCTIONS = {
     **dict.fromkeys(("50", "51", "57", "70"), "jpeg8_decode"),
@@ -51,8 +52,8 @@ def source_values(path: Path, frame: int = 0) -> NDArray[np.float32]:
             slope, intercept = _rescale(image, frame)
         except Exception as error:  # decoders are foreign code and raise anything at all
             raise InputError(
-                f"source image {image.get('SOPInstanceUID', path.name)}: its pixels cannot be decoded to "
-                f"show them ({type(error).__name__}); leave capture and pdf out of --results"
+                f"source image {image.get('SOPInstanceUID', printable(path.name))}: its pixels cannot be "
+                f"decoded to show them ({type(error).__name__}); leave capture and pdf out of --results"
             ) from error
     if stored.shape != (image.Rows, image.Columns):
         raise InputError(f"source image {image.SOPInstanceUID}: it decodes to shape {stored.shape}")

@@ -19,6 +19,7 @@ from dicom_writer.provenance import Provenance
 from dicom_writer.results import RESULTS, Given, Options, with_needed
 from stages import InputError, OutputError, StageError, Volume
 from stages.labels import Label
+from stages.logs import printable
 
 if TYPE_CHECKING:
     pass
@@ -169,7 +170,9 @@ def _as_output_error(output: Path) -> Iterator[None]:
     except StageError:  # also the driver's, when it stops the stage
         raise
     except OSError as error:
-        raise OutputError(f"cannot write results to {output}: {error.strerror or error}") from error
+        raise OutputError(
+            f"cannot write results to {printable(output)}: {error.strerror or error}"
+        ) from error
 
 
 def _log(given: Given, released: Sequence[Path], seconds: float) -> None:
