@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from dicom_files.uids import EXPLICIT_BIG
 from stages import InputError
 from stages.logs import printable
-
-EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 
 ATTRIBUTES: Mapping[str, tuple[int, str]] = {
     "SpecificCharacterSet": (0x00080005, "Specific Character Set"),
@@ -152,10 +151,3 @@ def _numbers_of(text: str) -> tuple[float, ...]:
         return () if "_" in text else tuple(float(part) for part in text.split("\\"))
     except ValueError:
         return ()
-
-
-def unreadable(name: str, error: OSError) -> InputError:
-    """Return the error that tells why a file cannot be read; of a damaged one pydicom raises such too."""
-    if error.strerror:
-        return InputError(f"cannot read {name}: {error.strerror}")
-    return InputError(f"{name} is damaged: it ends, or a sequence of it, where an element was expected")

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import config, dcmread
+from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
 
+from dicom_files.dataset import open_dataset
 from stages import InputError
 from stages.logs import printable
 
@@ -46,7 +47,7 @@ def source_values(path: Path, frame: int = 0) -> NDArray[np.float32]:
     """
     with config.disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # remarks of decoders; the shape is checked below
-        image = dcmread(path)
+        image = open_dataset(path, with_pixels=True)
         try:
             stored = _stored(image, frame)
             slope, intercept = _rescale(image, frame)
