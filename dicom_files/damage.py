@@ -8,11 +8,13 @@ import zlib
 from stages.errors import InputError
 
 DAMAGES: tuple[type[Exception], ...] = (
+    AssertionError,
     AttributeError,
     EOFError,
-    KeyError,
+    LookupError,
     MemoryError,
     NotImplementedError,
+    OSError,
     OverflowError,
     RecursionError,
     TypeError,

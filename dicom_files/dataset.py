@@ -10,19 +10,23 @@ from __future__ import annotations
 import mmap
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydicom import config, dcmread
 from pydicom.dataset import FileDataset
+from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from dicom_files.damage import ExcessError, damages, excessive, unreadable
 from dicom_files.deflate import inflated_head, is_deflated
 from dicom_files.elements import FUNCTIONAL_GROUPS, MOST_OF_FRAMES, PIXEL_DATA, Data
 from dicom_files.meta import beginning_of
+from dicom_files.remarks import remarks_by_kind
 from dicom_files.uids import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from stages.errors import InputError, printable
 
@@ -56,7 +60,7 @@ def open_dataset(path: Path, *, with_pixels: bool = False) -> FileDataset:
     try:
         with path.open("rb") as file:
             deflated = is_deflated(file.read(_META_AT_MOST))
-            source: Any = _inflated(file, path) if deflated else file
+            source: Any = _inflated(file) if deflated else file
             is_measured = _is_measured(source, end=_END if with_pixels else PIXEL_DATA)
             dataset = parsed(source, stop_before_pixels=not with_pixels, is_measured=is_measured)
     except ExcessError as error:
@@ -69,6 +73,7 @@ def open_dataset(path: Path, *, with_pixels: bool = False) -> FileDataset:
         raise InputError(f"{name} is damaged: {type(error).__name__} in it") from error
     syntax = DEFLATED if deflated else dataset.file_meta.get("TransferSyntaxUID") or syntax_of(dataset)
     dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    dataset.filename = str(path)
     return dataset
 
 
@@ -96,24 +101,63 @@ def parsed(
         Whatever pydicom raises on a damaged file; see `dicom_files.damage.damages`.
     """
     file.seek(0)
-    source = file if is_measured else _BoundedFile(file)
+    with _bounded(file, is_measured=is_measured) as source:
+        return dcmread(
+            source, stop_before_pixels=stop_before_pixels, specific_tags=sorted(tags) or None, force=True
+        )
+
+
+def parsed_values(
+    data: bytes, *, implicit: bool, big: bool, end: int, wanted: frozenset[int]
+) -> dict[int, bytes]:
+    """Return the wanted values below a tag that pydicom finds in a data set without meta information.
+
+    Parameters
+    ----------
+    data
+        The data set, or its beginning.
+    implicit, big
+        Whether value representations are left out, and whether bytes are in big endian order.
+    end
+        The first tag that is not looked at.
+    wanted
+        Tags.
+
+    Raises
+    ------
+    ExcessError, Exception
+        As `parsed`.
+    """
+    with _bounded(BytesIO(data), is_measured=False) as source:
+        dataset = read_dataset(
+            source,
+            implicit,
+            not big,
+            stop_when=lambda tag, vr, length: tag >= end,
+            specific_tags=[BaseTag(tag) for tag in wanted],
+        )
+        found = {int(tag): dataset.get_item(tag).value for tag in dataset.keys()}  # noqa: SIM118
+    return {tag: value for tag, value in found.items() if tag in wanted and isinstance(value, bytes)}
+
+
+@contextmanager
+def _bounded(file: BinaryIO, *, is_measured: bool) -> Iterator[BinaryIO]:
+    """Give a file that counts what pydicom reads of it, unless that is done; no value is validated."""
+    counted = None if is_measured else _BoundedFile(file)
     try:
-        with config.disable_value_validation():
-            dataset = dcmread(
-                source, stop_before_pixels=stop_before_pixels, specific_tags=sorted(tags) or None, force=True
-            )
+        with config.disable_value_validation(), remarks_by_kind():
+            yield counted or file
     except RecursionError as error:
         raise ExcessError("sequences and items nested deeper than can be read") from error
     except Exception as error:
-        if isinstance(source, _BoundedFile) and source.is_exceeded:
+        if counted and counted.is_exceeded:
             raise ExcessError(f"more than {MOST_PARSED:,} elements and items of sequences") from error
         raise
     finally:
-        if isinstance(source, _BoundedFile):
-            position = source.tell()
-            source.detach()
+        if counted:
+            position = counted.tell()
+            counted.detach()
             file.seek(position)
-    return dataset
 
 
 def syntax_of(dataset: FileDataset) -> str:
@@ -143,13 +187,11 @@ class _BoundedFile(BufferedReader):
         return super().read(size)
 
 
-def _inflated(file: BinaryIO, path: Path) -> BytesIO:
+def _inflated(file: BinaryIO) -> BytesIO:
     data = inflated_head(file, _MAX_INFLATED)
     if len(data) == _MAX_INFLATED:
         raise ExcessError(f"{_MAX_INFLATED >> 30} GiB or more when it is inflated")
-    source = BytesIO(data)
-    source.name = str(path)
-    return source
+    return BytesIO(data)
 
 
 def _is_measured(source: BytesIO | BinaryIO, *, end: int) -> bool:

@@ -51,12 +51,12 @@ def split_frames(header: Header) -> list[Header]:
         shared, frames = _functional_groups(header)
     except ExcessError as error:
         raise excessive(header.name, error) from error
+    except OSError as error:
+        raise unreadable(header.name, error) from error
     except DAMAGES as error:
         raise InputError(
             f"{header.name} is damaged: {type(error).__name__} in its functional groups"
         ) from error
-    except OSError as error:
-        raise unreadable(header.name, error) from error
     count = _number_of_frames(header)
     if count != len(frames):
         raise header.refuse(

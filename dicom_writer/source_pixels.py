@@ -9,7 +9,6 @@ DICOM PS3.3 C.7.6.3, Image Pixel; C.11.1, Modality LUT; C.7.6.16.2.9, Pixel Valu
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
 
 from dicom_files.dataset import open_dataset
+from dicom_files.remarks import remarks_by_kind
 from stages import InputError
 from stages.logs import printable
 
@@ -45,8 +45,7 @@ def source_values(path: Path, frame: int = 0) -> NDArray[np.float32]:
     InputError
         If its pixels cannot be read or decoded.
     """
-    with config.disable_value_validation(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # remarks of decoders; the shape is checked below
+    with config.disable_value_validation(), remarks_by_kind():
         image = open_dataset(path, with_pixels=True)
         try:
             stored = _stored(image, frame)

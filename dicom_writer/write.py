@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dicom_files.remarks import remarks_by_kind
 from dicom_writer.labels import LABELS, finding
 from dicom_writer.measure import Measurement
 from dicom_writer.provenance import Provenance
@@ -32,6 +33,7 @@ _DAMAGES = (
 )
 
 
+@remarks_by_kind()
 def write_results(
     mask: Volume,
     source: str | Path,
