@@ -30,7 +30,7 @@ from dicom_files.remarks import remarks_by_kind
 from dicom_files.uids import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from stages.errors import InputError, printable
 
-MOST_PARSED = 50_000  # elements and items that pydicom takes a second for
+MOST_PARSED = 10_000  # elements and items, where the rest is read by pydicom, which takes long for each
 _META_AT_MOST = 1 << 12
 _MAX_INFLATED = 1 << 30
 _END = 1 << 32  # behind every tag

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from dicom_files.damage import ExcessError
 
 UNDEFINED = 0xFFFFFFFF
-MOST_ELEMENTS = 100_000  # of a header, with the items of its sequences; that of a CT slice has a few hundred
+MOST_ELEMENTS = 50_000  # of a header, with the items of its sequences; that of a CT slice has a few hundred
 MOST_OF_FRAMES = 1_000_000  # of the functional groups of all frames, which come behind
 DEEPEST = 64  # sequences and items in each other
 LONGEST_VALUE = 1 << 16  # bytes of a value that is wanted
@@ -245,11 +245,11 @@ class Elements:
         return self._after(element) if element.length == UNDEFINED else element.start + element.length
 
     def _value(self, tag: int, start: int, length: int) -> bytes:
+        if start + length > len(self.data):
+            raise ValueError("a value reaches beyond what was read")
         if length > LONGEST_VALUE:
             where = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
             raise ExcessError(f"{where} of {length:,} bytes, where {LONGEST_VALUE:,} are the most")
-        if start + length > len(self.data):
-            raise ValueError("a value reaches beyond what was read")
         return bytes(self.data[start : start + length])
 
     def _after(self, outer: Element, *, depth: int = 1) -> int:
