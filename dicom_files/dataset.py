@@ -36,6 +36,16 @@ _MAX_INFLATED = 1 << 30
 _END = 1 << 32  # behind every tag
 
 
+@contextmanager
+def lenient() -> Iterator[None]:
+    """Let pydicom validate no value while a block runs, and tell its remarks by kind.
+
+    What is odd and needed is refused by its name.
+    """
+    with config.disable_value_validation(), remarks_by_kind():
+        yield
+
+
 def open_dataset(path: Path, *, with_pixels: bool = False) -> FileDataset:
     """Read all of a file that is known to be DICOM; what its values are is not validated.
 
@@ -58,11 +68,13 @@ def open_dataset(path: Path, *, with_pixels: bool = False) -> FileDataset:
     """
     name = printable(path.name)
     try:
-        with path.open("rb") as file:
+        with lenient(), path.open("rb") as file:
             deflated = is_deflated(file.read(_META_AT_MOST))
             source: Any = _inflated(file) if deflated else file
             is_measured = _is_measured(source, end=_END if with_pixels else PIXEL_DATA)
             dataset = parsed(source, stop_before_pixels=not with_pixels, is_measured=is_measured)
+            if deflated or not dataset.file_meta.get("TransferSyntaxUID"):
+                dataset.file_meta.TransferSyntaxUID = UID(DEFLATED if deflated else syntax_of(dataset))
     except ExcessError as error:
         raise excessive(name, error) from error
     except zlib.error as error:
@@ -71,8 +83,6 @@ def open_dataset(path: Path, *, with_pixels: bool = False) -> FileDataset:
         raise unreadable(name, error) from error
     except damages() as error:
         raise InputError(f"{name} is damaged: {type(error).__name__} in it") from error
-    syntax = DEFLATED if deflated else dataset.file_meta.get("TransferSyntaxUID") or syntax_of(dataset)
-    dataset.file_meta.TransferSyntaxUID = UID(syntax)
     dataset.filename = str(path)
     return dataset
 
@@ -145,7 +155,7 @@ def _bounded(file: BinaryIO, *, is_measured: bool) -> Iterator[BinaryIO]:
     """Give a file that counts what pydicom reads of it, unless that is done; no value is validated."""
     counted = None if is_measured else _BoundedFile(file)
     try:
-        with config.disable_value_validation(), remarks_by_kind():
+        with lenient():
             yield counted or file
     except RecursionError as error:
         raise ExcessError("sequences and items nested deeper than can be read") from error

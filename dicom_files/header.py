@@ -197,13 +197,14 @@ def _fill_from_meta(values: dict[int, bytes], meta: Mapping[int, bytes]) -> bool
 
 
 def _read_by_pydicom(name: str, file: BinaryIO, wanted: frozenset[int]) -> FileHeader | None:
-    from dicom_files.dataset import parsed, syntax_of
+    from dicom_files.dataset import lenient, parsed, syntax_of
 
     try:
-        dataset = parsed(file, tags=wanted)
-        raw = {tag: dataset.get_item(tag).value for tag in wanted if tag in dataset}
-        meta = {t: str(dataset.file_meta[t].value).encode() for t in META_TAGS if t in dataset.file_meta}
-        syntax = meta.get(0x00020010, b"").decode("ascii", "replace") or syntax_of(dataset)
+        with lenient():
+            dataset = parsed(file, tags=wanted)
+            raw = {tag: dataset.get_item(tag).value for tag in wanted if tag in dataset}
+            meta = {t: str(dataset.file_meta[t].value).encode() for t in META_TAGS if t in dataset.file_meta}
+            syntax = meta.get(0x00020010, b"").decode("ascii", "replace") or syntax_of(dataset)
     except (ExcessError, OSError):
         raise
     except damages() as error:

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_files.remarks import remarks_by_kind
 from dicom_reader.codestreams import Codestream, describe_jpeg, describe_jpeg2000
 from dicom_reader.encapsulated import compressed_frame
 from dicom_reader.headers import Header
@@ -176,10 +175,11 @@ def _decode_rle(data: bytes, encoding: Encoding, plane: NDArray[np.int16]) -> No
 
 
 def _decode_by_pydicom(header: Header, plane: NDArray[np.int16]) -> None:
-    from pydicom import config
     from pydicom.pixels.utils import pixel_array
 
-    with config.disable_value_validation(), remarks_by_kind():
+    from dicom_files.dataset import lenient
+
+    with lenient():
         decoded = pixel_array(header.path, raw=True, index=(header.frame or 1) - 1)
     if decoded.shape != plane.shape or decoded.dtype.kind not in "iu" or decoded.dtype.itemsize > 2:
         raise ValueError(f"shape {decoded.shape} of {decoded.dtype}, expected {plane.shape} of 16 bits")

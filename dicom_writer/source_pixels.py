@@ -14,13 +14,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
 
-from dicom_files.dataset import open_dataset
-from dicom_files.remarks import remarks_by_kind
+from dicom_files.dataset import lenient, open_dataset
 from stages import InputError
 from stages.logs import printable
 
@@ -45,7 +43,7 @@ def source_values(path: Path, frame: int = 0) -> NDArray[np.float32]:
     InputError
         If its pixels cannot be read or decoded.
     """
-    with config.disable_value_validation(), remarks_by_kind():
+    with lenient():
         image = open_dataset(path, with_pixels=True)
         try:
             stored = _stored(image, frame)

@@ -63,7 +63,7 @@ def folder(tmp_path):
         for n, ds in enumerate(phantoms.ct_slices()):
             (tmp_path / f"IM{n}").write_bytes(FORMS[form](ds))
             (tmp_path / f"._IM{n}").write_bytes(APPLE_DOUBLE)
-        (tmp_path / "08").write_bytes(b"\x08\x00\x05\x00 is how a text may begin" * 20)
+        (tmp_path / "notes").write_text("DICM is at 128\n" * 100)
         return tmp_path
 
     return write
