@@ -4,7 +4,8 @@ pydicom reads what is uncompressed or RLE, ``imagecodecs`` decodes the rest.
 
 References
 ----------
-DICOM PS3.3 C.7.6.3, Image Pixel; C.11.1, Modality LUT; C.7.6.16.2.9, Pixel Value Transformation.
+DICOM PS3.5 8.1.1, Pixel Data encoding. PS3.3 C.7.6.3, Image Pixel; C.11.1, Modality LUT; C.7.6.16.2.9,
+Pixel Value Transformation.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
 
+from dicom_files.codestreams import describe
 from dicom_files.dataset import lenient, open_dataset
 from stages import InputError
 from stages.logs import printable
@@ -62,7 +64,8 @@ def _stored(image: Dataset, frame: int) -> NDArray[Any]:
     syntax = str(image.file_meta.TransferSyntaxUID)
     if syntax.startswith(_COMPRESSED):
         return _by_imagecodecs(image, frame, _FUNCTIONS[syntax.removeprefix(_COMPRESSED)])
-    return np.asarray(pixel_array(image, raw=True, index=frame - 1 if frame else None))
+    cells = np.asarray(pixel_array(image, raw=True, index=frame - 1 if frame else None))
+    return _stored_bits(cells, image, below=_bits_below(image))
 
 
 def _by_imagecodecs(image: Dataset, frame: int, function: str) -> NDArray[Any]:
@@ -70,11 +73,22 @@ def _by_imagecodecs(image: Dataset, frame: int, function: str) -> NDArray[Any]:
 
     count = int(image.get("NumberOfFrames") or 1)
     data = get_frame(image.PixelData, max(frame - 1, 0), number_of_frames=count)
-    decoded = np.asarray(getattr(imagecodecs, function)(data))
-    if not int(image.PixelRepresentation) or decoded.dtype.kind == "i":
-        return decoded
-    unused = 16 - int(image.BitsStored)  # the sign is the highest bit that is stored
-    return (decoded.astype(np.uint16) << unused).view(np.int16) >> unused
+    found = describe(data)
+    has_whole_cells = found.bits > int(image.HighBit)
+    cells = np.asarray(getattr(imagecodecs, function)(data[: found.size]))
+    return _stored_bits(cells, image, below=_bits_below(image) if has_whole_cells else 0)
+
+
+def _bits_below(image: Dataset) -> int:
+    return int(image.HighBit) + 1 - int(image.BitsStored)
+
+
+def _stored_bits(cells: NDArray[Any], image: Dataset, *, below: int) -> NDArray[Any]:
+    """Return the values of the bits that are stored, whatever lies above and below them."""
+    bits = int(image.BitsStored)
+    values = cells.astype(np.int32) >> below & (1 << bits) - 1
+    sign = 1 << bits - 1
+    return (values ^ sign) - sign if int(image.PixelRepresentation) else values
 
 
 def _rescale(image: Dataset, frame: int) -> tuple[float, float]:
