@@ -10,6 +10,7 @@ Pixel Value Transformation.
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,9 @@ def _stored(image: Dataset, frame: int) -> NDArray[Any]:
     syntax = str(image.file_meta.TransferSyntaxUID)
     if syntax.startswith(_COMPRESSED):
         return _by_imagecodecs(image, frame, _FUNCTIONS[syntax.removeprefix(_COMPRESSED)])
-    cells = np.asarray(pixel_array(image, raw=True, index=frame - 1 if frame else None))
+    whole = copy(image)  # pydicom cuts cells to the stored bits as if the highest of them were elsewhere
+    whole.BitsStored, whole.HighBit = image.BitsAllocated, int(image.BitsAllocated) - 1
+    cells = np.asarray(pixel_array(whole, raw=True, index=frame - 1 if frame else None))
     return _stored_bits(cells, image, below=_bits_below(image))
 
 
