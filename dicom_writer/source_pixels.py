@@ -10,7 +10,6 @@ Pixel Value Transformation.
 
 from __future__ import annotations
 
-from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +64,11 @@ def _stored(image: Dataset, frame: int) -> NDArray[Any]:
     syntax = str(image.file_meta.TransferSyntaxUID)
     if syntax.startswith(_COMPRESSED):
         return _by_imagecodecs(image, frame, _FUNCTIONS[syntax.removeprefix(_COMPRESSED)])
-    whole = copy(image)  # pydicom cuts cells to the stored bits as if the highest of them were elsewhere
+    whole = Dataset()  # pydicom cuts cells to the stored bits as if High Bit were the highest of them
+    whole.update(image)
+    whole.file_meta = image.file_meta
     whole.BitsStored, whole.HighBit = image.BitsAllocated, int(image.BitsAllocated) - 1
+    whole.set_original_encoding(*image.original_encoding)
     cells = np.asarray(pixel_array(whole, raw=True, index=frame - 1 if frame else None))
     return _stored_bits(cells, image, below=_bits_below(image))
 
