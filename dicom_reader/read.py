@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_files.remarks import remarks_by_kind
 from dicom_reader.correct import put_on_grid
 from dicom_reader.decoders import count_lossy
 from dicom_reader.find import find_headers
@@ -113,7 +112,6 @@ def read_all_series(
         raise refused[0]
 
 
-@remarks_by_kind()
 def judge_folder(folder: str | Path, rules: Rules | None = None, *, take_all: bool = False) -> list[Verdict]:
     """Return what became of each series of a folder, without reading pixels.
 
@@ -128,7 +126,6 @@ def judge_folder(folder: str | Path, rules: Rules | None = None, *, take_all: bo
     return select_series(group_by_series(found.headers), rules, take_all=take_all)
 
 
-@remarks_by_kind()
 def _read(series: Series, verdicts: Sequence[Verdict], *, tolerance_mm: float, fill_missing: int) -> Volume:
     clock = time.monotonic()
     identity = identify(series.slices)

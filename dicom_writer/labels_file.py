@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from stages import SettingsError
 from stages.labels import Code, Label
-from stages.logs import printable
 
 # Results keep the character set of their source, so that names are ASCII; a backslash parts values.
 _ASCII = r"^[ -\[\]-~]+$"
@@ -98,14 +97,12 @@ def read_labels(path: str | Path) -> tuple[Label, ...]:
         stored = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
         found = _LabelsFile.model_validate(stored)
     except OSError as error:
-        raise SettingsError(f"cannot read the labels {printable(path)}: {error.strerror or error}") from error
+        raise SettingsError(f"cannot read the labels {path}: {error.strerror or error}") from error
     except (YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"the labels {printable(path)} are no YAML: {' '.join(str(error).split())}"
-        ) from error
+        raise SettingsError(f"the labels {path} are no YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         problems = "; ".join(_problem(detail) for detail in error.errors()[:5])
-        raise SettingsError(f"the labels {printable(path)}: {problems}") from error
+        raise SettingsError(f"the labels {path}: {problems}") from error
     return tuple(sorted((label.as_label() for label in found.labels), key=lambda label: label.value))
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stages.errors import OutputError, printable
+from stages.errors import OutputError
 from stages.volume import Volume
 
 SUFFIX = ".labels.json"
@@ -64,5 +64,5 @@ def write_label_meanings(mask: Volume, meanings: Mapping[int, Meaning], folder: 
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {printable(path)}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     return path
