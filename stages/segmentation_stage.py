@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.arrays import device_available, to_device
 from stages.driver import Job, Stage
-from stages.errors import SettingsError
+from stages.errors import SettingsError, printable
 from stages.memory import MemoryLimit, host_limit
 from stages.volume_io import find_volumes, read_volume, write_volume
 
@@ -117,7 +117,9 @@ class SegmentationStage(Stage):
 
         for path in find_volumes(job.input_dir):
             volume = read_volume(path)
-            logger.info("%s: %s voxels of %s mm", path.name, volume.grid.shape, _rounded(volume.spacing))
+            logger.info(
+                "%s: %s voxels of %s mm", printable(path.name), volume.grid.shape, _rounded(volume.spacing)
+            )
             if self._on_device:
                 volume = replace(volume, array=to_device(volume.array))
             mask = segment(
