@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from clara_wf import golden
+from clara_wf.model_config import problem_of
 from clara_wf.model_server import ModelServerError, serve
-from stages.errors import InputError
+from stages.errors import InferenceError, InputError
 from stages.geometry import Grid
 from stages.memory import resident_bytes, stage_need
 from stages.model import ModelDescription
@@ -143,6 +144,8 @@ def check_model(name: str, repository: Path, *, cache: Path, say: Callable[[str]
     known = [folder.name for folder in models_in(repository)]
     if name not in known:
         raise InputError(f"{repository} has no model {name!r}; it has {', '.join(known) or 'none'}")
+    if problem := problem_of(repository / name):
+        raise InferenceError(problem)
     with _log() as log, serve(repository, models=[name], cache=cache, log=log, on_progress=say) as server:
         return _try(name, server.grpc_url, repository / name)
 
