@@ -109,6 +109,7 @@ class SegmentationStage(Stage):
     def execute(self, job: Job) -> None:
         """Segment each volume and write its mask under the same name."""
         from stages.label_meanings import write_label_meanings
+        from stages.plausibility import with_verdicts
         from stages.postprocess import label_volumes_ml
         from stages.segmentation import segment
 
@@ -126,9 +127,10 @@ class SegmentationStage(Stage):
                 deadline_s=job.arguments.deadline,
             )
             mask = replace(mask, origin=replace(mask.origin, algorithm=self._algorithm))
+            found = label_volumes_ml(mask, self._model.labels)
+            mask = with_verdicts(mask, self._model, found)
             write_volume(mask, job.output_dir)
             write_label_meanings(mask, self._model.label_meanings, job.output_dir)
-            found = label_volumes_ml(mask, self._model.labels)
             logger.info("found %s", ", ".join(f"label {label}: {ml:.1f} ml" for label, ml in found.items()))
             self.finish(job, mask)
 
