@@ -15,6 +15,8 @@ import numpy as np
 
 from clara_wf import golden
 from clara_wf.model_config import problem_of
+from clara_wf.model_repository import KEPT as KEPT
+from clara_wf.model_repository import versions_in as versions_in
 from clara_wf.model_server import ModelServerError, serve
 from stages.errors import InferenceError, InputError
 from stages.geometry import Grid
@@ -27,9 +29,6 @@ from stages.segmentation import segment, window_plan
 from stages.triton import ServedModel, TritonPredictor
 from stages.volume import Origin, Volume
 from stages.window_plan import WindowPlan
-
-KEPT = ".previous"
-"""Folder of a model's folder that holds what it replaced."""
 
 CT_SHAPE, CT_SPACING_MM = (120, 512, 512), (2.5, 0.8, 0.8)
 """The CT that a plan is made for."""
@@ -116,13 +115,6 @@ def models_in(repository: Path) -> list[ModelFolder]:
         )
         for folder in folders
     ]
-
-
-def versions_in(folder: Path) -> tuple[int, ...]:
-    """Return the numbers that name folders of a folder, rising."""
-    if not folder.is_dir():
-        return ()
-    return tuple(sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit()))
 
 
 def _is_served(path: Path, folder: Path) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from stages.arrays import device_available, to_device
 from stages.driver import Job, Stage
 from stages.errors import SettingsError
 from stages.memory import MemoryLimit, host_limit
+from stages.model_record import ModelRecord
 from stages.volume_io import find_volumes, read_volume, write_volume
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class SegmentationStage(Stage):
         self._on_device = False
         self._model: ModelDescription
         self._tensors: ModelTensors
-        self._algorithm: Algorithm
+        self._algorithm: Algorithm | None = None
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the model, the server, and where arrays are worked on."""
@@ -136,6 +138,10 @@ class SegmentationStage(Stage):
 
     def finish(self, job: Job, mask: Volume) -> None:
         """Do what else a stage wants done with a mask that has been written; here nothing."""
+
+    def models_used(self) -> Sequence[ModelRecord]:
+        """Return the model as the server describes it."""
+        return (ModelRecord(**asdict(self._algorithm)),) if self._algorithm else ()
 
     def cleanup(self) -> None:
         """Close the connection to the server."""
