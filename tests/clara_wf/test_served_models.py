@@ -1,15 +1,22 @@
 """A finished job runs again from the stage on whose model has changed."""
 
+import os
 import socket
+from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from clara_wf import local_run
+from clara_wf.local_run import LocalRun, run_locally
 from clara_wf.payload import Payload, fill_input, steps_to_run
+from clara_wf.places import Places
 from clara_wf.served_models import not_compared, publish_repository, publish_server
 from clara_wf.workflow import find_workflow, load_workflows
 from stages import locks
 from stages.model_record import ModelRecord
+from tests.clara_wf.studies import Study
 from tests.clara_wf.test_payload import STAGES, finish
 from tests.clara_wf.test_workflow import CHART
 from tests.onnx_models import add_model
@@ -154,3 +161,46 @@ def test_another_model_in_the_arguments_runs_the_stage_again(payload, workflow, 
     )
     reasons = again(payload, replace(workflow, steps=steps), models, tmp_path / "cache")
     assert reasons["ai-livertumor"] == "its arguments were [], now ['--model', 'spleen']"
+
+
+@pytest.fixture
+def try_foreign_stage(models, tmp_path, monkeypatch):
+    """Return what tries a workflow of one shell script that names its model in its lock, and what is said."""
+    study = Study(tmp_path, {})
+    names = '{"models": [{"name": "liver", "version": "1"}]}'
+    script = f"echo '{names}' > $NVIDIA_CLARA_LOCKDIR/a.lock"
+    workflow = study.workflow(a="", blocks={"a": {"command": ["sh", "-c", script]}})
+    steps = (replace(workflow.steps[0], arguments=()),)
+    places = replace(Places.of_checkout({}), payloads=tmp_path, models=models, cache=tmp_path / "cache")
+    run = LocalRun(
+        workflow=replace(workflow, steps=steps), places=places, job="job-2", input_dir=study.source
+    )
+    server = contextmanager(lambda *_, **__: iter([SimpleNamespace(grpc_url="127.0.0.1:1")]))
+    monkeypatch.setattr(local_run, "serve", server)
+
+    def try_again(**changes):
+        said = []
+        _, outcome = run_locally(
+            replace(run, **changes), environ=os.environ, say=said.append, on_progress=lambda statuses: None
+        )
+        return said, outcome.statuses[0].state
+
+    return try_again
+
+
+def test_why_a_stage_runs_again_is_told_also_of_a_foreign_stage_that_names_its_model(
+    models, try_foreign_stage
+):
+    assert try_foreign_stage() == ([], "done")
+    said, state = try_foreign_stage()
+    assert state == "kept"
+    assert said[0].startswith("a is kept; whether the weights of model liver are still the same is not known")
+    (models / "liver/2").mkdir()
+    assert try_foreign_stage() == (["a runs again: model liver has changed (version 1, now 2)"], "done")
+
+
+def test_without_a_server_nothing_is_known_of_the_models(models, try_foreign_stage):
+    try_foreign_stage()
+    (models / "liver/2").mkdir()
+    said, state = try_foreign_stage(server="none")
+    assert (len(said), state) == (1, "kept")

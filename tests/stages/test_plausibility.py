@@ -20,11 +20,11 @@ LIVER = {
 }
 
 
-def mask_of(*boxes, **origin):
+def mask_of(*boxes, spacing_mm=(10.0, 10.0, 10.0), **origin):
     array = np.zeros((12, 20, 20), dtype=np.uint8)
     for box, label in boxes:
         array[box] = label
-    affine = np.diag([10.0, 10.0, 10.0, 1.0])[[2, 1, 0, 3]]
+    affine = np.diag([*spacing_mm, 1.0])[[2, 1, 0, 3]]
     return Volume(array=array, affine=affine, origin=Origin(series_instance_uid="1.2", **origin))
 
 
@@ -106,6 +106,19 @@ def test_an_organ_that_is_cut_off_and_too_small_is_told_once(model):
 
 def test_a_tip_of_an_organ_on_the_last_slice_is_its_end(model):
     assert told(mask_of((MIDDLE, 1), (np.s_[8:12, 4, 4], 1)), model) == []  # 100 mm2, not more
+
+
+@pytest.mark.parametrize(
+    ("box", "cut"),
+    [
+        (np.s_[4:12, 8, 8], True),  # 20 x 10 = 200 mm2 of the last slice
+        (np.s_[4, 13:20, 8], False),  # 2 x 10 = 20 mm2 of the last row
+        (np.s_[4, 8, 13:20], False),  # 2 x 20 = 40 mm2 of the last column
+    ],
+)
+def test_what_is_cut_is_measured_in_the_plane_of_the_cut(describe, box, cut):
+    model = describe(expected_volume_ml={1: [0, 500]})
+    assert bool(told(mask_of((MIDDLE, 1), (box, 1), spacing_mm=(2.0, 20.0, 10.0)), model)) is cut
 
 
 def test_a_tumour_on_the_last_slice_cuts_its_organ(model):
