@@ -22,6 +22,7 @@ from dicom_reader.select import Verdict, log_choice, require_taken, select_serie
 from dicom_reader.series import Series, group_by_series
 from dicom_reader.slices import Slice, Stack, stack_slices
 from stages import Correction, InputError, Origin, SliceOrigin, Volume
+from stages.body_parts import is_known
 
 if TYPE_CHECKING:
     from dicom_reader.rules import Rules
@@ -146,6 +147,7 @@ def _read(series: Series, verdicts: Sequence[Verdict], *, tolerance_mm: float, f
         series_instance_uid=identity.series,
         study_instance_uid=identity.study,
         frame_of_reference_uid=identity.frame_of_reference,
+        body_part=_body_part(stack.slices),
         part=series.part,
         slices=tuple(_slice_origin(s) for s in stack.slices),
         repairs=repairs,
@@ -153,6 +155,12 @@ def _read(series: Series, verdicts: Sequence[Verdict], *, tolerance_mm: float, f
         selection={verdict.series.name: str(verdict) for verdict in verdicts},
     )
     return Volume(array=hu, affine=stack.grid.affine, origin=origin)
+
+
+def _body_part(slices: Sequence[Slice]) -> str:
+    """Return the part of the body that all slices name; nothing where it is no term of the standard."""
+    (found, *others) = {s.header.text("BodyPartExamined").upper() for s in slices}
+    return found if not others and is_known(found) else ""
 
 
 def _slice_origin(s: Slice) -> SliceOrigin:

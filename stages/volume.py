@@ -91,6 +91,9 @@ class Origin:
     ----------
     series_instance_uid, study_instance_uid, frame_of_reference_uid
         (0020,000E), (0020,000D), (0020,0052); the name of the volume's files is the first.
+    body_part
+        *Body Part Examined* (0018,0015) of the series, upper case, where all its slices agree on a term of
+        the standard; else empty.
     part
         Which volume of the series this is, where it is several (phases, stacks), such as
         "acquisition-2"; empty otherwise.
@@ -121,6 +124,7 @@ class Origin:
     series_instance_uid: str
     study_instance_uid: str = ""
     frame_of_reference_uid: str = ""
+    body_part: str = ""
     part: str = ""
     slices: tuple[SliceOrigin, ...] = ()
     repairs: tuple[str, ...] = ()
