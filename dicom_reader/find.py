@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,10 +31,13 @@ class Found:
         image is one.
     others
         Names of the other files.
+    left_out
+        How many files that may be images were not read, by the reason.
     """
 
     headers: list[Header] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def find_headers(folder: Path) -> Found:
