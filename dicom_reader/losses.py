@@ -86,7 +86,11 @@ def _skipped_numbers(series: Series, slices: Sequence[Slice], every: Sequence[Se
     if _is_habit(slices, siblings) or _is_shared_numbering(series, missing, siblings, every):
         return
     some = ", ".join(map(str, sorted(missing)[:_LISTED])) + (", ..." if len(missing) > _LISTED else "")
-    yield f"no image of the series has the instance number {some}: {len(missing)} slice(s) may be missing"
+    left_out = series.left_out(every)
+    yield (
+        f"no slice of the volume has the instance number {some}: {len(missing)} slice(s) may be missing"
+        + (f"; {left_out}" if left_out else "")
+    )
 
 
 def _by_acquisition(slices: Sequence[Slice]) -> list[list[Slice]]:
@@ -274,8 +278,9 @@ def _numbers(headers: Sequence[Header]) -> set[int]:
 
 
 def _numbers_of_series(series: Series, every: Sequence[Series]) -> set[int]:
-    """Return the instance numbers of all parts of a series."""
-    return set().union(*(_numbers(s.slices) for s in every if s.uid == series.uid))
+    """Return the instance numbers of all parts of a series that have the nature of this one."""
+    same = [s for s in every if s.uid == series.uid and s.facts and s.facts.nature == _facts(series).nature]
+    return set().union(*(_numbers(s.slices) for s in same))
 
 
 def _instances(series: Series, every: Sequence[Series]) -> set[tuple[str, int]]:

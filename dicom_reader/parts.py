@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_reader.copies import instance_of
+from dicom_reader.copies import are_copies, instance_of
 from dicom_reader.headers import ATTRIBUTES, EXPLICIT_BIG, Header
 from dicom_reader.lattice import TOLERANCE_MM
 from dicom_reader.slices import COSINE_TOLERANCE, Slice, normal_of
@@ -121,7 +121,11 @@ def split(headers: Sequence[Header]) -> list[Part]:
     found: list[Part] = []
     for n, stack in enumerate(stacks, start=1):
         prefix = f"stack-{n}" if len(stacks) > 1 else ""
-        for name, part in _by_attribute(stack):
+        parts = _by_attribute(stack)
+        if len(parts) == 1:
+            parts, astray = _without_strays(stack)
+            apart = apart + astray
+        for name, part in parts:
             found.append(Part("-".join(filter(None, (prefix, name))), [s.header for s in part], apart))
     return found
 
@@ -142,7 +146,7 @@ def _by_geometry(slices: Sequence[Slice]) -> tuple[list[list[Slice]], Counter[st
     least = min(LEAST_SLICES, len(groups[0]))
     stacks = [group for group in groups if len(group) >= least]
     astray = [s for group in groups if len(group) < least for s in group]
-    if len(groups[0]) < 2 or len(astray) > max(LEAST_SLICES - 1, _FEW_ASTRAY * len(groups[0])):
+    if len(groups[0]) < 2 or len(astray) > _most_astray(groups[0]):
         return [list(slices)], Counter()
     return stacks, Counter(_otherness(groups[0][0], s) for s in astray)
 
@@ -176,10 +180,28 @@ def _by_attribute(stack: list[Slice], *, attributes: int = 2) -> list[tuple[str,
     if _is_whole(_heights(stack)):
         return [("", stack)]
     shared = _shares_positions(stack)
+    if shared and _are_copies(stack):
+        return [("", stack)]
     found = _by_one_attribute(stack, shared=shared)
     if len(found) == 1 and shared and attributes > 1:
         return _by_two_attributes(stack) or found
     return found
+
+
+def _without_strays(stack: list[Slice]) -> tuple[list[tuple[str, list[Slice]]], Counter[str]]:
+    """Set apart a few slices at places of others, where a label parts them from a volume that is whole."""
+    if _shares_positions(stack):
+        for keyword, word in _labels_of(stack, shared=False):
+            parts = _by_label(stack, keyword).values()
+            rest = [s for part in parts if len(part) >= LEAST_SLICES for s in part]
+            few = len(stack) - len(rest)
+            if rest and 0 < few <= _most_astray(rest) and _is_whole(_heights(rest)):
+                return [("", rest)], Counter({f"at places of other slices, of another {word}": few})
+    return [("", stack)], Counter()
+
+
+def _most_astray(usual: Sequence[Slice]) -> float:
+    return max(LEAST_SLICES - 1, _FEW_ASTRAY * len(usual))
 
 
 def _by_two_attributes(stack: list[Slice]) -> list[tuple[str, list[Slice]]]:
@@ -225,6 +247,15 @@ def _labels_of(stack: Sequence[Slice], *, shared: bool) -> list[tuple[str, str]]
 
 def _shares_positions(stack: Sequence[Slice]) -> bool:
     return bool((np.diff(np.sort(_without_copies(stack, _heights(stack)))) <= TOLERANCE_MM).any())
+
+
+def _are_copies(stack: Sequence[Slice]) -> bool:
+    """Return whether some pairs of slices that share a position have the same pixels: one set, sent twice."""
+    heights = _heights(stack)
+    order = np.argsort(heights, kind="stable")
+    pairs = [(a, b) for a, b in pairwise(order) if heights[b] - heights[a] <= TOLERANCE_MM]
+    some = {pairs[n] for n in (0, len(pairs) // 2, -1)} if pairs else set()
+    return all(are_copies(stack[a], stack[b]) for a, b in some)
 
 
 def _heights(stack: Sequence[Slice]) -> NDArray[np.float64]:

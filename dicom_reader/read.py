@@ -134,7 +134,9 @@ def read_all_series(
 def judge_folder(
     folder: str | Path, rules: Rules | None = None, *, take_all: bool = False, merge_series: bool = False
 ) -> list[Verdict]:
-    """Return what became of each series of a folder, without reading pixels; parameters as `read_series`.
+    """Return what became of each series of a folder; parameters as `read_series`.
+
+    No pixels are read, but those of a few slices that share a position.
 
     Raises
     ------

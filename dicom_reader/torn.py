@@ -41,16 +41,17 @@ def merge_torn_series(headers: Sequence[Header]) -> list[Header]:
     Raises
     ------
     InputError
-        If there are such images, and no two of them agree in study, frame of reference, patient, series
-        number, kernel, orientation, pixel spacing and matrix.
+        If there are only such images, and no two of them agree in study, frame of reference, patient,
+        series number, kernel, orientation, pixel spacing and matrix.
     """
-    alone = [images[0] for images in _by_series(headers).values() if len(images) == 1]
+    series = _by_series(headers)
+    alone = [images[0] for images in series.values() if len(images) == 1]
     groups: dict[Key, list[Header]] = {}
     for header in alone:
         if (key := torn_key(header)) is not None:
             groups.setdefault(key, []).append(header)
     joined = [group for group in groups.values() if len(group) > 1]
-    if len(alone) > 1 and not joined:
+    if 1 < len(alone) == len(series) and not joined:
         raise InputError(
             f"--merge-series: the {len(alone)} series of one image each differ in study, frame of reference, "
             "patient, series number, kernel, orientation, pixel spacing or matrix, or lack one of the first "

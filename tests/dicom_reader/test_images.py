@@ -222,3 +222,34 @@ def test_a_slice_of_another_matrix_leaves_a_gap_that_is_refused_and_explained(tm
         GeometryError, match=r"1 image\(s\) of another matrix \(8 x 10 pixels\) of the series were"
     ):
         read_series(phantoms.save(slices, tmp_path), fill_missing=0)
+
+
+def test_two_slices_that_watched_the_contrast_at_places_of_the_scan_are_set_apart(tmp_path):
+    watching = [*stray(first=(-30, 40, 105)), *stray(first=(-30, 40, 105))]
+    for ds in watching:
+        ds.AcquisitionNumber = 1
+    scan(tmp_path, *watching, AcquisitionNumber=2)
+    volume = read_series(tmp_path)
+    assert np.array_equal(volume.array, phantoms.hounsfield((10, 8, 8)))
+    assert volume.origin.warnings == (
+        "2 image(s) of the series were left out, at places of other slices, of another acquisition; the "
+        "volume is made of 10",
+    )
+
+
+def test_one_of_two_slices_at_one_place_is_not_set_apart_for_nothing(tmp_path):
+    scan(tmp_path, *stray(first=(-30, 40, 105)))
+    with pytest.raises(GeometryError, match="lie at the same position"):
+        read_series(tmp_path)
+
+
+def test_a_series_that_was_sent_twice_is_one_volume_whatever_the_second_says_of_its_time(tmp_path):
+    second = phantoms.ct_slices((10, 8, 8), series="1.2", SeriesTime="120000", InstanceCreationTime="120000")
+    for ds in second:
+        ds.SOPInstanceUID = f"{ds.SOPInstanceUID}.2"
+    phantoms.save(second, tmp_path / "again")
+    scan(tmp_path)
+    volume = read_series(tmp_path)
+    assert (volume.array.shape, volume.origin.part) == ((10, 8, 8), "")
+    assert "left out: it has the place and the pixels of" in volume.origin.repairs[0]
+    assert volume.origin.warnings == ()

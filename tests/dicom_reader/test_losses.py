@@ -21,7 +21,7 @@ def warnings_of(*series, chosen="1.2", left_out=()):
     return tuple(losses_of(taken, stack_slices(taken.slices).slices, every, dict(left_out)))
 
 
-NUMBERS = "no image of the series has the instance number "
+NUMBERS = "no slice of the volume has the instance number "
 EVERY_SECOND = (NUMBERS + "2, 4, 6, 8, 10, ...: 14 slice(s) may be missing",)
 
 
@@ -125,10 +125,17 @@ def test_numbers_may_jump_where_positions_leave_no_room_for_a_slice():
     assert warnings_of(scan(numbers=[*range(1, 11), *range(14, 34)])) == ()
 
 
-def test_images_left_out_as_derived_or_localizer_keep_their_numbers():
-    slices = scan(numbers=range(1, 61, 2))
-    derived = scan("1.3", numbers=range(2, 62, 2), first_mm=101, ImageType="DERIVED\\PRIMARY\\MIP")
+def test_derived_images_that_were_set_apart_may_have_numbers_among_those_of_the_slices():
+    slices = scan(numbers=[*range(1, 11), *range(14, 34)])
+    derived = scan("1.3", 3, numbers=range(11, 14), ImageType="DERIVED\\PRIMARY\\MIP")
     assert warnings_of(slices, changed(derived, SeriesInstanceUID="1.2")) == ()
+
+
+def test_every_second_slice_set_apart_as_derived_is_told():
+    half = [
+        changed([h], ImageType="DERIVED\\PRIMARY\\AXIAL")[0] if n % 2 else h for n, h in enumerate(scan())
+    ]
+    assert warnings_of(half) == (f"{EVERY_SECOND[0]}; 15 derived image(s) of the series were left out",)
 
 
 def test_copies_have_numbers_of_their_own(tmp_path):

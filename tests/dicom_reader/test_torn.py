@@ -97,3 +97,10 @@ def test_a_missing_piece_is_found(tmp_path):
     del slices[2]
     with pytest.raises(GeometryError, match="may be missing"):
         read_series(phantoms.save(slices, tmp_path), merge_series=True)
+
+
+def test_single_images_that_do_not_fit_one_another_do_not_stop_a_whole_series(tmp_path):
+    for n in range(2):
+        phantoms.save(torn((1, 8, 8), uid=f"1.7.{n}", SeriesNumber=n), tmp_path / str(n))
+    phantoms.save(phantoms.ct_slices(), tmp_path / "whole")
+    assert read_series(tmp_path, merge_series=True).origin.series_instance_uid == phantoms.SERIES
