@@ -140,6 +140,14 @@ def references_to(sources: Sequence[Dataset]) -> list[Dataset]:
     return list({str(source.SOPInstanceUID): reference_to(source) for source in sources}.values())
 
 
+def by_series(sources: Sequence[Dataset]) -> dict[str, list[Dataset]]:
+    """Return the source images of each series, by *Series Instance UID* (0020,000E); mostly there is one."""
+    found: dict[str, list[Dataset]] = {}
+    for source in sources:
+        found.setdefault(str(source.SeriesInstanceUID), []).append(source)
+    return found
+
+
 def copy_lossiness(result: Dataset, given: Given) -> None:
     """Say whether the images that a result was made of had been compressed with loss, and how."""
     result.LossyImageCompression = "00"

@@ -25,6 +25,7 @@ from dicom_writer.encode import encoded, file_head, implicit, implicit_sequence
 from dicom_writer.finding import finding
 from dicom_writer.header import (
     algorithm_identification,
+    by_series,
     code_item,
     image_reference,
     new_result,
@@ -95,11 +96,13 @@ RESULT = RtstructResult()
 def _frame_of_reference(given: Given) -> Dataset:
     """Return what the contours were drawn on: frame of reference, study, series, all images."""
     first = given.sources[0]
-    series, study, frame = Dataset(), Dataset(), Dataset()
-    series.SeriesInstanceUID = first.SeriesInstanceUID
-    series.ContourImageSequence = references_to(given.sources)
+    study, frame = Dataset(), Dataset()
     study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY, first.StudyInstanceUID
-    study.RTReferencedSeriesSequence = [series]
+    study.RTReferencedSeriesSequence = []
+    for uid, sources in by_series(given.sources).items():
+        series = Dataset()
+        series.SeriesInstanceUID, series.ContourImageSequence = uid, references_to(sources)
+        study.RTReferencedSeriesSequence.append(series)
     frame.FrameOfReferenceUID = first.FrameOfReferenceUID
     frame.RTReferencedStudySequence = [study]
     return frame

@@ -16,6 +16,7 @@ from dicom_writer.finding import finding
 from dicom_writer.functional_groups import add_dimensions, add_shared_groups
 from dicom_writer.header import (
     algorithm_identification,
+    by_series,
     code_item,
     copy_lossiness,
     new_result,
@@ -76,10 +77,11 @@ def _refer_to_source(result: Dataset, given: Given) -> None:
     first = given.sources[0]
     result.FrameOfReferenceUID = first.FrameOfReferenceUID
     result.PositionReferenceIndicator = first.get("PositionReferenceIndicator") or ""
-    series = Dataset()
-    series.SeriesInstanceUID = first.SeriesInstanceUID
-    series.ReferencedInstanceSequence = references_to(given.sources)
-    result.ReferencedSeriesSequence = [series]
+    result.ReferencedSeriesSequence = []
+    for uid, sources in by_series(given.sources).items():
+        series = Dataset()
+        series.SeriesInstanceUID, series.ReferencedInstanceSequence = uid, references_to(sources)
+        result.ReferencedSeriesSequence.append(series)
 
 
 def _describe_pixels(result: Dataset, given: Given, *, bits: int) -> None:

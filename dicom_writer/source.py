@@ -156,12 +156,13 @@ def _require_attributes(found: Sequence[Dataset]) -> None:
 
 def _take_missing_uids(sources: Sequence[Dataset], origin: Origin) -> None:
     """Fill UIDs that the source lacks with those the volume was given; refuse those that contradict."""
-    known = {
-        "SeriesInstanceUID": origin.series_instance_uid,
-        "StudyInstanceUID": origin.study_instance_uid,
-        "FrameOfReferenceUID": origin.frame_of_reference_uid,
-    }
-    for dataset in sources:
+    each = [s.series_instance_uid for s in origin.slices] or [""] * len(sources)
+    for dataset, own_series in zip(sources, each, strict=True):
+        known = {
+            "SeriesInstanceUID": own_series or origin.series_instance_uid,
+            "StudyInstanceUID": origin.study_instance_uid,
+            "FrameOfReferenceUID": origin.frame_of_reference_uid,
+        }
         for keyword, uid in known.items():
             own = str(dataset.get(keyword) or "")
             if not (own or uid):

@@ -31,11 +31,15 @@ class SliceOrigin:
         *Image Position (Patient)* (0020,0032), mm, LPS.
     frame
         Which frame of the instance it is, from 1; None where the instance is one image.
+    series_instance_uid
+        *Series Instance UID* (0020,000E) of the instance, where it is another than the volume's: series
+        that were read as one.
     """
 
     sop_instance_uid: str
     position: tuple[float, float, float]
     frame: int | None = None
+    series_instance_uid: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

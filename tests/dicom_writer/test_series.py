@@ -95,7 +95,7 @@ def corner_mask(ct):
 @pytest.mark.real_data
 @pytest.mark.parametrize("folder", REAL)
 def test_real_series_become_every_voxel_result_without_an_error(real_data, tmp_path, dciodvfy_errors, folder):
-    ct = read_series(real_data / folder)
+    ct = read_series(real_data / folder, rules=phantoms.ANY_UNITS)
     mask = read_volume(write_volume(corner_mask(ct), tmp_path / "mask"))
     paths = write_results(mask, real_data / folder, tmp_path / "out", results=["seg", "labelmap", "series"])
     seg, labelmap, *images = paths
@@ -110,7 +110,7 @@ def test_real_series_become_every_voxel_result_without_an_error(real_data, tmp_p
 def test_simpleitk_finds_mask_and_source_on_one_grid(real_data, tmp_path, folder):
     import SimpleITK
 
-    ct = read_series(real_data / folder)
+    ct = read_series(real_data / folder, rules=phantoms.ANY_UNITS)
     paths = write_results(corner_mask(ct), real_data / folder, tmp_path / "out", results=["series"])
     image = SimpleITK.ReadImage(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(paths[0].parent)))
     assert np.array_equal(SimpleITK.GetArrayFromImage(image), corner_mask(ct).array)
