@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pydicom import config
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import SecondaryCaptureImageStorage
-from pydicom.valuerep import format_number_as_ds
 
+from dicom_writer.encode import save
 from dicom_writer.header import code_item, copy_lossiness, image_reference, new_result, references_to
 from dicom_writer.key_slices import key_slices
 from dicom_writer.labels import finding
@@ -29,6 +29,7 @@ from dicom_writer.measure import Measurement
 from dicom_writer.picture import MARGIN, direction, draw, font, raster
 from dicom_writer.results import Given
 from dicom_writer.series import copy_body_part
+from dicom_writer.values import decimal_string
 from dicom_writer.wording import NOTICE, largest, lines
 from stages.labels import Code
 
@@ -56,7 +57,7 @@ class CaptureResult:
             path = inside / f"{number:04d}.dcm"
             _put_pixels(heads[number - 1], captured(given, n))
             with config.disable_value_validation():
-                heads[number - 1].save_as(path, enforce_file_format=True)
+                save(heads[number - 1], path)
             heads[number - 1].PixelData = b""
             return path
 
@@ -108,7 +109,7 @@ def _legend(given: Given) -> Iterator[tuple[tuple[int, int, int] | None, str]]:
         yield None, f"{lesion.name}: {said}"
 
 
-def _head(given: Given, n: int, number: int) -> Dataset:
+def _head(given: Given, n: int, number: int) -> FileDataset:
     source = given.sources[n]
     with config.disable_value_validation():
         head = new_result(
@@ -135,7 +136,7 @@ def _head(given: Given, n: int, number: int) -> Dataset:
         head.ReferencedSeriesSequence = [series]
         cosines = np.array(source.ImageOrientationPatient, dtype=float).reshape(2, 3)
         head.PatientOrientation = [direction(cosines[0]), direction(cosines[1])]
-        head.PixelSpacing = [format_number_as_ds(raster(given).pixel_mm)] * 2
+        head.PixelSpacing = [decimal_string(raster(given).pixel_mm)] * 2
         copy_body_part(head, source)
         copy_lossiness(head, given)
     return head

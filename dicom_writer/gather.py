@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from dicom_writer.labels import LABELS
 from dicom_writer.measure import measure_masks
-from dicom_writer.provenance import Provenance, UidMaker, warn_of_odd
+from dicom_writer.provenance import Provenance, UidMaker
 from dicom_writer.results import Given, Options
 from dicom_writer.source import find_source, require_same_place
 from dicom_writer.verify import require_same_findings
@@ -57,7 +57,6 @@ def given_of(
 ) -> Given:
     """Draw a mask of known labels on its source images, and measure it."""
     provenance, options = provenance or Provenance(), options or Options()
-    warn_of_odd(sources[0])
     masks = on_original_slices(mask)
     require_same_place(masks, sources)
     require_same_findings(mask, masks, labels)

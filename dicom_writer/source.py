@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 
 from dicom_writer.frames import image_key, is_multi_frame, split_frames
+from dicom_writer.values import fit_headers
 from stages import GeometryError, InputError, Origin, StageError, Volume
 from stages.original_slices import SliceMasks
 
@@ -68,6 +69,7 @@ def find_source(folder: Path, mask: Volume) -> list[Dataset]:
         with config.disable_value_validation():  # what is odd and needed is refused by its name
             images = [d for d in _headers(folder) if _belongs(d, wanted, origin.series_instance_uid)]
             found = [d for image in images for d in _slices_of(image)]
+            fit_headers(found)
             _require_attributes(found)
             sources = _in_slice_order(found, origin) if wanted else _by_position(found, mask)
             _take_missing_uids(sources, origin)

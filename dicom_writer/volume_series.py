@@ -24,7 +24,7 @@ from dicom_writer.encode import elements_of
 from dicom_writer.frames import FrameHeader
 from dicom_writer.header import new_result
 from dicom_writer.measure import Measurement
-from dicom_writer.provenance import Provenance, UidMaker, warn_of_odd
+from dicom_writer.provenance import Provenance, UidMaker
 from dicom_writer.results import Given, Options
 from dicom_writer.series import describe_ct, slice_files
 from dicom_writer.slice_files import write_slice_files
@@ -83,7 +83,6 @@ def gather_volume(volume: Volume, source: Path, *, provenance: Provenance | None
         raise InputError(f"a CT volume holds int16 Hounsfield units, this one {array.dtype}; is it a mask?")
     provenance = Provenance(job_id=(provenance or Provenance()).job_id, algorithm_name=_ALGORITHM)
     sources = find_source(source, volume)
-    warn_of_odd(sources[0])
     first = np.zeros((len(array), 3))
     first[:, 0] = np.arange(len(array))
     planes = SliceMasks(  # of what is written, Hounsfield units instead of labels

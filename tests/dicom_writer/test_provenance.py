@@ -83,9 +83,9 @@ def test_what_is_stated_counts_more_than_what_the_mask_says():
     assert Provenance.of(None, "job").algorithm_name == "clara-stages liver tumour segmentation"
 
 
-@pytest.mark.parametrize("name", ["x" * 65, "a\\b", "a\nb"])
+@pytest.mark.parametrize("name", ["x" * 65, "a\\b", "a\nb", "L\u00e9sion", "\u809d"])
 def test_a_name_that_does_not_fit_is_refused(name):
-    with pytest.raises(SettingsError, match="at most 64 characters"):
+    with pytest.raises(SettingsError, match="at most 64 ASCII characters"):
         Provenance(algorithm_name=name)
 
 
