@@ -30,12 +30,13 @@ from dicom_writer.picture import MARGIN, direction, draw, font, raster
 from dicom_writer.results import Given
 from dicom_writer.series import copy_body_part
 from dicom_writer.values import decimal_string
-from dicom_writer.wording import NOTICE, largest, lines
+from dicom_writer.wording import largest, lines, not_shown
 from stages.labels import Code
+from stages.notice import NOTICE
 
 SERIES_NUMBER_OFFSET = 6
 TOP = 56
-_WIDEST_TEXT = 560
+_WIDEST_TEXT = 720  # the notice
 _LINE = 26
 _MOST_LINES, _MOST_LESIONS = 12, 3
 _WHITE, _DIM = (255, 255, 255), (170, 170, 170)
@@ -87,7 +88,7 @@ def with_words(picture: NDArray[np.uint8], given: Given, n: int) -> NDArray[np.u
     pen, left = ImageDraw.Draw(image), MARGIN
     provenance = given.provenance
     pen.text((left, 16), NOTICE, fill=_WHITE, font=font(18), anchor="lm")
-    by = f"{provenance.algorithm_name} {provenance.version}: slice {n + 1} of {len(given.sources)}"
+    by = f"Slice {given.slice_numbers[n]}: {provenance.algorithm_name} {provenance.version}"
     pen.text((left, 40), by, fill=_DIM, font=font(15), anchor="lm")
     for k, (rgb, text) in enumerate(said):
         y = TOP + len(picture) + _LINE * k + _LINE // 2
@@ -107,6 +108,8 @@ def _legend(given: Given) -> Iterator[tuple[tuple[int, int, int] | None, str]]:
         yield None, f"and {len(all_of_them) - _MOST_LINES} more labels"
     for lesion, said in largest(given, _MOST_LESIONS):
         yield None, f"{lesion.name}: {said}"
+    if more := not_shown(given, _MOST_LESIONS):
+        yield None, more
 
 
 def _head(given: Given, n: int, number: int) -> FileDataset:
@@ -124,7 +127,7 @@ def _head(given: Given, n: int, number: int) -> FileDataset:
         head.ImageType, head.ConversionType = ["DERIVED", "SECONDARY"], "WSD"
         head.SecondaryCaptureDeviceManufacturer = head.Manufacturer
         head.BurnedInAnnotation = "NO"  # nothing that names the patient
-        head.DerivationDescription = f"Outlines and volumes burned into slice {n + 1} of {len(given.sources)}"
+        head.DerivationDescription = f"Outlines and volumes burned into slice {given.slice_numbers[n]}"
         reference = image_reference(source)
         reference.SpatialLocationsPreserved = "NO"
         purpose = Code("121322", "DCM", "Source image for image processing operation")

@@ -72,7 +72,7 @@ def new_result(
     dataset.Modality = modality
     dataset.SeriesInstanceUID = given.uids.uid(f"{what} series")
     dataset.SeriesNumber = result_series_number(source, offset=series_offset)
-    dataset.SeriesDescription = description[:64]
+    dataset.SeriesDescription = description[:64].rstrip()
     dataset.InstanceNumber = instance_number
     add_provenance(dataset, given)
     return dataset

@@ -76,7 +76,7 @@ class Provenance:
             if len(text) > 64 or "\\" in text or not (text.isascii() and text.isprintable()):
                 raise SettingsError(
                     f"the {what} of the algorithm is written as at most 64 ASCII characters, without a "
-                    f"backslash (results keep the character set of their source); found {ascii(text[:80])}"
+                    f"backslash (results keep the character set of their source); found {text[:80]!a}"
                 )
 
     @classmethod
