@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.geometry import reorient
+from stages.geometry import Affine, reorient
+from stages.notice import NOTICE
+from stages.slice_numbers import number_of_plane
 from stages.volume import Volume
 
 COLOURS = {1: (60, 200, 90), 2: (235, 60, 60)}
@@ -42,8 +44,16 @@ def three_planes(image: Volume, mask: Volume, *, captions: Sequence[str]) -> Ima
         plane = [axis if a == axis else None for a in range(3)]
         index = tuple(centre[axis] if a is not None else slice(None) for a in plane)
         across, down = [spacing[a] for a in range(3) if a != axis][::-1]
-        rows.append(_row(hu[index], labels[index], aspect=down / across, text=(name, left, right)))
+        text = (name + number_of_slice(image, affine, centre, axis), left, right)
+        rows.append(_row(hu[index], labels[index], aspect=down / across, text=text))
     return _stack(rows, captions)
+
+
+def number_of_slice(image: Volume, affine: Affine, voxel: tuple[int, int, int], axis: int) -> str:
+    """Return the number of the slice that a plane through a voxel shows, where planes are slices."""
+    at = np.linalg.solve(image.affine, affine @ [*voxel, 1])[0]
+    is_slice = np.allclose(np.abs(np.linalg.solve(image.affine, affine)[:3, axis]), (1, 0, 0))
+    return f", slice {number_of_plane(image, round(float(at)))}" if is_slice else ""
 
 
 def _centre(labels: NDArray[np.uint8]) -> tuple[int, int, int]:
@@ -101,8 +111,7 @@ def _stack(rows: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
         draw.rectangle((x, 12, x + 14, 26), fill=colour)
         draw.text((x + 22, 9), caption, fill=(240, 240, 240), font=font)
         x += 60 + round(draw.textlength(caption, font=font))
-    note = "window 40/400 HU. Not a medical device: not for diagnosis."
-    draw.text((10, 34), note, fill=(170, 170, 170), font=ImageFont.load_default(14))
+    draw.text((10, 34), f"{NOTICE}. Window 40/400 HU.", fill=(170, 170, 170), font=ImageFont.load_default(14))
     y = _HEADER
     for row in rows:
         sheet.paste(row, (0, y))

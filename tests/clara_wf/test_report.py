@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from clara_wf.measure import compare, dice
-from clara_wf.picture import COLOURS, three_planes
-from stages.volume import Origin, Volume
+from clara_wf.picture import COLOURS, number_of_slice, three_planes
+from stages.geometry import reorient
+from stages.volume import Origin, SliceOrigin, Volume
 
 AFFINE = np.array([[0, 0, 2.0, 0], [0, 2.0, 0, 0], [5.0, 0, 0, 0], [0, 0, 0, 1.0]])
 
@@ -53,6 +54,18 @@ def test_the_picture_shows_the_plain_slice_on_the_left_and_the_mask_on_the_right
     assert left[row, 512 - column].tolist() == [127, 127, 127]
     assert right[row, column].tolist() == pytest.approx(COLOURS[2], abs=8)
     assert right[row, 512 - column].tolist() == [127, 127, 127]
+
+
+def test_a_plane_that_is_a_slice_has_the_number_that_a_viewer_shows():
+    slices = tuple(
+        SliceOrigin(sop_instance_uid=f"1.{n}", position=(0, 0, 5.0 * n), instance_number=106 - n)
+        for n in range(6)
+    )
+    origin = Origin(series_instance_uid="1.2", slices=slices)
+    image = Volume(array=np.zeros((6, 20, 20), np.int16), affine=AFFINE, origin=origin)
+    _, from_the_head = reorient(image.array, image.affine, "IPL")
+    numbers = [number_of_slice(image, from_the_head, (2, 7, 9), axis) for axis in range(3)]
+    assert numbers == [", slice 103", "", ""]  # the third from the head lies at 15 mm
 
 
 def test_the_patients_right_is_on_the_left_whatever_the_order_of_the_columns(labels):
