@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,12 +49,10 @@ def software_version() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Which job made a result, by which algorithm.
+    """Which algorithm made a result.
 
     Attributes
     ----------
-    job_id
-        The job; a rerun of the same job gives the same UIDs.
     algorithm_name, algorithm_version
         *Algorithm Name* (0066,0036) and *Algorithm Version* (0066,0031); version of this software
         where that is empty.
@@ -64,7 +62,6 @@ class Provenance:
         Which weights and which configuration, hexadecimal; empty where unknown.
     """
 
-    job_id: str = "by-hand"
     algorithm_name: str = "clara-stages liver tumour segmentation"
     algorithm_version: str = ""
     manufacturer: str = ""
@@ -80,7 +77,7 @@ class Provenance:
                 )
 
     @classmethod
-    def of(cls, algorithm: Algorithm | None, job_id: str, **stated: str) -> Provenance:
+    def of(cls, algorithm: Algorithm | None, **stated: str) -> Provenance:
         """Return what the stage that made the mask says, less what is stated otherwise by keyword."""
         known: dict[str, str] = {}
         if algorithm is not None:
@@ -90,7 +87,7 @@ class Provenance:
                 "weights_sha256": algorithm.weights_sha256,
                 "configuration_sha256": algorithm.configuration_sha256,
             }
-        return cls(job_id=job_id, **{**known, **stated})
+        return cls(**{**known, **stated})
 
     @property
     def version(self) -> str:
@@ -105,23 +102,26 @@ class Provenance:
 
 
 class UidMaker:
-    """Make UIDs that depend on job, source series, mask and settings, and on nothing else.
+    """Make UIDs of what is written and of nothing else: equal content has equal UIDs, whenever it is written.
 
     Parameters
     ----------
+    source
+        Digest of what is taken over from the source, see `values.digest_of`.
+    array
+        The voxels, shape (slices, rows, columns).
     settings
         Text of everything else that changes what is written, such as labels and algorithm.
     """
 
-    def __init__(
-        self, job_id: str, series_instance_uid: str, mask: NDArray[np.uint8], settings: str = ""
-    ) -> None:
+    def __init__(self, source: str, array: NDArray[Any], settings: str = "") -> None:
         digest = hashlib.sha256()
-        for n, plane in enumerate(mask):
+        for n, plane in enumerate(array):
             if plane.any():
                 digest.update(f"{n}:".encode())
                 digest.update(np.ascontiguousarray(plane).data)
-        self._seed = f"{job_id}\n{series_instance_uid}\n{mask.shape}\n{digest.hexdigest()}\n{settings}"
+        parts = (source, str(array.shape), digest.hexdigest(), software_version(), settings)
+        self._seed = "\n".join(parts)
 
     def uid(self, what: str) -> str:
         """Return the UID of one thing, such as "series" or "instance"."""

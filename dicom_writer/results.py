@@ -65,11 +65,11 @@ class Given:
     labels
         What each value means.
     provenance
-        Which job and which algorithm.
+        Which algorithm.
     measured
         What each label of `masks` measures, by its value; one without a voxel measures 0 ml.
     uids
-        Makes the UIDs of the results; the same for the same job, mask and settings. So the instance of
+        Makes the UIDs of the results; the same for the same source, mask and settings. So the instance of
         the segmentation is ``uids.uid("seg instance")`` also before it is written.
     wanted
         Names of the results that are made in this run.

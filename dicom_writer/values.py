@@ -11,6 +11,7 @@ DICOM PS3.5 6.2, Value Representation; 6.4, Value Multiplicity; 6.1.2, Graphic C
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 import math
 import re
@@ -61,6 +62,10 @@ _CODE = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
 _IDENTITY = frozenset(Tag(keyword) for keyword in IDENTITY)
 _GEOMETRY = frozenset(Tag(keyword) for keyword in GEOMETRY)
 _TAGS = _IDENTITY | {Tag(keyword) for keyword in COPIED}
+_WRITTEN = _TAGS | {
+    *map(Tag, ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID")),
+    *map(Tag, ("SOPClassUID", "SeriesNumber", "InstanceNumber", "Modality")),
+}
 _BINARY = frozenset({"AT", "FD", "FL", "OB", "OD", "OF", "OL", "OV", "OW", "SL", "SQ", "SS", "SV"}) | {
     *("UL", "US", "UV"),
 }
@@ -148,6 +153,23 @@ def raw_value(header: Dataset, keyword: str) -> bytes:
         alone.SpecificCharacterSet = header.SpecificCharacterSet
     alone[item.tag] = item
     return elements_of(alone)[int(item.tag)][8:].rstrip(_PADDING.encode())
+
+
+def digest_of(headers: Sequence[Dataset]) -> str:
+    """Return a hash of all that results take over from headers, in their order: hexadecimal SHA-256."""
+    digest = hashlib.sha256()
+    for header in headers:
+        for tag in sorted(_WRITTEN & header.keys()):
+            digest.update(b"%08x" % tag + _bytes_of(header, tag) + b"\n")
+        digest.update(b"frame %d\n" % getattr(header, "frame_number", 0))
+    return digest.hexdigest()
+
+
+def _bytes_of(header: Dataset, tag: int) -> bytes:
+    item = header.get_item(tag)
+    if isinstance(item, RawDataElement) and item.VR not in _BINARY and dictionary_VR(tag) != "SQ":
+        return _unpadded(item)
+    return str(header[tag].value).encode()
 
 
 class _Fitting:

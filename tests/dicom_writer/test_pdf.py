@@ -93,8 +93,10 @@ def test_it_is_a_document_of_the_study(document):
     assert dataset.EncapsulatedDocument[:5] == b"%PDF-"
 
 
-def test_a_rerun_of_a_job_gives_the_same_uid(document):
-    one, again, other = (document(provenance=Provenance(job_id=job)).SOPInstanceUID for job in "112")
+def test_equal_content_has_the_same_uid(document):
+    one, again, other = (
+        document(provenance=Provenance(algorithm_version=version)).SOPInstanceUID for version in "112"
+    )
     assert one == again != other
 
 
