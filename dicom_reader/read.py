@@ -26,6 +26,7 @@ from dicom_reader.slices import Slice, Stack, stack_slices
 from dicom_reader.torn import merge_torn_series
 from stages import Correction, InputError, Origin, SliceOrigin, Volume
 from stages.body_parts import is_known
+from stages.slice_numbers import number_in
 
 if TYPE_CHECKING:
     from dicom_reader.rules import Rules
@@ -228,6 +229,7 @@ def _slice_origin(s: Slice) -> SliceOrigin:
         position=(s.position[0], s.position[1], s.position[2]),
         frame=s.header.frame,
         series_instance_uid=s.header.own_series_uid,
+        instance_number=number_in(s.header.text("InstanceNumber")),
     )
 
 

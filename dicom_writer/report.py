@@ -25,6 +25,7 @@ from pydicom.sr.coding import Code as SrCode
 from pydicom.uid import ComprehensiveSRStorage
 
 from dicom_writer.contours import outlines
+from dicom_writer.encode import save
 from dicom_writer.finding import finding
 from dicom_writer.frames import image_key
 from dicom_writer.header import by_series, new_result, reference_to, references_to
@@ -81,7 +82,7 @@ class ReportResult:
             head.PerformedProcedureCodeSequence, head.ReferencedPerformedProcedureStepSequence = [], []
             head.CurrentRequestedProcedureEvidenceSequence = [_evidence(given)]
             head.update(_content(given)[0])
-            head.save_as(path, enforce_file_format=True)
+            save(head, path)
         return [path]
 
     def verify(self, given: Given, paths: Sequence[Path]) -> Mapping[int, Measurement]:

@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from dicom_writer.contours import outlines
-from dicom_writer.encode import encoded, file_head, implicit, implicit_sequence
+from dicom_writer.encode import encoded, file_head, implicit_element, implicit_sequence
 from dicom_writer.finding import finding
 from dicom_writer.header import (
     algorithm_identification,
@@ -123,10 +123,10 @@ def _region(number: int, label: Label, given: Given) -> Dataset:
 def _contours(number: int, label: Label, given: Given) -> Iterator[bytes]:
     """Yield the content of an item of *ROI Contour Sequence* (3006,0039), encoded."""
     colour = "\\".join(map(str, label.rgb))
-    yield implicit(0x3006002A, colour.encode())
+    yield implicit_element(0x3006002A, colour.encode())
     if given.measured[label.value].volume_ml:
         yield from implicit_sequence(0x30060040, _contours_of(label, given))
-    yield implicit(0x30060084, str(number).encode())
+    yield implicit_element(0x30060084, str(number).encode())
 
 
 def _contours_of(label: Label, given: Given) -> Iterator[list[bytes]]:
@@ -139,10 +139,10 @@ def _contours_of(label: Label, given: Given) -> Iterator[list[bytes]]:
             number += 1
             yield [
                 *implicit_sequence(0x30060016, [[image]]),
-                implicit(0x30060042, b"CLOSED_PLANAR"),
-                implicit(0x30060046, str(len(outline)).encode()),
-                implicit(0x30060048, str(number).encode()),
-                implicit(0x30060050, _decimals(given.masks.positions(n, outline))),
+                implicit_element(0x30060042, b"CLOSED_PLANAR"),
+                implicit_element(0x30060046, str(len(outline)).encode()),
+                implicit_element(0x30060048, str(number).encode()),
+                implicit_element(0x30060050, _decimals(given.masks.positions(n, outline))),
             ]
 
 

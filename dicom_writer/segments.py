@@ -38,6 +38,7 @@ def new_segmentation(
     sop_class_uid: str,
     kind: str,
     what: str,
+    title: str,
     series_offset: int,
     compression: str,
     numbers: Mapping[int, int],
@@ -48,6 +49,8 @@ def new_segmentation(
     ----------
     kind
         *Segmentation Type* (0062,0001): BINARY or LABELMAP.
+    title
+        What its *Series Description* (0008,103E) begins with.
     numbers
         *Segment Number* (0062,0004) of each label value.
     """
@@ -58,7 +61,7 @@ def new_segmentation(
         what=what,
         modality="SEG",
         series_offset=series_offset,
-        description=f"AI segmentation: {said}",
+        description=f"{title}: {said}",
         transfer_syntax_uid=TRANSFER_SYNTAXES[compression],
     )
     result.ImageType = ["DERIVED", "PRIMARY"]

@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset, FileDataset
 from dicom_files.dataset import open_dataset
 from dicom_files.header import FileHeader, read_file_header
 from dicom_writer.frames import image_key, is_multi_frame, split_frames
+from dicom_writer.values import fit_headers
 from stages import GeometryError, InputError, Origin, Volume
 from stages.logs import printable
 from stages.original_slices import SliceMasks
@@ -71,6 +72,7 @@ def find_source(folder: Path, mask: Volume) -> list[Dataset]:
         with config.disable_value_validation():  # what is odd and needed is refused by its name
             images = _images(folder, wanted, origin.series_instance_uid)
             found = [d for image in images for d in _slices_of(image)]
+            fit_headers(found)
             _require_attributes(found)
             sources = _in_slice_order(found, origin) if wanted else _by_position(found, mask)
             _take_missing_uids(sources, origin)

@@ -27,6 +27,7 @@ from dicom_writer.measure import (
 from dicom_writer.provenance import IDENTITY
 from dicom_writer.read_frames import Frame, read_frames
 from dicom_writer.results import Given
+from dicom_writer.values import raw_value
 from stages import OutputError, Volume
 from stages.labels import Label
 from stages.original_slices import SliceMasks, on_original_slices
@@ -122,7 +123,7 @@ def require_same_identity(dataset: Dataset, given: Given) -> None:
     """
     first = given.sources[0]
     for keyword in ("StudyInstanceUID", *IDENTITY):
-        if (dataset.get(keyword) or "") != (first.get(keyword) or ""):
+        if raw_value(dataset, keyword) != raw_value(first, keyword):
             raise OutputError(f"{keyword} of the written result is not that of its source")
     if dataset.get("FrameOfReferenceUID", first.FrameOfReferenceUID) != first.FrameOfReferenceUID:
         raise OutputError("FrameOfReferenceUID of the written result is not that of its source")

@@ -34,12 +34,15 @@ class SliceOrigin:
     series_instance_uid
         *Series Instance UID* (0020,000E) of the instance, where it is another than the volume's: series
         that were read as one.
+    instance_number
+        *Instance Number* (0020,0013); None where it is missing or no number.
     """
 
     sop_instance_uid: str
     position: tuple[float, float, float]
     frame: int | None = None
     series_instance_uid: str = ""
+    instance_number: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

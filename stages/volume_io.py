@@ -216,6 +216,7 @@ def _read_origin(path: Path) -> Origin:
                 position=tuple(s["position"]),
                 frame=s.get("frame"),
                 series_instance_uid=s.get("series_instance_uid", ""),
+                instance_number=s.get("instance_number"),
             )
             for s in stored["slices"]
         )

@@ -106,6 +106,7 @@ def test_every_kind_is_a_series_of_its_own_of_the_patient(source, tmp_path):
     heads = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
     assert len({ds.SeriesInstanceUID for ds in heads}) == len(KINDS)
     assert len({ds.SeriesNumber for ds in heads}) == len(KINDS)
+    assert len({ds.SeriesDescription for ds in heads}) == len(KINDS)
     assert len({ds.SOPInstanceUID for ds in heads}) == len(paths)
     assert {(str(ds.PatientName), ds.PatientID, ds.StudyInstanceUID) for ds in heads} == {
         ("Doe^Jane", "P-1", phantoms.STUDY)
