@@ -36,7 +36,7 @@ from dicom_writer.provenance import MANUFACTURER, MODEL_NAME
 from dicom_writer.results import Given
 from dicom_writer.sections import Section, largest_sections
 from dicom_writer.segmentation import SEG_SOP_CLASS
-from stages.labels import Code, Label
+from stages.labels import ANATOMICAL_STRUCTURE, Code, Label
 
 logger = logging.getLogger(__name__)
 
@@ -206,11 +206,11 @@ def _what_it_is(label: Label, given: Given) -> dict[str, Any]:
         parameters=[provenance.parameters] if provenance.parameters else None,
         family=_sr(_AI),
     )
-    sites = [hd.sr.FindingSite(_sr(label.region))] if label.region else None
+    site = label.region or (label.type if label.category.value == ANATOMICAL_STRUCTURE.value else None)
     return {
         "finding_type": _sr(label.type),
         "finding_category": _sr(label.category),
-        "finding_sites": sites,
+        "finding_sites": [hd.sr.FindingSite(_sr(site))] if site else None,
         "algorithm_id": algorithm,
     }
 
@@ -242,7 +242,13 @@ def _region(outline: NDArray[np.float64], source: Dataset) -> Any:
 
 
 def _on_image(outline: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return column and row as SCOORD has them, closed: (0, 0) is the outer corner of the first pixel."""
+    """Return column and row as SCOORD has them, closed: (0, 0) is the outer corner of the first pixel.
+
+    A rectangle has one more point on its first edge: viewers (OHIF) take a closed line of four corners
+    for one that was drawn with their own tool, and offer to change it.
+    """
+    if len(outline) == 4:
+        outline = np.insert(outline, 1, outline[:2].mean(axis=0), axis=0)
     return np.concatenate([outline, outline[:1]])[:, ::-1] + 0.5
 
 

@@ -32,6 +32,7 @@ _SHOWN = {"SEG", "RTSTRUCT", "SR"}
 _CONFIG = """window.config = {
   routerBasename: null, extensions: [], modes: [], showStudyList: true, maxNumberOfWebWorkers: 2,
   showWarningMessageForCrossOrigin: false, showCPUFallbackMessage: false, strictZSpacingForVolumeViewport: true,
+  investigationalUseDialog: {option: 'never'},
   defaultDataSourceName: 'orthanc',
   dataSources: [{
     namespace: '@ohif/extension-default.dataSourcesModule.dicomweb', sourceName: 'orthanc',

@@ -63,7 +63,16 @@ def test_highdicom_reads_volume_number_and_diameter(groups):
         "Liver", "Liver tumour", "Liver tumour 1",
     ]  # fmt: skip
     assert tumour.finding_type == codes.SCT.Neoplasm
-    assert tumour.finding_sites[0].value == codes.SCT.Liver
+    assert [g.finding_sites[0].value for g in (liver, tumours, tumour)] == [codes.SCT.Liver] * 3
+
+
+def test_no_outline_can_be_taken_for_a_rectangle_drawn_by_hand(files, empty):
+    # OHIF offers to edit closed lines of four corners
+    empty[2, 4:6, 6:8] = 2
+    report = pydicom.dcmread(files(empty)[1])
+    lines = [item for group in report.ContentSequence[-1].ContentSequence for item in group.ContentSequence]
+    counts = [len(item.GraphicData) // 2 for item in lines if item.ValueType == "SCOORD"]
+    assert counts == [6, 6, 6]
 
 
 def test_labels_refer_to_their_segments_and_lesions_to_the_images(files):
