@@ -44,7 +44,8 @@ class RtstructResult:
     """A structure set.
 
     It is implicit VR: an outline may be longer than the 64 KiB that explicit VR has for it. A label
-    without a voxel has its region of interest, without a contour.
+    without a voxel beside others has its region of interest, without a contour; where none has a voxel,
+    none is made (`results.with_something_to_hold`).
     """
 
     name = "rtstruct"
