@@ -69,7 +69,7 @@ def given_of(
         labels=labels,
         provenance=provenance,
         measured={label.value: measure_masks(masks, label.value) for label in labels},
-        uids=_uid_maker(masks, sources, labels, provenance, options),
+        uids=_uid_maker(masks, sources, labels, provenance, options, mask.origin.warnings),
         wanted=tuple(results),
         options=options,
     )
@@ -81,8 +81,9 @@ def _uid_maker(
     labels: Sequence[Label],
     provenance: Provenance,
     options: Options,
+    warnings: Sequence[str],
 ) -> UidMaker:
-    settings = repr((provenance, tuple(labels), options))
+    settings = repr((provenance, tuple(labels), options, *warnings))
     return UidMaker(provenance.job_id, str(sources[0].SeriesInstanceUID), masks.array, settings)
 
 

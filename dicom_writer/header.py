@@ -26,6 +26,7 @@ from dicom_writer.provenance import (
     result_series_number,
     software_version,
 )
+from dicom_writer.wording import COMMENTS_LENGTH, warnings_text
 from stages.labels import Code
 
 if TYPE_CHECKING:
@@ -138,6 +139,13 @@ def image_reference(source: Dataset) -> Dataset:
 def references_to(sources: Sequence[Dataset]) -> list[Dataset]:
     """Return one item for each source image; several frames of one image give one item."""
     return list({str(source.SOPInstanceUID): reference_to(source) for source in sources}.values())
+
+
+def add_comments(result: Dataset, given: Given) -> None:
+    """Say in *Image Comments* (0020,4000) of an image what everybody who uses it has to be told."""
+    text = warnings_text(given, COMMENTS_LENGTH)
+    if text:
+        result.ImageComments = text
 
 
 def copy_lossiness(result: Dataset, given: Given) -> None:

@@ -6,16 +6,17 @@ import io
 
 from PIL import Image
 from reportlab.lib.pagesizes import A4
-from reportlab.lib.utils import ImageReader
+from reportlab.lib.utils import ImageReader, simpleSplit
 from reportlab.pdfgen.canvas import Canvas
 
 from dicom_writer.key_slices import key_slices
 from dicom_writer.labels import finding
 from dicom_writer.picture import draw
 from dicom_writer.results import Given
-from dicom_writer.wording import NOTICE, largest, lines
+from dicom_writer.wording import NOTICE, largest, lines, more_warnings, shortened, warnings_of
 
-MOST_LABELS, MOST_LESIONS, MOST_PICTURES = 14, 8, 4
+MOST_LABELS, MOST_LESIONS, MOST_PICTURES, MOST_WARNING_LINES = 14, 8, 4, 8
+_LONG_WARNING = 300  # characters: three lines
 _LEFT, _WIDTH, _BOTTOM, _LINE, _GAP = 48.0, A4[0] - 96, 40.0, 15.0, 10.0
 
 
@@ -26,6 +27,7 @@ def draw_page(given: Given) -> bytes:
     canvas.setTitle("Segmentation")
     y = _heading(canvas, given)
     y = _table(canvas, given, y)
+    y = _warnings(canvas, given, y)
     _pictures(canvas, given, y)
     canvas.showPage()
     canvas.save()
@@ -42,6 +44,7 @@ def texts(given: Given) -> list[str]:
         found.append(f"and {len(labels) - MOST_LABELS} more labels")
     for lesion, said in lesions:
         found += [lesion.name, f"{said}, slice {lesion.diameter.slice + 1}"]
+    found += warning_lines(given)
     return [*found, *(f"Slice {n + 1} of {len(given.sources)}" for n in key_slices(given, MOST_PICTURES))]
 
 
@@ -99,6 +102,31 @@ def _table(canvas: Canvas, given: Given, y: float) -> float:
         canvas.drawString(_LEFT + 210, y, f"{said}, slice {lesion.diameter.slice + 1}")
         y -= _LINE
     return y
+
+
+def warning_lines(given: Given) -> list[str]:
+    """Return what everybody has to be told, in lines as wide as the page."""
+    said = warnings_of(given)
+    found: list[str] = []
+    for n, text in enumerate(said):
+        wrapped = simpleSplit(shortened(text, _LONG_WARNING), "Helvetica", 9.5, _WIDTH - 2 * _GAP)
+        if len(found) + len(wrapped) > MOST_WARNING_LINES:
+            return [*found, more_warnings(len(said) - n)]
+        found += wrapped
+    return found
+
+
+def _warnings(canvas: Canvas, given: Given, y: float) -> float:
+    """Draw a box with what everybody has to be told, if anything; return where the next may begin."""
+    found = warning_lines(given)
+    if not found:
+        return y
+    height = 12.0 * len(found) + _GAP
+    canvas.rect(_LEFT, y + _LINE - height - 2, _WIDTH, height)
+    canvas.setFont("Helvetica", 9.5)
+    for n, text in enumerate(found):
+        canvas.drawString(_LEFT + _GAP, y - 12 * n, text)
+    return y - height - _GAP
 
 
 def _pictures(canvas: Canvas, given: Given, y: float) -> None:

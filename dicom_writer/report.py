@@ -36,6 +36,7 @@ from dicom_writer.provenance import MANUFACTURER, MODEL_NAME
 from dicom_writer.results import Given
 from dicom_writer.sections import Section, largest_sections
 from dicom_writer.segmentation import SEG_SOP_CLASS
+from dicom_writer.wording import warnings_of
 from stages.labels import ANATOMICAL_STRUCTURE, Code, Label
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ _PROCEDURES = {
     "MR": Code("113091000", "SCT", "Magnetic resonance imaging"),
 }
 _ANY_PROCEDURE = Code("363679005", "SCT", "Imaging")
+_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+_COMMENT = Code("121106", "DCM", "Comment")
 _DEVICE = Code("121007", "DCM", "Device")
 _AI = Code("123110", "DCM", "Artificial Intelligence")
 _ML, _MM = Code("mL", "UCUM", "mL"), Code("mm", "UCUM", "mm")
@@ -86,6 +89,8 @@ class ReportResult:
             head.PerformedProcedureCodeSequence, head.ReferencedPerformedProcedureStepSequence = [], []
             head.CurrentRequestedProcedureEvidenceSequence = [_evidence(given)]
             head.update(_content(given)[0])
+            if given.mask.origin.warnings:
+                head.ContentSequence.append(_comments(given))
             head.save_as(path, enforce_file_format=True)
         return [path]
 
@@ -126,6 +131,18 @@ def _content(given: Given) -> Any:
         title=_sr(_TITLE),
         imaging_measurements=list(_groups(given)),
     )
+
+
+def _comments(given: Given) -> Any:
+    """Return what everybody who uses the report has to be told, as evaluations in words."""
+    container = hd.sr.ContainerContentItem(
+        _sr(_EVALUATIONS), relationship_type=hd.sr.RelationshipTypeValues.CONTAINS
+    )
+    container.ContentSequence = [
+        hd.sr.TextContentItem(_sr(_COMMENT), text, hd.sr.RelationshipTypeValues.CONTAINS)
+        for text in warnings_of(given)
+    ]
+    return container
 
 
 def _groups(given: Given) -> Iterator[Any]:

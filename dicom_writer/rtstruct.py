@@ -32,6 +32,7 @@ from dicom_writer.header import (
 from dicom_writer.labels import finding
 from dicom_writer.measure import Measurement
 from dicom_writer.results import Given
+from dicom_writer.wording import warnings_text
 from stages.labels import Label
 
 SERIES_NUMBER_OFFSET = 4
@@ -64,7 +65,7 @@ class RtstructResult:
                 description=f"AI contours: {said}",
                 transfer_syntax_uid=ImplicitVRLittleEndian,
             )
-            head.StructureSetLabel, head.StructureSetDescription = "AI contours", said
+            head.StructureSetLabel, head.StructureSetDescription = "AI contours", _description(given, said)
             head.StructureSetDate, head.StructureSetTime = head.ContentDate, head.ContentTime
             head.OperatorsName = ""
             head.FrameOfReferenceUID = given.sources[0].FrameOfReferenceUID
@@ -91,6 +92,11 @@ class RtstructResult:
 
 
 RESULT = RtstructResult()
+
+
+def _description(given: Given, said: str) -> str:
+    """Return what was found, and below it what everybody who uses it has to be told; ST."""
+    return "\r\n".join(part for part in (said, warnings_text(given, 1024 - len(said) - 2)) if part)
 
 
 def _frame_of_reference(given: Given) -> Dataset:

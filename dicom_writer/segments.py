@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset, FileDataset
 from dicom_writer.colour import cielab
 from dicom_writer.functional_groups import add_dimensions, add_shared_groups
 from dicom_writer.header import (
+    add_comments,
     algorithm_identification,
     code_item,
     copy_lossiness,
@@ -65,6 +66,7 @@ def new_segmentation(
     result.SegmentationType, result.SegmentsOverlap = kind, "NO"
     result.SegmentSequence = [_describe(label, numbers[label.value], given) for label in given.labels]
     result.PresentationLUTShape = "IDENTITY"
+    add_comments(result, given)
     _refer_to_source(result, given)
     _describe_pixels(result, given, bits=1 if kind == "BINARY" else 8)
     add_dimensions(result, given, with_segments=kind == "BINARY")

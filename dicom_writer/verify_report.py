@@ -22,6 +22,7 @@ from dicom_writer.polygons import filled
 from dicom_writer.results import Given
 from dicom_writer.source import pixel_positions
 from dicom_writer.verify import require_references, require_same_identity
+from dicom_writer.wording import warnings_of
 from stages import OutputError
 from stages.labels import Label
 
@@ -29,7 +30,7 @@ LENGTH_TOLERANCE_MM = 0.01
 _GROUPS, _GROUP = "126010", "125007"
 _TRACKING, _TRACKING_UID, _FINDING, _SEGMENT = "112039", "112040", "121071", "121191"
 _REGION, _VOLUME, _COUNT, _LONG_AXIS, _PRESENCE = "111030", "118565006", "246206008", "103339001", "705057003"
-_AREA = "42798000"
+_AREA, _EVALUATIONS, _COMMENT = "42798000", "C0034375", "121106"
 _ABSENT = "272519000"
 
 
@@ -45,6 +46,7 @@ def verify_report(path: Path, given: Given) -> dict[int, Measurement]:
         report = dcmread(path)
         require_same_identity(report, given)
         _require_evidence(report, given)
+        _require_comments(report, given)
         groups = [_Group(group) for list_ in _children(report, _GROUPS) for group in _children(list_, _GROUP)]
         _require_groups(groups, given)
         count = 2 * len(given.labels)
@@ -108,6 +110,17 @@ def _require_evidence(report: Dataset, given: Given) -> None:
     require_references({image for series, image in named if series == own}, given)
     if (given.uids.uid("seg series"), given.uids.uid("seg instance")) not in named:
         raise OutputError("the report does not name the segmentation among its evidence")
+
+
+def _require_comments(report: Dataset, given: Given) -> None:
+    said = [
+        str(comment.TextValue)
+        for list_ in _children(report, _EVALUATIONS)
+        for comment in _children(list_, _COMMENT)
+    ]
+    if said != warnings_of(given):
+        count = len(given.mask.origin.warnings)
+        raise OutputError(f"the comments of the report are not the {count} warnings of the mask")
 
 
 def _require_groups(groups: list[_Group], given: Given) -> None:
