@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from stages import locks, logs
-from stages.errors import InputError, OutputError, SettingsError, StageError, UpstreamError
+from stages.errors import InputError, OutputError, SettingsError, StageError, UpstreamError, printable
 from stages.interrupts import Interrupts
+from stages.labels import Label
 from stages.settings import StageSettings
 from stages.waiting import Heartbeat, sole_owner, wait_for_locks
 
@@ -51,6 +52,8 @@ class Job:
         ``host:port`` of the inference server, or None.
     arguments
         The stage's own options, as `Stage.add_arguments` declared them.
+    labels
+        What the workflow says of the labels of masks that do not say it themselves.
     """
 
     job_id: str
@@ -61,6 +64,7 @@ class Job:
     publish_dir: Path | None
     triton_url: str | None
     arguments: argparse.Namespace
+    labels: tuple[Label, ...] = ()
 
     @property
     def input_dir(self) -> Path:
@@ -175,6 +179,7 @@ def _job(parser: _Parser, argv: Sequence[str], settings: StageSettings) -> Job:
         publish_dir=arguments.publish or settings.publish_dir,
         triton_url=settings.triton_url,
         arguments=arguments,
+        labels=settings.labels,
     )
 
 
@@ -324,21 +329,24 @@ def _require_own_output_folder(job: Job, settings: StageSettings) -> None:
     for folder in (*job.input_dirs, job.source_dir, settings.lock_dir):
         if folder.resolve().is_relative_to(output):
             raise SettingsError(
-                f"the output folder {output} holds {folder}; a stage's output is its own folder"
+                f"the output folder {printable(output)} holds {printable(folder)}; a stage's output is its "
+                "own folder"
             )
 
 
 def _require_inputs(job: Job) -> None:
     for folder in job.input_dirs:
         if not folder.is_dir():
-            raise InputError(f"the input folder {folder} does not exist though the stages before are done")
+            raise InputError(
+                f"the input folder {printable(folder)} does not exist though the stages before are done"
+            )
 
 
 def _make_output_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error}") from error
+        raise OutputError(f"cannot make the folder {printable(folder)}: {error}") from error
 
 
 def _empty(folder: Path) -> None:
@@ -351,4 +359,4 @@ def _empty(folder: Path) -> None:
             else:
                 entry.unlink()
     except OSError as error:
-        raise OutputError(f"cannot empty the output folder {folder}: {error}") from error
+        raise OutputError(f"cannot empty the output folder {printable(folder)}: {error}") from error

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stages.errors import OutputError
+from stages.errors import OutputError, printable
 
 HOST = socket.gethostname()
 
@@ -119,7 +119,7 @@ def publish(path: Path, content: Lock | Failure | Mapping[str, Any], *, durable:
             sync_folder(path.parent)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise OutputError(f"cannot publish {path}: {error}") from error
+        raise OutputError(f"cannot publish {printable(path)}: {error}") from error
 
 
 def read_lock(path: Path) -> Lock | None:
@@ -185,7 +185,7 @@ def sync_tree(folder: Path) -> None:
         for path in (*(p for p in folder.rglob("*") if p.is_dir()), folder):
             sync_folder(path)
     except OSError as error:
-        raise OutputError(f"cannot sync the output in {folder} to disk: {error}") from error
+        raise OutputError(f"cannot sync the output in {printable(folder)} to disk: {error}") from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -234,7 +234,7 @@ def _why_outputs_differ(outputs: Iterable[OutputFile], folder: Path) -> str | No
     for file in outputs:
         path = folder / file.path
         if not path.is_file() or path.stat().st_size != file.size or _sha256(path) != file.sha256:
-            return f"its output {file.path} is missing or was changed"
+            return f"its output {printable(file.path)} is missing or was changed"
     return None
 
 

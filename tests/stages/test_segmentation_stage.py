@@ -36,8 +36,9 @@ def run(tmp_path):
         folders = ["--input", tmp_path / "input", "--output", output]
         command = [sys.executable, "-m", "ai_livertumor", *folders, *options]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        mask = read_volume(output / "2.25.1.mhd").array if done.returncode == 0 else None
-        return done, mask
+        mask = read_volume(output / "2.25.1.mhd") if done.returncode == 0 else None
+        start.origin = mask.origin if mask else None
+        return done, mask.array if mask else None
 
     return start
 
@@ -51,6 +52,8 @@ def test_peak_of_memory_and_transport_are_told_before_the_start(run, server):
     segmented = done.stderr.index("segmented ")
     assert done.stderr.index("memory: at most ") < segmented
     assert abandoned() == set()
+    assert run.origin.label_values == (1, 2)
+    assert [label.name for label in run.origin.labels] == ["Liver", "Liver tumour"]
 
 
 def test_every_transport_gives_the_same_mask(run, server):
