@@ -95,15 +95,15 @@ def test_a_label_without_a_voxel_is_a_region_without_contours(structures, empty)
 
 def test_an_empty_mask_has_no_structure_set_and_the_others_say_so(source, tmp_path, empty, caplog):
     # OHIF waits for ever for contours that are not there
-    paths = write_results(phantoms.mask(empty, meanings=phantoms.LABELS), source, tmp_path, results=["seg", "rtstruct"])
+    paths = write_results(phantoms.mask(empty), source, tmp_path, results=["seg", "rtstruct"])
     assert [path.name for path in paths] == [f"{phantoms.SERIES}.seg.dcm"]
     assert "nothing to write as rtstruct: no label has a voxel" in caplog.text
-    assert write_results(phantoms.mask(empty, meanings=phantoms.LABELS), source, tmp_path, results=["rtstruct"]) == []
+    assert write_results(phantoms.mask(empty), source, tmp_path, results=["rtstruct"]) == []
 
 
 def test_a_structure_set_of_an_earlier_run_does_not_outlive_an_empty_mask(source, tmp_path, empty):
-    write_results(phantoms.mask(meanings=phantoms.LABELS), source, tmp_path, results=["rtstruct"])
-    write_results(phantoms.mask(empty, meanings=phantoms.LABELS), source, tmp_path, results=["rtstruct"])
+    write_results(phantoms.mask(), source, tmp_path, results=["rtstruct"])
+    write_results(phantoms.mask(empty), source, tmp_path, results=["rtstruct"])
     assert list(tmp_path.glob("*.dcm")) == []
 
 

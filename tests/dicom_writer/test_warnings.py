@@ -24,7 +24,7 @@ WRITTEN = [
 
 
 def warned(*warnings, array=None):
-    mask = phantoms.mask(array, meanings=phantoms.LABELS)
+    mask = phantoms.mask(array)
     return replace(mask, origin=replace(mask.origin, warnings=warnings))
 
 
