@@ -25,6 +25,7 @@ from dicom_writer.provenance import (
     software_version,
 )
 from dicom_writer.values import LOSSINESS, PATIENT_AND_STUDY, SCANNER, copy_elements
+from dicom_writer.wording import COMMENTS_LENGTH, warnings_text
 from stages.labels import Code
 
 if TYPE_CHECKING:
@@ -134,6 +135,13 @@ def by_series(sources: Sequence[Dataset]) -> dict[str, list[Dataset]]:
     for source in sources:
         found.setdefault(str(source.SeriesInstanceUID), []).append(source)
     return found
+
+
+def add_comments(result: Dataset, given: Given) -> None:
+    """Say in *Image Comments* (0020,4000) of an image what everybody who uses it has to be told."""
+    text = warnings_text(given, COMMENTS_LENGTH)
+    if text:
+        result.ImageComments = text
 
 
 def copy_lossiness(result: Dataset, given: Given) -> None:

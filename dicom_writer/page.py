@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from PIL import Image
 from reportlab.lib.pagesizes import A4
-from reportlab.lib.utils import ImageReader
+from reportlab.lib.utils import ImageReader, simpleSplit
 from reportlab.pdfbase.pdfdoc import PDFDictionary, PDFInfo, PDFString
 from reportlab.pdfgen.canvas import Canvas
 
@@ -16,10 +16,11 @@ from dicom_writer.key_slices import key_slices
 from dicom_writer.picture import draw
 from dicom_writer.provenance import MANUFACTURER, MODEL_NAME, software_version
 from dicom_writer.results import Given
-from dicom_writer.wording import largest, lines, not_shown
+from dicom_writer.wording import largest, lines, more_warnings, not_shown, shortened, warnings_of
 from stages.notice import NOTICE
 
-MOST_LABELS, MOST_LESIONS, MOST_PICTURES = 14, 8, 4
+MOST_LABELS, MOST_LESIONS, MOST_PICTURES, MOST_WARNING_LINES = 14, 8, 4, 8
+_LONG_WARNING = 300  # characters: three lines
 _LEFT, _WIDTH, _BOTTOM, _LINE, _GAP = 48.0, A4[0] - 96, 40.0, 15.0, 10.0
 
 
@@ -30,6 +31,7 @@ def draw_page(given: Given) -> bytes:
     _describe(canvas, given)
     y = _heading(canvas, given)
     y = _table(canvas, given, y)
+    y = _warnings(canvas, given, y)
     _pictures(canvas, given, y)
     canvas.showPage()
     canvas.save()
@@ -68,6 +70,7 @@ def texts(given: Given) -> list[str]:
     for lesion, said in lesions:
         found += [lesion.name, f"{said}, slice {given.slice_numbers[lesion.diameter.slice]}"]
     found += filter(None, [not_shown(given, MOST_LESIONS)])
+    found += warning_lines(given)
     return [*found, *(f"Slice {given.slice_numbers[n]}" for n in key_slices(given, MOST_PICTURES))]
 
 
@@ -127,6 +130,31 @@ def _table(canvas: Canvas, given: Given, y: float) -> float:
         canvas.drawString(_LEFT + 18, y, more)
         y -= _LINE
     return y
+
+
+def warning_lines(given: Given) -> list[str]:
+    """Return what everybody has to be told, in lines as wide as the page."""
+    said = warnings_of(given)
+    found: list[str] = []
+    for n, text in enumerate(said):
+        wrapped = simpleSplit(shortened(text, _LONG_WARNING), "Helvetica", 9.5, _WIDTH - 2 * _GAP)
+        if len(found) + len(wrapped) > MOST_WARNING_LINES:
+            return [*found, more_warnings(len(said) - n)]
+        found += wrapped
+    return found
+
+
+def _warnings(canvas: Canvas, given: Given, y: float) -> float:
+    """Draw a box with what everybody has to be told, if anything; return where the next may begin."""
+    found = warning_lines(given)
+    if not found:
+        return y
+    height = 12.0 * len(found) + _GAP
+    canvas.rect(_LEFT, y + _LINE - height - 2, _WIDTH, height)
+    canvas.setFont("Helvetica", 9.5)
+    for n, text in enumerate(found):
+        canvas.drawString(_LEFT + _GAP, y - 12 * n, text)
+    return y - height - _GAP
 
 
 def _pictures(canvas: Canvas, given: Given, y: float) -> None:

@@ -10,7 +10,7 @@ import functools
 import importlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -168,6 +168,8 @@ RESULTS: Mapping[str, Result] = _Results(
     }
 )
 _NEEDS: Mapping[str, Sequence[str]] = {"report": ("seg",)}
+_NOTHING_WHERE_EMPTY = frozenset({"rtstruct"})
+"""Kinds that have no form in which viewers open them where no label has a voxel."""
 
 
 def results_named(text: str) -> tuple[str, ...]:
@@ -200,3 +202,17 @@ def with_needed(names: Sequence[str]) -> tuple[str, ...]:
     for name in needed:
         logger.info("the result %s is written as well: another one that was asked for refers to it", name)
     return tuple(name for name in RESULTS if name in {*names, *needed})
+
+
+def with_something_to_hold(given: Given) -> Given:
+    """Leave out of what is wanted the results that cannot say that nothing was found: contours of nothing.
+
+    Each is told in the log. The other kinds say of an empty mask that it was examined.
+    """
+    nothing = [name for name in given.wanted if given.is_empty and name in _NOTHING_WHERE_EMPTY]
+    for name in nothing:
+        logger.warning(
+            "nothing to write as %s: no label has a voxel, and viewers do not open one without; "
+            "seg, report and all other kinds say that nothing was found", name,
+        )  # fmt: skip
+    return replace(given, wanted=tuple(name for name in given.wanted if name not in nothing))

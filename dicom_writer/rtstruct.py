@@ -33,6 +33,7 @@ from dicom_writer.header import (
 )
 from dicom_writer.measure import Measurement
 from dicom_writer.results import Given
+from dicom_writer.wording import warnings_text
 from stages.labels import Label
 
 SERIES_NUMBER_OFFSET = 4
@@ -45,7 +46,8 @@ class RtstructResult:
     """A structure set.
 
     It is implicit VR: an outline may be longer than the 64 KiB that explicit VR has for it. A label
-    without a voxel has its region of interest, without a contour.
+    without a voxel beside others has its region of interest, without a contour; where none has a voxel,
+    none is made (`results.with_something_to_hold`).
     """
 
     name = "rtstruct"
@@ -64,7 +66,7 @@ class RtstructResult:
                 description=f"AI contours: {said}",
                 transfer_syntax_uid=ImplicitVRLittleEndian,
             )
-            head.StructureSetLabel, head.StructureSetDescription = "AI contours", said
+            head.StructureSetLabel, head.StructureSetDescription = "AI contours", _description(given, said)
             head.StructureSetDate, head.StructureSetTime = head.ContentDate, head.ContentTime
             head.OperatorsName = ""
             head.FrameOfReferenceUID = given.sources[0].FrameOfReferenceUID
@@ -91,6 +93,11 @@ class RtstructResult:
 
 
 RESULT = RtstructResult()
+
+
+def _description(given: Given, said: str) -> str:
+    """Return what was found, and below it what everybody who uses it has to be told; ST."""
+    return "\r\n".join(part for part in (said, warnings_text(given, 1024 - len(said) - 2)) if part)
 
 
 def _frame_of_reference(given: Given) -> Dataset:

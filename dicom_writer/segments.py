@@ -15,6 +15,7 @@ from dicom_writer.colour import cielab
 from dicom_writer.finding import finding
 from dicom_writer.functional_groups import add_dimensions, add_shared_groups
 from dicom_writer.header import (
+    add_comments,
     algorithm_identification,
     by_series,
     code_item,
@@ -69,6 +70,7 @@ def new_segmentation(
     result.SegmentationType, result.SegmentsOverlap = kind, "NO"
     result.SegmentSequence = [_describe(label, numbers[label.value], given) for label in given.labels]
     result.PresentationLUTShape = "IDENTITY"
+    add_comments(result, given)
     _refer_to_source(result, given)
     _describe_pixels(result, given, bits=1 if kind == "BINARY" else 8)
     add_dimensions(result, given, with_segments=kind == "BINARY")

@@ -22,7 +22,7 @@ from dicom_writer.key_slices import key_slices
 from dicom_writer.measure import Measurement
 from dicom_writer.picture import MARGIN, draw, windowed
 from dicom_writer.results import Given
-from dicom_writer.verify import require_same_identity
+from dicom_writer.verify import require_comments, require_same_identity
 from stages import OutputError
 from stages.labels import Label
 
@@ -46,6 +46,7 @@ def _verify(path: Path, given: Given) -> int:
     """Compare one capture, and return which slice it shows."""
     image = dcmread(path)
     require_same_identity(image, given)
+    require_comments(image, given)
     if image.PhotometricInterpretation != "RGB" or image.BurnedInAnnotation != "NO":
         raise OutputError("a capture is not RGB without the patient's identity")
     n = _slice_of(image, given)

@@ -23,7 +23,7 @@ from pydicom.uid import CTImageStorage
 from dicom_writer.encode import elements_of
 from dicom_writer.frames import FrameHeader
 from dicom_writer.gather import uid_maker
-from dicom_writer.header import new_result
+from dicom_writer.header import add_comments, new_result
 from dicom_writer.measure import Measurement
 from dicom_writer.provenance import Provenance
 from dicom_writer.results import Given, Options
@@ -150,6 +150,7 @@ def _head(given: Given) -> FileDataset:
     )
     head.DerivationDescription = f"Volume of the source series in Hounsfield units, {said}"
     describe_ct(head, given.sources[0])
+    add_comments(head, given)
     head.RescaleType = "HU"
     head.WindowCenter, head.WindowWidth = _WINDOW_HU
     head.BitsStored, head.HighBit, head.PixelRepresentation = 16, 15, 1

@@ -11,6 +11,10 @@ from dicom_writer.lesions import Lesion
 if TYPE_CHECKING:
     from dicom_writer.results import Given
 
+WARNING, _ELSEWHERE = "Warning: ", "see the report"
+_LONG_WARNING = 400  # characters
+COMMENTS_LENGTH = 10240  # characters that an LT has
+
 
 @dataclass(frozen=True)
 class Line:
@@ -59,3 +63,43 @@ def not_shown(given: Given, most: int) -> str:
 def volume(ml: float) -> str:
     """Return a volume as it is read: one decimal, or two significant digits below 1 ml."""
     return f"{ml:.1f} ml" if ml >= 1 else f"{ml:.2g} ml"
+
+
+def warnings_of(given: Given) -> list[str]:
+    """Return what everybody who uses a result has to be told, one sentence each, in ASCII.
+
+    A result keeps the character set of its source, whichever that is; what is not printable ASCII (in the
+    name of a file, say) is written as its code point: ``L<U+00E4>sion``. So no sentence can end a value,
+    change a character set, or draw anything but letters.
+    """
+    return [WARNING + ascii_of(sentence) for sentence in given.mask.origin.warnings]
+
+
+def warnings_text(given: Given, most: int) -> str:
+    """Return all warnings as one text of at most ``most`` characters, a line each; empty if there is none.
+
+    A long one is shortened; where not all fit, the last line says how many are left out.
+    """
+    said = [shortened(warning, _LONG_WARNING) for warning in warnings_of(given)]
+    for left_out in range(len(said) + 1):
+        kept = said[: len(said) - left_out]
+        text = "\r\n".join([*kept, more_warnings(left_out)] if left_out else kept)
+        if len(text) <= most:
+            break
+    return text
+
+
+def more_warnings(count: int) -> str:
+    """Return the line that stands for warnings that do not fit."""
+    return f"{WARNING}{count} more, {_ELSEWHERE}"
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most ``most`` characters, which says so where it is not whole."""
+    mark = f"... ({_ELSEWHERE})"
+    return text if len(text) <= most else text[: max(most - len(mark), 0)] + mark
+
+
+def ascii_of(text: str) -> str:
+    """Return a text with all that is not printable ASCII written as code points."""
+    return "".join(c if " " <= c <= "~" else f"<U+{ord(c):04X}>" for c in text)

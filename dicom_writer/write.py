@@ -16,7 +16,7 @@ from dicom_files.remarks import remarks_by_kind
 from dicom_writer.finding import finding
 from dicom_writer.measure import Measurement
 from dicom_writer.provenance import Provenance
-from dicom_writer.results import RESULTS, Given, Options, with_needed
+from dicom_writer.results import RESULTS, Given, Options, with_needed, with_something_to_hold
 from stages import InputError, OutputError, StageError, Volume
 from stages.labels import Label
 from stages.logs import printable
@@ -67,7 +67,7 @@ def write_results(
     -------
     list of Path
         The files written, ``<SeriesInstanceUID of the source>.seg.dcm`` and so on (as the volume is
-        named). Either all of them are there, or none.
+        named). Either all of them are there, or none. Of a mask without a voxel there is no ``rtstruct``.
 
     Raises
     ------
@@ -90,12 +90,15 @@ def write_results(
         given = gather(
             mask, Path(source), results=results, labels=labels, provenance=provenance, options=options
         )
+    given = with_something_to_hold(given)
     logger.info("series %s: found its %d source images", mask.origin.series_instance_uid, len(given.sources))
     with _hidden_folder(Path(output)) as hidden:
-        made = {name: _make(name, given, hidden / name) for name in results}
+        made = {name: _make(name, given, hidden / name) for name in given.wanted}
         for name, paths in made.items():
             verify(name, given, paths)
         released = _release(made, hidden, Path(output))
+        for name in set(results) - set(made):
+            _remove_earlier(Path(output) / f"{given.file_name}.{name}.dcm")
     _log(given, released, time.monotonic() - clock)
     return released
 
@@ -163,6 +166,12 @@ def _release(made: Mapping[str, Sequence[Path]], hidden: Path, output: Path) -> 
     return released
 
 
+def _remove_earlier(path: Path) -> None:
+    """Remove what an earlier run wrote, where this one has nothing to write in its place."""
+    with _as_output_error(path.parent):
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def _as_output_error(output: Path) -> Iterator[None]:
     try:
@@ -181,5 +190,5 @@ def _log(given: Given, released: Sequence[Path], seconds: float) -> None:
         logger.info("%s: %s", finding(given.labels, given.measured), volumes)
     logger.info(
         "wrote %s (%d files) and verified each file against the mask, in %.2f s",
-        ", ".join(given.wanted), len(released), seconds,
+        ", ".join(given.wanted) or "nothing", len(released), seconds,
     )  # fmt: skip

@@ -97,6 +97,7 @@ def test_every_kind_is_valid_in_every_orientation(tmp_path, dciodvfy_errors, ori
 def test_every_kind_of_an_empty_mask_is_valid_and_says_so(source, tmp_path, dciodvfy_errors, empty):
     paths = write_results(phantoms.mask(empty), source, tmp_path / "out", results=KINDS)
     assert all_errors(paths, dciodvfy_errors) == set()
+    assert not [path for path in paths if ".rtstruct" in path.name]  # there are no contours of nothing
     for path in paths:
         assert pydicom.dcmread(path).SeriesDescription.endswith("No liver or liver tumour found"), path.name
 

@@ -22,8 +22,10 @@ from tests.phantoms import LABELS
 def document(source, tmp_path):
     """Return what writes a mask as a page and gives the data set."""
 
-    def write(array=None, **how):
-        (path,) = write_results(phantoms.mask(array), source, tmp_path / "out", results=["pdf"], **how)
+    def write(array=None, meanings=LABELS, **how):
+        (path,) = write_results(
+            phantoms.mask(array, meanings=meanings), source, tmp_path / "out", results=["pdf"], **how
+        )
         return pydicom.dcmread(path)
 
     return write
@@ -113,7 +115,7 @@ def test_many_labels_and_lesions_fit_on_one_page(document, empty):
         for n in range(1, 41)
     )
     empty[:, ::2, ::2] = np.arange(5 * 8 * 10).reshape(5, 8, 10) % 40 + 1
-    text = said(document(empty, labels=labels))
+    text = said(document(empty, labels))
     assert "and 26 more labels" in text
     assert "Slice 5" in text
 
