@@ -166,6 +166,33 @@ def test_a_command_that_does_not_exist_is_told(run):
         run(a=("no-such-program",), b=COPY, c=COPY)
 
 
+LINGER = """
+    import atexit
+    atexit.register(time.sleep, 60)
+    job.output_dir.joinpath("file").write_text("")
+"""
+
+
+def test_a_stage_is_done_when_its_lock_is_there_and_its_process_is_followed_to_its_end(run):
+    seen = []
+
+    def look(statuses):
+        if (run.payload.lock_dir / "a.lock").exists():
+            seen.append((statuses[0].state, statuses[0].exit_code))
+
+    outcome = run(a=LINGER.replace("60", "0.5"), b=COPY, on_progress=look)
+    assert seen[1] == ("done", None)
+    assert (outcome.statuses[0].state, outcome.statuses[0].exit_code) == ("done", 0)
+    assert outcome.statuses[0].seconds < 0.5
+
+
+def test_a_stage_that_hangs_after_its_lock_is_ended_and_stays_done(run, monkeypatch):
+    monkeypatch.setattr("clara_wf.engines.watch._OVERDUE_S", 0.5)
+    outcome = run(a=LINGER, timeout_s=1)
+    assert (outcome.statuses[0].state, outcome.exit_code) == ("done", 0)
+    assert not (run.payload.lock_dir / "a.failed").exists()
+
+
 def test_time_and_peak_memory_of_a_stage_are_measured(run):
     outcome = run(a="block = bytearray(200_000_000); time.sleep(1)", b=COPY, c=COPY)
     assert outcome.statuses[0].peak_memory_bytes > 200_000_000
