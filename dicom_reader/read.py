@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -160,7 +161,14 @@ def _slice_origin(s: Slice) -> SliceOrigin:
         sop_instance_uid=s.header.uid("SOPInstanceUID"),
         position=(s.position[0], s.position[1], s.position[2]),
         frame=s.header.frame,
+        instance_number=_instance_number(s),
     )
+
+
+def _instance_number(s: Slice) -> int | None:
+    """Return *Instance Number* (0020,0013), None where it is missing or no number: nothing depends on it."""
+    text = s.header.text("InstanceNumber").strip(" \0")
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,11}", text) else None
 
 
 def _pixels_on_grid(stack: Stack) -> tuple[NDArray[np.int16], Correction | None, list[str]]:

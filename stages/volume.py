@@ -31,11 +31,14 @@ class SliceOrigin:
         *Image Position (Patient)* (0020,0032), mm, LPS.
     frame
         Which frame of the instance it is, from 1; None where the instance is one image.
+    instance_number
+        *Instance Number* (0020,0013); None where it is missing or no number.
     """
 
     sop_instance_uid: str
     position: tuple[float, float, float]
     frame: int | None = None
+    instance_number: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

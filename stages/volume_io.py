@@ -206,7 +206,10 @@ def _read_origin(path: Path) -> Origin:
         stored = json.loads(beside.read_text(encoding="utf-8"))
         slices = tuple(
             SliceOrigin(
-                sop_instance_uid=s["sop_instance_uid"], position=tuple(s["position"]), frame=s.get("frame")
+                sop_instance_uid=s["sop_instance_uid"],
+                position=tuple(s["position"]),
+                frame=s.get("frame"),
+                instance_number=s.get("instance_number"),
             )
             for s in stored["slices"]
         )
