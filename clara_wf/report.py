@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from clara_wf.engines import Outcome
+from clara_wf.foreign_text import encodable
 from clara_wf.measure import Finding, compare
 from clara_wf.payload import Payload
 from clara_wf.picture import three_planes
@@ -37,6 +38,7 @@ class Report:
     succeeded: bool
     seconds: float
     stages: list[dict[str, Any]]
+    warnings: list[str]
     findings: list[Finding]
     results: list[str]
     picture: str | None
@@ -45,7 +47,7 @@ class Report:
 
     def as_json(self) -> str:
         """Return one JSON object."""
-        return json.dumps(asdict(self), indent=2)
+        return json.dumps(encodable(asdict(self)), indent=2)
 
 
 def make_report(
@@ -83,6 +85,7 @@ def make_report(
         succeeded=outcome.culprit is None,
         seconds=round(seconds, 3),
         stages=[asdict(status) for status in outcome.statuses],
+        warnings=list(job.warnings),
         findings=findings,
         results=[str(path) for path in results],
         picture=str(picture) if picture else None,

@@ -183,7 +183,7 @@ def _publish_for(stage: _Running, payload: Payload, code: int) -> locks.Failure:
 
 def _last_words(payload: Payload, stage: _Running) -> str:
     log = payload.log(stage.step.name)
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    lines = log.read_text(encoding="utf-8", errors="backslashreplace").splitlines() if log.is_file() else []
     return next((line for line in reversed(lines) if line.strip()), "none")
 
 
