@@ -66,11 +66,12 @@ def make_report(
     image, mask = find_image_and_mask(workflow, payload, stages=finished)
     findings: list[Finding] = []
     picture: Path | None = None
-    if outcome.culprit is None and image is not None and mask is not None:
+    if image is not None and mask is not None:
         labels, nameless = labels_shown(mask, workflow, payload)
         findings = compare(mask, labels, nameless, truth=truth_for(mask, truth_dir))
-        picture = payload.publish_dir / PICTURE
-        three_planes(image, mask, findings).save(picture)
+        if outcome.culprit is None:
+            picture = payload.publish_dir / PICTURE
+            three_planes(image, mask, findings).save(picture)
     results = _files(payload.folder(f) for f in workflow.result_folders)
     job = FinishedJob(
         workflow=workflow,
@@ -89,7 +90,7 @@ def make_report(
         seconds=round(seconds, 3),
         stages=[asdict(status) for status in outcome.statuses],
         warnings=list(job.warnings),
-        findings=findings,
+        findings=findings if outcome.culprit is None else [],
         results=[str(path) for path in results],
         picture=str(picture) if picture else None,
         page=_draw_page(job),

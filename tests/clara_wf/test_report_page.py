@@ -270,6 +270,17 @@ def test_what_a_failed_stage_left_is_not_shown(tmp_path):
     assert 'id="mask-data"' not in page
 
 
+def test_of_a_job_whose_writer_failed_the_page_shows_what_was_found_until_then(tmp_path):
+    job = finished_job(tmp_path, failed="dicom-writer", message="no space is left")
+    for volume, stage in zip(ct_and_mask(), ("dicom-reader", "ai-livertumor"), strict=True):
+        write_volume(volume, job.payload.folder(f"{stage}/output"))
+    report = report_on(job, tmp_path)
+    text = text_of((job.payload.publish_dir / "report.html").read_text())
+    assert "this is what it had found by then" in text
+    assert "1.4 ml" in text
+    assert (report.findings, report.picture) == ([], None)
+
+
 def test_a_page_that_cannot_be_drawn_is_said_and_takes_nothing_from_the_result(tmp_path, caplog, monkeypatch):
     job = finished_job(tmp_path)
     (job.payload.publish_dir / "report.html").write_text("of an earlier run")
