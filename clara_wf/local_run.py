@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,9 @@ from clara_wf.model_server import serve
 from clara_wf.payload import Payload, checked_job_id, fill_input, payload_for, steps_to_run
 from clara_wf.places import Places
 from clara_wf.report import Report, make_report
-from clara_wf.workflow import Workflow
+from clara_wf.served_models import not_compared, publish_repository, publish_server
+from clara_wf.workflow import Step, Workflow
+from stages import locks
 from stages.waiting import sole_owner
 
 NO_SERVER = "none"
@@ -86,7 +88,11 @@ def run_locally(
     payload.make_folders(run.workflow)
     with sole_owner(payload.lock_dir, "clara-wf"):
         fill_input(payload, run.workflow, source)
+        _publish_models(run, payload, engine=engine.name)
+        finished = [step for step in run.workflow.steps if (payload.lock_dir / step.block.lockName).exists()]
         to_run = steps_to_run(payload, run.workflow, fresh=run.fresh)
+        for line in _what_became_of(finished, to_run, payload):
+            say(line)
         _refuse_living_stages(payload, to_run)
         payload.describe(run.workflow, engine=engine.name)
         needed = bool(to_run) and engine.name == "process"
@@ -120,6 +126,25 @@ def _job_and_source(run: LocalRun, say: Callable[[str], None]) -> tuple[str, Pat
         say("making an abdominal CT phantom as test data (synthetic, not a patient)")
         make_demo_job(run.places.test_data / job, run.workflow.input_folder)
     return job, source
+
+
+def _publish_models(run: LocalRun, payload: Payload, *, engine: str) -> None:
+    """Say what the models are that the stages will be served with, as far as that is known."""
+    if run.server == NO_SERVER:
+        locks.publish_models(payload.lock_dir, [])
+    elif run.server:
+        publish_server(payload, run.workflow, run.server)
+    else:
+        has_own = engine != "kubernetes"  # a cluster may have a server of its own, from another repository
+        publish_repository(payload, run.places.models, run.places.cache, surely=has_own)
+
+
+def _what_became_of(finished: Sequence[Step], to_run: Mapping[str, str], payload: Payload) -> Iterator[str]:
+    """Yield why results of an earlier run are made again, and what is not known of those that are kept."""
+    for step in finished:
+        if step.name in to_run:
+            yield f"{step.name} runs again: {to_run[step.name]}"
+    yield from not_compared(payload, [step for step in finished if step.name not in to_run])
 
 
 def _refuse_living_stages(payload: Payload, to_run: Mapping[str, str]) -> None:

@@ -104,6 +104,7 @@ def read_config(folder: Path) -> ServedModel:
     path = folder / CONFIG
     try:
         text = path.read_text(encoding="utf-8")
+        _refuse_byte_order_mark(text, path)
         config = text_format.Parse(text, model_config_pb2.ModelConfig())
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
@@ -118,6 +119,14 @@ def read_config(folder: Path) -> ServedModel:
         parameters={key: value.string_value for key, value in config.parameters.items()},
         max_batch_size=config.max_batch_size,
     )
+
+
+def _refuse_byte_order_mark(text: str, path: Path) -> None:
+    if text.startswith("\ufeff"):
+        raise InputError(
+            f"{path} begins with a byte order mark (EF BB BF), which Triton does not read; save it as UTF-8 "
+            f"without one"
+        )
 
 
 def _spec(tensor: Any, batch: tuple[int, ...], protocol: Any) -> TensorSpec:

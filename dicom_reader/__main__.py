@@ -15,6 +15,7 @@ from dicom_reader.decoders import load_decoders
 from dicom_reader.explain import explain
 from dicom_reader.read import judge_folder, read_all_series, read_series
 from stages import Job, Stage, Volume, main, write_volume
+from stages.logs import printable
 from stages.volume_io import pixel_sha256
 
 logger = logging.getLogger("dicom_reader")
@@ -40,18 +41,26 @@ class DicomReader(Stage):
         """Write ``<SeriesInstanceUID>.mhd``, ``.raw`` and ``.json`` of each series taken."""
         arguments = job.arguments
         if arguments.explain:
-            for line in explain(judge_folder(job.input_dir, self._rules, take_all=arguments.all)):
+            verdicts = judge_folder(
+                job.input_dir, self._rules, take_all=arguments.all, merge_series=arguments.merge_series
+            )
+            for line in explain(verdicts):
                 print(line)  # noqa: T201
             if arguments.input and not arguments.output:
                 return
-        how: dict[str, Any] = {"rules": self._rules, "fill_missing": arguments.fill_missing}
+        how: dict[str, Any] = {
+            "rules": self._rules,
+            "fill_missing": arguments.fill_missing,
+            "merge_series": arguments.merge_series,
+            "strict": arguments.strict,
+        }
         volumes: Iterable[Volume] = (
             read_all_series(job.input_dir, **how) if arguments.all else [read_series(job.input_dir, **how)]
         )
         for volume in volumes:
             origin = replace(volume.origin, pixel_sha256=pixel_sha256(volume.array))
             path = write_volume(replace(volume, origin=origin), job.output_dir)
-            logger.info("wrote %s", path.name)
+            logger.info("wrote %s", printable(path.name))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class DicomWriter(Stage):
                 job.output_dir,
                 results=self._results,
                 labels=self._stated,
-                provenance=Provenance.of(mask.origin.algorithm, job.job_id, **_stated(job.arguments)),
+                provenance=Provenance.of(mask.origin.algorithm, **_stated(job.arguments)),
                 options=self._options,
             )
             if job.publish_dir and tuple(self._results) != ("volume",):

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from dicom_files.remarks import remarks_by_kind
 from dicom_writer.finding import finding
 from dicom_writer.measure import Measurement
 from dicom_writer.provenance import Provenance
 from dicom_writer.results import RESULTS, Given, Options, with_needed
 from stages import InputError, OutputError, StageError, Volume
 from stages.labels import Label
+from stages.logs import printable
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ _DAMAGES = (
 )
 
 
+@remarks_by_kind()
 def write_results(
     mask: Volume,
     source: str | Path,
@@ -167,7 +170,9 @@ def _as_output_error(output: Path) -> Iterator[None]:
     except StageError:  # also the driver's, when it stops the stage
         raise
     except OSError as error:
-        raise OutputError(f"cannot write results to {output}: {error.strerror or error}") from error
+        raise OutputError(
+            f"cannot write results to {printable(output)}: {error.strerror or error}"
+        ) from error
 
 
 def _log(given: Given, released: Sequence[Path], seconds: float) -> None:

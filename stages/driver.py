@@ -17,15 +17,16 @@ import argparse
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 from stages import locks, logs
-from stages.errors import InputError, OutputError, SettingsError, StageError, UpstreamError
+from stages.errors import InputError, OutputError, SettingsError, StageError, UpstreamError, printable
 from stages.interrupts import Interrupts
 from stages.labels import Label
+from stages.model_record import ModelRecord
 from stages.settings import StageSettings
 from stages.waiting import Heartbeat, sole_owner, wait_for_locks
 
@@ -91,6 +92,10 @@ class Stage:
     def execute(self, job: Job) -> None:
         """Do the work: read `job.input_dir`, write `job.output_dir`."""
         raise SettingsError(f"{type(self).__name__} does not say what to execute")
+
+    def models_used(self) -> Sequence[ModelRecord]:
+        """Return the models that `execute` has used, for the lock: the stage runs again if one changes."""
+        return ()
 
     def cleanup(self) -> None:
         """Release what was taken; called always, also after a failure."""
@@ -250,7 +255,8 @@ def _live(
         stage.execute(job)
     interrupts.raise_swallowed()
     logger.info("done in %.1f s", time.monotonic() - clock)
-    lock = _success(job, inputs=inputs, arguments=arguments, started=started)
+    models = _with_files(stage.models_used(), settings.lock_dir)
+    lock = _success(job, inputs=inputs, arguments=arguments, models=models, started=started)
     interrupts.ignore()
     locks.publish(settings.lock_dir / settings.lock_name, lock)
 
@@ -270,7 +276,23 @@ def _is_done(job: Job, arguments: Sequence[str], settings: StageSettings) -> boo
     return reason is None
 
 
-def _success(job: Job, *, inputs: Mapping[str, str], arguments: Sequence[str], started: str) -> locks.Lock:
+def _with_files(models: Sequence[ModelRecord], lock_dir: Path) -> Iterator[ModelRecord]:
+    """Yield the models with the hashes of their files, where whoever runs the job has said them."""
+    now = locks.read_models(lock_dir)
+    for used in models:
+        found = now.get(used.name)
+        known = found is not None and found.version in ("", used.version)
+        yield replace(used, files=found.files) if found is not None and known else used
+
+
+def _success(
+    job: Job,
+    *,
+    inputs: Mapping[str, str],
+    arguments: Sequence[str],
+    models: Iterable[ModelRecord],
+    started: str,
+) -> locks.Lock:
     """Sync the output to disk and describe it."""
     locks.sync_tree(job.output_dir)
     return locks.Lock(
@@ -280,6 +302,7 @@ def _success(job: Job, *, inputs: Mapping[str, str], arguments: Sequence[str], s
         finished=locks.now(),
         inputs=inputs,
         arguments=tuple(arguments),
+        models=tuple(models),
         outputs=locks.describe_files(job.output_dir),
     )
 
@@ -329,21 +352,24 @@ def _require_own_output_folder(job: Job, settings: StageSettings) -> None:
     for folder in (*job.input_dirs, job.source_dir, settings.lock_dir):
         if folder.resolve().is_relative_to(output):
             raise SettingsError(
-                f"the output folder {output} holds {folder}; a stage's output is its own folder"
+                f"the output folder {printable(output)} holds {printable(folder)}; a stage's output is its "
+                "own folder"
             )
 
 
 def _require_inputs(job: Job) -> None:
     for folder in job.input_dirs:
         if not folder.is_dir():
-            raise InputError(f"the input folder {folder} does not exist though the stages before are done")
+            raise InputError(
+                f"the input folder {printable(folder)} does not exist though the stages before are done"
+            )
 
 
 def _make_output_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error}") from error
+        raise OutputError(f"cannot make the folder {printable(folder)}: {error}") from error
 
 
 def _empty(folder: Path) -> None:
@@ -356,4 +382,4 @@ def _empty(folder: Path) -> None:
             else:
                 entry.unlink()
     except OSError as error:
-        raise OutputError(f"cannot empty the output folder {folder}: {error}") from error
+        raise OutputError(f"cannot empty the output folder {printable(folder)}: {error}") from error

@@ -138,7 +138,7 @@ def with_rgb(block: Any) -> Any:
     rgb = block.get("rgb") if isinstance(block, Mapping) else None
     if isinstance(rgb, str) and re.fullmatch("#[0-9a-fA-F]{6}", rgb):
         return {**block, "rgb": tuple(bytes.fromhex(rgb[1:]))}
-    return block
+    return {**block, "rgb": tuple(rgb)} if isinstance(rgb, list) else block
 
 
 def _place(detail: Any) -> str:

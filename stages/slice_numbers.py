@@ -7,6 +7,7 @@ is the place in the volume's order of slices, counted from 1.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +32,11 @@ def slice_numbers(
         if len(set(known)) == len(instance_numbers):
             return tuple(known)
     return tuple(range(1, len(instance_numbers) + 1))
+
+
+def number_in(text: str) -> int | None:
+    """Return the number that an *Instance Number* (0020,0013) says; None where it is missing or none."""
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,11}", text.strip(" \0")) else None
 
 
 def number_of_plane(volume: Volume, index: int) -> int:

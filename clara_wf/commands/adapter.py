@@ -79,7 +79,7 @@ def show_status(
     destinations = [
         {"destination": name, "state": state, "results": count, "last failure": messages.get(name, "")}
         for (name, state), count in counted.items()
-        if every or state not in ("delivered", "cancelled")
+        if every or state not in ("delivered", "unchanged", "cancelled")
     ]
     if as_json:
         say(json.dumps({"jobs": jobs, "deliveries": destinations}, indent=2))

@@ -26,6 +26,7 @@ from clara_wf.engines.pod_study import Study
 from clara_wf.helm import Helm
 from clara_wf.places import Places
 from clara_wf.workflow import Step
+from stages import locks
 from stages.errors import SettingsError
 
 TRITON = "triton"
@@ -71,6 +72,8 @@ class KubernetesEngine:
             _sweep(cluster, run)
             server = _server(run, cluster)
             models = self.models if server is None else None
+            if models is None:
+                locks.publish_models(run.payload.lock_dir, [])  # it is not from this machine's repository
             values = _values(run, storage, server=server or "", embedded=models is not None)
             manifests = helm.manifests(
                 _release(run),

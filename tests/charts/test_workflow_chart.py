@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from clara_wf.findings import errors_of
 from clara_wf.lint import lint
+from stages.labels_file import labels_from_json
 from tests.cluster import helms
 
 CHART = Path(__file__).parents[2] / "clara-reference-workflows/charts/clara-workflow"
@@ -93,7 +94,30 @@ def lint_errors(values, folder):
 
 W = ("workflows", ID)
 A = ("stages", "a")
+SPLEEN = {"value": 5, "name": "Spleen", "type": {"value": 78961009, "meaning": "Spleen"}, "rgb": "#9d6ca2"}
 BY_SCHEMA = [
+    ((*W, "labels"), {"5": SPLEEN}),
+    *(
+        ((*W, "labels"), [{**SPLEEN, **wrong}])
+        for wrong in (
+            *(
+                {"value": 0},
+                {"value": 256},
+                {"name": ""},
+                {"name": " x"},
+                {"name": "Milz\\"},
+                {"name": "M\u00fcller"},
+            ),
+            *(
+                {"name": "x" * 65},
+                {"type": "Spleen"},
+                {"type": {"value": "1"}},
+                {"rgb": [1, 2]},
+                {"rgb": "red"},
+            ),
+            *({"rgb": [1, 2, 256]}, {"colour": 1}, {"region": {"value": "1" * 17, "meaning": "x"}}),
+        )
+    ),
     ((*A, "image", "tag"), ...),
     ((*A, "image", "tag"), 1.1),
     ((*A, "image", "tag"), ""),
@@ -159,6 +183,8 @@ BY_TEMPLATES = [
     ((*W, "ioFolders"), ["a/input", "a/output", "a/input"], "the result is a folder that a stage writes"),
 ]  # fmt: skip
 RIGHT = [
+    ((*W, "labels"), []),
+    ((*W, "labels"), [SPLEEN, {**SPLEEN, "value": 255, "name": "B", "description": "", "rgb": [0, 0, 255]}]),
     ((*W, "waitLocks"), [[""], ["a.lock", "input.lock"]]),
     ((*W, "ioFolders"), ["a/input", ["a/output", "a/input"], ["b/output", "a/output"]]),
     ((*W, "ioFolders"), ["a/input", "a/ output", "b/output"]),
@@ -321,6 +347,21 @@ def test_a_stage_is_told_the_same_as_by_the_other_engines(helm, tmp_path, stage)
     assert environ.pop("NVIDIA_CLARA_TERMINATIONLOG") == "/dev/termination-log"
     assert environ.pop("CLARA_CONTAINER") == stage
     assert environ == told_by_the_engine(CHART / "values.yaml", stage)
+
+
+@every_helm
+def test_stages_are_told_what_the_workflow_says_of_labels(helm, tmp_path):
+    values = shipped()
+    values["workflows"][LIVER_SEG]["labels"] = [SPLEEN]
+    code, manifests, errors = template(helm, {**values, **RUN}, tmp_path)
+    assert code == 0, errors
+    containers = job_of(manifests)["spec"]["template"]["spec"]["containers"]
+    told = [each["value"] for c in containers for each in c["env"] if each["name"] == "NVIDIA_CLARA_LABELS"]
+    assert len(told) == 3
+    assert all(labels_from_json(text, "")[0].name == "Spleen" for text in told)
+    (tmp_path / "values.yaml").write_text(json.dumps(values))
+    same = told_by_the_engine(tmp_path / "values.yaml", "dicom-writer")["NVIDIA_CLARA_LABELS"]
+    assert labels_from_json(same, "") == labels_from_json(told[0], "")
 
 
 @every_helm

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from clara_wf.lint import lint
+from tests.onnx_models import add_model
 
+SPLEEN = {"name": "Spleen", "type": {"value": "78961009", "meaning": "Spleen"}, "rgb": [157, 108, 162]}
 CHART = Path(__file__).parents[2] / "clara-reference-workflows/charts/clara-workflow/values.yaml"
 
 GOOD = """\
@@ -60,6 +62,10 @@ workflows:
     ioFolders: ["a/input", "a/output", "b/output"]
     args: ["", ["-p", "foo"]]
 """
+LABELLED = """\
+    labels:
+      - {value: 5, name: Spleen, type: {value: 78961009, meaning: Spleen}, rgb: [1, 2, 3]}
+    args: ["", ["-p\""""
 
 
 @pytest.fixture
@@ -81,6 +87,29 @@ def test_the_shipped_chart_has_no_finding():
 
 def test_a_file_with_every_optional_key_has_no_finding(found):
     assert found() == []
+    assert found('    args: ["", ["-p"', LABELLED) == []
+
+
+@pytest.mark.parametrize(
+    ("meanings", "more", "warned"),
+    [
+        ({}, "", "nobody said what labels 1, 2 of the mask mean, and dicom-writer will refuse it"),
+        ({"1": SPLEEN}, "", "nobody said what label 2 of the mask means"),
+        (
+            {"1": SPLEEN},
+            "    labels: [{value: 2, name: B, type: {value: 1, meaning: B}, rgb: [1, 2, 3]}]\n",
+            None,
+        ),
+        ({"1": SPLEEN, "2": {**SPLEEN, "name": "Other"}}, "", None),
+    ],
+)
+def test_a_model_whose_labels_nobody_named_is_warned_of(tmp_path, meanings, more, warned):
+    add_model(tmp_path / "models", "m", image=[1, 4, 4, 4], scores=[3, 4, 4, 4], label_meanings=meanings)
+    path = tmp_path / "values.yaml"
+    path.write_text(GOOD.replace('["-p", "foo"]', '["--model", "m"]').rstrip() + "\n" + more)
+    findings = [finding for finding in lint(path, models=tmp_path / "models")]
+    assert [finding.severity for finding in findings] == (["warning"] if warned else [])
+    assert all(warned in finding.message and finding.line == 49 for finding in findings)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +164,13 @@ def test_a_file_with_every_optional_key_has_no_finding(found):
         ('["-p", "foo"]', '["-p", ["foo"]]', "expected text, found a list"),
         ('["-p", "foo"]', '"-p foo"', """49:16: warning: workflows.7b413e24-d018-4689-8c41-73272f6649d4.args[1]: '-p foo' reaches the stage as one argument; write ["-p", "foo"] for several"""),
         ('    name: "two"\n', "", "44:3: error: workflows.7b413e24-d018-4689-8c41-73272f6649d4.name: the key 'name' is missing"),
+        # what its labels mean
+        ('    args: ["", ["-p"', LABELLED.replace("value: 5", "value: 0"), "labels[0].value: expected 1 to 255, found 0; docs/reference/labels.md"),
+        ('    args: ["", ["-p"', LABELLED.replace("Spleen, type", "Milz\u00e4, type"), "labels[0].name: expected 1 to 64 printable ASCII characters"),
+        ('    args: ["", ["-p"', LABELLED.replace(", meaning: Spleen", ""), "labels[0].type"),
+        ('    args: ["", ["-p"', LABELLED.replace("rgb: [1, 2, 3]", "rgb: blue"), "50:76: error: workflows.7b413e24-d018-4689-8c41-73272f6649d4.labels[0].rgb: found 'blue', expected three numbers"),
+        ('    args: ["", ["-p"', LABELLED.replace("name:", "nam:"), "labels[0].nam: there is no such key; known are name"),
+        ('    args: ["", ["-p"', LABELLED.replace("    args", "      - {value: 5, name: B, type: {value: 1, meaning: B}, rgb: [1, 2, 3]}\n    args"), "labels[1]: two labels have the value 5"),
         ("workflows:\n", "workflow:\n", "1:1: error: the key 'workflows' is missing"),
         # the file
         ("stages:\n  ##", "stages: [a, b]\nold:\n  ##", "1:1: error: stages: expected a block of keys; indent the keys below it"),

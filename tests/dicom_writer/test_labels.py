@@ -7,6 +7,7 @@ import pydicom
 import pytest
 
 from dicom_writer import write_results
+from dicom_writer.__main__ import with_labels
 from stages import Algorithm, InputError
 from stages.labels import Code, Label
 from tests import phantoms
@@ -99,3 +100,12 @@ def test_what_is_stated_takes_precedence_label_by_label_and_a_contradiction_is_t
 def test_nothing_is_said_of_a_stated_label_that_the_model_cannot_give(source, tmp_path):
     mask = mask_of((phantoms.labels() > 0).astype(np.uint8), values=(1,), labels=LABELS[:1])
     assert named(write_results(mask, source, tmp_path / "out", labels=SPLEEN_AND_CYST)) == ["Liver"]
+
+
+def test_the_workflow_speaks_where_the_mask_does_not_and_the_mask_counts_more():
+    cyst = SPLEEN_AND_CYST[1]
+    mask = mask_of(phantoms.labels(), values=(1, 7), labels=[SPLEEN])
+    known = with_labels(mask, [LABELS[0], cyst]).origin.labels
+    assert [(label.value, label.name) for label in known] == [(1, "Spleen"), (7, "Kidney cyst")]
+    foreign = with_labels(phantoms.mask(meanings=()), LABELS)
+    assert foreign.origin.labels == LABELS

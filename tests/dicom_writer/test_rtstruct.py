@@ -93,8 +93,8 @@ def test_an_empty_mask_gives_regions_without_contours(structures, empty):
     assert dataset.SeriesDescription == "AI contours: No liver or liver tumour found"
 
 
-def test_a_rerun_of_a_job_gives_the_same_uid(structures):
-    one, again, other = (structures(provenance=Provenance(job_id=job)) for job in "112")
+def test_equal_content_has_the_same_uid(structures):
+    one, again, other = (structures(provenance=Provenance(algorithm_version=version)) for version in "112")
     assert one.SOPInstanceUID == again.SOPInstanceUID != other.SOPInstanceUID
     assert one.SeriesInstanceUID == again.SeriesInstanceUID != phantoms.SERIES
 

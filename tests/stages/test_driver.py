@@ -57,6 +57,24 @@ def test_lock_says_who_did_what_from_what(ready_job):
     assert lock["started"] <= lock["finished"]
 
 
+def test_lock_names_the_models_with_the_hashes_that_are_known_of_their_files(ready_job):
+    now = [
+        {"name": "liver", "version": "1", "files": {"1/model.onnx": "ab"}},
+        {"name": "lung", "version": "2"},
+    ]
+    (ready_job.locks / "models.json").write_text(json.dumps({"models": now}))
+    body = """
+    from stages.model_record import ModelRecord
+    class MyStage(Stage):
+        def execute(self, job): pass
+        def models_used(self): return [ModelRecord(name=each, version="1") for each in ("liver", "lung")]
+    """
+    assert ready_job.run(body) == 0
+    liver, lung = ready_job.read("my-stage.lock")["models"]
+    assert (liver["name"], liver["version"], liver["files"]) == ("liver", "1", {"1/model.onnx": "ab"})
+    assert (lung["name"], lung["files"]) == ("lung", {})
+
+
 def test_lock_vouches_for_every_output_file_with_size_and_digest(ready_job):
     ready_job.run("""
     def execute(job):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import logs
+from stages import InputError, logs
 from stages.logs import printable
 
 
@@ -56,3 +56,9 @@ def test_a_traceback_keeps_its_lines_but_no_control_character(log):
     lines = log()
     assert lines[0].endswith("ERROR x: failed")
     assert lines[-1] == r"ValueError: \x1b[2J"
+
+
+def test_an_error_of_a_stage_shows_its_lines_and_obeys_nothing():
+    assert (
+        str(InputError("a\x1b[2J.mhd is damaged\nsend it again")) == "a\\x1b[2J.mhd is damaged\nsend it again"
+    )
