@@ -11,9 +11,11 @@ from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from clara_wf.engines import ENDED, StageStatus, State
 from clara_wf.report import Report
+from stages.logs import printable
 
 _MANY_FILES = 5
 _STYLES: dict[State, str] = {
@@ -72,7 +74,7 @@ def stage_table(statuses: list[StageStatus]) -> Table:
         measured = status.state not in ("kept", "starting", "waiting")
         table.add_row(
             status.name,
-            f"[{_STYLES[status.state]}]{status.state}[/]",
+            Text(status.state, style=_STYLES[status.state]),
             f"{status.seconds:.1f} s" if measured else "-",
             f"{status.peak_memory_bytes / 2**20:.0f} MiB" if status.peak_memory_bytes else "-",
         )
@@ -83,7 +85,8 @@ def _results(paths: Sequence[str]) -> Iterator[str]:
     """Yield one line a file, or a folder where it holds many, such as a series."""
     for folder, files in groupby(paths, key=lambda path: str(Path(path).parent)):
         inside = list(files)
-        yield from inside if len(inside) <= _MANY_FILES else [f"{folder} ({len(inside)} files)"]
+        shown = inside if len(inside) <= _MANY_FILES else [f"{folder} ({len(inside)} files)"]
+        yield from map(printable, shown)
 
 
 def print_report(console: Console, report: Report, statuses: list[StageStatus]) -> None:
@@ -95,6 +98,8 @@ def print_report(console: Console, report: Report, statuses: list[StageStatus]) 
         agreement = "" if finding.dice is None else f"   Dice {finding.dice:.3f} against the truth"
         line = f"{finding.name:<{width}}{finding.volume_ml:>9.1f} ml{agreement}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for warning in report.warnings:
+        console.print(Text(f"warning {printable(warning)}", style="yellow"), soft_wrap=True)
     for line in _results(report.results):
         console.print(f"result  {line}", highlight=False, soft_wrap=True)
     if report.picture:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from clara_wf.engines import Outcome
+from clara_wf.foreign_text import encodable
 from clara_wf.mask_labels import labels_shown
 from clara_wf.measure import Finding, compare
 from clara_wf.payload import Payload
@@ -39,6 +40,7 @@ class Report:
     succeeded: bool
     seconds: float
     stages: list[dict[str, Any]]
+    warnings: list[str]
     findings: list[Finding]
     results: list[str]
     picture: str | None
@@ -47,7 +49,7 @@ class Report:
 
     def as_json(self) -> str:
         """Return one JSON object."""
-        return json.dumps(asdict(self), indent=2)
+        return json.dumps(encodable(asdict(self)), indent=2)
 
 
 def make_report(
@@ -64,11 +66,12 @@ def make_report(
     image, mask = find_image_and_mask(workflow, payload, stages=finished)
     findings: list[Finding] = []
     picture: Path | None = None
-    if outcome.culprit is None and image is not None and mask is not None:
+    if image is not None and mask is not None:
         labels, nameless = labels_shown(mask, workflow, payload)
         findings = compare(mask, labels, nameless, truth=truth_for(mask, truth_dir))
-        picture = payload.publish_dir / PICTURE
-        three_planes(image, mask, findings).save(picture)
+        if outcome.culprit is None:
+            picture = payload.publish_dir / PICTURE
+            three_planes(image, mask, findings).save(picture)
     results = _files(payload.folder(f) for f in workflow.result_folders)
     job = FinishedJob(
         workflow=workflow,
@@ -86,7 +89,8 @@ def make_report(
         succeeded=outcome.culprit is None,
         seconds=round(seconds, 3),
         stages=[asdict(status) for status in outcome.statuses],
-        findings=findings,
+        warnings=list(job.warnings),
+        findings=findings if outcome.culprit is None else [],
         results=[str(path) for path in results],
         picture=str(picture) if picture else None,
         page=_draw_page(job),

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from clara_wf.foreign_text import printable_lines
 from clara_wf.places import Places
+from clara_wf.terminal import Terminal
 
 Values = Annotated[Path | None, typer.Option("--values", metavar="FILE", help="Use another values.yaml.")]
 Payloads = Annotated[Path | None, typer.Option("--payloads", metavar="DIR", help="Folder that jobs run in.")]
@@ -45,10 +46,10 @@ def surroundings(
 
 def say(line: str = "") -> None:
     """Print a line of the result."""
-    typer.echo(line)
+    typer.echo(printable_lines(line))
 
 
 def print_table(table: Table) -> None:
     """Print a table, as wide as it is where nobody watches."""
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table)
+    terminal = Terminal()
+    (terminal if terminal.is_terminal else Terminal(width=160)).print(table)

@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from clara_wf.commands.options import (
@@ -28,11 +27,13 @@ from clara_wf.commands.options import (
 from clara_wf.display import LiveProgress, print_report
 from clara_wf.engines import Outcome
 from clara_wf.engines.choice import ENGINES
+from clara_wf.foreign_text import printable_lines
 from clara_wf.local_run import NO_SERVER, LocalRun, run_locally
 from clara_wf.payload import checked_job_id
 from clara_wf.published import load_published
 from clara_wf.report import Report
 from clara_wf.status import JobNow, job_in, jobs_in
+from clara_wf.terminal import Terminal
 from clara_wf.workflow import Workflow, find_workflow, load_workflows
 from stages.errors import InputError, SettingsError
 
@@ -106,7 +107,7 @@ def try_workflow(
         fresh=fresh,
         keep_going=keep_going,
     )
-    with LiveProgress(Console(stderr=True)) as progress:
+    with LiveProgress(Terminal(stderr=True)) as progress:
         report, outcome = run_locally(
             run, environ=around.environ, say=progress.say, on_progress=progress.update
         )
@@ -126,13 +127,14 @@ def _print(report: Report, outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
         say(report.as_json())
     else:
-        print_report(Console(), report, list(outcome.statuses))
+        print_report(Terminal(), report, list(outcome.statuses))
     if outcome.culprit is not None:
         name = outcome.culprit.name
         log = Path(report.payload) / "logs" / f"{name}.log"
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-        typer.echo("\n".join(["", f"the end of {log}:", *lines[-_LAST_LINES:], ""]), err=True)
-        typer.echo(f"clara-wf: {name} failed: {outcome.culprit.message}", err=True)
+        text = log.read_text(encoding="utf-8", errors="backslashreplace") if log.is_file() else ""
+        end = "\n".join(["", f"the end of {log}:", *text.splitlines()[-_LAST_LINES:], ""])
+        told = f"{end}\nclara-wf: {name} failed: {outcome.culprit.message}"
+        typer.echo(printable_lines(told), err=True)
 
 
 def show_status(
@@ -203,7 +205,7 @@ def _tail(path: Path, lines: int | None, files: ExitStack) -> Iterator[str]:
     while not path.is_file():
         yield ""
     try:
-        file = files.enter_context(path.open(encoding="utf-8", errors="replace"))
+        file = files.enter_context(path.open(encoding="utf-8", errors="backslashreplace"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     have = file.readlines()

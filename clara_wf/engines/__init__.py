@@ -103,8 +103,10 @@ class StageStatus:
 
     Attributes
     ----------
+    state
+        ``done`` as soon as its lock is there, though its process may take a while to end.
     seconds
-        Time since all it waits for was there, until it ended.
+        Time since all it waits for was there, until its lock was there or it ended.
     peak_memory_bytes
         Most resident memory seen so far.
     message

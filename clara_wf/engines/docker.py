@@ -216,7 +216,7 @@ def _give_to(user: str, paths: list[Path]) -> None:
 
 
 def _why_ended(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = log.read_text(encoding="utf-8", errors="backslashreplace").splitlines()
     reasons = [line for line in lines if "failed to load" in line or line.startswith("docker:")]
     return "\n".join((reasons or lines)[-_LAST_LINES:])
 

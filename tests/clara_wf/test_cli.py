@@ -104,6 +104,10 @@ def test_a_scaffolded_stage_runs_in_a_workflow_at_once_and_its_job_can_be_looked
     assert "done in" in clara_wf("logs", "job-1", "my-ai", *payloads).stdout
     assert clara_wf("logs", "job-1", *payloads).stdout.startswith("my-ai | ")
     assert clara_wf("logs", "job-1", "-n", "1", *payloads).stdout.count("\n") == 1
+    with (tmp_path / "payloads/job-1/logs/my-ai.log").open("ab") as log:
+        log.write(b"\x1b]0;title\x07\tcaf\xe9 \xe2\x80\xaefdp\n")
+    (line,) = clara_wf("logs", "job-1", "-n", "1", *payloads).stdout.splitlines()
+    assert line == "my-ai | \\x1b]0;title\\x07\tcaf\\xe9 \\u202efdp"
     wrong = clara_wf("logs", "job-1", "reader", *payloads)
     assert wrong.stderr == "clara-wf: job job-1 has no stage 'reader'; it has my-ai\n"
 
