@@ -90,9 +90,11 @@ def print_report(console: Console, report: Report, statuses: list[StageStatus]) 
     """Print what a job gave."""
     console.print(stage_table(statuses))
     console.print()
+    width = max((len(finding.name) for finding in report.findings), default=0)
     for finding in report.findings:
         agreement = "" if finding.dice is None else f"   Dice {finding.dice:.3f} against the truth"
-        console.print(f"{finding.name:<8}{finding.volume_ml:>9.1f} ml{agreement}", highlight=False)
+        line = f"{finding.name:<{width}}{finding.volume_ml:>9.1f} ml{agreement}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in _results(report.results):
         console.print(f"result  {line}", highlight=False, soft_wrap=True)
     if report.picture:

@@ -13,6 +13,7 @@ from clara_wf.blocks import StageBlock, WorkflowBlock
 from clara_wf.document import Document, UnreadableError, read_document
 from clara_wf.findings import Finding, Problem
 from clara_wf.markers import marker_problems
+from clara_wf.model_rules import model_problems
 from clara_wf.shape import shaped
 from clara_wf.stage_rules import stage_problems
 from clara_wf.workflow_rules import shared_names, workflow_problems
@@ -37,8 +38,13 @@ class Definitions:
     findings: tuple[Finding, ...]
 
 
-def lint(values: FilePath) -> list[Finding]:
+def lint(values: FilePath, *, models: FilePath | None = None) -> list[Finding]:
     """Return everything that is wrong with a values.yaml, in the order of the file.
+
+    Parameters
+    ----------
+    models
+        The model repository, for warnings about the models that workflows name; None for none of these.
 
     Raises
     ------
@@ -46,7 +52,10 @@ def lint(values: FilePath) -> list[Finding]:
         If the file cannot be read at all.
     """
     try:
-        return list(check(read_document(values)).findings)
+        document = read_document(values)
+        found = check(document)
+        of_models = model_problems(found.workflows, models) if models else ()
+        return sorted([*found.findings, *map(document.finding, of_models)])
     except UnreadableError as error:
         return [error.finding]
 

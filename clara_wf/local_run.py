@@ -14,7 +14,7 @@ from clara_wf.engines import JobRun, Outcome, Progress
 from clara_wf.engines.choice import choose, make_engine
 from clara_wf.engines.watch import run_workflow
 from clara_wf.model_server import serve
-from clara_wf.payload import Payload, checked_job_id, fill_input, steps_to_run
+from clara_wf.payload import Payload, checked_job_id, fill_input, payload_for, steps_to_run
 from clara_wf.places import Places
 from clara_wf.report import Report, make_report
 from clara_wf.workflow import Workflow
@@ -80,7 +80,9 @@ def run_locally(
         values=None if run.chart else run.places.values,
     )
     job, source = _job_and_source(run, say)
-    payload = Payload(root=run.places.payloads.resolve() / job, job_id=job)
+    payload = payload_for(run.places.payloads.resolve(), job, run.workflow)
+    if payload.job_id != job:
+        say(f"job {job} is of another workflow; this run of {run.workflow.name} is job {payload.job_id}")
     payload.make_folders(run.workflow)
     with sole_owner(payload.lock_dir, "clara-wf"):
         fill_input(payload, run.workflow, source)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import shutil
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +72,14 @@ class Payload:
         """What the job is, for `clara-wf status`."""
         return self.root / "job.json"
 
+    @property
+    def workflow_id(self) -> str | None:
+        """The workflow whose job this is; None where nobody wrote it down."""
+        try:
+            return str(json.loads(self.record.read_text(encoding="utf-8"))["workflow"]["id"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def describe(self, workflow: Workflow, *, engine: str) -> None:
         """Write down which workflow this job runs.
 
@@ -102,6 +112,19 @@ class Payload:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make the job's folder {error.filename}: {error.strerror}") from error
+
+
+def payload_for(payloads: Path, job: str, workflow: Workflow) -> Payload:
+    """Return where the files of a job of a workflow lie.
+
+    A job is one run of one workflow: another workflow on the same input is a job of its own, whose ID is made
+    of both, so that neither takes the other's results for its own.
+    """
+    payload = Payload(root=payloads / job, job_id=job)
+    if payload.workflow_id in (None, workflow.id):
+        return payload
+    own = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{workflow.id}:{job}"))
+    return Payload(root=payloads / own, job_id=own)
 
 
 def fill_input(payload: Payload, workflow: Workflow, source: Path) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from clara_wf.engines import Outcome
+from clara_wf.mask_labels import labels_shown
 from clara_wf.measure import Finding, compare
 from clara_wf.payload import Payload
 from clara_wf.picture import three_planes
 from clara_wf.report_page import FinishedJob, write_page
+from clara_wf.truth import truth_for
 from clara_wf.workflow import Workflow
 from stages.errors import InputError
 from stages.volume import Volume
@@ -63,9 +65,10 @@ def make_report(
     findings: list[Finding] = []
     picture: Path | None = None
     if outcome.culprit is None and image is not None and mask is not None:
-        findings = compare(mask, _truth_for(mask, truth_dir))
+        labels, nameless = labels_shown(mask, workflow, payload)
+        findings = compare(mask, labels, nameless, truth=truth_for(mask, truth_dir))
         picture = payload.publish_dir / PICTURE
-        three_planes(image, mask, captions=[_caption(f) for f in findings]).save(picture)
+        three_planes(image, mask, findings).save(picture)
     results = _files(payload.folder(f) for f in workflow.result_folders)
     job = FinishedJob(
         workflow=workflow,
@@ -140,20 +143,5 @@ def _belongs_to(mask: Volume, image: Volume) -> bool:
     return mask.origin.file_name == image.origin.file_name and mask.grid.matches(image.grid)
 
 
-def _truth_for(mask: Volume, truth_dir: Path) -> Volume | None:
-    path = truth_dir / f"{mask.origin.file_name}.mhd"
-    if not path.is_file():
-        return None
-    truth = read_volume(path)
-    if not truth.grid.matches(mask.grid):
-        raise InputError(f"the truth {path.name} lies on another grid than the mask")
-    return truth
-
-
 def _files(folders: Iterable[Path]) -> list[Path]:
     return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
-
-
-def _caption(finding: Finding) -> str:
-    agreement = "" if finding.dice is None else f", Dice {finding.dice:.3f}"
-    return f"{finding.name} {finding.volume_ml:.1f} ml{agreement}"

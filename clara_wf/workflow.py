@@ -12,6 +12,7 @@ from clara_wf.findings import errors_of
 from clara_wf.lint import check
 from clara_wf.workflow_rules import input_folder_of, tidy_folder
 from stages.errors import SettingsError
+from stages.labels import Label
 from stages.settings import INPUT_LOCK
 
 
@@ -55,6 +56,8 @@ class Workflow:
         The folder that whoever starts a job fills, inside the job's payload.
     result_folders
         Where the job's result lies, inside its payload.
+    labels
+        What the labels of masks mean that do not say it themselves.
     """
 
     id: str
@@ -62,6 +65,7 @@ class Workflow:
     input_folder: str
     steps: tuple[Step, ...]
     result_folders: tuple[str, ...]
+    labels: tuple[Label, ...] = ()
 
 
 def load_workflows(values: Path) -> dict[str, Workflow]:
@@ -117,6 +121,7 @@ def _workflow(key: str, block: WorkflowBlock, blocks: Mapping[str, StageBlock]) 
         input_folder=input_folder_of(block),
         steps=_in_order(steps),
         result_folders=tuple(tidy_folder(folder) for folder in block.ioFolders[-1]),
+        labels=tuple(sorted(block.labels, key=lambda label: label.value)),
     )
 
 

@@ -22,9 +22,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 from pydicom.valuerep import format_number_as_ds
 
+from dicom_writer.finding import finding
 from dicom_writer.header import code_item, copy_lossiness, image_reference, new_result, references_to
 from dicom_writer.key_slices import key_slices
-from dicom_writer.labels import finding
 from dicom_writer.measure import Measurement
 from dicom_writer.picture import MARGIN, direction, draw, font, raster
 from dicom_writer.results import Given

@@ -9,8 +9,8 @@ from reportlab.lib.pagesizes import A4
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
+from dicom_writer.finding import finding
 from dicom_writer.key_slices import key_slices
-from dicom_writer.labels import finding
 from dicom_writer.picture import draw
 from dicom_writer.results import Given
 from dicom_writer.wording import NOTICE, largest, lines

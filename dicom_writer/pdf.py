@@ -14,8 +14,8 @@ from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
+from dicom_writer.finding import finding
 from dicom_writer.header import code_item, new_result, references_to
-from dicom_writer.labels import finding
 from dicom_writer.measure import Measurement
 from dicom_writer.page import draw_page
 from dicom_writer.results import Given

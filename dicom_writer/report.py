@@ -25,9 +25,9 @@ from pydicom.sr.coding import Code as SrCode
 from pydicom.uid import ComprehensiveSRStorage
 
 from dicom_writer.contours import outlines
+from dicom_writer.finding import finding
 from dicom_writer.frames import image_key
 from dicom_writer.header import new_result, reference_to, references_to
-from dicom_writer.labels import finding
 from dicom_writer.lesions import MOST_LISTED, Lesion, spots_of
 from dicom_writer.measure import Measurement
 from dicom_writer.provenance import MANUFACTURER, MODEL_NAME

@@ -101,9 +101,9 @@ class Given:
     @functools.cached_property
     def lesions(self) -> tuple[Lesions, ...]:
         """The lesions of each label that marks lesions, in the order of the labels."""
-        from dicom_writer.lesions import find_lesions, is_of_lesions
+        from dicom_writer.lesions import find_lesions
 
-        return tuple(find_lesions(self.masks, label) for label in self.labels if is_of_lesions(label))
+        return tuple(find_lesions(self.masks, label) for label in self.labels if label.marks_lesions)
 
 
 class Result(Protocol):

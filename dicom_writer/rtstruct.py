@@ -22,6 +22,7 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from dicom_writer.contours import outlines
 from dicom_writer.encode import encoded, file_head, implicit, implicit_sequence
+from dicom_writer.finding import finding
 from dicom_writer.header import (
     algorithm_identification,
     code_item,
@@ -29,7 +30,6 @@ from dicom_writer.header import (
     new_result,
     references_to,
 )
-from dicom_writer.labels import finding
 from dicom_writer.measure import Measurement
 from dicom_writer.results import Given
 from stages.labels import Label

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pydicom.dataset import Dataset, FileDataset
 
 from dicom_writer.colour import cielab
+from dicom_writer.finding import finding
 from dicom_writer.functional_groups import add_dimensions, add_shared_groups
 from dicom_writer.header import (
     algorithm_identification,
@@ -20,7 +21,6 @@ from dicom_writer.header import (
     new_result,
     references_to,
 )
-from dicom_writer.labels import finding
 from dicom_writer.results import Given
 from stages.labels import Label
 

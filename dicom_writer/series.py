@@ -18,8 +18,8 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import CTImageStorage
 
 from dicom_writer.encode import elements_of
+from dicom_writer.finding import finding
 from dicom_writer.header import new_result
-from dicom_writer.labels import finding
 from dicom_writer.measure import Measurement
 from dicom_writer.results import Given
 from dicom_writer.slice_files import SliceFile, write_slice_files

@@ -23,7 +23,6 @@ from dicom_writer.measure import Measurement
 from dicom_writer.picture import MARGIN, draw, windowed
 from dicom_writer.results import Given
 from dicom_writer.verify import require_same_identity
-from dicom_writer.wording import drawn_rgb
 from stages import OutputError
 from stages.labels import Label
 
@@ -109,7 +108,7 @@ def _by_colour(given: Given) -> dict[tuple[int, int, int], list[Label]]:
     """Return the labels that are drawn in each colour; such as share one cannot be told apart."""
     found: dict[tuple[int, int, int], list[Label]] = {}
     for label in given.labels:
-        found.setdefault(drawn_rgb(label.rgb), []).append(label)
+        found.setdefault(label.drawn_rgb, []).append(label)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ def lines(given: Given) -> list[Line]:
         if ml and label.value in counts:
             count = counts[label.value]
             said += f", {count} {'lesion' if count == 1 else 'lesions'}"
-        found.append(Line(drawn_rgb(label.rgb), label.name, said))
+        found.append(Line(label.drawn_rgb, label.name, said))
     return found
 
 
@@ -55,11 +55,3 @@ def largest(given: Given, most: int) -> Iterator[tuple[Lesion, str]]:
 def volume(ml: float) -> str:
     """Return a volume as it is read: one decimal, or two significant digits below 1 ml."""
     return f"{ml:.1f} ml" if ml >= 1 else f"{ml:.2g} ml"
-
-
-def drawn_rgb(rgb: Sequence[int]) -> tuple[int, int, int]:
-    """Return the colour in which a label is drawn on a grey image: its own, or none that is grey."""
-    red, green, blue = rgb
-    if max(rgb) - min(rgb) >= 16:
-        return red, green, blue
-    return red, green, (0 if blue > 127 else 255)

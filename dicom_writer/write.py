@@ -11,19 +11,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dicom_files.remarks import remarks_by_kind
-from dicom_writer.labels import LABELS, finding
+from dicom_writer.finding import finding
 from dicom_writer.measure import Measurement
 from dicom_writer.provenance import Provenance
 from dicom_writer.results import RESULTS, Given, Options, with_needed
 from stages import InputError, OutputError, StageError, Volume
 from stages.labels import Label
 from stages.logs import printable
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +36,7 @@ def write_results(
     output: str | Path,
     *,
     results: Sequence[str] = ("seg",),
-    labels: Sequence[Label] = LABELS,
+    labels: Sequence[Label] = (),
     provenance: Provenance | None = None,
     options: Options | None = None,
 ) -> list[Path]:
@@ -59,7 +55,9 @@ def write_results(
         Which kinds of result, of `results.RESULTS`; ``volume`` alone writes a CT volume, not a mask.
         ``report`` brings ``seg`` with it, to which it refers.
     labels
-        What each label value means.
+        What labels mean, where it is something else than the mask itself says, label by label. What is
+        written speaks of the labels that the mask's `Origin.label_values` has, whether or not a voxel has
+        them; where it has none, of those that have a meaning.
     provenance
         Which job made it, by which algorithm.
     options
@@ -74,7 +72,7 @@ def write_results(
     Raises
     ------
     InputError
-        If the mask holds an unknown value or does not fit its source images.
+        If nobody said what a label means, or the mask does not fit its source images.
     GeometryError
         If the mask does not lie where its source images lie.
     OutputError

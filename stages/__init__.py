@@ -25,6 +25,7 @@ from stages.errors import (
     UpstreamError,
 )
 from stages.geometry import Grid
+from stages.labels import Code, Label
 from stages.original_slices import SliceMasks, on_original_slices
 from stages.settings import StageSettings
 from stages.volume import Algorithm, Correction, Origin, SliceOrigin, Volume
@@ -34,12 +35,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Algorithm",
+    "Code",
     "Correction",
     "GeometryError",
     "Grid",
     "InferenceError",
     "InputError",
     "Job",
+    "Label",
     "Origin",
     "OutputError",
     "SettingsError",

@@ -25,6 +25,7 @@ from typing import NoReturn
 from stages import locks, logs
 from stages.errors import InputError, OutputError, SettingsError, StageError, UpstreamError, printable
 from stages.interrupts import Interrupts
+from stages.labels import Label
 from stages.settings import StageSettings
 from stages.waiting import Heartbeat, sole_owner, wait_for_locks
 
@@ -51,6 +52,8 @@ class Job:
         ``host:port`` of the inference server, or None.
     arguments
         The stage's own options, as `Stage.add_arguments` declared them.
+    labels
+        What the workflow says of the labels of masks that do not say it themselves.
     """
 
     job_id: str
@@ -61,6 +64,7 @@ class Job:
     publish_dir: Path | None
     triton_url: str | None
     arguments: argparse.Namespace
+    labels: tuple[Label, ...] = ()
 
     @property
     def input_dir(self) -> Path:
@@ -175,6 +179,7 @@ def _job(parser: _Parser, argv: Sequence[str], settings: StageSettings) -> Job:
         publish_dir=arguments.publish or settings.publish_dir,
         triton_url=settings.triton_url,
         arguments=arguments,
+        labels=settings.labels,
     )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from stages.errors import InferenceError
-from stages.label_meanings import Meaning
+from stages.labels import Label, Meaning, labels_of
+from stages.labels_file import with_rgb
 from stages.model_problems import problems
 from stages.model_tensors import ModelTensors
 from stages.triton import ServedModel
@@ -84,7 +85,8 @@ class ModelDescription(BaseModel):
     inside
         Label -> organ label: the first only counts within what the organ's component holds.
     label_meanings
-        Label -> its name, codes and colour, for what is made of the mask.
+        Label -> its name, codes and colour (`stages.labels.Meaning`), for what is made of the mask. A model
+        without them gives masks that the DICOM writer refuses, unless the workflow says what they mean.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
@@ -117,12 +119,27 @@ class ModelDescription(BaseModel):
     fill_holes: tuple[_Label, ...] = ()
     minimum_volume_ml: dict[_Label, _Positive] = {}
     inside: dict[_Label, _Label] = {}
-    label_meanings: dict[_Label, Meaning] = {}
+    label_meanings: dict[_Label, Annotated[Meaning, BeforeValidator(with_rgb)]] = {}
 
     @property
     def labels(self) -> tuple[int, ...]:
         """The label values of a mask, without background, smallest first."""
         return tuple(sorted({label for label in self.channel_labels if label}))
+
+    @property
+    def meanings(self) -> tuple[Label, ...]:
+        """What the labels mean, by rising value; one that nobody gave a meaning to is missing."""
+        return labels_of(self.label_meanings)
+
+    def name_of(self, label: int) -> str:
+        """Return what a label is called, or ``label 5`` where nobody said."""
+        meaning = self.label_meanings.get(label)
+        return meaning.name if meaning else f"label {label}"
+
+    @property
+    def nameless(self) -> tuple[int, ...]:
+        """The labels that nobody gave a meaning to."""
+        return tuple(label for label in self.labels if label not in self.label_meanings)
 
     @model_validator(mode="after")
     def _hold_together(self) -> ModelDescription:
@@ -175,6 +192,9 @@ class ModelDescription(BaseModel):
         used |= {*self.inside, *self.inside.values(), *self.label_meanings}
         if unknown := sorted(used - set(self.labels)):
             problems.append(f"labels {unknown} are used but are not in channel_labels")
+        names = [meaning.name for meaning in self.label_meanings.values()]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            problems.append(f"label_meanings: two labels have the name {twice[0]!r}")
         return problems
 
     @classmethod

@@ -6,7 +6,7 @@ import argparse
 import logging
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.arrays import device_available, to_device
 from stages.driver import Job, Stage
@@ -78,6 +78,7 @@ class SegmentationStage(Stage):
 
     def prepare(self, job: Job) -> None:
         """Import, connect, and read the model's description while the stages before still work."""
+        from stages.labels import nameless_text, where_to_say
         from stages.model import ModelDescription
         from stages.triton import connect
         from stages.warm_up import warm_up
@@ -105,10 +106,12 @@ class SegmentationStage(Stage):
         self._tensors = self._model.tensors_of(served)
         self._algorithm = served.algorithm
         logger.info("model %s version %s at %s is ready", served.name, served.version, url)
+        if self._model.nameless:
+            text = nameless_text(self._model.nameless)
+            logger.warning("%s; %s", text, where_to_say(served.name))
 
     def execute(self, job: Job) -> None:
         """Segment each volume and write its mask under the same name."""
-        from stages.label_meanings import write_label_meanings
         from stages.postprocess import label_volumes_ml
         from stages.segmentation import segment
 
@@ -127,12 +130,21 @@ class SegmentationStage(Stage):
                 limit=self._limit,
                 deadline_s=job.arguments.deadline,
             )
-            mask = replace(mask, origin=replace(mask.origin, algorithm=self._algorithm))
+            mask = replace(mask, origin=replace(mask.origin, **self._said_of_masks()))
             write_volume(mask, job.output_dir)
-            write_label_meanings(mask, self._model.label_meanings, job.output_dir)
             found = label_volumes_ml(mask, self._model.labels)
-            logger.info("found %s", ", ".join(f"label {label}: {ml:.1f} ml" for label, ml in found.items()))
+            logger.info(
+                "found %s", ", ".join(f"{self._model.name_of(n)} {ml:.1f} ml" for n, ml in found.items())
+            )
             self.finish(job, mask)
+
+    def _said_of_masks(self) -> dict[str, Any]:
+        """Return what the JSON beside a mask says of what made it, and of its labels."""
+        return {
+            "algorithm": self._algorithm,
+            "label_values": self._model.labels,
+            "labels": self._model.meanings,
+        }
 
     def finish(self, job: Job, mask: Volume) -> None:
         """Do what else a stage wants done with a mask that has been written; here nothing."""

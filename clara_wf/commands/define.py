@@ -85,8 +85,9 @@ def check_chart(
     strict: Annotated[bool, typer.Option("--strict", help="Count warnings as errors.")] = False,
 ) -> None:
     """Check every definition of a file: all mistakes at once, with line, column and advice."""
-    values = file or surroundings(context).places.values
-    findings = lint_adapter(values) if is_adapter_config(values) else lint(values)
+    places = surroundings(context).places
+    values = file or places.values
+    findings = lint_adapter(values) if is_adapter_config(values) else lint(values, models=places.models)
     if as_json:
         say(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

@@ -18,6 +18,7 @@ from clara_wf.commands.options import AsJson, Models, print_table, say, surround
 from clara_wf.model_add import add_model
 from clara_wf.model_config import CONFIG
 from clara_wf.models import CT_SHAPE, CT_SPACING_MM, CheckedModel, check_model, models_in
+from stages.labels import nameless_text, where_to_say
 from stages.memory import in_words
 
 app = typer.Typer(help="Look at the models of a repository, try one, add one.", no_args_is_help=True)
@@ -60,6 +61,7 @@ def check(
     """
     places = surroundings(context, models=models).places
     found = check_model(name, places.models, cache=places.cache, say=_progress)
+    _warn_of_nameless(found)
     if record:
         golden.record(places.models / name, np.asarray(found.mask.array))
         found = replace(found, agreement={})
@@ -97,6 +99,13 @@ def add(
         say(json.dumps({"version": added.version, "replaced": added.replaced, "checked": told}, indent=2))
     elif added.checked is not None:
         _print(added.checked, as_json=False)
+    if added.checked is not None:
+        _warn_of_nameless(added.checked)
+
+
+def _warn_of_nameless(found: CheckedModel) -> None:
+    if nameless := found.description.nameless:
+        _progress(f"warning: {nameless_text(nameless)}; {where_to_say(found.served.name)}")
 
 
 def _progress(line: str) -> None:
@@ -122,7 +131,8 @@ def _told(found: CheckedModel) -> dict[str, object]:
         "orientation": model.orientation,
         "grid": f"size {list(model.size)}" if model.size else f"spacing {model.spacing_mm}",
         "window": list(model.window_shape or ()),
-        "labels": list(model.channel_labels),
+        "labels": {label: model.name_of(label) for label in model.labels},
+        "channels": list(model.channel_labels),
         "a CT of": ct,
         "becomes": " x ".join(map(str, found.input_shape)),
         "in windows": found.windows,

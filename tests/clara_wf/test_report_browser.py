@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clara_wf.picture import COLOURS
 from clara_wf.report_page import write_page
 from stages.geometry import points_at
 from tests.browser import chromium
 from tests.finished_job import CUBE_MM, SERIES, ct_and_mask, finished_job
+from tests.phantoms import LABELS
 
+COLOURS = {label.value: label.drawn_rgb for label in LABELS}
 pytestmark = pytest.mark.browser
 
 
@@ -257,9 +258,9 @@ def test_a_label_can_be_hidden_and_made_clear(page):
         return int((pixels(page, "axial")[0] == colour).all(axis=2).sum())
 
     assert shown() > 1000
-    page.get_by_role("checkbox", name="liver").uncheck()
+    page.get_by_role("checkbox", name="Liver", exact=True).uncheck()
     assert shown() == 0
-    page.get_by_role("checkbox", name="liver").check()
+    page.get_by_role("checkbox", name="Liver", exact=True).check()
     page.get_by_label("Opacity").fill("0")
     assert shown() == 0
 
@@ -277,8 +278,8 @@ def test_the_surfaces_turn_by_keys_and_mouse_and_follow_the_labels(page):
     assert not np.array_equal(turned, pixels(page, "surface")[0])
     page.get_by_role("button", name="front").click()
     assert np.array_equal(first, pixels(page, "surface")[0])
-    page.get_by_role("checkbox", name="liver").uncheck()
-    page.get_by_role("checkbox", name="tumour").uncheck()
+    page.get_by_role("checkbox", name="Liver", exact=True).uncheck()
+    page.get_by_role("checkbox", name="Liver tumour").uncheck()
     empty, _ = pixels(page, "surface")
     assert len(np.unique(empty[:-120].reshape(-1, 3), axis=0)) == 1
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from clara_wf.engines import Outcome
-from clara_wf.measure import Finding
+from clara_wf.measure import compare
 from clara_wf.report import make_report
 from clara_wf.report_page import readable_size, render, write_page
 from stages.volume import Volume
 from stages.volume_io import write_volume
 from tests.finished_job import OTHER_SERIES, SERIES, ct_and_mask, finished_job
+from tests.phantoms import LABELS
 
 
 def text_of(page):
@@ -41,11 +42,11 @@ def test_it_tells_the_image_of_each_stage_with_its_digest(tmp_path):
 def test_it_tells_volumes_and_how_far_they_agree_with_the_truth(tmp_path):
     job = finished_job(tmp_path)
     assert "Dice" not in text_of(render(job)).replace("Volumes and Dice are", "")
-    found = [Finding(label=n, name="x", volume_ml=1, dice=dice) for n, dice in ((1, 0.9), (2, None))]
+    found = [dataclasses.replace(f, dice=dice) for f, dice in zip(job.findings, (0.9, None), strict=True)]
     text = text_of(render(dataclasses.replace(job, findings=found)))
     liver_ml = (10 * 30 * 25 - 2 * 6 * 6) * 0.02  # voxels of 5 x 2 x 2 mm
-    assert f"liver {liver_ml:.1f} ml 0.900" in text
-    assert "tumour 1.4 ml –" in text
+    assert f"Liver {liver_ml:.1f} ml 0.900" in text
+    assert "Liver tumour 1.4 ml –" in text
 
 
 def test_it_tells_which_series_was_chosen_and_why_the_other_was_not(tmp_path):
@@ -107,7 +108,9 @@ def test_a_label_named_by_nobody_is_shown_too(tmp_path):
     job = finished_job(tmp_path)
     array = job.mask.array.copy()
     array[0, 0, :5] = 9
-    text = text_of(render(dataclasses.replace(job, mask=job.mask.with_array(array))))
+    mask = job.mask.with_array(array)
+    found = compare(mask, LABELS, [9])
+    text = text_of(render(dataclasses.replace(job, mask=mask, findings=found)))
     assert "label 9 0.1 ml" in text
 
 

@@ -1,18 +1,20 @@
 """Key slices as Secondary Capture."""
 
+from dataclasses import replace
+
 import numpy as np
 import pydicom
 import pytest
 
 from dicom_writer import Provenance, write_results
 from dicom_writer.capture import TOP, CaptureResult
-from dicom_writer.labels import LABELS
 from dicom_writer.picture import MARGIN, direction, raster
 from dicom_writer.verify_capture import verify_capture
 from stages import InputError, OutputError
 from tests import phantoms
 from tests.dicom_writer import letters
 from tests.dicom_writer.test_corrected import CASES, mask_on, series
+from tests.phantoms import LABELS
 
 LIVER, TUMOUR = (label.rgb for label in LABELS)
 
@@ -130,9 +132,8 @@ def test_letters_name_the_side_of_the_patient(cosines, letters):
 
 @pytest.mark.parametrize("rgb", [(200, 200, 200), (10, 12, 9)])
 def test_a_grey_label_is_not_drawn_grey(rgb):
-    from dicom_writer.wording import drawn_rgb
-
-    assert max(drawn_rgb(rgb)) - min(drawn_rgb(rgb)) > 100
+    drawn = replace(LABELS[0], rgb=rgb).drawn_rgb
+    assert max(drawn) - min(drawn) > 100
 
 
 def a_pixel_of_another_colour(pixels):

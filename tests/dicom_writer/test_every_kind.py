@@ -83,7 +83,8 @@ def mask_of_one(image):
     affine[:3, 3] = [float(v) for v in image.ImagePositionPatient]
     array = np.zeros((1, image.Rows, image.Columns), np.uint8)
     array[0, 200:260, 150:280], array[0, 220:230, 160:200] = 1, 2
-    return Volume(array=array, affine=affine, origin=Origin(series_instance_uid=str(image.SeriesInstanceUID)))
+    origin = Origin(series_instance_uid=str(image.SeriesInstanceUID), labels=phantoms.LABELS)
+    return Volume(array=array, affine=affine, origin=origin)
 
 
 @pytest.mark.parametrize("orientation", letters.ORIENTATIONS)

@@ -9,12 +9,12 @@ import pytest
 from pypdf import PdfReader
 
 from dicom_writer import Provenance, write_results
-from dicom_writer.labels import LABELS
 from dicom_writer.pdf import PdfResult
 from dicom_writer.verify_pdf import verify_pdf
 from stages import OutputError
 from stages.labels import Code
 from tests import phantoms
+from tests.phantoms import LABELS
 
 
 @pytest.fixture

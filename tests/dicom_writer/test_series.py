@@ -89,7 +89,7 @@ def corner_mask(ct):
     n, r, c = array.shape
     array[n // 4 : max(n - n // 4, 1), r // 4 : r // 2, c // 4 : c // 2 + c // 8] = 1
     array[n // 2 : n // 2 + 2, r // 3 : r // 3 + max(2, r // 20), c // 3 : c // 3 + max(2, c // 10)] = 2
-    return ct.with_array(array)
+    return phantoms.drawn_on(ct, array)
 
 
 @pytest.mark.real_data
