@@ -17,6 +17,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -155,7 +156,7 @@ def _scan(data: Data, wanted: frozenset[int], *, is_whole: bool) -> _Scanned | N
         if meta.get(0x00020002, b"").strip(b"\0 ") == _DICOMDIR:
             return _Scanned(None)
         elements = beginning.elements(data)
-        values, position = elements.values(beginning.start, end=max(wanted) + 1, wanted=wanted)
+        values, position = elements.values(beginning.start, end=_behind(wanted), wanted=wanted)
         if position == len(data) and not is_whole:
             return None
         if not (values or meta):
@@ -171,6 +172,11 @@ def _scan(data: Data, wanted: frozenset[int], *, is_whole: bool) -> _Scanned | N
         return None
     from_meta = _fill_from_meta(values, meta)
     return _Scanned(FileHeader(values, beginning.transfer_syntax, *pixels, from_meta))
+
+
+@cache
+def _behind(wanted: frozenset[int]) -> int:
+    return max(wanted) + 1
 
 
 def _find_pixels(elements: Elements, position: int) -> tuple[int, int | None] | None:
