@@ -20,7 +20,7 @@ from pydicom import config
 from pydicom.dataset import Dataset, FileDataset
 
 from dicom_files.dataset import open_dataset
-from dicom_files.header import FileHeader, read_file_header
+from dicom_files.header import ROWS, FileHeader, read_file_header
 from dicom_writer.frames import image_key, is_multi_frame, split_frames
 from dicom_writer.values import fit_headers
 from stages import GeometryError, InputError, Origin, Volume
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 TOLERANCE_MM = 0.1
 _IMAGE_TYPE, _SOP_CLASS, _SOP_INSTANCE, _SERIES = 0x00080008, 0x00080016, 0x00080018, 0x0020000E
-_TELLING = frozenset({_IMAGE_TYPE, _SOP_CLASS, _SOP_INSTANCE, _SERIES})
+_TELLING = frozenset({_IMAGE_TYPE, _SOP_CLASS, _SOP_INSTANCE, _SERIES, ROWS})
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _NEEDED = (
     "SOPClassUID",
