@@ -87,11 +87,14 @@ def _cut(mask: Volume, labels: list[int]) -> Iterator[str]:
 
 def _areas_on_faces_mm2(mask: Volume, labels: list[int]) -> Iterator[float]:
     """Yield what labels cover of the first and the last slice, then of the outermost rows and columns."""
-    slices, rows, columns = mask.spacing
-    for axis, area in enumerate((rows * columns, slices * columns, slices * rows)):
-        for end in (0, -1):
-            face = to_host(mask.array.take(end, axis=axis))
-            yield area * int(np.isin(face, labels).sum())
+    array, (slices, rows, columns) = mask.array, mask.spacing
+    faces = [
+        *((rows * columns, array[end]) for end in (0, -1)),
+        *((slices * columns, array[:, end]) for end in (0, -1)),
+        *((slices * rows, array[:, :, end]) for end in (0, -1)),
+    ]
+    for voxel, face in faces:
+        yield voxel * int(np.isin(to_host(face), labels).sum())
 
 
 def _sentence(finding: _Finding, low: float, high: float) -> str:
