@@ -46,11 +46,7 @@ _Default = tuple[str, str, Callable[[Facts], str]]
 _DEFAULTS: tuple[_Default, ...] = (
     # name, the key of a rule that replaces it, and why it drops a series; empty where it does not
     ("derived", "image_type", lambda facts: "derived" if facts.nature.is_derived else ""),
-    (
-        "units",
-        "rescale_type",
-        lambda facts: f"in {facts.nature.units} instead of Hounsfield units" if facts.nature.units else "",
-    ),
+    ("units", "rescale_type", lambda facts: _why_no_hounsfield_units(facts)),
     (
         "colour",
         "photometric",
@@ -115,6 +111,14 @@ class _Passing:
     rule: str
     is_beside_plain: bool = False
     """Whether acquired slices in Hounsfield units of the same series pass as well, and this is none."""
+
+
+def _why_no_hounsfield_units(facts: Facts) -> str:
+    if facts.nature.units:
+        return f"in {facts.nature.units} instead of Hounsfield units"
+    if not any(map(facts.text, ("RescaleSlope", "RescaleIntercept"))):
+        return "without a rescale to Hounsfield units"
+    return ""
 
 
 def _is_about_axial(facts: Facts) -> bool:

@@ -1,5 +1,7 @@
 """Each image is judged by itself: one that is no slice never decides for or against those around it."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -140,6 +142,20 @@ def test_values_in_other_units_are_no_scan_by_default_and_a_rule_takes_them_with
         assert volume.origin.warnings == (
             f"Rescale Type (0028,1054) is {units.upper()}, not HU: values may be no Hounsfield units",
         )
+
+
+@pytest.mark.parametrize("said", ["HU", "US", None])
+def test_a_series_without_any_rescale_is_no_scan_whatever_it_says_of_its_units(tmp_path, said):
+    bare = {"RescaleSlope": None, "RescaleIntercept": None, "RescaleType": said}
+    scan(tmp_path / "bare", series="1.1", shape=(20, 8, 8), **bare)
+    scan(tmp_path / "scan")
+    volume = read_series(tmp_path)
+    assert volume.origin.series_instance_uid == "1.2"
+    assert re.match(
+        "not chosen, (without a rescale to|in US instead of) Hounsfield units", volume.origin.selection["1.1"]
+    )
+    with pytest.raises(InputError, match=r"Rescale Slope \(0028,1053\) is missing"):
+        read_series(tmp_path, series_instance_uid="1.1")
 
 
 @pytest.mark.parametrize("colour", ["PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "HSV"])
