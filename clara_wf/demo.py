@@ -13,8 +13,6 @@ from stages.geometry import Affine
 from stages.volume import Origin, Volume
 from stages.volume_io import find_volumes, read_volume, write_volume
 
-DEMO_JOB = "11111111-1111-1111-1111-111111111111"
-
 
 def make_demo_job(job_folder: Path, input_folder: str) -> None:
     """Make what the first stage reads in ``<job>/<input folder>``, and the truth in ``<job>/truth``.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-from stages.volume import Volume
+    from stages.volume import Volume
 
 LABEL_NAMES = {1: "liver", 2: "tumour"}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,13 +13,13 @@ import typer
 from clara_wf.chart import Edit, add_stage, add_workflow, save, stage_block
 from clara_wf.commands.options import AsJson, Payloads, Values, WorkflowName, say, surroundings
 from clara_wf.document import Document, read_document
-from clara_wf.engines.choice import ENGINES, make_engine
+from clara_wf.engines import ENGINES
+from clara_wf.engines.choice import make_engine
 from clara_wf.findings import errors_of
 from clara_wf.lint import lint
 from clara_wf.scaffold import scaffold
 from clara_wf.show import graph, plan
 from clara_wf.workflow import find_workflow, load_workflows
-from dicom_adapter.config import is_adapter_config, lint_adapter
 from stages.errors import SettingsError
 
 
@@ -85,6 +84,8 @@ def check_chart(
     strict: Annotated[bool, typer.Option("--strict", help="Count warnings as errors.")] = False,
 ) -> None:
     """Check every definition of a file: all mistakes at once, with line, column and advice."""
+    from dicom_adapter.config import is_adapter_config, lint_adapter
+
     values = file or surroundings(context).places.values
     findings = lint_adapter(values) if is_adapter_config(values) else lint(values)
     if as_json:
@@ -128,12 +129,3 @@ def plan_workflow(
         for line in lines:
             say(f"  {line}")
         say()
-
-
-COMMANDS: dict[str, Callable[..., None]] = {
-    "cs": create_stage,
-    "new": create_workflow,
-    "show": show_workflow,
-    "lint": check_chart,
-    "plan": plan_workflow,
-}

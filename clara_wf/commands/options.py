@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from clara_wf.places import Places
 
@@ -48,7 +46,24 @@ def say(line: str = "") -> None:
     typer.echo(line)
 
 
-def print_table(table: Table) -> None:
-    """Print a table, as wide as it is where nobody watches."""
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, whole: Collection[str] = ()
+) -> None:
+    """Print a table, as wide as it is where nobody watches.
+
+    Parameters
+    ----------
+    whole
+        Headings of the columns that are never broken.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading in whole)
+    for row in rows:
+        table.add_row(*row)
     console = Console()
     (console if console.is_terminal else Console(width=160)).print(table)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from clara_wf.commands.options import (
     AsJson,
@@ -25,16 +22,14 @@ from clara_wf.commands.options import (
     say,
     surroundings,
 )
-from clara_wf.display import LiveProgress, print_report
-from clara_wf.engines import Outcome
-from clara_wf.engines.choice import ENGINES
-from clara_wf.local_run import NO_SERVER, LocalRun, run_locally
+from clara_wf.engines import ENGINES, NO_SERVER, Outcome
 from clara_wf.payload import checked_job_id
-from clara_wf.published import load_published
-from clara_wf.report import Report
 from clara_wf.status import JobNow, job_in, jobs_in
-from clara_wf.workflow import Workflow, find_workflow, load_workflows
 from stages.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from clara_wf.report import Report
+    from clara_wf.workflow import Workflow
 
 _LAST_LINES = 15
 _FOLLOW_S = 0.2
@@ -88,6 +83,11 @@ def try_workflow(
 
     A job that was interrupted goes on at the first stage that has not finished.
     """
+    from rich.console import Console
+
+    from clara_wf.display import LiveProgress
+    from clara_wf.local_run import LocalRun, run_locally
+
     if published and values:
         raise SettingsError(
             "give --published or --values, not both: what is published has its own values.yaml"
@@ -116,6 +116,9 @@ def try_workflow(
 
 def _chosen(workflow: str, published: Path | None, values: Path) -> tuple[Workflow, Path | None]:
     """Return a workflow, and its chart if it is a published one."""
+    from clara_wf.published import load_published
+    from clara_wf.workflow import find_workflow, load_workflows
+
     if published is None:
         return find_workflow(load_workflows(values), workflow), None
     record, found = load_published(published, workflow)
@@ -126,6 +129,10 @@ def _print(report: Report, outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
         say(report.as_json())
     else:
+        from rich.console import Console
+
+        from clara_wf.display import print_report
+
         print_report(Console(), report, list(outcome.statuses))
     if outcome.culprit is not None:
         name = outcome.culprit.name
@@ -150,12 +157,9 @@ def show_status(
     if not jobs:
         say(f"no job has run in {folder}")
         return
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in ("job", "workflow", "engine", "started", "state", "stages"):
-        table.add_column(heading, no_wrap=heading == "job")
-    for each in jobs:
-        table.add_row(each.job, each.workflow, each.engine, each.started, each.state, _stages(each))
-    print_table(table)
+    headings = ("job", "workflow", "engine", "started", "state", "stages")
+    rows = [(each.job, each.workflow, each.engine, each.started, each.state, _stages(each)) for each in jobs]
+    print_table(headings, rows, whole=["job"])
 
 
 def _stages(job: JobNow) -> str:
@@ -214,6 +218,3 @@ def _tail(path: Path, lines: int | None, files: ExitStack) -> Iterator[str]:
     while True:
         line = file.readline()
         yield (line.rstrip("\n") or " ") if line else ""
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"test": try_workflow, "status": show_status, "logs": show_logs}

@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from clara_wf.payload import Payload
-from clara_wf.workflow import Step, Workflow
+if TYPE_CHECKING:
+    from clara_wf.payload import Payload
+    from clara_wf.workflow import Step, Workflow
+
+ENGINES = ("process", "docker", "kubernetes")
+NO_SERVER = "none"
+"""Says that a job does without a model server."""
 
 State: TypeAlias = Literal["starting", "waiting", "working", "done", "kept", "failed", "stopped"]
 ENDED: frozenset[State] = frozenset({"done", "kept", "failed", "stopped"})

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clara_wf.engines import Engine
-from clara_wf.engines.docker import DockerEngine
-from clara_wf.engines.kubernetes import KubernetesEngine
+from clara_wf.engines import ENGINES, Engine
 from clara_wf.engines.process import ProcessEngine, can_run
 from clara_wf.workflow import Workflow
 from stages.errors import SettingsError
-
-ENGINES = ("process", "docker", "kubernetes")
 
 
 def choose(workflow: Workflow, wanted: str | None) -> str:
@@ -52,5 +48,11 @@ def make_engine(
         The chart that is installed on a cluster; None for the one that comes with this software.
     """
     if name == "kubernetes":
+        from clara_wf.engines.kubernetes import KubernetesEngine
+
         return KubernetesEngine(models=models, chart=chart, values=values)
-    return DockerEngine(models=models) if name == "docker" else ProcessEngine()
+    if name == "docker":
+        from clara_wf.engines.docker import DockerEngine
+
+        return DockerEngine(models=models)
+    return ProcessEngine()
