@@ -15,6 +15,7 @@ import numpy as np
 
 from clara_wf import golden
 from clara_wf.model_server import ModelServerError, serve
+from clara_wf.suggestion import did_you_mean
 from stages.errors import InputError
 from stages.geometry import Grid
 from stages.memory import resident_bytes, stage_need
@@ -142,7 +143,8 @@ def check_model(name: str, repository: Path, *, cache: Path, say: Callable[[str]
     """
     known = [folder.name for folder in models_in(repository)]
     if name not in known:
-        raise InputError(f"{repository} has no model {name!r}; it has {', '.join(known) or 'none'}")
+        meant = did_you_mean(name, known)
+        raise InputError(f"{repository} has no model {name!r}{meant}; it has {', '.join(known) or 'none'}")
     with _log() as log, serve(repository, models=[name], cache=cache, log=log, on_progress=say) as server:
         return _try(name, server.grpc_url, repository / name)
 

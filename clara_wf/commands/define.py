@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from clara_wf.chart import Edit, add_stage, add_workflow, save, stage_block
-from clara_wf.commands.options import AsJson, Payloads, Values, WorkflowName, say, surroundings
+from clara_wf.commands.completion import WorkflowName
+from clara_wf.commands.options import AsJson, Payloads, Values, say, surroundings
 from clara_wf.document import Document, read_document
 from clara_wf.engines import ENGINES
 from clara_wf.engines.choice import make_engine

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clara_wf.commands.completion import models as known_models
 from clara_wf.commands.lazy import SETTINGS
 from clara_wf.commands.options import AsJson, Models, print_table, say, surroundings
 
@@ -55,7 +56,9 @@ def list_models(context: typer.Context, models: Models = None, as_json: AsJson =
 @app.command("check")
 def check(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the model.", autocompletion=known_models)
+    ],
     models: Models = None,
     record: Annotated[
         bool, typer.Option("--record", help="Keep the phantom's mask as the golden case.")

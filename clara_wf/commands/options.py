@@ -15,7 +15,6 @@ Values = Annotated[Path | None, typer.Option("--values", metavar="FILE", help="U
 Payloads = Annotated[Path | None, typer.Option("--payloads", metavar="DIR", help="Folder that jobs run in.")]
 Models = Annotated[Path | None, typer.Option("--models", metavar="DIR", help="Use another model repository.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people.")]
-WorkflowName = Annotated[str, typer.Argument(metavar="WORKFLOW", help="ID or name of the workflow.")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
+from clara_wf.commands.completion import WorkflowName
 from clara_wf.commands.options import (
     AsJson,
     Models,
     Surroundings,
     Values,
-    WorkflowName,
     print_table,
     say,
     surroundings,

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clara_wf.commands.completion import WorkflowName, engines, jobs, stages_of_job
 from clara_wf.commands.options import (
     AsJson,
     Models,
     Payloads,
     Values,
-    WorkflowName,
     print_table,
     say,
     surroundings,
@@ -25,6 +25,7 @@ from clara_wf.commands.options import (
 from clara_wf.engines import ENGINES, NO_SERVER, Outcome
 from clara_wf.payload import checked_job_id
 from clara_wf.status import JobNow, job_in, jobs_in
+from clara_wf.suggestion import did_you_mean
 from stages.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def try_workflow(
     workflow: WorkflowName,
     job: Annotated[
         str | None,
-        typer.Argument(help="Job ID: uses test-data/JOB/<first stage>/input. Without one: a phantom."),
+        typer.Argument(
+            help="Job ID: uses test-data/JOB/<first stage>/input. Without one: a phantom.",
+            autocompletion=jobs,
+        ),
     ] = None,
     timeout: Annotated[
         float | None,
@@ -50,6 +54,7 @@ def try_workflow(
         str | None,
         typer.Option(
             metavar="|".join(ENGINES),
+            autocompletion=engines,
             help="How the stages run. Without it: process, or docker if a stage has only its image.",
         ),
     ] = None,
@@ -144,7 +149,9 @@ def _print(report: Report, outcome: Outcome, *, as_json: bool) -> None:
 
 def show_status(
     context: typer.Context,
-    job: Annotated[str | None, typer.Argument(help="Job ID. Without one: every job.")] = None,
+    job: Annotated[
+        str | None, typer.Argument(help="Job ID. Without one: every job.", autocompletion=jobs)
+    ] = None,
     payloads: Payloads = None,
     as_json: AsJson = False,
 ) -> None:
@@ -170,8 +177,11 @@ def _stages(job: JobNow) -> str:
 
 def show_logs(
     context: typer.Context,
-    job: Annotated[str, typer.Argument(help="Job ID.")],
-    stage: Annotated[str | None, typer.Argument(help="One stage. Without it: every stage.")] = None,
+    job: Annotated[str, typer.Argument(help="Job ID.", autocompletion=jobs)],
+    stage: Annotated[
+        str | None,
+        typer.Argument(help="One stage. Without it: every stage.", autocompletion=stages_of_job),
+    ] = None,
     lines: Annotated[
         int | None, typer.Option("--lines", "-n", min=0, help="Only so many lines of each, the last.")
     ] = None,
@@ -183,7 +193,8 @@ def show_logs(
     found = job_in(folder, checked_job_id(job))
     names = [each.name for each in found.stages]
     if stage is not None and stage not in names:
-        raise SettingsError(f"job {job} has no stage {stage!r}; it has {', '.join(names)}")
+        meant = did_you_mean(stage, names)
+        raise SettingsError(f"job {job} has no stage {stage!r}{meant}; it has {', '.join(names)}")
     logs = {name: folder / job / "logs" / f"{name}.log" for name in ([stage] if stage else names)}
     with ExitStack() as files:
         tails = {name: _tail(path, lines, files) for name, path in logs.items()}

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from clara_wf.commands.completion import commands
 from clara_wf.commands.options import say, surroundings
 
 
@@ -39,7 +40,8 @@ def _export(name: str, folders: list[Path], *, keep: bool = True) -> str:
 def show_help(
     context: typer.Context,
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="[COMMAND]...", help="Such as: models check.")
+        list[str] | None,
+        typer.Argument(metavar="[COMMAND]...", help="Such as: models check.", autocompletion=commands),
     ] = None,
 ) -> None:
     """Show the help of a command, as its option --help does."""

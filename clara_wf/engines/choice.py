@@ -6,6 +6,7 @@ from pathlib import Path
 
 from clara_wf.engines import ENGINES, Engine
 from clara_wf.engines.process import ProcessEngine, can_run
+from clara_wf.suggestion import did_you_mean
 from clara_wf.workflow import Workflow
 from stages.errors import SettingsError
 
@@ -22,7 +23,8 @@ def choose(workflow: Workflow, wanted: str | None) -> str:
     if wanted is None:
         return "docker" if only_images else "process"
     if wanted not in ENGINES:
-        raise SettingsError(f"there is no engine {wanted!r}; choose from {', '.join(ENGINES)}")
+        meant = did_you_mean(wanted, ENGINES)
+        raise SettingsError(f"there is no engine {wanted!r}{meant}; choose from {', '.join(ENGINES)}")
     if wanted == "process" and only_images:
         name = only_images[0]
         raise SettingsError(
