@@ -233,6 +233,34 @@ def test_helm_names_the_key_that_the_schema_refuses(helm, tmp_path):
     assert "gpu" in errors
 
 
+BY_HELM = [
+    ("backoffLimit: 2", "backofLimit: 2"),
+    ("networkPolicy:", "networkPolicies:"),
+    ("leaseSeconds: 60", "leaseSeconds: sixty"),
+    ("pullPolicy: IfNotPresent", "pullPolicy: ifnotpresent"),
+    ("clara/model-server", "clara/Model-Server"),
+    ("clara/dicom-reader", "Clara/Dicom-Reader"),
+    ('registry: ""', 'registry: "https://lab.local"'),
+    ("labels: {}", "labels: {urgent: yes}"),
+    ('name: "liver-seg"', "name: on"),
+    ('args: ["", "", ""]', 'args: [["--a", 0b1], "", ""]'),
+    ("  id: 10001", "  id: 00"),
+    ("workflows:", "on: 1\nworkflows:"),
+]
+
+
+@every_helm
+@pytest.mark.parametrize(("old", "new"), BY_HELM, ids=[new for _, new in BY_HELM])
+def test_lint_refuses_what_helm_refuses_in_a_file_that_somebody_edited(helm, tmp_path, old, new):
+    file = tmp_path / "values.yaml"
+    file.write_text((CHART / "values.yaml").read_text().replace(old, new, 1))
+    done = subprocess.run(
+        [helm, "template", "study", CHART, "--values", file], capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert len(errors_of(lint(file))) == 1
+
+
 @every_helm
 @pytest.mark.parametrize("chart", [CHART, PLATFORM], ids=lambda path: path.name)
 def test_helm_lint_finds_nothing(helm, chart):

@@ -52,7 +52,7 @@ def test_mistakes_are_printed_a_line_each_and_the_exit_code_is_2(clara_wf, value
     values.write_text(values.read_text().replace('timeout: "300"', "timeout: never", 1))
     done = clara_wf("lint", values)
     assert done.returncode == 2
-    assert done.stdout.startswith("values.yaml:")
+    assert done.stdout.startswith(f"{values}:")
     assert 'expected a positive number of seconds, found "never"' in done.stdout
     found = json.loads(clara_wf("lint", values, "--json").stdout)
     assert found[0]["where"] == "stages.dicom-reader.timeout"
