@@ -253,7 +253,7 @@ def test_a_file_that_the_command_names_has_to_be_there(tmp_path, command, missin
 
 
 LAUGHS = "a: &a [x, x]\n" + "".join(
-    f"{n}: &{n} [*{p}, *{p}, *{p}, *{p}]\n" for p, n in zip("abcdefghi", "bcdefghij")
+    f"{n}: &{n} [*{p}, *{p}, *{p}, *{p}]\n" for p, n in zip("abcdefghi", "bcdefghij", strict=True)
 )
 
 
