@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clara_wf.digests import Digests
 from clara_wf.engines import NO_SERVER, JobRun, Outcome, Progress
-from clara_wf.engines.choice import choose, make_engine
+from clara_wf.engines.choice import choose, make_engine, require_docker
 from clara_wf.engines.watch import run_workflow
 from clara_wf.kept_report import fingerprint, keep, kept
 from clara_wf.payload import Payload, checked_job_id, fill_input, steps_to_run
@@ -73,8 +73,11 @@ def run_locally(
         Called with the status of every stage while they run.
     """
     clock = time.monotonic()
+    engine_name = choose(run.workflow, run.engine)
+    if engine_name == "docker" and run.engine is None:
+        require_docker(run.workflow, environ)
     engine = make_engine(
-        choose(run.workflow, run.engine),
+        engine_name,
         models=None if run.server == NO_SERVER else run.places.models,
         chart=run.chart,
         values=None if run.chart else run.places.values,

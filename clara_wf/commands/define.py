@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 
 from clara_wf.chart import Edit, add_stage, add_workflow, save, stage_block
-from clara_wf.commands.completion import WorkflowName
+from clara_wf.commands.completion import WorkflowName, jobs
+from clara_wf.commands.completion import engines as known_engines
 from clara_wf.commands.options import AsJson, Payloads, Values, say, surroundings
 from clara_wf.document import Document, read_document
 from clara_wf.engines import ENGINES
-from clara_wf.engines.choice import make_engine
+from clara_wf.engines.choice import known_engine, make_engine
 from clara_wf.findings import errors_of
 from clara_wf.lint import lint
 from clara_wf.scaffold import scaffold
@@ -110,16 +111,26 @@ def show_workflow(context: typer.Context, workflow: WorkflowName, values: Values
 def plan_workflow(
     context: typer.Context,
     workflow: WorkflowName,
-    job: Annotated[str, typer.Argument(help="Job ID.")] = "JOB",
+    job: Annotated[str, typer.Argument(help="Job ID.", autocompletion=jobs)] = "JOB",
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(ENGINES), help="One engine. Without it: each.", autocompletion=known_engines
+        ),
+    ] = None,
     payloads: Payloads = None,
     values: Values = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what each engine would run for a workflow; nothing is run."""
+    """Print what each engine would run for a workflow; nothing is run.
+
+    A process or a container for each stage; on a cluster one Job, in whose Pod each stage is a container.
+    """
     around = surroundings(context, values=values, payloads=payloads)
     found = find_workflow(load_workflows(around.places.values), workflow)
     engines = [
-        make_engine(name, models=around.places.models, values=around.places.values) for name in ENGINES
+        make_engine(name, models=around.places.models, values=around.places.values)
+        for name in ([known_engine(engine)] if engine else ENGINES)
     ]
     planned = plan(found, job, around.places, around.environ, engines)
     if as_json:

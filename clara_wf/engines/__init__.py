@@ -98,8 +98,8 @@ class Engine(Protocol):
     def start(self, run: JobRun) -> AbstractContextManager[StartedJob]:
         """Start the stages that have to run; leaving the context leaves nothing of them behind."""
 
-    def plan(self, step: Step, run: JobRun) -> str:
-        """Return what would be run for a stage, as a line that a person could type."""
+    def plan(self, run: JobRun) -> list[str]:
+        """Return what would be run for a job, as lines that a person could type."""
 
 
 @dataclass(kw_only=True)

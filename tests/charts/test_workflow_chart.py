@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from clara_wf.engines.kubernetes import KubernetesEngine
 from clara_wf.findings import errors_of
 from clara_wf.lint import lint
+from clara_wf.places import Places
+from clara_wf.show import plan
+from clara_wf.workflow import load_workflows
 from tests.cluster import helms
 
 CHART = Path(__file__).parents[2] / "clara-reference-workflows/charts/clara-workflow"
@@ -482,3 +486,17 @@ def test_the_dicom_configuration_names_the_reference_workflow():
         }
     ]
     assert [each["name"] for each in config["dicom"]["scu"]["destinations"]] == ["DCM4CHEE"]
+
+
+@every_helm
+def test_the_plan_for_a_cluster_is_a_line_that_makes_one_job(helm, tmp_path):
+    workflow = load_workflows(CHART / "values.yaml")[LIVER_SEG]
+    engine = KubernetesEngine(values=CHART / "values.yaml")
+    places = Places.of_checkout({"CLARA_CACHE": str(tmp_path)}, root=tmp_path)
+    (line,) = plan(workflow, "job-7", places, {}, [engine])["kubernetes"]
+    command = line.replace("helm install", f"{helm} template", 1)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    jobs = [each for each in YAML(typ="safe").load_all(done.stdout) if each and each["kind"] == "Job"]
+    assert [job["metadata"]["labels"]["clara-workflow/job-id"] for job in jobs] == ["job-7"]
+    containers = jobs[0]["spec"]["template"]["spec"]["containers"]
+    assert [each["name"] for each in containers] == ["dicom-reader", "ai-livertumor", "dicom-writer"]

@@ -73,7 +73,11 @@ def test_a_wrong_id_is_told_in_one_line(clara_wf, values):
 def test_what_each_engine_would_run_is_printed_and_nothing_is_run(clara_wf, tmp_path):
     done = clara_wf("plan", LIVER_SEG, "job-7", "--payloads", tmp_path / "payloads", "--json")
     planned = json.loads(done.stdout)
-    assert [len(lines) for lines in planned.values()] == [3] * len(planned)
+    assert {engine: len(lines) for engine, lines in planned.items()} == {
+        "process": 3,
+        "docker": 3,
+        "kubernetes": 1,
+    }
     assert "NVIDIA_CLARA_JOBID=job-7" in planned["process"][0]
     assert not (tmp_path / "payloads").exists()
 

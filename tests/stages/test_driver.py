@@ -682,6 +682,6 @@ def test_a_stage_that_no_job_started_prints_its_usage_at_once(arguments, capsys)
 
 
 @pytest.mark.skipif(Path("/app/locks").exists(), reason="this machine is a stage's container")
-def test_a_mistake_in_its_options_is_told_before_its_usage(caplog):
+def test_a_mistake_in_its_options_is_told_before_its_usage(capsys):
     assert main(lambda job: None, ["--inptu", "in"], {}, name="my-stage") == 2
-    assert "unrecognized arguments: --inptu in" in caplog.text
+    assert "unrecognized arguments: --inptu in; usage:" in capsys.readouterr().err

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from stages import SettingsError, StageSettings
+from stages.settings import is_in_job
 
 
 def test_container_without_settings_finds_its_folders_below_app():
