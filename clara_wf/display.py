@@ -6,16 +6,18 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from clara_wf.engines import ENDED, StageStatus, State
-from clara_wf.report import Report
 from stages.logs import printable
+
+if TYPE_CHECKING:
+    from clara_wf.report import Report
 
 _MANY_FILES = 5
 _STYLES: dict[State, str] = {
@@ -34,18 +36,22 @@ class LiveProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, transient=True, refresh_per_second=10)
+        self._live: Any = None
         self._seen: dict[str, State] = {}
 
     def __enter__(self) -> LiveProgress:
         if self._console.is_terminal:
+            from rich.live import Live
+
+            self._live = Live(console=self._console, transient=True, refresh_per_second=10)
             self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def say(self, line: str) -> None:
         """Print a line above the table."""
@@ -53,7 +59,7 @@ class LiveProgress:
 
     def update(self, statuses: list[StageStatus]) -> None:
         """Show the status of every stage."""
-        if self._console.is_terminal:
+        if self._live is not None:
             self._live.update(stage_table(statuses))
             return
         for status in statuses:

@@ -134,6 +134,20 @@ def _spec(tensor: Any, batch: tuple[int, ...], protocol: Any) -> TensorSpec:
     return TensorSpec(name=tensor.name, datatype=datatype, shape=(*batch, *tensor.dims))
 
 
+def lack_of(folder: Path) -> str | None:
+    """Return why a model of a repository cannot be used as it lies there; None if it is complete."""
+    versions = [path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()]
+    if not versions:
+        return f"a version: a folder {folder / '1'} with the model in it"
+    newest = max(versions, key=lambda path: int(path.name))
+    if not any(path.is_file() for path in newest.rglob("*")):
+        return f"its model: {newest} is empty"
+    try:
+        return problem_of(folder)
+    except InputError as error:
+        return str(error)
+
+
 def problem_of(folder: Path) -> str | None:
     """Return what is wrong with, or missing in, a model's description; None if it is complete.
 

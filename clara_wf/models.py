@@ -18,6 +18,7 @@ from clara_wf.model_config import problem_of
 from clara_wf.model_repository import KEPT as KEPT
 from clara_wf.model_repository import versions_in as versions_in
 from clara_wf.model_server import ModelServerError, serve
+from clara_wf.suggestion import did_you_mean
 from stages.errors import InferenceError, InputError
 from stages.geometry import Grid
 from stages.memory import resident_bytes, stage_need
@@ -135,7 +136,8 @@ def check_model(name: str, repository: Path, *, cache: Path, say: Callable[[str]
     """
     known = [folder.name for folder in models_in(repository)]
     if name not in known:
-        raise InputError(f"{repository} has no model {name!r}; it has {', '.join(known) or 'none'}")
+        meant = did_you_mean(name, known)
+        raise InputError(f"{repository} has no model {name!r}{meant}; it has {', '.join(known) or 'none'}")
     if problem := problem_of(repository / name):
         raise InferenceError(problem)
     with _log() as log, serve(repository, models=[name], cache=cache, log=log, on_progress=say) as server:

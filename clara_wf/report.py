@@ -7,22 +7,18 @@ import logging
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from clara_wf.engines import Outcome
 from clara_wf.foreign_text import encodable
-from clara_wf.mask_labels import labels_shown
 from clara_wf.measure import Finding, compare
 from clara_wf.payload import Payload
-from clara_wf.picture import three_planes
-from clara_wf.report_page import FinishedJob, write_page
-from clara_wf.truth import truth_for
 from clara_wf.workflow import Workflow
 from stages.errors import InputError
-from stages.volume import Volume
-from stages.volume_io import find_volumes, read_volume
+
+if TYPE_CHECKING:  # what draws takes long to import, and a report may be there already
+    from clara_wf.report_page import FinishedJob
+    from stages.volume import Volume
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +58,11 @@ def make_report(
     truth_dir
         Where ``<SeriesInstanceUID>.mhd`` with the true labels may lie.
     """
+    from clara_wf.mask_labels import labels_shown
+    from clara_wf.picture import three_planes
+    from clara_wf.report_page import FinishedJob
+    from clara_wf.truth import truth_for
+
     finished = {status.name for status in outcome.statuses if status.state in ("done", "kept")}
     image, mask = find_image_and_mask(workflow, payload, stages=finished)
     findings: list[Finding] = []
@@ -102,6 +103,8 @@ def make_report(
 
 def _draw_page(job: FinishedJob) -> str | None:
     """Return the path of the job's page; a page that cannot be drawn takes nothing from the result."""
+    from clara_wf.report_page import write_page
+
     path = job.payload.publish_dir / PAGE
     try:
         path.unlink(missing_ok=True)
@@ -123,6 +126,8 @@ def find_image_and_mask(
     stages
         Those that have finished; what others left may be incomplete.
     """
+    import numpy as np
+
     finished = [step for step in workflow.steps if step.name in stages]
     made = [volume for step in finished for volume in _volumes_in(payload.folder(step.output_folder))]
     images = [volume for volume in made if volume.array.dtype == np.int16] or [
@@ -137,6 +142,8 @@ def find_image_and_mask(
 
 
 def _volumes_in(folder: Path) -> list[Volume]:
+    from stages.volume_io import find_volumes, read_volume
+
     try:
         return [read_volume(path) for path in find_volumes(folder)]
     except InputError:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,12 +28,16 @@ from stages.errors import InputError, OutputError, SettingsError, StageError, Up
 from stages.interrupts import Interrupts
 from stages.labels import Label
 from stages.model_record import ModelRecord
-from stages.settings import StageSettings
+from stages.settings import PREFIX, StageSettings, is_in_job
 from stages.waiting import Heartbeat, sole_owner, wait_for_locks
 
 logger = logging.getLogger(__name__)
 
 _LONGEST_REASON = 4096  # bytes; Kubernetes keeps no more
+_NOT_IN_A_JOB = (
+    f"No job has started this stage: no {PREFIX}... is set, and there is no lock folder. "
+    "To run it by hand give --input DIR and --output DIR; --help tells the rest."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +134,7 @@ def main(
         A `Stage`, or a function that does what `Stage.execute` does.
     argv
         The arguments after the program's name. With ``--input`` the stage runs once, at once, and
-        without locks.
+        without locks; without it, and where no job has started it, the usage is printed.
     environ
         ``NVIDIA_CLARA_*`` settings, see `stages.settings`.
     name
@@ -146,6 +151,10 @@ def main(
             stage = _FunctionStage(stage)
         parser = _parser(stage, name)
         by_hand = any(a in ("-h", "--help", "--input") or a.startswith("--input=") for a in argv)
+        if not by_hand and not is_in_job(environ):
+            parser.parse_args(argv)
+            sys.stderr.write(f"{parser.format_usage()}\n{_NOT_IN_A_JOB}\n")
+            return SettingsError.exit_code
         settings = StageSettings.from_environ(environ, stage_name=name)
         if by_hand or not settings.use_locks:
             return _run_once(stage, parser, argv, settings)

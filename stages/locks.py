@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -169,10 +169,22 @@ def _read_object(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def describe_files(folder: Path) -> tuple[OutputFile, ...]:
-    """Return path, size and SHA-256 of every file below a folder, sorted by path."""
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_files(folder: Path, digest_of: Callable[[Path], str] = file_sha256) -> tuple[OutputFile, ...]:
+    """Return path, size and SHA-256 of every file below a folder, sorted by path.
+
+    Parameters
+    ----------
+    digest_of
+        Returns the SHA-256 of a file.
+    """
     return tuple(
-        OutputFile(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=_sha256(path))
+        OutputFile(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest_of(path))
         for path in sorted(p for p in folder.rglob("*") if p.is_file())
     )
 
@@ -207,7 +219,7 @@ def sync_folder(folder: Path) -> None:
 
 def digests_of(lock_dir: Path, lock_names: Iterable[str]) -> dict[str, str]:
     """Return the SHA-256 of each lock file, by name; an absent one has an empty digest."""
-    return {name: _sha256(path) if (path := lock_dir / name).is_file() else "" for name in lock_names}
+    return {name: file_sha256(path) if (path := lock_dir / name).is_file() else "" for name in lock_names}
 
 
 def publish_models(lock_dir: Path, models: Iterable[ModelRecord]) -> None:
@@ -252,10 +264,16 @@ def why_invalid(
     output_dir: Path,
     wait_locks: Sequence[str],
     arguments: Sequence[str],
+    digest_of: Callable[[Path], str] = file_sha256,
 ) -> str | None:
     """Tell why the stage of this lock has to run (again); None if its result still stands.
 
     A foreign lock stands as long as it exists and names no model that has changed since.
+
+    Parameters
+    ----------
+    digest_of
+        Returns the SHA-256 of an output file.
     """
     path = lock_dir / lock_name
     if not path.is_file():
@@ -269,7 +287,7 @@ def why_invalid(
         return "its inputs have changed"
     if list(lock.arguments) != list(arguments):
         return f"its arguments were {list(lock.arguments)}, now {list(arguments)}"
-    return _why_models_differ(lock_dir, lock_name) or _why_outputs_differ(lock.outputs, output_dir)
+    return _why_models_differ(lock_dir, lock_name) or _why_outputs_differ(lock.outputs, output_dir, digest_of)
 
 
 def _why_models_differ(lock_dir: Path, lock_name: str) -> str | None:
@@ -280,14 +298,11 @@ def _why_models_differ(lock_dir: Path, lock_name: str) -> str | None:
     return None
 
 
-def _why_outputs_differ(outputs: Iterable[OutputFile], folder: Path) -> str | None:
+def _why_outputs_differ(
+    outputs: Iterable[OutputFile], folder: Path, digest_of: Callable[[Path], str]
+) -> str | None:
     for file in outputs:
         path = folder / file.path
-        if not path.is_file() or path.stat().st_size != file.size or _sha256(path) != file.sha256:
+        if not path.is_file() or path.stat().st_size != file.size or digest_of(path) != file.sha256:
             return f"its output {printable(file.path)} is missing or was changed"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

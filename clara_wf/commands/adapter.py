@@ -14,9 +14,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
+from clara_wf.commands.lazy import SETTINGS
 from clara_wf.commands.options import AsJson, print_table, say, surroundings
 from stages.errors import InputError, SettingsError
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from dicom_adapter.books.store import Store
     from dicom_adapter.config_blocks import Config
 
-app = typer.Typer(invoke_without_command=True)
+app = typer.Typer(**SETTINGS, invoke_without_command=True)
 
 _POLL_S = 0.2
 _SHOWN = ("queued", "running", "dead")
@@ -201,12 +200,8 @@ def _show(rows: list[dict[str, object]], nothing: str) -> None:
     if not rows:
         say(nothing)
         return
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in rows[0]:
-        table.add_column(heading, no_wrap=heading in ("job", "study"))
-    for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row.values()))
-    print_table(table)
+    cells = [["" if cell is None else str(cell) for cell in row.values()] for row in rows]
+    print_table(list(rows[0]), cells, whole=("job", "study"))
 
 
 def _log_json(level: int) -> None:

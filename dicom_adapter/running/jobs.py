@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clara_wf.engines import NO_SERVER
 from clara_wf.engines.choice import choose
-from clara_wf.local_run import NO_SERVER
 from clara_wf.payload import Payload
 from clara_wf.published import load_published
 from clara_wf.workflow import Workflow

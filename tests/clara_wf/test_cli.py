@@ -52,7 +52,7 @@ def test_mistakes_are_printed_a_line_each_and_the_exit_code_is_2(clara_wf, value
     values.write_text(values.read_text().replace('timeout: "300"', "timeout: never", 1))
     done = clara_wf("lint", values)
     assert done.returncode == 2
-    assert done.stdout.startswith("values.yaml:")
+    assert done.stdout.startswith(f"{values}:")
     assert 'expected a positive number of seconds, found "never"' in done.stdout
     found = json.loads(clara_wf("lint", values, "--json").stdout)
     assert found[0]["where"] == "stages.dicom-reader.timeout"
@@ -73,7 +73,11 @@ def test_a_wrong_id_is_told_in_one_line(clara_wf, values):
 def test_what_each_engine_would_run_is_printed_and_nothing_is_run(clara_wf, tmp_path):
     done = clara_wf("plan", LIVER_SEG, "job-7", "--payloads", tmp_path / "payloads", "--json")
     planned = json.loads(done.stdout)
-    assert [len(lines) for lines in planned.values()] == [3] * len(planned)
+    assert {engine: len(lines) for engine, lines in planned.items()} == {
+        "process": 3,
+        "docker": 3,
+        "kubernetes": 1,
+    }
     assert "NVIDIA_CLARA_JOBID=job-7" in planned["process"][0]
     assert not (tmp_path / "payloads").exists()
 

@@ -5,8 +5,11 @@ import json
 import re
 import statistics
 import time
+from pathlib import Path
 
 import pytest
+
+from stages import main
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 SHA256_OF_42 = "73475cb40a568e8da8a045ced110137e159f890ac4da883b6b17dc651b3a8049"
@@ -682,3 +685,21 @@ def test_a_reason_that_cannot_be_left_does_not_hide_the_failure(ready_job):
     failing = "def execute(job): raise InputError('no CT here')"
     assert ready_job.run(failing, TERMINATIONLOG=ready_job.root / "missing/termination-log") == 3
     assert ready_job.read("my-stage.failed")["message"] == "no CT here"
+
+
+# By hand
+
+
+@pytest.mark.skipif(Path("/app/locks").exists(), reason="this machine is a stage's container")
+@pytest.mark.parametrize("arguments", [[], ["--output", "out"], ["--verbose"]])
+def test_a_stage_that_no_job_started_prints_its_usage_at_once(arguments, capsys):
+    assert main(lambda job: None, arguments, {}, name="my-stage") == 2
+    told = capsys.readouterr().err
+    assert told.startswith("usage: python -m my_stage [-h] [--input DIR]")
+    assert "No job has started this stage" in told
+
+
+@pytest.mark.skipif(Path("/app/locks").exists(), reason="this machine is a stage's container")
+def test_a_mistake_in_its_options_is_told_before_its_usage(capsys):
+    assert main(lambda job: None, ["--inptu", "in"], {}, name="my-stage") == 2
+    assert "unrecognized arguments: --inptu in; usage:" in capsys.readouterr().err
