@@ -20,7 +20,7 @@ from dicom_files.damage import ExcessError
 
 UNDEFINED = 0xFFFFFFFF
 MOST_ELEMENTS = 50_000  # of a header, with the items of its sequences; that of a CT slice has a few hundred
-MOST_OF_FRAMES = 1_000_000  # of the functional groups of all frames, which come behind
+MOST_OF_FRAMES = 500_000  # of the functional groups of all frames, which come behind
 DEEPEST = 64  # sequences and items in each other
 LONGEST_VALUE = 1 << 16  # bytes of a value that is wanted
 FUNCTIONAL_GROUPS = 0x52000000
