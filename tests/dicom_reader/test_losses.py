@@ -110,6 +110,12 @@ def test_a_scanner_that_counted_as_many_images_as_there_are_numbered_them_in_ste
     assert warnings_of(scan(numbers=range(1, 61, 2), ImagesInAcquisition=30)) == ()
 
 
+def test_a_localizer_in_the_series_counts_as_one_of_its_images():
+    scout = scan("1.3", 1, ImageType="ORIGINAL\\PRIMARY\\LOCALIZER")
+    whole = scan(ImagesInAcquisition=31)
+    assert warnings_of(whole, changed(scout, SeriesInstanceUID="1.2")) == ()
+
+
 def test_two_phases_of_a_series_may_be_numbered_position_by_position():
     first = scan(numbers=range(1, 61, 2), TemporalPositionIdentifier=1)
     second = scan("1.3", numbers=range(2, 62, 2), TemporalPositionIdentifier=2)
