@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from dicom_reader.enhanced import ENHANCED_CT, LEGACY_CONVERTED_CT
 from dicom_reader.headers import Header
@@ -91,24 +92,32 @@ def kind_of(header: Header) -> str | None:
 
 def nature_of(header: Header) -> Nature:
     """Return the nature of a slice."""
-    units = _word(header, "RescaleType")
-    colour = _word(header, "PhotometricInterpretation")
+    return _nature(*map(header.text, ("ImageType", "RescaleType", "PhotometricInterpretation")))
+
+
+@lru_cache(maxsize=256)
+def _nature(image_type: str, rescale_type: str, photometric: str) -> Nature:
+    units, colour = _word(rescale_type), _word(photometric)
     return Nature(
-        is_derived_type(image_type_of(header)),
+        is_derived_type(_values(image_type)),
         "" if _HOUNSFIELD.fullmatch(units) else units,
         "" if colour in _GREY else colour,
     )
 
 
-def _word(header: Header, keyword: str) -> str:
+def _word(text: str) -> str:
     """Return a coded value, upper case, on one line, and no longer than such a value may be."""
-    text = "".join(c if c.isprintable() else " " for c in header.text(keyword))
-    return " ".join(text.split()).upper()[:16]
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split()).upper()[:16]
 
 
 def image_type_of(header: Header) -> tuple[str, ...]:
     """Return the values of *Image Type* (0008,0008), upper case."""
-    return tuple(value.strip().upper() for value in header.text("ImageType").split("\\") if value.strip())
+    return _values(header.text("ImageType"))
+
+
+@lru_cache(maxsize=256)
+def _values(image_type: str) -> tuple[str, ...]:
+    return tuple(value.strip().upper() for value in image_type.split("\\") if value.strip())
 
 
 def is_derived_type(image_type: tuple[str, ...]) -> bool:

@@ -80,7 +80,7 @@ def _skipped_numbers(series: Series, slices: Sequence[Slice], every: Sequence[Se
     known = _numbers_of_series(series, every)
     lowest = _lowest_numbers(series)
     missing = {n for group in _by_acquisition(slices) for n in _missing_between(group, lowest, known)}
-    if not missing or _count_of_scanner(series) == len(_instances(series, every)):
+    if not missing or _count_of_scanner(series) == _count_here(series, every):
         return
     siblings = [s for s in _siblings(series, every) if s.uid != series.uid]
     if _is_habit(slices, siblings) or _is_shared_numbering(series, missing, siblings, every):
@@ -157,7 +157,7 @@ def _is_shared_numbering(
 
 def _uncounted(series: Series, every: Sequence[Series]) -> Iterator[str]:
     """Tell where the scanner counted more images than are here."""
-    said, here = _count_of_scanner(series), len(_instances(series, every))
+    said, here = _count_of_scanner(series), _count_here(series, every)
     if said <= here:
         return
     same = [s for s in _siblings(series, every) if _count_of_scanner(s) == said and _same_scan(s, series)]
@@ -283,8 +283,10 @@ def _numbers_of_series(series: Series, every: Sequence[Series]) -> set[int]:
     return set().union(*(_numbers(s.slices) for s in same))
 
 
-def _instances(series: Series, every: Sequence[Series]) -> set[tuple[str, int]]:
-    return _instances_of([s for s in every if s.uid == series.uid])
+def _count_here(series: Series, every: Sequence[Series]) -> int:
+    """Return how many images of a series are here, those among them that are no slices."""
+    slices = _instances_of([s for s in every if s.uid == series.uid])
+    return len(slices) + series.kinds.total() + series.apart.total()
 
 
 def _instances_of(some: Sequence[Series]) -> set[tuple[str, int]]:

@@ -185,7 +185,7 @@ def _read(series: Series, verdicts: Sequence[Verdict], how: _How) -> Volume:
     warnings = (*meanings_of(series), *losses)
     hu, correction, clipped = _pixels_on_grid(stack)
     repairs = (*identity.repairs, *stack.remarks, *clipped)
-    _log_some(warnings, "warnings")
+    _log_some([w for w in warnings if w not in losses[: len(how.left_out)]], "warnings")  # files were told
     _log_some(repairs, "repairs")
     logger.info(
         "read %d slices of %d x %d, spacing %s mm, in %.2f s",

@@ -101,12 +101,19 @@ def test_a_whole_sibling_excuses_nothing():
 
 
 def test_two_series_may_share_one_numbering():
-    soft, bone = scan(numbers=range(1, 61, 2)), scan("1.3", numbers=range(2, 62, 2), ConvolutionKernel="B60f")
-    assert warnings_of(soft, bone) == ()
+    thick = scan(count=10, numbers=range(1, 31, 3))
+    thin = scan("1.3", 18, step_mm=1.25, numbers=[n for n in range(1, 28) if n % 3 != 1])
+    assert warnings_of(thick, thin) == ()
 
 
 def test_a_scanner_that_counted_as_many_images_as_there_are_numbered_them_in_steps():
     assert warnings_of(scan(numbers=range(1, 61, 2), ImagesInAcquisition=30)) == ()
+
+
+def test_a_localizer_in_the_series_counts_as_one_of_its_images():
+    scout = scan("1.3", 1, ImageType="ORIGINAL\\PRIMARY\\LOCALIZER")
+    whole = scan(ImagesInAcquisition=31)
+    assert warnings_of(whole, changed(scout, SeriesInstanceUID="1.2")) == ()
 
 
 def test_two_phases_of_a_series_may_be_numbered_position_by_position():
