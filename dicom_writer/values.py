@@ -59,13 +59,15 @@ _ENUMERATED = {
     "Laterality": {"R", "L"},
 }
 _CODE = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
-_IDENTITY = frozenset(Tag(keyword) for keyword in IDENTITY)
-_GEOMETRY = frozenset(Tag(keyword) for keyword in GEOMETRY)
-_TAGS = _IDENTITY | {Tag(keyword) for keyword in COPIED}
-_WRITTEN = _TAGS | {
-    *map(Tag, ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID")),
-    *map(Tag, ("SOPClassUID", "SeriesNumber", "InstanceNumber", "Modality")),
-}
+_IDENTITY = frozenset(int(Tag(keyword)) for keyword in IDENTITY)
+_GEOMETRY = frozenset(int(Tag(keyword)) for keyword in GEOMETRY)
+_TAGS = tuple(sorted(_IDENTITY | {int(Tag(keyword)) for keyword in COPIED}))
+_ALSO_WRITTEN = (
+    *("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID", "SOPClassUID"),
+    *("SeriesNumber", "InstanceNumber", "Modality"),
+)
+_WRITTEN = tuple(sorted({*_TAGS, *(int(Tag(keyword)) for keyword in _ALSO_WRITTEN)}))
+_VR = {tag: str(dictionary_VR(tag)) for tag in _WRITTEN}
 _BINARY = frozenset({"AT", "FD", "FL", "OB", "OD", "OF", "OL", "OV", "OW", "SL", "SQ", "SS", "SV"}) | {
     *("UL", "US", "UV"),
 }
@@ -108,7 +110,7 @@ def fit_headers(headers: Iterable[Dataset]) -> None:
     fitting = _Fitting()
     with config.disable_value_validation():
         for header in headers:
-            for tag in sorted(_TAGS & header.keys()):
+            for tag in _in_order(_TAGS, header):
                 fitting.fit(header, tag)
             if _lacks_deidentification_method(header):
                 header.DeidentificationMethod = "not stated in the source"
@@ -159,15 +161,21 @@ def digest_of(headers: Sequence[Dataset]) -> str:
     """Return a hash of all that results take over from headers, in their order: hexadecimal SHA-256."""
     digest = hashlib.sha256()
     for header in headers:
-        for tag in sorted(_WRITTEN & header.keys()):
+        for tag in _in_order(_WRITTEN, header):
             digest.update(b"%08x" % tag + _bytes_of(header, tag) + b"\n")
         digest.update(b"frame %d\n" % getattr(header, "frame_number", 0))
     return digest.hexdigest()
 
 
+def _in_order(tags: Iterable[int], header: Dataset) -> list[int]:
+    """Return those of some tags that a header has."""
+    there = set(map(int, header.keys()))
+    return [tag for tag in tags if tag in there]
+
+
 def _bytes_of(header: Dataset, tag: int) -> bytes:
     item = header.get_item(tag)
-    if isinstance(item, RawDataElement) and item.VR not in _BINARY and dictionary_VR(tag) != "SQ":
+    if isinstance(item, RawDataElement) and item.VR not in _BINARY and _VR[tag] != "SQ":
         return _unpadded(item)
     return str(header[tag].value).encode()
 
@@ -189,8 +197,8 @@ class _Fitting:
         if fitted is None:
             del header[tag]
         else:
-            parts = [fitted] if dictionary_VR(tag) in _UNDIVIDED else fitted.split("\\")
-            header[tag] = DataElement(tag, dictionary_VR(tag), parts[0] if len(parts) == 1 else parts)
+            parts = [fitted] if _VR[tag] in _UNDIVIDED else fitted.split("\\")
+            header[tag] = DataElement(tag, _VR[tag], parts[0] if len(parts) == 1 else parts)
 
     def remark(self, tag: int, remark: str) -> None:
         """Log what is done with an attribute, the first time."""
@@ -203,7 +211,7 @@ class _Fitting:
 
     def _look(self, header: Dataset, tag: int) -> tuple[str, str | None, str]:
         """Return a text, what is written in its place (None: nothing), and what is told of that."""
-        if dictionary_VR(tag) == "SQ":
+        if _VR[tag] == "SQ":
             return ("", "", "") if _are_codes(header, tag) else ("", None, _LEFT_OUT)
         item, charset = header.get_item(tag), str(header.get("SpecificCharacterSet") or "")
         if not isinstance(item, RawDataElement) or item.VR in _BINARY:
