@@ -68,7 +68,10 @@ def show_status(
     every: Annotated[bool, typer.Option("--all", help="Also the jobs that have come to their end.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show jobs that wait, run or are dead letters, and what each destination has not taken."""
+    """Show jobs and results that are not at their end.
+
+    Jobs that wait, run or are dead letters, and what each destination has not taken.
+    """
     from dicom_adapter.books.delivery_books import counts_by_destination, last_messages
 
     with _books(context) as books:
@@ -94,9 +97,9 @@ def replay(
         str | None, typer.Argument(metavar="[JOB]", help="ID of a job, or how it begins. Without one: all.")
     ] = None,
 ) -> None:
-    """Let dead letters start again: jobs that failed, and results that could not be delivered.
+    """Let dead letters start again.
 
-    The adapter may run meanwhile.
+    They are jobs that failed, and results that could not be delivered. The adapter may run meanwhile.
     """
     with _books(context) as books:
         found = _dead_letters(books.store)
@@ -118,7 +121,10 @@ def release(
         str, typer.Argument(metavar="STUDY", help="Hash of the study, as the status page has it.")
     ],
 ) -> None:
-    """Run the workflows on a study whose late instances are held (late: wait)."""
+    """Run the workflows on a study that is held.
+
+    Its late instances are, where the configuration says `late: wait`.
+    """
     from dicom_adapter.receiving.claims import Claims
     from dicom_adapter.running.studies import Studies
     from dicom_adapter.watching.pseudonym import study_hash
@@ -134,7 +140,7 @@ def release(
 
 @app.command("audit")
 def check_audit(context: typer.Context) -> None:
-    """Check that no line of the audit trail was changed or taken out."""
+    """Check the audit trail: no line was changed or taken out."""
     from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
     from dicom_adapter.watching.audit import first_break
