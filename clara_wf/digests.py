@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from stages import locks
@@ -47,10 +48,13 @@ class Digests:
 
     def save(self) -> None:
         """Keep what was asked for; where it cannot be kept, it is read again the next time."""
-        if self._asked != self._known:
-            try:
-                locks.publish(self._record, self._asked, durable=False)
-            except OutputError:
+        if all(self._known.get(path) == state for path, state in self._asked.items()):
+            return
+        others = {path: state for path, state in self._known.items() if Path(path).exists()}
+        try:
+            locks.publish(self._record, {**others, **self._asked}, durable=False)
+        except OutputError:
+            with suppress(OSError):
                 self._record.unlink(missing_ok=True)
 
 

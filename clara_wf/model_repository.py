@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from clara_wf.digests import Digests
 from stages.model_record import DESCRIPTION, ModelRecord
 
 logger = logging.getLogger(__name__)
@@ -24,7 +20,6 @@ GOLDEN = "golden.npz"
 
 _COMPILED = "__pycache__"  # which a server writes itself
 _HASHES = "model-hashes.json"
-_UNSETTLED_S = 2.0  # a file written so lately may change again within the clock's tick
 
 
 def versions_in(folder: Path) -> tuple[int, ...]:
@@ -44,14 +39,16 @@ def model_records(repository: Path, cache: Path) -> list[ModelRecord]:
     cache
         Where hashes are kept, so that a file is read again only when it has changed.
     """
-    hashes = _Hashes(cache / _HASHES)
+    digests = Digests(cache / _HASHES)
     records = []
     for config in sorted(repository.glob(f"*/{DESCRIPTION}")):
         folder = config.parent
         version = _served_version(folder)
-        files = {path.relative_to(folder).as_posix(): hashes.of(path) for path in _read(folder, version)}
+        files = {
+            path.relative_to(folder).as_posix(): _digest(path, digests) for path in _read(folder, version)
+        }
         records.append(ModelRecord(name=folder.name, version=version, files=files))
-    hashes.keep()
+    digests.save()
     return records
 
 
@@ -87,54 +84,10 @@ def _read(folder: Path, version: str) -> Iterator[Path]:
             yield path
 
 
-class _Hashes:
-    """SHA-256 of files, kept by what the file system says of each: size, times, inode.
-
-    The time of the last change of the inode tells also a file that was put in another's place with its size
-    and its time of modification.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._known = _stored(file)
-        self._found: dict[str, list[Any]] = {}
-
-    def of(self, path: Path) -> str:
-        """Return the SHA-256 of a file; empty where it cannot be read."""
-        try:
-            status = path.stat()
-            state = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-            known = self._known.get(str(path.resolve()))
-            if isinstance(known, list) and known[:-1] == state:
-                digest = str(known[-1])
-            else:
-                with path.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            logger.warning("cannot read %s of the model repository: %s", path, error.strerror or error)
-            return ""
-        if time.time() - status.st_ctime > _UNSETTLED_S:
-            self._found[str(path.resolve())] = [*state, digest]
-        return digest
-
-    def keep(self) -> None:
-        """Write down what was found; where that fails, files are read again the next time."""
-        if all(self._known.get(path) == state for path, state in self._found.items()):
-            return
-        others = {path: state for path, state in self._known.items() if os.path.exists(path)}
-        beside = self._file.with_name(f".{self._file.name}.{os.getpid()}.tmp")
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(json.dumps({**others, **self._found}, indent=0), encoding="utf-8")
-            beside.replace(self._file)
-        except OSError as error:
-            logger.debug("the hashes of models are not kept: %s", error)
-            beside.unlink(missing_ok=True)
-
-
-def _stored(file: Path) -> dict[str, Any]:
+def _digest(path: Path, digests: Digests) -> str:
+    """Return the SHA-256 of a file; empty where it cannot be read."""
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return stored if isinstance(stored, dict) else {}
+        return digests(path)
+    except OSError as error:
+        logger.warning("cannot read %s of the model repository: %s", path, error.strerror or error)
+        return ""

@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from stages.settings import INPUT_LOCK
 
 if TYPE_CHECKING:
     from clara_wf.workflow import Step, Workflow
+    from stages.labels import Label
 
 logger = logging.getLogger(__name__)
 
@@ -206,14 +207,16 @@ def steps_to_run(
         if fresh or upstream:
             reason: str | None = "asked to" if fresh else f"{upstream[0]} runs"
         else:
-            reason = _why_invalid(payload, step, digest_of)
+            reason = _why_invalid(payload, step, workflow.labels, digest_of)
         if reason:
             reasons[step.name] = reason
             _clear(payload, step)
     return reasons
 
 
-def _why_invalid(payload: Payload, step: Step, digest_of: Callable[[Path], str]) -> str | None:
+def _why_invalid(
+    payload: Payload, step: Step, labels: Sequence[Label], digest_of: Callable[[Path], str]
+) -> str | None:
     return locks.why_invalid(
         payload.lock_dir,
         step.block.lockName,
@@ -221,6 +224,7 @@ def _why_invalid(payload: Payload, step: Step, digest_of: Callable[[Path], str])
         output_dir=payload.folder(step.output_folder),
         wait_locks=step.wait_locks,
         arguments=step.arguments,
+        labels=labels,
         digest_of=digest_of,
     )
 

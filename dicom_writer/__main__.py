@@ -21,6 +21,8 @@ from stages.labels_file import read_labels, write_labels
 class DicomWriter(Stage):
     """Write each mask of the input folder as DICOM results of its original series, each verified."""
 
+    takes_labels = True
+
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare what is written, and what it says of labels and algorithm."""
         parser.add_argument(

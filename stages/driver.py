@@ -79,7 +79,16 @@ class Job:
 
 
 class Stage:
-    """The callbacks of a stage, in the order they are called; each may be left out but `execute`."""
+    """The callbacks of a stage, in the order they are called; each may be left out but `execute`.
+
+    Attributes
+    ----------
+    takes_labels
+        Whether what it writes depends on `Job.labels`: then it runs again when
+        the workflow says something else.
+    """
+
+    takes_labels = False
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the stage's own options."""
@@ -107,6 +116,8 @@ class Stage:
 
 
 class _FunctionStage(Stage):
+    takes_labels = True  # nobody knows
+
     def __init__(self, function: Callable[[Job], None]) -> None:
         self._function = function
 
@@ -266,6 +277,8 @@ def _live(
     logger.info("done in %.1f s", time.monotonic() - clock)
     models = _with_files(stage.models_used(), settings.lock_dir)
     lock = _success(job, inputs=inputs, arguments=arguments, models=models, started=started)
+    if stage.takes_labels:
+        lock = replace(lock, labels=locks.labels_sha256(job.labels))
     interrupts.ignore()
     locks.publish(settings.lock_dir / settings.lock_name, lock)
 
@@ -279,6 +292,7 @@ def _is_done(job: Job, arguments: Sequence[str], settings: StageSettings) -> boo
         output_dir=job.output_dir,
         wait_locks=settings.wait_locks,
         arguments=arguments,
+        labels=settings.labels,
     )
     if reason is None:
         logger.info("already done, nothing to do")
@@ -311,6 +325,7 @@ def _success(
         finished=locks.now(),
         inputs=inputs,
         arguments=tuple(arguments),
+        files=locks.files_named(arguments),
         models=tuple(models),
         outputs=locks.describe_files(job.output_dir),
     )

@@ -13,12 +13,15 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from stages.errors import OutputError, printable
+from stages.labels import Label
+from stages.labels_file import stored_labels
 from stages.model_record import ModelRecord, knows_weights, records_in, why_changed
 
 HOST = socket.gethostname()
@@ -50,6 +53,10 @@ class Lock:
         told by it.
     arguments
         The stage's command line.
+    files
+        SHA-256 of each file that the command line names, such as one of labels, by its absolute path.
+    labels
+        SHA-256 of what the workflow said of labels, where the stage takes that (`Stage.takes_labels`).
     models
         The models that it was made with.
     outputs
@@ -63,6 +70,8 @@ class Lock:
     finished: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    labels: str = ""
     models: tuple[ModelRecord, ...] = ()
     outputs: tuple[OutputFile, ...] = ()
 
@@ -222,6 +231,19 @@ def digests_of(lock_dir: Path, lock_names: Iterable[str]) -> dict[str, str]:
     return {name: file_sha256(path) if (path := lock_dir / name).is_file() else "" for name in lock_names}
 
 
+def files_named(arguments: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of each file that a command line names, by its absolute path."""
+    named = (Path(part) for each in arguments for part in {each, each.partition("=")[2]} if part)
+    with suppress(OSError, ValueError):  # what is no path at all
+        return {str(path.absolute()): file_sha256(path) for path in named if path.is_file()}
+    return {}
+
+
+def labels_sha256(labels: Iterable[Label]) -> str:
+    """Return the SHA-256 of what a workflow says of labels."""
+    return hashlib.sha256(json.dumps(stored_labels(labels)).encode()).hexdigest()
+
+
 def publish_models(lock_dir: Path, models: Iterable[ModelRecord]) -> None:
     """Say what the models are now; with none, nothing is known of them.
 
@@ -264,6 +286,7 @@ def why_invalid(
     output_dir: Path,
     wait_locks: Sequence[str],
     arguments: Sequence[str],
+    labels: Iterable[Label] = (),
     digest_of: Callable[[Path], str] = file_sha256,
 ) -> str | None:
     """Tell why the stage of this lock has to run (again); None if its result still stands.
@@ -272,8 +295,10 @@ def why_invalid(
 
     Parameters
     ----------
+    labels
+        What the workflow says of labels.
     digest_of
-        Returns the SHA-256 of an output file.
+        Returns the SHA-256 of a file.
     """
     path = lock_dir / lock_name
     if not path.is_file():
@@ -287,6 +312,12 @@ def why_invalid(
         return "its inputs have changed"
     if list(lock.arguments) != list(arguments):
         return f"its arguments were {list(lock.arguments)}, now {list(arguments)}"
+    if lock.labels and lock.labels != labels_sha256(labels):
+        return "what the workflow says of labels has changed"
+    for name, digest in lock.files.items():
+        path = Path(name)  # of a container it may not be here
+        if path.is_file() and digest_of(path) != digest:
+            return f"the file {printable(path)}, which its arguments name, has changed"
     return _why_models_differ(lock_dir, lock_name) or _why_outputs_differ(lock.outputs, output_dir, digest_of)
 
 

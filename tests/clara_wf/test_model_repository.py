@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from clara_wf import model_repository
+from clara_wf import digests
 from clara_wf.model_repository import model_records
 
 SHA256_OF_42 = "73475cb40a568e8da8a045ced110137e159f890ac4da883b6b17dc651b3a8049"
@@ -72,7 +72,7 @@ def test_a_repository_that_is_not_there_has_no_models(tmp_path):
 
 
 def test_a_file_is_read_again_only_when_it_has_changed(model, records, tmp_path, monkeypatch):
-    monkeypatch.setattr(model_repository, "_UNSETTLED_S", -1.0)
+    monkeypatch.setattr(digests, "_tick_s", lambda path: -1.0)
     first, read = records(), []
     monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(file.name))
     assert records() == first
@@ -80,7 +80,7 @@ def test_a_file_is_read_again_only_when_it_has_changed(model, records, tmp_path,
 
 
 def test_other_weights_of_the_same_size_and_time_are_noticed(model, records, monkeypatch):
-    monkeypatch.setattr(model_repository, "_UNSETTLED_S", -1.0)
+    monkeypatch.setattr(digests, "_tick_s", lambda path: -1.0)
     records()
     weights, other = model / "1/model.onnx", model / "other"
     other.write_text("43")
@@ -98,7 +98,7 @@ def test_hashes_of_files_that_were_just_written_are_not_kept(records, tmp_path):
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"x": 1}'])
 def test_a_spoilt_file_of_hashes_is_written_anew(records, tmp_path, monkeypatch, text):
-    monkeypatch.setattr(model_repository, "_UNSETTLED_S", -1.0)
+    monkeypatch.setattr(digests, "_tick_s", lambda path: -1.0)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/model-hashes.json").write_text(text)
     assert records()[0].files["1/model.onnx"] == SHA256_OF_42

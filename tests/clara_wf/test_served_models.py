@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from clara_wf import local_run
 from clara_wf.local_run import LocalRun, run_locally
 from clara_wf.payload import Payload, fill_input, steps_to_run
 from clara_wf.places import Places
@@ -176,7 +175,7 @@ def try_foreign_stage(models, tmp_path, monkeypatch):
         workflow=replace(workflow, steps=steps), places=places, job="job-2", input_dir=study.source
     )
     server = contextmanager(lambda *_, **__: iter([SimpleNamespace(grpc_url="127.0.0.1:1")]))
-    monkeypatch.setattr(local_run, "serve", server)
+    monkeypatch.setattr("clara_wf.model_server.serve", server)
 
     def try_again(**changes):
         said = []

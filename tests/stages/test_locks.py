@@ -4,6 +4,7 @@ import pytest
 
 from stages import OutputError, locks
 from stages.model_record import ModelRecord, records_in, why_changed
+from tests.phantoms import LABELS
 
 
 def lock_of(folder, **other):
@@ -103,6 +104,35 @@ USED = ModelRecord(name="liver", version="1", weights_sha256="w", configuration_
         ({}, None),  # nothing is known
     ],
 )
+def test_a_file_that_the_arguments_name_is_noticed_when_it_changes(tmp_path):
+    labels = tmp_path / "labels.yaml"
+    labels.write_text("one")
+    for arguments in (("--labels", str(labels)), (f"--labels={labels}",)):
+        assert list(locks.files_named(arguments)) == [str(labels)]
+    output = tmp_path / "output"
+    output.mkdir()
+    lock = locks.Lock(job="j", stage="w", files=locks.files_named(["--labels", str(labels)]))
+    locks.publish(tmp_path / "w.lock", lock)
+    how = {"job": "j", "output_dir": output, "wait_locks": (), "arguments": ()}
+    assert locks.why_invalid(tmp_path, "w.lock", **how) is None
+    labels.write_text("two")
+    said = locks.why_invalid(tmp_path, "w.lock", **how)
+    assert said == f"the file {labels}, which its arguments name, has changed"
+    labels.unlink()
+    assert locks.why_invalid(tmp_path, "w.lock", **how) is None
+
+
+def test_what_the_workflow_says_of_labels_is_noticed_by_stages_that_take_it(tmp_path):
+    how = {"job": "j", "output_dir": tmp_path, "wait_locks": (), "arguments": ()}
+    for stage, digest in (("w", locks.labels_sha256(LABELS)), ("r", "")):
+        locks.publish(tmp_path / f"{stage}.lock", locks.Lock(job="j", stage=stage, labels=digest))
+    said = "what the workflow says of labels has changed"
+    assert locks.why_invalid(tmp_path, "w.lock", **how, labels=LABELS) is None
+    assert locks.why_invalid(tmp_path, "w.lock", **how, labels=LABELS[:1]) == said
+    assert locks.why_invalid(tmp_path, "w.lock", **how) == said
+    assert locks.why_invalid(tmp_path, "r.lock", **how, labels=LABELS) is None
+
+
 def test_a_changed_model_is_told_by_what_changed(now, changed):
     assert why_changed(USED, ModelRecord(name="liver", **now)) == changed
 
