@@ -85,25 +85,6 @@ FILES = {"config.pbtxt": "aa", "1/model.onnx": "bb"}
 USED = ModelRecord(name="liver", version="1", weights_sha256="w", configuration_sha256="c", files=FILES)
 
 
-@pytest.mark.parametrize(
-    ("now", "changed"),
-    [
-        ({"version": "1", "files": FILES}, None),
-        ({"version": "2", "files": {**FILES, "2/model.onnx": "cc"}}, "version 1, now 2"),
-        ({"version": "1", "files": {**FILES, "1/model.onnx": "cc"}}, "weights"),
-        ({"version": "1", "files": {**FILES, "config.pbtxt": "cc"}}, "description"),
-        ({"version": "1", "files": {**FILES, "1/weights.bin": "cc"}}, "weights"),
-        ({"version": "1", "files": {"config.pbtxt": "aa"}}, "weights"),
-        ({"version": "1", "files": {"config.pbtxt": "cc", "1/model.onnx": "cc"}}, "weights and description"),
-        ({"version": "1", "files": {**FILES, "labels.txt": "cc"}}, "labels.txt"),
-        ({"files": {**FILES, "1/model.onnx": "cc"}}, "weights"),  # the version is not known
-        ({"version": "1", "weights_sha256": "w", "configuration_sha256": "c"}, None),  # what a server tells
-        ({"version": "1", "weights_sha256": "x", "configuration_sha256": "c"}, "weights"),
-        ({"version": "1", "weights_sha256": "w", "configuration_sha256": "d"}, "description"),
-        ({"version": "3", "weights_sha256": "x"}, "version 1, now 3"),
-        ({}, None),  # nothing is known
-    ],
-)
 def test_a_file_that_the_arguments_name_is_noticed_when_it_changes(tmp_path):
     labels = tmp_path / "labels.yaml"
     labels.write_text("one")
@@ -133,6 +114,25 @@ def test_what_the_workflow_says_of_labels_is_noticed_by_stages_that_take_it(tmp_
     assert locks.why_invalid(tmp_path, "r.lock", **how, labels=LABELS) is None
 
 
+@pytest.mark.parametrize(
+    ("now", "changed"),
+    [
+        ({"version": "1", "files": FILES}, None),
+        ({"version": "2", "files": {**FILES, "2/model.onnx": "cc"}}, "version 1, now 2"),
+        ({"version": "1", "files": {**FILES, "1/model.onnx": "cc"}}, "weights"),
+        ({"version": "1", "files": {**FILES, "config.pbtxt": "cc"}}, "description"),
+        ({"version": "1", "files": {**FILES, "1/weights.bin": "cc"}}, "weights"),
+        ({"version": "1", "files": {"config.pbtxt": "aa"}}, "weights"),
+        ({"version": "1", "files": {"config.pbtxt": "cc", "1/model.onnx": "cc"}}, "weights and description"),
+        ({"version": "1", "files": {**FILES, "labels.txt": "cc"}}, "labels.txt"),
+        ({"files": {**FILES, "1/model.onnx": "cc"}}, "weights"),  # the version is not known
+        ({"version": "1", "weights_sha256": "w", "configuration_sha256": "c"}, None),  # what a server tells
+        ({"version": "1", "weights_sha256": "x", "configuration_sha256": "c"}, "weights"),
+        ({"version": "1", "weights_sha256": "w", "configuration_sha256": "d"}, "description"),
+        ({"version": "3", "weights_sha256": "x"}, "version 1, now 3"),
+        ({}, None),  # nothing is known
+    ],
+)
 def test_a_changed_model_is_told_by_what_changed(now, changed):
     assert why_changed(USED, ModelRecord(name="liver", **now)) == changed
 
