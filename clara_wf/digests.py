@@ -51,6 +51,8 @@ class Digests:
         if all(self._known.get(path) == state for path, state in self._asked.items()):
             return
         others = {path: state for path, state in self._known.items() if Path(path).exists()}
+        with suppress(OSError):
+            self._record.parent.mkdir(parents=True, exist_ok=True)
         try:
             locks.publish(self._record, {**others, **self._asked}, durable=False)
         except OutputError:
