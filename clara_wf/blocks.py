@@ -9,6 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
+from stages.labels import Label
+from stages.labels_file import with_rgb
+
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 # Containers of the chart's own, folders of the payload, and the lock of the input.
@@ -162,6 +165,7 @@ class WorkflowBlock(_Strict):
     waitLocks: tuple[Texts, ...]  # noqa: N815
     ioFolders: tuple[Texts, ...]  # noqa: N815
     args: tuple[Texts, ...]
+    labels: tuple[Annotated[Label, BeforeValidator(with_rgb)], ...] = ()
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, Any]:

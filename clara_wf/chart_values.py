@@ -10,6 +10,7 @@ from typing import Any
 from clara_wf.blocks import StageBlock
 from clara_wf.markers import begin_of, end_of
 from clara_wf.workflow import Step, Workflow
+from stages.labels_file import stored_labels
 from stages.settings import INPUT_LOCK
 
 _PLAIN = re.compile(r"(?!(?i:true|false|yes|no|on|off|null|y|n)$)[A-Za-z][A-Za-z0-9-]*")
@@ -31,6 +32,7 @@ def values_of(workflow: Workflow) -> dict[str, Any]:
                     _one_or_all(workflow.result_folders),
                 ],
                 "args": [list(step.arguments) or "" for step in steps],
+                **({"labels": stored_labels(workflow.labels)} if workflow.labels else {}),
             }
         },
     }

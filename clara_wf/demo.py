@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,24 @@ import numpy as np
 from phantoms import AbdomenPhantom, make_demo
 from stages.errors import OutputError
 from stages.geometry import Affine
+from stages.labels import Code, Label
 from stages.volume import Origin, Volume
 from stages.volume_io import find_volumes, read_volume, write_volume
 
 DEMO_JOB = "11111111-1111-1111-1111-111111111111"
+_LIVER = Code("10200004", "SCT", "Liver")
+TRUE_LABELS = (
+    Label(value=1, name="Liver", type=_LIVER, rgb=(221, 130, 101)),
+    Label(
+        value=2,
+        name="Liver tumour",
+        category=Code("49755003", "SCT", "Morphologically Abnormal Structure"),
+        type=Code("108369006", "SCT", "Neoplasm"),
+        region=_LIVER,
+        rgb=(255, 205, 60),
+    ),
+)
+"""What the true labels of a phantom mean."""
 
 
 def make_demo_job(job_folder: Path, input_folder: str) -> None:
@@ -51,7 +66,9 @@ def _write_input(stage: str, folder: Path) -> None:
         series.rename(given)
         write_volume(truth, given)
     else:
-        write_volume(Volume(array=phantom.hu, affine=truth.affine, origin=truth.origin), given)
+        write_volume(
+            Volume(array=phantom.hu, affine=truth.affine, origin=replace(truth.origin, labels=())), given
+        )
 
 
 def write_phantom(phantom: AbdomenPhantom, folder: Path, *, truth_folder: Path) -> None:
@@ -64,8 +81,8 @@ def write_phantom(phantom: AbdomenPhantom, folder: Path, *, truth_folder: Path) 
         phantom.hu, folder, spacing_mm=phantom.spacing_mm, first_mm=phantom.first_mm, seed=phantom.seed
     )
     uid = str(dcmread(files[0], stop_before_pixels=True).SeriesInstanceUID)
-    truth = Volume(array=phantom.truth, affine=_affine(phantom), origin=Origin(series_instance_uid=uid))
-    write_volume(truth, truth_folder, with_origin=False)
+    origin = Origin(series_instance_uid=uid, labels=TRUE_LABELS)
+    write_volume(Volume(array=phantom.truth, affine=_affine(phantom), origin=origin), truth_folder)
 
 
 def _affine(phantom: AbdomenPhantom) -> Affine:

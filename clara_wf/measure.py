@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from stages.labels import Code, Label
 
-from stages.volume import Volume
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-LABEL_NAMES = {1: "liver", 2: "tumour"}
+    from stages.volume import Volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,30 +21,80 @@ class Finding:
 
     Attributes
     ----------
+    label
+        Its value.
+    name, type, region, rgb
+        What it means; ``label 5`` without codes where nobody said.
     volume_ml
         Its volume.
     dice
-        Overlap with the truth, from 0 to 1; None where there is no truth.
+        Overlap with the truth, from 0 to 1; None where there is no truth of the same thing.
     """
 
     label: int
     name: str
+    type: Code | None
+    region: Code | None
+    rgb: tuple[int, int, int]
     volume_ml: float
     dice: float | None
 
 
-def compare(mask: Volume, truth: Volume | None) -> list[Finding]:
-    """Return volume and Dice of each label."""
-    true_labels = truth.array if truth is not None else None
-    return [
+def compare(
+    mask: Volume, labels: Sequence[Label], nameless: Sequence[int] = (), *, truth: Volume | None = None
+) -> list[Finding]:
+    """Return volume and Dice of each label that is spoken of.
+
+    Labels of the mask and of the truth are compared by what they mean, whatever their values are.
+
+    Parameters
+    ----------
+    nameless
+        Values that nobody gave a meaning to; they are measured, and compared with nothing.
+    truth
+        On the mask's grid; its origin says what its labels mean.
+    """
+    found = [
         Finding(
-            label=label,
-            name=name,
-            volume_ml=round(int((mask.array == label).sum()) * mask.voxel_volume_mm3 / 1000, 3),
-            dice=None if true_labels is None else dice(mask.array == label, true_labels == label),
+            label=label.value,
+            name=label.name,
+            type=label.type,
+            region=label.region,
+            rgb=label.drawn_rgb,
+            volume_ml=_volume_ml(mask, label.value),
+            dice=None if truth is None else _dice_by_meaning(mask, label, truth),
         )
-        for label, name in LABEL_NAMES.items()
+        for label in labels
     ]
+    found += [
+        Finding(
+            label=value,
+            name=f"label {value}",
+            type=None,
+            region=None,
+            rgb=_COLOURS_WITHOUT_MEANING[value % len(_COLOURS_WITHOUT_MEANING)],
+            volume_ml=_volume_ml(mask, value),
+            dice=None,
+        )
+        for value in nameless
+    ]
+    return sorted(found, key=lambda finding: finding.label)
+
+
+_COLOURS_WITHOUT_MEANING = ((90, 160, 255), (200, 120, 255), (60, 220, 220), (255, 140, 190), (190, 220, 80))
+
+
+def _volume_ml(mask: Volume, value: int) -> float:
+    return round(int((mask.array == value).sum()) * mask.voxel_volume_mm3 / 1000, 3)
+
+
+def _dice_by_meaning(mask: Volume, label: Label, truth: Volume) -> float | None:
+    same = [other for other in truth.origin.labels if label.same_thing(other)]
+    if len(same) > 1:
+        same = [other for other in same if other.name == label.name]
+    if len(same) != 1:
+        return None
+    return dice(mask.array == label.value, truth.array == same[0].value)
 
 
 def dice(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:

@@ -27,8 +27,9 @@ _EXAMPLES: tuple[tuple[str, Any, str], ...] = (
     ),
     ("padding_value_hu", -1000, "what lies outside the volume"),
     ("activation", "softmax", 'or "sigmoid", "none", "labels"'),
-    ("channel_labels", [0, 1, 2], "label of each output channel, background first, null for none"),
 )
+_NAMELESS_RGB = ((221, 130, 101), (255, 205, 60), (110, 170, 230), (150, 200, 90))
+_MOST_CHANNELS = 30
 
 
 def config_for(name: str, tensors: OnnxTensors) -> str:
@@ -47,12 +48,32 @@ def config_for(name: str, tensors: OnnxTensors) -> str:
     ]
     if any(-1 in tensor.shape[1 + batch :] for tensor in tensors.inputs):
         shape = [64, 96, 96] if len(tensors.inputs[0].shape) > 4 else [1, 256, 256]
-        examples = (*_EXAMPLES, ("window_shape", shape, "slices, rows and columns of a window"))
+        window = [("window_shape", shape, "slices, rows and columns of a window")]
     else:
-        examples = _EXAMPLES
-    for key, value, meaning in examples:
+        window = []
+    for key, value, meaning in (*_EXAMPLES, *_label_examples(tensors, batch=batch), *window):
         lines += [f"# {meaning}", f"# {_parameter(key, value)}"]
     return "\n".join(lines) + "\n"
+
+
+def _label_examples(tensors: OnnxTensors, *, batch: bool) -> tuple[tuple[str, Any, str], ...]:
+    """Return what to say of the labels, as many as the output has channels if that can be seen."""
+    channels = max(tensors.outputs[0].shape[batch : batch + 1] if tensors.outputs else (), default=0)
+    labels = range(1, channels if 1 < channels <= _MOST_CHANNELS else 3)
+    return (
+        ("channel_labels", [0, *labels], "label of each output channel, background first, null for none"),
+        (
+            "label_meanings",
+            {str(label): _meaning_to_fill(label) for label in labels},
+            "what each label means: its name, its code in SNOMED CT, its colour; docs/reference/labels.md",
+        ),
+    )
+
+
+def _meaning_to_fill(label: int) -> dict[str, Any]:
+    """Return a meaning that says nothing false, for its author to put the right one in its place."""
+    code = {"value": "91723000", "meaning": "Anatomical structure"}
+    return {"name": f"Label {label}", "type": code, "rgb": _NAMELESS_RGB[label % len(_NAMELESS_RGB)]}
 
 
 def _parameter(key: str, value: object) -> str:
@@ -83,6 +104,7 @@ def read_config(folder: Path) -> ServedModel:
     path = folder / CONFIG
     try:
         text = path.read_text(encoding="utf-8")
+        _refuse_byte_order_mark(text, path)
         config = text_format.Parse(text, model_config_pb2.ModelConfig())
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
@@ -99,9 +121,31 @@ def read_config(folder: Path) -> ServedModel:
     )
 
 
+def _refuse_byte_order_mark(text: str, path: Path) -> None:
+    if text.startswith("\ufeff"):
+        raise InputError(
+            f"{path} begins with a byte order mark (EF BB BF), which Triton does not read; save it as UTF-8 "
+            f"without one"
+        )
+
+
 def _spec(tensor: Any, batch: tuple[int, ...], protocol: Any) -> TensorSpec:
     datatype = protocol.DataType.Name(tensor.data_type).removeprefix("TYPE_")
     return TensorSpec(name=tensor.name, datatype=datatype, shape=(*batch, *tensor.dims))
+
+
+def lack_of(folder: Path) -> str | None:
+    """Return why a model of a repository cannot be used as it lies there; None if it is complete."""
+    versions = [path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()]
+    if not versions:
+        return f"a version: a folder {folder / '1'} with the model in it"
+    newest = max(versions, key=lambda path: int(path.name))
+    if not any(path.is_file() for path in newest.rglob("*")):
+        return f"its model: {newest} is empty"
+    try:
+        return problem_of(folder)
+    except InputError as error:
+        return str(error)
 
 
 def problem_of(folder: Path) -> str | None:
@@ -120,3 +164,8 @@ def problem_of(folder: Path) -> str | None:
     except InferenceError as error:
         return str(error)
     return None
+
+
+def nameless_in(folder: Path) -> tuple[int, ...]:
+    """Return the labels of a complete model that nobody gave a meaning to."""
+    return ModelDescription.from_server(read_config(folder)).nameless

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clara_wf.measure import LABEL_NAMES, Finding
-from clara_wf.picture import COLOURS
+from clara_wf.measure import Finding
 from clara_wf.report_mesh import UNIT_MM, encode_mesh, surface_of
 from clara_wf.report_slices import (
     LEVELS_HU,
@@ -26,18 +25,11 @@ from clara_wf.report_slices import (
     reducing_factors,
 )
 from stages.geometry import Affine, orientation_of, points_at, reorient, reorienting, spacing_of
+from stages.slice_numbers import number_of_plane
 from stages.volume import Volume
 
 SHOWN_AS = "IPL"  # axial slices from head to feet, anterior up, the patient's right on the left
 WINDOWS_HU = {"Soft tissue": (40, 400), "Liver": (70, 150), "Lung": (-600, 1500), "Bone": (400, 1800)}
-_MORE_COLOURS = [
-    (90, 160, 255),
-    (255, 190, 60),
-    (200, 120, 255),
-    (60, 220, 220),
-    (255, 140, 190),
-    (190, 220, 80),
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +78,7 @@ def make_viewer(image: Volume, mask: Volume | None, findings: Sequence[Finding])
         "affine": affine[:3].tolist(),
         "axes": axes,
         "flips": flips,
+        "slice_numbers": [number_of_plane(image, index) for index in range(image.grid.shape[0])],
         "levels_hu": LEVELS_HU.tolist(),
         "window_hu": WINDOWS_HU["Soft tissue"],
         "unit_mm": UNIT_MM,
@@ -140,22 +133,18 @@ def _draw_mask(mask: Volume | None, findings: Sequence[Finding]) -> _DrawnMask:
 def _label_rows(
     labels: NDArray[np.uint8], counts: Mapping[int, int], findings: Sequence[Finding], *, voxel_ml: float
 ) -> list[LabelRow]:
-    dice = {finding.label: finding.dice for finding in findings}
-    rows = []
-    for value in sorted({*counts, *LABEL_NAMES}):
-        rgb = COLOURS.get(value) or _MORE_COLOURS[value % len(_MORE_COLOURS)]
-        rows.append(
-            LabelRow(
-                value=value,
-                name=LABEL_NAMES.get(value, f"label {value}"),
-                rgb=rgb,
-                colour="#{:02x}{:02x}{:02x}".format(*rgb),
-                volume_ml=counts.get(value, 0) * voxel_ml,
-                dice=dice.get(value),
-                centre=_centre(labels, value) if value in counts else None,
-            )
+    return [
+        LabelRow(
+            value=finding.label,
+            name=finding.name,
+            rgb=finding.rgb,
+            colour="#{:02x}{:02x}{:02x}".format(*finding.rgb),
+            volume_ml=counts.get(finding.label, 0) * voxel_ml,
+            dice=finding.dice,
+            centre=_centre(labels, finding.label) if finding.label in counts else None,
         )
-    return rows
+        for finding in findings
+    ]
 
 
 def _centre(labels: NDArray[np.uint8], label: int) -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from clara_wf.blocks import keys_of
 from clara_wf.findings import Path, Problem
+from stages.labels_file import problem_of
 
 _Block = TypeVar("_Block", bound=BaseModel)
 
@@ -37,6 +38,8 @@ def _problems(kind: type[BaseModel], details: Iterable[Any], path: Path) -> Iter
 
 def _in_our_words(kind: type[BaseModel], detail: Any, inside: Path) -> tuple[str, str]:
     what, key = detail["type"], str(inside[-1]) if inside else ""
+    if inside[:1] == ("labels",) and len(inside) > 1:
+        return problem_of(detail), "docs/reference/labels.md shows a label with all its keys"
     if what == "missing":
         return f"the key {key!r} is missing", "`clara-wf cs` writes all keys of a stage" * (
             "image" in keys_of(kind)

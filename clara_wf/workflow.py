@@ -10,8 +10,10 @@ from clara_wf.blocks import StageBlock, WorkflowBlock
 from clara_wf.document import read_document
 from clara_wf.findings import errors_of
 from clara_wf.lint import check
+from clara_wf.suggestion import did_you_mean
 from clara_wf.workflow_rules import input_folder_of, tidy_folder
 from stages.errors import SettingsError
+from stages.labels import Label
 from stages.settings import INPUT_LOCK
 
 
@@ -55,6 +57,8 @@ class Workflow:
         The folder that whoever starts a job fills, inside the job's payload.
     result_folders
         Where the job's result lies, inside its payload.
+    labels
+        What the labels of masks mean that do not say it themselves.
     """
 
     id: str
@@ -62,6 +66,7 @@ class Workflow:
     input_folder: str
     steps: tuple[Step, ...]
     result_folders: tuple[str, ...]
+    labels: tuple[Label, ...] = ()
 
 
 def load_workflows(values: Path) -> dict[str, Workflow]:
@@ -97,7 +102,8 @@ def find_workflow(workflows: Mapping[str, Workflow], wanted: str) -> Workflow:
             f"several workflows are called {wanted!r}; use an ID: {', '.join(w.id for w in found)}"
         )
     known = ", ".join(f"{w.id} ({w.name})" for w in workflows.values()) or "none"
-    raise SettingsError(f"there is no workflow {wanted!r}; the chart defines: {known}")
+    meant = did_you_mean(wanted, [name for w in workflows.values() for name in (w.name, w.id)])
+    raise SettingsError(f"there is no workflow {wanted!r}{meant}; the chart defines: {known}")
 
 
 def _workflow(key: str, block: WorkflowBlock, blocks: Mapping[str, StageBlock]) -> Workflow:
@@ -117,6 +123,7 @@ def _workflow(key: str, block: WorkflowBlock, blocks: Mapping[str, StageBlock]) 
         input_folder=input_folder_of(block),
         steps=_in_order(steps),
         result_folders=tuple(tidy_folder(folder) for folder in block.ioFolders[-1]),
+        labels=tuple(sorted(block.labels, key=lambda label: label.value)),
     )
 
 

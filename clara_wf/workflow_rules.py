@@ -77,7 +77,7 @@ def workflow_problems(key: str, block: WorkflowBlock, known: Collection[str]) ->
             advice=f"write {key.lower()}" if lower else NEW_ID,
         )
     workflow = _Checked(path=path, block=block)
-    problems = [*_lengths(workflow), *_stages(workflow, known)]
+    problems = [*_lengths(workflow), *_stages(workflow, known), *_labels(workflow)]
     yield from problems
     if not problems:
         wrong_locks = list(_locks(workflow))
@@ -130,6 +130,18 @@ def _stages(workflow: _Checked, known: Collection[str]) -> Iterator[Problem]:
                 message=f"the stage {stage!r} is listed twice",
                 advice="a stage runs once in a workflow; define it under a second name to run it again",
             )
+
+
+def _labels(workflow: _Checked) -> Iterator[Problem]:
+    for attribute in ("value", "name"):
+        seen = [getattr(label, attribute) for label in workflow.block.labels]
+        for index, one in enumerate(seen):
+            if one in seen[:index]:
+                yield Problem(
+                    path=(*workflow.path, "labels", index),
+                    message=f"two labels have the {attribute} {one!r}",
+                    advice="give each label its own value and name",
+                )
 
 
 def _locks(workflow: _Checked) -> Iterator[Problem]:

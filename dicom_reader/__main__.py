@@ -15,6 +15,7 @@ from dicom_reader.decoders import load_decoders
 from dicom_reader.explain import explain
 from dicom_reader.read import judge_folder, read_all_series, read_series
 from stages import Job, Stage, Volume, main, write_volume
+from stages.logs import printable
 from stages.volume_io import pixel_sha256
 
 logger = logging.getLogger("dicom_reader")
@@ -59,7 +60,7 @@ class DicomReader(Stage):
         for volume in volumes:
             origin = replace(volume.origin, pixel_sha256=pixel_sha256(volume.array))
             path = write_volume(replace(volume, origin=origin), job.output_dir)
-            logger.info("wrote %s", path.name)
+            logger.info("wrote %s", printable(path.name))
 
 
 if __name__ == "__main__":

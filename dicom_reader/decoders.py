@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib.util
 import struct
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_reader.codestreams import Codestream, describe_jpeg, describe_jpeg2000
+from dicom_files.codestreams import Codestream, describe_jpeg, describe_jpeg2000
 from dicom_reader.encapsulated import compressed_frame
 from dicom_reader.headers import Header
 from dicom_reader.hounsfield import Encoding
@@ -130,7 +129,8 @@ def decode(header: Header, encoding: Encoding, plane: NDArray[np.int16], *, fram
         elif found is None:
             _decode_rle(data, encoding, plane)
         else:
-            _decode_by_imagecodecs(family, data, found, plane)
+            _decode_by_imagecodecs(family, data[: found.size], found, plane)
+            _align(found, encoding, plane)
     except StageError:
         raise
     except Exception as error:  # decoders are foreign code and raise anything at all
@@ -163,6 +163,21 @@ def _decode_by_imagecodecs(family: str, data: bytes, found: Codestream, plane: N
         plane[...] = function(data)
 
 
+def _align(found: Codestream, encoding: Encoding, plane: NDArray[np.int16]) -> None:
+    """Put values to where High Bit says that they are, which codestreams of just the stored bits do not."""
+    if found.signed and not encoding.signed and plane.min() < 0:
+        raise ValueError("it has negative values, Pixel Representation (0028,0103) says that there are none")
+    unused = encoding.high_bit + 1 - encoding.bits_stored
+    if not unused or found.bits > encoding.high_bit:
+        return
+    if found.bits != encoding.bits_stored:
+        raise ValueError(
+            f"its values have {found.bits} bits, High Bit (0028,0102) says that the highest is bit "
+            f"{encoding.high_bit}"
+        )
+    plane <<= unused
+
+
 def _decode_rle(data: bytes, encoding: Encoding, plane: NDArray[np.int16]) -> None:
     segments = encoding.bits_allocated // 8
     if len(data) < 64 or int.from_bytes(data[:4], "little") != segments:
@@ -176,11 +191,11 @@ def _decode_rle(data: bytes, encoding: Encoding, plane: NDArray[np.int16]) -> No
 
 
 def _decode_by_pydicom(header: Header, plane: NDArray[np.int16]) -> None:
-    from pydicom import config
     from pydicom.pixels.utils import pixel_array
 
-    with config.disable_value_validation(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a decoder's remarks; the result is checked below
+    from dicom_files.dataset import lenient
+
+    with lenient():
         decoded = pixel_array(header.path, raw=True, index=(header.frame or 1) - 1)
     if decoded.shape != plane.shape or decoded.dtype.kind not in "iu" or decoded.dtype.itemsize > 2:
         raise ValueError(f"shape {decoded.shape} of {decoded.dtype}, expected {plane.shape} of 16 bits")

@@ -14,7 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from dicom_reader.headers import Header, unreadable
+from dicom_files.damage import unreadable
+from dicom_reader.headers import Header
 from stages import InputError
 
 _ITEM, _DELIMITER = 0xE000FFFE, 0xE0DDFFFE  # as little endian bytes read as one number

@@ -11,19 +11,17 @@ DICOM PS3.3 C.7.6.16, Multi-frame Functional Groups; A.38, Enhanced CT; A.70, Le
 
 from __future__ import annotations
 
-import struct
-import warnings
-from collections.abc import Iterator
+import mmap
 from dataclasses import replace
-from io import BytesIO
-from typing import TYPE_CHECKING
+from itertools import islice
 
-from dicom_reader.deflated import DEFLATED, inflated_head
-from dicom_reader.headers import ATTRIBUTES, Header, unreadable
+from dicom_files.damage import DAMAGES, ExcessError, excessive, unreadable
+from dicom_files.deflate import inflated_head
+from dicom_files.elements import MOST_OF_FRAMES, Data, Element, Elements
+from dicom_files.meta import beginning_of
+from dicom_files.uids import DEFLATED
+from dicom_reader.headers import ATTRIBUTES, Header
 from stages import InputError
-
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 LEGACY_CONVERTED_CT = "1.2.840.10008.5.1.4.1.1.2.2"
@@ -49,22 +47,21 @@ def split_frames(header: Header) -> list[Header]:
     InputError
         If the functional groups are missing or damaged, or are not as many as the frames.
     """
-    from pydicom.errors import BytesLengthException
-
-    damages = (AttributeError, KeyError, NotImplementedError, RecursionError, TypeError, ValueError)
+    count = _number_of_frames(header)
     try:
-        shared, frames = _functional_groups(header)
-    except (*damages, EOFError, MemoryError, OverflowError, struct.error, BytesLengthException) as error:
+        shared, frames = _functional_groups(header, at_most=count + 1)
+    except ExcessError as error:
+        raise excessive(header.name, error) from error
+    except OSError as error:
+        raise unreadable(header.name, error) from error
+    except DAMAGES as error:
         raise InputError(
             f"{header.name} is damaged: {type(error).__name__} in its functional groups"
         ) from error
-    except OSError as error:
-        raise unreadable(header.name, error) from error
-    count = _number_of_frames(header)
     if count != len(frames):
+        found = f"{len(frames)} item(s)" if len(frames) < count else "more items"
         raise header.refuse(
-            "NumberOfFrames",
-            f"is {count}, Per-Frame Functional Groups Sequence (5200,9230) has {len(frames)} item(s)",
+            "NumberOfFrames", f"is {count}, Per-Frame Functional Groups Sequence (5200,9230) has {found}"
         )
     return [
         replace(header, values={**header.values, **shared, **own}, frame=n, frames=count)
@@ -79,35 +76,41 @@ def _number_of_frames(header: Header) -> int:
     return int(count)
 
 
-def _functional_groups(header: Header) -> tuple[dict[int, bytes], list[dict[int, bytes]]]:
-    from pydicom import config, dcmread
-
-    with config.disable_value_validation(), warnings.catch_warnings(), header.path.open("rb") as file:
-        warnings.simplefilter("ignore", UserWarning)  # what is odd and needed is refused by its name
-        source = BytesIO(inflated_head(file, _MAX_HEADER)) if header.transfer_syntax == DEFLATED else file
-        dataset = dcmread(source, stop_before_pixels=True, specific_tags=[_SHARED, _PER_FRAME], force=True)
-        shared, per_frame = (
-            [_flattened(item) for item in dataset[tag].value] if tag in dataset else []
-            for tag in (_SHARED, _PER_FRAME)
-        )
-        return (shared or [{}])[0], per_frame
+def _functional_groups(header: Header, *, at_most: int) -> tuple[dict[int, bytes], list[dict[int, bytes]]]:
+    with header.path.open("rb") as file:
+        if header.transfer_syntax == DEFLATED:
+            return _groups_in(inflated_head(file, _MAX_HEADER), at_most)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            return _groups_in(mapped, at_most)
 
 
-def _flattened(groups: Dataset) -> dict[int, bytes]:
+def _groups_in(data: Data, at_most: int) -> tuple[dict[int, bytes], list[dict[int, bytes]]]:
+    beginning = beginning_of(data)
+    elements = beginning.elements(data)
+    _, position = elements.values(beginning.start, end=_SHARED, wanted=frozenset())
+    elements.allow(MOST_OF_FRAMES)
+    found: dict[int, list[dict[int, bytes]]] = {_SHARED: [], _PER_FRAME: []}
+    rest = Element(0, b"", position, len(data) - position, implicit=elements.implicit)
+    for element in elements.inside(rest):
+        if element.tag > _PER_FRAME:
+            break
+        if element.tag in found and elements.is_sequence(element):
+            found[element.tag] = [
+                _flattened(elements, item) for item in islice(elements.items(element), at_most)
+            ]
+    return (found[_SHARED] or [{}])[0], found[_PER_FRAME]
+
+
+def _flattened(elements: Elements, groups: Element) -> dict[int, bytes]:
     """Return the wanted values of the functional groups of one frame, or of all."""
     first: dict[int, bytes] = {}
     last: dict[int, bytes] = {}
-    for element in groups:
-        if element.VR == "SQ" and len(element.value):
+    for element in sorted(elements.inside(groups)):
+        if elements.is_sequence(element):
             values = last if element.tag in _UNASSIGNED else first
-            values.update(_wanted_values(element.value[0]))
+            for item in islice(elements.items(element), 1):
+                wanted = (e for e in elements.inside(item) if e.tag in _WANTED)
+                values.update({e.tag: elements.value(e) for e in wanted})
     if _FRAME_TYPE in first:
         first[_IMAGE_TYPE] = first.pop(_FRAME_TYPE)
     return {tag: value for tag, value in {**last, **first}.items() if tag not in _OF_THE_FILE}
-
-
-def _wanted_values(item: Dataset) -> Iterator[tuple[int, bytes]]:
-    for tag in item.keys():  # noqa: SIM118  a data set iterates over its elements
-        value = item.get_item(tag).value if tag in _WANTED else None
-        if isinstance(value, bytes):
-            yield int(tag), value

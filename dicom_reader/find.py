@@ -9,15 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dicom_files.remarks import remarks_by_kind
 from dicom_reader.enhanced import is_enhanced, split_frames
 from dicom_reader.files import read_header
-from dicom_reader.headers import Header, printable
+from dicom_reader.headers import Header
 from stages import InputError
+from stages.logs import printable
 
 logger = logging.getLogger(__name__)
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _NAMED = 5
+_LINK = "they are symbolic links that lead out of it, and are not followed; put the files themselves there"
+_EMPTY = "they are empty; if they should be images, send them again"
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,12 @@ class Found:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
+@remarks_by_kind()
 def find_headers(folder: Path) -> Found:
     """Read the header of every DICOM file of a folder, at any depth and of any name.
 
-    Symbolic links are not followed: they may lead out of the folder, and what they lead to inside of it
-    is found in its own place.
+    Symbolic links are not followed: what they lead to inside of the folder is found in its own place, and
+    those that lead out of it are left out, with a warning, as are empty files.
 
     Raises
     ------
@@ -53,19 +58,34 @@ def find_headers(folder: Path) -> Found:
     """
     if not folder.is_dir():
         what = "is a file, a folder is expected" if folder.exists() else "does not exist"
-        raise InputError(f"the input folder {folder} {what}")
+        raise InputError(f"the input folder {printable(folder)} {what}")
     found = Found()
+    root = os.path.realpath(folder)
     for path, is_file in sorted(_entries(folder)):
         header = read_header(Path(path)) if is_file else None
         if header is None:
-            found.others.append(printable(Path(path)))
+            found.others.append(printable(Path(path).name))
+            if why := _why_lost(path, root):
+                found.left_out[why] += 1
         else:
             _refuse_nameless(header)
             found.headers.extend(split_frames(header) if is_enhanced(header) else [header])
     if found.others:
         names = ", ".join(found.others[:_NAMED]) + (", ..." if len(found.others) > _NAMED else "")
         logger.info("ignored %d file(s) that are no DICOM images, or links: %s", len(found.others), names)
+    for why, count in sorted(found.left_out.items()):
+        logger.warning("%d file(s) of the input were left out: %s", count, why)
     return found
+
+
+def _why_lost(path: str, root: str) -> str | None:
+    """Return why something that is not read may be an image, or lead to one; None where it may not."""
+    if os.path.islink(path):
+        target = os.path.realpath(path)
+        is_found = os.path.exists(target) and os.path.commonpath([root, target]) == root
+        return None if is_found else _LINK
+    is_hidden = os.path.basename(path).startswith(".")
+    return _EMPTY if os.path.isfile(path) and not os.path.getsize(path) and not is_hidden else None
 
 
 def _refuse_nameless(header: Header) -> None:
@@ -92,5 +112,5 @@ def _entries(folder: Path) -> Iterator[tuple[str, bool]]:
                         yield entry.path, entry.is_file(follow_symlinks=False)
         except OSError as error:
             raise InputError(
-                f"cannot read the folder {printable(Path(parent))} of the input: {error.strerror}"
+                f"cannot read the folder {printable(Path(parent).name)} of the input: {error.strerror}"
             ) from error

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from dicom_files.uids import EXPLICIT_BIG
 from stages import InputError
-
-EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+from stages.logs import printable
 
 ATTRIBUTES: Mapping[str, tuple[int, str]] = {
     "SpecificCharacterSet": (0x00080005, "Specific Character Set"),
@@ -139,7 +139,7 @@ class Header:
     @property
     def name(self) -> str:
         """The file's name, with the frame if it has several, fit for one line of a log."""
-        return printable(self.path) + (f" frame {self.frame}" if self.frame else "")
+        return printable(self.path.name) + (f" frame {self.frame}" if self.frame else "")
 
     def text(self, keyword: str) -> str:
         """Return a value as text, empty where the attribute is missing or empty."""
@@ -196,15 +196,3 @@ def _numbers_of(text: str) -> tuple[float, ...]:
         return () if "_" in text else tuple(float(part) for part in text.split("\\"))
     except ValueError:
         return ()
-
-
-def printable(path: Path) -> str:
-    """Return a file's name, fit for one line of a log."""
-    return path.name if path.name.isprintable() else ascii(path.name)
-
-
-def unreadable(name: str, error: OSError) -> InputError:
-    """Return the error that tells why a file cannot be read; of a damaged one pydicom raises such too."""
-    if error.strerror:
-        return InputError(f"cannot read {name}: {error.strerror}")
-    return InputError(f"{name} is damaged: it ends, or a sequence of it, where an element was expected")

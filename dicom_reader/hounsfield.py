@@ -2,7 +2,8 @@
 
 References
 ----------
-DICOM PS3.3 C.7.6.3.1, Image Pixel; C.7.5.1.1.2, Pixel Padding; C.11.1.1.2, Modality LUT (rescale).
+DICOM PS3.5 8.1.1, Pixel Data encoding (bits that are not stored). PS3.3 C.7.6.3.1, Image Pixel;
+C.7.5.1.1.2, Pixel Padding; C.11.1.1.2, Modality LUT (rescale).
 """
 
 from __future__ import annotations
@@ -138,15 +139,17 @@ def to_hounsfield(plane: NDArray[np.int16], encoding: Encoding, *, name: str) ->
     Returns
     -------
     list of str
-        What was changed for the values to fit: padding that int16 cannot hold.
+        What was changed for the values to fit: padding that int16 cannot hold, bits that are not stored.
     """
     stored: NDArray[Any] = plane if encoding.signed else plane.view(np.uint16)
     low, high = _needed_limits(stored, encoding)
-    if _extend_sign(plane, encoding, low, high, name):
-        low, high = int(plane.min()), int(plane.max())
     repairs = []
+    bottom, top = _limits_of_bits(encoding)
+    if low < bottom or high > top:
+        repairs = _keep_stored_bits(plane, encoding, name)
+        low, high = int(stored.min()), int(stored.max())
     if not (encoding.fits(low) and encoding.fits(high)):
-        repairs = _clip_padding(plane, stored, encoding, name)
+        repairs += _clip_padding(plane, stored, encoding, name)
     elif encoding.slope == 1 and encoding.intercept.is_integer() and abs(encoding.intercept) <= _INT16.max:
         if encoding.intercept:
             plane += np.int16(encoding.intercept)  # modulo 2^16, and the sum fits
@@ -171,19 +174,37 @@ def _limits_of_bits(encoding: Encoding) -> tuple[int, int]:
     return (-(1 << bits - 1), (1 << bits - 1) - 1) if encoding.signed else (0, (1 << bits) - 1)
 
 
-def _extend_sign(plane: NDArray[np.int16], encoding: Encoding, low: int, high: int, name: str) -> bool:
-    """Extend the sign where the file left that out; refuse values of more bits than are stored."""
-    bits, (bottom, top) = encoding.bits_stored, _limits_of_bits(encoding)
-    if bottom <= low and high <= top:
-        return False
-    if encoding.signed and low >= 0 and high < 1 << bits:
+def _keep_stored_bits(plane: NDArray[np.int16], encoding: Encoding, name: str) -> list[str]:
+    """Clear the bits above those that are stored, or extend the sign into them, in place.
+
+    Tell how many pixels had anything else there, such as an overlay.
+    """
+    bits = encoding.bits_stored
+    foreign = _has_foreign_bits(plane, encoding)
+    stored = plane if encoding.signed else plane.view(np.uint16)
+    if (foreign & encoding.is_padding(stored)).any():
+        raise InputError(
+            f"{name}: Pixel Padding Value (0028,0120) needs more than the {bits} bits of Bits Stored "
+            "(0028,0101)"
+        )
+    if encoding.signed:
         plane <<= 16 - bits
         plane >>= 16 - bits
-        return True
-    worst = low if low < bottom else high
-    raise InputError(
-        f"{name}: the stored value {worst} needs more than the {bits} bits of Bits Stored (0028,0101)"
-    )
+    else:
+        plane &= np.int16((1 << bits) - 1)
+    count = int(foreign.sum())
+    return [f"{name}: bits above High Bit (0028,0102) of {count} pixels left out"] if count else []
+
+
+def _has_foreign_bits(plane: NDArray[np.int16], encoding: Encoding) -> NDArray[np.bool_]:
+    """Return which pixels have other bits above those that are stored than zeros or their sign."""
+    bits = encoding.bits_stored
+    above = plane.view(np.uint16) >> bits
+    if not encoding.signed:
+        return np.asarray(above != 0)
+    sign = (1 << encoding.bits_allocated - (encoding.high_bit + 1)) - 1
+    is_negative = plane.view(np.uint16) >> (bits - 1) & 1 == 1
+    return np.asarray((above != 0) & ~(is_negative & (above == sign)))
 
 
 def _clip_padding(plane: NDArray[np.int16], stored: NDArray[Any], encoding: Encoding, name: str) -> list[str]:

@@ -69,8 +69,7 @@ def _decode_batch(headers: Sequence[Header], planes: NDArray[np.int16]) -> None:
     from nvidia import nvimgcodec
 
     frames = [compressed_frame(header, frames=header.frames) for header in headers]
-    for frame in frames:
-        described("jpeg2000", frame, planes[0].shape)
+    frames = [frame[: described("jpeg2000", frame, planes[0].shape).size] for frame in frames]
     params = nvimgcodec.DecodeParams(
         apply_exif_orientation=False,
         color_spec=nvimgcodec.ColorSpec.UNCHANGED,

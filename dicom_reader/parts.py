@@ -17,8 +17,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_files.uids import EXPLICIT_BIG
 from dicom_reader.copies import are_copies, instance_of
-from dicom_reader.headers import ATTRIBUTES, EXPLICIT_BIG, Header
+from dicom_reader.headers import ATTRIBUTES, Header
 from dicom_reader.lattice import TOLERANCE_MM
 from dicom_reader.slices import COSINE_TOLERANCE, Slice, normal_of
 from stages import InputError

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_files.remarks import remarks_by_kind
 from dicom_reader import nvimgcodec
 from dicom_reader.decoders import RLE, decode, require_decoder
 from dicom_reader.headers import Header
@@ -24,6 +25,7 @@ __all__ = ["Encoding", "read_pixels"]
 _QUICK_AT_ONCE = 16  # slices a thread takes at a time, where none takes a millisecond; else one by one
 
 
+@remarks_by_kind()
 def read_pixels(
     headers: Sequence[Header], *, out: NDArray[np.int16] | None = None
 ) -> tuple[NDArray[np.int16], list[str]]:

@@ -25,6 +25,8 @@ from dicom_reader.series import Series, group_by_series
 from dicom_reader.slices import Slice, Stack, stack_slices
 from dicom_reader.torn import merge_torn_series
 from stages import Correction, InputError, Origin, SliceOrigin, Volume
+from stages.body_parts import is_known
+from stages.slice_numbers import number_in
 
 if TYPE_CHECKING:
     from dicom_reader.rules import Rules
@@ -195,6 +197,7 @@ def _read(series: Series, verdicts: Sequence[Verdict], how: _How) -> Volume:
         series_instance_uid=identity.series,
         study_instance_uid=identity.study,
         frame_of_reference_uid=identity.frame_of_reference,
+        body_part=_body_part(stack.slices),
         part=series.part,
         slices=tuple(_slice_origin(s) for s in stack.slices),
         repairs=repairs,
@@ -203,6 +206,12 @@ def _read(series: Series, verdicts: Sequence[Verdict], how: _How) -> Volume:
         warnings=warnings,
     )
     return Volume(array=hu, affine=stack.grid.affine, origin=origin)
+
+
+def _body_part(slices: Sequence[Slice]) -> str:
+    """Return the part of the body that all slices name; nothing where it is no term of the standard."""
+    (found, *others) = {s.header.text("BodyPartExamined").upper() for s in slices}
+    return found if not others and is_known(found) else ""
 
 
 def _log_some(sentences: Sequence[str], what: str) -> None:
@@ -220,6 +229,7 @@ def _slice_origin(s: Slice) -> SliceOrigin:
         position=(s.position[0], s.position[1], s.position[2]),
         frame=s.header.frame,
         series_instance_uid=s.header.own_series_uid,
+        instance_number=number_in(s.header.text("InstanceNumber")),
     )
 
 

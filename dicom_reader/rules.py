@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from dicom_reader.conditions import Condition, Strict
 from dicom_reader.select import DEFAULT_PREFERENCES, Preference
 from stages import SettingsError
+from stages.logs import printable
 
 
 class Rule(Strict):
@@ -75,13 +76,13 @@ def read_rules(path: Path) -> Rules:
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"cannot read the rules {path}: {error.strerror}") from error
+        raise SettingsError(f"cannot read the rules {printable(path)}: {error.strerror}") from error
     except (YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
-        raise SettingsError(f"the rules {path.name} are no YAML: {problem}") from error
+        raise SettingsError(f"the rules {printable(path.name)} are no YAML: {problem}") from error
     if not isinstance(content, dict):
-        raise SettingsError(f"the rules {path.name} need the key 'rules', 'prefer' or both")
-    return checked_rules(content, where=path.name)
+        raise SettingsError(f"the rules {printable(path.name)} need the key 'rules', 'prefer' or both")
+    return checked_rules(content, where=printable(path.name))
 
 
 def checked_rules(content: Any, *, where: str) -> Rules:

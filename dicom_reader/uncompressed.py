@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_reader.deflated import DEFLATED, inflated
-from dicom_reader.files import EXPLICIT_LITTLE, IMPLICIT_LITTLE
-from dicom_reader.headers import EXPLICIT_BIG, Header, unreadable
+from dicom_files.damage import unreadable
+from dicom_files.deflate import inflated
+from dicom_files.uids import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from dicom_reader.headers import Header
 from dicom_reader.hounsfield import Encoding
 from stages import InputError
 

@@ -6,19 +6,22 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from dicom_writer.labels import LABELS
 from dicom_writer.provenance import Provenance
 from dicom_writer.results import RESULTS, Compression, Options, results_named
 from dicom_writer.write import write_results
-from stages import Job, SettingsError, Stage, find_volumes, main, read_volume
-from stages.labels import Label
+from stages import Job, SettingsError, Stage, Volume, find_volumes, main, read_volume
+from stages.labels import Label, spoken_of
+from stages.labels_file import read_labels, write_labels
 
 
 class DicomWriter(Stage):
     """Write each mask of the input folder as DICOM results of its original series, each verified."""
+
+    takes_labels = True
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare what is written, and what it says of labels and algorithm."""
@@ -32,7 +35,7 @@ class DicomWriter(Stage):
             "--labels",
             type=Path,
             metavar="FILE",
-            help="YAML file that says what each value of the mask means (default: 1 liver, 2 liver tumour)",
+            help="YAML file that says what the labels mean (default: as the mask says, or the workflow)",
         )
         parser.add_argument(
             "--keep-empty-frames",
@@ -54,7 +57,8 @@ class DicomWriter(Stage):
     def prepare(self, job: Job) -> None:
         """Read the arguments, and import what writes and what verifies, while stages before still work."""
         self._results = results_named(job.arguments.results)
-        self._labels: Sequence[Label] = read_labels_of(job.arguments.labels)
+        stated = job.arguments.labels
+        self._stated: Sequence[Label] = read_labels(stated) if stated else ()
         self._options = Options(
             keep_empty_frames=job.arguments.keep_empty_frames, compression=job.arguments.compression
         )
@@ -68,17 +72,21 @@ class DicomWriter(Stage):
 
     def execute(self, job: Job) -> None:
         """Write the results of each mask."""
+        from dicom_writer.gather import labels_of
+
         for path in find_volumes(job.input_dir):
-            mask = read_volume(path)
+            mask = with_labels(read_volume(path), job.labels)
             write_results(
                 mask,
                 job.source_dir,
                 job.output_dir,
                 results=self._results,
-                labels=self._labels,
-                provenance=Provenance.of(mask.origin.algorithm, job.job_id, **_stated(job.arguments)),
+                labels=self._stated,
+                provenance=Provenance.of(mask.origin.algorithm, **_stated(job.arguments)),
                 options=self._options,
             )
+            if job.publish_dir and tuple(self._results) != ("volume",):
+                write_labels(labels_of(mask, self._stated), job.publish_dir, mask.origin.file_name)
 
 
 def _stated(arguments: argparse.Namespace) -> dict[str, str]:
@@ -87,13 +95,10 @@ def _stated(arguments: argparse.Namespace) -> dict[str, str]:
     return {name: value for name, value in said.items() if value is not None}
 
 
-def read_labels_of(path: Path | None) -> Sequence[Label]:
-    """Return the labels of a file, or those that ship."""
-    if path is None:
-        return LABELS
-    from dicom_writer.labels_file import read_labels
-
-    return read_labels(path)
+def with_labels(mask: Volume, labels: Sequence[Label]) -> Volume:
+    """Return a mask that says what its labels mean, with those of the workflow where it does not itself."""
+    known, _ = spoken_of(mask.origin.label_values, mask.origin.labels, otherwise=labels)
+    return replace(mask, origin=replace(mask.origin, labels=known))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ DICOM PS3.3 A.8.1, Secondary Capture Image IOD; C.8.6.1, SC Equipment; C.8.6.2, 
 from __future__ import annotations
 
 import os
+from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,26 +19,36 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pydicom import config
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import SecondaryCaptureImageStorage
-from pydicom.valuerep import format_number_as_ds
 
-from dicom_writer.header import code_item, copy_lossiness, image_reference, new_result, references_to
+from dicom_writer.encode import save
+from dicom_writer.finding import finding
+from dicom_writer.header import (
+    add_comments,
+    code_item,
+    copy_lossiness,
+    image_reference,
+    new_result,
+    references_to,
+)
 from dicom_writer.key_slices import key_slices
-from dicom_writer.labels import finding
 from dicom_writer.measure import Measurement
 from dicom_writer.picture import MARGIN, direction, draw, font, raster
 from dicom_writer.results import Given
 from dicom_writer.series import copy_body_part
-from dicom_writer.wording import NOTICE, largest, lines
+from dicom_writer.values import decimal_string
+from dicom_writer.wording import WARNING, largest, lines, more_warnings, not_shown, shortened, warnings_of
 from stages.labels import Code
+from stages.notice import NOTICE
 
 SERIES_NUMBER_OFFSET = 6
 TOP = 56
-_WIDEST_TEXT = 560
+_WIDEST_TEXT = 720  # the notice
 _LINE = 26
-_MOST_LINES, _MOST_LESIONS = 12, 3
-_WHITE, _DIM = (255, 255, 255), (170, 170, 170)
+_MOST_LINES, _MOST_LESIONS, _MOST_WARNINGS = 12, 3, 4
+_INDENT = MARGIN + 26 + 8
+_WHITE, _DIM, _AMBER = (255, 255, 255), (170, 170, 170), (255, 191, 0)
 
 
 class CaptureResult:
@@ -56,7 +67,7 @@ class CaptureResult:
             path = inside / f"{number:04d}.dcm"
             _put_pixels(heads[number - 1], captured(given, n))
             with config.disable_value_validation():
-                heads[number - 1].save_as(path, enforce_file_format=True)
+                save(heads[number - 1], path)
             heads[number - 1].PixelData = b""
             return path
 
@@ -80,19 +91,20 @@ def captured(given: Given, n: int) -> NDArray[np.uint8]:
 
 def with_words(picture: NDArray[np.uint8], given: Given, n: int) -> NDArray[np.uint8]:
     """Return a picture between title and legend."""
-    said = list(_legend(given))
-    height, width = TOP + len(picture) + _LINE * len(said) + 8, max(picture.shape[1], _WIDEST_TEXT)
+    width = max(picture.shape[1], _WIDEST_TEXT)
+    said = [*_legend(given), *((None, text) for text in _warnings(given, width))]
+    height = TOP + len(picture) + _LINE * len(said) + 8
     image = Image.new("RGB", (width, height))
     pen, left = ImageDraw.Draw(image), MARGIN
     provenance = given.provenance
     pen.text((left, 16), NOTICE, fill=_WHITE, font=font(18), anchor="lm")
-    by = f"{provenance.algorithm_name} {provenance.version}: slice {n + 1} of {len(given.sources)}"
+    by = f"Slice {given.slice_numbers[n]}: {provenance.algorithm_name} {provenance.version}"
     pen.text((left, 40), by, fill=_DIM, font=font(15), anchor="lm")
     for k, (rgb, text) in enumerate(said):
         y = TOP + len(picture) + _LINE * k + _LINE // 2
         if rgb:
             pen.rectangle((left, y - 8, left + 16, y + 8), fill=rgb)
-        pen.text((left + 26, y), text, fill=_WHITE if rgb else _DIM, font=font(18), anchor="lm")
+        pen.text((left + 26, y), text, fill=_colour_of(rgb, text), font=font(18), anchor="lm")
     image.paste(Image.fromarray(picture), (0, TOP))
     return np.array(image)
 
@@ -106,9 +118,38 @@ def _legend(given: Given) -> Iterator[tuple[tuple[int, int, int] | None, str]]:
         yield None, f"and {len(all_of_them) - _MOST_LINES} more labels"
     for lesion, said in largest(given, _MOST_LESIONS):
         yield None, f"{lesion.name}: {said}"
+    if more := not_shown(given, _MOST_LESIONS):
+        yield None, more
 
 
-def _head(given: Given, n: int, number: int) -> Dataset:
+def _warnings(given: Given, width: int) -> Iterator[str]:
+    """Yield what everybody has to be told, each in a line of a picture that is so wide, in pixels."""
+    said = warnings_of(given)
+    for text in said[:_MOST_WARNINGS]:
+        yield _fitting(text, width - _INDENT)
+    if len(said) > _MOST_WARNINGS:
+        yield more_warnings(len(said) - _MOST_WARNINGS)
+
+
+def _fitting(text: str, width: int) -> str:
+    """Return a text shortened to a width in pixels."""
+    if _pixels(text) <= width:
+        return text
+    lengths = range(min(len(text), width))  # no letter is narrower than a pixel
+    return shortened(text, bisect(lengths, float(width), key=lambda n: _pixels(shortened(text, n))) - 1)
+
+
+def _pixels(text: str) -> float:
+    return float(font(18).getlength(text))
+
+
+def _colour_of(rgb: tuple[int, int, int] | None, text: str) -> tuple[int, int, int]:
+    if text.startswith(WARNING):
+        return _AMBER
+    return _WHITE if rgb else _DIM
+
+
+def _head(given: Given, n: int, number: int) -> FileDataset:
     source = given.sources[n]
     with config.disable_value_validation():
         head = new_result(
@@ -123,7 +164,7 @@ def _head(given: Given, n: int, number: int) -> Dataset:
         head.ImageType, head.ConversionType = ["DERIVED", "SECONDARY"], "WSD"
         head.SecondaryCaptureDeviceManufacturer = head.Manufacturer
         head.BurnedInAnnotation = "NO"  # nothing that names the patient
-        head.DerivationDescription = f"Outlines and volumes burned into slice {n + 1} of {len(given.sources)}"
+        head.DerivationDescription = f"Outlines and volumes burned into slice {given.slice_numbers[n]}"
         reference = image_reference(source)
         reference.SpatialLocationsPreserved = "NO"
         purpose = Code("121322", "DCM", "Source image for image processing operation")
@@ -135,9 +176,10 @@ def _head(given: Given, n: int, number: int) -> Dataset:
         head.ReferencedSeriesSequence = [series]
         cosines = np.array(source.ImageOrientationPatient, dtype=float).reshape(2, 3)
         head.PatientOrientation = [direction(cosines[0]), direction(cosines[1])]
-        head.PixelSpacing = [format_number_as_ds(raster(given).pixel_mm)] * 2
+        head.PixelSpacing = [decimal_string(raster(given).pixel_mm)] * 2
         copy_body_part(head, source)
         copy_lossiness(head, given)
+        add_comments(head, given)
     return head
 
 

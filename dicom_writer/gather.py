@@ -5,24 +5,28 @@ What does not fit is refused here, before anything is written.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_writer.labels import LABELS
 from dicom_writer.measure import measure_masks
-from dicom_writer.provenance import Provenance, UidMaker, warn_of_odd
+from dicom_writer.provenance import Provenance, UidMaker
 from dicom_writer.results import Given, Options
 from dicom_writer.source import find_source, require_same_place
+from dicom_writer.values import digest_of
 from dicom_writer.verify import require_same_findings
 from stages import InputError, Volume
 from stages.arrays import to_host
-from stages.labels import Label
-from stages.original_slices import SliceMasks, on_original_slices
+from stages.labels import Label, require_named, spoken_of, where_to_say
+from stages.original_slices import on_original_slices
+
+logger = logging.getLogger(__name__)
 
 
 def gather(
@@ -30,11 +34,12 @@ def gather(
     source: Path,
     *,
     results: Sequence[str] = ("seg",),
-    labels: Sequence[Label] = LABELS,
+    labels: Sequence[Label] = (),
     provenance: Provenance | None = None,
     options: Options | None = None,
 ) -> Given:
     """Find the source images of a mask, draw it on them, and measure it; see `write.write_results`."""
+    labels = labels_of(mask, labels)
     mask = replace(mask, array=_as_labels(mask, labels))
     return given_of(
         mask,
@@ -51,13 +56,12 @@ def given_of(
     sources: Sequence[Dataset],
     *,
     results: Sequence[str] = ("seg",),
-    labels: Sequence[Label] = LABELS,
+    labels: Sequence[Label],
     provenance: Provenance | None = None,
     options: Options | None = None,
 ) -> Given:
     """Draw a mask of known labels on its source images, and measure it."""
     provenance, options = provenance or Provenance(), options or Options()
-    warn_of_odd(sources[0])
     masks = on_original_slices(mask)
     require_same_place(masks, sources)
     require_same_findings(mask, masks, labels)
@@ -69,21 +73,57 @@ def given_of(
         labels=labels,
         provenance=provenance,
         measured={label.value: measure_masks(masks, label.value) for label in labels},
-        uids=_uid_maker(masks, sources, labels, provenance, options),
+        uids=uid_maker(mask, masks.array, sources, settings=(provenance, tuple(labels), options)),
         wanted=tuple(results),
         options=options,
     )
 
 
-def _uid_maker(
-    masks: SliceMasks,
-    sources: Sequence[Dataset],
-    labels: Sequence[Label],
-    provenance: Provenance,
-    options: Options,
+def uid_maker(
+    volume: Volume, written: NDArray[Any], sources: Sequence[Dataset], *, settings: object
 ) -> UidMaker:
-    settings = repr((provenance, tuple(labels), options))
-    return UidMaker(provenance.job_id, str(sources[0].SeriesInstanceUID), masks.array, settings)
+    """Return what makes the UIDs of results: of the source, the voxels, and all else that is written.
+
+    Parameters
+    ----------
+    volume
+        As it came; its warnings and corrections are written.
+    written
+        The voxels that are written, shape (slices, rows, columns).
+    settings
+        All else; its `repr` says it whole.
+    """
+    correction = volume.origin.correction
+    told = (settings, volume.origin.warnings, correction.kinds if correction else ())
+    return UidMaker(digest_of(sources), written, repr(told))
+
+
+def labels_of(mask: Volume, stated: Sequence[Label]) -> tuple[Label, ...]:
+    """Return the labels that are written: those that the model can give, as stated or as the mask says.
+
+    Parameters
+    ----------
+    stated
+        What takes precedence over what the mask says, label by label.
+
+    Raises
+    ------
+    InputError
+        If nobody said what one of them means.
+    """
+    origin = mask.origin
+    labels, nameless = spoken_of(origin.label_values, origin.labels, stated=stated)
+    require_named(labels, nameless, model=origin.algorithm.name if origin.algorithm else "")
+    own = {label.value: label for label in origin.labels}
+    for label in labels:
+        if label.value in own and not label.same_thing(own[label.value]):
+            logger.warning(
+                "label %d is written as %s, as stated; what made the mask calls it %s",
+                label.value, label.name, own[label.value].name,
+            )  # fmt: skip
+    if unused := sorted({label.value for label in stated} - {label.value for label in labels}):
+        logger.info("labels %s are stated, but the model cannot give them: nothing is said of them", unused)
+    return labels
 
 
 def _as_labels(mask: Volume, labels: Sequence[Label]) -> NDArray[np.uint8]:
@@ -99,10 +139,14 @@ def _as_labels(mask: Volume, labels: Sequence[Label]) -> NDArray[np.uint8]:
     unknown = _unknown_values(array, known)
     if unknown:
         raise InputError(
-            f"the mask holds values {sorted(unknown)}, known are {sorted(known)}; "
-            "say what they mean in a file of labels (--labels FILE)"
+            f"the mask holds values {sorted(unknown)}, known are {sorted(known)}"
+            f"{_of_what(mask)}; {where_to_say(mask.origin.algorithm.name if mask.origin.algorithm else '')}"
         )
     return array
+
+
+def _of_what(mask: Volume) -> str:
+    return ", which are all that what made it says it can give" if mask.origin.label_values else ""
 
 
 def _unknown_values(array: NDArray[np.uint8], known: Collection[int]) -> set[int]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dicom_writer.results import Given
+from dicom_writer.sections import pixel_counts
 
 MOST = 24
 _LESIONS = 3  # of each label
@@ -19,13 +20,7 @@ def key_slices(given: Given, most: int = MOST) -> list[int]:
     largest lesions were measured, then those half way to the ends of a label; and of each, first those
     that do not lie beside one that was taken.
     """
-    areas = {label.value: np.zeros(len(given.masks.array), dtype=np.int64) for label in given.labels}
-    for n, plane in enumerate(given.masks.array):
-        if plane.any():
-            counts = np.bincount(plane.ravel(), minlength=256)
-            for value, area in areas.items():
-                area[n] = counts[value]
-    there = [area for area in areas.values() if area.any()]
+    there = [area for area in pixel_counts(given).values() if area.any()]
     if not there:
         return [len(given.masks.array) // 2]
     peaks = [int(area.argmax()) for area in there]

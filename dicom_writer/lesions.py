@@ -17,7 +17,6 @@ from stages.labels import Label
 from stages.original_slices import SliceMasks
 
 MOST_LISTED = 100
-_ABNORMAL = "49755003"  # SCT, Morphologically Abnormal Structure
 _Spot = tuple[int, int]  # slice, number within it
 
 
@@ -77,11 +76,6 @@ class Lesions:
     label: Label
     count: int
     listed: tuple[Lesion, ...]
-
-
-def is_of_lesions(label: Label) -> bool:
-    """Tell whether a label marks lesions, which are counted and measured one by one."""
-    return label.category.value == _ABNORMAL
 
 
 def find_lesions(masks: SliceMasks, label: Label) -> Lesions:

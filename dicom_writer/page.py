@@ -3,33 +3,60 @@
 from __future__ import annotations
 
 import io
+from typing import Any, cast
 
 from PIL import Image
 from reportlab.lib.pagesizes import A4
-from reportlab.lib.utils import ImageReader
+from reportlab.lib.utils import ImageReader, simpleSplit
+from reportlab.pdfbase.pdfdoc import PDFDictionary, PDFInfo, PDFString
 from reportlab.pdfgen.canvas import Canvas
 
+from dicom_writer.finding import finding
 from dicom_writer.key_slices import key_slices
-from dicom_writer.labels import finding
 from dicom_writer.picture import draw
+from dicom_writer.provenance import MANUFACTURER, MODEL_NAME, software_version
 from dicom_writer.results import Given
-from dicom_writer.wording import NOTICE, largest, lines
+from dicom_writer.wording import largest, lines, more_warnings, not_shown, shortened, warnings_of
+from stages.notice import NOTICE
 
-MOST_LABELS, MOST_LESIONS, MOST_PICTURES = 14, 8, 4
+MOST_LABELS, MOST_LESIONS, MOST_PICTURES, MOST_WARNING_LINES = 14, 8, 4, 8
+_LONG_WARNING = 300  # characters: three lines
 _LEFT, _WIDTH, _BOTTOM, _LINE, _GAP = 48.0, A4[0] - 96, 40.0, 15.0, 10.0
 
 
 def draw_page(given: Given) -> bytes:
     """Return a PDF of one page."""
     file = io.BytesIO()
-    canvas = Canvas(file, pagesize=A4, invariant=1)
-    canvas.setTitle("Segmentation")
+    canvas = Canvas(file, pagesize=A4, invariant=1, lang="en")
+    _describe(canvas, given)
     y = _heading(canvas, given)
     y = _table(canvas, given, y)
+    y = _warnings(canvas, given, y)
     _pictures(canvas, given, y)
     canvas.showPage()
     canvas.save()
     return file.getvalue()
+
+
+def _describe(canvas: Canvas, given: Given) -> None:
+    """Say of the document what it is and what made it: no patient and no time, its header has both."""
+    canvas._doc.info = _Info()
+    canvas.setTitle(title(given))
+    canvas.setSubject(NOTICE)
+    canvas.setAuthor(f"{given.provenance.algorithm_name} {given.provenance.version}")
+    canvas.setCreator(MODEL_NAME)
+    canvas.setProducer(f"{MANUFACTURER} {software_version()}")
+    canvas.setViewerPreference("DisplayDocTitle", "true")
+
+
+class _Info(PDFInfo):  # type: ignore[misc]
+    """What a PDF says of itself, without the times that reportlab puts there."""
+
+    def format(self, document: Any) -> bytes:
+        told = {"Title": self.title, "Author": self.author, "Subject": self.subject}
+        made = {"Creator": self.creator, "Producer": self.producer}
+        texts = {key: PDFString(value) for key, value in {**told, **made}.items()}
+        return cast(bytes, PDFDictionary(texts).format(document))
 
 
 def texts(given: Given) -> list[str]:
@@ -41,8 +68,10 @@ def texts(given: Given) -> list[str]:
     if len(labels) > MOST_LABELS:
         found.append(f"and {len(labels) - MOST_LABELS} more labels")
     for lesion, said in lesions:
-        found += [lesion.name, f"{said}, slice {lesion.diameter.slice + 1}"]
-    return [*found, *(f"Slice {n + 1} of {len(given.sources)}" for n in key_slices(given, MOST_PICTURES))]
+        found += [lesion.name, f"{said}, slice {given.slice_numbers[lesion.diameter.slice]}"]
+    found += filter(None, [not_shown(given, MOST_LESIONS)])
+    found += warning_lines(given)
+    return [*found, *(f"Slice {given.slice_numbers[n]}" for n in key_slices(given, MOST_PICTURES))]
 
 
 def title(given: Given) -> str:
@@ -51,13 +80,12 @@ def title(given: Given) -> str:
 
 
 def heading(given: Given) -> list[str]:
-    """Return what says which images were examined, by what, and when."""
+    """Return what says which images were examined, and by what; the header says when."""
     provenance = given.provenance
     by = f"{provenance.algorithm_name}, version {provenance.version}"
     found = [
         f"Series {given.sources[0].SeriesInstanceUID}, {len(given.sources)} slices",
         by.encode("latin-1", "replace").decode("latin-1"),
-        f"{given.moment:%Y-%m-%d %H:%M}",
     ]
     return [*found, *(part for part in provenance.parameters.split("; ") if part)]
 
@@ -96,9 +124,37 @@ def _table(canvas: Canvas, given: Given, y: float) -> float:
     canvas.setFont("Helvetica", 9.5)
     for lesion, said in largest(given, MOST_LESIONS):
         canvas.drawString(_LEFT + 18, y, lesion.name)
-        canvas.drawString(_LEFT + 210, y, f"{said}, slice {lesion.diameter.slice + 1}")
+        canvas.drawString(_LEFT + 210, y, f"{said}, slice {given.slice_numbers[lesion.diameter.slice]}")
+        y -= _LINE
+    if more := not_shown(given, MOST_LESIONS):
+        canvas.drawString(_LEFT + 18, y, more)
         y -= _LINE
     return y
+
+
+def warning_lines(given: Given) -> list[str]:
+    """Return what everybody has to be told, in lines as wide as the page."""
+    said = warnings_of(given)
+    found: list[str] = []
+    for n, text in enumerate(said):
+        wrapped = simpleSplit(shortened(text, _LONG_WARNING), "Helvetica", 9.5, _WIDTH - 2 * _GAP)
+        if len(found) + len(wrapped) > MOST_WARNING_LINES:
+            return [*found, more_warnings(len(said) - n)]
+        found += wrapped
+    return found
+
+
+def _warnings(canvas: Canvas, given: Given, y: float) -> float:
+    """Draw a box with what everybody has to be told, if anything; return where the next may begin."""
+    found = warning_lines(given)
+    if not found:
+        return y
+    height = 12.0 * len(found) + _GAP
+    canvas.rect(_LEFT, y + _LINE - height - 2, _WIDTH, height)
+    canvas.setFont("Helvetica", 9.5)
+    for n, text in enumerate(found):
+        canvas.drawString(_LEFT + _GAP, y - 12 * n, text)
+    return y - height - _GAP
 
 
 def _pictures(canvas: Canvas, given: Given, y: float) -> None:
@@ -115,4 +171,4 @@ def _pictures(canvas: Canvas, given: Given, y: float) -> None:
         size = (picture.shape[1] * scale, picture.shape[0] * scale)
         at = (_LEFT + (k % columns) * (width + _GAP), y - (k // columns) * (size[1] + 2 * _GAP) - size[1])
         canvas.drawImage(ImageReader(Image.fromarray(picture)), *at, *size)
-        canvas.drawString(at[0], at[1] - 11, f"Slice {n + 1} of {len(given.sources)}")
+        canvas.drawString(at[0], at[1] - 11, f"Slice {given.slice_numbers[n]}")

@@ -14,7 +14,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dicom_writer.results import Given
 from dicom_writer.source_pixels import source_values
-from dicom_writer.wording import drawn_rgb
 from stages.geometry import spacing_of
 from stages.labels import Label
 
@@ -64,7 +63,7 @@ def draw(given: Given, n: int) -> NDArray[np.uint8]:
     grey = windowed(given, n)[np.ix_(how.rows, how.columns)]
     picture = np.repeat(grey[..., None], 3, axis=2)
     for label in given.labels:
-        picture[_outline(given.masks.array[n], label, how)] = drawn_rgb(label.rgb)
+        picture[_outline(given.masks.array[n], label, how)] = label.drawn_rgb
     framed = np.zeros((picture.shape[0] + 2 * MARGIN, picture.shape[1] + 2 * MARGIN, 3), dtype=np.uint8)
     framed[MARGIN:-MARGIN, MARGIN:-MARGIN] = picture
     return _with_letters(framed, np.array(source.ImageOrientationPatient, dtype=float).reshape(2, 3))

@@ -10,7 +10,7 @@ import functools
 import importlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -20,6 +20,7 @@ from dicom_writer.provenance import Provenance, UidMaker
 from stages import SettingsError, Volume
 from stages.labels import Label
 from stages.original_slices import SliceMasks
+from stages.slice_numbers import slice_numbers
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -64,11 +65,11 @@ class Given:
     labels
         What each value means.
     provenance
-        Which job and which algorithm.
+        Which algorithm.
     measured
         What each label of `masks` measures, by its value; one without a voxel measures 0 ml.
     uids
-        Makes the UIDs of the results; the same for the same job, mask and settings. So the instance of
+        Makes the UIDs of the results; the same for the same source, mask and settings. So the instance of
         the segmentation is ``uids.uid("seg instance")`` also before it is written.
     wanted
         Names of the results that are made in this run.
@@ -99,11 +100,18 @@ class Given:
         return not any(m.volume_ml for m in self.measured.values())
 
     @functools.cached_property
+    def slice_numbers(self) -> tuple[int, ...]:
+        """The number by which people find each slice, see `stages.slice_numbers`."""
+        from dicom_writer.frames import frame_of, instance_number
+
+        return slice_numbers([instance_number(s) for s in self.sources], [frame_of(s) for s in self.sources])
+
+    @functools.cached_property
     def lesions(self) -> tuple[Lesions, ...]:
         """The lesions of each label that marks lesions, in the order of the labels."""
-        from dicom_writer.lesions import find_lesions, is_of_lesions
+        from dicom_writer.lesions import find_lesions
 
-        return tuple(find_lesions(self.masks, label) for label in self.labels if is_of_lesions(label))
+        return tuple(find_lesions(self.masks, label) for label in self.labels if label.marks_lesions)
 
 
 class Result(Protocol):
@@ -160,6 +168,8 @@ RESULTS: Mapping[str, Result] = _Results(
     }
 )
 _NEEDS: Mapping[str, Sequence[str]] = {"report": ("seg",)}
+_NOTHING_WHERE_EMPTY = frozenset({"rtstruct"})
+"""Kinds that have no form in which viewers open them where no label has a voxel."""
 
 
 def results_named(text: str) -> tuple[str, ...]:
@@ -192,3 +202,17 @@ def with_needed(names: Sequence[str]) -> tuple[str, ...]:
     for name in needed:
         logger.info("the result %s is written as well: another one that was asked for refers to it", name)
     return tuple(name for name in RESULTS if name in {*names, *needed})
+
+
+def with_something_to_hold(given: Given) -> Given:
+    """Leave out of what is wanted the results that cannot say that nothing was found: contours of nothing.
+
+    Each is told in the log. The other kinds say of an empty mask that it was examined.
+    """
+    nothing = [name for name in given.wanted if given.is_empty and name in _NOTHING_WHERE_EMPTY]
+    for name in nothing:
+        logger.warning(
+            "nothing to write as %s: no label has a voxel, and viewers do not open one without; "
+            "seg, report and all other kinds say that nothing was found", name,
+        )  # fmt: skip
+    return replace(given, wanted=tuple(name for name in given.wanted if name not in nothing))

@@ -21,7 +21,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from dicom_writer.contours import outlines
-from dicom_writer.encode import encoded, file_head, implicit, implicit_sequence
+from dicom_writer.encode import encoded, file_head, implicit_element, implicit_sequence
+from dicom_writer.finding import finding
 from dicom_writer.header import (
     algorithm_identification,
     by_series,
@@ -30,9 +31,9 @@ from dicom_writer.header import (
     new_result,
     references_to,
 )
-from dicom_writer.labels import finding
 from dicom_writer.measure import Measurement
 from dicom_writer.results import Given
+from dicom_writer.wording import warnings_text
 from stages.labels import Label
 
 SERIES_NUMBER_OFFSET = 4
@@ -45,7 +46,8 @@ class RtstructResult:
     """A structure set.
 
     It is implicit VR: an outline may be longer than the 64 KiB that explicit VR has for it. A label
-    without a voxel has its region of interest, without a contour.
+    without a voxel beside others has its region of interest, without a contour; where none has a voxel,
+    none is made (`results.with_something_to_hold`).
     """
 
     name = "rtstruct"
@@ -64,7 +66,7 @@ class RtstructResult:
                 description=f"AI contours: {said}",
                 transfer_syntax_uid=ImplicitVRLittleEndian,
             )
-            head.StructureSetLabel, head.StructureSetDescription = "AI contours", said
+            head.StructureSetLabel, head.StructureSetDescription = "AI contours", _description(given, said)
             head.StructureSetDate, head.StructureSetTime = head.ContentDate, head.ContentTime
             head.OperatorsName = ""
             head.FrameOfReferenceUID = given.sources[0].FrameOfReferenceUID
@@ -91,6 +93,11 @@ class RtstructResult:
 
 
 RESULT = RtstructResult()
+
+
+def _description(given: Given, said: str) -> str:
+    """Return what was found, and below it what everybody who uses it has to be told; ST."""
+    return "\r\n".join(part for part in (said, warnings_text(given, 1024 - len(said) - 2)) if part)
 
 
 def _frame_of_reference(given: Given) -> Dataset:
@@ -123,10 +130,10 @@ def _region(number: int, label: Label, given: Given) -> Dataset:
 def _contours(number: int, label: Label, given: Given) -> Iterator[bytes]:
     """Yield the content of an item of *ROI Contour Sequence* (3006,0039), encoded."""
     colour = "\\".join(map(str, label.rgb))
-    yield implicit(0x3006002A, colour.encode())
+    yield implicit_element(0x3006002A, colour.encode())
     if given.measured[label.value].volume_ml:
         yield from implicit_sequence(0x30060040, _contours_of(label, given))
-    yield implicit(0x30060084, str(number).encode())
+    yield implicit_element(0x30060084, str(number).encode())
 
 
 def _contours_of(label: Label, given: Given) -> Iterator[list[bytes]]:
@@ -139,10 +146,10 @@ def _contours_of(label: Label, given: Given) -> Iterator[list[bytes]]:
             number += 1
             yield [
                 *implicit_sequence(0x30060016, [[image]]),
-                implicit(0x30060042, b"CLOSED_PLANAR"),
-                implicit(0x30060046, str(len(outline)).encode()),
-                implicit(0x30060048, str(number).encode()),
-                implicit(0x30060050, _decimals(given.masks.positions(n, outline))),
+                implicit_element(0x30060042, b"CLOSED_PLANAR"),
+                implicit_element(0x30060046, str(len(outline)).encode()),
+                implicit_element(0x30060048, str(number).encode()),
+                implicit_element(0x30060050, _decimals(given.masks.positions(n, outline))),
             ]
 
 

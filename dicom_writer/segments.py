@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from pydicom.dataset import Dataset, FileDataset
 
 from dicom_writer.colour import cielab
+from dicom_writer.finding import finding
 from dicom_writer.functional_groups import add_dimensions, add_shared_groups
 from dicom_writer.header import (
+    add_comments,
     algorithm_identification,
     by_series,
     code_item,
@@ -21,7 +23,6 @@ from dicom_writer.header import (
     new_result,
     references_to,
 )
-from dicom_writer.labels import finding
 from dicom_writer.results import Given
 from stages.labels import Label
 
@@ -38,6 +39,7 @@ def new_segmentation(
     sop_class_uid: str,
     kind: str,
     what: str,
+    title: str,
     series_offset: int,
     compression: str,
     numbers: Mapping[int, int],
@@ -48,6 +50,8 @@ def new_segmentation(
     ----------
     kind
         *Segmentation Type* (0062,0001): BINARY or LABELMAP.
+    title
+        What its *Series Description* (0008,103E) begins with.
     numbers
         *Segment Number* (0062,0004) of each label value.
     """
@@ -58,7 +62,7 @@ def new_segmentation(
         what=what,
         modality="SEG",
         series_offset=series_offset,
-        description=f"AI segmentation: {said}",
+        description=f"{title}: {said}",
         transfer_syntax_uid=TRANSFER_SYNTAXES[compression],
     )
     result.ImageType = ["DERIVED", "PRIMARY"]
@@ -66,6 +70,7 @@ def new_segmentation(
     result.SegmentationType, result.SegmentsOverlap = kind, "NO"
     result.SegmentSequence = [_describe(label, numbers[label.value], given) for label in given.labels]
     result.PresentationLUTShape = "IDENTITY"
+    add_comments(result, given)
     _refer_to_source(result, given)
     _describe_pixels(result, given, bits=1 if kind == "BINARY" else 8)
     add_dimensions(result, given, with_segments=kind == "BINARY")

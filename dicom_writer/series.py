@@ -18,8 +18,8 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import CTImageStorage
 
 from dicom_writer.encode import elements_of
-from dicom_writer.header import new_result
-from dicom_writer.labels import finding
+from dicom_writer.finding import finding
+from dicom_writer.header import add_comments, new_result
 from dicom_writer.measure import Measurement
 from dicom_writer.results import Given
 from dicom_writer.slice_files import SliceFile, write_slice_files
@@ -89,6 +89,7 @@ def _head(given: Given) -> FileDataset:
         f"{value} {name}" for value, name in [(0, "background"), *((x.value, x.name) for x in given.labels)]
     )
     describe_ct(head, given.sources[0])
+    add_comments(head, given)
     highest = max(label.value for label in given.labels)
     head.RescaleType = "US"  # unspecified: label values, not HU
     head.WindowCenter, head.WindowWidth = highest / 2 + 0.5, highest + 1

@@ -10,24 +10,28 @@ from __future__ import annotations
 import logging
 import os
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import config, dcmread
+from pydicom import config
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.errors import InvalidDicomError
 
+from dicom_files.dataset import open_dataset
+from dicom_files.header import ROWS, FileHeader, read_file_header
 from dicom_writer.frames import image_key, is_multi_frame, split_frames
-from stages import GeometryError, InputError, Origin, StageError, Volume
+from dicom_writer.values import fit_headers
+from stages import GeometryError, InputError, Origin, Volume
+from stages.logs import printable
 from stages.original_slices import SliceMasks
 
 logger = logging.getLogger(__name__)
 
 TOLERANCE_MM = 0.1
+_IMAGE_TYPE, _SOP_CLASS, _SOP_INSTANCE, _SERIES = 0x00080008, 0x00080016, 0x00080018, 0x0020000E
+_TELLING = frozenset({_IMAGE_TYPE, _SOP_CLASS, _SOP_INSTANCE, _SERIES, ROWS})
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _NEEDED = (
     "SOPClassUID",
@@ -62,12 +66,13 @@ def find_source(folder: Path, mask: Volume) -> list[Dataset]:
             f"the mask's series {origin.series_instance_uid[:80]!r} is no UID; name its files after one"
         )
     if not folder.is_dir():
-        raise InputError(f"the source folder {folder} does not exist")
+        raise InputError(f"the source folder {printable(folder)} does not exist")
     wanted = {s.sop_instance_uid for s in origin.slices}
     try:
         with config.disable_value_validation():  # what is odd and needed is refused by its name
-            images = [d for d in _headers(folder) if _belongs(d, wanted, origin.series_instance_uid)]
+            images = _images(folder, wanted, origin.series_instance_uid)
             found = [d for image in images for d in _slices_of(image)]
+            fit_headers(found)
             _require_attributes(found)
             sources = _in_slice_order(found, origin) if wanted else _by_position(found, mask)
             _take_missing_uids(sources, origin)
@@ -76,26 +81,32 @@ def find_source(folder: Path, mask: Volume) -> list[Dataset]:
     return sources
 
 
-def _headers(folder: Path) -> Iterator[FileDataset]:
-    """Yield the header of every DICOM file of a folder; links are not followed."""
+def _images(folder: Path, wanted: set[str], series_instance_uid: str) -> Iterator[FileDataset]:
+    """Yield the images that are wanted, or all of the series, without pixels; links are not followed."""
+    for path in _files(folder):
+        try:
+            header = read_file_header(path, _TELLING)
+            if header and _belongs(header, wanted, series_instance_uid):
+                dataset = open_dataset(path)
+                _take_meta_uids(dataset)
+                yield dataset
+        except InputError as error:  # not needed, or it will be missed by its UID
+            logger.warning("skipped a file of the source that cannot be read: %s", error)
+
+
+def _files(folder: Path) -> Iterator[Path]:
     for parent, _, names in os.walk(folder, followlinks=False):
         for name in sorted(names):
             path = Path(parent, name)
-            if path.is_symlink() or not path.is_file():
-                continue
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", UserWarning)  # an odd file that is not needed
-                    dataset = dcmread(path, stop_before_pixels=True)
-                    _take_meta_uids(dataset)
-            except InvalidDicomError:
-                continue
-            except StageError:  # the driver's, when it stops the stage
-                raise
-            except Exception as error:  # not needed, or it will be missed by its UID
-                logger.warning("skipped a file of the source that cannot be read: %s", type(error).__name__)
-                continue
-            yield dataset
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def _belongs(header: FileHeader, wanted: set[str], series_instance_uid: str) -> bool:
+    if wanted:
+        return header.text(_SOP_INSTANCE) in wanted
+    is_localizer = "LOCALIZER" in header.text(_IMAGE_TYPE).split("\\")
+    return header.text(_SERIES) == series_instance_uid and not is_localizer
 
 
 def _take_meta_uids(dataset: FileDataset) -> None:
@@ -104,13 +115,6 @@ def _take_meta_uids(dataset: FileDataset) -> None:
         dataset.SOPClassUID = dataset.file_meta.get("MediaStorageSOPClassUID", "")
     if not dataset.get("SOPInstanceUID"):
         dataset.SOPInstanceUID = dataset.file_meta.get("MediaStorageSOPInstanceUID", "")
-
-
-def _belongs(dataset: Dataset, wanted: set[str], series_instance_uid: str) -> bool:
-    if wanted:
-        return str(dataset.SOPInstanceUID) in wanted
-    is_localizer = "LOCALIZER" in (dataset.get("ImageType") or ())
-    return str(dataset.get("SeriesInstanceUID")) == series_instance_uid and not is_localizer
 
 
 def _slices_of(image: Dataset) -> Sequence[Dataset]:

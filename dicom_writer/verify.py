@@ -27,6 +27,8 @@ from dicom_writer.measure import (
 from dicom_writer.provenance import IDENTITY
 from dicom_writer.read_frames import Frame, read_frames
 from dicom_writer.results import Given
+from dicom_writer.values import raw_value
+from dicom_writer.wording import COMMENTS_LENGTH, warnings_text
 from stages import OutputError, Volume
 from stages.labels import Label
 from stages.original_slices import SliceMasks, on_original_slices
@@ -75,6 +77,7 @@ def _verify(
         dataset = dcmread(path)
         require_same_identity(dataset, given)
         require_references(referenced_instances(dataset, given), given)
+        require_comments(dataset, given)
         _require_segments(dataset, numbers, given.labels)
         for number, frame in enumerate(read_frames(dataset), start=1):
             if frame.source not in slice_of or frame.segment not in (None, *numbers):
@@ -122,7 +125,7 @@ def require_same_identity(dataset: Dataset, given: Given) -> None:
     """
     first = given.sources[0]
     for keyword in ("StudyInstanceUID", *IDENTITY):
-        if (dataset.get(keyword) or "") != (first.get(keyword) or ""):
+        if raw_value(dataset, keyword) != raw_value(first, keyword):
             raise OutputError(f"{keyword} of the written result is not that of its source")
     if dataset.get("FrameOfReferenceUID", first.FrameOfReferenceUID) != first.FrameOfReferenceUID:
         raise OutputError("FrameOfReferenceUID of the written result is not that of its source")
@@ -180,6 +183,19 @@ def require_references(referenced: Collection[str], given: Given) -> None:
     missing = {str(source.SOPInstanceUID) for source in given.sources} - set(referenced)
     if missing:
         raise OutputError(f"{len(missing)} source images are not referenced, one of them {min(missing)}")
+
+
+def require_comments(image: Dataset, given: Given) -> None:
+    """Refuse an image whose *Image Comments* are not what everybody who uses it has to be told.
+
+    Raises
+    ------
+    OutputError
+        It says how many warnings there are, not what they say.
+    """
+    if str(image.get("ImageComments") or "") != warnings_text(given, COMMENTS_LENGTH):
+        count = len(given.mask.origin.warnings)
+        raise OutputError(f"ImageComments of the written result are not the {count} warnings of the mask")
 
 
 def _require_segments(dataset: Dataset, numbers: Mapping[int, int], labels: Sequence[Label]) -> None:

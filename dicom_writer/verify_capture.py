@@ -22,8 +22,7 @@ from dicom_writer.key_slices import key_slices
 from dicom_writer.measure import Measurement
 from dicom_writer.picture import MARGIN, draw, windowed
 from dicom_writer.results import Given
-from dicom_writer.verify import require_same_identity
-from dicom_writer.wording import drawn_rgb
+from dicom_writer.verify import require_comments, require_same_identity
 from stages import OutputError
 from stages.labels import Label
 
@@ -47,6 +46,7 @@ def _verify(path: Path, given: Given) -> int:
     """Compare one capture, and return which slice it shows."""
     image = dcmread(path)
     require_same_identity(image, given)
+    require_comments(image, given)
     if image.PhotometricInterpretation != "RGB" or image.BurnedInAnnotation != "NO":
         raise OutputError("a capture is not RGB without the patient's identity")
     n = _slice_of(image, given)
@@ -109,7 +109,7 @@ def _by_colour(given: Given) -> dict[tuple[int, int, int], list[Label]]:
     """Return the labels that are drawn in each colour; such as share one cannot be told apart."""
     found: dict[tuple[int, int, int], list[Label]] = {}
     for label in given.labels:
-        found.setdefault(drawn_rgb(label.rgb), []).append(label)
+        found.setdefault(label.drawn_rgb, []).append(label)
     return found
 
 

@@ -6,7 +6,7 @@ images that they name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from dicom_writer.polygons import filled
 from dicom_writer.results import Given
 from dicom_writer.source import pixel_positions
 from dicom_writer.verify import known_of, require_references, require_same_identity
+from dicom_writer.wording import warnings_of
 from stages import OutputError
 from stages.labels import Label
 
@@ -29,6 +30,7 @@ LENGTH_TOLERANCE_MM = 0.01
 _GROUPS, _GROUP = "126010", "125007"
 _TRACKING, _TRACKING_UID, _FINDING, _SEGMENT = "112039", "112040", "121071", "121191"
 _REGION, _VOLUME, _COUNT, _LONG_AXIS, _PRESENCE = "111030", "118565006", "246206008", "103339001", "705057003"
+_AREA, _EVALUATIONS, _COMMENT = "42798000", "C0034375", "121106"
 _ABSENT = "272519000"
 
 
@@ -44,17 +46,21 @@ def verify_report(path: Path, given: Given) -> dict[int, Measurement]:
         report = dcmread(path)
         require_same_identity(report, given)
         _require_evidence(report, given)
+        _require_comments(report, given)
         groups = [_Group(group) for list_ in _children(report, _GROUPS) for group in _children(list_, _GROUP)]
-        labels, lesions = groups[: len(given.labels)], groups[len(given.labels) :]
         _require_groups(groups, given)
-        for number, (label, group) in enumerate(zip(given.labels, labels, strict=True), start=1):
+        count = 2 * len(given.labels)
+        wholes, sections, lesions = groups[0:count:2], groups[1:count:2], groups[count:]
+        for number, (label, group) in enumerate(zip(given.labels, wholes, strict=True), start=1):
             _compare_label(group, number, label, given)
+        for label, group in zip(given.labels, sections, strict=True):
+            _compare_section(group, label, given)
         rest = iter(lesions)
         for found in given.lesions:
             _compare_lesions([next(rest) for _ in found.listed], found, given)
     return {
         label.value: Measurement(group.number(_VOLUME), None)
-        for label, group in zip(given.labels, labels, strict=True)
+        for label, group in zip(given.labels, wholes, strict=True)
     }
 
 
@@ -105,9 +111,20 @@ def _require_evidence(report: Dataset, given: Given) -> None:
         raise OutputError("the report does not name the segmentation among its evidence")
 
 
+def _require_comments(report: Dataset, given: Given) -> None:
+    said = [
+        str(comment.TextValue)
+        for list_ in _children(report, _EVALUATIONS)
+        for comment in _children(list_, _COMMENT)
+    ]
+    if said != warnings_of(given):
+        count = len(given.mask.origin.warnings)
+        raise OutputError(f"the comments of the report are not the {count} warnings of the mask")
+
+
 def _require_groups(groups: list[_Group], given: Given) -> None:
     uid = given.uids.uid
-    expected = [(x.name, uid(f"segment {x.value}"), x.type.value) for x in given.labels] + [
+    expected = [(x.name, uid(f"segment {x.value}"), x.type.value) for x in given.labels for _ in range(2)] + [
         (one.name, uid(f"lesion {one.label.value} {one.number}"), one.label.type.value)
         for found in given.lesions
         for one in found.listed
@@ -128,15 +145,56 @@ def _compare_label(group: _Group, number: int, label: Label, given: Given) -> No
         number,
     ):
         raise OutputError(f"the report does not refer to segment {number} for {label.name}")
-    counted = [int(x.MeasuredValueSequence[0].NumericValue) for x in _children(group.item, _COUNT)]
-    meant = [found.count for found in given.lesions if found.label == label]
+    counted = [str(x.MeasuredValueSequence[0].NumericValue) for x in _children(group.item, _COUNT)]
+    meant = [str(found.count) for found in given.lesions if found.label == label]
     if counted != meant:
         raise OutputError(f"the report counts {counted} of {label.name}, expected {meant}")
     meant_ml = given.measured[label.value].volume_ml
     _require_close(group.number(_VOLUME), meant_ml, f"the volume of {label.name}", "ml")
+    _compare_presence(group, label, given)
+
+
+def _compare_presence(group: _Group, label: Label, given: Given) -> None:
     absent = group.one(_PRESENCE).ConceptCodeSequence[0].CodeValue == _ABSENT
-    if absent != (meant_ml == 0):
+    if absent != (given.measured[label.value].volume_ml == 0):
         raise OutputError(f"the report says that {label.name} is {'absent' if absent else 'present'}")
+
+
+def _compare_section(group: _Group, label: Label, given: Given) -> None:
+    """Refuse an outline that is not of the label's largest piece in the slice with most of it, or its area.
+
+    Of a label without a voxel it is that of a whole image, with an area of 0.
+    """
+    _compare_presence(group, label, given)
+    n, points = _on_slice(group.one(_REGION), _slices(given))
+    plane = given.masks.array[n] == label.value
+    inside = filled(points[:-1], plane.shape)
+    mm2 = float(np.prod([float(mm) for mm in given.sources[n].PixelSpacing]))
+    area_mm2 = float(np.count_nonzero(inside & plane)) * mm2
+    _require_close(group.number(_AREA), area_mm2, f"the largest area of {label.name}", "mm2")
+    most = max(np.count_nonzero(other == label.value) for other in given.masks.array)
+    if np.count_nonzero(plane) != most:
+        raise OutputError(
+            f"the outline of {label.name} in the report is on slice {n + 1}, where it is not largest"
+        )
+    if not any(np.array_equal(inside, piece) for piece in _largest_pieces(plane)):
+        raise OutputError(f"the outline of {label.name} in the report is not that of its largest piece")
+
+
+def _largest_pieces(plane: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
+    """Yield the pieces of a plane that have most pixels, the whole plane if it is empty.
+
+    Pieces touch at edges, not at corners.
+    """
+    from scipy import ndimage
+
+    if not plane.any():
+        yield np.ones_like(plane)
+        return
+    numbered, _ = ndimage.label(plane)
+    sizes = np.bincount(numbered[plane])
+    for one in np.flatnonzero(sizes == sizes.max()):
+        yield np.asarray(numbered == one)
 
 
 def _require_close(
@@ -168,13 +226,17 @@ def _compare_lesions(groups: Sequence[_Group], found: Lesions, given: Given) -> 
 
 def _polygons(groups: Sequence[_Group], given: Given) -> dict[int, dict[int, list[NDArray[np.float64]]]]:
     """Return the outlines by slice and group, row and column from the centre of the first pixel."""
-    slice_of = {image_key(source): n for n, source in enumerate(given.sources)}
+    slice_of = _slices(given)
     found: dict[int, dict[int, list[NDArray[np.float64]]]] = {}
     for k, group in enumerate(groups):
         for region in _children(group.item, _REGION):
             n, points = _on_slice(region, slice_of)
             found.setdefault(n, {}).setdefault(k, []).append(points)
     return found
+
+
+def _slices(given: Given) -> dict[tuple[str, int], int]:
+    return {image_key(source): n for n, source in enumerate(given.sources)}
 
 
 def _on_slice(

@@ -21,6 +21,7 @@ from dicom_writer.polygons import area_and_centroid, filled
 from dicom_writer.results import Given
 from dicom_writer.source import pixel_indices, pixel_positions
 from dicom_writer.verify import known_of, require_references, require_same_identity
+from dicom_writer.wording import warnings_text
 from stages import OutputError
 from stages.labels import Label
 
@@ -42,6 +43,7 @@ def verify_rtstruct(path: Path, given: Given) -> dict[int, Measurement]:
         require_same_identity(dataset, given)
         _require_image_references(dataset, given)
         _require_regions(dataset, given)
+        _require_warnings(dataset, given)
         contours = {int(item.ReferencedROINumber): item for item in dataset.ROIContourSequence}
         measured = {}
         for number, label in enumerate(given.labels, start=1):
@@ -78,6 +80,13 @@ def _require_regions(dataset: Dataset, given: Given) -> None:
     codes = [str(o.RTROIIdentificationCodeSequence[0].CodeValue) for o in dataset.RTROIObservationsSequence]
     if codes != [label.type.value for label in given.labels]:
         raise OutputError(f"the regions of interest have codes {codes}")
+
+
+def _require_warnings(dataset: Dataset, given: Given) -> None:
+    first, *said = str(dataset.StructureSetDescription).split("\r\n")
+    if "\r\n".join(said) != warnings_text(given, 1024 - len(first) - 2):
+        count = len(given.mask.origin.warnings)
+        raise OutputError(f"StructureSetDescription does not end with the {count} warnings of the mask")
 
 
 def _measure(region: Dataset, label: Label, given: Given) -> Measurement:

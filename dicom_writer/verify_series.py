@@ -29,7 +29,7 @@ from dicom_writer.measure import (
 )
 from dicom_writer.results import Given
 from dicom_writer.source import pixel_positions
-from dicom_writer.verify import require_same_identity
+from dicom_writer.verify import require_comments, require_same_identity
 from stages import OutputError
 
 
@@ -69,6 +69,7 @@ class _Read:
 def _read(path: Path, given: Given) -> _Read:
     image = dcmread(path)
     require_same_identity(image, given)
+    require_comments(image, given)
     n = int(image.InstanceNumber) - 1
     if not 0 <= n < len(given.sources) or _reference(image) != image_key(given.sources[n]):
         raise OutputError(f"instance number {n + 1} does not refer to the source image of slice {n + 1}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,9 @@ from dicom_writer.lesions import Lesion
 if TYPE_CHECKING:
     from dicom_writer.results import Given
 
-NOTICE = "Made by software, not verified by a physician"
+WARNING, _ELSEWHERE = "Warning: ", "see the report"
+_LONG_WARNING = 400  # characters
+COMMENTS_LENGTH = 10240  # characters that an LT has
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def lines(given: Given) -> list[Line]:
         if ml and label.value in counts:
             count = counts[label.value]
             said += f", {count} {'lesion' if count == 1 else 'lesions'}"
-        found.append(Line(drawn_rgb(label.rgb), label.name, said))
+        found.append(Line(label.drawn_rgb, label.name, said))
     return found
 
 
@@ -52,14 +54,52 @@ def largest(given: Given, most: int) -> Iterator[tuple[Lesion, str]]:
         yield lesion, f"{volume(lesion.volume_ml)}, longest diameter {lesion.diameter.mm:.1f} mm"
 
 
+def not_shown(given: Given, most: int) -> str:
+    """Return how many lesions `largest` leaves out, ``and 4 more lesions``; nothing where it shows all."""
+    left = sum(found.count for found in given.lesions) - len(list(largest(given, most)))
+    return f"and {left} more {'lesion' if left == 1 else 'lesions'}" if left else ""
+
+
 def volume(ml: float) -> str:
     """Return a volume as it is read: one decimal, or two significant digits below 1 ml."""
     return f"{ml:.1f} ml" if ml >= 1 else f"{ml:.2g} ml"
 
 
-def drawn_rgb(rgb: Sequence[int]) -> tuple[int, int, int]:
-    """Return the colour in which a label is drawn on a grey image: its own, or none that is grey."""
-    red, green, blue = rgb
-    if max(rgb) - min(rgb) >= 16:
-        return red, green, blue
-    return red, green, (0 if blue > 127 else 255)
+def warnings_of(given: Given) -> list[str]:
+    """Return what everybody who uses a result has to be told, one sentence each, in ASCII.
+
+    A result keeps the character set of its source, whichever that is; what is not printable ASCII (in the
+    name of a file, say) is written as its code point: ``L<U+00E4>sion``. So no sentence can end a value,
+    change a character set, or draw anything but letters.
+    """
+    return [WARNING + ascii_of(sentence) for sentence in given.mask.origin.warnings]
+
+
+def warnings_text(given: Given, most: int) -> str:
+    """Return all warnings as one text of at most ``most`` characters, a line each; empty if there is none.
+
+    A long one is shortened; where not all fit, the last line says how many are left out.
+    """
+    said = [shortened(warning, _LONG_WARNING) for warning in warnings_of(given)]
+    for left_out in range(len(said) + 1):
+        kept = said[: len(said) - left_out]
+        text = "\r\n".join([*kept, more_warnings(left_out)] if left_out else kept)
+        if len(text) <= most:
+            break
+    return text
+
+
+def more_warnings(count: int) -> str:
+    """Return the line that stands for warnings that do not fit."""
+    return f"{WARNING}{count} more, {_ELSEWHERE}"
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most ``most`` characters, which says so where it is not whole."""
+    mark = f"... ({_ELSEWHERE})"
+    return text if len(text) <= most else text[: max(most - len(mark), 0)] + mark
+
+
+def ascii_of(text: str) -> str:
+    """Return a text with all that is not printable ASCII written as code points."""
+    return "".join(c if " " <= c <= "~" else f"<U+{ord(c):04X}>" for c in text)

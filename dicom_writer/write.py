@@ -11,17 +11,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from dicom_writer.labels import LABELS, finding
+from dicom_files.remarks import remarks_by_kind
+from dicom_writer.finding import finding
 from dicom_writer.measure import Measurement
 from dicom_writer.provenance import Provenance
-from dicom_writer.results import RESULTS, Given, Options, with_needed
+from dicom_writer.results import RESULTS, Given, Options, with_needed, with_something_to_hold
 from stages import InputError, OutputError, StageError, Volume
 from stages.labels import Label
-
-if TYPE_CHECKING:
-    pass
+from stages.logs import printable
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +29,14 @@ _DAMAGES = (
 )
 
 
+@remarks_by_kind()
 def write_results(
     mask: Volume,
     source: str | Path,
     output: str | Path,
     *,
     results: Sequence[str] = ("seg",),
-    labels: Sequence[Label] = LABELS,
+    labels: Sequence[Label] = (),
     provenance: Provenance | None = None,
     options: Options | None = None,
 ) -> list[Path]:
@@ -56,7 +55,9 @@ def write_results(
         Which kinds of result, of `results.RESULTS`; ``volume`` alone writes a CT volume, not a mask.
         ``report`` brings ``seg`` with it, to which it refers.
     labels
-        What each label value means.
+        What labels mean, where it is something else than the mask itself says, label by label. What is
+        written speaks of the labels that the mask's `Origin.label_values` has, whether or not a voxel has
+        them; where it has none, of those that have a meaning.
     provenance
         Which job made it, by which algorithm.
     options
@@ -66,12 +67,12 @@ def write_results(
     -------
     list of Path
         The files written, ``<SeriesInstanceUID of the source>.seg.dcm`` and so on (as the volume is
-        named). Either all of them are there, or none.
+        named). Either all of them are there, or none. Of a mask without a voxel there is no ``rtstruct``.
 
     Raises
     ------
     InputError
-        If the mask holds an unknown value or does not fit its source images.
+        If nobody said what a label means, or the mask does not fit its source images.
     GeometryError
         If the mask does not lie where its source images lie.
     OutputError
@@ -89,12 +90,15 @@ def write_results(
         given = gather(
             mask, Path(source), results=results, labels=labels, provenance=provenance, options=options
         )
+    given = with_something_to_hold(given)
     logger.info("series %s: found its %d source images", mask.origin.series_instance_uid, len(given.sources))
     with _hidden_folder(Path(output)) as hidden:
-        made = {name: _make(name, given, hidden / name) for name in results}
+        made = {name: _make(name, given, hidden / name) for name in given.wanted}
         for name, paths in made.items():
             verify(name, given, paths)
         released = _release(made, hidden, Path(output))
+        for name in set(results) - set(made):
+            _remove_earlier(Path(output) / f"{given.file_name}.{name}.dcm")
     _log(given, released, time.monotonic() - clock)
     return released
 
@@ -162,6 +166,12 @@ def _release(made: Mapping[str, Sequence[Path]], hidden: Path, output: Path) -> 
     return released
 
 
+def _remove_earlier(path: Path) -> None:
+    """Remove what an earlier run wrote, where this one has nothing to write in its place."""
+    with _as_output_error(path.parent):
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def _as_output_error(output: Path) -> Iterator[None]:
     try:
@@ -169,7 +179,9 @@ def _as_output_error(output: Path) -> Iterator[None]:
     except StageError:  # also the driver's, when it stops the stage
         raise
     except OSError as error:
-        raise OutputError(f"cannot write results to {output}: {error.strerror or error}") from error
+        raise OutputError(
+            f"cannot write results to {printable(output)}: {error.strerror or error}"
+        ) from error
 
 
 def _log(given: Given, released: Sequence[Path], seconds: float) -> None:
@@ -178,5 +190,5 @@ def _log(given: Given, released: Sequence[Path], seconds: float) -> None:
         logger.info("%s: %s", finding(given.labels, given.measured), volumes)
     logger.info(
         "wrote %s (%d files) and verified each file against the mask, in %.2f s",
-        ", ".join(given.wanted), len(released), seconds,
+        ", ".join(given.wanted) or "nothing", len(released), seconds,
     )  # fmt: skip

@@ -23,6 +23,7 @@ RUN for found in /build/helm /build/helm-image/helm; do \
 
 FROM base AS code
 COPY stages /opt/clara/code/stages
+COPY dicom_files /opt/clara/code/dicom_files
 COPY phantoms /opt/clara/code/phantoms
 COPY clara_wf /opt/clara/code/clara_wf
 COPY dicom_adapter /opt/clara/code/dicom_adapter

@@ -13,6 +13,7 @@ RUN /build/image-packages /build/dicom_writer.txt /opt/clara
 
 FROM base AS code
 COPY stages /opt/clara/code/stages
+COPY dicom_files /opt/clara/code/dicom_files
 COPY dicom_writer /opt/clara/code/dicom_writer
 RUN chmod -R a+rX /opt/clara && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/clara
 

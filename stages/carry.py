@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 
 from stages.carry_follow import follow
-from stages.errors import InputError, OutputError, StageError, StageTimeoutError, TerminatedError
+from stages.errors import InputError, OutputError, StageError, StageTimeoutError, TerminatedError, printable
 from stages.frames import place_in, read_content, read_header, write_message
 from stages.processes import processes, send_signal
 
@@ -89,7 +89,7 @@ def make_ready(payload: Path, input_folder: str, stages: Sequence[str]) -> None:
         If its folders cannot be made.
     """
     if not place_in(payload, input_folder).is_dir():
-        raise InputError(f"the job has no input: there is no folder {input_folder} in its payload")
+        raise InputError(f"the job has no input: there is no folder {printable(input_folder)} in its payload")
     outputs = [f"{stage}/output" for stage in stages]
     published = [f"publish/{stage}" for stage in stages]
     for name in ("locks", "logs", *outputs, *published):

@@ -13,8 +13,38 @@
     └── TerminatedError        1   SIGTERM or SIGINT
 
 A message says what was found, where, what was expected, and what to do. It never holds a
-patient's name, birth date or ID.
+patient's name, birth date or ID, nor anything that a terminal would obey rather than show.
 """
+
+from pathlib import Path
+
+_RAW_BYTES = range(0xDC80, 0xDD00)  # what Python makes of bytes of a file's name that are not UTF-8
+
+
+def printable(text: str | Path) -> str:
+    r"""Return foreign text as one line that does nothing but show it.
+
+    Parameters
+    ----------
+    text
+        Such as the name of a file, whole or only its last part.
+
+    Returns
+    -------
+    str
+        The same text with escapes, as Python writes them, in place of what a terminal, a log or a page
+        would obey rather than show: control characters, line breaks, marks that turn the direction of
+        writing; and ``\xff`` for a byte that is not UTF-8.
+    """
+    text = str(text)
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\x{code - 0xDC00:02x}" if code in _RAW_BYTES else character.encode("unicode_escape").decode()
 
 
 class StageError(Exception):
@@ -22,6 +52,9 @@ class StageError(Exception):
 
     exit_code: int = 1
     retryable: bool = False
+
+    def __str__(self) -> str:
+        return "\n".join(map(printable, super().__str__().split("\n")))
 
 
 class SettingsError(StageError, ValueError):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from stages.errors import InputError
+from stages.errors import InputError, printable
 
 _LENGTH = struct.Struct("!I")
 _LONGEST_HEADER = 1 << 20
@@ -45,7 +45,7 @@ def write_file(write: Write, header: Mapping[str, Any], file: Path, *, start: in
         while left:
             chunk = content.read(min(CHUNK, left))
             if not chunk:
-                raise InputError(f"{file.name} became shorter while it was read")
+                raise InputError(f"{printable(file.name)} became shorter while it was read")
             write(chunk)
             left -= len(chunk)
     return start + size

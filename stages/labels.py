@@ -13,18 +13,68 @@ CID 7159, Segmentation Property Types.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar, get_type_hints
+
+from stages.errors import InputError
 
 _ASCII = re.compile(r"[ -\[\]-~]*")
-_SHORT, _LONG, _TEXT = 16, 64, 1024  # characters of SH, LO, and of a description that viewers show
+_FORBID: Mapping[str, Any] = {"extra": "forbid", "coerce_numbers_to_str": True}
 
 
-def _require_text(name: str, text: str, most: int) -> None:
-    if not text or text.strip() != text or len(text) > most or not _ASCII.fullmatch(text):
-        raise ValueError(
-            f"{name}: expected 1 to {most} printable ASCII characters without a backslash and without "
-            f"spaces around (results keep the character set of their source), found {text!r}"
+@dataclass(frozen=True)
+class _Checked:
+    """A condition on a field, held when an object is made, and told by pydantic at the field's own place."""
+
+    problem: Callable[[Any], str | None]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core.core_schema import no_info_after_validator_function
+
+        return no_info_after_validator_function(self.checked, handler(source))
+
+    def checked(self, value: Any) -> Any:
+        problem = self.problem(value)
+        if problem:
+            raise ValueError(problem)
+        return value
+
+
+def _text(most: int, *, least: int = 1) -> _Checked:
+    def problem(text: str) -> str | None:
+        if least <= len(text) <= most and text.strip() == text and _ASCII.fullmatch(text):
+            return None
+        return (
+            f"expected {least} to {most} printable ASCII characters, no backslash, no blanks around "
+            f"(results keep the character set of their source), found {text!r}"
         )
+
+    return _Checked(problem)
+
+
+def _in_range(first: int, last: int) -> _Checked:
+    return _Checked(lambda n: None if first <= n <= last else f"expected {first} to {last}, found {n}")
+
+
+def _colour(rgb: Sequence[int]) -> str | None:
+    right = len(rgb) == 3 and all(0 <= part <= 255 for part in rgb)
+    return None if right else f"expected three numbers from 0 to 255, found {list(rgb)}"
+
+
+_ShortText = Annotated[str, _text(16)]  # as SH
+_LongText = Annotated[str, _text(64)]  # as LO
+
+
+def _hold_conditions(made: Any) -> None:
+    """Raise a ValueError that names all fields whose condition does not hold."""
+    found = []
+    for name, kind in get_type_hints(type(made), include_extras=True).items():
+        for condition in getattr(kind, "__metadata__", ()):
+            problem = condition.problem(getattr(made, name))
+            found += [f"{name}: {problem}"] if problem else []
+    if found:
+        raise ValueError("; ".join(found))
 
 
 @dataclass(frozen=True)
@@ -46,26 +96,25 @@ class Code:
         If a part is empty, too long, or not printable ASCII without a backslash.
     """
 
-    value: str
-    scheme: str
-    meaning: str
+    value: _ShortText
+    scheme: _ShortText = "SCT"
+    meaning: _LongText = ""
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _FORBID
 
     def __post_init__(self) -> None:
-        for name, most in (("value", _SHORT), ("scheme", _SHORT), ("meaning", _LONG)):
-            _require_text(name, getattr(self, name), most)
+        _hold_conditions(self)
 
 
 ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Label:
-    """What one voxel value of a mask means.
+class Meaning:
+    """What one label stands for.
 
     Attributes
     ----------
-    value
-        The voxel value, 1 to 255.
     name
         *Segment Label* (0062,0005), at most 64 characters.
     type
@@ -86,19 +135,116 @@ class Label:
         backslash, which parts values in DICOM; or a number is out of range.
     """
 
-    value: int
-    name: str
+    name: _LongText
     type: Code
-    rgb: tuple[int, int, int]
-    description: str = ""
+    rgb: Annotated[tuple[int, int, int], _Checked(_colour)]
+    description: Annotated[str, _text(1024, least=0)] = ""
     category: Code = ANATOMICAL_STRUCTURE
     region: Code | None = None
 
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _FORBID
+
     def __post_init__(self) -> None:
-        if not 1 <= self.value <= 255:
-            raise ValueError(f"value: a label is 1 to 255, found {self.value}")
-        _require_text("name", self.name, _LONG)
-        if self.description:
-            _require_text("description", self.description, _TEXT)
-        if len(self.rgb) != 3 or not all(0 <= part <= 255 for part in self.rgb):
-            raise ValueError(f"rgb: a colour is three numbers from 0 to 255, found {list(self.rgb)}")
+        _hold_conditions(self)
+
+    @property
+    def marks_lesions(self) -> bool:
+        """Whether it marks lesions, which are counted and measured one by one."""
+        return (self.category.scheme, self.category.value) == ("SCT", "49755003")
+
+    @property
+    def drawn_rgb(self) -> tuple[int, int, int]:
+        """The colour in which it is drawn on a grey image: its own, or none that is grey."""
+        red, green, blue = self.rgb
+        if max(self.rgb) - min(self.rgb) >= 16:
+            return red, green, blue
+        return red, green, (0 if blue > 127 else 255)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label(Meaning):
+    """What one voxel value of a mask means.
+
+    Attributes
+    ----------
+    value
+        The voxel value, 1 to 255.
+    """
+
+    value: Annotated[int, _in_range(1, 255)]
+
+    def same_thing(self, other: Meaning) -> bool:
+        """Return whether two labels mark the same thing, whatever their values, names and colours are."""
+        return _concept(self) == _concept(other)
+
+
+def _concept(meaning: Meaning) -> tuple[tuple[str, str], ...]:
+    codes = [meaning.type, meaning.region] if meaning.region else [meaning.type]
+    return tuple((code.scheme, code.value) for code in codes)
+
+
+def labels_of(meanings: Mapping[int, Meaning]) -> tuple[Label, ...]:
+    """Return meanings by label value as labels, by rising value."""
+    return tuple(Label(value=value, **_fields(meaning)) for value, meaning in sorted(meanings.items()))
+
+
+def _fields(meaning: Meaning) -> dict[str, Any]:
+    return {field.name: getattr(meaning, field.name) for field in fields(Meaning)}
+
+
+def spoken_of(
+    values: Collection[int],
+    own: Iterable[Label],
+    *,
+    stated: Iterable[Label] = (),
+    otherwise: Iterable[Label] = (),
+) -> tuple[tuple[Label, ...], tuple[int, ...]]:
+    """Return the labels that are spoken of, and those values among them that nobody gave a meaning to.
+
+    These are the labels that the model can give, whether or not a voxel has them, and no others.
+
+    Parameters
+    ----------
+    values
+        Which labels the model can give; empty where nobody said, and then those that have a meaning.
+    own
+        What the mask says of its labels.
+    stated
+        What takes precedence over it, label by label.
+    otherwise
+        What stands in where the mask does not say it.
+    """
+    own, stated, otherwise = tuple(own), tuple(stated), tuple(otherwise)
+    meanings = {label.value: label for label in (*otherwise, *own, *stated)}
+    wanted = sorted(set(values) or {label.value for label in own or stated or otherwise})
+    named = tuple(meanings[value] for value in wanted if value in meanings)
+    return named, tuple(value for value in wanted if value not in meanings)
+
+
+def require_named(labels: Sequence[Label], nameless: Sequence[int], *, model: str = "") -> None:
+    """Return if each label that is spoken of has a meaning, and there is one.
+
+    Raises
+    ------
+    InputError
+        If not; the message says where to say it.
+    """
+    if nameless or not labels:
+        raise InputError(f"{nameless_text(nameless)}; {where_to_say(model)}")
+
+
+def nameless_text(values: Sequence[int]) -> str:
+    """Return in words that labels have no meaning."""
+    if not values:
+        return "nobody said what the labels of the mask mean"
+    listed = f"label {values[0]}" if len(values) == 1 else f"labels {', '.join(map(str, values))}"
+    return f"nobody said what {listed} of the mask {'means' if len(values) == 1 else 'mean'}"
+
+
+def where_to_say(model: str = "") -> str:
+    """Return where the meaning of a label is said."""
+    config = f"the config.pbtxt of model {model!r}" if model else "the model's config.pbtxt"
+    return (
+        f"say it as label_meanings in {config}, as labels of the workflow in values.yaml, or in a file of "
+        "labels (dicom-writer --labels FILE)"
+    )

@@ -1,6 +1,6 @@
 """The log of a container: one line an event, UTC, to standard error and, if asked, to a file.
 
-Called by entry points only.
+Entry points configure it; everybody shows foreign text, such as the names of files, as `printable` has it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,23 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from stages.errors import SettingsError
+from stages.errors import SettingsError, printable
+
+__all__ = ["configure", "printable"]
 
 _FORMAT = "%(asctime)sZ %(levelname)s %(name)s: %(message)s"
+
+
+class _PrintableFormatter(logging.Formatter):
+    """The last guard: whatever a message was made of, it is one line without control characters."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the name it has in logging
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 def configure(log_file: Path | None = None, *, level: int = logging.INFO) -> None:
@@ -32,7 +45,7 @@ def configure(log_file: Path | None = None, *, level: int = logging.INFO) -> Non
             handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
         except OSError as error:
             raise SettingsError(f"cannot write the log to {log_file}: {error}") from error
-    formatter = logging.Formatter(_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
+    formatter = _PrintableFormatter(_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     for handler in handlers:
         handler.setFormatter(formatter)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 from stages.arrays import device_available, to_device
 from stages.driver import Job, Stage
-from stages.errors import SettingsError
+from stages.errors import SettingsError, printable
 from stages.memory import MemoryLimit, host_limit
+from stages.model_record import ModelRecord
 from stages.volume_io import find_volumes, read_volume, write_volume
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class SegmentationStage(Stage):
         self._on_device = False
         self._model: ModelDescription
         self._tensors: ModelTensors
-        self._algorithm: Algorithm
+        self._algorithm: Algorithm | None = None
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the model, the server, and where arrays are worked on."""
@@ -78,6 +80,7 @@ class SegmentationStage(Stage):
 
     def prepare(self, job: Job) -> None:
         """Import, connect, and read the model's description while the stages before still work."""
+        from stages.labels import nameless_text, where_to_say
         from stages.model import ModelDescription
         from stages.triton import connect
         from stages.warm_up import warm_up
@@ -105,16 +108,21 @@ class SegmentationStage(Stage):
         self._tensors = self._model.tensors_of(served)
         self._algorithm = served.algorithm
         logger.info("model %s version %s at %s is ready", served.name, served.version, url)
+        if self._model.nameless:
+            text = nameless_text(self._model.nameless)
+            logger.warning("%s; %s", text, where_to_say(served.name))
 
     def execute(self, job: Job) -> None:
         """Segment each volume and write its mask under the same name."""
-        from stages.label_meanings import write_label_meanings
+        from stages.plausibility import with_verdicts
         from stages.postprocess import label_volumes_ml
         from stages.segmentation import segment
 
         for path in find_volumes(job.input_dir):
             volume = read_volume(path)
-            logger.info("%s: %s voxels of %s mm", path.name, volume.grid.shape, _rounded(volume.spacing))
+            logger.info(
+                "%s: %s voxels of %s mm", printable(path.name), volume.grid.shape, _rounded(volume.spacing)
+            )
             if self._on_device:
                 volume = replace(volume, array=to_device(volume.array))
             mask = segment(
@@ -125,15 +133,28 @@ class SegmentationStage(Stage):
                 limit=self._limit,
                 deadline_s=job.arguments.deadline,
             )
-            mask = replace(mask, origin=replace(mask.origin, algorithm=self._algorithm))
-            write_volume(mask, job.output_dir)
-            write_label_meanings(mask, self._model.label_meanings, job.output_dir)
+            mask = replace(mask, origin=replace(mask.origin, **self._said_of_masks()))
             found = label_volumes_ml(mask, self._model.labels)
-            logger.info("found %s", ", ".join(f"label {label}: {ml:.1f} ml" for label, ml in found.items()))
+            mask = with_verdicts(mask, self._model, found)
+            write_volume(mask, job.output_dir)
+            names = [f"{self._model.name_of(label)} {ml:.1f} ml" for label, ml in found.items()]
+            logger.info("found %s", ", ".join(names))
             self.finish(job, mask)
+
+    def _said_of_masks(self) -> dict[str, Any]:
+        """Return what the JSON beside a mask says of what made it, and of its labels."""
+        return {
+            "algorithm": self._algorithm,
+            "label_values": self._model.labels,
+            "labels": self._model.meanings,
+        }
 
     def finish(self, job: Job, mask: Volume) -> None:
         """Do what else a stage wants done with a mask that has been written; here nothing."""
+
+    def models_used(self) -> Sequence[ModelRecord]:
+        """Return the model as the server describes it."""
+        return (ModelRecord(**asdict(self._algorithm)),) if self._algorithm else ()
 
     def cleanup(self) -> None:
         """Close the connection to the server."""

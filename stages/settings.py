@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.errors import SettingsError
+from stages.labels import Label
+from stages.labels_file import labels_from_json
 
 PREFIX = "NVIDIA_CLARA_"
 INPUT_LOCK = "input.lock"
@@ -54,6 +56,8 @@ class StageSettings:
         The arguments that the workflow gives, which the lock records; None where they are the command line.
     termination_log
         A file that gets the reason of a failure, for whoever runs the container; None for none.
+    labels
+        What the workflow says of the labels of masks that do not say it themselves.
     """
 
     job_id: str = "by-hand"
@@ -71,6 +75,7 @@ class StageSettings:
     use_locks: bool = True
     arguments: tuple[str, ...] | None = None
     termination_log: Path | None = None
+    labels: tuple[Label, ...] = ()
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], *, stage_name: str = "stage") -> StageSettings:
@@ -112,7 +117,22 @@ class StageSettings:
             use_locks=given("NOSYNCLOCK", "").lower() not in ("true", "1", "yes"),
             arguments=_arguments(given("ARGUMENTS", "")),
             termination_log=_optional_path(given("TERMINATIONLOG", "")),
+            labels=labels_from_json(given("LABELS", ""), f"{PREFIX}LABELS"),
         )
+
+
+def is_in_job(environ: Mapping[str, str], *, lock_dir: Path = StageSettings.lock_dir) -> bool:
+    """Return whether a workflow has started this program, rather than a person.
+
+    Parameters
+    ----------
+    environ
+        Usually `os.environ`; the address of an inference server alone says nothing.
+    lock_dir
+        The folder that a container of a job has even where nothing is set.
+    """
+    told = {key for key, value in environ.items() if key.startswith(PREFIX) and value.strip()}
+    return bool(told - {f"{PREFIX}TRTISURI"}) or lock_dir.is_dir()
 
 
 def checked_lock_name(name: str, where: str) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.arrays import to_host
-from stages.errors import InputError, OutputError
+from stages.errors import InputError, OutputError, printable
 from stages.geometry import Affine
 from stages.labels import Code, Label
 from stages.volume import Algorithm, Correction, Origin, SliceOrigin, Volume
@@ -44,11 +44,13 @@ def find_volumes(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"the input folder {folder} does not exist")
+        raise InputError(f"the input folder {printable(folder)} does not exist")
     found = sorted(p for p in folder.iterdir() if p.name.endswith((".mhd", *_NIFTI_SUFFIXES)))
     if not found:
         entries = len(list(folder.iterdir()))
-        raise InputError(f"no volume (.mhd, .nii or .nii.gz) in {folder}, which holds {entries} entries")
+        raise InputError(
+            f"no volume (.mhd, .nii or .nii.gz) in {printable(folder)}, which holds {entries} entries"
+        )
     return found
 
 
@@ -99,7 +101,7 @@ def write_volume(volume: Volume, folder: str | Path, *, with_origin: bool = True
             with suppress(OSError):
                 _beside(path).unlink()
         raise OutputError(
-            f"cannot write the volume to {folder} ({array.nbytes} bytes needed): {error}"
+            f"cannot write the volume to {printable(folder)} ({array.nbytes} bytes needed): {error}"
         ) from error
     return folder / f"{name}.mhd"
 
@@ -148,27 +150,29 @@ def _numbers(values: NDArray[np.float64]) -> str:
 
 
 def _read_metaimage(path: Path) -> Volume:
-    fields = _metaimage_fields(path)
+    fields, name = _metaimage_fields(path), printable(path.name)
     try:
         shape = _metaimage_shape(fields["DimSize"])
         dtype = _ELEMENT_TYPES[fields["ElementType"]]
         affine = _metaimage_affine(fields)
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"{path.name}: not a MetaImage of three axes and type {' or '.join(_ELEMENT_TYPES)}: {error}"
+            f"{name}: not a MetaImage of three axes and type {' or '.join(_ELEMENT_TYPES)}: {error}"
         ) from error
     if (
         fields.get("CompressedData", "False") == "True"
         or fields.get("BinaryDataByteOrderMSB", "False") == "True"
     ):
         raise InputError(
-            f"{path.name}: compressed or big endian MetaImage; write it uncompressed and little endian"
+            f"{name}: compressed or big endian MetaImage; write it uncompressed and little endian"
         )
     raw = path.parent / Path(fields.get("ElementDataFile", "")).name
     expected = int(np.prod(shape)) * dtype.itemsize
     found = raw.stat().st_size if raw.is_file() else -1
     if found != expected:
-        raise InputError(f"{raw.name}: {max(found, 0)} bytes beside {path.name}, which needs {expected}")
+        raise InputError(
+            f"{printable(raw.name)}: {max(found, 0)} bytes beside {name}, which needs {expected}"
+        )
     array = np.memmap(raw, dtype=dtype, mode="r", shape=shape)
     return Volume(array=array, affine=affine, origin=_read_origin(path))
 
@@ -177,7 +181,9 @@ def _metaimage_fields(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path.name} in {path.parent}: {error}") from error
+        raise InputError(
+            f"cannot read {printable(path.name)} in {printable(path.parent)}: {error}"
+        ) from error
     pairs = (line.partition("=") for line in lines if "=" in line)
     return {key.strip(): value.strip() for key, _, value in pairs}
 
@@ -210,6 +216,7 @@ def _read_origin(path: Path) -> Origin:
                 position=tuple(s["position"]),
                 frame=s.get("frame"),
                 series_instance_uid=s.get("series_instance_uid", ""),
+                instance_number=s.get("instance_number"),
             )
             for s in stored["slices"]
         )
@@ -262,12 +269,14 @@ def _read_nifti(path: Path) -> Volume:
         stored = np.asanyarray(image.dataobj)
         affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)
     except damages as error:
-        raise InputError(f"cannot read {path.name} as NIfTI: {error}") from error
+        raise InputError(f"cannot read {printable(path.name)} as NIfTI: {error}") from error
     if stored.ndim != 3:
-        raise InputError(f"{path.name}: a NIfTI volume has three axes, this one has shape {stored.shape}")
+        raise InputError(
+            f"{printable(path.name)}: a NIfTI volume has three axes, this one has shape {stored.shape}"
+        )
     array = stored.transpose(2, 1, 0)
     return Volume(
-        array=_as_int16(array, path.name),
+        array=_as_int16(array, printable(path.name)),
         affine=affine[:, [2, 1, 0, 3]],
         origin=Origin(series_instance_uid=name),
     )

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from stages.errors import OutputError, SettingsError, StageTimeoutError, UpstreamError
+from stages.errors import OutputError, SettingsError, StageTimeoutError, UpstreamError, printable
 from stages.locks import HOST, failure_path, now, publish, read_failure, running_path, stage_of
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def sole_owner(lock_dir: Path, stage_name: str) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise SettingsError(f"cannot use the lock folder {lock_dir}: {error}") from error
+        raise SettingsError(f"cannot use the lock folder {printable(lock_dir)}: {error}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,11 +5,12 @@ of 40 mm. The mask holds liver (1), a block at the patient's right, and in it tu
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from clara_wf.engines import Outcome, StageStatus
+from clara_wf.measure import compare
 from clara_wf.payload import Payload
 from clara_wf.places import Places
 from clara_wf.report_page import FinishedJob
@@ -17,6 +18,7 @@ from clara_wf.workflow import load_workflows
 from stages import locks
 from stages.geometry import reorient
 from stages.volume import Origin, Volume
+from tests.phantoms import LABELS
 
 LIVER_SEG = "fd3ee8bf-b9f3-4808-bd60-243f870ff9bd"
 SERIES = "1.2.826.0.1.3680043.9.7433.1.2.3"
@@ -34,7 +36,7 @@ def ct_and_mask(*, orientation="SPL", origin=None):
     labels = np.zeros(SHAPE, dtype=np.uint8)
     labels[5:15, 10:40, 5:30] = 1
     labels[8:10, 20:26, 10:16] = 2
-    origin = origin or Origin(series_instance_uid=SERIES)
+    origin = replace(origin or Origin(series_instance_uid=SERIES), labels=LABELS)
     turned = []
     for array in (hu, labels):
         view, affine = reorient(array, AXIAL, orientation)
@@ -95,7 +97,7 @@ def finished_job(root, *, failed=None, message="", log_lines=(), results=()):
         payload=payload,
         outcome=Outcome(statuses=tuple(statuses), culprit=culprit, engine="process", images={}),
         seconds=10.25,
-        findings=(),
+        findings=() if mask is None else compare(mask, LABELS),
         image=image,
         mask=mask,
         results=files,

@@ -6,6 +6,7 @@ column c it has ``100 * k + 10 * r + c - 500`` HU. Instance numbers run against 
 slices are thicker than they are apart, so that only positions give the right answer.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from dicom_reader.rules import Rules
 from stages import Origin, SliceOrigin, Volume
+from stages.labels import Code, Label
 
 SHAPE = (5, 16, 20)
 SPACING = (2.5, 0.8, 0.6)
@@ -30,6 +32,26 @@ AFFINE = np.array(
         [2.5, 0.0, 0.0, 100.0],
         [0.0, 0.0, 0.0, 1.0],
     ]
+)
+
+LIVER = Code("10200004", "SCT", "Liver")
+LABELS = (
+    Label(
+        value=1,
+        name="Liver",
+        description="Liver without the voxels of the tumour segment",
+        type=LIVER,
+        rgb=(221, 130, 101),
+    ),
+    Label(
+        value=2,
+        name="Liver tumour",
+        description="Liver tumour, of no stated origin or malignancy",
+        category=Code("49755003", "SCT", "Morphologically Abnormal Structure"),
+        type=Code("108369006", "SCT", "Neoplasm"),
+        region=LIVER,
+        rgb=(255, 205, 60),
+    ),
 )
 
 
@@ -124,8 +146,8 @@ def labels(shape=SHAPE):
     return array
 
 
-def mask(array=None, *, affine=AFFINE, with_slices=True, series=SERIES):
-    """Return a mask on the grid of the default series."""
+def mask(array=None, *, affine=AFFINE, with_slices=True, series=SERIES, meanings=LABELS):
+    """Return a mask on the grid of the default series; `meanings` says what its labels mean."""
     array = labels() if array is None else array
     slices = tuple(
         SliceOrigin(sop_instance_uid=uid_of(n, series), position=(-30.0, 40.0, 100.0 + 2.5 * n))
@@ -136,8 +158,14 @@ def mask(array=None, *, affine=AFFINE, with_slices=True, series=SERIES):
         study_instance_uid=STUDY if with_slices else "",
         frame_of_reference_uid=FRAME if with_slices else "",
         slices=slices if with_slices else (),
+        labels=meanings,
     )
     return Volume(array=array, affine=affine.copy(), origin=origin)
+
+
+def drawn_on(volume, array):
+    """Return a mask of liver and tumour on the grid of a CT volume."""
+    return replace(volume, array=array, origin=replace(volume.origin, labels=LABELS))
 
 
 def read_back(path, shape=SHAPE):

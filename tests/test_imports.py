@@ -12,13 +12,15 @@ import stages
 REPOSITORY = Path(stages.__file__).parents[1]
 STAGE_PACKAGES = {"dicom_reader", "ai_livertumor", "dicom_writer"}
 COMMANDS = {"clara_wf", "dicom_adapter"}
-PROJECT = {"stages", "phantoms", "training"} | STAGE_PACKAGES | COMMANDS
+PROJECT = {"stages", "dicom_files", "phantoms", "training"} | STAGE_PACKAGES | COMMANDS
 DICOM = {"pydicom", "highdicom", "pynetdicom", "dicomsdl", "gdcm"}
 FOREIGN = REPOSITORY / "clara_wf" / "triton_backends"  # runs inside the server's own interpreter
 
 FORBIDDEN = {
     "stages": (PROJECT - {"stages"}) | DICOM,
-    **{stage: PROJECT - {"stages", stage} for stage in STAGE_PACKAGES},
+    "dicom_files": PROJECT - {"stages", "dicom_files"},
+    "ai_livertumor": PROJECT - {"stages", "ai_livertumor"},
+    **{stage: PROJECT - {"stages", "dicom_files", stage} for stage in ("dicom_reader", "dicom_writer")},
     **{command: STAGE_PACKAGES for command in COMMANDS},
     "phantoms": PROJECT - {"phantoms"},
 }

@@ -24,6 +24,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from clara_wf.demo import TRUE_LABELS
+from clara_wf.measure import compare
 from clara_wf.picture import three_planes
 from phantoms import AbdomenPhantom, make_demo
 from stages import Origin, Volume, find_volumes, read_volume
@@ -187,8 +189,11 @@ def _drawing(folder: Path | None) -> Draw:
     folder.mkdir(parents=True, exist_ok=True)
 
     def draw(image: Volume, mask: Volume, result: Agreement) -> None:
-        captions = [f"{name}: {getattr(result, name)}" for name in ("liver", "tumour")]
-        three_planes(image, mask, captions=captions).save(folder / f"{result.name}.png")
+        found = [
+            replace(finding, dice=getattr(result, name).dice)
+            for name, finding in zip(("liver", "tumour"), compare(mask, TRUE_LABELS), strict=True)
+        ]
+        three_planes(image, mask, found).save(folder / f"{result.name}.png")
 
     return draw
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from clara_wf.engines import JobRun
 from clara_wf.workflow import Step
+from stages.labels_file import stored_labels
 from stages.settings import PREFIX
 
 
@@ -79,6 +80,7 @@ def settings_for(
         "TRTISURI": triton_url or "",
         "NOSYNCLOCK": "",
         "ARGUMENTS": json.dumps(step.arguments) if step.arguments else "",
+        "LABELS": json.dumps(stored_labels(run.workflow.labels)) if run.workflow.labels else "",
     }
     return {PREFIX + key: value for key, value in settings.items()}
 

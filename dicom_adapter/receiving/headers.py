@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dicom_adapter.places import checked_uid
+from dicom_files.damage import ExcessError, damages
+from dicom_files.dataset import parsed_values
+from dicom_files.elements import Elements
 from stages.errors import InputError
 
 _LAST = 0x0020000E  # SeriesInstanceUID
-_WANTED = (0x00080005, 0x00080016, 0x00080018, 0x00080060, 0x0008103E, 0x0020000D, _LAST)
-_BEGINNINGS = (1 << 14, 1 << 20, 1 << 24)
+_WANTED = frozenset({0x00080005, 0x00080016, 0x00080018, 0x00080060, 0x0008103E, 0x0020000D, _LAST})
+_ODD_AT_MOST = 1 << 24
 _INFLATED_AT_FIRST = 1 << 18
 
 
@@ -43,12 +47,16 @@ def read_header(data: bytes | memoryview, transfer_syntax: UID) -> Header:
     Raises
     ------
     InputError
-        If it cannot be read, or has no usable UIDs.
+        If it cannot be read, has no usable UIDs, or more elements than a header has.
     """
     if transfer_syntax == DeflatedExplicitVRLittleEndian:
         data = _inflated(data)
-    beginnings = (_values(data[:size], transfer_syntax) for size in _BEGINNINGS if size < len(data))
-    values = next(filter(None, beginnings), None) or _values(data, transfer_syntax, is_all=True)
+    try:
+        values = _texts(_values(data, transfer_syntax))
+    except ExcessError as error:
+        raise InputError(f"the data set is refused: its header has {error}") from error
+    except damages() as error:
+        raise InputError(f"the data set cannot be read: {type(error).__name__}") from error
     return Header(
         study_uid=checked_uid(values[0x0020000D], "StudyInstanceUID"),
         series_uid=checked_uid(values[_LAST], "SeriesInstanceUID"),
@@ -59,29 +67,23 @@ def read_header(data: bytes | memoryview, transfer_syntax: UID) -> Header:
     )
 
 
-def _values(data: bytes | memoryview, transfer_syntax: UID, *, is_all: bool = False) -> dict[int, str]:
-    """Return the wanted values; none if more than its beginning is needed for that."""
-    behind = []
-
-    def is_behind(tag: BaseTag, vr: str | None, length: int) -> bool:
-        if tag > _LAST:
-            behind.append(tag)
-        return bool(behind)
-
+def _values(data: bytes | memoryview, transfer_syntax: UID) -> Mapping[int, bytes]:
+    """Return the encoded values that tell who an instance is."""
+    implicit, big = transfer_syntax.is_implicit_VR, not transfer_syntax.is_little_endian
     try:
-        found = read_dataset(
-            BytesIO(data),
-            is_implicit_VR=transfer_syntax.is_implicit_VR,
-            is_little_endian=transfer_syntax.is_little_endian,
-            stop_when=is_behind,
-            specific_tags=list(map(BaseTag, _WANTED)),
-        )
-        values = {tag: str(found[tag].value or "") if tag in found else "" for tag in _WANTED}
-    except Exception as error:  # pydicom raises anything on broken data
-        if not is_all:
-            return {}
-        raise InputError(f"the data set cannot be read: {type(error).__name__}") from error
-    return values if behind or is_all else {}
+        return Elements(data, implicit=implicit, big=big).values(0, end=_LAST + 1, wanted=_WANTED)[0]
+    except ExcessError:
+        raise
+    except (ValueError, struct.error):
+        odd = bytes(data[:_ODD_AT_MOST])
+        return parsed_values(odd, implicit=implicit, big=big, end=_LAST + 1, wanted=_WANTED)
+
+
+def _texts(values: Mapping[int, bytes]) -> dict[int, str]:
+    """Return values as texts, in the character set that is among them."""
+    encoded = (struct.pack("<HHL", t >> 16, t & 0xFFFF, len(v)) + v for t, v in sorted(values.items()))
+    found = read_dataset(BytesIO(b"".join(encoded)), is_implicit_VR=True, is_little_endian=True)
+    return {tag: str(found[tag].value or "") if tag in found else "" for tag in _WANTED}
 
 
 def _inflated(data: bytes | memoryview) -> bytes:

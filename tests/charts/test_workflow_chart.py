@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from clara_wf.engines.kubernetes import KubernetesEngine
 from clara_wf.findings import errors_of
 from clara_wf.lint import lint
+from clara_wf.places import Places
+from clara_wf.show import plan
+from clara_wf.workflow import load_workflows
+from stages.labels_file import labels_from_json
 from tests.cluster import helms
 
 CHART = Path(__file__).parents[2] / "clara-reference-workflows/charts/clara-workflow"
@@ -93,7 +98,30 @@ def lint_errors(values, folder):
 
 W = ("workflows", ID)
 A = ("stages", "a")
+SPLEEN = {"value": 5, "name": "Spleen", "type": {"value": 78961009, "meaning": "Spleen"}, "rgb": "#9d6ca2"}
 BY_SCHEMA = [
+    ((*W, "labels"), {"5": SPLEEN}),
+    *(
+        ((*W, "labels"), [{**SPLEEN, **wrong}])
+        for wrong in (
+            *(
+                {"value": 0},
+                {"value": 256},
+                {"name": ""},
+                {"name": " x"},
+                {"name": "Milz\\"},
+                {"name": "M\u00fcller"},
+            ),
+            *(
+                {"name": "x" * 65},
+                {"type": "Spleen"},
+                {"type": {"value": "1"}},
+                {"rgb": [1, 2]},
+                {"rgb": "red"},
+            ),
+            *({"rgb": [1, 2, 256]}, {"colour": 1}, {"region": {"value": "1" * 17, "meaning": "x"}}),
+        )
+    ),
     ((*A, "image", "tag"), ...),
     ((*A, "image", "tag"), 1.1),
     ((*A, "image", "tag"), ""),
@@ -159,6 +187,8 @@ BY_TEMPLATES = [
     ((*W, "ioFolders"), ["a/input", "a/output", "a/input"], "the result is a folder that a stage writes"),
 ]  # fmt: skip
 RIGHT = [
+    ((*W, "labels"), []),
+    ((*W, "labels"), [SPLEEN, {**SPLEEN, "value": 255, "name": "B", "description": "", "rgb": [0, 0, 255]}]),
     ((*W, "waitLocks"), [[""], ["a.lock", "input.lock"]]),
     ((*W, "ioFolders"), ["a/input", ["a/output", "a/input"], ["b/output", "a/output"]]),
     ((*W, "ioFolders"), ["a/input", "a/ output", "b/output"]),
@@ -231,6 +261,34 @@ def test_helm_names_the_key_that_the_schema_refuses(helm, tmp_path):
     code, _, errors = template(helm, {"stages": {"dicom-reader": {"gpu": "yes"}}}, tmp_path)
     assert code != 0
     assert "gpu" in errors
+
+
+BY_HELM = [
+    ("backoffLimit: 2", "backofLimit: 2"),
+    ("networkPolicy:", "networkPolicies:"),
+    ("leaseSeconds: 60", "leaseSeconds: sixty"),
+    ("pullPolicy: IfNotPresent", "pullPolicy: ifnotpresent"),
+    ("clara/model-server", "clara/Model-Server"),
+    ("clara/dicom-reader", "Clara/Dicom-Reader"),
+    ('registry: ""', 'registry: "https://lab.local"'),
+    ("labels: {}", "labels: {urgent: yes}"),
+    ('name: "liver-seg"', "name: on"),
+    ('args: ["", "", ""]', 'args: [["--a", 0b1], "", ""]'),
+    ("  id: 10001", "  id: 00"),
+    ("workflows:", "on: 1\nworkflows:"),
+]
+
+
+@every_helm
+@pytest.mark.parametrize(("old", "new"), BY_HELM, ids=[new for _, new in BY_HELM])
+def test_lint_refuses_what_helm_refuses_in_a_file_that_somebody_edited(helm, tmp_path, old, new):
+    file = tmp_path / "values.yaml"
+    file.write_text((CHART / "values.yaml").read_text().replace(old, new, 1))
+    done = subprocess.run(
+        [helm, "template", "study", CHART, "--values", file], capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert len(errors_of(lint(file))) == 1
 
 
 @every_helm
@@ -321,6 +379,21 @@ def test_a_stage_is_told_the_same_as_by_the_other_engines(helm, tmp_path, stage)
     assert environ.pop("NVIDIA_CLARA_TERMINATIONLOG") == "/dev/termination-log"
     assert environ.pop("CLARA_CONTAINER") == stage
     assert environ == told_by_the_engine(CHART / "values.yaml", stage)
+
+
+@every_helm
+def test_stages_are_told_what_the_workflow_says_of_labels(helm, tmp_path):
+    values = shipped()
+    values["workflows"][LIVER_SEG]["labels"] = [SPLEEN]
+    code, manifests, errors = template(helm, {**values, **RUN}, tmp_path)
+    assert code == 0, errors
+    containers = job_of(manifests)["spec"]["template"]["spec"]["containers"]
+    told = [each["value"] for c in containers for each in c["env"] if each["name"] == "NVIDIA_CLARA_LABELS"]
+    assert len(told) == 3
+    assert all(labels_from_json(text, "")[0].name == "Spleen" for text in told)
+    (tmp_path / "values.yaml").write_text(json.dumps(values))
+    same = told_by_the_engine(tmp_path / "values.yaml", "dicom-writer")["NVIDIA_CLARA_LABELS"]
+    assert labels_from_json(same, "") == labels_from_json(told[0], "")
 
 
 @every_helm
@@ -454,3 +527,17 @@ def test_the_dicom_configuration_names_the_reference_workflow():
         }
     ]
     assert [each["name"] for each in config["dicom"]["scu"]["destinations"]] == ["DCM4CHEE"]
+
+
+@every_helm
+def test_the_plan_for_a_cluster_is_a_line_that_makes_one_job(helm, tmp_path):
+    workflow = load_workflows(CHART / "values.yaml")[LIVER_SEG]
+    engine = KubernetesEngine(values=CHART / "values.yaml")
+    places = Places.of_checkout({"CLARA_CACHE": str(tmp_path)}, root=tmp_path)
+    (line,) = plan(workflow, "job-7", places, {}, [engine])["kubernetes"]
+    command = line.replace("helm install", f"{helm} template", 1)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    jobs = [each for each in YAML(typ="safe").load_all(done.stdout) if each and each["kind"] == "Job"]
+    assert [job["metadata"]["labels"]["clara-workflow/job-id"] for job in jobs] == ["job-7"]
+    containers = jobs[0]["spec"]["template"]["spec"]["containers"]
+    assert [each["name"] for each in containers] == ["dicom-reader", "ai-livertumor", "dicom-writer"]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from clara_wf.payload import Payload, fill_input, steps_to_run
+from clara_wf.payload import Payload, fill_input, payload_for, steps_to_run
 from clara_wf.workflow import find_workflow, load_workflows
 from stages import locks
 from stages.errors import InputError
@@ -112,6 +112,17 @@ def test_a_foreign_stage_behind_one_that_runs_again_runs_too(payload, workflow, 
     (payload.lock_dir / "dicom-writer.lock").touch()
     (payload.root / "ai-livertumor/output/result").write_text("tampered")
     assert list(steps_to_run(payload, workflow, fresh=False)) == STAGES[1:]
+
+
+def test_a_job_of_another_workflow_is_never_taken_for_ones_own(tmp_path, payload, workflow):
+    payload.describe(workflow, engine="process")
+    other = find_workflow(load_workflows(CHART), "ai-only")
+    assert payload_for(tmp_path / "payloads", "job-1", workflow).job_id == "job-1"
+    own = payload_for(tmp_path / "payloads", "job-1", other)
+    assert own.job_id != "job-1"
+    assert own.root == tmp_path / "payloads" / own.job_id
+    assert payload_for(tmp_path / "payloads", "job-1", other) == own
+    assert payload_for(tmp_path / "payloads", "job-2", other).job_id == "job-2"
 
 
 def test_the_jobs_own_folder_as_its_source_loses_nothing(payload, workflow, source):

@@ -22,6 +22,7 @@ from pydicom.uid import (
 )
 
 from tests import phantoms
+from tests.dicom_files import hostile
 from tests.dicom_reader.test_enhanced import enhanced
 
 NOBODY = 65534
@@ -161,6 +162,10 @@ def nested(levels):
         third(folder).write_bytes(data[:at] + opening * levels + closing * levels + data[at:])
 
     return make
+
+
+def stuffed_with(extra):
+    return lambda folder: third(folder).write_bytes(hostile.stuffed(third(folder).read_bytes(), extra))
 
 
 def compress_all(encode, uid, change=lambda frame: frame):
@@ -473,7 +478,25 @@ CASES |= {
     "deflated, cut off": Case(
         inflating(lambda header: deflate(header)[:-60]), 3, r"IM014 is truncated|IM014 is damaged"
     ),
-    "20000 sequences in each other": Case(nested(20000), 3, r"IM014 is damaged: .* in its header"),
+    "20000 sequences in each other": Case(
+        nested(20000), 3, r"IM014 is refused: its header has .* nested more than 64 deep"
+    ),
+    "a name that a terminal would obey": Case(
+        lambda f: (f / "a\x1b]0;x\x07\nb\u202e").write_bytes(bytes(128) + b"DICM"),
+        3,
+        r"ERROR stages.driver: a\\x1b\]0;x\\x07\\nb\\u202e is damaged",
+    ),
+    "a name that is no UTF-8": Case(
+        lambda f: (f / os.fsdecode(b"IM\xff")).write_bytes(bytes(128) + b"DICM"), 3, r"IM\\xff is damaged"
+    ),
+    "3 million items in a sequence": Case(
+        stuffed_with(hostile.SEQUENCE + hostile.items(3_000_000)),
+        3,
+        "IM014 is refused: .* and items",
+    ),
+    "an element behind the end of the file": Case(
+        stuffed_with(hostile.long_element(b"OB", 0xFFFFFFFE)), 3, "IM014 is damaged: .* in its header|IM014: "
+    ),
     "15 sequences in each other": Case(nested(15), 0, "wrote"),
     "unknown transfer syntax": Case(
         declared("1.2.840.10008.1.2.4.999"), 3, r"IM014: transfer syntax .*0002,0010"

@@ -60,6 +60,37 @@ def test_lossless_syntaxes_give_the_same_bits(tmp_path, syntax, signed):
     assert np.array_equal(read(compressed(syntax, signed=signed), tmp_path), phantoms.hounsfield(SHAPE))
 
 
+@pytest.mark.parametrize("syntax", LOSSLESS, ids=ABRIDGED.get)
+def test_an_overlay_above_the_high_bit_is_left_out_of_compressed_slices_too(tmp_path, syntax):
+    slices = compressed(syntax)
+    for ds, hu in zip(slices, phantoms.hounsfield(SHAPE), strict=True):
+        stored = (hu + 1024).astype(np.uint16)
+        stored[2:5, 2:9] |= 0x8000
+        ds.BitsStored, ds.HighBit = 12, 11
+        ds.PixelData = encapsulate([bytes(LOSSLESS[syntax](stored))])
+    assert np.array_equal(read(slices, tmp_path), phantoms.hounsfield(SHAPE))
+
+
+@pytest.mark.parametrize("precision", [12, 16])
+def test_a_codestream_of_all_bits_or_of_just_the_stored_ones_gives_the_same(tmp_path, precision):
+    """High Bit is 15 and 12 bits are stored: encoders write the whole cells, or the values."""
+    slices = compressed("1.2.840.10008.1.2.4.90")
+    for ds, hu in zip(slices, phantoms.hounsfield(SHAPE), strict=True):
+        stored = (hu + 1024).astype(np.uint16) << (precision - 12)
+        ds.BitsStored, ds.HighBit = 12, 15
+        how = {"codecformat": "j2k", "reversible": True, "bitspersample": precision}
+        ds.PixelData = encapsulate([bytes(imagecodecs.jpeg2k_encode(stored, level=0, **how))])
+    assert np.array_equal(read(slices, tmp_path), phantoms.hounsfield(SHAPE))
+
+
+def test_negative_values_where_the_header_says_that_there_are_none_are_refused(tmp_path):
+    slices = compressed("1.2.840.10008.1.2.4.90", signed=True)
+    for ds in slices:
+        ds.PixelRepresentation, ds.BitsStored, ds.HighBit = 0, 12, 11
+    with pytest.raises(InputError, match=r"negative values, Pixel Representation \(0028,0103\)"):
+        read(slices, tmp_path)
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("pattern", "tolerance"),
@@ -116,6 +147,35 @@ def test_a_frame_cut_off_never_passes_in_silence(tmp_path, syntax, kept):
     slices = compressed(syntax, change=lambda frame: frame[: int(kept * len(frame))])
     with pytest.raises(InputError, match=r"^IM0: its compressed Pixel Data \(7FE0,0010\) cannot be decoded"):
         read(slices, tmp_path)
+
+
+PADS = [b"\0", b"\xcc", b"\x33", b"\xff", b"\xff\xff\xcc", b"\xd9\xff", b"\xcc" * 4096]
+
+
+@pytest.mark.parametrize("pad", PADS, ids=lambda pad: pad[:3].hex())
+@pytest.mark.parametrize("syntax", LOSSLESS, ids=ABRIDGED.get)
+def test_whatever_follows_the_end_of_a_frame_is_padding(tmp_path, syntax, pad):
+    assert np.array_equal(
+        read(compressed(syntax, change=lambda frame: frame + pad), tmp_path), phantoms.hounsfield(SHAPE)
+    )
+
+
+@pytest.mark.parametrize("syntax", LOSSLESS, ids=ABRIDGED.get)
+def test_padding_hides_neither_missing_data_nor_a_second_image(tmp_path, syntax):
+    with pytest.raises(InputError, match="cannot be decoded"):
+        read(compressed(syntax, change=lambda frame: frame[:-40] + b"\xcc" * 40), tmp_path)
+    with pytest.raises(InputError, match="another image follows in the same frame"):
+        read(compressed(syntax, change=lambda frame: frame + b"\xcc\xcc" + frame), tmp_path)
+
+
+@pytest.mark.parametrize("pad", [b"\xcc", b"\xff"])
+def test_a_tile_part_up_to_the_end_may_be_padded(tmp_path, pad):
+    def endless(frame):
+        at = frame.index(b"\xff\x90\x00\x0a") + 6
+        return frame[:at] + bytes(4) + frame[at + 4 :] + pad
+
+    slices = compressed("1.2.840.10008.1.2.4.90", change=endless)
+    assert np.array_equal(read(slices, tmp_path), phantoms.hounsfield(SHAPE))
 
 
 def bigger(frame):

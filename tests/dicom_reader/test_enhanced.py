@@ -13,6 +13,7 @@ from dicom_reader.files import read_header
 from dicom_reader.pixels import read_pixels
 from stages import InputError
 from tests import phantoms
+from tests.dicom_files import hostile
 
 SHAPE = (4, 16, 20)
 
@@ -200,6 +201,24 @@ def test_fewer_pixels_than_frames_are_refused(tmp_path):
         InputError, match=r"IM1 frame 1: Pixel Data \(7FE0,0010\) has 1920 bytes, .* needs 2560"
     ):
         read_pixels(split(ds, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (hostile.items(20), r"Number of Frames \(0028,0008\) is 4, Per-Frame .* has more items"),
+        (hostile.items(600_000), "more than 500,000 elements and items"),
+        ((hostile.ITEM + hostile.SEQUENCE) * 1000, "nested more than 64 deep"),
+    ],
+)
+def test_stuffed_functional_groups_are_refused(tmp_path, extra, message):
+    dcmwrite(tmp_path / "IM1", enhanced(), enforce_file_format=True)
+    data = (tmp_path / "IM1").read_bytes()
+    at, end = data.index(b"\x00\x52\x30\x92SQ"), data.index(b"\xe0\x7f\x10\x00OW")
+    groups = hostile.long_element(b"SQ", hostile.UNDEFINED, (0x5200, 0x9230)) + extra + hostile.END
+    (tmp_path / "IM1").write_bytes(data[:at] + groups + data[end:])
+    with pytest.raises(InputError, match=rf"^IM1.*{message}"):
+        split_frames(read_header(tmp_path / "IM1"))
 
 
 def test_a_derived_frame_among_acquired_ones_is_set_apart(tmp_path):

@@ -43,8 +43,8 @@ def test_other_files_are_counted_and_named_and_never_fatal(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="dicom_reader"):
         found = find_headers(tmp_path)
     assert len(found.headers) == 5
-    assert set(found.others) == {"DICOMDIR", "report.pdf", "empty", r"'line\nbreak.txt'", "pipe"}
-    (line,) = [r.getMessage() for r in caplog.records if r.name == find.__name__]
+    assert set(found.others) == {"DICOMDIR", "report.pdf", "empty", r"line\nbreak.txt", "pipe"}
+    line, _ = [r.getMessage() for r in caplog.records if r.name == find.__name__]
     assert line.startswith("ignored 5 file(s) that are no DICOM images, or links: ")
     assert "secret-folder" not in line
 
@@ -60,6 +60,41 @@ def test_links_are_not_followed_out_of_the_folder(tmp_path):
     assert len(found.headers) == 5
     assert {h.uid("SeriesInstanceUID") for h in found.headers} == {phantoms.SERIES}
     assert sorted(found.others) == ["broken", "file", "folder", "loop"]
+
+
+def test_links_that_lead_out_of_the_folder_are_counted_and_told(tmp_path, caplog):
+    """Four of five slices are links, as git-annex makes them; two more lead to where all is found anyway."""
+    folder, store = tmp_path / "in", tmp_path / "store"
+    phantoms.save(phantoms.ct_slices(), store)
+    first, *others = sorted(p for p in store.rglob("IM*") if p.is_file())
+    folder.mkdir()
+    first.rename(folder / first.name)
+    for path in others:
+        (folder / path.name).symlink_to(path)
+    (folder / "same").symlink_to(folder / first.name)
+    (folder / "here").symlink_to(folder)
+    found = find_headers(folder)
+    ((why, count),) = found.left_out.items()
+    assert count == 4
+    assert "symbolic links that lead out of it" in why
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert warning == f"4 file(s) of the input were left out: {why}"
+
+
+def test_a_folder_that_is_a_link_itself_is_read(tmp_path):
+    phantoms.save(phantoms.ct_slices(), tmp_path / "store")
+    (tmp_path / "in").symlink_to(tmp_path / "store")
+    (tmp_path / "store/inner").symlink_to(tmp_path / "store/IM007")
+    found = find_headers(tmp_path / "in")
+    assert (len(found.headers), found.left_out) == (5, {})
+
+
+def test_an_empty_file_is_told_since_it_may_be_a_slice(tmp_path, caplog):
+    phantoms.save(phantoms.ct_slices(), tmp_path)
+    (tmp_path / "IM099").touch()
+    (tmp_path / ".keep").touch()
+    assert sum(find_headers(tmp_path).left_out.values()) == 1
+    assert "1 file(s) of the input were left out: they are empty" in caplog.text
 
 
 def test_the_order_is_that_of_the_paths_whatever_the_file_system_says(tmp_path):

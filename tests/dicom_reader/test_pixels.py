@@ -103,9 +103,47 @@ def test_the_sign_of_few_bits_is_extended(pixels):
     assert hu.ravel().tolist() == [0, 1, -1, -2048]
 
 
-def test_values_beyond_bits_stored_are_refused(pixels):
-    with pytest.raises(InputError, match=r"IM0: the stored value 5000 needs more than the 12 bits"):
-        pixels([one(np.array([0, 1, 2, 5000], np.uint16), bits_stored=12)])
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (np.array([0x8005, 0x0FFF, 0xF000, 5], np.uint16), [5, 4095, 0, 5]),
+        (np.array([0x8005, 0x0FFF, 0x7800, 5], np.uint16).view(np.int16), [5, -1, -2048, 5]),
+    ],
+    ids=["unsigned", "signed"],
+)
+def test_bits_above_the_high_bit_are_left_out_and_told(pixels, stored, expected):
+    hu, repairs = pixels([one(stored, bits_stored=12, RescaleIntercept=0)])
+    assert hu.ravel().tolist() == expected
+    assert repairs == ["IM0: bits above High Bit (0028,0102) of 2 pixels left out"]
+
+
+def test_a_sign_that_is_extended_into_unused_bits_is_nothing_to_tell(pixels):
+    hu, repairs = pixels(
+        [one(np.array([-1, -2048, 0x0FFF, 7], np.int16), bits_stored=12, RescaleIntercept=0)]
+    )
+    assert hu.ravel().tolist() == [-1, -2048, -1, 7]
+    assert repairs == []
+
+
+def test_bits_on_both_sides_of_the_stored_ones_are_left_out(pixels):
+    stored = np.array([0xC000 | 5 << 2 | 3, 4 << 2, 0, 1], np.uint16)
+    hu, _ = pixels([one(stored, bits_stored=12, HighBit=13, RescaleIntercept=0)])
+    assert hu.ravel().tolist() == [5, 4, 0, 0]
+
+
+def test_eight_bits_of_which_seven_are_stored_lose_the_highest(pixels):
+    ds = one(np.zeros(4, np.int16), RescaleIntercept=0)
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 7, 6
+    ds.PixelData = bytes([0xFF, 0x85, 0x40, 5])
+    hu, repairs = pixels([ds])
+    assert hu.ravel().tolist() == [-1, 5, -64, 5]
+    assert repairs == ["IM0: bits above High Bit (0028,0102) of 1 pixels left out"]
+
+
+def test_padding_of_more_bits_than_are_stored_is_refused_rather_than_made_a_value(pixels):
+    ds = one(np.array([63536, 1, 2, 3], np.uint16), bits_stored=12, PixelPaddingValue=63536)
+    with pytest.raises(InputError, match=r"IM0: Pixel Padding Value .* needs more than the 12 bits"):
+        pixels([ds])
 
 
 def test_values_that_do_not_fit_are_refused_with_slice_and_value(pixels):

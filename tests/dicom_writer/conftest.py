@@ -19,7 +19,7 @@ def written(source, tmp_path):
     """Return what writes a mask and gives the one file."""
 
     def write(array=None, **how):
-        (path,) = write_results(phantoms.mask(array), source, tmp_path / "out", **how)
+        (path,) = write_results(_mask(array, how), source, tmp_path / "out", **how)
         return path
 
     return write
@@ -28,10 +28,19 @@ def written(source, tmp_path):
 @pytest.fixture
 def given(source):
     """Return what results are made of, for the default mask or another one."""
-    return lambda array=None, **how: gather(phantoms.mask(array), source, **how)
+
+    def of(array=None, **how):
+        return gather(_mask(array, how), source, **how)
+
+    return of
 
 
 @pytest.fixture
 def empty():
     """Return a mask array without a voxel."""
     return np.zeros(phantoms.SHAPE, np.uint8)
+
+
+def _mask(array, how):
+    """Return a mask that says what its labels mean, unless they are stated beside it."""
+    return phantoms.mask(array, meanings=() if "labels" in how else phantoms.LABELS)

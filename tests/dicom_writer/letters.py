@@ -67,6 +67,7 @@ def series_and_mask(folder, orientation=AXIAL, shape=SHAPE, spacing=SPACING, **a
             )
             for ds in slices
         ),
+        labels=phantoms.LABELS,
     )
     folder.mkdir()
     for n, ds in enumerate(slices):

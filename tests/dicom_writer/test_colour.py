@@ -4,7 +4,7 @@ import highdicom as hd
 import pytest
 
 from dicom_writer.colour import cielab
-from dicom_writer.labels import LABELS
+from tests.phantoms import LABELS
 
 
 @pytest.mark.parametrize("rgb", [label.rgb for label in LABELS] + [(0, 0, 0), (255, 255, 255), (0, 0, 255)])

@@ -29,7 +29,7 @@ def mask_on(folder, tmp_path):
     centre = (np.array(volume.array.shape) - 1) / 2
     far = ((k - centre[0]) / 4) ** 2 + ((r - centre[1]) / 14) ** 2 + ((c - centre[2]) / 13) ** 2
     array = np.where(far < 0.5, 2, far < 1).astype(np.uint8)
-    return read_volume(write_volume(volume.with_array(array), tmp_path / "mask"))
+    return read_volume(write_volume(phantoms.drawn_on(volume, array), tmp_path / "mask"))
 
 
 UNEVEN = np.cumsum([0, *[2.5] * 5, *[4.0] * 4])

@@ -83,7 +83,8 @@ def mask_of_one(image):
     affine[:3, 3] = [float(v) for v in image.ImagePositionPatient]
     array = np.zeros((1, image.Rows, image.Columns), np.uint8)
     array[0, 200:260, 150:280], array[0, 220:230, 160:200] = 1, 2
-    return Volume(array=array, affine=affine, origin=Origin(series_instance_uid=str(image.SeriesInstanceUID)))
+    origin = Origin(series_instance_uid=str(image.SeriesInstanceUID), labels=phantoms.LABELS)
+    return Volume(array=array, affine=affine, origin=origin)
 
 
 @pytest.mark.parametrize("orientation", letters.ORIENTATIONS)
@@ -96,6 +97,7 @@ def test_every_kind_is_valid_in_every_orientation(tmp_path, dciodvfy_errors, ori
 def test_every_kind_of_an_empty_mask_is_valid_and_says_so(source, tmp_path, dciodvfy_errors, empty):
     paths = write_results(phantoms.mask(empty), source, tmp_path / "out", results=KINDS)
     assert all_errors(paths, dciodvfy_errors) == set()
+    assert not [path for path in paths if ".rtstruct" in path.name]  # there are no contours of nothing
     for path in paths:
         assert pydicom.dcmread(path).SeriesDescription.endswith("No liver or liver tumour found"), path.name
 
@@ -105,6 +107,7 @@ def test_every_kind_is_a_series_of_its_own_of_the_patient(source, tmp_path):
     heads = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
     assert len({ds.SeriesInstanceUID for ds in heads}) == len(KINDS)
     assert len({ds.SeriesNumber for ds in heads}) == len(KINDS)
+    assert len({ds.SeriesDescription for ds in heads}) == len(KINDS)
     assert len({ds.SOPInstanceUID for ds in heads}) == len(paths)
     assert {(str(ds.PatientName), ds.PatientID, ds.StudyInstanceUID) for ds in heads} == {
         ("Doe^Jane", "P-1", phantoms.STUDY)

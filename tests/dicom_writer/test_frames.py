@@ -70,7 +70,7 @@ def test_a_series_of_two_multi_frame_images_is_referred_to_frame_by_frame(tmp_pa
     array = np.zeros(ct.array.shape, np.uint8)
     array[1, 5:9, 4:12] = 1
     array[2, 6, 7:9] = 2
-    mask = read_volume(write_volume(ct.with_array(array), tmp_path / "mask"))
+    mask = read_volume(write_volume(phantoms.drawn_on(ct, array), tmp_path / "mask"))
     (path,) = write_results(mask, folder, tmp_path / "out")
     assert dciodvfy_errors(path) == []
     dataset = pydicom.dcmread(path)
@@ -93,7 +93,7 @@ def test_a_real_multi_frame_ct_end_to_end(real_data, tmp_path, dciodvfy_errors, 
     array = np.zeros(ct.array.shape, np.uint8)
     array[1:, 5:9, 4:12] = 1
     array[1, 6, 7:9] = 2
-    mask = read_volume(write_volume(ct.with_array(array), tmp_path / "mask"))
+    mask = read_volume(write_volume(phantoms.drawn_on(ct, array), tmp_path / "mask"))
     (path,) = write_results(mask, real_data / folder, tmp_path / "out")
     assert dciodvfy_errors(path) == []
     (source,) = (pydicom.dcmread(p) for p in (real_data / folder).iterdir() if p.suffix == ".dcm")

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from dicom_writer.labels import LABELS
-from dicom_writer.lesions import MOST_LISTED, find_lesions, is_of_lesions
+from dicom_writer.lesions import MOST_LISTED, find_lesions
 from stages.original_slices import SliceMasks, on_original_slices
 from tests import phantoms
+from tests.phantoms import LABELS
 
 LIVER, TUMOUR = LABELS
 MASKS = arrays.arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3), elements=st.sampled_from([0, 0, 1, 2]))
@@ -33,7 +33,7 @@ def tumours(*voxels, shape=(4, 12, 12), first_pixels=None):
 
 
 def test_only_what_is_abnormal_is_counted():
-    assert (is_of_lesions(LIVER), is_of_lesions(TUMOUR)) == (False, True)
+    assert (LIVER.marks_lesions, TUMOUR.marks_lesions) == (False, True)
 
 
 def test_the_tumour_of_the_phantom_measures_what_was_worked_out_by_hand():

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from dicom_writer.labels import LABELS
 from dicom_writer.measure import Measurement, part_of, require_same_measurements, whole_of
 from stages import OutputError
+from tests.phantoms import LABELS
 
 
 def turned(pixels):

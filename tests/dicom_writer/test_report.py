@@ -63,7 +63,16 @@ def test_highdicom_reads_volume_number_and_diameter(groups):
         "Liver", "Liver tumour", "Liver tumour 1",
     ]  # fmt: skip
     assert tumour.finding_type == codes.SCT.Neoplasm
-    assert tumour.finding_sites[0].value == codes.SCT.Liver
+    assert [g.finding_sites[0].value for g in (liver, tumours, tumour)] == [codes.SCT.Liver] * 3
+
+
+def test_no_outline_can_be_taken_for_a_rectangle_drawn_by_hand(files, empty):
+    # OHIF offers to edit closed lines of four corners
+    empty[2, 4:6, 6:8] = 2
+    report = pydicom.dcmread(files(empty)[1])
+    lines = [item for group in report.ContentSequence[-1].ContentSequence for item in group.ContentSequence]
+    counts = [len(item.GraphicData) // 2 for item in lines if item.ValueType == "SCOORD"]
+    assert counts == [6, 6, 6]
 
 
 def test_labels_refer_to_their_segments_and_lesions_to_the_images(files):
@@ -108,13 +117,74 @@ def test_an_empty_mask_is_reported_as_examined_and_absent(files, empty):
     assert pydicom.dcmread(path).SeriesDescription == "AI report: No liver or liver tumour found"
 
 
+def regions(path):
+    """Return per tracked thing the outlines in its groups: image, and corners as column and row."""
+    found = {}
+    content = hd.sr.srread(path).content
+    for group in content.get_planar_roi_measurement_groups():
+        (image,) = group.roi.ContentSequence
+        where = (image.referenced_sop_instance_uid, sorted(map(tuple, group.roi.value.tolist())))
+        found.setdefault(group.tracking_uid, []).append((group, *where))
+    return found
+
+
+def test_each_label_has_the_outline_of_the_slice_where_it_is_largest(files):
+    # by hand: the liver has 13 pixels of 0.48 mm2 in slice 1 and 11 in slice 2, the tumour 4 in slice 2
+    segmentation, path = files()
+    liver, tumours = (regions(path)[s.TrackingUID] for s in pydicom.dcmread(segmentation).SegmentSequence)
+    ((group, image, corners),) = liver
+    assert (image, numbers(group)) == (phantoms.uid_of(1), {"Area": (6.24, "mm2")})
+    assert (corners[0], corners[-1]) == ((4, 3), (9, 6))
+    ((group, image, corners),) = tumours
+    assert (image, numbers(group)) == (phantoms.uid_of(2), {"Area": (1.92, "mm2")})
+    assert (corners[0], corners[-1]) == ((6, 4), (8, 6))
+
+
+def test_of_several_pieces_in_a_slice_the_largest_is_outlined(files, empty):
+    empty[3, 2:4, 2:4], empty[3, 6:9, 10:13], empty[3, 4, 4] = 1, 1, 1  # 4 pixels, 9, and one at a corner
+    empty[3, 7, 11] = 0  # a hole
+    segmentation, path = files(empty)
+    ((group, image, corners),) = regions(path)[pydicom.dcmread(segmentation).SegmentSequence[0].TrackingUID]
+    assert (image, numbers(group)) == (phantoms.uid_of(3), {"Area": (8 * 0.48, "mm2")})
+    assert (corners[0], corners[-1]) == ((10, 6), (13, 9))
+
+
+def test_an_absent_label_has_the_outline_of_an_image_that_was_examined(files, empty):
+    empty[3, 2, 2] = 1
+    segmentation, path = files(empty)
+    ((group, image, corners),) = regions(path)[pydicom.dcmread(segmentation).SegmentSequence[1].TrackingUID]
+    assert (image, numbers(group)) == (phantoms.uid_of(2), {"Area": (0.0, "mm2")})
+    assert (corners[0], corners[-1]) == ((0, 0), (20, 16))
+    assert "Absent" in [e.value.meaning for e in group.get_qualitative_evaluations()]
+
+
+def test_every_thing_that_is_tracked_has_an_outline(files, empty):
+    empty[1, 2:4, 2:4] = 2  # viewers show no report of which one thing has none
+    report = pydicom.dcmread(files(empty)[1])
+    drawn = {}
+    for group in report.ContentSequence[-1].ContentSequence:
+        kinds = {item.ValueType for item in group.ContentSequence}
+        drawn.setdefault(child(group, "Tracking Unique Identifier").UID, set()).update(kinds)
+    assert len(drawn) == 3
+    assert all("SCOORD" in kinds for kinds in drawn.values())
+
+
+def test_the_outlines_of_a_lesion_begin_where_it_was_measured(groups, empty):
+    empty[1, 4:6, 4:6], empty[2, 4:10, 4:6], empty[3, 4, 4] = 2, 2, 2
+    lesion = groups(empty)[-1]
+    images = [region.ContentSequence[0].referenced_sop_instance_uid for region in lesion.roi]
+    assert images == [phantoms.uid_of(2), phantoms.uid_of(1), phantoms.uid_of(3)]
+
+
 def test_it_is_preliminary_and_unverified(files):
     report = pydicom.dcmread(files()[1])
     assert (report.PreliminaryFlag, report.VerificationFlag) == ("PRELIMINARY", "UNVERIFIED")
 
 
-def test_a_rerun_of_a_job_gives_the_same_uids(groups):
-    one, again, other = ([g.tracking_uid for g in groups(provenance=Provenance(job_id=n))] for n in "112")
+def test_equal_content_has_the_same_uids(groups):
+    one, again, other = (
+        [g.tracking_uid for g in groups(provenance=Provenance(algorithm_version=n))] for n in "112"
+    )
     assert one == again
     assert not set(one) & set(other)
 
@@ -134,7 +204,7 @@ def test_dsrdump_reads_it(files, dciodvfy_errors):
     done = subprocess.run(["dsrdump", str(path)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert 'NUM:(,,"Long Axis")="2.0" (mm,UCUM,"mm")' in done.stdout
-    assert 'NUM:(,,"Number of lesions")="1.0" (1,UCUM,"no units")' in done.stdout
+    assert 'NUM:(,,"Number of lesions")="1" (1,UCUM,"no units")' in done.stdout
     assert dciodvfy_errors(path) == []
     assert dciodvfy_errors(segmentation) == []
 
@@ -149,15 +219,15 @@ def child(group, meaning):
 
 
 def another_volume(report):
-    child(group_of(report, 2), "Volume").MeasuredValueSequence[0].NumericValue = "0.0049"
+    child(group_of(report, 4), "Volume").MeasuredValueSequence[0].NumericValue = "0.0049"
 
 
 def another_length(report):
-    child(group_of(report, 2), "Long Axis").MeasuredValueSequence[0].NumericValue = "2.1"
+    child(group_of(report, 4), "Long Axis").MeasuredValueSequence[0].NumericValue = "2.1"
 
 
 def another_number(report):
-    child(group_of(report, 1), "Number of lesions").MeasuredValueSequence[0].NumericValue = "2"
+    child(group_of(report, 2), "Number of lesions").MeasuredValueSequence[0].NumericValue = "2"
 
 
 def absent(report):
@@ -168,18 +238,38 @@ def another_segment(report):
     child(group_of(report, 0), "Referenced Segment").ReferencedSOPSequence[0].ReferencedSegmentNumber = 2
 
 
+def another_area(report):
+    child(group_of(report, 1), "Area").MeasuredValueSequence[0].NumericValue = "6.25"
+
+
+def a_smaller_slice(report):
+    image = child(group_of(report, 1), "Image Region").ContentSequence[0].ReferencedSOPSequence[0]
+    image.ReferencedSOPInstanceUID = phantoms.uid_of(2)
+    child(group_of(report, 1), "Area").MeasuredValueSequence[0].NumericValue = "4.32"
+
+
+def a_shifted_section(report):
+    region = child(group_of(report, 3), "Image Region")
+    region.GraphicData = [v + 1 for v in region.GraphicData]
+    child(group_of(report, 3), "Area").MeasuredValueSequence[0].NumericValue = "0.48"
+
+
+def a_count_with_a_point(report):
+    child(group_of(report, 2), "Number of lesions").MeasuredValueSequence[0].NumericValue = "1.0"
+
+
 def another_outline(report):
-    region = child(group_of(report, 2), "Image Region")
+    region = child(group_of(report, 4), "Image Region")
     region.GraphicData = [v + 1 for v in region.GraphicData]
 
 
 def another_image(report):
-    image = child(group_of(report, 2), "Image Region").ContentSequence[0].ReferencedSOPSequence[0]
+    image = child(group_of(report, 4), "Image Region").ContentSequence[0].ReferencedSOPSequence[0]
     image.ReferencedSOPInstanceUID = phantoms.uid_of(1)
 
 
 def one_group_less(report):
-    del report.ContentSequence[-1].ContentSequence[2]
+    del report.ContentSequence[-1].ContentSequence[4]
 
 
 @pytest.mark.parametrize(
@@ -187,12 +277,16 @@ def one_group_less(report):
     [
         (another_volume, "the volume of Liver tumour 1 is 0.0049 ml in the report, expected 0.0048 ml"),
         (another_length, "the longest diameter of Liver tumour 1 is 2.1 mm in the report, expected 2 mm"),
-        (another_number, r"counts \[2\] of Liver tumour, expected \[1\]"),
+        (another_number, r"counts \['2'\] of Liver tumour, expected \['1'\]"),
+        (a_count_with_a_point, r"counts \['1.0'\] of Liver tumour, expected \['1'\]"),
+        (another_area, "the largest area of Liver is 6.25 mm2 in the report, expected 6.24 mm2"),
+        (a_smaller_slice, "the outline of Liver in the report is on slice 3, where it is not largest"),
+        (a_shifted_section, "the outline of Liver tumour in the report is not that of its largest piece"),
         (absent, "says that Liver is absent"),
         (another_segment, "does not refer to segment 1 for Liver"),
         (another_outline, "6 pixels in slice 3 of the outlines of Liver tumour"),
         (another_image, "4 pixels in slice 2 of the outlines of Liver tumour"),
-        (one_group_less, "has 2 groups, expected 3"),
+        (one_group_less, "has 4 groups, expected 5"),
     ],
 )
 def test_a_report_that_was_changed_is_refused(given, tmp_path, damage, message):

@@ -85,16 +85,30 @@ def test_an_outline_of_any_length_fits(tmp_path):
     assert len(contour.get_item("ContourData").value) > 10 * 2**16
 
 
-def test_an_empty_mask_gives_regions_without_contours(structures, empty):
+def test_a_label_without_a_voxel_is_a_region_without_contours(structures, empty):
+    empty[2, 4:6, 4:6] = 1
     dataset = structures(empty)
     assert [r.ROIName for r in dataset.StructureSetROISequence] == ["Liver", "Liver tumour"]
-    assert not any("ContourSequence" in r for r in dataset.ROIContourSequence)
-    assert dataset.StructureSetDescription == "No liver or liver tumour found"
-    assert dataset.SeriesDescription == "AI contours: No liver or liver tumour found"
+    assert ["ContourSequence" in r for r in dataset.ROIContourSequence] == [True, False]
+    assert dataset.StructureSetDescription == "Liver, no liver tumour found"
 
 
-def test_a_rerun_of_a_job_gives_the_same_uid(structures):
-    one, again, other = (structures(provenance=Provenance(job_id=job)) for job in "112")
+def test_an_empty_mask_has_no_structure_set_and_the_others_say_so(source, tmp_path, empty, caplog):
+    # OHIF waits for ever for contours that are not there
+    paths = write_results(phantoms.mask(empty), source, tmp_path, results=["seg", "rtstruct"])
+    assert [path.name for path in paths] == [f"{phantoms.SERIES}.seg.dcm"]
+    assert "nothing to write as rtstruct: no label has a voxel" in caplog.text
+    assert write_results(phantoms.mask(empty), source, tmp_path, results=["rtstruct"]) == []
+
+
+def test_a_structure_set_of_an_earlier_run_does_not_outlive_an_empty_mask(source, tmp_path, empty):
+    write_results(phantoms.mask(), source, tmp_path, results=["rtstruct"])
+    write_results(phantoms.mask(empty), source, tmp_path, results=["rtstruct"])
+    assert list(tmp_path.glob("*.dcm")) == []
+
+
+def test_equal_content_has_the_same_uid(structures):
+    one, again, other = (structures(provenance=Provenance(algorithm_version=version)) for version in "112")
     assert one.SOPInstanceUID == again.SOPInstanceUID != other.SOPInstanceUID
     assert one.SeriesInstanceUID == again.SeriesInstanceUID != phantoms.SERIES
 

@@ -64,9 +64,9 @@ def test_the_window_shows_all_labels(series):
     assert shown[phantoms.labels()[2] == 2].min() == 65535
 
 
-def test_a_rerun_of_a_job_gives_the_same_uids(series):
-    def uids(job):
-        return [image.SOPInstanceUID for image in series(provenance=Provenance(job_id=job))]
+def test_equal_content_has_the_same_uids(series):
+    def uids(version):
+        return [image.SOPInstanceUID for image in series(provenance=Provenance(algorithm_version=version))]
 
     assert uids("1") == uids("1")
     assert not set(uids("1")) & set(uids("2"))
@@ -89,7 +89,7 @@ def corner_mask(ct):
     n, r, c = array.shape
     array[n // 4 : max(n - n // 4, 1), r // 4 : r // 2, c // 4 : c // 2 + c // 8] = 1
     array[n // 2 : n // 2 + 2, r // 3 : r // 3 + max(2, r // 20), c // 3 : c // 3 + max(2, c // 10)] = 2
-    return ct.with_array(array)
+    return phantoms.drawn_on(ct, array)
 
 
 @pytest.mark.real_data

@@ -10,10 +10,12 @@ import pydicom
 import pytest
 
 from dicom_writer import write_results
-from dicom_writer.labels import LABELS, finding
+from dicom_writer.finding import finding
 from dicom_writer.measure import Measurement
 from stages import InputError, OutputError, find_volumes, read_volume, write_volume
+from stages.labels_file import write_labels
 from tests import phantoms
+from tests.phantoms import LABELS
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,9 +104,13 @@ def test_the_command_writes_a_verified_file(source, tmp_path):
     assert np.array_equal(phantoms.read_back(tmp_path / "out/1.2.3.2.seg.dcm"), phantoms.labels())
 
 
-def test_the_command_works_without_a_description_of_the_mask(source, tmp_path):
+def test_the_command_refuses_a_mask_that_says_nothing_unless_a_file_says_it(source, tmp_path):
     write_volume(phantoms.mask(), tmp_path / "mask", with_origin=False)
-    done = run("dicom_writer", "--input", tmp_path / "mask", "--source", source, "--output", tmp_path / "out")
+    folders = ("--input", tmp_path / "mask", "--source", source, "--output", tmp_path / "out")
+    done = run("dicom_writer", *folders)
+    assert done.returncode == 3
+    assert "nobody said what the labels of the mask mean" in done.stderr
+    done = run("dicom_writer", *folders, "--labels", write_labels(phantoms.LABELS, tmp_path, "mine"))
     assert done.returncode == 0, done.stderr
 
 
@@ -129,7 +135,7 @@ def test_real_series_end_to_end(real_data, tmp_path, dciodvfy_errors, folder, me
     array = np.zeros(ct.array.shape, np.uint8)
     array[1:, 150:300, 100:250] = 1
     array[1, 200:210, 120:140] = 2
-    write_volume(ct.with_array(array), tmp_path / "mask")
+    write_volume(phantoms.drawn_on(ct, array), tmp_path / "mask")
     done = run(
         *("dicom_writer", "--input", tmp_path / "mask"),
         *("--source", real_data / folder, "--output", tmp_path / "out"),

@@ -72,10 +72,10 @@ def test_it_runs_as_a_process_between_the_reader_and_the_writer(tmp_path):
     output = payload / "user-ai/output"
     (record,) = output.glob("*.user-ai.json")
     assert json.loads(record.read_text())["remark"] == "foo"
-    (labels,) = output.glob("*.labels.json")
-    assert json.loads(labels.read_text())["labels"][0]["name"] == "Body fat"
     (path,) = find_volumes(output)
+    assert [(label.value, label.name) for label in read_volume(path).origin.labels] == [(1, "Body fat")]
+    assert [(found["name"], found["dice"]) for found in report["findings"]] == [("Body fat", None)]
     found, fat = np.asarray(read_volume(path).array) == 1, phantom.anatomy == Anatomy.FAT
     assert 2 * (found & fat).sum() / (found.sum() + fat.sum()) > 0.85
     (result,) = (payload / "dicom-writer/output").glob("*.dcm")
-    assert pydicom.dcmread(result).Modality == "SEG"
+    assert pydicom.dcmread(result).SeriesDescription.endswith(": Body fat")

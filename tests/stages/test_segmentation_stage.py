@@ -27,7 +27,8 @@ def run(tmp_path):
     ball = sum((np.ogrid[-20:20, -30:30, -30:30][n] / 18.0) ** 2 for n in range(3)) < 1
     array = np.where(ball, 110, -1000).astype(np.int16)
     affine = np.diag([3.0, 3.0, 3.0, 1.0])[[2, 1, 0, 3]]
-    volume = Volume(array=array, affine=affine, origin=Origin(series_instance_uid="2.25.1"))
+    origin = Origin(series_instance_uid="2.25.1", body_part="HEAD", warnings=("slice 7 may be missing",))
+    volume = Volume(array=array, affine=affine, origin=origin)
     (tmp_path / "input").mkdir()
     write_volume(volume, tmp_path / "input")
 
@@ -36,8 +37,9 @@ def run(tmp_path):
         folders = ["--input", tmp_path / "input", "--output", output]
         command = [sys.executable, "-m", "ai_livertumor", *folders, *options]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        mask = read_volume(output / "2.25.1.mhd").array if done.returncode == 0 else None
-        return done, mask
+        mask = read_volume(output / "2.25.1.mhd") if done.returncode == 0 else None
+        start.origin = mask.origin if mask else None
+        return done, mask.array if mask else None
 
     return start
 
@@ -51,6 +53,8 @@ def test_peak_of_memory_and_transport_are_told_before_the_start(run, server):
     segmented = done.stderr.index("segmented ")
     assert done.stderr.index("memory: at most ") < segmented
     assert abandoned() == set()
+    assert run.origin.label_values == (1, 2)
+    assert [label.name for label in run.origin.labels] == ["Liver", "Liver tumour"]
 
 
 def test_every_transport_gives_the_same_mask(run, server):
@@ -79,3 +83,14 @@ def test_deadline_reaches_the_server(run, server):
     assert done.returncode == 6
     assert "DEADLINE_EXCEEDED" in done.stderr
     assert abandoned() == set()
+
+
+def test_what_is_implausible_is_logged_and_goes_with_the_mask(run, server, tmp_path):
+    done, _ = run("--server", server.grpc_url)
+    (mask,) = tmp_path.glob("output-*/2.25.1.mhd")
+    passed_on, *found = read_volume(mask).origin.warnings
+    assert passed_on == "slice 7 may be missing"
+    assert found[0] == "the series is of HEAD, the model is for ABDOMEN: the mask may be wrong"
+    assert [
+        sentence for sentence in found if f"WARNING stages.plausibility: {sentence}" not in done.stderr
+    ] == []

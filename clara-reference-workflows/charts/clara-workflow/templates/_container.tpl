@@ -43,6 +43,7 @@
 {{- $server := .root.Values.modelServer.address }}
 {{- if .root.Values.modelServer.embedded.enabled }}{{ $server = "127.0.0.1:8001" }}{{ end }}
 {{- $arguments := "" }}{{ if .step.args }}{{ $arguments = toJson .step.args }}{{ end }}
+{{- $labels := "" }}{{ if .step.labels }}{{ $labels = toJson .step.labels }}{{ end }}
 {{- $told := dict
       "NVIDIA_CLARA_JOBID" .root.Values.job.id
       "NVIDIA_CLARA_STAGENAME" .step.name
@@ -58,6 +59,7 @@
       "NVIDIA_CLARA_TRTISURI" $server
       "NVIDIA_CLARA_NOSYNCLOCK" ""
       "NVIDIA_CLARA_ARGUMENTS" $arguments
+      "NVIDIA_CLARA_LABELS" $labels
       "NVIDIA_CLARA_TERMINATIONLOG" "/dev/termination-log"
       "CLARA_CONTAINER" .step.name }}
 {{- mergeOverwrite (dict) ($block.env | default dict) $told | toJson }}

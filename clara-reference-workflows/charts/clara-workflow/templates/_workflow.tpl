@@ -70,7 +70,8 @@
       "block" (get $.Values.stages $name)
       "waitLocks" (include "clara.locks" (index $workflow.waitLocks $index) | fromJsonArray)
       "folders" (include "clara.folders" (index $workflow.ioFolders $index) | fromJsonArray)
-      "args" $args) }}
+      "args" $args
+      "labels" ($workflow.labels | default list)) }}
 {{- end }}
 {{- end }}
 {{- toJson $steps }}

@@ -3,15 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
-import pydicom
 import pytest
 
-from dicom_writer.labels import LABELS
-from dicom_writer.labels_file import read_labels
 from stages import SettingsError
 from stages.labels import Code
-from tests import phantoms
+from stages.labels_file import read_labels, write_labels
+from tests.phantoms import LABELS
 
 ROOT = Path(__file__).parents[2]
 SPLEEN = """
@@ -67,15 +64,24 @@ def test_a_file_may_be_json_and_say_what_ships(file):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("value: 7", "value: 0"), r"labels\[1\]\.value: Input should be greater than or equal to 1"),
+        (("value: 7", "value: 0"), r"labels\[1\]\.value: expected 1 to 255, found 0"),
         (("value: 7", "value: 5"), "two labels have the value 5"),
         (("name: Kidney cyst", "name: Spleen"), "two labels have the name 'Spleen'"),
-        (("name: Spleen", "nom: Spleen"), r"labels\[2\]\.name: Field required"),
-        (("Spleen}", r"Spl\een}"), r"labels\[2\]\.type\.meaning: String should match"),
-        (("name: Spleen", "name: Müller"), r"labels\[2\]\.name: String should match"),
+        (("name: Spleen", "nom: Spleen"), r"labels\[2\]\.name: it is missing"),
+        (("Spleen}", r"Spl\een}"), r"labels\[2\]\.type\.meaning: expected .* no backslash"),
+        (("name: Spleen", "name: Müller"), r"labels\[2\]\.name: expected 1 to 64 printable ASCII"),
         (("[1, 2, 3]", "[1, 2]"), r"labels\[1\]\.rgb"),
-        (("meaning: Cyst", "meaning: " + "x" * 65), "at most 64 characters"),
+        (("meaning: Cyst", "meaning: " + "x" * 65), "expected 1 to 64 printable"),
         (("labels:", "labels: ["), "are no YAML"),
+        (("labels:", "label:"), "expected the one key 'labels' and below it a list, found label"),
+        (("labels:", "labels: 3\nnotes:"), "found labels, notes"),
+        (("rgb: [1, 2, 3]", "rgb: green"), r"labels\[1\]\.rgb: found 'green', expected three numbers"),
+        (("rgb: [1, 2, 3]", "rgb: [1, 2, 256]"), r"labels\[1\]\.rgb: expected three numbers from 0 to 255"),
+        (("value: 5", "value: spleen"), r"labels\[2\]\.value: found 'spleen', expected a label from 1"),
+        (
+            ("rgb: [1, 2, 3]", "rgb: [1, 2, 3]\n    colour: 3"),
+            r"colour: there is no such key",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(file, change, said):
@@ -86,25 +92,23 @@ def test_what_is_wrong_is_said_with_its_place(file, change, said):
     assert str(path) in str(caught.value)
 
 
+def test_all_mistakes_are_said_at_once(file):
+    text = SPLEEN.replace("value: 7", "value: 256").replace("name: Spleen", "name: Müller")
+    with pytest.raises(SettingsError) as caught:
+        read_labels(file(text.replace("[1, 2, 3]", "[1]")))
+    for place in ("labels[1].value: expected 1 to 255, found 256", "labels[1].rgb", "labels[2].name"):
+        assert place in str(caught.value)
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    path = write_labels(LABELS, tmp_path, "1.2.3")
+    assert path.name == "1.2.3.labels.json"
+    assert read_labels(path) == LABELS
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SettingsError, match=r"cannot read the labels .*none\.yaml: No such file"):
         read_labels(tmp_path / "none.yaml")
-
-
-def test_values_with_gaps_become_segments_from_1_and_keep_their_value_in_a_label_map(written, file, tmp_path):
-    array = phantoms.labels()
-    array[array == 2] = 7
-    array[array == 1] = 5
-    path = written(array, labels=read_labels(file(SPLEEN)))
-    dataset = pydicom.dcmread(path)
-    assert [(s.SegmentNumber, s.SegmentLabel) for s in dataset.SegmentSequence] == [
-        (1, "Spleen"),
-        (2, "Kidney cyst"),
-    ]
-    assert np.array_equal(phantoms.read_back(path), phantoms.labels())
-    dataset = pydicom.dcmread(written(array, labels=read_labels(file(SPLEEN)), results=["labelmap"]))
-    assert [s.SegmentNumber for s in dataset.SegmentSequence] == [5, 7]
-    assert np.array_equal(dataset.pixel_array, array[1:3])
 
 
 def test_the_file_in_the_reference_is_one(file):

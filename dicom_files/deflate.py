@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-DEFLATED = "1.2.840.10008.1.2.1.99"
+from dicom_files.uids import DEFLATED
 
 _PIECE = 1 << 18
 _META_AT_MOST = 1 << 12

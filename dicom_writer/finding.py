@@ -1,46 +1,16 @@
-"""The one table of label values: what each voxel value of a mask means, in words and in codes.
-
-References
-----------
-DICOM PS3.16 CID 7150, Segmentation Property Category; CID 7151 and CID 7159, Segmentation Property
-Types; PS3.3 C.10.7.1.1, Encoding of CIELab Values.
-"""
+"""What a mask holds, in a few words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from stages.labels import Code, Label
+from stages.labels import Label
 
 if TYPE_CHECKING:
     from dicom_writer.measure import Measurement
 
 _FINDING_LENGTH = 47  # a Series Description of 64 characters has 17 before it
-
-
-_LIVER = Code("10200004", "SCT", "Liver")
-
-LABELS: tuple[Label, ...] = (
-    Label(
-        value=1,
-        name="Liver",
-        description="Liver without the voxels of the tumour segment",
-        category=Code("123037004", "SCT", "Anatomical Structure"),
-        type=_LIVER,
-        region=None,
-        rgb=(221, 130, 101),
-    ),
-    Label(
-        value=2,
-        name="Liver tumour",
-        description="Liver tumour, of no stated origin or malignancy",
-        category=Code("49755003", "SCT", "Morphologically Abnormal Structure"),
-        type=Code("108369006", "SCT", "Neoplasm"),
-        region=_LIVER,
-        rgb=(255, 205, 60),
-    ),
-)
 
 
 def finding(labels: Sequence[Label], measured: Mapping[int, Measurement]) -> str:

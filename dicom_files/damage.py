@@ -1,0 +1,49 @@
+"""What counts as damage of a file: what parsers raise, what is too much, and how it is told."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+from stages.errors import InputError
+
+DAMAGES: tuple[type[Exception], ...] = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+
+class ExcessError(InputError):
+    """A header has more in it than any image's: it is damaged, or made to take time and memory."""
+
+
+def damages() -> tuple[type[Exception], ...]:
+    """Return all that pydicom raises on a damaged file; imports pydicom."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    return (InvalidDicomError, BytesLengthException, *DAMAGES)
+
+
+def excessive(name: str, error: ExcessError) -> InputError:
+    """Return the error that names a file, and the bound that its header breaks."""
+    return InputError(
+        f"{name} is refused: its header has {error}; it is damaged, or made to do harm: leave it out"
+    )
+
+
+def unreadable(name: str, error: OSError) -> InputError:
+    """Return the error that tells why a file cannot be read; of a damaged one pydicom raises such too."""
+    if error.strerror:
+        return InputError(f"cannot read {name}: {error.strerror}")
+    return InputError(f"{name} is damaged: it ends, or a sequence of it, where an element was expected")
