@@ -251,12 +251,10 @@ def _shares_positions(stack: Sequence[Slice]) -> bool:
 
 
 def _are_copies(stack: Sequence[Slice]) -> bool:
-    """Return whether some pairs of slices that share a position have the same pixels: one set, sent twice."""
+    """Return whether all slices that share a position have the same pixels: some were sent twice."""
     heights = _heights(stack)
-    order = np.argsort(heights, kind="stable")
-    pairs = [(a, b) for a, b in pairwise(order) if heights[b] - heights[a] <= TOLERANCE_MM]
-    some = {pairs[n] for n in (0, len(pairs) // 2, -1)} if pairs else set()
-    return all(are_copies(stack[a], stack[b]) for a, b in some)
+    pairs = pairwise(np.argsort(heights, kind="stable"))
+    return all(are_copies(stack[a], stack[b]) for a, b in pairs if heights[b] - heights[a] <= TOLERANCE_MM)
 
 
 def _heights(stack: Sequence[Slice]) -> NDArray[np.float64]:

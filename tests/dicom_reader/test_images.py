@@ -269,3 +269,14 @@ def test_a_series_that_was_sent_twice_is_one_volume_whatever_the_second_says_of_
     assert (volume.array.shape, volume.origin.part) == ((10, 8, 8), "")
     assert "left out: it has the place and the pixels of" in volume.origin.repairs[0]
     assert volume.origin.warnings == ()
+
+
+def test_phases_of_which_a_slice_is_equal_are_still_two_volumes(tmp_path):
+    second = phantoms.ct_slices((10, 8, 8), series="1.2", AcquisitionNumber=2)
+    for n, ds in enumerate(second):
+        ds.SOPInstanceUID = f"{ds.SOPInstanceUID}.2"
+        if n > 0:
+            ds.PixelData = bytes(len(ds.PixelData))
+    phantoms.save(second, tmp_path / "second")
+    scan(tmp_path, AcquisitionNumber=1)
+    assert [v.origin.part for v in read_all_series(tmp_path)] == ["acquisition-1", "acquisition-2"]

@@ -20,7 +20,7 @@ def torn(tmp_path):
         ds.SeriesInstanceUID = f"1.7.{n}"
     folder = phantoms.save(slices, tmp_path / "in")
     ct = read_series(folder, merge_series=True)
-    return folder, read_volume(write_volume(ct.with_array(phantoms.labels()), tmp_path / "mask"))
+    return folder, read_volume(write_volume(phantoms.drawn_on(ct, phantoms.labels()), tmp_path / "mask"))
 
 
 def pairs(dataset, found=()):
