@@ -1,6 +1,7 @@
 """What pydicom remarks of each of many files is one line a kind, with no value in it."""
 
 import logging
+import re
 import warnings
 
 import pytest
@@ -55,5 +56,6 @@ def test_a_name_that_is_undecodable_in_every_file_gives_one_line_without_it(tmp_
     with caplog.at_level(logging.WARNING), remarks_by_kind():
         for dataset in find_source(folder, phantoms.mask()):
             assert "Jane" in str(dataset.PatientName)
-    (line,) = [r.getMessage() for r in caplog.records]
-    assert line.startswith("pydicom remarks 5 times: Failed to decode byte string with encoding '...'")
+    (line,) = [r.getMessage() for r in caplog.records if r.name == remarks_by_kind.__module__]
+    assert re.match(r"pydicom remarks [5-9] times: Failed to decode byte string with encoding '...'", line)
+    assert "oe^" not in caplog.text
