@@ -8,38 +8,77 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import Annotated
 
 import typer
 
-from clara_wf.commands import adapter, define, inspect, models, publish, run
+from clara_wf.commands.lazy import SETTINGS, LazyGroup, group_of
 from clara_wf.commands.options import Surroundings
 from clara_wf.places import Places
-from stages import logs
+from stages import __version__, logs
 from stages.errors import StageError, TerminatedError
 
+COMMANDS = {
+    "cs": ("define:create_stage", "Add a stage to the chart, or complete the one there is."),
+    "new": ("define:create_workflow", "Add a workflow to the chart: a chain of stages."),
+    "list": ("publish:list_workflows", "List the workflows of the chart, or the published ones."),
+    "show": ("define:show_workflow", "Show a workflow as a graph."),
+    "lint": ("define:check_chart", "Check a values.yaml or a dicom-server-config.yaml."),
+    "plan": ("define:plan_workflow", "Print what each engine would run; nothing is run."),
+    "test": ("run:try_workflow", "Run a workflow here or on a cluster, and report on it."),
+    "status": ("run:show_status", "Show how jobs are doing: done, running, failed and why."),
+    "logs": ("run:show_logs", "Print what the stages of a job logged."),
+    "publish": ("publish:publish_workflow", "Put a workflow, checked and versioned, into a folder."),
+    "unpublish": ("publish:unpublish_workflow", "Take a workflow from the published ones."),
+    "models": ("models:app", "List the models of a repository, check one, add one."),
+    "adapter": ("adapter:app", "Receive studies by DICOM, run workflows, deliver results."),
+    "doctor": ("inspect:examine_machine", "Look at what works on this machine and what is missing."),
+    "env": ("shell:print_environment", "Print what puts clara-wf and its Python on PATH."),
+    "help": ("shell:show_help", "Show the help of a command."),
+}
+"""By name, in the order of the help: the function below `clara_wf.commands`, and what the help says of it."""
+
 app = typer.Typer(
+    **SETTINGS | {"add_completion": True},
     name="clara-wf",
+    cls=LazyGroup,
     help="Define, check, try, publish and run workflows of GPU inference stages for medical imaging.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
 )
-for _name, _command in (define.COMMANDS | run.COMMANDS | publish.COMMANDS | inspect.COMMANDS).items():
-    app.command(_name)(_command)
-app.add_typer(models.app, name="models")
-app.add_typer(adapter.app, name="adapter")
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"clara-wf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are one line on standard error."""
     logs.configure(level=logging.WARNING)
+    os.environ.setdefault(
+        "PYDANTIC_DISABLE_PLUGINS", "__all__"
+    )  # looking for some takes 20 ms; there are none
     for number in _STOPPING:
         signal.signal(number, _stop)
     around = Surroundings(environ=os.environ, places=Places.of_checkout(os.environ))
+    commands = group_of(
+        app, {name: (f"clara_wf.commands.{at}", said) for name, (at, said) in COMMANDS.items()}
+    )
     try:
-        app(args=argv, prog_name="clara-wf", obj=around)
+        commands.main(args=argv, prog_name="clara-wf", obj=around)
     except StageError as error:
         typer.echo(f"clara-wf: {error}", err=True)
         return error.exit_code

@@ -6,14 +6,18 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from clara_wf.engines import ENDED, StageStatus, State
-from clara_wf.report import Report
+from stages.logs import printable
+
+if TYPE_CHECKING:
+    from clara_wf.report import Report
 
 _MANY_FILES = 5
 _STYLES: dict[State, str] = {
@@ -32,18 +36,22 @@ class LiveProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, transient=True, refresh_per_second=10)
+        self._live: Any = None
         self._seen: dict[str, State] = {}
 
     def __enter__(self) -> LiveProgress:
         if self._console.is_terminal:
+            from rich.live import Live
+
+            self._live = Live(console=self._console, transient=True, refresh_per_second=10)
             self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def say(self, line: str) -> None:
         """Print a line above the table."""
@@ -51,7 +59,7 @@ class LiveProgress:
 
     def update(self, statuses: list[StageStatus]) -> None:
         """Show the status of every stage."""
-        if self._console.is_terminal:
+        if self._live is not None:
             self._live.update(stage_table(statuses))
             return
         for status in statuses:
@@ -72,7 +80,7 @@ def stage_table(statuses: list[StageStatus]) -> Table:
         measured = status.state not in ("kept", "starting", "waiting")
         table.add_row(
             status.name,
-            f"[{_STYLES[status.state]}]{status.state}[/]",
+            Text(status.state, style=_STYLES[status.state]),
             f"{status.seconds:.1f} s" if measured else "-",
             f"{status.peak_memory_bytes / 2**20:.0f} MiB" if status.peak_memory_bytes else "-",
         )
@@ -83,7 +91,8 @@ def _results(paths: Sequence[str]) -> Iterator[str]:
     """Yield one line a file, or a folder where it holds many, such as a series."""
     for folder, files in groupby(paths, key=lambda path: str(Path(path).parent)):
         inside = list(files)
-        yield from inside if len(inside) <= _MANY_FILES else [f"{folder} ({len(inside)} files)"]
+        shown = inside if len(inside) <= _MANY_FILES else [f"{folder} ({len(inside)} files)"]
+        yield from map(printable, shown)
 
 
 def print_report(console: Console, report: Report, statuses: list[StageStatus]) -> None:
@@ -95,6 +104,8 @@ def print_report(console: Console, report: Report, statuses: list[StageStatus]) 
         agreement = "" if finding.dice is None else f"   Dice {finding.dice:.3f} against the truth"
         line = f"{finding.name:<{width}}{finding.volume_ml:>9.1f} ml{agreement}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for warning in report.warnings:
+        console.print(Text(f"warning {printable(warning)}", style="yellow"), soft_wrap=True)
     for line in _results(report.results):
         console.print(f"result  {line}", highlight=False, soft_wrap=True)
     if report.picture:

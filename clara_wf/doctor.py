@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 from clara_wf.engines.cluster import Cluster
 from clara_wf.findings import errors_of
 from clara_wf.lint import lint
+from clara_wf.model_config import lack_of
 from clara_wf.model_server_install import TRITON_VERSION
 from clara_wf.model_server_platform import PlatformFacts, UnsupportedPlatformError, check_platform
 from clara_wf.places import Places
@@ -106,6 +107,11 @@ def _models(places: Places) -> Examined:
     if not found:
         advice = "a model is a folder <name>/config.pbtxt with <name>/1/model.onnx"
         return Examined(what="models", verdict="missing", found=f"none in {places.models}", advice=advice)
+    lacking = {name: lack for name in found if (lack := lack_of(places.models / name))}
+    if lacking:
+        advice = "; ".join(f"{name} lacks: {lack}" for name, lack in lacking.items())
+        told = ", ".join(f"{name} (incomplete)" if name in lacking else name for name in found)
+        return Examined(what="models", verdict="wrong", found=told, advice=advice)
     return Examined(what="models", verdict="ok", found=", ".join(found))
 
 
@@ -116,7 +122,7 @@ def _model_server(places: Places) -> Examined:
     except UnsupportedPlatformError as error:
         return Examined(what=what, verdict="missing", found=str(error), advice="use --server HOST:PORT")
     installed = sorted(places.cache.glob(f"triton-{TRITON_VERSION}-*/complete"))
-    found = "is installed" if installed else "can run here; the first test installs it (about 15 s)"
+    found = "is installed" if installed else "can run here; the first test installs it (100 MB to fetch)"
     return Examined(what=what, verdict="ok", found=f"Triton {TRITON_VERSION} {found}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -11,8 +12,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import Node
 
 from clara_wf.findings import Finding, Path, Problem, in_words
+from clara_wf.yaml_nodes import LARGEST_FILE, BoundedComposer, BoundsError, as_helm_reads
 from stages.errors import SettingsError
 
 _NOTE = re.compile(r"\s*(To suppress this check|Duplicate keys will become|in \").*", re.DOTALL)
@@ -30,17 +33,24 @@ class Document:
         As it stands, line ends and all.
     content
         What it says; dictionaries and lists know their lines.
+    node
+        The same before it was made of the text: with quotes, without meaning.
     """
 
     file: FilePath
     text: str
     content: Any
+    node: Node | None
+
+    def as_helm_reads(self) -> Any:
+        """Return what Helm takes the file to say, see `clara_wf.yaml_nodes`."""
+        return as_helm_reads(self.node)
 
     def finding(self, problem: Problem) -> Finding:
         """Return a problem with its line and column."""
         line, column = self._place(problem.path)
         return Finding(
-            file=self.file.name,
+            file=str(self.file),
             line=line + 1,
             column=column + 1,
             severity=problem.severity,
@@ -88,10 +98,31 @@ def read_document(file: FilePath) -> Document:
         If it cannot be read at all.
     """
     try:
-        text = file.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read {file}: {error}") from error
-    return parsed(file, text)
+        if not file.is_file():
+            raise SettingsError(f"cannot read {file}: " + ("no file" if file.exists() else "it is not there"))
+        with file.open("rb") as opened:
+            content = opened.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise SettingsError(f"cannot read {file}: {error.strerror}") from error
+    if len(content) > LARGEST_FILE:
+        raise SettingsError(
+            f"{file} has more than {LARGEST_FILE >> 10} KiB, as no file of definitions has; is it the one?"
+        )
+    return parsed(file, _decoded(file, content))
+
+
+def _decoded(file: FilePath, content: bytes) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise SettingsError(
+            f"{file} is UTF-16, as its byte order mark (BOM) says; save it as UTF-8, with or without a BOM"
+        )
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SettingsError(
+            f"{file}:{line}: the byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        ) from error
 
 
 def parsed(file: FilePath, text: str) -> Document:
@@ -102,8 +133,16 @@ def parsed(file: FilePath, text: str) -> Document:
     UnreadableError
         If it is not YAML, or a key stands in it twice.
     """
+    yaml = YAML(typ="rt")
+    yaml.Composer = BoundedComposer
     try:
-        return Document(file=file, text=text, content=YAML(typ="rt").load(text))
+        constructor, parser = yaml.get_constructor_parser(text)
+        try:
+            node = constructor.composer.get_single_node()
+            content = None if node is None else constructor.construct_document(node)
+        finally:
+            parser.dispose()
+        return Document(file=file, text=text, content=content, node=node)
     except YAMLError as error:
         raise UnreadableError(_what_is_wrong(file, error)) from error
 
@@ -115,10 +154,12 @@ def _what_is_wrong(file: FilePath, error: YAMLError) -> Finding:
     if isinstance(error, DuplicateKeyError):
         message = _NOTE.sub("", message.split(" with value")[0])
         advice = "a key stands once; give the second one another name or ID, or remove it"
+    elif isinstance(error, BoundsError):
+        advice = "definitions are smaller; write them out, or look whether it is the right file"
     elif isinstance(error, MarkedYAMLError) and error.context:
         message = f"{error.context}: {message}"
     return Finding(
-        file=file.name,
+        file=str(file),
         line=mark.line + 1 if mark else 1,
         column=mark.column + 1 if mark else 1,
         severity="error",

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clara_wf.model_repository import GOLDEN as GOLDEN
 from phantoms import make_abdomen
 from stages import locks
 from stages.errors import InferenceError, InputError
 from stages.geometry import Affine
 from stages.volume import Origin, Volume
 
-GOLDEN = "golden.npz"
 LEAST_DICE = 0.99
 _SHAPE, _SPACING_MM, _SEED = (84, 128, 128), (2.5, 3.12, 3.12), 20_240_109
 

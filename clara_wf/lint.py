@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
@@ -11,14 +12,18 @@ from pydantic import BaseModel
 
 from clara_wf.blocks import StageBlock, WorkflowBlock
 from clara_wf.document import Document, UnreadableError, read_document
-from clara_wf.findings import Finding, Problem
+from clara_wf.findings import Finding, Path, Problem
+from clara_wf.json_schema import problems_of
 from clara_wf.markers import marker_problems
 from clara_wf.model_rules import model_problems
+from clara_wf.places import Places
 from clara_wf.shape import shaped
 from clara_wf.stage_rules import stage_problems
+from clara_wf.suggestion import did_you_mean
 from clara_wf.workflow_rules import shared_names, workflow_problems
 
 _Block = TypeVar("_Block", bound=BaseModel)
+_SCHEMA = Places.of_checkout({"XDG_CACHE_HOME": "/"}).chart / "values.schema.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +70,9 @@ def check(document: Document) -> Definitions:
     problems: list[Problem] = []
     content = document.content
     if not isinstance(content, dict):
-        problems.append(Problem(path=(), message="expected a block of keys", advice="see docs/reference"))
+        problems.append(
+            Problem(path=(), message="expected a block of keys", advice="see docs/reference/chart.md")
+        )
         content = {}
     stages = _blocks(StageBlock, content, "stages", problems)
     workflows = _blocks(WorkflowBlock, content, "workflows", problems)
@@ -75,9 +82,43 @@ def check(document: Document) -> Definitions:
     for key, workflow in workflows.items():
         problems += workflow_problems(key, workflow, known)
     problems += shared_names(workflows)
+    problems += _chosen_workflow(content, workflows)
+    problems += _refused_by_helm(document, [problem.path for problem in problems])
     findings = [document.finding(problem) for problem in problems]
     findings += marker_problems(document, known)
     return Definitions(stages=stages, workflows=workflows, findings=tuple(sorted(findings)))
+
+
+def _chosen_workflow(content: Mapping[str, Any], workflows: Mapping[str, WorkflowBlock]) -> Iterator[Problem]:
+    """Return that the workflow which the settings name is none."""
+    wanted = content.get("workflow")
+    known = [*workflows, *(workflow.name for workflow in workflows.values())]
+    if isinstance(wanted, str) and wanted and wanted not in known:
+        yield Problem(
+            path=("workflow",),
+            message=f"there is no workflow {wanted!r}{did_you_mean(wanted, known)}",
+            advice='write its ID or name, or "" for none',
+        )
+
+
+def _refused_by_helm(document: Document, known: Sequence[Path]) -> list[Problem]:
+    """Return what Helm would refuse by the chart's schema, but for what is known to be wrong already."""
+    if not isinstance(document.content, dict):
+        return []
+    if not _SCHEMA.is_file():
+        told = f"the settings were not checked, since {_SCHEMA} is not there"
+        return [Problem(path=(), message=told, advice="", severity="warning")]
+    schema = json.loads(_SCHEMA.read_text(encoding="utf-8"))
+    wrong = [tuple(map(str, path)) for path in known if path]
+    return [
+        problem
+        for problem in problems_of(document.as_helm_reads(), schema)
+        if not any(_lie_in_one_another(tuple(map(str, problem.path)), path) for path in wrong)
+    ]
+
+
+def _lie_in_one_another(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    return all(a == b for a, b in zip(one, other, strict=False))
 
 
 def _blocks(

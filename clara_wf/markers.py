@@ -68,7 +68,7 @@ def marker_problems(document: Document, stages: Collection[str]) -> Iterator[Fin
 
 def _finding(document: Document, marker: Marker, message: str) -> Finding:
     return Finding(
-        file=document.file.name,
+        file=str(document.file),
         line=marker.line + 1,
         column=1,
         severity="error",

@@ -104,6 +104,7 @@ def read_config(folder: Path) -> ServedModel:
     path = folder / CONFIG
     try:
         text = path.read_text(encoding="utf-8")
+        _refuse_byte_order_mark(text, path)
         config = text_format.Parse(text, model_config_pb2.ModelConfig())
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
@@ -120,9 +121,31 @@ def read_config(folder: Path) -> ServedModel:
     )
 
 
+def _refuse_byte_order_mark(text: str, path: Path) -> None:
+    if text.startswith("\ufeff"):
+        raise InputError(
+            f"{path} begins with a byte order mark (EF BB BF), which Triton does not read; save it as UTF-8 "
+            f"without one"
+        )
+
+
 def _spec(tensor: Any, batch: tuple[int, ...], protocol: Any) -> TensorSpec:
     datatype = protocol.DataType.Name(tensor.data_type).removeprefix("TYPE_")
     return TensorSpec(name=tensor.name, datatype=datatype, shape=(*batch, *tensor.dims))
+
+
+def lack_of(folder: Path) -> str | None:
+    """Return why a model of a repository cannot be used as it lies there; None if it is complete."""
+    versions = [path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()]
+    if not versions:
+        return f"a version: a folder {folder / '1'} with the model in it"
+    newest = max(versions, key=lambda path: int(path.name))
+    if not any(path.is_file() for path in newest.rglob("*")):
+        return f"its model: {newest} is empty"
+    try:
+        return problem_of(folder)
+    except InputError as error:
+        return str(error)
 
 
 def problem_of(folder: Path) -> str | None:

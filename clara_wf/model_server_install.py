@@ -21,6 +21,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ from clara_wf.model_server_platform import (
 
 TRITON_VERSION = "2.51.0"
 
+_SILENCE_S = 10.0
 _LAYOUT = "1"  # another number makes every installation anew
 
 BACKENDS = Path(__file__).parent / "triton_backends"
@@ -162,14 +164,17 @@ def _install(installation: Installation, say: Say) -> None:
     libpython = _libpython(folder)
     python = installation.python_bin / "python"
     if not python.exists():
-        say("installing a Python environment with onnxruntime for the model server (once, 45 MB to fetch)")
+        say(
+            "installing a Python environment with onnxruntime for the model server "
+            "(once, 45 MB to fetch, 180 MB on disk)"
+        )
         shutil.rmtree(folder / "python", ignore_errors=True)
-        with _published(folder / "python") as made:
+        with _signs_of_life("installing the Python environment", say), _published(folder / "python") as made:
             make_python(made)
     if not installation.tritonserver.exists():
-        say(f"installing the model server, Triton {TRITON_VERSION} (once, 55 MB to fetch)")
+        say(f"installing the model server, Triton {TRITON_VERSION} (once, 55 MB to fetch, 110 MB on disk)")
         shutil.rmtree(folder / "server", ignore_errors=True)
-        with _published(folder / "server") as made:
+        with _signs_of_life("installing the model server", say), _published(folder / "server") as made:
             _make_server(made, python)
     if libpython is not None:
         link = _libpython_link(folder)
@@ -254,6 +259,24 @@ def _sole_installer(folder: Path, say: Say) -> Iterator[None]:
             say("waiting for another process that installs the model server")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _signs_of_life(doing: str, say: Say, *, every_s: float = _SILENCE_S) -> Iterator[None]:
+    """Tell every few seconds that something is still being done, until the block ends."""
+    ended, started = threading.Event(), time.monotonic()
+
+    def tick() -> None:
+        while not ended.wait(every_s):
+            say(f"still {doing}, after {time.monotonic() - started:.0f} s")
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

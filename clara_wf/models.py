@@ -14,8 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from clara_wf import golden
+from clara_wf.model_config import problem_of
+from clara_wf.model_repository import KEPT as KEPT
+from clara_wf.model_repository import versions_in as versions_in
 from clara_wf.model_server import ModelServerError, serve
-from stages.errors import InputError
+from clara_wf.suggestion import did_you_mean
+from stages.errors import InferenceError, InputError
 from stages.geometry import Grid
 from stages.memory import resident_bytes, stage_need
 from stages.model import ModelDescription
@@ -26,9 +30,6 @@ from stages.segmentation import segment, window_plan
 from stages.triton import ServedModel, TritonPredictor
 from stages.volume import Origin, Volume
 from stages.window_plan import WindowPlan
-
-KEPT = ".previous"
-"""Folder of a model's folder that holds what it replaced."""
 
 CT_SHAPE, CT_SPACING_MM = (120, 512, 512), (2.5, 0.8, 0.8)
 """The CT that a plan is made for."""
@@ -117,13 +118,6 @@ def models_in(repository: Path) -> list[ModelFolder]:
     ]
 
 
-def versions_in(folder: Path) -> tuple[int, ...]:
-    """Return the numbers that name folders of a folder, rising."""
-    if not folder.is_dir():
-        return ()
-    return tuple(sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit()))
-
-
 def _is_served(path: Path, folder: Path) -> bool:
     return path.is_file() and KEPT not in path.relative_to(folder).parts
 
@@ -142,7 +136,10 @@ def check_model(name: str, repository: Path, *, cache: Path, say: Callable[[str]
     """
     known = [folder.name for folder in models_in(repository)]
     if name not in known:
-        raise InputError(f"{repository} has no model {name!r}; it has {', '.join(known) or 'none'}")
+        meant = did_you_mean(name, known)
+        raise InputError(f"{repository} has no model {name!r}{meant}; it has {', '.join(known) or 'none'}")
+    if problem := problem_of(repository / name):
+        raise InferenceError(problem)
     with _log() as log, serve(repository, models=[name], cache=cache, log=log, on_progress=say) as server:
         return _try(name, server.grpc_url, repository / name)
 

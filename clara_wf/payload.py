@@ -7,13 +7,18 @@ import logging
 import re
 import shutil
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from clara_wf.workflow import Step, Workflow
 from stages import locks
 from stages.errors import InputError, OutputError, SettingsError
 from stages.settings import INPUT_LOCK
+
+if TYPE_CHECKING:
+    from clara_wf.workflow import Step, Workflow
+    from stages.labels import Label
 
 logger = logging.getLogger(__name__)
 
@@ -127,11 +132,21 @@ def payload_for(payloads: Path, job: str, workflow: Workflow) -> Payload:
     return Payload(root=payloads / own, job_id=own)
 
 
-def fill_input(payload: Payload, workflow: Workflow, source: Path) -> None:
+def fill_input(
+    payload: Payload,
+    workflow: Workflow,
+    source: Path,
+    digest_of: Callable[[Path], str] = locks.file_sha256,
+) -> None:
     """Copy a folder of DICOM files into the job and publish ``input.lock`` last.
 
     A job that holds the very same files already is left as it is, so that it can be resumed. The folder may
     be the job's own, filled by others; then nothing is copied.
+
+    Parameters
+    ----------
+    digest_of
+        Returns the SHA-256 of a file.
 
     Raises
     ------
@@ -142,12 +157,12 @@ def fill_input(payload: Payload, workflow: Workflow, source: Path) -> None:
     """
     if not source.is_dir():
         raise InputError(f"the input folder {source} does not exist")
-    files = locks.describe_files(source)
+    files = locks.describe_files(source, digest_of)
     if not files:
         raise InputError(f"the input folder {source} is empty; put the DICOM files of the series there")
     target, lock_path = payload.folder(workflow.input_folder), payload.lock_dir / INPUT_LOCK
     lock = locks.read_lock(lock_path)
-    if lock is not None and lock.outputs == files and locks.describe_files(target) == files:
+    if lock is not None and lock.outputs == files and locks.describe_files(target, digest_of) == files:
         return
     for stale in payload.lock_dir.glob("*.lock"):
         stale.unlink()
@@ -167,23 +182,41 @@ def fill_input(payload: Payload, workflow: Workflow, source: Path) -> None:
     )
 
 
-def steps_to_run(payload: Payload, workflow: Workflow, *, fresh: bool) -> dict[str, str]:
+def steps_to_run(
+    payload: Payload,
+    workflow: Workflow,
+    *,
+    fresh: bool,
+    digest_of: Callable[[Path], str] = locks.file_sha256,
+) -> dict[str, str]:
     """Return the stages that have to run and why, by name, and clear away what they left before.
 
     A stage runs if its lock is missing or no longer valid, or if one it waits for runs.
+
+    Parameters
+    ----------
+    fresh
+        Run every stage.
+    digest_of
+        Returns the SHA-256 of a file.
     """
     reasons: dict[str, str] = {}
     by_lock = {step.block.lockName: step.name for step in workflow.steps}
     for step in workflow.steps:
         upstream = [by_lock[lock] for lock in step.wait_locks if by_lock.get(lock) in reasons]
-        reason = "asked to" if fresh else f"{upstream[0]} runs" if upstream else _why_invalid(payload, step)
+        if fresh or upstream:
+            reason: str | None = "asked to" if fresh else f"{upstream[0]} runs"
+        else:
+            reason = _why_invalid(payload, step, workflow.labels, digest_of)
         if reason:
             reasons[step.name] = reason
             _clear(payload, step)
     return reasons
 
 
-def _why_invalid(payload: Payload, step: Step) -> str | None:
+def _why_invalid(
+    payload: Payload, step: Step, labels: Sequence[Label], digest_of: Callable[[Path], str]
+) -> str | None:
     return locks.why_invalid(
         payload.lock_dir,
         step.block.lockName,
@@ -191,6 +224,8 @@ def _why_invalid(payload: Payload, step: Step) -> str | None:
         output_dir=payload.folder(step.output_folder),
         wait_locks=step.wait_locks,
         arguments=step.arguments,
+        labels=labels,
+        digest_of=digest_of,
     )
 
 

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from clara_wf.measure import Finding
-from stages.geometry import reorient
+from stages.geometry import Affine, reorient
+from stages.notice import NOTICE
+from stages.slice_numbers import number_of_plane
 from stages.volume import Volume
 
 _Colour = tuple[int, int, int]
@@ -47,7 +49,7 @@ def three_planes(image: Volume, mask: Volume, findings: Sequence[Finding]) -> Im
         plane = [axis if a == axis else None for a in range(3)]
         index = tuple(centre[axis] if a is not None else slice(None) for a in plane)
         across, down = [spacing[a] for a in range(3) if a != axis][::-1]
-        text = (name, left, right)
+        text = (name + number_of_slice(image, affine, centre, axis), left, right)
         rows.append(_row(hu[index], labels[index], colours, aspect=down / across, text=text))
     return _stack(rows, [(_caption(finding), finding.rgb) for finding in findings])
 
@@ -55,6 +57,13 @@ def three_planes(image: Volume, mask: Volume, findings: Sequence[Finding]) -> Im
 def _caption(finding: Finding) -> str:
     agreement = "" if finding.dice is None else f", Dice {finding.dice:.3f}"
     return f"{finding.name} {finding.volume_ml:.1f} ml{agreement}"
+
+
+def number_of_slice(image: Volume, affine: Affine, voxel: tuple[int, int, int], axis: int) -> str:
+    """Return the number of the slice that a plane through a voxel shows, where planes are slices."""
+    at = np.linalg.solve(image.affine, affine @ [*voxel, 1])[0]
+    is_slice = np.allclose(np.abs(np.linalg.solve(image.affine, affine)[:3, axis]), (1, 0, 0))
+    return f", slice {number_of_plane(image, round(float(at)))}" if is_slice else ""
 
 
 def _centre(labels: NDArray[np.uint8], findings: Sequence[Finding]) -> tuple[int, int, int]:
@@ -118,7 +127,7 @@ def _stack(rows: Sequence[Image.Image], captions: Sequence[tuple[str, _Colour]])
         for x, caption, colour in line:
             draw.rectangle((x, 12 + n * _LINE, x + 14, 26 + n * _LINE), fill=colour)
             draw.text((x + 22, 9 + n * _LINE), caption, fill=(240, 240, 240), font=font)
-    note = "window 40/400 HU. Not a medical device: not for diagnosis."
+    note = f"{NOTICE}. Window 40/400 HU."
     draw.text((10, header - 24), note, fill=(170, 170, 170), font=ImageFont.load_default(14))
     y = header
     for row in rows:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clara_wf.suggestion import did_you_mean
 from clara_wf.workflow import Workflow, load_workflows
 from stages.errors import SettingsError
 
@@ -98,10 +99,10 @@ def load_published(target: Path, workflow: str) -> tuple[Published, Workflow]:
     """
     found = current_version(workflow_folder(target, workflow))
     if found is None:
-        known = (
-            ", ".join(f"{each.workflow} ({each.display_name})" for each in list_published(target)) or "none"
-        )
-        raise SettingsError(f"no workflow {workflow} is published in {target}; there are: {known}")
+        there = list_published(target)
+        known = ", ".join(f"{each.workflow} ({each.display_name})" for each in there) or "none"
+        meant = did_you_mean(workflow, [each.workflow for each in there])
+        raise SettingsError(f"no workflow {workflow} is published in {target}{meant}; there are: {known}")
     return found, load_workflows(found.chart / "values.yaml")[found.workflow]
 
 

@@ -7,21 +7,18 @@ import logging
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from clara_wf.engines import Outcome
-from clara_wf.mask_labels import labels_shown
+from clara_wf.foreign_text import encodable
 from clara_wf.measure import Finding, compare
 from clara_wf.payload import Payload
-from clara_wf.picture import three_planes
-from clara_wf.report_page import FinishedJob, write_page
-from clara_wf.truth import truth_for
 from clara_wf.workflow import Workflow
 from stages.errors import InputError
-from stages.volume import Volume
-from stages.volume_io import find_volumes, read_volume
+
+if TYPE_CHECKING:  # what draws takes long to import, and a report may be there already
+    from clara_wf.report_page import FinishedJob
+    from stages.volume import Volume
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +36,7 @@ class Report:
     succeeded: bool
     seconds: float
     stages: list[dict[str, Any]]
+    warnings: list[str]
     findings: list[Finding]
     results: list[str]
     picture: str | None
@@ -47,7 +45,7 @@ class Report:
 
     def as_json(self) -> str:
         """Return one JSON object."""
-        return json.dumps(asdict(self), indent=2)
+        return json.dumps(encodable(asdict(self)), indent=2)
 
 
 def make_report(
@@ -60,15 +58,21 @@ def make_report(
     truth_dir
         Where ``<SeriesInstanceUID>.mhd`` with the true labels may lie.
     """
+    from clara_wf.mask_labels import labels_shown
+    from clara_wf.picture import three_planes
+    from clara_wf.report_page import FinishedJob
+    from clara_wf.truth import truth_for
+
     finished = {status.name for status in outcome.statuses if status.state in ("done", "kept")}
     image, mask = find_image_and_mask(workflow, payload, stages=finished)
     findings: list[Finding] = []
     picture: Path | None = None
-    if outcome.culprit is None and image is not None and mask is not None:
+    if image is not None and mask is not None:
         labels, nameless = labels_shown(mask, workflow, payload)
         findings = compare(mask, labels, nameless, truth=truth_for(mask, truth_dir))
-        picture = payload.publish_dir / PICTURE
-        three_planes(image, mask, findings).save(picture)
+        if outcome.culprit is None:
+            picture = payload.publish_dir / PICTURE
+            three_planes(image, mask, findings).save(picture)
     results = _files(payload.folder(f) for f in workflow.result_folders)
     job = FinishedJob(
         workflow=workflow,
@@ -86,7 +90,8 @@ def make_report(
         succeeded=outcome.culprit is None,
         seconds=round(seconds, 3),
         stages=[asdict(status) for status in outcome.statuses],
-        findings=findings,
+        warnings=list(job.warnings),
+        findings=findings if outcome.culprit is None else [],
         results=[str(path) for path in results],
         picture=str(picture) if picture else None,
         page=_draw_page(job),
@@ -98,6 +103,8 @@ def make_report(
 
 def _draw_page(job: FinishedJob) -> str | None:
     """Return the path of the job's page; a page that cannot be drawn takes nothing from the result."""
+    from clara_wf.report_page import write_page
+
     path = job.payload.publish_dir / PAGE
     try:
         path.unlink(missing_ok=True)
@@ -119,6 +126,8 @@ def find_image_and_mask(
     stages
         Those that have finished; what others left may be incomplete.
     """
+    import numpy as np
+
     finished = [step for step in workflow.steps if step.name in stages]
     made = [volume for step in finished for volume in _volumes_in(payload.folder(step.output_folder))]
     images = [volume for volume in made if volume.array.dtype == np.int16] or [
@@ -133,6 +142,8 @@ def find_image_and_mask(
 
 
 def _volumes_in(folder: Path) -> list[Volume]:
+    from stages.volume_io import find_volumes, read_volume
+
     try:
         return [read_volume(path) for path in find_volumes(folder)]
     except InputError:

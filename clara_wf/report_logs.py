@@ -37,7 +37,7 @@ def end_of(log: Path) -> list[str]:
         with log.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - _READ_BYTES))
-            lines = file.read(_READ_BYTES).decode("utf-8", errors="replace").splitlines()
+            lines = file.read(_READ_BYTES).decode("utf-8", errors="backslashreplace").splitlines()
     except OSError:
         return []
     return [line[:_LINE] for line in (lines[1:] if size > _READ_BYTES else lines)]

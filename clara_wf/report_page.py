@@ -12,13 +12,14 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from clara_wf.engines import Outcome
+from clara_wf.foreign_text import printable_lines
 from clara_wf.measure import Finding
 from clara_wf.payload import Payload
 from clara_wf.report_logs import Warned, end_of, model_in, warnings_in, without_uids
@@ -27,14 +28,17 @@ from clara_wf.report_viewer import WINDOWS_HU, make_viewer
 from clara_wf.workflow import Workflow
 from stages import __version__
 from stages.geometry import orientation_of
+from stages.logs import printable
+from stages.notice import NOTICE
 from stages.volume import Volume
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 _SCRIPTS = ("volume.js", "planes.js", "surface.js", "page.js")
 _LAST_LINES = 20
-_MOST_ROWS = 50
+_MOST_ROWS, _MOST_FILES = 50, 1000
 _EXIT_CODES = {
     1: "an error that the stage did not foresee, or it was ended from outside",
     2: "usage or settings",
@@ -77,6 +81,12 @@ class FinishedJob:
     mask: Volume | None
     results: Sequence[Path]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What everybody who uses the result has to be told, each once, of the CT first."""
+        volumes = [volume for volume in (self.image, self.mask) if volume is not None]
+        return tuple(dict.fromkeys(told for volume in volumes for told in volume.origin.warnings))
+
 
 def write_page(job: FinishedJob, path: Path) -> Path:
     """Write the page of a job; it is there whole or not at all.
@@ -112,6 +122,8 @@ def render(job: FinishedJob) -> str:
             windows=WINDOWS_HU,
             toolkit=__version__,
             most_rows=_MOST_ROWS,
+            most_files=_MOST_FILES,
+            notice=NOTICE,
             has_truth=any(finding.dice is not None for finding in job.findings),
             **_facts(job),
         )
@@ -124,6 +136,7 @@ def _facts(job: FinishedJob) -> dict[str, Any]:
     logs = {step.name: end_of(job.payload.log(step.name)) for step in job.workflow.steps}
     repairs = job.image.origin.repairs if job.image else ()
     messages = [status.message for status in job.outcome.statuses]
+    files = [_file(job.payload, path) for path in job.results]
     return {
         "job": job,
         "succeeded": job.outcome.culprit is None,
@@ -131,11 +144,12 @@ def _facts(job: FinishedJob) -> dict[str, Any]:
         "models": [m for name, lines in logs.items() if (m := model_in(lines, stage=name))],
         "timeline": make_timeline(job.workflow, job.payload, job.outcome, started=started),
         "failure": _failure(job, logs),
-        "warnings": list(_warnings(logs, told={*repairs, *messages}))[:_MOST_ROWS],
+        "logged": list(_logged(logs, told={*repairs, *messages, *job.warnings}))[:_MOST_ROWS],
         "repairs": repairs,
         "series": _series(job.image),
         "geometry": _geometry(job.image),
-        "files": [_file(job.payload, path) for path in job.results],
+        "files": files,
+        "files_size": sum(file["size"] for file in files),
     }
 
 
@@ -154,10 +168,11 @@ def _failure(job: FinishedJob, logs: Mapping[str, list[str]]) -> dict[str, Any] 
     }
 
 
-def _warnings(logs: Mapping[str, list[str]], *, told: Collection[str]) -> Iterator[Warned]:
+def _logged(logs: Mapping[str, list[str]], *, told: Collection[str]) -> Iterator[Warned]:
     """Give what was logged as a warning and is not told elsewhere on the page."""
+    shown = {printable(message) for message in told}
     for name, lines in logs.items():
-        yield from (w for w in warnings_in(lines, stage=name) if w.message not in told)
+        yield from (w for w in warnings_in(lines, stage=name) if w.message not in shown)
 
 
 def _series(image: Volume | None) -> list[dict[str, Any]]:
@@ -191,7 +206,7 @@ def _geometry(image: Volume | None) -> list[tuple[str, str]]:
 
 
 def _file(payload: Payload, path: Path) -> dict[str, Any]:
-    return {"name": path.relative_to(payload.root).as_posix(), "size": path.stat().st_size}
+    return {"name": printable(path.relative_to(payload.root)), "size": path.stat().st_size}
 
 
 def _record(payload: Payload) -> dict[str, Any]:
@@ -203,7 +218,7 @@ def _record(payload: Payload) -> dict[str, Any]:
 
 
 def _own_file(name: str) -> str:
-    return files("clara_wf").joinpath("page_files", name).read_text(encoding="utf-8")
+    return resources.files("clara_wf").joinpath("page_files", name).read_text(encoding="utf-8")
 
 
 def _policy(script: str, style: str) -> str:
@@ -223,15 +238,29 @@ def _environment() -> Environment:
 
     environment = Environment(
         autoescape=True,
+        finalize=_shown,
         loader=FunctionLoader(_own_file),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     environment.filters["without_uids"] = without_uids
     environment.filters["file_size"] = readable_size
     environment.filters["seconds"] = readable_seconds
     return environment
+
+
+def _shown(value: object) -> object:
+    """Escape what would be obeyed rather than shown; what is marked safe is the project's own."""
+    return printable_lines(value) if type(value) is str else value
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name as HTML in which a line may also break behind an underscore."""
+    from markupsafe import Markup
+
+    return Markup("_<wbr>").join(printable(name).split("_"))
 
 
 def readable_size(count: int) -> str:

@@ -25,6 +25,7 @@ from clara_wf.report_slices import (
     reducing_factors,
 )
 from stages.geometry import Affine, orientation_of, points_at, reorient, reorienting, spacing_of
+from stages.slice_numbers import number_of_plane
 from stages.volume import Volume
 
 SHOWN_AS = "IPL"  # axial slices from head to feet, anterior up, the patient's right on the left
@@ -77,6 +78,7 @@ def make_viewer(image: Volume, mask: Volume | None, findings: Sequence[Finding])
         "affine": affine[:3].tolist(),
         "axes": axes,
         "flips": flips,
+        "slice_numbers": [number_of_plane(image, index) for index in range(image.grid.shape[0])],
         "levels_hu": LEVELS_HU.tolist(),
         "window_hu": WINDOWS_HU["Soft tissue"],
         "unit_mm": UNIT_MM,

@@ -41,7 +41,7 @@ def graph(workflow: Workflow) -> list[str]:
 def plan(
     workflow: Workflow, job: str, places: Places, environ: Mapping[str, str], engines: Sequence[Engine]
 ) -> dict[str, list[str]]:
-    """Return, by engine, the line that would be run for each stage."""
+    """Return, by engine, the lines that would be run for a job."""
     run = JobRun(
         workflow=workflow,
         payload=Payload(root=places.payloads / checked_job_id(job), job_id=job),
@@ -50,7 +50,7 @@ def plan(
         timeout_s=None,
         environ=environ,
     )
-    return {engine.name: [engine.plan(step, run) for step in workflow.steps] for engine in engines}
+    return {engine.name: engine.plan(run) for engine in engines}
 
 
 def _words(step: Step) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path as FilePath
 from pathlib import PurePosixPath
 
 from clara_wf.blocks import StageBlock, name_fault
@@ -21,8 +22,27 @@ def stage_problems(name: str, block: StageBlock) -> Iterator[Problem]:
         found = getattr(block, key)
         if found != expected:
             yield Problem(path=(*path, key), message=f"found {found!r}", advice=f"write {expected!r}")
+    yield from _command(path, block)
     yield from _paths(path, block)
     yield from _folders(path, block)
+
+
+def _command(path: Path, block: StageBlock) -> Iterator[Problem]:
+    """Return a file of the command that is not there; another machine may have it, so this is a warning."""
+    program, *arguments = block.command or ("",)
+    script = next((each for each in arguments if not each.startswith("-")), "")
+    named = [program] if "/" in program else []
+    if PurePosixPath(program).name.startswith("python") and not {"-m", "-c"} & set(arguments) and script:
+        named.append(script)
+    for file in named:
+        if not FilePath(file).is_file():
+            start = "" if FilePath(file).is_absolute() else f", seen from {FilePath.cwd()}"
+            yield Problem(
+                path=(*path, "command"),
+                message=f"there is no file {file}{start}",
+                advice="write its whole path, or leave out the command to run the stage's image",
+                severity="warning",
+            )
 
 
 def _paths(path: Path, block: StageBlock) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from clara_wf.payload import Payload
+from clara_wf.suggestion import did_you_mean
 from stages import locks
 from stages.errors import InputError, SettingsError
 from stages.waiting import HEARTBEAT_S, sole_owner
@@ -63,8 +64,10 @@ def job_in(payloads: Path, job: str) -> JobNow:
     """
     found = [each for each in _jobs(payloads) if each.job == job]
     if not found:
-        known = ", ".join(each.job for each in jobs_in(payloads)[:5]) or "none"
-        raise InputError(f"there is no job {job!r} in {payloads}; the newest are: {known}")
+        known = [each.job for each in jobs_in(payloads)]
+        newest = ", ".join(known[:5]) or "none"
+        meant = did_you_mean(job, known)
+        raise InputError(f"there is no job {job!r} in {payloads}{meant}; the newest are: {newest}")
     return found[0]
 
 

@@ -10,6 +10,7 @@ from clara_wf.blocks import StageBlock, WorkflowBlock
 from clara_wf.document import read_document
 from clara_wf.findings import errors_of
 from clara_wf.lint import check
+from clara_wf.suggestion import did_you_mean
 from clara_wf.workflow_rules import input_folder_of, tidy_folder
 from stages.errors import SettingsError
 from stages.labels import Label
@@ -101,7 +102,8 @@ def find_workflow(workflows: Mapping[str, Workflow], wanted: str) -> Workflow:
             f"several workflows are called {wanted!r}; use an ID: {', '.join(w.id for w in found)}"
         )
     known = ", ".join(f"{w.id} ({w.name})" for w in workflows.values()) or "none"
-    raise SettingsError(f"there is no workflow {wanted!r}; the chart defines: {known}")
+    meant = did_you_mean(wanted, [name for w in workflows.values() for name in (w.name, w.id)])
+    raise SettingsError(f"there is no workflow {wanted!r}{meant}; the chart defines: {known}")
 
 
 def _workflow(key: str, block: WorkflowBlock, blocks: Mapping[str, StageBlock]) -> Workflow:

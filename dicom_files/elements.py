@@ -20,7 +20,7 @@ from dicom_files.damage import ExcessError
 
 UNDEFINED = 0xFFFFFFFF
 MOST_ELEMENTS = 50_000  # of a header, with the items of its sequences; that of a CT slice has a few hundred
-MOST_OF_FRAMES = 1_000_000  # of the functional groups of all frames, which come behind
+MOST_OF_FRAMES = 500_000  # of the functional groups of all frames, which come behind
 DEEPEST = 64  # sequences and items in each other
 LONGEST_VALUE = 1 << 16  # bytes of a value that is wanted
 FUNCTIONAL_GROUPS = 0x52000000
@@ -37,6 +37,10 @@ _SHORT_VRS = frozenset(
     {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN"}
     | {b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
 )
+_STRUCTS = {
+    big: (struct.Struct(order + "HH2sH"), struct.Struct(order + "HHL"), struct.Struct(order + "L"))
+    for big, order in ((False, "<"), (True, ">"))
+}
 VRS = _LONG_VRS | _SHORT_VRS
 
 
@@ -74,12 +78,9 @@ class Elements:
     """
 
     def __init__(self, data: Data, *, implicit: bool, big: bool = False, most: int = MOST_ELEMENTS) -> None:
-        order = ">" if big else "<"
         self.data = data
         self.implicit, self._big = implicit, big
-        self._short = struct.Struct(order + "HH2sH")
-        self._plain = struct.Struct(order + "HHL")
-        self._length = struct.Struct(order + "L")
+        self._short, self._plain, self._length = _STRUCTS[big]
         self.allow(most)
 
     def allow(self, most: int) -> None:
@@ -106,26 +107,33 @@ class Elements:
             If the data are unusual or cut off.
         """
         found: dict[int, bytes] = {}
-        data, size, unpack, implicit = self.data, len(self.data), self._short.unpack_from, self.implicit
+        data, size, unpack = self.data, len(self.data), self._short.unpack_from
+        quick: frozenset[bytes] = frozenset() if self.implicit else _SHORT_VRS
+        left = self._left  # this loop is most of a header's time
         while position != size:
             group, number, vr, length = unpack(data, position)
             tag = group << 16 | number
             if tag >= end:
                 break
-            self._left -= 1
-            if self._left < 0:
+            left -= 1
+            if left < 0:
                 raise self._too_many()
-            if not implicit and vr in _SHORT_VRS:  # nearly all, and this loop is most of a header's time
+            if vr in quick:
                 start = position + 8
             else:
                 element = self.at(position)
-                if element.length == UNDEFINED:
+                start, length = element.start, element.length
+                if length == UNDEFINED:
+                    self._left = left
                     position = self._after(element)
+                    left = self._left
                     continue
-                tag, start, length = element.tag, element.start, element.length
             position = start + length
             if tag in wanted:
-                found[tag] = self._value(tag, start, length)
+                if position > size or length > LONGEST_VALUE:
+                    self._require_value(tag, start, length)
+                found[tag] = bytes(data[start:position])
+        self._left = left
         return found, position
 
     def at(self, position: int, *, implicit: bool | None = None) -> Element:
@@ -191,7 +199,8 @@ class Elements:
         ValueError
             If it is cut off.
         """
-        return self._value(element.tag, element.start, element.length)
+        self._require_value(element.tag, element.start, element.length)
+        return bytes(self.data[element.start : element.start + element.length])
 
     def measure(self, position: int, *, end: int) -> int:
         """Step over the elements below a tag, and into all sequences; return the position behind them.
@@ -244,13 +253,12 @@ class Elements:
     def _end_of(self, element: Element) -> int:
         return self._after(element) if element.length == UNDEFINED else element.start + element.length
 
-    def _value(self, tag: int, start: int, length: int) -> bytes:
+    def _require_value(self, tag: int, start: int, length: int) -> None:
         if start + length > len(self.data):
             raise ValueError("a value reaches beyond what was read")
         if length > LONGEST_VALUE:
             where = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
             raise ExcessError(f"{where} of {length:,} bytes, where {LONGEST_VALUE:,} are the most")
-        return bytes(self.data[start : start + length])
 
     def _after(self, outer: Element, *, depth: int = 1) -> int:
         """Return the position after a sequence, or an item, of undefined length."""

@@ -17,6 +17,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -84,8 +85,7 @@ def read_file_header(path: Path, wanted: frozenset[int]) -> FileHeader | None:
     path
         The file.
     wanted
-        The tags of the values, below that of *Pixel Data* (7FE0,0010). Where *Rows* (0028,0010) is among
-        them and there, it is also told where the pixels lie.
+        The tags of the values, below that of *Pixel Data* (7FE0,0010), *Rows* (0028,0010) among them.
 
     Returns
     -------
@@ -155,14 +155,10 @@ def _scan(data: Data, wanted: frozenset[int], *, is_whole: bool) -> _Scanned | N
         if meta.get(0x00020002, b"").strip(b"\0 ") == _DICOMDIR:
             return _Scanned(None)
         elements = beginning.elements(data)
-        values, position = elements.values(beginning.start, end=max(wanted) + 1, wanted=wanted)
-        if position == len(data) and not is_whole:
-            return None
+        values, position = elements.values(beginning.start, end=_behind(wanted), wanted=wanted)
         if not (values or meta):
             return None
-        pixels: tuple[int | None, int | None] | None = (None, None)
-        if ROWS in values:
-            pixels = _find_pixels(elements, position)
+        pixels = _find_pixels(elements, position, values, wanted, is_whole=is_whole)
     except ExcessError:
         raise
     except (struct.error, ValueError):
@@ -173,12 +169,31 @@ def _scan(data: Data, wanted: frozenset[int], *, is_whole: bool) -> _Scanned | N
     return _Scanned(FileHeader(values, beginning.transfer_syntax, *pixels, from_meta))
 
 
-def _find_pixels(elements: Elements, position: int) -> tuple[int, int | None] | None:
-    """Return start and length of the pixel data; None where another element is in their place."""
-    nothing: frozenset[int] = frozenset()
-    _, position = elements.values(position, end=FUNCTIONAL_GROUPS, wanted=nothing)
-    elements.allow(MOST_OF_FRAMES)
-    _, position = elements.values(position, end=_PIXEL_GROUP, wanted=nothing)
+@cache
+def _behind(wanted: frozenset[int]) -> int:
+    return max(wanted) + 1
+
+
+def _find_pixels(
+    elements: Elements, position: int, values: dict[int, bytes], wanted: frozenset[int], *, is_whole: bool
+) -> tuple[int | None, int | None] | None:
+    """Return start and length of the pixel data, and take wanted values that are out of their order.
+
+    None where another element is in the place of the pixels. What is not an image, without *Rows*, such as
+    contours, may have any number of elements, and is not stepped through to its end.
+    """
+    try:
+        more, position = elements.values(position, end=FUNCTIONAL_GROUPS, wanted=wanted)
+        values.update(more)
+        elements.allow(MOST_OF_FRAMES)
+        more, position = elements.values(position, end=_PIXEL_GROUP, wanted=wanted)
+        values.update(more)
+    except ExcessError:
+        if ROWS in values:
+            raise
+        return None, None
+    if position == len(elements.data) and is_whole:
+        return None, None
     element = elements.at(position)
     while element.tag in _OFFSET_TABLES:
         element = elements.at(element.start + element.length)

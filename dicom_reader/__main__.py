@@ -41,11 +41,19 @@ class DicomReader(Stage):
         """Write ``<SeriesInstanceUID>.mhd``, ``.raw`` and ``.json`` of each series taken."""
         arguments = job.arguments
         if arguments.explain:
-            for line in explain(judge_folder(job.input_dir, self._rules, take_all=arguments.all)):
+            verdicts = judge_folder(
+                job.input_dir, self._rules, take_all=arguments.all, merge_series=arguments.merge_series
+            )
+            for line in explain(verdicts):
                 print(line)  # noqa: T201
             if arguments.input and not arguments.output:
                 return
-        how: dict[str, Any] = {"rules": self._rules, "fill_missing": arguments.fill_missing}
+        how: dict[str, Any] = {
+            "rules": self._rules,
+            "fill_missing": arguments.fill_missing,
+            "merge_series": arguments.merge_series,
+            "strict": arguments.strict,
+        }
         volumes: Iterable[Volume] = (
             read_all_series(job.input_dir, **how) if arguments.all else [read_series(job.input_dir, **how)]
         )

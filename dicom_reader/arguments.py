@@ -15,6 +15,8 @@ _TEXTS = {
     "modality": ("WORD", "modality (0008,0060)"),
     "sop-class": ("UID", "SOP class (0008,0016)"),
     "image-type": ("WORD", "a value of the image type (0008,0008), or 'any'"),
+    "rescale-type": ("WORD", "rescale type (0028,1054), or 'any'; HU by default"),
+    "photometric": ("WORD", "photometric interpretation (0028,0004), or 'any'; grey by default"),
     "description": ("REGEX", "found in the series description (0008,103E)"),
     "kernel": ("REGEX", "found in the convolution kernel (0018,1210)"),
     "body-part": ("WORD", "body part examined (0018,0015)"),
@@ -45,6 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="N",
         help="interpolate up to N missing slices in a row (default: refuse the series)",
+    )
+    parser.add_argument(
+        "--merge-series",
+        action="store_true",
+        help="read images of one study and place as one series where each has a series UID of its own",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse the input where it warns that slices may be missing or were left out",
     )
     rules = parser.add_argument_group("what the series must be, besides the rules of --select")
     for name, (metavar, help_text) in _TEXTS.items():

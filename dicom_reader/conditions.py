@@ -129,6 +129,8 @@ class Condition(Strict):
     modality: Words | None = None
     sop_class: Words | None = None
     image_type: Words | None = None
+    rescale_type: Words | None = None
+    photometric: Words | None = None
     description: Pattern | None = None
     orientation: Annotated[Orientation | None, BeforeValidator(_as_orientation)] = None
     slices: Range | None = None
@@ -175,8 +177,12 @@ def _failures_of_words(c: Condition, facts: Facts) -> Iterator[str]:
         "sop_class": (c.sop_class, facts.sop_class),
         "body_part": (c.body_part, facts.body_part),
         "series_uid": (c.series_uid, facts.uid),
+        "rescale_type": (c.rescale_type, facts.rescale_type),
+        "photometric": (c.photometric, facts.photometric),
     }
     for key, (wanted, found) in one_of.items():
+        if wanted == ("any",) and key in ("rescale_type", "photometric"):
+            continue
         if wanted is not None and found.upper() not in [word.upper() for word in wanted]:
             yield f"{key} is {found or 'missing'}, not {' or '.join(wanted)}"
     if c.image_type is not None and c.image_type != ("any",):

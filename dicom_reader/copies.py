@@ -9,7 +9,7 @@ import numpy as np
 
 from dicom_reader.headers import Header
 from dicom_reader.pixels import read_pixels
-from stages import GeometryError
+from stages import GeometryError, InputError
 
 if TYPE_CHECKING:
     from dicom_reader.slices import Slice
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 def instance_of(header: Header) -> tuple[str, int]:
     """Return what tells one slice from every other: SOP instance UID, and frame (0 where it has one only)."""
     return header.uid("SOPInstanceUID"), header.frame or 0
+
+
+def are_copies(a: Slice, b: Slice) -> bool:
+    """Return whether two slices have one place and the same pixels; False where they cannot be read."""
+    try:
+        return _equal(a, b)
+    except InputError:
+        return False
 
 
 def drop_copies(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:

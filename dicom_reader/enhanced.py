@@ -47,8 +47,9 @@ def split_frames(header: Header) -> list[Header]:
     InputError
         If the functional groups are missing or damaged, or are not as many as the frames.
     """
+    count = _number_of_frames(header)
     try:
-        shared, frames = _functional_groups(header)
+        shared, frames = _functional_groups(header, at_most=count + 1)
     except ExcessError as error:
         raise excessive(header.name, error) from error
     except OSError as error:
@@ -57,11 +58,10 @@ def split_frames(header: Header) -> list[Header]:
         raise InputError(
             f"{header.name} is damaged: {type(error).__name__} in its functional groups"
         ) from error
-    count = _number_of_frames(header)
     if count != len(frames):
+        found = f"{len(frames)} item(s)" if len(frames) < count else "more items"
         raise header.refuse(
-            "NumberOfFrames",
-            f"is {count}, Per-Frame Functional Groups Sequence (5200,9230) has {len(frames)} item(s)",
+            "NumberOfFrames", f"is {count}, Per-Frame Functional Groups Sequence (5200,9230) has {found}"
         )
     return [
         replace(header, values={**header.values, **shared, **own}, frame=n, frames=count)
@@ -76,15 +76,15 @@ def _number_of_frames(header: Header) -> int:
     return int(count)
 
 
-def _functional_groups(header: Header) -> tuple[dict[int, bytes], list[dict[int, bytes]]]:
+def _functional_groups(header: Header, *, at_most: int) -> tuple[dict[int, bytes], list[dict[int, bytes]]]:
     with header.path.open("rb") as file:
         if header.transfer_syntax == DEFLATED:
-            return _groups_in(inflated_head(file, _MAX_HEADER))
+            return _groups_in(inflated_head(file, _MAX_HEADER), at_most)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            return _groups_in(mapped)
+            return _groups_in(mapped, at_most)
 
 
-def _groups_in(data: Data) -> tuple[dict[int, bytes], list[dict[int, bytes]]]:
+def _groups_in(data: Data, at_most: int) -> tuple[dict[int, bytes], list[dict[int, bytes]]]:
     beginning = beginning_of(data)
     elements = beginning.elements(data)
     _, position = elements.values(beginning.start, end=_SHARED, wanted=frozenset())
@@ -95,7 +95,9 @@ def _groups_in(data: Data) -> tuple[dict[int, bytes], list[dict[int, bytes]]]:
         if element.tag > _PER_FRAME:
             break
         if element.tag in found and elements.is_sequence(element):
-            found[element.tag] = [_flattened(elements, item) for item in elements.items(element)]
+            found[element.tag] = [
+                _flattened(elements, item) for item in islice(elements.items(element), at_most)
+            ]
     return (found[_SHARED] or [{}])[0], found[_PER_FRAME]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from dicom_reader.headers import ATTRIBUTES, Header
 from dicom_reader.identity import series_uid
+from dicom_reader.images import Nature, image_type_of, nature_of
+from dicom_reader.lattice import TOLERANCE_MM
 from dicom_reader.slices import normal_of
 from stages import GeometryError, InputError
 
@@ -52,9 +55,24 @@ class Facts:
 
     @cached_property
     def image_type(self) -> tuple[str, ...]:
-        """*Image Type* (0008,0008), the values that all images share, upper case."""
-        each = [image_type_of(header) for header in self.headers]
-        return tuple(value for value in each[0] if all(value in other for other in each))
+        """*Image Type* (0008,0008), the values that more than half of the images have, upper case."""
+        count = Counter(value for header in self.headers for value in dict.fromkeys(image_type_of(header)))
+        return tuple(value for value, images in count.items() if 2 * images > self.slices)
+
+    @cached_property
+    def nature(self) -> Nature:
+        """What the values mean, and whether the images were acquired; the slices of a series share it."""
+        return nature_of(self.headers[0])
+
+    @property
+    def rescale_type(self) -> str:
+        """*Rescale Type* (0028,1054), upper case; HU in any spelling, and where it is missing."""
+        return self.nature.units or "HU"
+
+    @property
+    def photometric(self) -> str:
+        """*Photometric Interpretation* (0028,0004), upper case; MONOCHROME2 where it is missing."""
+        return self.nature.colour or self.text("PhotometricInterpretation").upper() or "MONOCHROME2"
 
     @property
     def description(self) -> str:
@@ -76,6 +94,20 @@ class Facts:
         """*Acquisition Date* (0008,0022), or that of series or study: YYYYMMDD."""
         dates = (self.text(keyword) for keyword in ("AcquisitionDate", "SeriesDate", "StudyDate"))
         return next((date.replace(".", "") for date in dates if date), "")
+
+    @property
+    def series_number(self) -> float:
+        """*Series Number* (0020,0011); infinite where it is missing or no number."""
+        return _number(self.text("SeriesNumber"))
+
+    @cached_property
+    def acquired_at(self) -> float:
+        """*Acquisition Date* and *Time* (0008,0022), (0008,0032) of the first image, as one number.
+
+        Infinite where the time is unknown.
+        """
+        each = ((header.text("AcquisitionDate"), header.text("AcquisitionTime")) for header in self.headers)
+        return min(_number(date or "0") * 1e6 + _number(time) for date, time in each)
 
     @property
     def slices(self) -> int:
@@ -104,6 +136,13 @@ class Facts:
         return np.sort(np.array(positions) @ self.normal)
 
     @property
+    def positions(self) -> int:
+        """At how many places along their normal slices lie; how many there are where that is unknown."""
+        if self.heights is None:
+            return self.slices
+        return 1 + int((np.diff(self.heights) > TOLERANCE_MM).sum())
+
+    @property
     def spacing_mm(self) -> float | None:
         """The usual distance between slices, mm; None where it is unknown."""
         return None if self.heights is None or self.slices < 2 else float(np.median(np.diff(self.heights)))
@@ -127,9 +166,12 @@ class Facts:
         return min(PLANES, key=lambda plane: self.degrees_from(plane) or 0.0)
 
 
-def image_type_of(header: Header) -> tuple[str, ...]:
-    """Return the values of *Image Type* (0008,0008), upper case."""
-    return tuple(value.strip().upper() for value in header.text("ImageType").split("\\") if value.strip())
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        return np.inf
+    return number if np.isfinite(number) else np.inf
 
 
 def decoded(header: Header, keyword: str) -> str:

@@ -16,20 +16,52 @@ from stages.logs import printable
 ATTRIBUTES: Mapping[str, tuple[int, str]] = {
     "SpecificCharacterSet": (0x00080005, "Specific Character Set"),
     "ImageType": (0x00080008, "Image Type"),
+    "InstanceCreationTime": (0x00080013, "Instance Creation Time"),
     "SOPClassUID": (0x00080016, "SOP Class UID"),
     "SOPInstanceUID": (0x00080018, "SOP Instance UID"),
+    "AcquisitionUID": (0x00080017, "Acquisition UID"),
     "StudyDate": (0x00080020, "Study Date"),
     "SeriesDate": (0x00080021, "Series Date"),
     "AcquisitionDate": (0x00080022, "Acquisition Date"),
+    "ContentDate": (0x00080023, "Content Date"),
+    "AcquisitionDateTime": (0x0008002A, "Acquisition DateTime"),
+    "SeriesTime": (0x00080031, "Series Time"),
     "AcquisitionTime": (0x00080032, "Acquisition Time"),
     "ContentTime": (0x00080033, "Content Time"),
     "Modality": (0x00080060, "Modality"),
     "SeriesDescription": (0x0008103E, "Series Description"),
+    "DerivationDescription": (0x00082111, "Derivation Description"),
+    "IrradiationEventUID": (0x00083010, "Irradiation Event UID"),
+    "PatientName": (0x00100010, "Patient's Name"),
     "PatientID": (0x00100020, "Patient ID"),
     "IssuerOfPatientID": (0x00100021, "Issuer of Patient ID"),
+    "PatientBirthDate": (0x00100030, "Patient's Birth Date"),
+    "ContrastBolusAgent": (0x00180010, "Contrast/Bolus Agent"),
     "BodyPartExamined": (0x00180015, "Body Part Examined"),
+    "ScanOptions": (0x00180022, "Scan Options"),
+    "SliceThickness": (0x00180050, "Slice Thickness"),
+    "KVP": (0x00180060, "KVP"),
+    "DataCollectionDiameter": (0x00180090, "Data Collection Diameter"),
+    "ProtocolName": (0x00181030, "Protocol Name"),
+    "ContrastBolusStartTime": (0x00181042, "Contrast/Bolus Start Time"),
     "TriggerTime": (0x00181060, "Trigger Time"),
+    "NominalInterval": (0x00181062, "Nominal Interval"),
+    "ReconstructionDiameter": (0x00181100, "Reconstruction Diameter"),
+    "TableHeight": (0x00181130, "Table Height"),
+    "ExposureTime": (0x00181150, "Exposure Time"),
+    "XRayTubeCurrent": (0x00181151, "X-Ray Tube Current"),
+    "Exposure": (0x00181152, "Exposure"),
+    "FilterType": (0x00181160, "Filter Type"),
+    "FocalSpots": (0x00181190, "Focal Spot(s)"),
     "ConvolutionKernel": (0x00181210, "Convolution Kernel"),
+    "PatientPosition": (0x00185100, "Patient Position"),
+    "SpiralPitchFactor": (0x00189311, "Spiral Pitch Factor"),
+    "ReconstructionAlgorithm": (0x00189315, "Reconstruction Algorithm"),
+    "ImageFilter": (0x00189320, "Image Filter"),
+    "ExposureModulationType": (0x00189323, "Exposure Modulation Type"),
+    "ContrastBolusAgentPhase": (0x00189344, "Contrast/Bolus Agent Phase"),
+    "MultienergySourceTechnique": (0x00189368, "Multi-energy Source Technique"),
+    "XRayDetectorLabel": (0x00189373, "X-Ray Detector Label"),
     "StudyInstanceUID": (0x0020000D, "Study Instance UID"),
     "SeriesInstanceUID": (0x0020000E, "Series Instance UID"),
     "SeriesNumber": (0x00200011, "Series Number"),
@@ -39,8 +71,18 @@ ATTRIBUTES: Mapping[str, tuple[int, str]] = {
     "ImageOrientationPatient": (0x00200037, "Image Orientation (Patient)"),
     "StackID": (0x00209056, "Stack ID"),
     "TemporalPositionIdentifier": (0x00200100, "Temporal Position Identifier"),
+    "ImagesInAcquisition": (0x00201002, "Images in Acquisition"),
+    "ImageComments": (0x00204000, "Image Comments"),
+    "TemporalPositionIndex": (0x00209128, "Temporal Position Index"),
+    "NominalCardiacTriggerDelayTime": (0x00209153, "Nominal Cardiac Trigger Delay Time"),
+    "NominalPercentageOfCardiacPhase": (0x00209241, "Nominal Percentage of Cardiac Phase"),
+    "NominalPercentageOfRespiratoryPhase": (0x00209245, "Nominal Percentage of Respiratory Phase"),
+    "StartingRespiratoryPhase": (0x00209247, "Starting Respiratory Phase"),
+    "ActualCardiacTriggerDelayTime": (0x00209252, "Actual Cardiac Trigger Delay Time"),
+    "TemporalPositionTimeOffset": (0x0020930D, "Temporal Position Time Offset"),
     "FrameOfReferenceUID": (0x00200052, "Frame of Reference UID"),
     "SamplesPerPixel": (0x00280002, "Samples per Pixel"),
+    "PhotometricInterpretation": (0x00280004, "Photometric Interpretation"),
     "NumberOfFrames": (0x00280008, "Number of Frames"),
     "Rows": (0x00280010, "Rows"),
     "Columns": (0x00280011, "Columns"),
@@ -80,6 +122,8 @@ class Header:
         Which frame of a multi-frame file this is, from 1; None for a file of one image.
     frames
         How many frames the file has.
+    own_series_uid
+        *Series Instance UID* (0020,000E) of the file, where its image was joined with those of others.
     """
 
     path: Path
@@ -90,6 +134,7 @@ class Header:
     instance_from_meta: bool = False
     frame: int | None = None
     frames: int = 1
+    own_series_uid: str = ""
 
     @property
     def name(self) -> str:

@@ -29,7 +29,7 @@ class Identity:
         *Series Instance UID* (0020,000E), *Study Instance UID* (0020,000D), *Frame of Reference UID*
         (0020,0052).
     repairs
-        One sentence for each UID that the files lack.
+        One sentence for each UID that the files lack, and for series that were read as one.
     """
 
     series: str
@@ -77,6 +77,8 @@ def identify(headers: Sequence[Header]) -> Identity:
             f"{first.named('SOPInstanceUID')} is missing in {from_meta} file(s); "
             "taken from their meta information"
         )
+    if torn := len({header.own_series_uid for header in headers if header.own_series_uid}):
+        repairs.append(f"{torn} series of one image each read as one series, named {series}")
     found = derived | uids
     return Identity(
         series=found["SeriesInstanceUID"],

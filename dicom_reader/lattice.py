@@ -21,6 +21,7 @@ _STEADY_RUN = 3  # gaps in a row that are a spacing of the scanner's, not an acc
 _WHOLE = 0.1  # how near to a multiple of its neighbours a gap is that slices are missing from
 _WIDEST = 3.0  # times its neighbours a gap may be that is interpolated
 _MOST_PLANES = 4  # for each slice
+_MOST_ADVISED = 3  # slices in a row: what is invented between others stays small
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,7 @@ def find_lattice(
     name_pair: Callable[[int], str],
     tolerance_mm: float = TOLERANCE_MM,
     fill_missing: int = 0,
+    left_out: str = "",
 ) -> Lattice:
     """Return the planes of a volume for slices at given heights.
 
@@ -80,6 +82,9 @@ def find_lattice(
         How far a slice may lie from where an even lattice would have it.
     fill_missing
         How many slices in a row may be missing and are interpolated.
+    left_out
+        Which images of the series are not among the slices, in words for a refusal; empty if none. Nobody
+        is advised to interpolate what may be there.
 
     Raises
     ------
@@ -91,7 +96,7 @@ def find_lattice(
         return even
     gaps = np.diff(along)
     holes = _holes(gaps, tolerance_mm)
-    _refuse_holes(holes, name_pair, fill_missing)
+    _refuse_holes(holes, name_pair, fill_missing, left_out)
     remarks = [
         f"{hole.missing} missing slice(s) interpolated between {name_pair(hole.after)}" for hole in holes
     ]
@@ -153,16 +158,23 @@ def _holes(gaps: NDArray[np.float64], tolerance_mm: float) -> list[_Hole]:
     return found
 
 
-def _refuse_holes(holes: Sequence[_Hole], name_pair: Callable[[int], str], fill_missing: int) -> None:
+def _refuse_holes(
+    holes: Sequence[_Hole], name_pair: Callable[[int], str], fill_missing: int, left_out: str
+) -> None:
     refused = [hole for hole in holes if hole.missing > fill_missing]
     if not refused:
         return
     hole = refused[0]
     more = f" ({len(refused)} such gaps)" if len(refused) > 1 else ""
+    most = max(h.missing for h in refused)
+    to_do = "send the series again"
+    if left_out:
+        to_do = f"{left_out} and may be what is missing; {to_do}"
+    elif most <= _MOST_ADVISED:
+        to_do += f", or have them interpolated with --fill-missing {most}"
     raise GeometryError(
         f"{name_pair(hole.after)} are {hole.mm:.2f} mm apart, the rest of the series "
-        f"{hole.neighbour_mm:.2f} mm{more}; {hole.missing} slice(s) may be missing, send the series again, "
-        f"or have them interpolated with --fill-missing {max(h.missing for h in refused)}"
+        f"{hole.neighbour_mm:.2f} mm{more}; {hole.missing} slice(s) may be missing, {to_do}"
     )
 
 

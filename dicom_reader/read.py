@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,19 @@ from numpy.typing import NDArray
 
 from dicom_reader.correct import put_on_grid
 from dicom_reader.decoders import count_lossy
-from dicom_reader.find import find_headers
+from dicom_reader.find import Found, find_headers
 from dicom_reader.headers import Header
 from dicom_reader.identity import identify
 from dicom_reader.lattice import TOLERANCE_MM
+from dicom_reader.losses import losses_of, meanings_of
 from dicom_reader.pixels import Encoding, read_pixels
 from dicom_reader.select import Verdict, log_choice, require_taken, select_series
 from dicom_reader.series import Series, group_by_series
 from dicom_reader.slices import Slice, Stack, stack_slices
+from dicom_reader.torn import merge_torn_series
 from stages import Correction, InputError, Origin, SliceOrigin, Volume
+from stages.body_parts import is_known
+from stages.slice_numbers import number_in
 
 if TYPE_CHECKING:
     from dicom_reader.rules import Rules
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AIR_HU = -1024
-_TOLD = 5  # repairs in the log
+_TOLD = 5  # warnings, and repairs, in the log
 _AT_ONCE = 4  # slices read together where they are moved one by one
 
 
@@ -40,8 +45,10 @@ def read_series(
     series_instance_uid: str | None = None,
     tolerance_mm: float = TOLERANCE_MM,
     fill_missing: int = 0,
+    merge_series: bool = False,
+    strict: bool = False,
 ) -> Volume:
-    """Return the best series of a folder as a volume: by default the largest axial primary CT.
+    """Return the best series of a folder as a volume: by default the largest axial CT of a soft kernel.
 
     Parameters
     ----------
@@ -55,6 +62,10 @@ def read_series(
         How far a slice may lie from where a regular stack would have it; more is corrected.
     fill_missing
         How many slices in a row may be missing and are interpolated.
+    merge_series
+        Whether images of one study and place, each alone in a series, are read as one series.
+    strict
+        Whether a volume that may lack slices is refused; otherwise its origin's warnings say so.
 
     Returns
     -------
@@ -66,7 +77,8 @@ def read_series(
     Raises
     ------
     InputError
-        If no series passes the rules, or a file of it is damaged or lacks an attribute.
+        If no series passes the rules, several are equal in all that decides, a file is damaged or lacks
+        an attribute, or `strict` refuses the volume.
     GeometryError
         If the slices are no stack that can be trusted.
     """
@@ -74,10 +86,12 @@ def read_series(
         from dicom_reader.rules import with_series
 
         rules = with_series(rules, series_instance_uid)
-    verdicts = judge_folder(folder, rules)
+    found = _find(folder, merge_series=merge_series)
+    verdicts = _judge(found, rules)
     (chosen,) = require_taken(verdicts, rules)
     log_choice(verdicts)
-    return _read(chosen, verdicts, tolerance_mm=tolerance_mm, fill_missing=fill_missing)
+    how = _How(found.left_out, tolerance_mm, fill_missing, strict)
+    return _read(chosen, verdicts, how)
 
 
 def read_all_series(
@@ -86,24 +100,31 @@ def read_all_series(
     rules: Rules | None = None,
     tolerance_mm: float = TOLERANCE_MM,
     fill_missing: int = 0,
+    merge_series: bool = False,
+    strict: bool = False,
 ) -> Iterator[Volume]:
     """Yield every series of a folder that passes the rules, the best first; parameters as `read_series`.
 
-    A series that is damaged or whose geometry is refused is left out, with a warning.
+    A series that is damaged or whose geometry is refused is left out, with a warning; with `strict` it is
+    refused.
 
     Raises
     ------
     InputError
         If no series passes the rules, or not one of those that do can be read.
     """
-    verdicts = judge_folder(folder, rules, take_all=True)
+    found = _find(folder, merge_series=merge_series)
+    verdicts = _judge(found, rules, take_all=True)
+    how = _How(found.left_out, tolerance_mm, fill_missing, strict)
     taken = require_taken(verdicts, rules)
     log_choice(verdicts)
     refused: list[InputError] = []
     for series in taken:
         try:
-            volume = _read(series, verdicts, tolerance_mm=tolerance_mm, fill_missing=fill_missing)
+            volume = _read(series, verdicts, how)
         except InputError as error:
+            if strict:
+                raise
             logger.warning("series %s left out: %s", series.name, error)
             refused.append(error)
             continue
@@ -112,30 +133,60 @@ def read_all_series(
         raise refused[0]
 
 
-def judge_folder(folder: str | Path, rules: Rules | None = None, *, take_all: bool = False) -> list[Verdict]:
-    """Return what became of each series of a folder, without reading pixels.
+def judge_folder(
+    folder: str | Path, rules: Rules | None = None, *, take_all: bool = False, merge_series: bool = False
+) -> list[Verdict]:
+    """Return what became of each series of a folder; parameters as `read_series`.
+
+    No pixels are read, but those of a few slices that share a position.
 
     Raises
     ------
     InputError
         If there is no DICOM image, or one is damaged.
     """
+    return _judge(_find(folder, merge_series=merge_series), rules, take_all=take_all)
+
+
+@dataclass(frozen=True)
+class _How:
+    """How series are read, and how many files of the folder were left out, by the reason."""
+
+    left_out: Mapping[str, int]
+    tolerance_mm: float
+    fill_missing: int
+    strict: bool
+
+
+def _find(folder: str | Path, *, merge_series: bool) -> Found:
     found = find_headers(Path(folder))
     if not found.headers:
         raise InputError(f"no DICOM image in the input folder, which holds {len(found.others)} other file(s)")
+    return replace(found, headers=merge_torn_series(found.headers)) if merge_series else found
+
+
+def _judge(found: Found, rules: Rules | None, *, take_all: bool = False) -> list[Verdict]:
     return select_series(group_by_series(found.headers), rules, take_all=take_all)
 
 
-def _read(series: Series, verdicts: Sequence[Verdict], *, tolerance_mm: float, fill_missing: int) -> Volume:
+def _read(series: Series, verdicts: Sequence[Verdict], how: _How) -> Volume:
     clock = time.monotonic()
+    every = [verdict.series for verdict in verdicts]
     identity = identify(series.slices)
-    stack = stack_slices(series.slices, tolerance_mm=tolerance_mm, fill_missing=fill_missing)
+    stack = stack_slices(
+        series.slices,
+        tolerance_mm=how.tolerance_mm,
+        fill_missing=how.fill_missing,
+        left_out=series.left_out(every),
+    )
+    losses = losses_of(series, stack.slices, every, how.left_out)
+    if losses and how.strict:
+        raise InputError(f"{'; '.join(losses)}; --strict refuses such a volume")
+    warnings = (*meanings_of(series), *losses)
     hu, correction, clipped = _pixels_on_grid(stack)
     repairs = (*identity.repairs, *stack.remarks, *clipped)
-    for repair in repairs[:_TOLD]:
-        logger.warning("%s", repair)
-    if len(repairs) > _TOLD:
-        logger.warning("and %d more, all of them in the volume's description", len(repairs) - _TOLD)
+    _log_some([w for w in warnings if w not in losses[: len(how.left_out)]], "warnings")  # files were told
+    _log_some(repairs, "repairs")
     logger.info(
         "read %d slices of %d x %d, spacing %s mm, in %.2f s",
         *stack.grid.shape,
@@ -146,13 +197,30 @@ def _read(series: Series, verdicts: Sequence[Verdict], *, tolerance_mm: float, f
         series_instance_uid=identity.series,
         study_instance_uid=identity.study,
         frame_of_reference_uid=identity.frame_of_reference,
+        body_part=_body_part(stack.slices),
         part=series.part,
         slices=tuple(_slice_origin(s) for s in stack.slices),
         repairs=repairs,
         correction=correction,
         selection={verdict.series.name: str(verdict) for verdict in verdicts},
+        warnings=warnings,
     )
     return Volume(array=hu, affine=stack.grid.affine, origin=origin)
+
+
+def _body_part(slices: Sequence[Slice]) -> str:
+    """Return the part of the body that all slices name; nothing where it is no term of the standard."""
+    (found, *others) = {s.header.text("BodyPartExamined").upper() for s in slices}
+    return found if not others and is_known(found) else ""
+
+
+def _log_some(sentences: Sequence[str], what: str) -> None:
+    for sentence in sentences[:_TOLD]:
+        logger.warning("%s", sentence)
+    if len(sentences) > _TOLD:
+        logger.warning(
+            "and %d more %s, all of them in the volume's description", len(sentences) - _TOLD, what
+        )
 
 
 def _slice_origin(s: Slice) -> SliceOrigin:
@@ -160,6 +228,8 @@ def _slice_origin(s: Slice) -> SliceOrigin:
         sop_instance_uid=s.header.uid("SOPInstanceUID"),
         position=(s.position[0], s.position[1], s.position[2]),
         frame=s.header.frame,
+        series_instance_uid=s.header.own_series_uid,
+        instance_number=number_in(s.header.text("InstanceNumber")),
     )
 
 

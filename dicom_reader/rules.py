@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
 from dicom_reader.conditions import Condition, Strict
+from dicom_reader.select import DEFAULT_PREFERENCES, Preference
 from stages import SettingsError
 from stages.logs import printable
-
-Preference = Literal[
-    "primary", "most-slices", "fewest-slices", "thinnest", "thickest", "longest", "newest", "oldest"
-]
 
 
 class Rule(Strict):
@@ -45,7 +42,7 @@ class Rules(Strict):
     """
 
     rules: tuple[Rule, ...] = ()
-    prefer: Annotated[tuple[Preference, ...], Field(min_length=1)] = ("primary", "most-slices")
+    prefer: Annotated[tuple[Preference, ...], Field(min_length=1)] = DEFAULT_PREFERENCES
     require: Condition | None = None
 
     def names(self, key: str) -> bool:

@@ -1,28 +1,21 @@
-"""Images -> series, by UID and volume; what cannot be a slice of a CT volume is set apart by its kind."""
+"""Images -> series, by UID and volume; each image is judged by itself, and set apart where it is no slice."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from dicom_reader.enhanced import ENHANCED_CT, LEGACY_CONVERTED_CT
-from dicom_reader.facts import Facts, image_type_of
+from dicom_reader.facts import Facts
 from dicom_reader.headers import Header
 from dicom_reader.identity import series_uid
+from dicom_reader.images import Nature, kind_of, nature_of
 from dicom_reader.parts import split
 
-CT_IMAGES = frozenset({"1.2.840.10008.5.1.4.1.1.2", ENHANCED_CT, LEGACY_CONVERTED_CT})
-SECONDARY_CAPTURES = frozenset(
-    {"1.2.840.10008.5.1.4.1.1.7", *(f"1.2.840.10008.5.1.4.1.1.7.{n}" for n in range(1, 5))}
-)
-_HOUNSFIELD_TYPES = ("", "HU", "US")
-_DOSE_TYPES = frozenset({"SCREEN SAVE", "DOSE", "DOSE_INFO", "DOSE_REPORT", "DOSE REPORT"})
-_DOSE_WORDS = re.compile(
-    r"(?i)\b(dose (report|record|info|summary)|(patient|exam) protocol|dosisprotokoll)\b"
-)
+_PLACE = ("ImagePositionPatient", "ImageOrientationPatient")
+_RESCALE = ("RescaleSlope", "RescaleIntercept")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,17 +32,27 @@ class Series:
         How many images of each other kind there are, such as ``{"CT localizer": 1}``.
     part
         Which of several volumes this is, such as "acquisition-2"; empty where there is one.
+    apart
+        How many images could be slices of it but for one thing, such as ``{"of another orientation": 1}``;
+        they are left out.
     """
 
     uid: str
     slices: list[Header]
     kinds: Counter[str]
     part: str = ""
+    apart: Counter[str] = field(default_factory=Counter)
 
     @property
     def name(self) -> str:
         """The UID, and the part where there are several."""
         return f"{self.uid}_{self.part}" if self.part else self.uid
+
+    @property
+    def order(self) -> tuple[str, tuple[tuple[int, str], ...]]:
+        """What sorts series: the UID, then the part, whose numbers count as numbers."""
+        words = re.split(r"([0-9]+)", self.part)
+        return self.uid, tuple((int(word) if word.isdecimal() else -1, word) for word in words)
 
     @cached_property
     def facts(self) -> Facts | None:
@@ -60,11 +63,32 @@ class Series:
     def what(self) -> str:
         """The series in a few words, which name no patient."""
         others = [f"{n} {kind}" for kind, n in sorted(self.kinds.items())]
+        others += [f"{n} CT image {why}" for why, n in sorted(self.apart.items())]
         if self.facts is None:
             return " and ".join(others)
-        kind = "derived " if "DERIVED" in self.facts.image_type else ""
-        plane = f"{self.facts.plane} " if self.facts.plane else ""
-        return " and ".join([f"{len(self.slices)} {kind}{plane}CT slices", *others])
+        words = (self.facts.nature.adjective, self.facts.plane, "CT slices")
+        return " and ".join([f"{len(self.slices)} {' '.join(filter(None, words))}", *others])
+
+    def left_out(self, every: Sequence[Series]) -> str:
+        """Return which images of the same series are not among the slices, in words for a refusal.
+
+        Parameters
+        ----------
+        every
+            All series of the folder, the other parts of this one among them.
+        """
+        beside: Counter[str] = Counter()
+        for other in every:
+            if (
+                other.uid == self.uid
+                and other.facts
+                and self.facts
+                and other.facts.nature != self.facts.nature
+            ):
+                beside[other.facts.nature.adjective or "acquired"] += len(other.slices)
+        images = [f"{n} {adjective} image(s)" for adjective, n in sorted(beside.items())]
+        images += [f"{n} image(s) {why}" for why, n in sorted(self.apart.items())]
+        return f"{' and '.join(images)} of the series were left out" if images else ""
 
 
 def group_by_series(headers: Sequence[Header]) -> list[Series]:
@@ -86,12 +110,12 @@ def group_by_series(headers: Sequence[Header]) -> list[Series]:
         ]
         by_key.setdefault((uid, *([] if uid else instead)), []).append(header)
     series = [part for group in by_key.values() for part in _volumes(series_uid(group), group)]
-    return sorted(series, key=lambda s: (s.uid, s.part))
+    return sorted(series, key=lambda s: s.order)
 
 
 def _refuse_some_without_series(headers: Sequence[Header]) -> None:
     """Refuse a CT image without series among others that have one: it may be a damaged slice of theirs."""
-    ct = [header for header in headers if header.text("Modality") == "CT"]
+    ct = [header for header in headers if kind_of(header) is None]
     without = [header for header in ct if not header.text("SeriesInstanceUID")]
     if without and len(without) < len(ct):
         raise without[0].refuse(
@@ -100,31 +124,33 @@ def _refuse_some_without_series(headers: Sequence[Header]) -> None:
 
 
 def _volumes(uid: str, headers: Sequence[Header]) -> list[Series]:
-    kinds = [_kind(header) for header in headers]
+    """Return the volumes that the images of one series make, each of one nature."""
+    kinds = [kind_of(header) for header in headers]
     slices = [header for header, kind in zip(headers, kinds, strict=True) if kind is None]
     others = Counter(kind for kind in kinds if kind is not None)
     if not slices:
         return [Series(uid, [], others)]
-    return [Series(uid, part.headers, others, part.name) for part in split(slices)]
+    slices, lacking = _without_lacking(slices)
+    natures: dict[Nature, list[Header]] = {}
+    for header in slices:
+        natures.setdefault(nature_of(header), []).append(header)
+    return [
+        Series(uid, part.headers, others, "-".join(filter(None, (name, part.name))), lacking + part.apart)
+        for nature, group in sorted(natures.items(), key=lambda item: item[0])
+        for name in [nature.name if len(natures) > 1 else ""]
+        for part in split(group)
+    ]
 
 
-def _kind(header: Header) -> str | None:
-    """Name what an image is if it cannot be a slice of a CT volume."""
-    modality = header.text("Modality")
-    if modality != "CT":
-        return modality[:16] or "of no modality"
-    sop_class = header.text("SOPClassUID")
-    if sop_class in SECONDARY_CAPTURES:
-        return "CT screen capture"
-    if sop_class not in CT_IMAGES:
-        return f"CT of SOP class {sop_class[:64] or 'unknown'}"
-    image_type = image_type_of(header)
-    if "LOCALIZER" in image_type:
-        return "CT localizer"
-    if _DOSE_TYPES.intersection(image_type) or _DOSE_WORDS.search(header.text("SeriesDescription")):
-        return "CT dose screen"
-    if header.integer("SamplesPerPixel", 1) != 1:
-        return "CT in colour"
-    if header.text("RescaleType") not in _HOUNSFIELD_TYPES:
-        return f"CT in {header.text('RescaleType')[:16]} instead of Hounsfield units"
-    return None
+def _without_lacking(slices: list[Header]) -> tuple[list[Header], Counter[str]]:
+    """Set apart what lacks all that places a slice, or all that scales it, where others have that.
+
+    An image without pixels was cut off, and stays to be refused by its name.
+    """
+    apart: Counter[str] = Counter()
+    for keywords, why in ((_PLACE, "without position and orientation"), (_RESCALE, "without a rescale")):
+        kept = [h for h in slices if h.pixel_offset is None or any(map(h.text, keywords))]
+        if 0 < len(kept) < len(slices):
+            apart[why] = len(slices) - len(kept)
+            slices = kept
+    return slices, apart

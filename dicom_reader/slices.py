@@ -116,7 +116,11 @@ class Stack:
 
 
 def stack_slices(
-    headers: Sequence[Header], *, tolerance_mm: float = TOLERANCE_MM, fill_missing: int = 0
+    headers: Sequence[Header],
+    *,
+    tolerance_mm: float = TOLERANCE_MM,
+    fill_missing: int = 0,
+    left_out: str = "",
 ) -> Stack:
     """Order the slices of one series along their common normal, toward Superior for axial slices.
 
@@ -128,6 +132,8 @@ def stack_slices(
         How far a slice may lie from where a regular stack would have it; more is corrected.
     fill_missing
         How many slices in a row may be missing and are interpolated.
+    left_out
+        Which images of the series are not among the slices, in words for a refusal; empty if none.
 
     Raises
     ------
@@ -139,7 +145,7 @@ def stack_slices(
         The message names slices and millimetres.
     """
     slices, copies = drop_copies([Slice.from_header(header) for header in headers])
-    _refuse_single(slices)
+    _refuse_single(slices, left_out)
     _refuse_mixed(slices)
     normal = normal_of(slices[0].orientation)
     positions = np.array([s.position for s in slices])
@@ -154,6 +160,7 @@ def stack_slices(
         name_pair=lambda n: _pair(slices, n),
         tolerance_mm=tolerance_mm,
         fill_missing=fill_missing,
+        left_out=left_out,
     )
     return _on_grid(slices, lattice, normal, positions if tilt else np.zeros_like(positions), (tilt, copies))
 
@@ -191,11 +198,11 @@ def _on_grid(
     )
 
 
-def _refuse_single(slices: Sequence[Slice]) -> None:
+def _refuse_single(slices: Sequence[Slice], left_out: str) -> None:
     if len(slices) < 2:
         raise GeometryError(
             f"the series has one slice only ({slices[0].header.name}), so its spacing is unknown; "
-            "at least 2 slices make a volume"
+            f"at least 2 slices make a volume{f'; {left_out}' if left_out else ''}"
         )
 
 
@@ -231,7 +238,8 @@ def _refuse_shared_positions(
     more = f" ({len(shared)} such pairs)" if len(shared) > 1 else ""
     raise GeometryError(
         f"{_pair(slices, n)} lie at the same position, {along[n + 1] - along[n]:.3f} mm apart{more}; "
-        "the series holds several stacks (phases, reconstructions) that nothing in it tells apart, split it"
+        "the series holds several stacks (phases, reconstructions) that no attribute looked at tells apart "
+        "(docs/reference/geometry.md lists them), split it"
     )
 
 

@@ -21,6 +21,8 @@ from stages.labels_file import read_labels, write_labels
 class DicomWriter(Stage):
     """Write each mask of the input folder as DICOM results of its original series, each verified."""
 
+    takes_labels = True
+
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare what is written, and what it says of labels and algorithm."""
         parser.add_argument(
@@ -80,7 +82,7 @@ class DicomWriter(Stage):
                 job.output_dir,
                 results=self._results,
                 labels=self._stated,
-                provenance=Provenance.of(mask.origin.algorithm, job.job_id, **_stated(job.arguments)),
+                provenance=Provenance.of(mask.origin.algorithm, **_stated(job.arguments)),
                 options=self._options,
             )
             if job.publish_dir and tuple(self._results) != ("volume",):

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pydicom import config
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import SecondaryCaptureImageStorage
-from pydicom.valuerep import format_number_as_ds
 
+from dicom_writer.encode import save
 from dicom_writer.finding import finding
 from dicom_writer.header import (
     add_comments,
@@ -37,12 +37,14 @@ from dicom_writer.measure import Measurement
 from dicom_writer.picture import MARGIN, direction, draw, font, raster
 from dicom_writer.results import Given
 from dicom_writer.series import copy_body_part
-from dicom_writer.wording import NOTICE, WARNING, largest, lines, more_warnings, shortened, warnings_of
+from dicom_writer.values import decimal_string
+from dicom_writer.wording import WARNING, largest, lines, more_warnings, not_shown, shortened, warnings_of
 from stages.labels import Code
+from stages.notice import NOTICE
 
 SERIES_NUMBER_OFFSET = 6
 TOP = 56
-_WIDEST_TEXT = 560
+_WIDEST_TEXT = 720  # the notice
 _LINE = 26
 _MOST_LINES, _MOST_LESIONS, _MOST_WARNINGS = 12, 3, 4
 _INDENT = MARGIN + 26 + 8
@@ -65,7 +67,7 @@ class CaptureResult:
             path = inside / f"{number:04d}.dcm"
             _put_pixels(heads[number - 1], captured(given, n))
             with config.disable_value_validation():
-                heads[number - 1].save_as(path, enforce_file_format=True)
+                save(heads[number - 1], path)
             heads[number - 1].PixelData = b""
             return path
 
@@ -96,7 +98,7 @@ def with_words(picture: NDArray[np.uint8], given: Given, n: int) -> NDArray[np.u
     pen, left = ImageDraw.Draw(image), MARGIN
     provenance = given.provenance
     pen.text((left, 16), NOTICE, fill=_WHITE, font=font(18), anchor="lm")
-    by = f"{provenance.algorithm_name} {provenance.version}: slice {n + 1} of {len(given.sources)}"
+    by = f"Slice {given.slice_numbers[n]}: {provenance.algorithm_name} {provenance.version}"
     pen.text((left, 40), by, fill=_DIM, font=font(15), anchor="lm")
     for k, (rgb, text) in enumerate(said):
         y = TOP + len(picture) + _LINE * k + _LINE // 2
@@ -116,6 +118,8 @@ def _legend(given: Given) -> Iterator[tuple[tuple[int, int, int] | None, str]]:
         yield None, f"and {len(all_of_them) - _MOST_LINES} more labels"
     for lesion, said in largest(given, _MOST_LESIONS):
         yield None, f"{lesion.name}: {said}"
+    if more := not_shown(given, _MOST_LESIONS):
+        yield None, more
 
 
 def _warnings(given: Given, width: int) -> Iterator[str]:
@@ -145,7 +149,7 @@ def _colour_of(rgb: tuple[int, int, int] | None, text: str) -> tuple[int, int, i
     return _WHITE if rgb else _DIM
 
 
-def _head(given: Given, n: int, number: int) -> Dataset:
+def _head(given: Given, n: int, number: int) -> FileDataset:
     source = given.sources[n]
     with config.disable_value_validation():
         head = new_result(
@@ -160,7 +164,7 @@ def _head(given: Given, n: int, number: int) -> Dataset:
         head.ImageType, head.ConversionType = ["DERIVED", "SECONDARY"], "WSD"
         head.SecondaryCaptureDeviceManufacturer = head.Manufacturer
         head.BurnedInAnnotation = "NO"  # nothing that names the patient
-        head.DerivationDescription = f"Outlines and volumes burned into slice {n + 1} of {len(given.sources)}"
+        head.DerivationDescription = f"Outlines and volumes burned into slice {given.slice_numbers[n]}"
         reference = image_reference(source)
         reference.SpatialLocationsPreserved = "NO"
         purpose = Code("121322", "DCM", "Source image for image processing operation")
@@ -172,7 +176,7 @@ def _head(given: Given, n: int, number: int) -> Dataset:
         head.ReferencedSeriesSequence = [series]
         cosines = np.array(source.ImageOrientationPatient, dtype=float).reshape(2, 3)
         head.PatientOrientation = [direction(cosines[0]), direction(cosines[1])]
-        head.PixelSpacing = [format_number_as_ds(raster(given).pixel_mm)] * 2
+        head.PixelSpacing = [decimal_string(raster(given).pixel_mm)] * 2
         copy_body_part(head, source)
         copy_lossiness(head, given)
         add_comments(head, given)

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import itertools
 import struct
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
-from pydicom.charset import convert_encodings
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_data_element, write_dataset, write_file_meta_info
+from pydicom.filewriter import write_data_element, write_file_meta_info
 
 _LONG = frozenset({"OB", "OW", "SQ", "UN", "UT", "UC", "UR"})
 _ITEM = struct.Struct("<HHL")
@@ -60,7 +63,7 @@ def code(tag: int, value: str, scheme: str, meaning: str) -> bytes:
     return sequence(tag, coded)
 
 
-def save(dataset: FileDataset, path: Path, tail: Iterable[bytes]) -> None:
+def save(dataset: FileDataset, path: Path, tail: Iterable[bytes] = ()) -> None:
     """Write a data set, and behind it encoded elements whose tags are higher than all of its own.
 
     Parameters
@@ -79,14 +82,58 @@ def save(dataset: FileDataset, path: Path, tail: Iterable[bytes]) -> None:
 
 
 def encoded(dataset: Dataset, *, implicit: bool = False) -> bytes:
-    """Return a data set as bytes, little endian."""
+    """Return a data set as bytes, little endian; what was never decoded stays byte for byte as it is."""
+    elements = elements_of(dataset, implicit=implicit)
+    return b"".join(elements[tag] for tag in sorted(elements))
+
+
+def elements_of(
+    dataset: Dataset, *, implicit: bool = False, encodings: tuple[str, ...] = ()
+) -> dict[int, bytes]:
+    """Return each element of a data set encoded, by its tag, to be joined in the order of tags.
+
+    Parameters
+    ----------
+    implicit
+        Whether value representations are left out.
+    encodings
+        Of the data set around it, which hold where it names no character set itself.
+    """
+    if dataset.get("SpecificCharacterSet"):
+        encodings = encodings_of(dataset)
+    return {
+        int(tag): _encoded(dataset.get_item(tag), implicit, encodings or (default_encoding,))
+        for tag in dataset.keys()  # noqa: SIM118
+    }
+
+
+def encodings_of(dataset: Dataset) -> tuple[str, ...]:
+    """Return the encodings that a data set names, Python's; the default where it names none that exists."""
+    stated = dataset.get("SpecificCharacterSet") or "ISO_IR 6"
+    return _encodings((stated,) if isinstance(stated, str) else tuple(stated))
+
+
+@lru_cache
+def _encodings(stated: tuple[str, ...]) -> tuple[str, ...]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return tuple(convert_encodings(list(stated)))
+
+
+def _encoded(one: DataElement | RawDataElement, implicit: bool, encodings: tuple[str, ...]) -> bytes:
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, implicit
-    write_dataset(buffer, dataset)
-    return buffer.getvalue()
+    if one.VR != "SQ" or isinstance(one, RawDataElement):
+        write_data_element(buffer, one, list(encodings))
+        return buffer.getvalue()
+    items = b"".join(
+        item(b"".join(inner[tag] for tag in sorted(inner)))
+        for inner in (elements_of(x, implicit=implicit, encodings=encodings) for x in one.value or ())
+    )
+    return implicit_element(one.tag, items) if implicit else element(one.tag, "SQ", items)
 
 
-def implicit(tag: int, value: bytes) -> bytes:
+def implicit_element(tag: int, value: bytes) -> bytes:
     """Return one data element, implicit VR; a value of odd length is padded by a space."""
     return _ITEM.pack(tag >> 16, tag & 0xFFFF, len(value) + len(value) % 2) + value + b" " * (len(value) % 2)
 
@@ -124,18 +171,6 @@ def encapsulated_pixel_data(frames: Iterable[bytes]) -> Iterator[bytes]:
     yield struct.pack("<HH2s2xL", 0x7FE0, 0x0010, b"OB", 0xFFFFFFFF) + item(b"")
     yield from map(item, frames)
     yield _ITEM.pack(0xFFFE, 0xE0DD, 0)
-
-
-def elements_of(dataset: Dataset) -> dict[int, bytes]:
-    """Return each element of a data set encoded, by its tag, to be joined in the order of tags."""
-    found = {}
-    charset = convert_encodings(dataset.get("SpecificCharacterSet", "") or "ISO_IR 6")
-    for one in dataset:
-        encoded = DicomBytesIO()
-        encoded.is_little_endian, encoded.is_implicit_VR = True, False
-        write_data_element(encoded, one, charset)
-        found[int(one.tag)] = encoded.getvalue()
-    return found
 
 
 def file_head(meta: FileMetaDataset) -> bytes:

@@ -11,6 +11,9 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from dicom_writer.values import raw_value
+from stages.slice_numbers import number_in
+
 _OF_THE_FRAME = {
     "PlanePositionSequence": "ImagePositionPatient",
     "PlaneOrientationSequence": "ImageOrientationPatient",
@@ -55,6 +58,16 @@ def split_frames(dataset: Dataset) -> list[FrameHeader]:
                 setattr(header, keyword, items[0][keyword].value)
         found.append(header)
     return found
+
+
+def instance_number(dataset: Dataset) -> int | None:
+    """Return *Instance Number* (0020,0013) of an image; None where it is missing or no number."""
+    return number_in(raw_value(dataset, "InstanceNumber").decode("ascii", "replace"))
+
+
+def frame_of(dataset: Dataset) -> int | None:
+    """Return which frame of its image a slice is, from 1; None where the image has one only."""
+    return getattr(dataset, "frame_number", None) or None
 
 
 def image_key(dataset: Dataset) -> tuple[str, int]:

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.valuerep import format_number_as_ds
 
 from dicom_writer.encode import code, numbers, sequence, text
 from dicom_writer.frames import image_key
 from dicom_writer.results import Given
+from dicom_writer.values import decimal_string
 
 _EVEN_MM = 0.01
 _SEGMENT = ("ReferencedSegmentNumber", "SegmentIdentificationSequence")
@@ -33,7 +33,7 @@ def add_shared_groups(result: Dataset, given: Given) -> None:
     if _is_even(given):
         measures = Dataset()
         measures.PixelSpacing = first.PixelSpacing
-        spacing = format_number_as_ds(float(given.masks.thickness_mm[0]))
+        spacing = decimal_string(float(given.masks.thickness_mm[0]))
         measures.SliceThickness = measures.SpacingBetweenSlices = spacing
         shared.PixelMeasuresSequence = [measures]
     result.SharedFunctionalGroupsSequence = [shared]
@@ -111,7 +111,7 @@ def _place(given: Given, n: int) -> bytes:
 def decimal(value: object) -> str:
     """Return a decimal string, as the source had it where it had one."""
     original = getattr(value, "original_string", "")
-    return original if 0 < len(original) <= 16 else format_number_as_ds(float(value))  # type: ignore[arg-type]
+    return original if 0 < len(original) <= 16 else decimal_string(float(value))  # type: ignore[arg-type]
 
 
 def _identification(segment: int | None) -> bytes:

@@ -9,20 +9,22 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicom_writer.measure import measure_masks
-from dicom_writer.provenance import Provenance, UidMaker, warn_of_odd
+from dicom_writer.provenance import Provenance, UidMaker
 from dicom_writer.results import Given, Options
 from dicom_writer.source import find_source, require_same_place
+from dicom_writer.values import digest_of
 from dicom_writer.verify import require_same_findings
 from stages import InputError, Volume
 from stages.arrays import to_host
 from stages.labels import Label, require_named, spoken_of, where_to_say
-from stages.original_slices import SliceMasks, on_original_slices
+from stages.original_slices import on_original_slices
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,6 @@ def given_of(
 ) -> Given:
     """Draw a mask of known labels on its source images, and measure it."""
     provenance, options = provenance or Provenance(), options or Options()
-    warn_of_odd(sources[0])
     masks = on_original_slices(mask)
     require_same_place(masks, sources)
     require_same_findings(mask, masks, labels)
@@ -72,22 +73,29 @@ def given_of(
         labels=labels,
         provenance=provenance,
         measured={label.value: measure_masks(masks, label.value) for label in labels},
-        uids=_uid_maker(masks, sources, labels, provenance, options, mask.origin.warnings),
+        uids=uid_maker(mask, masks.array, sources, settings=(provenance, tuple(labels), options)),
         wanted=tuple(results),
         options=options,
     )
 
 
-def _uid_maker(
-    masks: SliceMasks,
-    sources: Sequence[Dataset],
-    labels: Sequence[Label],
-    provenance: Provenance,
-    options: Options,
-    warnings: Sequence[str],
+def uid_maker(
+    volume: Volume, written: NDArray[Any], sources: Sequence[Dataset], *, settings: object
 ) -> UidMaker:
-    settings = repr((provenance, tuple(labels), options, *warnings))
-    return UidMaker(provenance.job_id, str(sources[0].SeriesInstanceUID), masks.array, settings)
+    """Return what makes the UIDs of results: of the source, the voxels, and all else that is written.
+
+    Parameters
+    ----------
+    volume
+        As it came; its warnings and corrections are written.
+    written
+        The voxels that are written, shape (slices, rows, columns).
+    settings
+        All else; its `repr` says it whole.
+    """
+    correction = volume.origin.correction
+    told = (settings, volume.origin.warnings, correction.kinds if correction else ())
+    return UidMaker(digest_of(sources), written, repr(told))
 
 
 def labels_of(mask: Volume, stated: Sequence[Label]) -> tuple[Label, ...]:

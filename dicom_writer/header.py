@@ -8,7 +8,6 @@ Equipment); C.7.6.16.1.3, Algorithm Identification Macro.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,14 +17,14 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_writer.frames import image_key
 from dicom_writer.provenance import (
+    IDENTITY,
     MANUFACTURER,
     MODEL_NAME,
     Provenance,
-    copy_identity,
-    mend,
     result_series_number,
     software_version,
 )
+from dicom_writer.values import LOSSINESS, PATIENT_AND_STUDY, SCANNER, copy_elements
 from dicom_writer.wording import COMMENTS_LENGTH, warnings_text
 from stages.labels import Code
 
@@ -34,17 +33,6 @@ if TYPE_CHECKING:
 
 _PATIENT_TYPE_2 = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 _STUDY_TYPE_2 = ("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber")
-_ALSO = ("PatientAge", "PatientSize", "PatientWeight", "StudyDescription", "TimezoneOffsetFromUTC")
-_DEIDENTIFIED = ("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence")
-_LOSSINESS = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
-_SCANNER = (
-    "Manufacturer",
-    "InstitutionName",
-    "StationName",
-    "ManufacturerModelName",
-    "DeviceSerialNumber",
-    "SoftwareVersions",
-)
 
 
 def new_result(
@@ -85,7 +73,7 @@ def new_result(
     dataset.Modality = modality
     dataset.SeriesInstanceUID = given.uids.uid(f"{what} series")
     dataset.SeriesNumber = result_series_number(source, offset=series_offset)
-    dataset.SeriesDescription = description[:64]
+    dataset.SeriesDescription = description[:64].rstrip()
     dataset.InstanceNumber = instance_number
     add_provenance(dataset, given)
     return dataset
@@ -141,6 +129,14 @@ def references_to(sources: Sequence[Dataset]) -> list[Dataset]:
     return list({str(source.SOPInstanceUID): reference_to(source) for source in sources}.values())
 
 
+def by_series(sources: Sequence[Dataset]) -> dict[str, list[Dataset]]:
+    """Return the source images of each series, by *Series Instance UID* (0020,000E); mostly there is one."""
+    found: dict[str, list[Dataset]] = {}
+    for source in sources:
+        found.setdefault(str(source.SeriesInstanceUID), []).append(source)
+    return found
+
+
 def add_comments(result: Dataset, given: Given) -> None:
     """Say in *Image Comments* (0020,4000) of an image what everybody who uses it has to be told."""
     text = warnings_text(given, COMMENTS_LENGTH)
@@ -153,22 +149,15 @@ def copy_lossiness(result: Dataset, given: Given) -> None:
     result.LossyImageCompression = "00"
     lossy = next((s for s in given.sources if s.get("LossyImageCompression") == "01"), None)
     if lossy is not None:
-        for keyword in _LOSSINESS:
-            if keyword in lossy:
-                setattr(result, keyword, lossy[keyword].value)
+        copy_elements(lossy, result, LOSSINESS)
 
 
 def _copy_patient_and_study(source: Dataset, result: Dataset) -> None:
     with config.disable_value_validation():
         for keyword in (*_PATIENT_TYPE_2, *_STUDY_TYPE_2):
             setattr(result, keyword, "")
-        for keyword in (*_ALSO, *_DEIDENTIFIED):
-            if source.get(keyword):
-                setattr(result, keyword, copy.deepcopy(source[keyword].value))
-        result.remove_private_tags()  # such as lie in a sequence of these
-        copy_identity(source, result)
+        copy_elements(source, result, (*PATIENT_AND_STUDY, *IDENTITY))
         result.StudyInstanceUID = source.StudyInstanceUID
-        mend(result)
 
 
 def _contributors(given: Given) -> Iterator[Dataset]:
@@ -177,9 +166,7 @@ def _contributors(given: Given) -> Iterator[Dataset]:
     if source.get("Manufacturer"):
         scanner = Dataset()
         scanner.PurposeOfReferenceCodeSequence = [code_item(Code("109101", "DCM", "Acquisition Equipment"))]
-        for keyword in _SCANNER:
-            if source.get(keyword):
-                setattr(scanner, keyword, source[keyword].value)
+        copy_elements(source, scanner, SCANNER)
         yield scanner
     algorithm = Dataset()
     algorithm.PurposeOfReferenceCodeSequence = [code_item(Code("109102", "DCM", "Processing Equipment"))]

@@ -70,6 +70,7 @@ def _head(given: Given, compression: str, *, frames: int) -> FileDataset:
         sop_class_uid=_SOP_CLASS,
         kind="LABELMAP",
         what="labelmap",
+        title="AI label map",
         series_offset=SERIES_NUMBER_OFFSET,
         compression=compression,
         numbers={label.value: label.value for label in given.labels},

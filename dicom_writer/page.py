@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
+from typing import Any, cast
 
 from PIL import Image
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.utils import ImageReader, simpleSplit
+from reportlab.pdfbase.pdfdoc import PDFDictionary, PDFInfo, PDFString
 from reportlab.pdfgen.canvas import Canvas
 
 from dicom_writer.finding import finding
 from dicom_writer.key_slices import key_slices
 from dicom_writer.picture import draw
+from dicom_writer.provenance import MANUFACTURER, MODEL_NAME, software_version
 from dicom_writer.results import Given
-from dicom_writer.wording import NOTICE, largest, lines, more_warnings, shortened, warnings_of
+from dicom_writer.wording import largest, lines, more_warnings, not_shown, shortened, warnings_of
+from stages.notice import NOTICE
 
 MOST_LABELS, MOST_LESIONS, MOST_PICTURES, MOST_WARNING_LINES = 14, 8, 4, 8
 _LONG_WARNING = 300  # characters: three lines
@@ -23,8 +27,8 @@ _LEFT, _WIDTH, _BOTTOM, _LINE, _GAP = 48.0, A4[0] - 96, 40.0, 15.0, 10.0
 def draw_page(given: Given) -> bytes:
     """Return a PDF of one page."""
     file = io.BytesIO()
-    canvas = Canvas(file, pagesize=A4, invariant=1)
-    canvas.setTitle("Segmentation")
+    canvas = Canvas(file, pagesize=A4, invariant=1, lang="en")
+    _describe(canvas, given)
     y = _heading(canvas, given)
     y = _table(canvas, given, y)
     y = _warnings(canvas, given, y)
@@ -32,6 +36,27 @@ def draw_page(given: Given) -> bytes:
     canvas.showPage()
     canvas.save()
     return file.getvalue()
+
+
+def _describe(canvas: Canvas, given: Given) -> None:
+    """Say of the document what it is and what made it: no patient and no time, its header has both."""
+    canvas._doc.info = _Info()
+    canvas.setTitle(title(given))
+    canvas.setSubject(NOTICE)
+    canvas.setAuthor(f"{given.provenance.algorithm_name} {given.provenance.version}")
+    canvas.setCreator(MODEL_NAME)
+    canvas.setProducer(f"{MANUFACTURER} {software_version()}")
+    canvas.setViewerPreference("DisplayDocTitle", "true")
+
+
+class _Info(PDFInfo):  # type: ignore[misc]
+    """What a PDF says of itself, without the times that reportlab puts there."""
+
+    def format(self, document: Any) -> bytes:
+        told = {"Title": self.title, "Author": self.author, "Subject": self.subject}
+        made = {"Creator": self.creator, "Producer": self.producer}
+        texts = {key: PDFString(value) for key, value in {**told, **made}.items()}
+        return cast(bytes, PDFDictionary(texts).format(document))
 
 
 def texts(given: Given) -> list[str]:
@@ -43,9 +68,10 @@ def texts(given: Given) -> list[str]:
     if len(labels) > MOST_LABELS:
         found.append(f"and {len(labels) - MOST_LABELS} more labels")
     for lesion, said in lesions:
-        found += [lesion.name, f"{said}, slice {lesion.diameter.slice + 1}"]
+        found += [lesion.name, f"{said}, slice {given.slice_numbers[lesion.diameter.slice]}"]
+    found += filter(None, [not_shown(given, MOST_LESIONS)])
     found += warning_lines(given)
-    return [*found, *(f"Slice {n + 1} of {len(given.sources)}" for n in key_slices(given, MOST_PICTURES))]
+    return [*found, *(f"Slice {given.slice_numbers[n]}" for n in key_slices(given, MOST_PICTURES))]
 
 
 def title(given: Given) -> str:
@@ -54,13 +80,12 @@ def title(given: Given) -> str:
 
 
 def heading(given: Given) -> list[str]:
-    """Return what says which images were examined, by what, and when."""
+    """Return what says which images were examined, and by what; the header says when."""
     provenance = given.provenance
     by = f"{provenance.algorithm_name}, version {provenance.version}"
     found = [
         f"Series {given.sources[0].SeriesInstanceUID}, {len(given.sources)} slices",
         by.encode("latin-1", "replace").decode("latin-1"),
-        f"{given.moment:%Y-%m-%d %H:%M}",
     ]
     return [*found, *(part for part in provenance.parameters.split("; ") if part)]
 
@@ -99,7 +124,10 @@ def _table(canvas: Canvas, given: Given, y: float) -> float:
     canvas.setFont("Helvetica", 9.5)
     for lesion, said in largest(given, MOST_LESIONS):
         canvas.drawString(_LEFT + 18, y, lesion.name)
-        canvas.drawString(_LEFT + 210, y, f"{said}, slice {lesion.diameter.slice + 1}")
+        canvas.drawString(_LEFT + 210, y, f"{said}, slice {given.slice_numbers[lesion.diameter.slice]}")
+        y -= _LINE
+    if more := not_shown(given, MOST_LESIONS):
+        canvas.drawString(_LEFT + 18, y, more)
         y -= _LINE
     return y
 
@@ -143,4 +171,4 @@ def _pictures(canvas: Canvas, given: Given, y: float) -> None:
         size = (picture.shape[1] * scale, picture.shape[0] * scale)
         at = (_LEFT + (k % columns) * (width + _GAP), y - (k // columns) * (size[1] + 2 * _GAP) - size[1])
         canvas.drawImage(ImageReader(Image.fromarray(picture)), *at, *size)
-        canvas.drawString(at[0], at[1] - 11, f"Slice {n + 1} of {len(given.sources)}")
+        canvas.drawString(at[0], at[1] - 11, f"Slice {given.slice_numbers[n]}")

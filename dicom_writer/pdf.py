@@ -14,6 +14,7 @@ from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
+from dicom_writer.encode import save
 from dicom_writer.finding import finding
 from dicom_writer.header import code_item, new_result, references_to
 from dicom_writer.measure import Measurement
@@ -52,7 +53,7 @@ class PdfResult:
             head.SourceInstanceSequence = references_to(given.sources)
             copy_body_part(head, given.sources[0])
             _put_document(head, page)
-            head.save_as(path, enforce_file_format=True)
+            save(head, path)
         return [path]
 
     def verify(self, given: Given, paths: Sequence[Path]) -> Mapping[int, Measurement]:

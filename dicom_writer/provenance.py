@@ -9,11 +9,9 @@ PS3.5 B.2, UUID Derived UID.
 from __future__ import annotations
 
 import hashlib
-import logging
-import re
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +23,12 @@ from stages.volume import Algorithm
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-logger = logging.getLogger(__name__)
-
 MANUFACTURER = "clara-stages"
 MODEL_NAME = "dicom-writer"
-_AGE = re.compile(r"\d{3}[DWMY]")
 _NAMESPACE = uuid.UUID("6a4a6f5b-54c2-5f0c-8f6d-0a3b7b0f8c52")
 
 IDENTITY = (
+    "SpecificCharacterSet",
     "PatientName",
     "PatientID",
     "PatientBirthDate",
@@ -53,12 +49,10 @@ def software_version() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Which job made a result, by which algorithm.
+    """Which algorithm made a result.
 
     Attributes
     ----------
-    job_id
-        The job; a rerun of the same job gives the same UIDs.
     algorithm_name, algorithm_version
         *Algorithm Name* (0066,0036) and *Algorithm Version* (0066,0031); version of this software
         where that is empty.
@@ -68,7 +62,6 @@ class Provenance:
         Which weights and which configuration, hexadecimal; empty where unknown.
     """
 
-    job_id: str = "by-hand"
     algorithm_name: str = "clara-stages liver tumour segmentation"
     algorithm_version: str = ""
     manufacturer: str = ""
@@ -77,14 +70,14 @@ class Provenance:
 
     def __post_init__(self) -> None:
         for what, text in (("name", self.algorithm_name), ("version", self.algorithm_version)):
-            if len(text) > 64 or "\\" in text or not text.isprintable():
+            if len(text) > 64 or "\\" in text or not (text.isascii() and text.isprintable()):
                 raise SettingsError(
-                    f"the {what} of the algorithm is written as at most 64 characters, without a "
-                    f"backslash; found {text[:80]!r}"
+                    f"the {what} of the algorithm is written as at most 64 ASCII characters, without a "
+                    f"backslash (results keep the character set of their source); found {text[:80]!a}"
                 )
 
     @classmethod
-    def of(cls, algorithm: Algorithm | None, job_id: str, **stated: str) -> Provenance:
+    def of(cls, algorithm: Algorithm | None, **stated: str) -> Provenance:
         """Return what the stage that made the mask says, less what is stated otherwise by keyword."""
         known: dict[str, str] = {}
         if algorithm is not None:
@@ -94,7 +87,7 @@ class Provenance:
                 "weights_sha256": algorithm.weights_sha256,
                 "configuration_sha256": algorithm.configuration_sha256,
             }
-        return cls(job_id=job_id, **{**known, **stated})
+        return cls(**{**known, **stated})
 
     @property
     def version(self) -> str:
@@ -109,23 +102,26 @@ class Provenance:
 
 
 class UidMaker:
-    """Make UIDs that depend on job, source series, mask and settings, and on nothing else.
+    """Make UIDs of what is written and of nothing else: equal content has equal UIDs, whenever it is written.
 
     Parameters
     ----------
+    source
+        Digest of what is taken over from the source, see `values.digest_of`.
+    array
+        The voxels, shape (slices, rows, columns).
     settings
         Text of everything else that changes what is written, such as labels and algorithm.
     """
 
-    def __init__(
-        self, job_id: str, series_instance_uid: str, mask: NDArray[np.uint8], settings: str = ""
-    ) -> None:
+    def __init__(self, source: str, array: NDArray[Any], settings: str = "") -> None:
         digest = hashlib.sha256()
-        for n, plane in enumerate(mask):
+        for n, plane in enumerate(array):
             if plane.any():
                 digest.update(f"{n}:".encode())
                 digest.update(np.ascontiguousarray(plane).data)
-        self._seed = f"{job_id}\n{series_instance_uid}\n{mask.shape}\n{digest.hexdigest()}\n{settings}"
+        parts = (source, str(array.shape), digest.hexdigest(), software_version(), settings)
+        self._seed = "\n".join(parts)
 
     def uid(self, what: str) -> str:
         """Return the UID of one thing, such as "series" or "instance"."""
@@ -139,62 +135,3 @@ def result_series_number(source: Dataset, *, offset: int) -> int:
     except (TypeError, ValueError):
         number = 0
     return number * 100 + offset if 0 < number < 20_000_000 else 9000 + offset
-
-
-def without_identity(source: Dataset, **replaced: object) -> Dataset:
-    """Return a copy of a header that names nobody, for libraries that check names and log them.
-
-    Parameters
-    ----------
-    source
-        The header; it is not changed.
-    replaced
-        Further attributes of the copy, by keyword.
-    """
-    from pydicom.dataset import Dataset
-
-    copy = Dataset()
-    copy.update(source)
-    empty = dict.fromkeys(("SpecificCharacterSet", *IDENTITY), "")
-    for keyword, value in {**empty, **replaced}.items():
-        if keyword in copy:
-            del copy[keyword]  # the elements are those of the source; a new value would change them there
-        setattr(copy, keyword, value)
-    mend(copy)
-    return copy
-
-
-def is_age(value: object) -> bool:
-    """Tell whether a value is an *Age String*, such as ``050Y``."""
-    return bool(_AGE.fullmatch(str(value)))
-
-
-def mend(header: Dataset) -> None:
-    """Leave out or fill what would make a result invalid, though it is the source's own."""
-    if header.get("PatientAge") and not is_age(header.PatientAge):
-        del header.PatientAge
-    if _lacks_deidentification_method(header):
-        header.DeidentificationMethod = "not stated in the source"
-
-
-def warn_of_odd(source: Dataset) -> None:
-    """Log what `mend` changes in results of a source."""
-    if source.get("PatientAge") and not is_age(source.PatientAge):
-        logger.warning("Patient's Age (0010,1010) of the source is no age and is left out")
-    if _lacks_deidentification_method(source):
-        logger.warning("De-identification Method (0012,0063) of the source is empty; it says so now")
-
-
-def _lacks_deidentification_method(header: Dataset) -> bool:
-    stated = header.get("DeidentificationMethod") or header.get("DeidentificationMethodCodeSequence")
-    return header.get("PatientIdentityRemoved") == "YES" and not stated
-
-
-def copy_identity(source: Dataset, result: Dataset) -> None:
-    """Copy patient and study of the source into the result, as they are."""
-    from pydicom import config
-
-    with config.disable_value_validation():
-        for keyword in ("SpecificCharacterSet", *IDENTITY):
-            if source.get(keyword):
-                setattr(result, keyword, source[keyword].value)

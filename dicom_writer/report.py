@@ -27,9 +27,10 @@ from pydicom.sr.coding import Code as SrCode
 from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_writer.contours import outlines
+from dicom_writer.encode import save
 from dicom_writer.finding import finding
 from dicom_writer.frames import image_key
-from dicom_writer.header import new_result, reference_to, references_to
+from dicom_writer.header import by_series, new_result, reference_to, references_to
 from dicom_writer.lesions import MOST_LISTED, Lesion, spots_of
 from dicom_writer.measure import Measurement
 from dicom_writer.provenance import MANUFACTURER, MODEL_NAME
@@ -91,7 +92,7 @@ class ReportResult:
             head.update(_content(given)[0])
             if given.mask.origin.warnings:
                 head.ContentSequence.append(_comments(given))
-            head.save_as(path, enforce_file_format=True)
+            save(head, path)
         return [path]
 
     def verify(self, given: Given, paths: Sequence[Path]) -> Mapping[int, Measurement]:
@@ -107,15 +108,18 @@ RESULT = ReportResult()
 
 def _evidence(given: Given) -> Dataset:
     """Return what was examined and what was made of it: all source images, and the segmentation."""
-    study, images, made = Dataset(), Dataset(), Dataset()
-    images.SeriesInstanceUID = given.sources[0].SeriesInstanceUID
-    images.ReferencedSOPSequence = references_to(given.sources)
+    study, made = Dataset(), Dataset()
     made.SeriesInstanceUID = given.uids.uid("seg series")
     segmentation = Dataset()
     segmentation.SOPClassUID, segmentation.SOPInstanceUID = SEG_SOP_CLASS, given.uids.uid("seg instance")
     made.ReferencedSOPSequence = [reference_to(segmentation)]
     study.StudyInstanceUID = given.sources[0].StudyInstanceUID
-    study.ReferencedSeriesSequence = [images, made]
+    study.ReferencedSeriesSequence = []
+    for uid, sources in by_series(given.sources).items():
+        images = Dataset()
+        images.SeriesInstanceUID, images.ReferencedSOPSequence = uid, references_to(sources)
+        study.ReferencedSeriesSequence.append(images)
+    study.ReferencedSeriesSequence.append(made)
     return study
 
 
@@ -170,11 +174,25 @@ def _group_of_label(number: int, label: Label, given: Given) -> Any:
         sop_class_uid=SEG_SOP_CLASS,
         sop_instance_uid=given.uids.uid("seg instance"),
         segment_number=number,
-        source_series=hd.sr.SourceSeriesForSegmentation(str(given.sources[0].SeriesInstanceUID)),
+        **_drawn_on(given),
     )
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         referenced_segment=segment, measurements=measurements, **_of_label(label, given)
     )
+
+
+def _drawn_on(given: Given) -> dict[str, Any]:
+    """Return what the segmentation was drawn on: the series, or the images where they are of several."""
+    first, *others = by_series(given.sources)
+    if not others:
+        return {"source_series": hd.sr.SourceSeriesForSegmentation(first)}
+    references = references_to(given.sources)
+    return {
+        "source_images": [
+            hd.sr.SourceImageForSegmentation(r.ReferencedSOPClassUID, r.ReferencedSOPInstanceUID)
+            for r in references
+        ]
+    }
 
 
 def _group_of_section(section: Section, label: Label, given: Given) -> Any:

@@ -20,6 +20,7 @@ from dicom_writer.provenance import Provenance, UidMaker
 from stages import SettingsError, Volume
 from stages.labels import Label
 from stages.original_slices import SliceMasks
+from stages.slice_numbers import slice_numbers
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -64,11 +65,11 @@ class Given:
     labels
         What each value means.
     provenance
-        Which job and which algorithm.
+        Which algorithm.
     measured
         What each label of `masks` measures, by its value; one without a voxel measures 0 ml.
     uids
-        Makes the UIDs of the results; the same for the same job, mask and settings. So the instance of
+        Makes the UIDs of the results; the same for the same source, mask and settings. So the instance of
         the segmentation is ``uids.uid("seg instance")`` also before it is written.
     wanted
         Names of the results that are made in this run.
@@ -97,6 +98,13 @@ class Given:
     def is_empty(self) -> bool:
         """Whether no label has a voxel."""
         return not any(m.volume_ml for m in self.measured.values())
+
+    @functools.cached_property
+    def slice_numbers(self) -> tuple[int, ...]:
+        """The number by which people find each slice, see `stages.slice_numbers`."""
+        from dicom_writer.frames import frame_of, instance_number
+
+        return slice_numbers([instance_number(s) for s in self.sources], [frame_of(s) for s in self.sources])
 
     @functools.cached_property
     def lesions(self) -> tuple[Lesions, ...]:

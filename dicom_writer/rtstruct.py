@@ -21,10 +21,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from dicom_writer.contours import outlines
-from dicom_writer.encode import encoded, file_head, implicit, implicit_sequence
+from dicom_writer.encode import encoded, file_head, implicit_element, implicit_sequence
 from dicom_writer.finding import finding
 from dicom_writer.header import (
     algorithm_identification,
+    by_series,
     code_item,
     image_reference,
     new_result,
@@ -102,11 +103,13 @@ def _description(given: Given, said: str) -> str:
 def _frame_of_reference(given: Given) -> Dataset:
     """Return what the contours were drawn on: frame of reference, study, series, all images."""
     first = given.sources[0]
-    series, study, frame = Dataset(), Dataset(), Dataset()
-    series.SeriesInstanceUID = first.SeriesInstanceUID
-    series.ContourImageSequence = references_to(given.sources)
+    study, frame = Dataset(), Dataset()
     study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY, first.StudyInstanceUID
-    study.RTReferencedSeriesSequence = [series]
+    study.RTReferencedSeriesSequence = []
+    for uid, sources in by_series(given.sources).items():
+        series = Dataset()
+        series.SeriesInstanceUID, series.ContourImageSequence = uid, references_to(sources)
+        study.RTReferencedSeriesSequence.append(series)
     frame.FrameOfReferenceUID = first.FrameOfReferenceUID
     frame.RTReferencedStudySequence = [study]
     return frame
@@ -127,10 +130,10 @@ def _region(number: int, label: Label, given: Given) -> Dataset:
 def _contours(number: int, label: Label, given: Given) -> Iterator[bytes]:
     """Yield the content of an item of *ROI Contour Sequence* (3006,0039), encoded."""
     colour = "\\".join(map(str, label.rgb))
-    yield implicit(0x3006002A, colour.encode())
+    yield implicit_element(0x3006002A, colour.encode())
     if given.measured[label.value].volume_ml:
         yield from implicit_sequence(0x30060040, _contours_of(label, given))
-    yield implicit(0x30060084, str(number).encode())
+    yield implicit_element(0x30060084, str(number).encode())
 
 
 def _contours_of(label: Label, given: Given) -> Iterator[list[bytes]]:
@@ -143,10 +146,10 @@ def _contours_of(label: Label, given: Given) -> Iterator[list[bytes]]:
             number += 1
             yield [
                 *implicit_sequence(0x30060016, [[image]]),
-                implicit(0x30060042, b"CLOSED_PLANAR"),
-                implicit(0x30060046, str(len(outline)).encode()),
-                implicit(0x30060048, str(number).encode()),
-                implicit(0x30060050, _decimals(given.masks.positions(n, outline))),
+                implicit_element(0x30060042, b"CLOSED_PLANAR"),
+                implicit_element(0x30060046, str(len(outline)).encode()),
+                implicit_element(0x30060048, str(number).encode()),
+                implicit_element(0x30060050, _decimals(given.masks.positions(n, outline))),
             ]
 
 

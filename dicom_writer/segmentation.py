@@ -75,6 +75,7 @@ def _head(given: Given, numbers: Mapping[int, int], *, frames: int) -> FileDatas
         sop_class_uid=SEG_SOP_CLASS,
         kind="BINARY",
         what="seg",
+        title="AI segmentation",
         series_offset=SERIES_NUMBER_OFFSET,
         compression=compression,
         numbers=numbers,

@@ -17,6 +17,7 @@ from dicom_writer.functional_groups import add_dimensions, add_shared_groups
 from dicom_writer.header import (
     add_comments,
     algorithm_identification,
+    by_series,
     code_item,
     copy_lossiness,
     new_result,
@@ -38,6 +39,7 @@ def new_segmentation(
     sop_class_uid: str,
     kind: str,
     what: str,
+    title: str,
     series_offset: int,
     compression: str,
     numbers: Mapping[int, int],
@@ -48,6 +50,8 @@ def new_segmentation(
     ----------
     kind
         *Segmentation Type* (0062,0001): BINARY or LABELMAP.
+    title
+        What its *Series Description* (0008,103E) begins with.
     numbers
         *Segment Number* (0062,0004) of each label value.
     """
@@ -58,7 +62,7 @@ def new_segmentation(
         what=what,
         modality="SEG",
         series_offset=series_offset,
-        description=f"AI segmentation: {said}",
+        description=f"{title}: {said}",
         transfer_syntax_uid=TRANSFER_SYNTAXES[compression],
     )
     result.ImageType = ["DERIVED", "PRIMARY"]
@@ -78,10 +82,11 @@ def _refer_to_source(result: Dataset, given: Given) -> None:
     first = given.sources[0]
     result.FrameOfReferenceUID = first.FrameOfReferenceUID
     result.PositionReferenceIndicator = first.get("PositionReferenceIndicator") or ""
-    series = Dataset()
-    series.SeriesInstanceUID = first.SeriesInstanceUID
-    series.ReferencedInstanceSequence = references_to(given.sources)
-    result.ReferencedSeriesSequence = [series]
+    result.ReferencedSeriesSequence = []
+    for uid, sources in by_series(given.sources).items():
+        series = Dataset()
+        series.SeriesInstanceUID, series.ReferencedInstanceSequence = uid, references_to(sources)
+        result.ReferencedSeriesSequence.append(series)
 
 
 def _describe_pixels(result: Dataset, given: Given, *, bits: int) -> None:

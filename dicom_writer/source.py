@@ -20,8 +20,9 @@ from pydicom import config
 from pydicom.dataset import Dataset, FileDataset
 
 from dicom_files.dataset import open_dataset
-from dicom_files.header import FileHeader, read_file_header
+from dicom_files.header import ROWS, FileHeader, read_file_header
 from dicom_writer.frames import image_key, is_multi_frame, split_frames
+from dicom_writer.values import fit_headers
 from stages import GeometryError, InputError, Origin, Volume
 from stages.logs import printable
 from stages.original_slices import SliceMasks
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 TOLERANCE_MM = 0.1
 _IMAGE_TYPE, _SOP_CLASS, _SOP_INSTANCE, _SERIES = 0x00080008, 0x00080016, 0x00080018, 0x0020000E
-_TELLING = frozenset({_IMAGE_TYPE, _SOP_CLASS, _SOP_INSTANCE, _SERIES})
+_TELLING = frozenset({_IMAGE_TYPE, _SOP_CLASS, _SOP_INSTANCE, _SERIES, ROWS})
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _NEEDED = (
     "SOPClassUID",
@@ -71,6 +72,7 @@ def find_source(folder: Path, mask: Volume) -> list[Dataset]:
         with config.disable_value_validation():  # what is odd and needed is refused by its name
             images = _images(folder, wanted, origin.series_instance_uid)
             found = [d for image in images for d in _slices_of(image)]
+            fit_headers(found)
             _require_attributes(found)
             sources = _in_slice_order(found, origin) if wanted else _by_position(found, mask)
             _take_missing_uids(sources, origin)
@@ -156,12 +158,13 @@ def _require_attributes(found: Sequence[Dataset]) -> None:
 
 def _take_missing_uids(sources: Sequence[Dataset], origin: Origin) -> None:
     """Fill UIDs that the source lacks with those the volume was given; refuse those that contradict."""
-    known = {
-        "SeriesInstanceUID": origin.series_instance_uid,
-        "StudyInstanceUID": origin.study_instance_uid,
-        "FrameOfReferenceUID": origin.frame_of_reference_uid,
-    }
-    for dataset in sources:
+    each = [s.series_instance_uid for s in origin.slices] or [""] * len(sources)
+    for dataset, own_series in zip(sources, each, strict=True):
+        known = {
+            "SeriesInstanceUID": own_series or origin.series_instance_uid,
+            "StudyInstanceUID": origin.study_instance_uid,
+            "FrameOfReferenceUID": origin.frame_of_reference_uid,
+        }
         for keyword, uid in known.items():
             own = str(dataset.get(keyword) or "")
             if not (own or uid):

@@ -6,7 +6,7 @@ come from each frame by the formula of the standard, while the mask's come from 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from dicom_writer.measure import (
 from dicom_writer.provenance import IDENTITY
 from dicom_writer.read_frames import Frame, read_frames
 from dicom_writer.results import Given
+from dicom_writer.values import raw_value
 from dicom_writer.wording import COMMENTS_LENGTH, warnings_text
 from stages import OutputError, Volume
 from stages.labels import Label
@@ -124,7 +125,7 @@ def require_same_identity(dataset: Dataset, given: Given) -> None:
     """
     first = given.sources[0]
     for keyword in ("StudyInstanceUID", *IDENTITY):
-        if (dataset.get(keyword) or "") != (first.get(keyword) or ""):
+        if raw_value(dataset, keyword) != raw_value(first, keyword):
             raise OutputError(f"{keyword} of the written result is not that of its source")
     if dataset.get("FrameOfReferenceUID", first.FrameOfReferenceUID) != first.FrameOfReferenceUID:
         raise OutputError("FrameOfReferenceUID of the written result is not that of its source")
@@ -154,13 +155,21 @@ def _refuse_private(dataset: Dataset) -> None:
 
 
 def referenced_instances(dataset: Dataset, given: Given) -> set[str]:
-    """Return the instances of the source series that *Referenced Series Sequence* (0008,1115) names."""
-    return {
-        str(item.ReferencedSOPInstanceUID)
-        for series in dataset.ReferencedSeriesSequence
-        if series.SeriesInstanceUID == given.sources[0].SeriesInstanceUID
-        for item in series.ReferencedInstanceSequence
-    }
+    """Return the source images that *Referenced Series Sequence* (0008,1115) names, each with its series."""
+    return known_of(
+        (
+            (str(series.SeriesInstanceUID), str(item.ReferencedSOPInstanceUID))
+            for series in dataset.ReferencedSeriesSequence
+            for item in series.ReferencedInstanceSequence
+        ),
+        given,
+    )
+
+
+def known_of(named: Iterable[tuple[str, str]], given: Given) -> set[str]:
+    """Return the instances of pairs of series and instance that are source images."""
+    known = {(str(source.SeriesInstanceUID), str(source.SOPInstanceUID)) for source in given.sources}
+    return {instance for series, instance in named if (series, instance) in known}
 
 
 def require_references(referenced: Collection[str], given: Given) -> None:

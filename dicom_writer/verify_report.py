@@ -21,7 +21,7 @@ from dicom_writer.measure import VOLUME_TOLERANCE, Measurement
 from dicom_writer.polygons import filled
 from dicom_writer.results import Given
 from dicom_writer.source import pixel_positions
-from dicom_writer.verify import require_references, require_same_identity
+from dicom_writer.verify import known_of, require_references, require_same_identity
 from dicom_writer.wording import warnings_of
 from stages import OutputError
 from stages.labels import Label
@@ -106,8 +106,7 @@ def _require_evidence(report: Dataset, given: Given) -> None:
         for series in study.ReferencedSeriesSequence
         for image in series.ReferencedSOPSequence
     }
-    own = str(given.sources[0].SeriesInstanceUID)
-    require_references({image for series, image in named if series == own}, given)
+    require_references(known_of(named, given), given)
     if (given.uids.uid("seg series"), given.uids.uid("seg instance")) not in named:
         raise OutputError("the report does not name the segmentation among its evidence")
 

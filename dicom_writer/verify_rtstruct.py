@@ -20,7 +20,7 @@ from dicom_writer.measure import TOLERANCE_MM, Measurement, Part, part_of, requi
 from dicom_writer.polygons import area_and_centroid, filled
 from dicom_writer.results import Given
 from dicom_writer.source import pixel_indices, pixel_positions
-from dicom_writer.verify import require_references, require_same_identity
+from dicom_writer.verify import known_of, require_references, require_same_identity
 from dicom_writer.wording import warnings_text
 from stages import OutputError
 from stages.labels import Label
@@ -57,16 +57,15 @@ def verify_rtstruct(path: Path, given: Given) -> dict[int, Measurement]:
 def _require_image_references(dataset: Dataset, given: Given) -> None:
     first = given.sources[0]
     named = {
-        str(image.ReferencedSOPInstanceUID)
+        (str(series.SeriesInstanceUID), str(image.ReferencedSOPInstanceUID))
         for frame in dataset.ReferencedFrameOfReferenceSequence
         if frame.FrameOfReferenceUID == first.FrameOfReferenceUID
         for study in frame.RTReferencedStudySequence
         if study.ReferencedSOPInstanceUID == first.StudyInstanceUID
         for series in study.RTReferencedSeriesSequence
-        if series.SeriesInstanceUID == first.SeriesInstanceUID
         for image in series.ContourImageSequence
     }
-    require_references(named, given)
+    require_references(known_of(named, given), given)
 
 
 def _require_regions(dataset: Dataset, given: Given) -> None:

@@ -22,9 +22,10 @@ from pydicom.uid import CTImageStorage
 
 from dicom_writer.encode import elements_of
 from dicom_writer.frames import FrameHeader
+from dicom_writer.gather import uid_maker
 from dicom_writer.header import add_comments, new_result
 from dicom_writer.measure import Measurement
-from dicom_writer.provenance import Provenance, UidMaker, warn_of_odd
+from dicom_writer.provenance import Provenance
 from dicom_writer.results import Given, Options
 from dicom_writer.series import describe_ct, slice_files
 from dicom_writer.slice_files import write_slice_files
@@ -81,9 +82,8 @@ def gather_volume(volume: Volume, source: Path, *, provenance: Provenance | None
     array = to_host(volume.array)
     if array.dtype != np.int16:
         raise InputError(f"a CT volume holds int16 Hounsfield units, this one {array.dtype}; is it a mask?")
-    provenance = Provenance(job_id=(provenance or Provenance()).job_id, algorithm_name=_ALGORITHM)
+    provenance = Provenance(algorithm_name=_ALGORITHM)
     sources = find_source(source, volume)
-    warn_of_odd(sources[0])
     first = np.zeros((len(array), 3))
     first[:, 0] = np.arange(len(array))
     planes = SliceMasks(  # of what is written, Hounsfield units instead of labels
@@ -103,7 +103,7 @@ def gather_volume(volume: Volume, source: Path, *, provenance: Provenance | None
         labels=(),
         provenance=provenance,
         measured={},
-        uids=UidMaker(provenance.job_id, str(sources[0].SeriesInstanceUID), planes.array, repr(provenance)),
+        uids=uid_maker(volume, planes.array, sources, settings=provenance),
         wanted=("volume",),
         options=Options(),
     )

@@ -11,7 +11,6 @@ from dicom_writer.lesions import Lesion
 if TYPE_CHECKING:
     from dicom_writer.results import Given
 
-NOTICE = "Made by software, not verified by a physician"
 WARNING, _ELSEWHERE = "Warning: ", "see the report"
 _LONG_WARNING = 400  # characters
 COMMENTS_LENGTH = 10240  # characters that an LT has
@@ -53,6 +52,12 @@ def largest(given: Given, most: int) -> Iterator[tuple[Lesion, str]]:
     listed = [lesion for found in given.lesions for lesion in found.listed]
     for lesion in sorted(listed, key=lambda one: -one.volume_ml)[:most]:
         yield lesion, f"{volume(lesion.volume_ml)}, longest diameter {lesion.diameter.mm:.1f} mm"
+
+
+def not_shown(given: Given, most: int) -> str:
+    """Return how many lesions `largest` leaves out, ``and 4 more lesions``; nothing where it shows all."""
+    left = sum(found.count for found in given.lesions) - len(list(largest(given, most)))
+    return f"and {left} more {'lesion' if left == 1 else 'lesions'}" if left else ""
 
 
 def volume(ml: float) -> str:

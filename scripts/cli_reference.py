@@ -22,6 +22,8 @@ CLARA_WF = (
     "publish",
     "unpublish",
     "doctor",
+    "env",
+    "help",
     "models list",
     "models check",
     "models add",

@@ -1,7 +1,7 @@
-"""Run Python with this project's packages: ``environment.py [--for NAME] -- ARGS...``.
+"""Run Python with this project's packages: ``environment.py [--for NAME] [--found FILE] -- ARGS...``.
 
 The first time an environment is made in the user's cache from ``requirements/NAME.txt`` (versions and
-hashes are locked there); afterwards it is only looked up. Standard library only.
+hashes are locked there); afterwards it is only looked up, and FILE says where it is. Standard library only.
 """
 
 from __future__ import annotations
@@ -11,19 +11,27 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import TracebackType
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED = ((3, 11), (3, 13))
+SIZES_MB = {"run": (190, 880), "dev": (380, 1640)}
+"""What is fetched, and what it takes on disk."""
+
 _COMPLETE = ".complete"
+_SILENCE_S = 10.0
 
 
 def main(argv: list[str]) -> int:
     """Make sure of the environment and become its Python."""
-    name, arguments = _parse(argv)
+    name, found, arguments = _parse(argv)
     requirements = ROOT / "requirements" / f"{name}.txt"
     python = ensure(requirements)
+    if found is not None:
+        _note(found, python)
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     os.execv(python, [str(python), *arguments])  # noqa: S606 - no shell is wanted
@@ -33,7 +41,8 @@ def ensure(requirements: Path) -> Path:
     """Return the Python of the environment with these requirements; make it if it is not there."""
     if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
         raise SystemExit(f"Python 3.11, 3.12 or 3.13 is needed, this is {sys.version.split()[0]}")
-    digest = hashlib.sha256(requirements.read_bytes() + sys.prefix.encode()).hexdigest()[:12]
+    # Of the Python itself, so that the one of an environment leads to that same environment.
+    digest = hashlib.sha256(requirements.read_bytes() + sys.base_prefix.encode()).hexdigest()[:12]
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     folder = cache_folder() / f"env-{requirements.stem}-py{version}-{digest}"
     python = folder / "bin" / "python"
@@ -54,7 +63,9 @@ def cache_folder() -> Path:
 
 def _make(folder: Path, python: Path, requirements: Path) -> None:
     started = time.monotonic()
-    _say(f"setting up an environment of its own, once, in {folder}")
+    fetched, taken = SIZES_MB.get(requirements.stem, (0, 0))
+    size = f" ({fetched} MB to fetch, {taken} MB on disk)" if fetched else ""
+    _say(f"setting up an environment of its own, once{size}, in {folder}")
     try:
         subprocess.run(
             [sys.executable, "-m", "venv", "--clear", str(folder)], check=True, capture_output=True
@@ -76,37 +87,99 @@ def _install(command: list[str], requirements: Path) -> None:
     """Run pip, showing how far it is; its whole output only if it fails."""
     total = sum(1 for line in requirements.read_text().splitlines() if "==" in line)
     lines: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with (
+        Progress(total) as progress,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+    ):
         for line in process.stdout or ():
             lines.append(line)
-            if line.startswith("Collecting"):
-                count = sum(1 for each in lines if each.startswith("Collecting"))
-                _show(f"  {count} of at most {total}: {line.split()[1].split('==')[0]}")
-            elif line.startswith("Installing"):
-                _show("  unpacking")
-    _show("")
+            progress.see(line)
     if process.returncode != 0:
         sys.stderr.write("".join(lines[-30:]))
         raise SystemExit("pip could not install the packages; is the package index reachable?")
 
 
-def _show(text: str) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\033[K{text}")
-        sys.stderr.flush()
+class Progress:
+    """How far pip is: on a terminal one line that changes, elsewhere a line for each quarter and every 10 s.
+
+    Parameters
+    ----------
+    total
+        Number of packages, at most.
+    """
+
+    def __init__(self, total: int, *, silence_s: float = _SILENCE_S) -> None:
+        self._total, self._silence_s = total, silence_s
+        self._count = self._quarter = 0
+        self._started = time.monotonic()
+        self._doing = "beginning"
+        self._ended = threading.Event()
+        self._on_terminal = sys.stderr.isatty()
+        self._ticks = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self) -> Progress:
+        if not self._on_terminal:
+            self._ticks.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._on_terminal:
+            sys.stderr.write("\r\033[K")
+        else:
+            self._ticks.join()
+
+    def see(self, line: str) -> None:
+        """Take in a line of pip."""
+        if line.startswith("Collecting"):
+            self._count += 1
+            package = line.split()[1].split("==")[0]
+            self._doing = f"{self._count} of at most {self._total} packages"
+            self._show(f"{self._doing}: {package}")
+        elif line.startswith("Installing"):
+            self._doing = "unpacking"
+            self._show(self._doing, always=True)
+
+    def _show(self, text: str, *, always: bool = False) -> None:
+        if self._on_terminal:
+            sys.stderr.write(f"\r\033[K  {text}")
+            sys.stderr.flush()
+            return
+        quarter = 4 * self._count // max(self._total, 1)
+        if always or quarter > self._quarter:
+            self._quarter = quarter
+            _say(f"  {text}")
+
+    def _tick(self) -> None:
+        while not self._ended.wait(self._silence_s):
+            _say(f"  {self._doing}, after {time.monotonic() - self._started:.0f} s")
+
+
+def _note(found: Path, python: Path) -> None:
+    """Leave word for scripts/with-python where the environment is; without it Python is asked again."""
+    beside = found.with_name(f".{found.name}.{os.getpid()}")
+    try:
+        beside.write_text(f"{python}\n", encoding="utf-8")
+        beside.replace(found)
+    except OSError:
+        beside.unlink(missing_ok=True)
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - this runs before there is anything to log with
 
 
-def _parse(argv: list[str]) -> tuple[str, list[str]]:
-    name = "run"
+def _parse(argv: list[str]) -> tuple[str, Path | None, list[str]]:
+    name, found = "run", None
     if argv[:1] == ["--for"]:
         name, argv = argv[1], argv[2:]
+    if argv[:1] == ["--found"]:
+        found, argv = Path(argv[1]), argv[2:]
     if argv[:1] == ["--"]:
         argv = argv[1:]
-    return name, argv
+    return name, found, argv
 
 
 if __name__ == "__main__":

@@ -12,24 +12,30 @@
         sys.exit(main(execute, sys.argv[1:], os.environ, name="my-stage"))
 """
 
-from stages.driver import Job, Stage, main
-from stages.errors import (
-    GeometryError,
-    InferenceError,
-    InputError,
-    OutputError,
-    SettingsError,
-    StageError,
-    StageTimeoutError,
-    TerminatedError,
-    UpstreamError,
-)
-from stages.geometry import Grid
-from stages.labels import Code, Label
-from stages.original_slices import SliceMasks, on_original_slices
-from stages.settings import StageSettings
-from stages.volume import Algorithm, Correction, Origin, SliceOrigin, Volume
-from stages.volume_io import find_volumes, read_volume, write_volume
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stages.driver import Job, Stage, main
+    from stages.errors import (
+        GeometryError,
+        InferenceError,
+        InputError,
+        OutputError,
+        SettingsError,
+        StageError,
+        StageTimeoutError,
+        TerminatedError,
+        UpstreamError,
+    )
+    from stages.geometry import Grid
+    from stages.labels import Code, Label
+    from stages.original_slices import SliceMasks, on_original_slices
+    from stages.settings import StageSettings
+    from stages.volume import Algorithm, Correction, Origin, SliceOrigin, Volume
+    from stages.volume_io import find_volumes, read_volume, write_volume
 
 __version__ = "0.1.0"
 
@@ -61,3 +67,24 @@ __all__ = [
     "read_volume",
     "write_volume",
 ]
+
+_HOMES = (
+    "errors",
+    "labels",
+    "settings",
+    "driver",
+    "geometry",
+    "volume",
+    "volume_io",
+    "original_slices",
+)  # lightest first
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is listed above when it is first asked for, since NumPy and others take long (PEP 562)."""
+    for home in _HOMES if name in __all__ else ():
+        found = vars(importlib.import_module(f"stages.{home}")).get(name)
+        if found is not None:
+            globals()[name] = found
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from stages.driver import main
+from stages.settings import is_in_job
 from stages.wrap import WrappedCommand
 
 _USAGE = "usage: python -m stages wrap -- COMMAND ARGS..."
@@ -17,6 +18,9 @@ _USAGE = "usage: python -m stages wrap -- COMMAND ARGS..."
 def _wrap(argv: list[str]) -> int:
     if argv[:2] != ["wrap", "--"] or len(argv) < 3:
         print(_USAGE, file=sys.stderr)  # noqa: T201 - a usage line, before any log is configured
+        return 2
+    if not is_in_job(os.environ):
+        print(f"{_USAGE}\nruns in a job of a workflow only; by hand run the command itself", file=sys.stderr)  # noqa: T201
         return 2
     return main(WrappedCommand(argv[2:]), [], os.environ)
 

@@ -16,8 +16,9 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -26,12 +27,17 @@ from stages import locks, logs
 from stages.errors import InputError, OutputError, SettingsError, StageError, UpstreamError, printable
 from stages.interrupts import Interrupts
 from stages.labels import Label
-from stages.settings import StageSettings
+from stages.model_record import ModelRecord
+from stages.settings import PREFIX, StageSettings, is_in_job
 from stages.waiting import Heartbeat, sole_owner, wait_for_locks
 
 logger = logging.getLogger(__name__)
 
 _LONGEST_REASON = 4096  # bytes; Kubernetes keeps no more
+_NOT_IN_A_JOB = (
+    f"No job has started this stage: no {PREFIX}... is set, and there is no lock folder. "
+    "To run it by hand give --input DIR and --output DIR; --help tells the rest."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +79,16 @@ class Job:
 
 
 class Stage:
-    """The callbacks of a stage, in the order they are called; each may be left out but `execute`."""
+    """The callbacks of a stage, in the order they are called; each may be left out but `execute`.
+
+    Attributes
+    ----------
+    takes_labels
+        Whether what it writes depends on `Job.labels`: then it runs again when
+        the workflow says something else.
+    """
+
+    takes_labels = False
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the stage's own options."""
@@ -92,11 +107,17 @@ class Stage:
         """Do the work: read `job.input_dir`, write `job.output_dir`."""
         raise SettingsError(f"{type(self).__name__} does not say what to execute")
 
+    def models_used(self) -> Sequence[ModelRecord]:
+        """Return the models that `execute` has used, for the lock: the stage runs again if one changes."""
+        return ()
+
     def cleanup(self) -> None:
         """Release what was taken; called always, also after a failure."""
 
 
 class _FunctionStage(Stage):
+    takes_labels = True  # nobody knows
+
     def __init__(self, function: Callable[[Job], None]) -> None:
         self._function = function
 
@@ -124,7 +145,7 @@ def main(
         A `Stage`, or a function that does what `Stage.execute` does.
     argv
         The arguments after the program's name. With ``--input`` the stage runs once, at once, and
-        without locks.
+        without locks; without it, and where no job has started it, the usage is printed.
     environ
         ``NVIDIA_CLARA_*`` settings, see `stages.settings`.
     name
@@ -141,6 +162,10 @@ def main(
             stage = _FunctionStage(stage)
         parser = _parser(stage, name)
         by_hand = any(a in ("-h", "--help", "--input") or a.startswith("--input=") for a in argv)
+        if not by_hand and not is_in_job(environ):
+            parser.parse_args(argv)
+            sys.stderr.write(f"{parser.format_usage()}\n{_NOT_IN_A_JOB}\n")
+            return SettingsError.exit_code
         settings = StageSettings.from_environ(environ, stage_name=name)
         if by_hand or not settings.use_locks:
             return _run_once(stage, parser, argv, settings)
@@ -250,7 +275,10 @@ def _live(
         stage.execute(job)
     interrupts.raise_swallowed()
     logger.info("done in %.1f s", time.monotonic() - clock)
-    lock = _success(job, inputs=inputs, arguments=arguments, started=started)
+    models = _with_files(stage.models_used(), settings.lock_dir)
+    lock = _success(job, inputs=inputs, arguments=arguments, models=models, started=started)
+    if stage.takes_labels:
+        lock = replace(lock, labels=locks.labels_sha256(job.labels))
     interrupts.ignore()
     locks.publish(settings.lock_dir / settings.lock_name, lock)
 
@@ -264,13 +292,30 @@ def _is_done(job: Job, arguments: Sequence[str], settings: StageSettings) -> boo
         output_dir=job.output_dir,
         wait_locks=settings.wait_locks,
         arguments=arguments,
+        labels=settings.labels,
     )
     if reason is None:
         logger.info("already done, nothing to do")
     return reason is None
 
 
-def _success(job: Job, *, inputs: Mapping[str, str], arguments: Sequence[str], started: str) -> locks.Lock:
+def _with_files(models: Sequence[ModelRecord], lock_dir: Path) -> Iterator[ModelRecord]:
+    """Yield the models with the hashes of their files, where whoever runs the job has said them."""
+    now = locks.read_models(lock_dir)
+    for used in models:
+        found = now.get(used.name)
+        known = found is not None and found.version in ("", used.version)
+        yield replace(used, files=found.files) if found is not None and known else used
+
+
+def _success(
+    job: Job,
+    *,
+    inputs: Mapping[str, str],
+    arguments: Sequence[str],
+    models: Iterable[ModelRecord],
+    started: str,
+) -> locks.Lock:
     """Sync the output to disk and describe it."""
     locks.sync_tree(job.output_dir)
     return locks.Lock(
@@ -280,6 +325,8 @@ def _success(job: Job, *, inputs: Mapping[str, str], arguments: Sequence[str], s
         finished=locks.now(),
         inputs=inputs,
         arguments=tuple(arguments),
+        files=locks.files_named(arguments),
+        models=tuple(models),
         outputs=locks.describe_files(job.output_dir),
     )
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from stages.errors import OutputError, SettingsError
+from stages.errors import OutputError, SettingsError, printable
 from stages.labels import Label
 
 SUFFIX = ".labels.json"
@@ -36,11 +36,13 @@ def read_labels(path: str | Path) -> tuple[Label, ...]:
         stored = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
         return _from_file(stored)
     except OSError as error:
-        raise SettingsError(f"cannot read the labels {path}: {error.strerror or error}") from error
+        raise SettingsError(f"cannot read the labels {printable(path)}: {error.strerror or error}") from error
     except (YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the labels {path} are no YAML: {' '.join(str(error).split())}") from error
+        raise SettingsError(
+            f"the labels {printable(path)} are no YAML: {' '.join(str(error).split())}"
+        ) from error
     except ValueError as error:
-        raise SettingsError(f"the labels {path}: {error}") from error
+        raise SettingsError(f"the labels {printable(path)}: {error}") from error
 
 
 def _from_file(stored: Any) -> tuple[Label, ...]:
@@ -66,7 +68,7 @@ def write_labels(labels: Iterable[Label], folder: Path, name: str) -> Path:
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {printable(path)}: {error.strerror or error}") from error
     return path
 
 
@@ -138,7 +140,7 @@ def with_rgb(block: Any) -> Any:
     rgb = block.get("rgb") if isinstance(block, Mapping) else None
     if isinstance(rgb, str) and re.fullmatch("#[0-9a-fA-F]{6}", rgb):
         return {**block, "rgb": tuple(bytes.fromhex(rgb[1:]))}
-    return block
+    return {**block, "rgb": tuple(rgb)} if isinstance(rgb, list) else block
 
 
 def _place(detail: Any) -> str:

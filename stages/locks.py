@@ -12,15 +12,21 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from stages.errors import OutputError, printable
+from stages.labels import Label
+from stages.labels_file import stored_labels
+from stages.model_record import ModelRecord, knows_weights, records_in, why_changed
 
 HOST = socket.gethostname()
+MODELS = "models.json"
+"""Beside the locks: what the models are that a job's stages are served with, said by whoever runs the job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +53,12 @@ class Lock:
         told by it.
     arguments
         The stage's command line.
+    files
+        SHA-256 of each file that the command line names, such as one of labels, by its absolute path.
+    labels
+        SHA-256 of what the workflow said of labels, where the stage takes that (`Stage.takes_labels`).
+    models
+        The models that it was made with.
     outputs
         Every file of the output folder.
     """
@@ -58,6 +70,9 @@ class Lock:
     finished: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    labels: str = ""
+    models: tuple[ModelRecord, ...] = ()
     outputs: tuple[OutputFile, ...] = ()
 
 
@@ -127,7 +142,9 @@ def read_lock(path: Path) -> Lock | None:
     record = _read_object(path)
     try:
         outputs = tuple(OutputFile(**file) for file in record["outputs"])
-        return Lock(**{**record, "outputs": outputs, "arguments": tuple(record["arguments"])})
+        models = tuple(records_in(record.get("models")))
+        arguments = tuple(record["arguments"])
+        return Lock(**{**record, "outputs": outputs, "arguments": arguments, "models": models})
     except (KeyError, TypeError):
         return None
 
@@ -161,10 +178,22 @@ def _read_object(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def describe_files(folder: Path) -> tuple[OutputFile, ...]:
-    """Return path, size and SHA-256 of every file below a folder, sorted by path."""
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_files(folder: Path, digest_of: Callable[[Path], str] = file_sha256) -> tuple[OutputFile, ...]:
+    """Return path, size and SHA-256 of every file below a folder, sorted by path.
+
+    Parameters
+    ----------
+    digest_of
+        Returns the SHA-256 of a file.
+    """
     return tuple(
-        OutputFile(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=_sha256(path))
+        OutputFile(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest_of(path))
         for path in sorted(p for p in folder.rglob("*") if p.is_file())
     )
 
@@ -199,7 +228,54 @@ def sync_folder(folder: Path) -> None:
 
 def digests_of(lock_dir: Path, lock_names: Iterable[str]) -> dict[str, str]:
     """Return the SHA-256 of each lock file, by name; an absent one has an empty digest."""
-    return {name: _sha256(path) if (path := lock_dir / name).is_file() else "" for name in lock_names}
+    return {name: file_sha256(path) if (path := lock_dir / name).is_file() else "" for name in lock_names}
+
+
+def files_named(arguments: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of each file that a command line names, by its absolute path."""
+    named = (Path(part) for each in arguments for part in {each, each.partition("=")[2]} if part)
+    with suppress(OSError, ValueError):  # what is no path at all
+        return {str(path.absolute()): file_sha256(path) for path in named if path.is_file()}
+    return {}
+
+
+def labels_sha256(labels: Iterable[Label]) -> str:
+    """Return the SHA-256 of what a workflow says of labels."""
+    return hashlib.sha256(json.dumps(stored_labels(labels)).encode()).hexdigest()
+
+
+def publish_models(lock_dir: Path, models: Iterable[ModelRecord]) -> None:
+    """Say what the models are now; with none, nothing is known of them.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    found = {model.name: asdict(model) for model in models}
+    path = lock_dir / MODELS
+    if not found:
+        path.unlink(missing_ok=True)
+    elif _read_object(path) != {"models": list(found.values())}:
+        publish(path, {"models": list(found.values())})
+
+
+def read_models(lock_dir: Path) -> dict[str, ModelRecord]:
+    """Return what the models are now, by name."""
+    return {model.name: model for model in records_in(_read_object(lock_dir / MODELS).get("models"))}
+
+
+def models_of(lock_dir: Path, lock_name: str) -> tuple[ModelRecord, ...]:
+    """Return the models that a lock, also a foreign one, says its stage has used."""
+    return tuple(records_in(_read_object(lock_dir / lock_name).get("models")))
+
+
+def models_of_unknown_weights(lock_dir: Path, lock_name: str) -> list[str]:
+    """Return the names of a lock's models whose weights could have changed without being noticed."""
+    now = read_models(lock_dir)
+    return [
+        used.name for used in models_of(lock_dir, lock_name) if not knows_weights(used, now.get(used.name))
+    ]
 
 
 def why_invalid(
@@ -210,34 +286,54 @@ def why_invalid(
     output_dir: Path,
     wait_locks: Sequence[str],
     arguments: Sequence[str],
+    labels: Iterable[Label] = (),
+    digest_of: Callable[[Path], str] = file_sha256,
 ) -> str | None:
     """Tell why the stage of this lock has to run (again); None if its result still stands.
 
-    A foreign lock stands as long as it exists.
+    A foreign lock stands as long as it exists and names no model that has changed since.
+
+    Parameters
+    ----------
+    labels
+        What the workflow says of labels.
+    digest_of
+        Returns the SHA-256 of a file.
     """
     path = lock_dir / lock_name
     if not path.is_file():
         return "it has not finished before"
     lock = read_lock(path)
     if lock is None:
-        return None
+        return _why_models_differ(lock_dir, lock_name)
     if lock.job != job:
         return f"its lock is of job {lock.job}"
     if lock.inputs != digests_of(lock_dir, wait_locks):
         return "its inputs have changed"
     if list(lock.arguments) != list(arguments):
         return f"its arguments were {list(lock.arguments)}, now {list(arguments)}"
-    return _why_outputs_differ(lock.outputs, output_dir)
+    if lock.labels and lock.labels != labels_sha256(labels):
+        return "what the workflow says of labels has changed"
+    for name, digest in lock.files.items():
+        path = Path(name)  # of a container it may not be here
+        if path.is_file() and digest_of(path) != digest:
+            return f"the file {printable(path)}, which its arguments name, has changed"
+    return _why_models_differ(lock_dir, lock_name) or _why_outputs_differ(lock.outputs, output_dir, digest_of)
 
 
-def _why_outputs_differ(outputs: Iterable[OutputFile], folder: Path) -> str | None:
-    for file in outputs:
-        path = folder / file.path
-        if not path.is_file() or path.stat().st_size != file.size or _sha256(path) != file.sha256:
-            return f"its output {printable(file.path)} is missing or was changed"
+def _why_models_differ(lock_dir: Path, lock_name: str) -> str | None:
+    now = read_models(lock_dir)
+    for used in models_of(lock_dir, lock_name):
+        if used.name in now and (changed := why_changed(used, now[used.name])):
+            return f"model {used.name} has changed ({changed})"
     return None
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _why_outputs_differ(
+    outputs: Iterable[OutputFile], folder: Path, digest_of: Callable[[Path], str]
+) -> str | None:
+    for file in outputs:
+        path = folder / file.path
+        if not path.is_file() or path.stat().st_size != file.size or digest_of(path) != file.sha256:
+            return f"its output {printable(file.path)} is missing or was changed"
+    return None

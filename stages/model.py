@@ -7,6 +7,7 @@ that a model and its preprocessing travel together; docs/reference/model.md expl
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -14,13 +15,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from stages.errors import InferenceError
 from stages.labels import Label, Meaning, labels_of
 from stages.labels_file import with_rgb
-from stages.model_problems import problems
+from stages.model_contradictions import ContradictionError, contradictions
+from stages.model_parameters import read_parameters
+from stages.model_problems import ORIENTATION, SHA256, problems_by_name
 from stages.model_tensors import ModelTensors
 from stages.triton import ServedModel
 
 _Label = Annotated[int, Field(ge=0, le=255)]
 _Positive = Annotated[float, Field(gt=0)]
 _Size = Annotated[int, Field(gt=0)]
+_Millilitres = Annotated[float, Field(ge=0)]
 _Percent = Annotated[float, Field(gt=-100, le=100)]
 _Sizes = tuple[_Size, _Size, _Size]
 
@@ -87,11 +91,19 @@ class ModelDescription(BaseModel):
     label_meanings
         Label -> its name, codes and colour (`stages.labels.Meaning`), for what is made of the mask. A model
         without them gives masks that the DICOM writer refuses, unless the workflow says what they mean.
+    expected_volume_ml
+        Label -> lowest and highest plausible volume, ml, of the label with all labels that `inside` puts into
+        it; a mask outside them gets a warning.
+    body_part
+        Term of *Body Part Examined* (0018,0015) for the part that the model is for; a mask of a series of a
+        part far from it gets a warning.
+    weights_sha256
+        SHA-256 of the weights, hexadecimal, for the results; not checked against the file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
-    orientation: Annotated[str, Field(pattern="^[LRPASI]{3}$")]
+    orientation: Annotated[str, Field(pattern=ORIENTATION)]
     spacing_mm: tuple[_Positive, _Positive, _Positive] | Literal["native"] | None = None
     size: _Sizes | None = None
     crop: Literal["none", "body", "foreground"] = "none"
@@ -120,6 +132,9 @@ class ModelDescription(BaseModel):
     minimum_volume_ml: dict[_Label, _Positive] = {}
     inside: dict[_Label, _Label] = {}
     label_meanings: dict[_Label, Annotated[Meaning, BeforeValidator(with_rgb)]] = {}
+    expected_volume_ml: dict[_Label, tuple[_Millilitres, _Millilitres]] = {}
+    body_part: str | None = None
+    weights_sha256: Annotated[str, Field(pattern=SHA256)] = ""
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -143,59 +158,9 @@ class ModelDescription(BaseModel):
 
     @model_validator(mode="after")
     def _hold_together(self) -> ModelDescription:
-        problems = [*self._of_geometry(), *self._of_intensity(), *self._of_labels()]
-        if problems:
-            raise ValueError("; ".join(problems))
+        if found := contradictions(self):
+            raise ContradictionError(found)
         return self
-
-    def _of_geometry(self) -> list[str]:
-        problems = []
-        if len({_AXIS[letter] for letter in self.orientation}) != 3:
-            problems.append(f"orientation: {self.orientation!r} names an axis twice; expected such as 'SPL'")
-        if self.spacing_mm and self.size:
-            problems.append("spacing_mm and size: give one of them")
-        if not self.spacing_mm and not self.size:
-            problems.append('parameter spacing_mm is missing: millimetres, or "native"; or give a size')
-        for n, axis in enumerate(("slices", "rows", "columns")):
-            before, after = self.crop_margin_percent[2 * n : 2 * n + 2]
-            if before + after <= -100:
-                problems.append(f"crop_margin_percent: {before:g} and {after:g} leave nothing of the {axis}")
-        return problems
-
-    def _of_intensity(self) -> list[str]:
-        problems = []
-        if self.intensity_clip_hu is not None:
-            low, high = self.intensity_clip_hu
-            if not low < high:
-                problems.append(f"intensity_clip_hu: the lower bound {low:g} is not below the upper {high:g}")
-        if isinstance(self.intensity_scale, tuple) and self.intensity_clip_hu is None:
-            problems.append("parameter intensity_clip_hu is missing, which intensity_scale maps")
-        if self.intensity_scale is not None and self.intensity_zscore is not None:
-            problems.append("intensity_scale and intensity_zscore: give one of them")
-        if self.intensity_scale is None and self.intensity_zscore is None:
-            problems.append(
-                'parameter intensity_scale is missing: a pair, or "none"; or give intensity_zscore'
-            )
-        return problems
-
-    def _of_labels(self) -> list[str]:
-        problems = []
-        first = self.channel_labels[0]
-        if self.activation != "sigmoid" and (first != 0 or len(self.channel_labels) < 2):
-            problems.append(
-                f"channel_labels: expected background, 0, and at least one label more; found "
-                f"{list(self.channel_labels)}"
-            )
-        if not self.labels:
-            problems.append(f"channel_labels: no channel has a label above 0: {list(self.channel_labels)}")
-        used = {*self.largest_component, *self.fill_holes, *self.minimum_volume_ml}
-        used |= {*self.inside, *self.inside.values(), *self.label_meanings}
-        if unknown := sorted(used - set(self.labels)):
-            problems.append(f"labels {unknown} are used but are not in channel_labels")
-        names = [meaning.name for meaning in self.label_meanings.values()]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            problems.append(f"label_meanings: two labels have the name {twice[0]!r}")
-        return problems
 
     @classmethod
     def from_server(cls, served: ServedModel) -> ModelDescription:
@@ -206,15 +171,37 @@ class ModelDescription(BaseModel):
         Raises
         ------
         InferenceError
-            If a parameter is missing, unknown, malformed, or contradicts a tensor; each is named.
+            If a parameter is missing, unknown, malformed, or contradicts another or a tensor. All that is
+            wrong with the parameters is told together.
         """
+        values, problems = read_parameters(served.parameters, cls.model_fields)
         try:
-            description = cls.model_validate(_parsed(served))
+            description = cls._of_values(values)
         except ValidationError as error:
-            found = "; ".join(problems(error.errors()))
-            raise InferenceError(f"the config.pbtxt of model {served.name!r}: {found}") from error
+            found = {**problems_by_name(error.errors()), **{name: [said] for name, said in problems.items()}}
+            told = [each for name in found for each in found[name]]
+            told += () if "" in found else cls._contradictions_in_rest(values, found)
+            raise _refusal(served.name, told) from error
+        if problems:
+            raise _refusal(served.name, problems.values())
         window = description.tensors_of(served).window(description.window_shape, description.size)
         return description.model_copy(update={"window_shape": window})
+
+    @classmethod
+    def _of_values(cls, values: Mapping[str, Any]) -> ModelDescription:
+        """Return the description of JSON values: no text is taken for a number, and no truth value."""
+        return cls.model_validate_json(json.dumps(values), strict=True)
+
+    @classmethod
+    def _contradictions_in_rest(cls, values: Mapping[str, Any], untrusted: Collection[str]) -> Iterator[str]:
+        """Yield what is contradictory in the parameters that are right each by itself, if others are not."""
+        rest = {name: value for name, value in values.items() if name not in untrusted}
+        try:
+            cls._of_values({**_ANY, **rest})
+        except ValidationError as error:
+            for each in error.errors()[0]["ctx"]["error"].found:
+                if each.parameters.isdisjoint(untrusted):
+                    yield each.sentence
 
     def tensors_of(self, served: ServedModel) -> ModelTensors:
         """Return what the tensors of the model say.
@@ -229,31 +216,12 @@ class ModelDescription(BaseModel):
         )
 
 
-_AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
-_SIMILAR_CUTOFF = 0.8
+_ANY = {"orientation": "SPL", "padding_value_hu": 0, "activation": "softmax", "channel_labels": [0, 1]}
+"""Any values of the parameters that must be there."""
 
 
-def _parsed(served: ServedModel) -> dict[str, Any]:
-    values = {}
-    for key, text in served.parameters.items():
-        if key not in ModelDescription.model_fields:
-            _refuse_misspelt(served.name, key)
-            continue  # a parameter of the backend
-        try:
-            values[key] = json.loads(text)
-        except ValueError as error:
-            raise InferenceError(
-                f"the config.pbtxt of model {served.name!r}: parameter {key}: {text!r} is not JSON: {error}"
-            ) from error
-    return values
-
-
-def _refuse_misspelt(model: str, key: str) -> None:
-    """Refuse what is nearly a parameter: left out in silence it would change the result."""
-    from difflib import get_close_matches
-
-    meant = get_close_matches(key, ModelDescription.model_fields, n=1, cutoff=_SIMILAR_CUTOFF)
-    if meant:
-        raise InferenceError(
-            f"the config.pbtxt of model {model!r}: there is no parameter {key}; write {meant[0]}"
-        )
+def _refusal(model: str, problems: Iterable[str]) -> InferenceError:
+    return InferenceError(
+        f"the config.pbtxt of model {model!r}: {'; '.join(problems)} (each parameter: "
+        f"docs/reference/model.md)"
+    )

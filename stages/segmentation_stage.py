@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from stages.arrays import device_available, to_device
 from stages.driver import Job, Stage
 from stages.errors import SettingsError, printable
 from stages.memory import MemoryLimit, host_limit
+from stages.model_record import ModelRecord
 from stages.volume_io import find_volumes, read_volume, write_volume
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class SegmentationStage(Stage):
         self._on_device = False
         self._model: ModelDescription
         self._tensors: ModelTensors
-        self._algorithm: Algorithm
+        self._algorithm: Algorithm | None = None
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the model, the server, and where arrays are worked on."""
@@ -112,6 +114,7 @@ class SegmentationStage(Stage):
 
     def execute(self, job: Job) -> None:
         """Segment each volume and write its mask under the same name."""
+        from stages.plausibility import with_verdicts
         from stages.postprocess import label_volumes_ml
         from stages.segmentation import segment
 
@@ -131,11 +134,11 @@ class SegmentationStage(Stage):
                 deadline_s=job.arguments.deadline,
             )
             mask = replace(mask, origin=replace(mask.origin, **self._said_of_masks()))
-            write_volume(mask, job.output_dir)
             found = label_volumes_ml(mask, self._model.labels)
-            logger.info(
-                "found %s", ", ".join(f"{self._model.name_of(n)} {ml:.1f} ml" for n, ml in found.items())
-            )
+            mask = with_verdicts(mask, self._model, found)
+            write_volume(mask, job.output_dir)
+            names = [f"{self._model.name_of(label)} {ml:.1f} ml" for label, ml in found.items()]
+            logger.info("found %s", ", ".join(names))
             self.finish(job, mask)
 
     def _said_of_masks(self) -> dict[str, Any]:
@@ -148,6 +151,10 @@ class SegmentationStage(Stage):
 
     def finish(self, job: Job, mask: Volume) -> None:
         """Do what else a stage wants done with a mask that has been written; here nothing."""
+
+    def models_used(self) -> Sequence[ModelRecord]:
+        """Return the model as the server describes it."""
+        return (ModelRecord(**asdict(self._algorithm)),) if self._algorithm else ()
 
     def cleanup(self) -> None:
         """Close the connection to the server."""

@@ -121,6 +121,20 @@ class StageSettings:
         )
 
 
+def is_in_job(environ: Mapping[str, str], *, lock_dir: Path = StageSettings.lock_dir) -> bool:
+    """Return whether a workflow has started this program, rather than a person.
+
+    Parameters
+    ----------
+    environ
+        Usually `os.environ`; the address of an inference server alone says nothing.
+    lock_dir
+        The folder that a container of a job has even where nothing is set.
+    """
+    told = {key for key, value in environ.items() if key.startswith(PREFIX) and value.strip()}
+    return bool(told - {f"{PREFIX}TRTISURI"}) or lock_dir.is_dir()
+
+
 def checked_lock_name(name: str, where: str) -> str:
     """Return the name of a lock if it stays inside the lock folder.
 

@@ -31,11 +31,18 @@ class SliceOrigin:
         *Image Position (Patient)* (0020,0032), mm, LPS.
     frame
         Which frame of the instance it is, from 1; None where the instance is one image.
+    series_instance_uid
+        *Series Instance UID* (0020,000E) of the instance, where it is another than the volume's: series
+        that were read as one.
+    instance_number
+        *Instance Number* (0020,0013); None where it is missing or no number.
     """
 
     sop_instance_uid: str
     position: tuple[float, float, float]
     frame: int | None = None
+    series_instance_uid: str = ""
+    instance_number: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +98,9 @@ class Origin:
     ----------
     series_instance_uid, study_instance_uid, frame_of_reference_uid
         (0020,000E), (0020,000D), (0020,0052); the name of the volume's files is the first.
+    body_part
+        *Body Part Examined* (0018,0015) of the series, upper case, where all its slices agree on a term of
+        the standard; else empty.
     part
         Which volume of the series this is, where it is several (phases, stacks), such as
         "acquisition-2"; empty otherwise.
@@ -121,6 +131,7 @@ class Origin:
     series_instance_uid: str
     study_instance_uid: str = ""
     frame_of_reference_uid: str = ""
+    body_part: str = ""
     part: str = ""
     slices: tuple[SliceOrigin, ...] = ()
     repairs: tuple[str, ...] = ()

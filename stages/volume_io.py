@@ -212,7 +212,11 @@ def _read_origin(path: Path) -> Origin:
         stored = json.loads(beside.read_text(encoding="utf-8"))
         slices = tuple(
             SliceOrigin(
-                sop_instance_uid=s["sop_instance_uid"], position=tuple(s["position"]), frame=s.get("frame")
+                sop_instance_uid=s["sop_instance_uid"],
+                position=tuple(s["position"]),
+                frame=s.get("frame"),
+                series_instance_uid=s.get("series_instance_uid", ""),
+                instance_number=s.get("instance_number"),
             )
             for s in stored["slices"]
         )

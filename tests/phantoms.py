@@ -14,6 +14,7 @@ from pydicom import dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from dicom_reader.rules import Rules
 from stages import Origin, SliceOrigin, Volume
 from stages.labels import Code, Label
 
@@ -21,6 +22,7 @@ SHAPE = (5, 16, 20)
 SPACING = (2.5, 0.8, 0.6)
 FIRST = (-30.0, 40.0, 100.0)
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+ANY_UNITS = Rules.model_validate({"require": {"rescale_type": "any"}})  # some real files say US
 STUDY, SERIES, FRAME = "1.2.3.1", "1.2.3.2", "1.2.3.3"
 INTERCEPT = -1024
 AFFINE = np.array(

@@ -1,10 +1,13 @@
 """The documentation cannot drift from the code."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -73,3 +76,63 @@ def test_the_stage_of_the_tutorial_runs_as_it_is_written(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert read_volume(find_volumes(tmp_path / "out")[0]).array.tolist() == [[[0, 0, 1]]]
+
+
+# What is typed after the line that puts clara-wf and its python on PATH
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PATH_LINE = 'eval "$(clara-reference-workflows/clara-wf env)"'
+AFTER_IT = README[README.index(PATH_LINE) + len(PATH_LINE) :]
+TYPED = sorted(set(re.findall(r"`((?:clara-wf|python -m) [^`]+)`", AFTER_IT)))
+
+
+def typed(line, shell="bash"):
+    """Run a line in a shell that knows nothing but the system's own programs, after the README's line."""
+    options = {"bash": ["--norc", "-c"], "zsh": ["-f", "-c"], "fish": ["--no-config", "-c"]}[shell]
+    environ = {
+        "HOME": os.environ["HOME"],
+        "PATH": "/usr/bin:/bin",
+        "CLARA_PYTHON": sys.executable,
+        "COLUMNS": "200",
+    }
+    environ |= {key: os.environ[key] for key in ("CLARA_CACHE", "XDG_CACHE_HOME") if key in os.environ}
+    command = [shutil.which(shell), *options, f"{PATH_LINE}\ncd /\n{line}"]
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_one_line_puts_clara_wf_and_its_python_on_path(shell):
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell}")
+    done = typed("clara-wf --version; python -c 'import dicom_reader, sys; print(sys.prefix)'", shell)
+    assert done.returncode == 0, done.stderr
+    version, prefix = done.stdout.splitlines()
+    assert re.fullmatch(r"clara-wf \d+\.\d+\.\d+", version)
+    assert (Path(prefix) / ".complete").exists()
+
+
+def test_clara_wf_is_typed_the_same_way_on_every_page():
+    whole = re.compile(r"^ +(?:\./|\S+/)clara-wf .*", re.MULTILINE)
+    found = {page.name: lines for page in PAGES if (lines := whole.findall(page.read_text(encoding="utf-8")))}
+    assert list(found) == ["README.md"], "after the line that puts it on PATH it is clara-wf"
+    assert all(line.split("#")[0].split()[1] == "test" for line in found["README.md"])
+
+
+@pytest.mark.parametrize("command", TYPED)
+def test_every_command_of_the_readme_is_one_with_the_options_it_has(command):
+    words = command.split()
+    program = words[:3] if words[0] == "python" else words[: 1 + (not words[1].startswith("-"))]
+    done = typed(f"{' '.join(program)} --help")
+    assert done.returncode == 0, done.stderr
+    assert [word for word in words if word.startswith("--") and word not in done.stdout] == []
+
+
+def test_a_command_of_the_readme_runs_as_it_is_typed(tmp_path):
+    from phantoms.dicom_series import write_series
+
+    write_series(
+        np.zeros((12, 16, 16), np.int16), tmp_path, spacing_mm=(2.0, 1.0, 1.0), first_mm=(0, 0, 0), seed=1
+    )
+    done = typed(next(each for each in TYPED if "--explain" in each).replace("DIR", str(tmp_path)))
+    assert done.returncode == 0, done.stderr
+    assert "taken" in done.stdout

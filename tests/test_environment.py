@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -29,8 +31,14 @@ def requirements(tmp_path, monkeypatch):
     return path
 
 
-def test_it_is_made_once_and_then_only_looked_up(environment, requirements):
+def test_it_is_made_once_and_then_only_looked_up(environment, requirements, monkeypatch, capsys):
+    monkeypatch.setitem(environment.SIZES_MB, "nothing", (190, 880))
     python = environment.ensure(requirements)
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.startswith(
+        "setting up an environment of its own, once (190 MB to fetch, 880 MB on disk), in "
+    )
+    monkeypatch.setattr(sys, "prefix", str(python.parent.parent))  # its own Python leads to it as well
     made = python.parent.parent.stat().st_mtime_ns
     assert environment.ensure(requirements) == python
     assert python.parent.parent.stat().st_mtime_ns == made
@@ -89,3 +97,64 @@ def test_the_launcher_works_from_any_folder_and_under_both_names(tmp_path, folde
     )
     assert done.returncode == 0, done.stderr
     assert "fd3ee8bf-b9f3-4808-bd60-243f870ff9bd" in done.stdout
+
+
+MAKES_NONE = """
+import os, sys
+from pathlib import Path
+found, folder = Path(sys.argv[4]), Path(os.environ["CLARA_CACHE"]) / "env-run"
+(folder / "bin").mkdir(parents=True, exist_ok=True)
+(folder / ".complete").touch()
+(folder / "bin/python").unlink(missing_ok=True)
+(folder / "bin/python").symlink_to(sys.executable)
+found.write_text(f"{folder}/bin/python\\n")
+"""
+
+
+def test_python_is_asked_for_the_environment_once_and_again_when_it_is_gone(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts/with-python", tmp_path / "scripts/with-python")
+    (tmp_path / "scripts/environment.py").write_text(MAKES_NONE)
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/run.txt").write_text("one==1.0\n")
+    environ = {"PATH": os.environ["PATH"], "CLARA_PYTHON": sys.executable, "CLARA_CACHE": str(tmp_path / "c")}
+
+    def printed():
+        command = [tmp_path / "scripts/with-python", "--", "-c", "import os; print(os.environ['PYTHONPATH'])"]
+        return subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout
+
+    assert [printed(), printed()] == ["", f"{tmp_path}\n"]
+    (tmp_path / "c/env-run/.complete").unlink()
+    assert [printed(), printed()] == ["", f"{tmp_path}\n"]
+    (tmp_path / "requirements/run.txt").write_text("one==1.1\n")
+    assert [printed(), printed()] == ["", f"{tmp_path}\n"]
+
+
+def test_the_script_leaves_word_where_the_environment_is(environment, tmp_path):
+    environment._note(tmp_path / "python-run", Path("/somewhere/bin/python"))
+    environment._note(tmp_path / "gone/python-run", Path("/somewhere/bin/python"))
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [
+        ("python-run", "/somewhere/bin/python\n")
+    ]
+
+
+def test_without_a_terminal_a_line_tells_each_quarter(environment, capsys):
+    with environment.Progress(8) as progress:
+        for number in range(8):
+            progress.see(f"Collecting package{number}==1.0 (from -r run.txt)\n")
+            progress.see("  Downloading package.whl\n")
+        progress.see("Installing collected packages: package1, package2\n")
+    assert capsys.readouterr().err.splitlines() == [
+        "  2 of at most 8 packages: package1",
+        "  4 of at most 8 packages: package3",
+        "  6 of at most 8 packages: package5",
+        "  8 of at most 8 packages: package7",
+        "  unpacking",
+    ]
+
+
+def test_a_long_silence_is_told_with_what_is_being_done(environment, capsys):
+    with environment.Progress(8, silence_s=0.02) as progress:
+        progress.see("Installing collected packages: package1\n")
+        time.sleep(0.1)
+    assert capsys.readouterr().err.splitlines()[:2] == ["  unpacking", "  unpacking, after 0 s"]

@@ -14,9 +14,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
+from clara_wf.commands.lazy import SETTINGS
 from clara_wf.commands.options import AsJson, print_table, say, surroundings
 from stages.errors import InputError, SettingsError
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from dicom_adapter.books.store import Store
     from dicom_adapter.config_blocks import Config
 
-app = typer.Typer(invoke_without_command=True)
+app = typer.Typer(**SETTINGS, invoke_without_command=True)
 
 _POLL_S = 0.2
 _SHOWN = ("queued", "running", "dead")
@@ -69,7 +68,10 @@ def show_status(
     every: Annotated[bool, typer.Option("--all", help="Also the jobs that have come to their end.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show jobs that wait, run or are dead letters, and what each destination has not taken."""
+    """Show jobs and results that are not at their end.
+
+    Jobs that wait, run or are dead letters, and what each destination has not taken.
+    """
     from dicom_adapter.books.delivery_books import counts_by_destination, last_messages
 
     with _books(context) as books:
@@ -79,7 +81,7 @@ def show_status(
     destinations = [
         {"destination": name, "state": state, "results": count, "last failure": messages.get(name, "")}
         for (name, state), count in counted.items()
-        if every or state not in ("delivered", "cancelled")
+        if every or state not in ("delivered", "unchanged", "cancelled")
     ]
     if as_json:
         say(json.dumps({"jobs": jobs, "deliveries": destinations}, indent=2))
@@ -95,9 +97,9 @@ def replay(
         str | None, typer.Argument(metavar="[JOB]", help="ID of a job, or how it begins. Without one: all.")
     ] = None,
 ) -> None:
-    """Let dead letters start again: jobs that failed, and results that could not be delivered.
+    """Let dead letters start again.
 
-    The adapter may run meanwhile.
+    They are jobs that failed, and results that could not be delivered. The adapter may run meanwhile.
     """
     with _books(context) as books:
         found = _dead_letters(books.store)
@@ -119,7 +121,10 @@ def release(
         str, typer.Argument(metavar="STUDY", help="Hash of the study, as the status page has it.")
     ],
 ) -> None:
-    """Run the workflows on a study whose late instances are held (late: wait)."""
+    """Run the workflows on a study that is held.
+
+    Its late instances are, where the configuration says `late: wait`.
+    """
     from dicom_adapter.receiving.claims import Claims
     from dicom_adapter.running.studies import Studies
     from dicom_adapter.watching.pseudonym import study_hash
@@ -135,7 +140,7 @@ def release(
 
 @app.command("audit")
 def check_audit(context: typer.Context) -> None:
-    """Check that no line of the audit trail was changed or taken out."""
+    """Check the audit trail: no line was changed or taken out."""
     from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
     from dicom_adapter.watching.audit import first_break
@@ -201,12 +206,8 @@ def _show(rows: list[dict[str, object]], nothing: str) -> None:
     if not rows:
         say(nothing)
         return
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in rows[0]:
-        table.add_column(heading, no_wrap=heading in ("job", "study"))
-    for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row.values()))
-    print_table(table)
+    cells = [["" if cell is None else str(cell) for cell in row.values()] for row in rows]
+    print_table(list(rows[0]), cells, whole=("job", "study"))
 
 
 def _log_json(level: int) -> None:

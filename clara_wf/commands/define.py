@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,15 +11,17 @@ from typing import Annotated
 import typer
 
 from clara_wf.chart import Edit, add_stage, add_workflow, save, stage_block
-from clara_wf.commands.options import AsJson, Payloads, Values, WorkflowName, say, surroundings
+from clara_wf.commands.completion import WorkflowName, jobs
+from clara_wf.commands.completion import engines as known_engines
+from clara_wf.commands.options import AsJson, Payloads, Values, say, surroundings
 from clara_wf.document import Document, read_document
-from clara_wf.engines.choice import ENGINES, make_engine
+from clara_wf.engines import ENGINES
+from clara_wf.engines.choice import known_engine, make_engine
 from clara_wf.findings import errors_of
 from clara_wf.lint import lint
 from clara_wf.scaffold import scaffold
 from clara_wf.show import graph, plan
 from clara_wf.workflow import find_workflow, load_workflows
-from dicom_adapter.config import is_adapter_config, lint_adapter
 from stages.errors import SettingsError
 
 
@@ -85,6 +86,8 @@ def check_chart(
     strict: Annotated[bool, typer.Option("--strict", help="Count warnings as errors.")] = False,
 ) -> None:
     """Check every definition of a file: all mistakes at once, with line, column and advice."""
+    from dicom_adapter.config import is_adapter_config, lint_adapter
+
     places = surroundings(context).places
     values = file or places.values
     findings = lint_adapter(values) if is_adapter_config(values) else lint(values, models=places.models)
@@ -109,16 +112,26 @@ def show_workflow(context: typer.Context, workflow: WorkflowName, values: Values
 def plan_workflow(
     context: typer.Context,
     workflow: WorkflowName,
-    job: Annotated[str, typer.Argument(help="Job ID.")] = "JOB",
+    job: Annotated[str, typer.Argument(help="Job ID.", autocompletion=jobs)] = "JOB",
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(ENGINES), help="One engine. Without it: each.", autocompletion=known_engines
+        ),
+    ] = None,
     payloads: Payloads = None,
     values: Values = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what each engine would run for a workflow; nothing is run."""
+    """Print what each engine would run for a workflow; nothing is run.
+
+    A process or a container for each stage; on a cluster one Job, in whose Pod each stage is a container.
+    """
     around = surroundings(context, values=values, payloads=payloads)
     found = find_workflow(load_workflows(around.places.values), workflow)
     engines = [
-        make_engine(name, models=around.places.models, values=around.places.values) for name in ENGINES
+        make_engine(name, models=around.places.models, values=around.places.values)
+        for name in ([known_engine(engine)] if engine else ENGINES)
     ]
     planned = plan(found, job, around.places, around.environ, engines)
     if as_json:
@@ -129,12 +142,3 @@ def plan_workflow(
         for line in lines:
             say(f"  {line}")
         say()
-
-
-COMMANDS: dict[str, Callable[..., None]] = {
-    "cs": create_stage,
-    "new": create_workflow,
-    "show": show_workflow,
-    "lint": check_chart,
-    "plan": plan_workflow,
-}

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 
 import typer
 
 from clara_wf.commands.options import AsJson, Models, Payloads, Values, say, surroundings
-from clara_wf.doctor import examine
 
 _SIGNS = {"ok": "ok     ", "missing": "missing", "wrong": "WRONG  "}
 
@@ -22,6 +20,8 @@ def examine_machine(
     as_json: AsJson = False,
 ) -> None:
     """Tell what works here, what is missing, and how to get it; fails only if something is wrong."""
+    from clara_wf.doctor import examine
+
     around = surroundings(context, values=values, payloads=payloads, models=models)
     found = []
     for each in examine(around.places, around.environ):
@@ -33,6 +33,3 @@ def examine_machine(
         say(json.dumps([asdict(each) for each in found], indent=2))
     if any(each.verdict == "wrong" for each in found):
         raise typer.Exit(1)
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"doctor": examine_machine}

@@ -6,59 +6,75 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
-from rich import box
-from rich.table import Table
 
-from clara_wf import golden
+from clara_wf.commands.completion import models as known_models
+from clara_wf.commands.lazy import SETTINGS
 from clara_wf.commands.options import AsJson, Models, print_table, say, surroundings
-from clara_wf.model_add import add_model
-from clara_wf.model_config import CONFIG
-from clara_wf.models import CT_SHAPE, CT_SPACING_MM, CheckedModel, check_model, models_in
-from stages.labels import nameless_text, where_to_say
-from stages.memory import in_words
 
-app = typer.Typer(help="Look at the models of a repository, try one, add one.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from clara_wf.models import CheckedModel
+
+app = typer.Typer(
+    **SETTINGS, help="List the models of a repository, check one, add one.", no_args_is_help=True
+)
 
 
 @app.command("list")
 def list_models(context: typer.Context, models: Models = None, as_json: AsJson = False) -> None:
-    """List the models of a repository."""
+    """List the models of a repository, and say which are incomplete."""
+    from clara_wf.model_config import lack_of
+    from clara_wf.models import models_in
+
     repository = surroundings(context, models=models).places.models
     found = models_in(repository)
+    lacks = {each.name: lack_of(repository / each.name) for each in found}
     if as_json:
-        say(json.dumps([asdict(each) for each in found], indent=2))
+        say(json.dumps([asdict(each) | {"lacks": lacks[each.name]} for each in found], indent=2))
         return
     if not found:
         say(f"{repository} holds no model; one is a folder with config.pbtxt and 1/model.onnx")
         return
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in ("model", "versions", "kept", "size"):
-        table.add_column(heading)
+    rows = [
+        (
+            each.name,
+            ", ".join(map(str, each.versions)) or "none",
+            ", ".join(map(str, each.kept)),
+            f"{each.size_bytes / 1e6:.1f} MB",
+            "incomplete" if lacks[each.name] else "complete",
+        )
+        for each in found
+    ]
+    print_table(("model", "versions", "kept", "size", "description"), rows)
     for each in found:
-        versions = ", ".join(map(str, each.versions)) or "none"
-        table.add_row(each.name, versions, ", ".join(map(str, each.kept)), f"{each.size_bytes / 1e6:.1f} MB")
-    print_table(table)
+        if lacks[each.name]:
+            say(f"{each.name} lacks: {lacks[each.name]}")
 
 
 @app.command("check")
 def check(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the model.", autocompletion=known_models)
+    ],
     models: Models = None,
     record: Annotated[
         bool, typer.Option("--record", help="Keep the phantom's mask as the golden case.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Load a model on a real Triton, hold its description against its tensors, run a phantom through.
+    """Load a model on a real Triton and run a phantom through it.
 
-    Prints how a CT would go through it. Nothing is said of how good it is; but where a golden case is
-    recorded, the phantom's mask must be that one still.
+    Its description is held against its tensors, and how a CT would go through it is printed. Nothing is said
+    of how good it is; but where a golden case is recorded, the phantom's mask must be that one still.
     """
+    import numpy as np
+
+    from clara_wf import golden
+    from clara_wf.models import check_model
+
     places = surroundings(context, models=models).places
     found = check_model(name, places.models, cache=places.cache, say=_progress)
     _warn_of_nameless(found)
@@ -80,11 +96,14 @@ def add(
     models: Models = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a model to the repository, whole or not at all; the version that it replaces is kept.
+    """Add a model to the repository, whole or not at all.
 
-    It is checked first, and its golden case recorded. An ONNX file gets a config.pbtxt to complete, or
-    that of the model whose next version it is.
+    It is checked first, and its golden case recorded; the version that it replaces is kept. An ONNX file
+    gets a config.pbtxt to complete, or that of the model whose next version it is.
     """
+    from clara_wf.model_add import add_model
+    from clara_wf.model_config import CONFIG
+
     places = surroundings(context, models=models).places
     added = add_model(path, places.models, name=name, cache=places.cache, say=_progress)
     before = f", instead of version {added.replaced}, which is kept" if added.replaced else ""
@@ -104,6 +123,8 @@ def add(
 
 
 def _warn_of_nameless(found: CheckedModel) -> None:
+    from stages.labels import nameless_text, where_to_say
+
     if nameless := found.description.nameless:
         _progress(f"warning: {nameless_text(nameless)}; {where_to_say(found.served.name)}")
 
@@ -122,6 +143,9 @@ def _print(found: CheckedModel, *, as_json: bool) -> None:
 
 
 def _told(found: CheckedModel) -> dict[str, object]:
+    from clara_wf.models import CT_SHAPE, CT_SPACING_MM
+    from stages.memory import in_words
+
     model, tensors = found.description, found.tensors
     ct = " x ".join(map(str, CT_SHAPE)) + " voxels of " + " x ".join(map(str, CT_SPACING_MM)) + " mm"
     return {

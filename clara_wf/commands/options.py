@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from clara_wf.foreign_text import printable_lines
 from clara_wf.places import Places
 
 Values = Annotated[Path | None, typer.Option("--values", metavar="FILE", help="Use another values.yaml.")]
 Payloads = Annotated[Path | None, typer.Option("--payloads", metavar="DIR", help="Folder that jobs run in.")]
 Models = Annotated[Path | None, typer.Option("--models", metavar="DIR", help="Use another model repository.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people.")]
-WorkflowName = Annotated[str, typer.Argument(metavar="WORKFLOW", help="ID or name of the workflow.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +43,28 @@ def surroundings(
 
 def say(line: str = "") -> None:
     """Print a line of the result."""
-    typer.echo(line)
+    typer.echo(printable_lines(line))
 
 
-def print_table(table: Table) -> None:
-    """Print a table, as wide as it is where nobody watches."""
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table)
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, whole: Collection[str] = ()
+) -> None:
+    """Print a table, as wide as it is where nobody watches.
+
+    Parameters
+    ----------
+    whole
+        Headings of the columns that are never broken.
+    """
+    from rich import box
+    from rich.table import Table
+
+    from clara_wf.terminal import Terminal
+
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading in whole)
+    for row in rows:
+        table.add_row(*row)
+    terminal = Terminal()
+    (terminal if terminal.is_terminal else Terminal(width=160)).print(table)

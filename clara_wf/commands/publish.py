@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
+from clara_wf.commands.completion import WorkflowName
 from clara_wf.commands.options import (
     AsJson,
     Models,
     Surroundings,
     Values,
-    WorkflowName,
     print_table,
     say,
     surroundings,
 )
-from clara_wf.publish import publish, unpublish
-from clara_wf.published import list_published
-from clara_wf.workflow import load_workflows
 from stages.errors import InputError
 
 Target = Annotated[
@@ -47,6 +41,8 @@ def publish_workflow(
 
     Published again unchanged, nothing is touched.
     """
+    from clara_wf.publish import publish
+
     around = surroundings(context, values=values, models=models)
     made = publish(
         workflow,
@@ -75,6 +71,8 @@ def unpublish_workflow(
     target: Target,
 ) -> None:
     """Take a workflow from the published ones; its versions are kept."""
+    from clara_wf.publish import unpublish
+
     gone = unpublish(workflow, target)
     say(f"{gone.name} ({gone.display_name!r}) is not published any more; its versions stay in {gone.folder}")
 
@@ -97,20 +95,23 @@ def list_workflows(
     if not rows:
         say(f"no workflow is published in {target}" if target else "the chart defines no workflow")
         return
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in rows[0]:
-        table.add_column("ID" if heading == "id" else heading, no_wrap=heading == "id")
-    for row in rows:
-        table.add_row(*(", ".join(cell) if isinstance(cell, list) else str(cell) for cell in row.values()))
-    print_table(table)
+    headings = ["ID" if heading == "id" else heading for heading in rows[0]]
+    cells = [
+        [", ".join(cell) if isinstance(cell, list) else str(cell) for cell in row.values()] for row in rows
+    ]
+    print_table(headings, cells, whole=["ID"])
 
 
 def _defined(around: Surroundings) -> list[dict[str, object]]:
+    from clara_wf.workflow import load_workflows
+
     workflows = load_workflows(around.places.values).values()
     return [{"id": w.id, "name": w.name, "stages": [s.name for s in w.steps]} for w in workflows]
 
 
 def _published(target: Path) -> list[dict[str, object]]:
+    from clara_wf.published import list_published
+
     if not target.is_dir():
         raise InputError(f"there is no folder {target}; publish makes it")
     return [
@@ -125,10 +126,3 @@ def _published(target: Path) -> list[dict[str, object]]:
         }
         for each in list_published(target)
     ]
-
-
-COMMANDS: dict[str, Callable[..., None]] = {
-    "publish": publish_workflow,
-    "unpublish": unpublish_workflow,
-    "list": list_workflows,
-}

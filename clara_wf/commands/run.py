@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
+from clara_wf.commands.completion import WorkflowName, engines, jobs, stages_of_job
 from clara_wf.commands.options import (
     AsJson,
     Models,
     Payloads,
     Values,
-    WorkflowName,
     print_table,
     say,
     surroundings,
 )
-from clara_wf.display import LiveProgress, print_report
-from clara_wf.engines import Outcome
-from clara_wf.engines.choice import ENGINES
-from clara_wf.local_run import NO_SERVER, LocalRun, run_locally
+from clara_wf.engines import ENGINES, NO_SERVER, Outcome
+from clara_wf.foreign_text import printable_lines
 from clara_wf.payload import checked_job_id
-from clara_wf.published import load_published
-from clara_wf.report import Report
 from clara_wf.status import JobNow, job_in, jobs_in
-from clara_wf.workflow import Workflow, find_workflow, load_workflows
+from clara_wf.suggestion import did_you_mean
 from stages.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from clara_wf.report import Report
+    from clara_wf.workflow import Workflow
 
 _LAST_LINES = 15
 _FOLLOW_S = 0.2
@@ -45,7 +42,10 @@ def try_workflow(
     workflow: WorkflowName,
     job: Annotated[
         str | None,
-        typer.Argument(help="Job ID: uses test-data/JOB/<first stage>/input. Without one: a phantom."),
+        typer.Argument(
+            help="Job ID: uses test-data/JOB/<first stage>/input. Without one: a phantom.",
+            autocompletion=jobs,
+        ),
     ] = None,
     timeout: Annotated[
         float | None,
@@ -55,6 +55,7 @@ def try_workflow(
         str | None,
         typer.Option(
             metavar="|".join(ENGINES),
+            autocompletion=engines,
             help="How the stages run. Without it: process, or docker if a stage has only its image.",
         ),
     ] = None,
@@ -88,6 +89,10 @@ def try_workflow(
 
     A job that was interrupted goes on at the first stage that has not finished.
     """
+    from clara_wf.display import LiveProgress
+    from clara_wf.local_run import LocalRun, run_locally
+    from clara_wf.terminal import Terminal
+
     if published and values:
         raise SettingsError(
             "give --published or --values, not both: what is published has its own values.yaml"
@@ -106,7 +111,7 @@ def try_workflow(
         fresh=fresh,
         keep_going=keep_going,
     )
-    with LiveProgress(Console(stderr=True)) as progress:
+    with LiveProgress(Terminal(stderr=True)) as progress:
         report, outcome = run_locally(
             run, environ=around.environ, say=progress.say, on_progress=progress.update
         )
@@ -116,6 +121,9 @@ def try_workflow(
 
 def _chosen(workflow: str, published: Path | None, values: Path) -> tuple[Workflow, Path | None]:
     """Return a workflow, and its chart if it is a published one."""
+    from clara_wf.published import load_published
+    from clara_wf.workflow import find_workflow, load_workflows
+
     if published is None:
         return find_workflow(load_workflows(values), workflow), None
     record, found = load_published(published, workflow)
@@ -126,18 +134,24 @@ def _print(report: Report, outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
         say(report.as_json())
     else:
-        print_report(Console(), report, list(outcome.statuses))
+        from clara_wf.display import print_report
+        from clara_wf.terminal import Terminal
+
+        print_report(Terminal(), report, list(outcome.statuses))
     if outcome.culprit is not None:
         name = outcome.culprit.name
         log = Path(report.payload) / "logs" / f"{name}.log"
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-        typer.echo("\n".join(["", f"the end of {log}:", *lines[-_LAST_LINES:], ""]), err=True)
-        typer.echo(f"clara-wf: {name} failed: {outcome.culprit.message}", err=True)
+        text = log.read_text(encoding="utf-8", errors="backslashreplace") if log.is_file() else ""
+        end = "\n".join(["", f"the end of {log}:", *text.splitlines()[-_LAST_LINES:], ""])
+        told = f"{end}\nclara-wf: {name} failed: {outcome.culprit.message}"
+        typer.echo(printable_lines(told), err=True)
 
 
 def show_status(
     context: typer.Context,
-    job: Annotated[str | None, typer.Argument(help="Job ID. Without one: every job.")] = None,
+    job: Annotated[
+        str | None, typer.Argument(help="Job ID. Without one: every job.", autocompletion=jobs)
+    ] = None,
     payloads: Payloads = None,
     as_json: AsJson = False,
 ) -> None:
@@ -150,12 +164,9 @@ def show_status(
     if not jobs:
         say(f"no job has run in {folder}")
         return
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in ("job", "workflow", "engine", "started", "state", "stages"):
-        table.add_column(heading, no_wrap=heading == "job")
-    for each in jobs:
-        table.add_row(each.job, each.workflow, each.engine, each.started, each.state, _stages(each))
-    print_table(table)
+    headings = ("job", "workflow", "engine", "started", "state", "stages")
+    rows = [(each.job, each.workflow, each.engine, each.started, each.state, _stages(each)) for each in jobs]
+    print_table(headings, rows, whole=["job"])
 
 
 def _stages(job: JobNow) -> str:
@@ -166,8 +177,11 @@ def _stages(job: JobNow) -> str:
 
 def show_logs(
     context: typer.Context,
-    job: Annotated[str, typer.Argument(help="Job ID.")],
-    stage: Annotated[str | None, typer.Argument(help="One stage. Without it: every stage.")] = None,
+    job: Annotated[str, typer.Argument(help="Job ID.", autocompletion=jobs)],
+    stage: Annotated[
+        str | None,
+        typer.Argument(help="One stage. Without it: every stage.", autocompletion=stages_of_job),
+    ] = None,
     lines: Annotated[
         int | None, typer.Option("--lines", "-n", min=0, help="Only so many lines of each, the last.")
     ] = None,
@@ -179,7 +193,8 @@ def show_logs(
     found = job_in(folder, checked_job_id(job))
     names = [each.name for each in found.stages]
     if stage is not None and stage not in names:
-        raise SettingsError(f"job {job} has no stage {stage!r}; it has {', '.join(names)}")
+        meant = did_you_mean(stage, names)
+        raise SettingsError(f"job {job} has no stage {stage!r}{meant}; it has {', '.join(names)}")
     logs = {name: folder / job / "logs" / f"{name}.log" for name in ([stage] if stage else names)}
     with ExitStack() as files:
         tails = {name: _tail(path, lines, files) for name, path in logs.items()}
@@ -203,7 +218,7 @@ def _tail(path: Path, lines: int | None, files: ExitStack) -> Iterator[str]:
     while not path.is_file():
         yield ""
     try:
-        file = files.enter_context(path.open(encoding="utf-8", errors="replace"))
+        file = files.enter_context(path.open(encoding="utf-8", errors="backslashreplace"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     have = file.readlines()
@@ -214,6 +229,3 @@ def _tail(path: Path, lines: int | None, files: ExitStack) -> Iterator[str]:
     while True:
         line = file.readline()
         yield (line.rstrip("\n") or " ") if line else ""
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"test": try_workflow, "status": show_status, "logs": show_logs}

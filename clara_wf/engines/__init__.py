@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from clara_wf.payload import Payload
-from clara_wf.workflow import Step, Workflow
+if TYPE_CHECKING:
+    from clara_wf.payload import Payload
+    from clara_wf.workflow import Step, Workflow
+
+ENGINES = ("process", "docker", "kubernetes")
+NO_SERVER = "none"
+"""Says that a job does without a model server."""
 
 State: TypeAlias = Literal["starting", "waiting", "working", "done", "kept", "failed", "stopped"]
 ENDED: frozenset[State] = frozenset({"done", "kept", "failed", "stopped"})
@@ -93,8 +98,8 @@ class Engine(Protocol):
     def start(self, run: JobRun) -> AbstractContextManager[StartedJob]:
         """Start the stages that have to run; leaving the context leaves nothing of them behind."""
 
-    def plan(self, step: Step, run: JobRun) -> str:
-        """Return what would be run for a stage, as a line that a person could type."""
+    def plan(self, run: JobRun) -> list[str]:
+        """Return what would be run for a job, as lines that a person could type."""
 
 
 @dataclass(kw_only=True)
@@ -103,8 +108,10 @@ class StageStatus:
 
     Attributes
     ----------
+    state
+        ``done`` as soon as its lock is there, though its process may take a while to end.
     seconds
-        Time since all it waits for was there, until it ended.
+        Time since all it waits for was there, until its lock was there or it ended.
     peak_memory_bytes
         Most resident memory seen so far.
     message

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from clara_wf.engines import Engine
-from clara_wf.engines.docker import DockerEngine
-from clara_wf.engines.kubernetes import KubernetesEngine
+from clara_wf.engines import ENGINES, Engine
 from clara_wf.engines.process import ProcessEngine, can_run
+from clara_wf.suggestion import did_you_mean
 from clara_wf.workflow import Workflow
 from stages.errors import SettingsError
-
-ENGINES = ("process", "docker", "kubernetes")
 
 
 def choose(workflow: Workflow, wanted: str | None) -> str:
@@ -25,9 +23,7 @@ def choose(workflow: Workflow, wanted: str | None) -> str:
     only_images = [step.name for step in workflow.steps if not can_run(step)]
     if wanted is None:
         return "docker" if only_images else "process"
-    if wanted not in ENGINES:
-        raise SettingsError(f"there is no engine {wanted!r}; choose from {', '.join(ENGINES)}")
-    if wanted == "process" and only_images:
+    if known_engine(wanted) == "process" and only_images:
         name = only_images[0]
         raise SettingsError(
             f"{name} cannot run as a process: its block has no 'command' and there is no Python module "
@@ -35,6 +31,52 @@ def choose(workflow: Workflow, wanted: str | None) -> str:
             f"values.yaml, or use --engine docker"
         )
     return wanted
+
+
+def known_engine(wanted: str) -> str:
+    """Return the name of an engine.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such engine.
+    """
+    if wanted not in ENGINES:
+        meant = did_you_mean(wanted, ENGINES)
+        raise SettingsError(f"there is no engine {wanted!r}{meant}; choose from {', '.join(ENGINES)}")
+    return wanted
+
+
+def require_docker(workflow: Workflow, environ: Mapping[str, str]) -> None:
+    """Return if Docker has the image of every stage that can run in no other way.
+
+    Parameters
+    ----------
+    environ
+        The environment in which Docker is looked for.
+
+    Raises
+    ------
+    SettingsError
+        If it has not, with every way out.
+    """
+    from clara_wf.engines.docker_client import Docker, how_to_get
+
+    alone = {step.name: str(step.block.image) for step in workflow.steps if not can_run(step)}
+    try:
+        Docker.find(environ).images(list(alone.values()))
+    except SettingsError as error:
+        found = str(error).partition(";")[0]
+        ways = [
+            'add command: ["python", "/path/to/stage.py"] to the block in values.yaml to run it as a process',
+            *(f"have Docker, and its image: {how_to_get(image)}" for image in dict.fromkeys(alone.values())),
+            "use --engine kubernetes on a cluster that can pull its image",
+        ]
+        lines = [f"\n  {way}" for way in ways]
+        raise SettingsError(
+            f"{', '.join(alone)} can run neither as a process (no 'command' in the block, no Python "
+            f"module of that name) nor as a container ({found}). Do one of these:" + "".join(lines)
+        ) from error
 
 
 def make_engine(
@@ -52,5 +94,11 @@ def make_engine(
         The chart that is installed on a cluster; None for the one that comes with this software.
     """
     if name == "kubernetes":
+        from clara_wf.engines.kubernetes import KubernetesEngine
+
         return KubernetesEngine(models=models, chart=chart, values=values)
-    return DockerEngine(models=models) if name == "docker" else ProcessEngine()
+    if name == "docker":
+        from clara_wf.engines.docker import DockerEngine
+
+        return DockerEngine(models=models)
+    return ProcessEngine()

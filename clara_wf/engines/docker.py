@@ -91,13 +91,13 @@ class DockerEngine:
                 job.stages[step.name] = _start(docker, step, run, around)
             yield job
 
-    def plan(self, step: Step, run: JobRun) -> str:
-        """Return the ``docker run`` of a stage; its network and its name differ from run to run."""
+    def plan(self, run: JobRun) -> list[str]:
+        """Return the ``docker run`` of each stage; its network and its name differ from run to run."""
         around = Surroundings(prefix=f"clara-{run.payload.job_id}", user=user_of_containers())
         if run.triton_url or self.models:
             url = run.triton_url or f"{MODEL_SERVER}:{MODEL_SERVER_PORT}"
             around = replace(around, network=around.prefix, triton_url=url)
-        return shlex.join(["docker", *stage_arguments(step, run, around)])
+        return [shlex.join(["docker", *stage_arguments(step, run, around)]) for step in run.workflow.steps]
 
 
 @dataclass(kw_only=True)
@@ -216,7 +216,7 @@ def _give_to(user: str, paths: list[Path]) -> None:
 
 
 def _why_ended(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = log.read_text(encoding="utf-8", errors="backslashreplace").splitlines()
     reasons = [line for line in lines if "failed to load" in line or line.startswith("docker:")]
     return "\n".join((reasons or lines)[-_LAST_LINES:])
 

@@ -113,7 +113,7 @@ class Docker:
         found = {name: self._image(name) for name in dict.fromkeys(names)}
         missing = [name for name, digest in found.items() if digest is None]
         if missing:
-            remedies = "".join(f"\n  {name}: {_how_to_get(name)}" for name in missing)
+            remedies = "".join(f"\n  {name}: {how_to_get(name)}" for name in missing)
             raise SettingsError(f"the Docker engine has no image {', '.join(missing)}; build{remedies}")
         return {name: f"{name}@{digest}" for name, digest in found.items()}
 
@@ -131,7 +131,8 @@ class Docker:
         )
 
 
-def _how_to_get(image: str) -> str:
+def how_to_get(image: str) -> str:
+    """Return the command that builds an image, or pulls it."""
     repository = image.rpartition(":")[0]
     if repository.startswith("clara/"):
         return f"scripts/build-images {repository.removeprefix('clara/').replace('-', '_')}"

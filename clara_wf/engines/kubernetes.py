@@ -25,7 +25,7 @@ from clara_wf.engines.docker_command import user_of_containers
 from clara_wf.engines.pod_study import Study
 from clara_wf.helm import Helm
 from clara_wf.places import Places
-from clara_wf.workflow import Step
+from stages import locks
 from stages.errors import SettingsError
 
 TRITON = "triton"
@@ -71,6 +71,8 @@ class KubernetesEngine:
             _sweep(cluster, run)
             server = _server(run, cluster)
             models = self.models if server is None else None
+            if models is None:
+                locks.publish_models(run.payload.lock_dir, [])  # it is not from this machine's repository
             values = _values(run, storage, server=server or "", embedded=models is not None)
             manifests = helm.manifests(
                 _release(run),
@@ -85,10 +87,13 @@ class KubernetesEngine:
             with Study(cluster, run, job, carries_payload=not storage.is_shared, models=models) as study:
                 yield study
 
-    def plan(self, step: Step, run: JobRun) -> str:
-        """Return how Helm would install the study; the stage is a container of its Pod."""
-        chosen = f"workflow={run.workflow.id},job.id={run.payload.job_id},job.stages={{{step.name}}}"
-        return shlex.join(["helm", "install", _release_name(run), str(self._chart()), "--set", chosen])
+    def plan(self, run: JobRun) -> list[str]:
+        """Return how Helm would install the study: one Job, in whose Pod each stage is a container."""
+        files = [*([self.values] if self.values else []), *_own_values(run.environ)]
+        values = [part for file in files for part in ("--values", str(file))]
+        chosen = f"workflow={run.workflow.id},job.id={run.payload.job_id}"
+        install = ["helm", "install", _release_name(run), str(self._chart())]
+        return [shlex.join([*install, *values, "--set", chosen])]
 
     def _chart(self) -> Path:
         return self.chart or Places.of_checkout({"XDG_CACHE_HOME": "/"}).chart

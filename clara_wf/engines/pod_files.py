@@ -36,7 +36,7 @@ def send(write: Write, run: JobRun, models: Path | None, *, payload: bool) -> No
             root = run.payload.root
             for path in _files_below(root / folder):
                 write_file(write, {"path": f"payload/{path.relative_to(root).as_posix()}"}, path)
-        for name in _locks(run):
+        for name in (*_models(run), *_locks(run)):
             write_file(write, {"path": f"payload/locks/{name}"}, run.payload.lock_dir / name)
     write_message(write, {"end": True})
 
@@ -57,6 +57,11 @@ def _needed(run: JobRun) -> list[str]:
 def _locks(run: JobRun) -> list[str]:
     kept = [step.block.lockName for step in run.workflow.steps if step.name not in run.to_run]
     return [name for name in (*kept, INPUT_LOCK) if (run.payload.lock_dir / name).exists()]
+
+
+def _models(run: JobRun) -> list[str]:
+    """Return the name of the file that says what the models are, if there is one."""
+    return [locks.MODELS] if (run.payload.lock_dir / locks.MODELS).exists() else []
 
 
 def _files_below(folder: Path) -> list[Path]:

@@ -42,10 +42,9 @@ class ProcessEngine:
             for stage in job.stages.values():
                 stage.kill()
 
-    def plan(self, step: Step, run: JobRun) -> str:
-        """Return the command of a stage with its settings."""
-        settings = [f"{key}={value}" for key, value in _settings(step, run).items() if value]
-        return shlex.join(["env", *settings, *command_of(step), *step.arguments])
+    def plan(self, run: JobRun) -> list[str]:
+        """Return the command of each stage with its settings."""
+        return [_line(step, run) for step in run.workflow.steps]
 
 
 @dataclass(kw_only=True)
@@ -111,6 +110,11 @@ def can_run(step: Step) -> bool:
 
 def _module_of(step: Step) -> str:
     return step.name.replace("-", "_")
+
+
+def _line(step: Step, run: JobRun) -> str:
+    settings = [f"{key}={value}" for key, value in _settings(step, run).items() if value]
+    return shlex.join(["env", *settings, *command_of(step), *step.arguments])
 
 
 def _start(step: Step, run: JobRun) -> LocalStage:

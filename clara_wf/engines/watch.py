@@ -20,12 +20,13 @@ _STOP_GRACE_S = 9.0
 
 @dataclass(kw_only=True)
 class _Running:
-    """A stage that was started."""
+    """A stage that was started; it has ended when its process has, which may be a while after its lock."""
 
     step: Step
     status: StageStatus
     handle: StageHandle
     timeout_s: float
+    has_ended: bool = False
     inputs_seen: float | None = None
     stop_signal_sent: float | None = None
 
@@ -55,7 +56,7 @@ def run_workflow(engine: Engine, run: JobRun, *, on_progress: Progress) -> Outco
         ]
         watch = _Watch(running, run)
         try:
-            while any(stage.status.state not in ENDED for stage in running):
+            while not all(stage.has_ended for stage in running):
                 job.refresh()
                 watch.look()
                 on_progress(statuses)
@@ -86,8 +87,9 @@ class _Watch:
 
     def look(self) -> None:
         """Update every stage, and end those that nothing can come of any more."""
+        published = _published(self._running, self._run.payload)
         for stage in self._running:
-            _update(stage, self._run.payload)
+            _update(stage, self._run.payload, published)
         if self._first is None:
             self._first = _first_failure(self._running, self._run.payload)
         if self._failed_at is None and self.culprit is not None:
@@ -109,32 +111,44 @@ def _behind_failures(running: list[_Running]) -> list[_Running]:
     return doomed
 
 
-def _update(stage: _Running, payload: Payload) -> None:
-    status, lock_dir, name = stage.status, payload.lock_dir, stage.step.block.lockName
-    if status.state in ENDED:
+def _published(running: list[_Running], payload: Payload) -> set[str]:
+    """Return the locks that are there, read once a look: nobody works on what is not done yet."""
+    names = {name for stage in running for name in (stage.step.block.lockName, *stage.step.wait_locks)}
+    return {name for name in names if (payload.lock_dir / name).exists()}
+
+
+def _update(stage: _Running, payload: Payload, published: set[str]) -> None:
+    status, name = stage.status, stage.step.block.lockName
+    if stage.has_ended:
         return
     clock = time.monotonic()
     code = stage.handle.exit_code()
-    if stage.inputs_seen is None and all((lock_dir / lock).exists() for lock in stage.step.wait_locks):
+    if stage.inputs_seen is None and published.issuperset(stage.step.wait_locks):
         stage.inputs_seen = clock
     status.peak_memory_bytes = max(status.peak_memory_bytes, stage.handle.peak_memory_bytes())
-    status.seconds = clock - (stage.inputs_seen or clock)
+    if status.state != "done":
+        status.seconds = clock - (stage.inputs_seen or clock)
     if code is not None:
         _conclude(stage, payload, code)
+    elif name in published:
+        status.state, status.message = "done", ""
+        _end_if_overdue(stage, clock)
     elif stage.inputs_seen is not None:
         status.state = "working"
         _end_if_overdue(stage, clock)
-    elif locks.running_path(lock_dir, name).exists():
+    elif locks.running_path(payload.lock_dir, name).exists():
         status.state = "waiting"
 
 
 def _conclude(stage: _Running, payload: Payload, code: int) -> None:
     status, name = stage.status, stage.step.block.lockName
+    stage.has_ended = True
     path = locks.failure_path(payload.lock_dir, name)
-    status.exit_code = code if code >= 0 else 1
-    if code == 0 and (payload.lock_dir / name).exists():
-        status.state, status.message = "done", ""
+    ended_well = code == 0 or stage.stop_signal_sent is not None  # it may hang after its lock until stopped
+    if ended_well and (payload.lock_dir / name).exists():
+        status.state, status.message, status.exit_code = "done", "", 0
         return
+    status.exit_code = code if code >= 0 else 1
     status.state = "failed"
     failure = locks.read_failure(path) or _publish_for(stage, payload, code)
     locks.running_path(payload.lock_dir, name).unlink(missing_ok=True)
@@ -169,7 +183,7 @@ def _publish_for(stage: _Running, payload: Payload, code: int) -> locks.Failure:
 
 def _last_words(payload: Payload, stage: _Running) -> str:
     log = payload.log(stage.step.name)
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    lines = log.read_text(encoding="utf-8", errors="backslashreplace").splitlines() if log.is_file() else []
     return next((line for line in reversed(lines) if line.strip()), "none")
 
 

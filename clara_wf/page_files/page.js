@@ -64,6 +64,9 @@ class Scene {
     return index;
   }
 
+  // The number by which people find the slice of the volume that a voxel lies in.
+  numberOf(voxel) { return this.slice_numbers[this.toFile(voxel)[0]]; }
+
   labelAt(voxel) { return this.mask ? this.mask.at(voxel) : 0; }
 
   huAt(voxel) { return this.levels_hu[this.image.at(voxel)]; }
@@ -72,7 +75,7 @@ class Scene {
     const label = this.labels.find(({ value }) => value === this.labelAt(this.voxel));
     const where = [2, 1, 0].map((axis) => this.positionText(axis)).join(", ");
     const mask = this.mask ? ` · ${label ? label.name : "no label"}` : "";
-    return `${where} · about ${this.huAt(this.voxel)} HU${mask} · voxel [slice, row, column] = [${this.toFile(this.voxel).join(", ")}]`;
+    return `slice ${this.numberOf(this.voxel)} · ${where} · about ${this.huAt(this.voxel)} HU${mask} · voxel [slice, row, column] = [${this.toFile(this.voxel).join(", ")}]`;
   }
 }
 
@@ -109,13 +112,23 @@ function connect(scene) {
   }
   for (const button of document.querySelectorAll(".enlarge")) {
     button.addEventListener("click", () => {
-      const large = button.closest(".pane").classList.toggle("large");
-      button.setAttribute("aria-pressed", String(large));
-      scene.changed();
+      const pane = button.closest(".pane");
+      enlarge(pane.classList.contains("large") ? null : pane);
     });
   }
+  document.addEventListener("keydown", ({ key }) => { if (key === "Escape") enlarge(null); });
   new ResizeObserver(() => scene.changed()).observe(document.querySelector(".panes"));
   for (const type of ["beforeprint", "afterprint"]) window.addEventListener(type, () => scene.draw());
+}
+
+// At most one pane is large; the pictures draw themselves anew when the panes change their size.
+function enlarge(pane) {
+  const before = document.querySelector(".pane.large");
+  for (const each of document.querySelectorAll(".pane")) {
+    each.classList.toggle("large", each === pane);
+    each.querySelector(".enlarge span").textContent = each === pane ? "Reduce" : "Enlarge";
+  }
+  (pane || before)?.scrollIntoView({ block: "nearest" });
 }
 
 // The panes are as high as the volume needs, not higher: a few slices make low coronal and sagittal pictures.

@@ -25,6 +25,9 @@ class PlaneView {
     this.rolled = 0;
   }
 
+  // Whether these are the slices of the file itself, which have numbers of their own.
+  get ofFile() { return this.scene.axes[this.plane.fixed] === 0; }
+
   get index() { return this.scene.voxel[this.plane.fixed]; }
 
   moveTo(index) {
@@ -190,11 +193,12 @@ class PlaneView {
   }
 
   tell() {
-    const { fixed, name } = this.plane, count = this.scene.shape[fixed];
-    const where = this.scene.positionText(fixed);
+    const { plane: { fixed, name }, scene } = this, count = scene.shape[fixed];
+    const where = scene.positionText(fixed);
     this.slider.value = this.index;
-    this.slider.setAttribute("aria-valuetext", `${name} ${this.index + 1} of ${count}, ${where}`);
-    this.text.textContent = `${this.index + 1} / ${count} · ${where}`;
+    const place = this.ofFile ? `slice ${scene.numberOf(scene.voxel)}` : `${this.index + 1} / ${count}`;
+    this.slider.setAttribute("aria-valuetext", `${name} ${place}, ${where}`);
+    this.text.textContent = `${place} · ${where}`;
     this.canvas.dataset.slice = this.index;
   }
 }

@@ -26,8 +26,9 @@ class SurfaceView {
     }
   }
 
-  // Rows of the rotation: screen right, screen down, away from the viewer, in LPS.
+  // Rows of the rotation, which a name stands for until it is turned: screen right, screen down, away from the viewer, in LPS.
   look(from) {
+    this.from = from;
     this.turn = {
       front: [1, 0, 0, 0, 0, -1, 0, 1, 0],
       left: [0, 1, 0, 0, 0, -1, -1, 0, 0],
@@ -50,6 +51,7 @@ class SurfaceView {
       next[3 * r + c] = about[3 * r] * old[c] + about[3 * r + 1] * old[3 + c] + about[3 * r + 2] * old[6 + c];
     }
     this.turn = next;
+    this.from = "";
     this.changed();
   }
 
@@ -98,6 +100,9 @@ class SurfaceView {
     composite(layers, picture.data);
     context.putImageData(picture, 0, 0);
     this.drawCompass(context, ratio);
+    for (const button of this.pane.querySelectorAll("[data-look]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.look === this.from));
+    }
     canvas.dataset.turn = this.turn.map((value) => value.toFixed(3)).join(" ");
   }
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from dicom_adapter.books.records import Delivery
-from dicom_adapter.books.store import StateError, Store
+from dicom_adapter.books.store import StateError, Store, forget_contents
 from stages.locks import now
 
 
@@ -142,6 +142,7 @@ def condemn(store: Store, study_id: int) -> list[Path]:
         ]
         books.executemany("INSERT OR IGNORE INTO condemned VALUES (?)", [(path,) for path in paths])
         books.execute("DELETE FROM instances WHERE study_id = ?", (study_id,))
+        forget_contents(books, study_id)
     return [Path(path) for path in paths]
 
 

@@ -53,7 +53,9 @@ CREATE TABLE IF NOT EXISTS deliveries (
     sop_instance_uid TEXT NOT NULL, path TEXT NOT NULL, state TEXT NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
     refusals INTEGER NOT NULL DEFAULT 0, status TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
     transaction_uid TEXT NOT NULL DEFAULT '', not_before REAL NOT NULL DEFAULT 0,
-    created TEXT NOT NULL, changed TEXT NOT NULL, UNIQUE (job_id, destination, sop_instance_uid));
+    created TEXT NOT NULL, changed TEXT NOT NULL, content TEXT NOT NULL DEFAULT '',
+    UNIQUE (job_id, destination, sop_instance_uid));
+CREATE INDEX IF NOT EXISTS deliveries_by_instance ON deliveries (sop_instance_uid, destination);
 CREATE INDEX IF NOT EXISTS deliveries_by_state ON deliveries (destination, state, not_before);
 """
 _BUSY_MS = 30_000
@@ -92,6 +94,9 @@ class Store:
         with self.transaction() as books:
             for statement in _SCHEMA.split(";"):
                 books.execute(statement)
+            columns = {row["name"] for row in books.execute("PRAGMA table_info(deliveries)")}
+            if "content" not in columns:  # books of an earlier version
+                books.execute("ALTER TABLE deliveries ADD COLUMN content TEXT NOT NULL DEFAULT ''")
 
     def close(self) -> None:
         """Close the file."""
@@ -189,6 +194,7 @@ class Store:
         with self.transaction() as books:
             self._move(books, "studies", study_id, "removed")
             books.execute("DELETE FROM instances WHERE study_id = ?", (study_id,))
+            forget_contents(books, study_id)
 
     def finished_studies(self, before: str) -> list[Study]:
         """Return complete studies whose every job is done and delivered, with nothing done since a time.
@@ -204,7 +210,7 @@ class Store:
             f"{_STUDY} WHERE s.state = 'complete' AND s.received < ? AND NOT EXISTS ("  # noqa: S608
             "SELECT 1 FROM jobs j LEFT JOIN deliveries d ON d.job_id = j.id WHERE j.study_id = s.id AND "
             "j.state != 'superseded' AND (j.state != 'done' OR j.changed >= ? OR d.id IS NULL "
-            "OR d.state NOT IN ('delivered', 'cancelled') OR d.changed >= ?)) "
+            "OR d.state NOT IN ('delivered', 'unchanged', 'cancelled') OR d.changed >= ?)) "
             "AND EXISTS (SELECT 1 FROM jobs j WHERE j.study_id = s.id AND j.state = 'done') GROUP BY s.id",
             *(before, before, before),
         )
@@ -283,23 +289,43 @@ class Store:
             if not dead or self.job(job_id).state == "dead":
                 self._move(books, "jobs", job_id, "queued", tries=0, not_before=0)
 
-    def finish(self, job_id: str, results: Mapping[str, Path]) -> None:
+    def finish(
+        self, job_id: str, results: Mapping[str, Path], *, contents: Mapping[str, str] | None = None
+    ) -> tuple[int, int]:
         """Say that a job is done, and that its results are to be delivered.
+
+        What a destination has, or gets, of an earlier job of the same study is not sent to it again.
 
         Parameters
         ----------
         results
             File of each SOPInstanceUID.
+        contents
+            Hash of what each of them says, dates and times left out; what has none is sent.
+
+        Returns
+        -------
+        tuple of int
+            How many are not sent to a destination since it has the same, and how many are although it has
+            other content under the same SOPInstanceUID.
         """
+        unchanged = other = 0
         with self.transaction() as books:
             self._move(books, "jobs", job_id, "done", exit_code=0, reason="")
             for destination in self.job(job_id).destinations:
                 for uid, path in results.items():
+                    content = (contents or {}).get(uid, "")
+                    there = _contents_there(books, job_id, destination, uid)
+                    is_unchanged = bool(content) and content in there
+                    unchanged += is_unchanged
+                    other += bool(there) and not is_unchanged
+                    state = "unchanged" if is_unchanged else "waiting"
                     books.execute(
                         "INSERT OR IGNORE INTO deliveries (job_id, destination, sop_instance_uid, path, "
-                        "state, created, changed) VALUES (?, ?, ?, ?, 'waiting', ?, ?)",
-                        (job_id, destination, uid, str(path), now(), now()),
+                        "state, created, changed, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                        (job_id, destination, uid, str(path), state, now(), now(), content),
                     )
+        return unchanged, other
 
     # Deliveries
 
@@ -375,6 +401,27 @@ class Store:
         if not found:
             raise StateError(f"there is no {value} in the books")
         return found[0]
+
+
+def forget_contents(books: sqlite3.Connection, study_id: int) -> None:
+    """Let results of a study that is removed, and comes again, be delivered again."""
+    books.execute(
+        "UPDATE deliveries SET content = '' WHERE job_id IN (SELECT id FROM jobs WHERE study_id = ?)",
+        (study_id,),
+    )
+
+
+def _contents_there(books: sqlite3.Connection, job_id: str, destination: str, uid: str) -> set[str]:
+    """Return what a destination has, or gets, under a SOPInstanceUID of other jobs of the same study."""
+    rows = books.execute(
+        "SELECT d.content FROM deliveries d "
+        "JOIN jobs j ON j.id = d.job_id JOIN studies s ON s.id = j.study_id "
+        "WHERE d.sop_instance_uid = ? AND d.destination = ? AND d.job_id != ? AND d.content != '' "
+        "AND d.state IN ('waiting', 'uncommitted', 'delivered') AND s.study_uid = "
+        "(SELECT s.study_uid FROM jobs j JOIN studies s ON s.id = j.study_id WHERE j.id = ?)",
+        (uid, destination, job_id, job_id),
+    )
+    return {str(row["content"]) for row in rows}
 
 
 def _marks(values: Iterable[Any]) -> str:

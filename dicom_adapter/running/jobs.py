@@ -11,12 +11,12 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clara_wf.engines import NO_SERVER
 from clara_wf.engines.choice import choose
-from clara_wf.local_run import NO_SERVER
 from clara_wf.payload import Payload
 from clara_wf.published import load_published
 from clara_wf.workflow import Workflow
@@ -24,7 +24,7 @@ from dicom_adapter.books.insist import insist
 from dicom_adapter.books.records import Job, Study
 from dicom_adapter.books.store import StateError, Store
 from dicom_adapter.config_blocks import Config, SeriesFilter
-from dicom_adapter.delivering.results import find_results
+from dicom_adapter.delivering.results import Result, content_of, find_results
 from dicom_adapter.retry import Backoff
 from dicom_adapter.running.job_run import RETRYABLE, How, RunOutcome, Verdict, run_job
 from dicom_adapter.running.payload import fill_payload
@@ -149,7 +149,7 @@ class JobQueue:
         study = insist(lambda: self._around.store.study(job.study_id))
         told = {"job": job.id, "study": study_hash(study.study_uid)}
         logger.info("job %s (%s) begins, try %d", job.id, job.rule, job.tries, extra=told)
-        results: dict[str, Path] = {}
+        results: list[Result] = []
         try:
             workflow = load_published(self._around.config().storage.workflows, job.workflow)[1]
             outcome = self._attempt(job, study, workflow)
@@ -210,26 +210,44 @@ class JobQueue:
 
         return is_given_up
 
-    def _results(self, job: Job, workflow: Workflow) -> dict[str, Path]:
-        found = [
+    def _results(self, job: Job, workflow: Workflow) -> list[Result]:
+        return [
             each
             for folder in workflow.result_folders
             for each in find_results(self.payload(job).folder(folder))
         ]
-        return {each.sop_instance_uid: each.path for each in found}
 
-    def _conclude(self, job: Job, outcome: RunOutcome | None, results: Mapping[str, Path]) -> None:
+    def _conclude(self, job: Job, outcome: RunOutcome | None, results: Sequence[Result]) -> None:
         store, settings = self._around.store, self._around.config().jobs
         if outcome is None:
             store.interrupt(job.id)
         elif outcome.verdict == "done":
-            store.finish(job.id, results)
+            self._finish(job, results)
         elif outcome.verdict == "retry" and job.tries < settings.tries:
             backoff = Backoff(first_s=settings.retry_seconds, longest_s=_LONGEST_RETRY_S)
             not_before = self._around.clock() + backoff.wait_s(job.tries)
             store.retry(job.id, exit_code=outcome.exit_code, reason=outcome.message, not_before=not_before)
         else:
             store.bury(job.id, exit_code=outcome.exit_code, reason=outcome.message)
+
+    def _finish(self, job: Job, results: Sequence[Result]) -> None:
+        paths = {each.sop_instance_uid: each.path for each in results}
+        contents = {uid: content_of(path) for uid, path in paths.items()}
+        unchanged, other = self._around.store.finish(job.id, paths, contents=contents)
+        told = {"job": job.id}
+        if unchanged:
+            logger.info(
+                "job %s: %d results equal what their destination has from an earlier job; not sent again",
+                *(job.id, unchanged),
+                extra=told,
+            )
+        if other:
+            logger.warning(
+                "job %s: %d results have the SOPInstanceUID of an earlier job's and other content; they are "
+                "sent, and their destination may keep the earlier ones",
+                *(job.id, other),
+                extra=told,
+            )
 
     def _tell(self, job: Job, study: Study, outcome: RunOutcome, results: int) -> None:
         told = {"job": job.id, "study": study_hash(study.study_uid)}

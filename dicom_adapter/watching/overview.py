@@ -20,6 +20,7 @@ from stages.locks import now
 
 _MOST = 50
 _WAITS = ("waiting", "uncommitted", "dead")
+_THERE = ("delivered", "unchanged")
 
 
 def queue_of(around: Surroundings) -> Queue:
@@ -131,7 +132,7 @@ def _deliveries(around: Surroundings, jobs: Sequence[Job]) -> Table:
             Cell(text=job[:8], kind="code"),
             Cell(text=destination),
             Cell(text=_worst(states), kind="state"),
-            Cell(text=f"{states.get('delivered', 0)} of {sum(states.values())}", kind="number"),
+            Cell(text=f"{sum(states.get(s, 0) for s in _THERE)} of {sum(states.values())}", kind="number"),
         )
         for (job, destination), states in found.items()
     ]
@@ -148,13 +149,16 @@ def _destinations(around: Surroundings, queue: Queue) -> Table:
             Cell(text=name),
             *(
                 Cell(text=str(queue.deliveries.get((name, state), 0)), kind="number")
-                for state in ("delivered", "waiting", "uncommitted", "dead")
+                for state in ("delivered", "unchanged", "waiting", "uncommitted", "dead")
             ),
             Cell(text=without_uids(messages.get(name, "")), kind="message"),
         )
         for name in names
     ]
-    headings = ("destination", "delivered", "waiting", "not committed", "dead letters", "last failure")
+    headings = (
+        *("destination", "delivered", "unchanged", "waiting", "not committed", "dead letters"),
+        "last failure",
+    )
     return Table(key="destinations", title="Destinations", headings=headings, rows=rows)
 
 
@@ -175,9 +179,7 @@ def _studies(studies: Sequence[Study], *, more: int) -> Table:
 
 
 def _worst(states: Mapping[str, int]) -> str:
-    return next(
-        (each for each in ("dead", "waiting", "uncommitted", "delivered") if each in states), "cancelled"
-    )
+    return next((each for each in ("dead", "waiting", "uncommitted", *_THERE) if each in states), "cancelled")
 
 
 def _page_of(around: Surroundings, job: Job) -> Path:

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 Kind: TypeAlias = Literal["state", "link", "code", "text", "number", "time", "message"]
 
 _FILES = Path(__file__).parent / "page_files"
-_GOOD = ("done", "delivered", "committed", "ok")
+_GOOD = ("done", "delivered", "unchanged", "committed", "ok")
 _BAD = ("dead", "failed", "refused", "down")
 
 

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from clara_wf.engines.kubernetes import KubernetesEngine
 from clara_wf.findings import errors_of
 from clara_wf.lint import lint
+from clara_wf.places import Places
+from clara_wf.show import plan
+from clara_wf.workflow import load_workflows
 from stages.labels_file import labels_from_json
 from tests.cluster import helms
 
@@ -259,6 +263,34 @@ def test_helm_names_the_key_that_the_schema_refuses(helm, tmp_path):
     assert "gpu" in errors
 
 
+BY_HELM = [
+    ("backoffLimit: 2", "backofLimit: 2"),
+    ("networkPolicy:", "networkPolicies:"),
+    ("leaseSeconds: 60", "leaseSeconds: sixty"),
+    ("pullPolicy: IfNotPresent", "pullPolicy: ifnotpresent"),
+    ("clara/model-server", "clara/Model-Server"),
+    ("clara/dicom-reader", "Clara/Dicom-Reader"),
+    ('registry: ""', 'registry: "https://lab.local"'),
+    ("labels: {}", "labels: {urgent: yes}"),
+    ('name: "liver-seg"', "name: on"),
+    ('args: ["", "", ""]', 'args: [["--a", 0b1], "", ""]'),
+    ("  id: 10001", "  id: 00"),
+    ("workflows:", "on: 1\nworkflows:"),
+]
+
+
+@every_helm
+@pytest.mark.parametrize(("old", "new"), BY_HELM, ids=[new for _, new in BY_HELM])
+def test_lint_refuses_what_helm_refuses_in_a_file_that_somebody_edited(helm, tmp_path, old, new):
+    file = tmp_path / "values.yaml"
+    file.write_text((CHART / "values.yaml").read_text().replace(old, new, 1))
+    done = subprocess.run(
+        [helm, "template", "study", CHART, "--values", file], capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert len(errors_of(lint(file))) == 1
+
+
 @every_helm
 @pytest.mark.parametrize("chart", [CHART, PLATFORM], ids=lambda path: path.name)
 def test_helm_lint_finds_nothing(helm, chart):
@@ -495,3 +527,17 @@ def test_the_dicom_configuration_names_the_reference_workflow():
         }
     ]
     assert [each["name"] for each in config["dicom"]["scu"]["destinations"]] == ["DCM4CHEE"]
+
+
+@every_helm
+def test_the_plan_for_a_cluster_is_a_line_that_makes_one_job(helm, tmp_path):
+    workflow = load_workflows(CHART / "values.yaml")[LIVER_SEG]
+    engine = KubernetesEngine(values=CHART / "values.yaml")
+    places = Places.of_checkout({"CLARA_CACHE": str(tmp_path)}, root=tmp_path)
+    (line,) = plan(workflow, "job-7", places, {}, [engine])["kubernetes"]
+    command = line.replace("helm install", f"{helm} template", 1)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    jobs = [each for each in YAML(typ="safe").load_all(done.stdout) if each and each["kind"] == "Job"]
+    assert [job["metadata"]["labels"]["clara-workflow/job-id"] for job in jobs] == ["job-7"]
+    containers = jobs[0]["spec"]["template"]["spec"]["containers"]
+    assert [each["name"] for each in containers] == ["dicom-reader", "ai-livertumor", "dicom-writer"]

@@ -52,7 +52,7 @@ def test_mistakes_are_printed_a_line_each_and_the_exit_code_is_2(clara_wf, value
     values.write_text(values.read_text().replace('timeout: "300"', "timeout: never", 1))
     done = clara_wf("lint", values)
     assert done.returncode == 2
-    assert done.stdout.startswith("values.yaml:")
+    assert done.stdout.startswith(f"{values}:")
     assert 'expected a positive number of seconds, found "never"' in done.stdout
     found = json.loads(clara_wf("lint", values, "--json").stdout)
     assert found[0]["where"] == "stages.dicom-reader.timeout"
@@ -73,7 +73,11 @@ def test_a_wrong_id_is_told_in_one_line(clara_wf, values):
 def test_what_each_engine_would_run_is_printed_and_nothing_is_run(clara_wf, tmp_path):
     done = clara_wf("plan", LIVER_SEG, "job-7", "--payloads", tmp_path / "payloads", "--json")
     planned = json.loads(done.stdout)
-    assert [len(lines) for lines in planned.values()] == [3] * len(planned)
+    assert {engine: len(lines) for engine, lines in planned.items()} == {
+        "process": 3,
+        "docker": 3,
+        "kubernetes": 1,
+    }
     assert "NVIDIA_CLARA_JOBID=job-7" in planned["process"][0]
     assert not (tmp_path / "payloads").exists()
 
@@ -104,6 +108,10 @@ def test_a_scaffolded_stage_runs_in_a_workflow_at_once_and_its_job_can_be_looked
     assert "done in" in clara_wf("logs", "job-1", "my-ai", *payloads).stdout
     assert clara_wf("logs", "job-1", *payloads).stdout.startswith("my-ai | ")
     assert clara_wf("logs", "job-1", "-n", "1", *payloads).stdout.count("\n") == 1
+    with (tmp_path / "payloads/job-1/logs/my-ai.log").open("ab") as log:
+        log.write(b"\x1b]0;title\x07\tcaf\xe9 \xe2\x80\xaefdp\n")
+    (line,) = clara_wf("logs", "job-1", "-n", "1", *payloads).stdout.splitlines()
+    assert line == "my-ai | \\x1b]0;title\\x07\tcaf\\xe9 \\u202efdp"
     wrong = clara_wf("logs", "job-1", "reader", *payloads)
     assert wrong.stderr == "clara-wf: job job-1 has no stage 'reader'; it has my-ai\n"
 

@@ -56,7 +56,8 @@ def plan(tmp_path):
             timeout_s=None,
             environ={},
         )
-        return shlex.split(DockerEngine(models=models).plan(step, run))
+        (line,) = DockerEngine(models=models).plan(run)
+        return shlex.split(line)
 
     return plan
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from clara_wf.lint import lint
+from stages.errors import SettingsError
 from tests.onnx_models import add_model
 
 SPLEEN = {"name": "Spleen", "type": {"value": "78961009", "meaning": "Spleen"}, "rgb": [157, 108, 162]}
@@ -195,7 +196,7 @@ def test_two_workflows_of_one_name_are_a_warning(tmp_path):
     path = tmp_path / "values.yaml"
     again = GOOD[GOOD.index("  7b413e24") :].replace("7b413e24", "8b413e24")
     path.write_text(GOOD + again)
-    assert [str(f) for f in lint(path)] == [
+    assert [str(f).removeprefix(f"{tmp_path}/") for f in lint(path)] == [
         "values.yaml:51:5: warning: workflows.8b413e24-d018-4689-8c41-73272f6649d4.name: 'two' is also the name"
         " of 7b413e24-d018-4689-8c41-73272f6649d4; give it another name, or call both by their IDs"
     ]
@@ -216,7 +217,7 @@ def test_branches_of_a_graph_may_run_beside_one_another(tmp_path):
         .replace('["-p", "foo"]]', '["-p", "foo"], ""]')
     )
     path.write_text(graph)
-    assert [str(f) for f in lint(path)] == []
+    assert [str(f).removeprefix(f"{tmp_path}/") for f in lint(path)] == []
 
 
 def test_a_block_outside_its_markers_is_told_with_its_line(tmp_path):
@@ -224,7 +225,109 @@ def test_a_block_outside_its_markers_is_told_with_its_line(tmp_path):
     path.write_text(
         GOOD.replace("  ##END_a##\n", "").replace("  ##BEGIN_a##\n", "  ##BEGIN_a##\n  ##END_a##\n")
     )
-    assert [str(finding) for finding in lint(path)] == [
+    assert [str(finding).removeprefix(f"{tmp_path}/") for finding in lint(path)] == [
         "values.yaml:2:1: error: the block of a (line 4) does not stand between its markers; "
         "a block stands between ##BEGIN_a## and ##END_a##"
     ]
+
+
+SETTINGS = "job:\n  backoffLimit: 2\nspread: true\n" + GOOD
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "finding"),
+    [
+        ("backoffLimit", "backofLimit", "2:3: error: job.backofLimit: unknown key 'backofLimit'; write 'backoffLimit'"),
+        ("backoffLimit: 2", "backoffLimit: two", '2:3: error: job.backoffLimit: expected a whole number, found "two"'),
+        ("spread", "sprad", "3:1: error: sprad: unknown key 'sprad'; write 'spread'"),
+        ("spread: true", "spread: 'yes'", 'spread: expected true or false, found "yes"'),
+        ("spread: true", "labels: {a: 1}", "3:10: error: labels.a: expected text, found 1; quote it"),
+        ("spread: true", "labels:", "3:1: error: labels: expected a block of keys, found nothing"),
+        ("spread: true", "image: {registry: 'https://x'}", "3:9: error: image.registry: found \"https://x\"; expected: put before"),
+        ("spread: true", "workflow: to", "3:1: error: workflow: there is no workflow 'to' (did you mean 'two'?)"),
+        ("lab/a", "Lab/A", 'stages.a.image.repository: found "Lab/A"; expected: a name in small letters'),
+        ("lab/a", "lab/a:1", 'stages.a.image.repository: found "lab/a:1"'),
+        ('tag: "1"', 'tag: "-1"', 'stages.a.image.tag: found "-1"; expected: at most 128'),
+        # what Helm, which reads YAML 1.1, takes for a number or a truth value
+        ('name: "two"', "name: on", "name: expected text, found true; quote it"),
+        ('["-p", "foo"]', '["-p", 0b11]', "args[1]"),
+        ('tag: "1"', "tag: 1_0", "image.tag: expected text"),
+    ],
+)  # fmt: skip
+def test_what_helm_would_refuse_is_found_everywhere_in_the_file(tmp_path, old, new, finding):
+    path = tmp_path / "values.yaml"
+    assert SETTINGS.replace(old, new, 1) != SETTINGS
+    path.write_text(SETTINGS.replace(old, new, 1))
+    (told,) = map(str, lint(path))
+    assert finding in told
+    assert told.startswith(f"{path}:")
+
+
+@pytest.mark.parametrize("written", ["spread: yes", "workflow: two", "image: {registry: 'lab.local:5000/x'}"])
+def test_what_helm_takes_is_taken(tmp_path, written):
+    path = tmp_path / "values.yaml"
+    path.write_text(GOOD + written + "\n")
+    assert lint(path) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        ("[python, /lab/gone.py, --fast]", "/lab/gone.py"),
+        ("[python3.12, -u, gone.py]", "gone.py, seen from "),
+        ("[/lab/gone, --fast]", "/lab/gone"),
+        ("[python, -m, gone]", None),
+        ("[gone, /lab/gone.py]", None),
+    ],
+)
+def test_a_file_that_the_command_names_has_to_be_there(tmp_path, command, missing):
+    path = tmp_path / "values.yaml"
+    path.write_text(GOOD.replace("[b, --fast]", command))
+    told = [f"{f.severity} {f.where}: {f.message}" for f in lint(path)]
+    assert bool(told) == (missing is not None)
+    assert all(f"warning stages.b.command: there is no file {missing}" in each for each in told)
+
+
+LAUGHS = "a: &a [x, x]\n" + "".join(
+    f"{n}: &{n} [*{p}, *{p}, *{p}, *{p}]\n" for p, n in zip("abcdefghi", "bcdefghij", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        (LAUGHS, "more than 20000 values, aliases (*) written out; definitions are smaller"),
+        ("[" * 100_000, ":1:41: error: more than 40 levels in one another"),
+        ("- " * 100_000, "more than 40 levels"),
+        ("a: &a {b: *a}", "an anchor (&) that holds itself"),
+        ("- a\n" * 25_000, "more than 20000 values"),
+    ],
+    ids=["laughs", "flow", "block", "circle", "long"],
+)
+def test_a_file_that_grows_when_it_is_read_is_refused_before_it_does(tmp_path, text, finding):
+    path = tmp_path / "values.yaml"
+    path.write_text(text)
+    (told,) = map(str, lint(path))
+    assert finding in told
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a: 1\n" * 100_000, "has more than 256 KiB, as no file of definitions has"),
+        ("a: 1".encode("utf-16"), "is UTF-16, as its byte order mark \\(BOM\\) says; save it as UTF-8"),
+        (b"a: 1\nb: \xe4\n", "values.yaml:2: the byte 0xe4 is not UTF-8; save the file as UTF-8"),
+    ],
+    ids=["large", "utf-16", "latin-1"],
+)
+def test_a_file_that_is_no_text_of_definitions_is_told_as_such(tmp_path, content, words):
+    path = tmp_path / "values.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match=words):
+        lint(path)
+
+
+def test_a_byte_order_mark_of_utf_8_is_no_mistake(tmp_path):
+    path = tmp_path / "values.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert lint(path) == []

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from clara_wf.model_server import serve
-from clara_wf.model_server_install import ModelServerError, assemble_backends, install
+from clara_wf.model_server_install import ModelServerError, _signs_of_life, assemble_backends, install
 from clara_wf.model_server_platform import (
     PlatformFacts,
     UnsupportedPlatformError,
@@ -130,3 +130,13 @@ def test_changed_backend_gets_a_folder_of_its_own(interrupted, tmp_path):
         folders.append(assemble_backends(installation, tmp_path))
         assert (folders[-1] / "mine/model.py").read_text() == version
     assert folders[0] != folders[1] == folders[2]
+
+
+def test_a_long_installation_shows_signs_of_life_and_none_after_it_has_ended():
+    told = []
+    with _signs_of_life("installing the model server", told.append, every_s=0.02):
+        time.sleep(0.1)
+    count = len(told)
+    time.sleep(0.05)
+    assert told[0] == "still installing the model server, after 0 s"
+    assert len(told) == count

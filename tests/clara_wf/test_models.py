@@ -80,19 +80,30 @@ def test_a_model_is_tried_and_its_plan_printed(tmp_path, clara_wf):
     assert set(told["phantom, ml"]) == {"1", "2"}
 
 
-@pytest.mark.triton
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"activation": None}, "parameter activation is missing"),
+        ({"activation": None, "crop_margin": [1]}, "no parameter crop_margin; write crop_margin_percent"),
+        ({"activation": None, "crop_margin": [1]}, "parameter activation is missing"),
         ({"channel_labels": [0, 1]}, "expected 2 channels, as many as channel_labels has"),
     ],
 )
-def test_a_model_that_does_not_describe_itself_is_refused(tmp_path, clara_wf, changes, problem):
+def test_a_model_that_does_not_describe_itself_is_refused_before_a_server_starts(
+    tmp_path, clara_wf, changes, problem
+):
     add_model(tmp_path, "liver", **{**FREE, **changes})
     done = clara_wf("check", "liver")
     assert done.returncode == 6
     assert problem in done.stderr
+    assert "Triton" not in done.stderr
+
+
+def test_a_byte_order_mark_is_told(tmp_path, clara_wf):
+    config = add_model(tmp_path, "liver", **FREE) / "config.pbtxt"
+    config.write_bytes(b"\xef\xbb\xbf" + config.read_bytes())
+    done = clara_wf("check", "liver")
+    assert done.returncode == 3
+    assert "begins with a byte order mark (EF BB BF), which Triton does not read; save it" in done.stderr
 
 
 @pytest.mark.triton

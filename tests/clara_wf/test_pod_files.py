@@ -12,6 +12,7 @@ from clara_wf.payload import fill_input
 from stages import locks
 from stages.errors import InputError
 from stages.frames import read_content, read_header
+from stages.model_record import ModelRecord
 from tests.clara_wf.studies import Study
 
 
@@ -53,6 +54,12 @@ def test_what_the_stages_need_is_sent_with_the_locks_last_and_the_input_after_al
         "payload/locks/input.lock",
         "end",
     ]
+
+
+def test_what_the_models_are_is_sent_before_the_locks(job):
+    locks.publish_models(job.payload.lock_dir, [ModelRecord(name="liver", version="1")])
+    names = [name for name, _ in sent(job.run)]
+    assert names.index("payload/locks/models.json") < names.index("payload/locks/a.lock")
 
 
 def test_every_folder_a_stage_writes_is_made(job):

@@ -1,5 +1,6 @@
 """The process engine with small stages: wiring, failures, signals, timeouts."""
 
+import dataclasses
 import os
 import sys
 import textwrap
@@ -164,6 +165,38 @@ def test_a_command_that_does_not_exist_is_told(run):
 
     with pytest.raises(SettingsError, match=r"cannot start a: .*no-such-program"):
         run(a=("no-such-program",), b=COPY, c=COPY)
+
+
+LINGER = """
+    import atexit
+    atexit.register(time.sleep, 60)
+    job.output_dir.joinpath("file").write_text("")
+"""
+
+
+def test_a_stage_is_done_when_its_lock_is_there_and_its_process_is_followed_to_its_end(run):
+    seen = []
+
+    def look(statuses):
+        if (run.payload.lock_dir / "a.lock").exists():
+            seen.append(dataclasses.replace(statuses[0]))
+
+    outcome = run(a=LINGER.replace("60", "0.5"), b=COPY, on_progress=look)
+    assert [(status.state, status.exit_code) for status in (seen[1], seen[-1])] == [
+        ("done", None),
+        ("done", 0),
+    ]
+    assert seen[1].seconds == outcome.statuses[0].seconds
+
+
+def test_a_stage_that_hangs_after_its_lock_is_ended_and_stays_done(run, monkeypatch):
+    def its_time_is_over(statuses):
+        if (run.payload.lock_dir / "a.lock").exists():
+            monkeypatch.setattr("clara_wf.engines.watch._OVERDUE_S", -20)  # its timeout
+
+    outcome = run(a=LINGER, on_progress=its_time_is_over)
+    assert (outcome.statuses[0].state, outcome.exit_code) == ("done", 0)
+    assert not (run.payload.lock_dir / "a.failed").exists()
 
 
 def test_time_and_peak_memory_of_a_stage_are_measured(run):

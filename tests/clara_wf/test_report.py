@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from clara_wf.measure import compare, dice
-from clara_wf.picture import three_planes
+from clara_wf.picture import number_of_slice, three_planes
+from stages.geometry import reorient
 from stages.labels import Code
-from stages.volume import Origin, Volume
+from stages.volume import Origin, SliceOrigin, Volume
 from tests.phantoms import LABELS
 
 AFFINE = np.array([[0, 0, 2.0, 0], [0, 2.0, 0, 0], [5.0, 0, 0, 0], [0, 0, 0, 1.0]])
@@ -85,6 +86,18 @@ def test_the_picture_shows_the_plain_slice_on_the_left_and_the_mask_on_the_right
     assert left[row, 512 - column].tolist() == [127, 127, 127]
     assert right[row, column].tolist() == pytest.approx(TUMOUR.rgb, abs=8)
     assert right[row, 512 - column].tolist() == [127, 127, 127]
+
+
+def test_a_plane_that_is_a_slice_has_the_number_that_a_viewer_shows():
+    slices = tuple(
+        SliceOrigin(sop_instance_uid=f"1.{n}", position=(0, 0, 5.0 * n), instance_number=106 - n)
+        for n in range(6)
+    )
+    origin = Origin(series_instance_uid="1.2", slices=slices)
+    image = Volume(array=np.zeros((6, 20, 20), np.int16), affine=AFFINE, origin=origin)
+    _, from_the_head = reorient(image.array, image.affine, "IPL")
+    numbers = [number_of_slice(image, from_the_head, (2, 7, 9), axis) for axis in range(3)]
+    assert numbers == [", slice 103", "", ""]  # the third from the head lies at 15 mm
 
 
 def test_the_patients_right_is_on_the_left_whatever_the_order_of_the_columns(labels):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from clara_wf.report_page import write_page
 from stages.geometry import points_at
+from stages.volume import SliceOrigin
 from tests.browser import chromium
 from tests.finished_job import CUBE_MM, SERIES, ct_and_mask, finished_job
 from tests.phantoms import LABELS
@@ -186,8 +187,13 @@ def test_the_point_is_told_in_patient_coordinates_and_file_indices(page):
     x, y, z = points_at(image.affine, [9, 21, 12])
     assert (x, y, z) == (-36.0, -8.0, 145.0)
     told = state(page, "document.getElementById('here').textContent")
-    place, value, label, voxel = told.split(" · ")
-    assert (place, value, label) == ("R 36.0 mm, A 8.0 mm, H 145.0 mm", "about -101 HU", "tumour")
+    number, place, value, label, voxel = told.split(" · ")
+    assert (number, place, value, label) == (
+        "slice 10",
+        "R 36.0 mm, A 8.0 mm, H 145.0 mm",
+        "about -101 HU",
+        "Liver tumour",
+    )
     assert voxel == "voxel [slice, row, column] = [9, 21, 12]"
 
 
@@ -216,7 +222,94 @@ def test_wheel_keys_and_slider_go_through_the_slices(page, act, steps):
     page.wait_for_selector(f"#pane-axial canvas[data-slice='{9 + steps}']")
     after, _ = pixels(page, "axial")
     assert not np.array_equal(before, after)
-    assert page.locator("#pane-axial output").inner_text().startswith(f"{9 + steps + 1} / 20 ·")
+    number = 20 - (9 + steps)  # counted as the file has them, from the feet
+    assert page.locator("#pane-axial output").inner_text().startswith(f"slice {number} ·")
+
+
+@pytest.mark.parametrize(
+    ("orientation", "pane", "others"), [("SPL", "axial", "13 / 60"), ("LSA", "sagittal", "11 / 20")]
+)
+def test_a_slice_has_the_number_by_which_people_find_it(opened, tmp_path, orientation, pane, others):
+    image, mask = ct_and_mask(orientation=orientation)
+    slices = tuple(
+        SliceOrigin(sop_instance_uid=f"1.{n}", position=(0, 0, n), instance_number=300 - n)
+        for n in range(len(image.array))
+    )
+    image = dataclasses.replace(image, origin=dataclasses.replace(image.origin, slices=slices))
+    page = opened(dataclasses.replace(finished_job(tmp_path), image=image, mask=mask))
+    page.evaluate("() => claraReport.goTo([10, 22, 12])")
+    number = 300 - (9 if orientation == "SPL" else 12)  # stored from the feet, or from the right
+    assert state(page, "document.getElementById('here').textContent").startswith(f"slice {number} ·")
+    assert page.locator(f"#pane-{pane} output").inner_text().startswith(f"slice {number} ·")
+    other = "sagittal" if pane == "axial" else "axial"
+    assert page.locator(f"#pane-{other} output").inner_text().startswith(f"{others} ·")
+
+
+# Boxes of the pictures, row by row; a row must be as wide as all of them together, and even in height.
+ROWS = """() => {
+    const boxes = [...document.querySelectorAll(".pane")].map((pane) => pane.getBoundingClientRect());
+    boxes.sort((one, other) => one.top - other.top);
+    const rows = Map.groupBy(boxes, ({ top }) => Math.round(top));
+    return [...rows.values()].map((row) => ({
+        panes: row.length,
+        wide: Math.round(row.reduce((sum, { width }) => sum + width, 12 * (row.length - 1))),
+        heights: new Set(row.map(({ height }) => Math.round(height))).size,
+    }));
+}"""
+
+
+@pytest.mark.parametrize("with_mask", [True, False])
+def test_an_enlarged_picture_leaves_no_hole_and_escape_makes_it_small_again(opened, tmp_path, with_mask):
+    job = finished_job(tmp_path)
+    page = opened(job if with_mask else dataclasses.replace(job, mask=None))
+    for width, name in ((1440, "coronal"), (1000, "axial"), (768, "3-D" if with_mask else "sagittal")):
+        page.set_viewport_size({"width": width, "height": 900})
+        wide = page.locator(".panes").bounding_box()["width"]
+        page.get_by_role("button", name=f"Enlarge {name}").press("Enter")
+        rows = page.evaluate(ROWS)
+        assert [row["panes"] for row in rows] == [1, 3 if with_mask else 2]
+        assert [(row["wide"], row["heights"]) for row in rows] == [(pytest.approx(wide, abs=2), 1)] * 2
+        assert page.get_by_role("button", name=f"Reduce {name}").is_visible()
+        assert page.get_by_role("button", name="Reduce").count() == 1
+        page.keyboard.press("Escape")
+        assert page.locator(".pane.large").count() == page.get_by_role("button", name="Reduce").count() == 0
+
+
+def test_names_do_not_break_in_a_narrow_window(opened, tmp_path):
+    job = finished_job(tmp_path, results=[f"{n}.dcm" for n in range(84)])
+    long = "portal_vein_and_splenic_vein_and_mesenteric_vein_of_the_left_64"
+    liver, tumour = (dataclasses.replace(finding, dice=0.9) for finding in job.findings)
+    found = [liver, dataclasses.replace(tumour, name=long)]
+    page = opened(dataclasses.replace(job, findings=found))
+    page.set_viewport_size({"width": 390, "height": 844})
+    table = page.locator(".findings")
+    assert table.evaluate("table => table.offsetWidth <= table.parentElement.clientWidth")
+    broken = page.evaluate(
+        """() => {
+            const label = document.querySelector(".findings tbody th");
+            label.append(" sternocleidomastoid with temporomandibular joint");
+            const found = [], range = document.createRange();
+            for (const cell of document.querySelectorAll("th, td, label, button, dd, summary, .badge")) {
+                const walk = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+                for (let text; (text = walk.nextNode());) {
+                    if (text.parentElement.closest(".unseen, .files table")) continue;
+                    for (const word of text.textContent.matchAll(/[a-z0-9.…]+/gi)) {
+                        range.setStart(text, word.index);
+                        range.setEnd(text, word.index + word[0].length);
+                        const tops = new Set([...range.getClientRects()].map(({ top }) => Math.round(top)));
+                        if (tops.size > 1) found.push(word[0]);
+                    }
+                }
+            }
+            return found;
+        }"""
+    )
+    assert broken == []
+    assert page.evaluate("() => document.documentElement.scrollWidth") == 390
+    summary = page.get_by_text("84 files, 168.0 KiB")
+    assert not page.get_by_text("output/83.dcm").is_visible()
+    summary.press("Enter")
+    assert page.get_by_text("output/83.dcm").is_visible()
 
 
 def test_a_click_moves_the_other_planes_to_the_point(page):
@@ -276,8 +369,11 @@ def test_the_surfaces_turn_by_keys_and_mouse_and_follow_the_labels(page):
     page.mouse.move(box["x"] + 200, box["y"] + 150)
     page.mouse.up()
     assert not np.array_equal(turned, pixels(page, "surface")[0])
-    page.get_by_role("button", name="front").click()
+    front = page.get_by_role("button", name="front")
+    assert front.get_attribute("aria-pressed") == "false"
+    front.click()
     assert np.array_equal(first, pixels(page, "surface")[0])
+    assert front.get_attribute("aria-pressed") == "true"
     page.get_by_role("checkbox", name="Liver", exact=True).uncheck()
     page.get_by_role("checkbox", name="Liver tumour").uncheck()
     empty, _ = pixels(page, "surface")
@@ -287,9 +383,9 @@ def test_the_surfaces_turn_by_keys_and_mouse_and_follow_the_labels(page):
 def test_the_surface_lies_where_the_mask_lies(page):
     """From the front the liver, at the patient's right, spans 50 of 120 mm; its middle is at the middle."""
     drawn, _ = pixels(page, "surface")
-    red = drawn.astype(int)
-    tumour = (red[..., 0] > red[..., 1] + 40) & (red[..., 0] > red[..., 2] + 40)
-    liver = (red[..., 1] > red[..., 0] + 15) | tumour
+    red, green, blue = np.moveaxis(drawn[:, 100:].astype(int), 2, 0)  # without the compass
+    tumour = green > blue + 50  # yellow, the liver is red
+    liver = (red > blue + 15) | tumour
     assert tumour.any()
     columns = np.flatnonzero(liver.any(axis=0))
     rows = np.flatnonzero(liver.any(axis=1))

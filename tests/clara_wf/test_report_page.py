@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 
 import numpy as np
@@ -11,7 +12,9 @@ from clara_wf.engines import Outcome
 from clara_wf.measure import compare
 from clara_wf.report import make_report
 from clara_wf.report_page import readable_size, render, write_page
-from stages.volume import Volume
+from clara_wf.report_viewer import make_viewer
+from stages.notice import NOTICE
+from stages.volume import Origin, Volume
 from stages.volume_io import write_volume
 from tests.finished_job import OTHER_SERIES, SERIES, ct_and_mask, finished_job
 from tests.phantoms import LABELS
@@ -28,7 +31,7 @@ def test_it_tells_workflow_engine_model_and_versions(tmp_path):
     for told in ("liver-seg", "Succeeded", "job-1", "2026-03-04 12:00:00 UTC", "10.2 s", "process"):
         assert told in text
     assert "small_liver, version 3" in text
-    assert "Not a medical device." in text
+    assert NOTICE in text
 
 
 def test_it_tells_the_image_of_each_stage_with_its_digest(tmp_path):
@@ -86,6 +89,66 @@ def test_a_warning_is_told_and_what_is_told_elsewhere_is_not_told_again(tmp_path
     assert text.count("two pixels were clipped") == 1
     assert text.count("spacing made even") == 1
     assert "2 to note" in text
+
+
+def test_warnings_of_the_volumes_come_before_the_findings_with_their_number(tmp_path):
+    line = "2026-03-04T12:00:01Z WARNING dicom_reader: slices may be missing"
+    job = finished_job(tmp_path, log_lines=[line])
+    image, mask = (
+        dataclasses.replace(volume, origin=dataclasses.replace(volume.origin, warnings=told))
+        for volume, told in (
+            (job.image, ("slices may be missing",)),
+            (job.mask, ("slices may be missing", "a liver of 28.8 ml is not plausible")),
+        )
+    )
+    text = text_of(render(dataclasses.replace(job, image=image, mask=mask)))
+    assert "2 warnings slices may be missing a liver of 28.8 ml is not plausible What was found" in text
+    assert text.count("slices may be missing") == 1
+
+
+def test_the_files_of_the_result_are_one_row_until_it_is_unfolded(tmp_path):
+    page = render(finished_job(tmp_path, results=[f"{n}.dcm" for n in range(84)]))
+    (folded,) = re.findall(r'<details class="files">.*?</details>', page, flags=re.S)
+    assert text_of(folded).startswith(" 84 files, 168.0 KiB File")
+    assert "dicom-writer/output/83.dcm" in folded
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (os.fsdecode(b"caf\xe9"), r"caf\xe9"),
+        ("a\x1b]0;title\x07", r"a\x1b]0;title\x07"),
+        ("a\u202efdp.exe", r"a\u202efdp.exe"),
+        ("a\nb", r"a\nb"),
+    ],
+)
+def test_what_a_screen_would_obey_is_escaped_in_names_logs_and_messages(tmp_path, name, shown):
+    succeeded = finished_job(
+        tmp_path / "one", results=[name], log_lines=["2026-03-04T12:00:01Z WARNING a: \x1b[2J\x00"]
+    )
+    failed = finished_job(tmp_path / "two", failed="dicom-reader", message=f"cannot read {name}\x1b[2J")
+    page = write_page(succeeded, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"<code>dicom-writer/output/{shown}</code>" in page
+    assert r"\x1b[2J\x00" in page
+    page += write_page(failed, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert r"\x1b[2J</p>" in page
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", page)
+
+
+def test_a_message_of_several_lines_keeps_them(tmp_path):
+    page = render(finished_job(tmp_path, failed="dicom-reader", message="two mistakes:\n\tone\n\ttwo"))
+    assert "two mistakes:\n\tone\n\ttwo</p>" in page
+
+
+def test_a_name_of_many_words_may_break_between_them(tmp_path, monkeypatch):
+    def named(image, mask, findings):
+        viewer = make_viewer(image, mask, findings)
+        return dataclasses.replace(
+            viewer, labels=[dataclasses.replace(row, name="lobe_<of>_lung") for row in viewer.labels]
+        )
+
+    monkeypatch.setattr("clara_wf.report_page.make_viewer", named)
+    assert "lobe_<wbr>&lt;of&gt;_<wbr>lung</th>" in render(finished_job(tmp_path))
 
 
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>'\"&{{ 7*7 }}"
@@ -171,6 +234,18 @@ def test_a_job_gets_its_page_beside_its_report(tmp_path):
     assert 'id="image-data"' in (job.payload.publish_dir / "report.html").read_text()
 
 
+def test_the_report_as_json_has_the_warnings_and_can_be_read_by_anybody(tmp_path):
+    name = os.fsdecode(b"caf\xe9.dcm")
+    job = finished_job(tmp_path, results=[name, "a\x1b.dcm"])
+    image, _ = ct_and_mask(origin=Origin(series_instance_uid=SERIES, warnings=("slices may be missing",)))
+    write_volume(image, job.payload.folder("dicom-reader/output"))
+    report_on(job, tmp_path)
+    report = json.loads((job.payload.publish_dir / "report.json").read_text())
+    assert report["warnings"] == ["slices may be missing"]
+    names = [path.rpartition("/")[2] for path in report["results"]]
+    assert sorted(names) == ["a\x1b.dcm", r"caf\xe9.dcm"]
+
+
 def test_a_volume_that_the_job_was_given_is_shown_where_no_stage_makes_one(tmp_path):
     job = finished_job(tmp_path)
     ai = job.workflow.steps[1]
@@ -193,6 +268,17 @@ def test_what_a_failed_stage_left_is_not_shown(tmp_path):
     assert not report.succeeded
     assert 'id="image-data"' in page
     assert 'id="mask-data"' not in page
+
+
+def test_of_a_job_whose_writer_failed_the_page_shows_what_was_found_until_then(tmp_path):
+    job = finished_job(tmp_path, failed="dicom-writer", message="no space is left")
+    for volume, stage in zip(ct_and_mask(), ("dicom-reader", "ai-livertumor"), strict=True):
+        write_volume(volume, job.payload.folder(f"{stage}/output"))
+    report = report_on(job, tmp_path)
+    text = text_of((job.payload.publish_dir / "report.html").read_text())
+    assert "this is what it had found by then" in text
+    assert "1.4 ml" in text
+    assert (report.findings, report.picture) == ([], None)
 
 
 def test_a_page_that_cannot_be_drawn_is_said_and_takes_nothing_from_the_result(tmp_path, caplog, monkeypatch):

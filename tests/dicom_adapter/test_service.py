@@ -15,7 +15,8 @@ from stages.errors import SettingsError
 from tests.dicom_adapter.adapters import Adapter
 from tests.dicom_adapter.benches import destination
 from tests.dicom_adapter.destinations import free_port, wait_until
-from tests.phantoms import ct_slices, save
+from tests.dicom_adapter.workflows import publish_stamp
+from tests.phantoms import ct_slices, mr_slices, save
 
 UIDS = sorted(f"1.2.3.2.{n + 1}.77" for n in range(5))
 
@@ -203,6 +204,23 @@ def test_late_slices_that_are_held_wait_for_the_command(tmp_path, archive):
         assert adapter.clara_wf("release", "0" * 12).code == 3
         assert adapter.clara_wf("release", study_hash("1.2.12")).code == 0
         wait_until(lambda: len(archive.instances()) == 5)
+
+
+def test_a_late_series_that_changes_no_result_makes_no_twin_of_it(tmp_path, archive, ct):
+    published = publish_stamp(tmp_path / "p", tmp_path / "p/steering", "threshold.py")
+    late = save(mr_slices(), tmp_path / "late")
+    with Adapter(tmp_path / "a", to(archive), published=published) as adapter:
+        adapter.send(ct)
+        wait_until(lambda: adapter.deliveries() == {("PACS", "delivered"): 2})
+        first = archive.instances()
+        adapter.send(late)
+        wait_until(lambda: len(adapter.jobs()) == 2 and adapter.jobs()[1].state == "done")
+        assert adapter.deliveries() == {("PACS", "delivered"): 2, ("PACS", "unchanged"): 2}
+        assert archive.instances() == first
+        told = [line["message"] for line in adapter.lines() if "not sent again" in line["message"]]
+        assert len(told) == 1
+        assert "2 results equal what their destination has" in told[0]
+        assert '"unchanged"' in adapter.clara_wf("status", "--all", "--json").out
 
 
 def test_storage_commitment_with_orthanc_reaches_the_adapters_own_port(tmp_path, archive, report_port, ct):

@@ -32,12 +32,15 @@ _BLOCK = """
 _PASS = ["sh", "-c", 'cp -r "$NVIDIA_CLARA_INPUT"/. "$NVIDIA_CLARA_OUTPUT"']
 
 
-def publish_stamp(folder, steering):
-    """Publish a workflow of two stages, ``pass`` and ``stamp``, and return the folder of published ones."""
+def publish_stamp(folder, steering, script="stamp.py"):
+    """Publish a workflow of two stages, ``pass`` and ``stamp``, and return the folder of published ones.
+
+    The second runs a script of this folder.
+    """
     steering.mkdir(parents=True, exist_ok=True)
     commands = {
         "pass": ["python", "-m", "stages", "wrap", "--", *_PASS],
-        "stamp": [sys.executable, str(ROOT / "tests/dicom_adapter/stamp.py"), str(steering)],
+        "stamp": [sys.executable, str(ROOT / "tests/dicom_adapter" / script), str(steering)],
     }
     blocks = [_BLOCK.format(name=name, command=_quoted(each)) for name, each in commands.items()]
     values = folder / "values.yaml"

@@ -12,6 +12,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from dicom_files.header import ROWS, read_file_header
 from dicom_reader import read_series
 from dicom_writer.source import find_source
 from dicom_writer.source_pixels import source_values
@@ -85,3 +86,13 @@ def test_the_writer_takes_it(folder, form):
 def test_the_writer_shows_its_pixels(folder, form):
     values = source_values(folder(form) / "IM3")
     assert values[5, 7] == 100 * 3 + 10 * 5 + 7 - 500
+
+
+def test_an_element_out_of_its_order_hides_none_that_comes_after_it(tmp_path):
+    (ds,) = phantoms.ct_slices((1, 16, 20))
+    data = whole(ds, ExplicitVRLittleEndian)
+    at = data.index(b"\x08\x00\x60\x00CS")
+    (tmp_path / "IM0").write_bytes(data[:at] + b"\x33\x00\x10\x00LO\x02\x00X " + data[at:])
+    header = read_file_header(tmp_path / "IM0", frozenset({0x00080060, ROWS}))
+    assert header.values == {0x00080060: b"CT", ROWS: b"\x10\x00", **header.values}
+    assert header.pixel_length == 640

@@ -481,6 +481,14 @@ CASES |= {
     "20000 sequences in each other": Case(
         nested(20000), 3, r"IM014 is refused: its header has .* nested more than 64 deep"
     ),
+    "a name that a terminal would obey": Case(
+        lambda f: (f / "a\x1b]0;x\x07\nb\u202e").write_bytes(bytes(128) + b"DICM"),
+        3,
+        r"ERROR stages.driver: a\\x1b\]0;x\\x07\\nb\\u202e is damaged",
+    ),
+    "a name that is no UTF-8": Case(
+        lambda f: (f / os.fsdecode(b"IM\xff")).write_bytes(bytes(128) + b"DICM"), 3, r"IM\\xff is damaged"
+    ),
     "3 million items in a sequence": Case(
         stuffed_with(hostile.SEQUENCE + hostile.items(3_000_000)),
         3,

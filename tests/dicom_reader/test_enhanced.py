@@ -7,12 +7,13 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from dicom_reader import read_series
+from dicom_reader import read_all_series, read_series
 from dicom_reader.enhanced import ENHANCED_CT, is_enhanced, split_frames
 from dicom_reader.files import read_header
 from dicom_reader.pixels import read_pixels
 from stages import InputError
 from tests import phantoms
+from tests.dicom_files import hostile
 
 SHAPE = (4, 16, 20)
 
@@ -200,3 +201,46 @@ def test_fewer_pixels_than_frames_are_refused(tmp_path):
         InputError, match=r"IM1 frame 1: Pixel Data \(7FE0,0010\) has 1920 bytes, .* needs 2560"
     ):
         read_pixels(split(ds, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (hostile.items(20), r"Number of Frames \(0028,0008\) is 4, Per-Frame .* has more items"),
+        (hostile.items(600_000), "more than 500,000 elements and items"),
+        ((hostile.ITEM + hostile.SEQUENCE) * 1000, "nested more than 64 deep"),
+    ],
+)
+def test_stuffed_functional_groups_are_refused(tmp_path, extra, message):
+    dcmwrite(tmp_path / "IM1", enhanced(), enforce_file_format=True)
+    data = (tmp_path / "IM1").read_bytes()
+    at, end = data.index(b"\x00\x52\x30\x92SQ"), data.index(b"\xe0\x7f\x10\x00OW")
+    groups = hostile.long_element(b"SQ", hostile.UNDEFINED, (0x5200, 0x9230)) + extra + hostile.END
+    (tmp_path / "IM1").write_bytes(data[:at] + groups + data[end:])
+    with pytest.raises(InputError, match=rf"^IM1.*{message}"):
+        split_frames(read_header(tmp_path / "IM1"))
+
+
+def test_a_derived_frame_among_acquired_ones_is_set_apart(tmp_path):
+    ds = enhanced((5, 16, 20))
+    last = ds.PerFrameFunctionalGroupsSequence[-1]
+    last.CTImageFrameTypeSequence = [item(FrameType=["DERIVED", "PRIMARY", "VOLUME", "MAXIMUM"])]
+    dcmwrite(tmp_path / "IM1", ds, enforce_file_format=True)
+    volume = read_series(tmp_path)
+    assert np.array_equal(volume.array, phantoms.hounsfield((5, 16, 20))[1:])  # the last frame is the lowest
+    assert volume.origin.selection["1.2.3.2_derived"] == "not chosen, derived: 1 derived axial CT slices"
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian], ids=lambda s: s.name)
+def test_phases_of_one_enhanced_file_are_told_apart_by_numbers_that_are_no_text(tmp_path, syntax):
+    ds = enhanced((8, 16, 20))
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds["PixelData"].VR = "OW"
+    if syntax == ExplicitVRBigEndian:
+        ds.PixelData = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()
+    for n, frame in enumerate(ds.PerFrameFunctionalGroupsSequence):
+        frame.PlanePositionSequence[0].ImagePositionPatient = [-30, 40, 100 + 2.5 * (n // 2)]
+        frame.CardiacSynchronizationSequence = [item(NominalPercentageOfCardiacPhase=(40.0, 75.0)[n % 2])]
+    dcmwrite(tmp_path / "IM1", ds, enforce_file_format=True)
+    names = [volume.origin.part for volume in read_all_series(tmp_path)]
+    assert names == ["cardiac-40", "cardiac-75"]

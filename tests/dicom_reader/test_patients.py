@@ -73,3 +73,85 @@ def test_what_the_rules_drop_is_no_candidate(tmp_path):
     folder = two_series(tmp_path, PatientID="P-2")
     chosen = read_series(folder, rules=with_series(None, phantoms.SERIES))
     assert chosen.origin.series_instance_uid == phantoms.SERIES
+
+
+TWO = r"Patient's Name \(0010,0010\) and Patient's Birth Date \(0010,0030\) differ from those of IM000"
+NAME, BORN = r": Patient's Name \(0010,0010\) differs", r": Patient's Birth Date \(0010,0030\) differs"
+
+
+@pytest.mark.parametrize(
+    ("patient_id", "other", "message"),
+    [
+        ("", {"PatientName": "Roe^Ann", "PatientBirthDate": "19900101"}, TWO),
+        ("ANON", {"PatientName": "Roe^Ann", "PatientBirthDate": "19900101"}, TWO),
+        ("P-1", {"PatientName": "Roe^Ann", "PatientBirthDate": "19900101"}, TWO),
+        ("", {"PatientName": "Roe^Ann"}, NAME),
+        ("anonymous", {"PatientName": "Roe^Ann", "PatientBirthDate": ""}, NAME),
+        ("0000", {"PatientBirthDate": "19900101"}, BORN),
+        ("", {"PatientName": "Doe^John"}, NAME),
+    ],
+)
+def test_two_people_of_one_id_are_told_apart_by_name_and_birth_date(tmp_path, patient_id, other, message):
+    folder = two_series(tmp_path, first={"PatientID": patient_id}, PatientID=patient_id, **other)
+    with pytest.raises(InputError, match=message) as refused:
+        read_series(folder)
+    assert not any(word in str(refused.value) for word in ("Doe", "Roe", "1950", "1990"))
+
+
+def test_two_people_in_one_series_are_refused(tmp_path):
+    slices = phantoms.ct_slices(PatientID="")
+    slices[2].PatientName, slices[2].PatientBirthDate = "Roe^Ann", "19900101"
+    with pytest.raises(InputError, match=r"differ from those of IM\d+, of the same series"):
+        read_series(phantoms.save(slices, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DOE^JANE",
+        "Doe^Jane^^^",
+        "Doe^Jane ",
+        "Doe^Jane^Mary",
+        "DOE JANE",
+        "Jane^Doe",
+        "Doe^J",
+        "Doe^Jane^^Dr",
+        "Döe^Jane",
+        "",
+    ],
+)
+def test_one_name_in_another_form_is_one_person(tmp_path, name):
+    folder = two_series(
+        tmp_path, first={"PatientID": ""}, PatientID="", PatientName=name, SpecificCharacterSet="ISO_IR 100"
+    )
+    assert read_series(folder).origin.series_instance_uid == OTHER
+
+
+def test_a_name_in_two_scripts_is_that_of_one_person_where_one_of_them_agrees(tmp_path):
+    both = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+    where = {"SpecificCharacterSet": "ISO_IR 192", "PatientID": ""}
+    folder = two_series(
+        tmp_path / "a", first={**where, "PatientName": both}, **where, PatientName="YAMADA^TAROU"
+    )
+    assert read_series(folder).origin.series_instance_uid == OTHER
+    folder = two_series(
+        tmp_path / "b", first={**where, "PatientName": both}, **where, PatientName="=山田^太郎"
+    )
+    assert read_series(folder).origin.series_instance_uid == OTHER
+    folder = two_series(
+        tmp_path / "c", first={**where, "PatientName": both}, **where, PatientName="=山田^花子"
+    )
+    with pytest.raises(InputError, match=NAME):
+        read_series(folder)
+
+
+@pytest.mark.parametrize(
+    "change", [{"PatientName": "Roe^Jane"}, {"PatientBirthDate": "19500111"}, {"PatientBirthDate": ""}]
+)
+def test_a_new_name_or_a_corrected_birth_date_is_no_new_patient_where_the_id_is_the_same(tmp_path, change):
+    assert read_series(two_series(tmp_path, **change)).origin.series_instance_uid == OTHER
+
+
+def test_what_is_no_birth_date_says_nothing(tmp_path):
+    folder = two_series(tmp_path, first={"PatientID": ""}, PatientID="", PatientBirthDate="00010101")
+    assert read_series(folder).origin.series_instance_uid == OTHER

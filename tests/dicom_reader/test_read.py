@@ -30,6 +30,23 @@ def test_a_series_becomes_a_volume_with_its_place_and_origin(tmp_path):
     assert volume.origin.repairs == ()
 
 
+@pytest.mark.parametrize(
+    ("named", "found"),
+    [("HEAD", "HEAD"), ("ABDOMENPELVIS", "ABDOMENPELVIS"), ("", ""), ("SMITH JOHN", ""), ("SCHAEDEL", "")],
+)
+def test_the_part_of_the_body_is_kept_where_it_is_a_term_of_the_standard(tmp_path, named, found):
+    slices = phantoms.ct_slices()
+    for each in slices:
+        each.BodyPartExamined = named
+    assert read_series(phantoms.save(slices, tmp_path)).origin.body_part == found
+
+
+def test_slices_of_several_parts_of_the_body_have_none_in_common(tmp_path):
+    slices = phantoms.ct_slices()
+    slices[0].BodyPartExamined, slices[1].BodyPartExamined = "NECK", "CHEST"
+    assert read_series(phantoms.save(slices, tmp_path)).origin.body_part == ""
+
+
 def test_missing_uids_are_derived_and_recorded_and_always_the_same(tmp_path):
     slices = phantoms.ct_slices(SeriesInstanceUID="", StudyInstanceUID="", FrameOfReferenceUID="")
     origin = read_series(phantoms.save(slices, tmp_path / "a")).origin

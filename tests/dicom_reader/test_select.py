@@ -46,15 +46,74 @@ def test_the_series_with_most_axial_slices_is_chosen(tmp_path):
     )
 
 
-def test_of_equal_series_the_first_uid_is_chosen_and_the_tie_is_told(tmp_path):
-    for uid in ("1.7", "1.5", "1.6"):
-        series(tmp_path, uid)
+def test_of_equal_series_the_lower_series_number_is_chosen_and_the_tie_is_told(tmp_path):
+    for uid, number in (("1.7", 2), ("1.5", 9), ("1.6", 10)):
+        series(tmp_path, uid, SeriesNumber=number)
     taken, why = judge(tmp_path)
-    assert taken == ["1.5"]
-    assert why["1.5"] == (
-        "chosen, first of 3 that are equal by primary, most-slices, by its UID: 5 axial CT slices"
+    assert taken == ["1.7"]
+    assert why["1.7"] == (
+        "chosen, first of 3 that are equal by stack, primary, soft-kernel, most-slices, thinnest, by the "
+        "lower Series Number (0020,0011): 5 axial CT slices"
     )
-    assert why["1.7"] == "not chosen, equal, but of a later UID: 5 axial CT slices"
+    assert why["1.5"] == "not chosen, of a higher series number: 5 axial CT slices"
+
+
+def test_of_one_series_number_the_earlier_acquisition_is_chosen(tmp_path):
+    series(tmp_path, "1.5", AcquisitionTime="101500")
+    series(tmp_path, "1.7", AcquisitionTime="093000")
+    taken, why = judge(tmp_path)
+    assert taken == ["1.7"]
+    assert why["1.5"] == "not chosen, acquired later: 5 axial CT slices"
+
+
+def test_series_that_are_equal_in_all_that_decides_are_refused_not_chosen_by_uid(tmp_path):
+    for uid in ("1.5", "1.6", "1.7"):
+        series(tmp_path, uid)
+    message = r"series 1\.5 and 1\.6 \(and 1 more\) are equal in all that decides, .*name one with --series"
+    with pytest.raises(InputError, match=message):
+        read_series(tmp_path)
+    assert read_series(tmp_path, series_instance_uid="1.6").origin.series_instance_uid == "1.6"
+    assert len(list(read_all_series(tmp_path))) == 3
+
+
+@pytest.mark.parametrize(
+    ("kernel", "is_for_bone_or_lung"),
+    [
+        ("B30f", False), ("B60f", True), ("B70f", True), ("Br38f\\3", False), ("Br64s", True), ("Bl57", True),
+        ("I31f", False), ("STANDARD", False), ("SOFT", False), ("BONEPLUS", True), ("LUNG", True),
+        ("EDGE", True), ("FC08", False), ("FC18", False), ("FC51", True), ("FC30", True), ("B", False),
+        ("C", False), ("L", True), ("YB", True), ("", False), ("UNKNOWN-7", False),
+    ],
+)  # fmt: skip
+def test_kernels_for_bone_and_lung_are_known_by_the_names_of_the_scanners(kernel, is_for_bone_or_lung):
+    from dicom_reader.kernels import is_sharp
+
+    assert is_sharp(kernel) == is_for_bone_or_lung
+
+
+def test_a_soft_kernel_goes_before_one_for_bone_that_has_more_slices(tmp_path):
+    series(tmp_path, "1.1", (9, 8, 8), ConvolutionKernel="BONE")
+    series(tmp_path, "1.2", ConvolutionKernel="STANDARD")
+    taken, why = judge(tmp_path)
+    assert taken == ["1.2"]
+    assert why["1.1"] == "not chosen, of a kernel for bone or lung: 9 axial CT slices"
+
+
+def test_of_as_many_slices_the_thinner_are_chosen(tmp_path):
+    series(tmp_path, "1.1", spacing=(5.0, 0.8, 0.6))
+    series(tmp_path, "1.2")
+    assert judge(tmp_path)[0] == ["1.2"]
+
+
+def test_slices_that_watch_the_contrast_at_one_place_go_behind_a_scan_for_lung(tmp_path):
+    watching = phantoms.ct_slices((9, 8, 8), series="1.1", ConvolutionKernel="B20f")
+    for n, ds in enumerate(watching):
+        ds.ImagePositionPatient, ds.AcquisitionTime = [-30, 40, 100], f"1000{n:02}"
+    phantoms.save(watching, tmp_path / "1.1")
+    series(tmp_path, "1.2", ConvolutionKernel="B60f")
+    taken, why = judge(tmp_path)
+    assert taken == ["1.2"]
+    assert why["1.1"] == "not chosen, at fewer than 3 positions: 9 axial CT slices"
 
 
 def test_a_primary_series_is_preferred_to_a_larger_secondary_one(tmp_path):
@@ -177,7 +236,8 @@ def test_an_earlier_rule_goes_before_a_later_one_and_before_every_preference(two
     taken, said = judge(two, {"rules": [venous, rest]})
     assert taken == ["1.1"]
     assert said["1.2"] == "not chosen, taken by a later rule: 9 axial CT slices"
-    assert judge(two, {"rules": [rest, venous]})[0] == ["1.2"]
+    lung = {"name": "lung", "take": {"kernel": "^Bl"}}
+    assert judge(two, {"rules": [lung, rest]})[0] == ["1.2"]
 
 
 @pytest.mark.parametrize(
@@ -283,7 +343,7 @@ prefer: [thinnest]
         ),
         ("rules: [{name: a, take: {date: {}}}]", r"date: give from, to or both"),
         ("rules: [{name: a, take: {orientation: round}}]", r"orientation\.plane: Input should be 'axial'"),
-        ("prefer: [nicest]", r"prefer\.0: Input should be 'primary'"),
+        ("prefer: [nicest]", r"prefer\.0: Input should be 'stack', 'primary'"),
         (
             "prefer: [thinnest]\nrules: [{name: a, take: {x: 1}}, {name: b}]",
             r"take\.x: Extra.*; rules\.1: a rule has",
@@ -467,10 +527,10 @@ def test_the_order_of_the_files_does_not_change_what_is_chosen(tmp_path):
 
 def test_all_that_pass_are_read_the_best_first(two):
     volumes = list(read_all_series(two))
-    assert [v.origin.series_instance_uid for v in volumes] == ["1.2", "1.1"]
+    assert [v.origin.series_instance_uid for v in volumes] == ["1.1", "1.2"]  # 1.2 has a kernel for lung
     assert volumes[0].origin.selection == {
-        "1.2": "chosen: 9 axial CT slices",
         "1.1": "chosen: 5 axial CT slices",
+        "1.2": "chosen: 9 axial CT slices",
     }
 
 

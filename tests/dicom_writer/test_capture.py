@@ -11,6 +11,7 @@ from dicom_writer.capture import TOP, CaptureResult
 from dicom_writer.picture import MARGIN, direction, raster
 from dicom_writer.verify_capture import verify_capture
 from stages import InputError, OutputError
+from stages.notice import NOTICE
 from tests import phantoms
 from tests.dicom_writer import letters
 from tests.dicom_writer.test_corrected import CASES, mask_on, series
@@ -89,9 +90,10 @@ def test_instances_are_numbered_in_one_series(captures):
     assert len({image.SOPInstanceUID for image in images}) == 2
 
 
-def test_a_rerun_of_a_job_gives_the_same_uids(captures):
+def test_equal_content_has_the_same_uids(captures):
     one, again, other = (
-        [i.SOPInstanceUID for i in captures(provenance=Provenance(job_id=job))] for job in "112"
+        [i.SOPInstanceUID for i in captures(provenance=Provenance(algorithm_version=version))]
+        for version in "112"
     )
     assert one == again
     assert not set(one) & set(other)
@@ -115,6 +117,29 @@ def test_words_tell_the_volumes(source, tmp_path, monkeypatch):
     ]
     ((lesion, said),) = wording.largest(given, 3)
     assert (lesion.name, said) == ("Liver tumour 1", "0.0048 ml, longest diameter 2.0 mm")
+
+
+@pytest.mark.parametrize(("count", "told"), [(3, ""), (4, "and 1 more lesion"), (80, "and 77 more lesions")])
+def test_words_tell_how_many_lesions_are_not_shown(given, empty, count, told):
+    from dicom_writer import wording
+    from dicom_writer.capture import _legend
+
+    empty[2, 1::2, 1::2] = np.where(np.arange(80).reshape(8, 10) < count, 2, 0)
+    assert wording.not_shown(given(empty), 3) == told
+    assert [text for _, text in _legend(given(empty))][5:] == [told] * bool(told)
+
+
+def test_a_slice_has_the_number_that_a_viewer_shows(captures, source):
+    (image, *_) = captures()
+    n = shown(image)
+    assert image.DerivationDescription == f"Outlines and volumes burned into slice {5 - n}"
+
+
+def test_the_words_fit_into_the_picture(given):
+    from dicom_writer.capture import _WIDEST_TEXT
+    from dicom_writer.picture import MARGIN, font
+
+    assert MARGIN + font(18).getlength(NOTICE) < _WIDEST_TEXT
 
 
 def test_words_of_an_empty_mask(given, empty):

@@ -57,7 +57,7 @@ def all_errors(paths, dciodvfy_errors):
 @pytest.mark.real_data
 @pytest.mark.parametrize("folder", SERIES)
 def test_every_kind_of_every_real_series_is_valid(real_data, tmp_path, dciodvfy_errors, folder):
-    ct = read_series(real_data / folder)
+    ct = read_series(real_data / folder, rules=phantoms.ANY_UNITS)
     mask = read_volume(write_volume(corner_mask(ct), tmp_path / "mask"))
     paths = write_results(mask, real_data / folder, tmp_path / "out", results=KINDS)
     assert len(paths) >= 5 + len(ct.origin.slices) + 1
@@ -107,6 +107,7 @@ def test_every_kind_is_a_series_of_its_own_of_the_patient(source, tmp_path):
     heads = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
     assert len({ds.SeriesInstanceUID for ds in heads}) == len(KINDS)
     assert len({ds.SeriesNumber for ds in heads}) == len(KINDS)
+    assert len({ds.SeriesDescription for ds in heads}) == len(KINDS)
     assert len({ds.SOPInstanceUID for ds in heads}) == len(paths)
     assert {(str(ds.PatientName), ds.PatientID, ds.StudyInstanceUID) for ds in heads} == {
         ("Doe^Jane", "P-1", phantoms.STUDY)

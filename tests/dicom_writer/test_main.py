@@ -56,7 +56,7 @@ def test_a_result_that_there_is_not_is_refused(text):
         (["--results", "segs"], "there is no result 'segs'"),
         (["--labels", "none.yaml"], "cannot read the labels none.yaml"),
         (["--compression", "rle"], "RLE does not take"),
-        (["--algorithm-name", "x" * 65], "at most 64 characters"),
+        (["--algorithm-name", "x" * 65], "at most 64 ASCII characters"),
     ],
 )
 def test_arguments_that_cannot_be_met_end_with_2_and_write_nothing(

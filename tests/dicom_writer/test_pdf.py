@@ -11,8 +11,9 @@ from pypdf import PdfReader
 from dicom_writer import Provenance, write_results
 from dicom_writer.pdf import PdfResult
 from dicom_writer.verify_pdf import verify_pdf
-from stages import OutputError
+from stages import OutputError, __version__
 from stages.labels import Code
+from stages.notice import NOTICE
 from tests import phantoms
 from tests.phantoms import LABELS
 
@@ -21,8 +22,10 @@ from tests.phantoms import LABELS
 def document(source, tmp_path):
     """Return what writes a mask as a page and gives the data set."""
 
-    def write(array=None, **how):
-        (path,) = write_results(phantoms.mask(array), source, tmp_path / "out", results=["pdf"], **how)
+    def write(array=None, meanings=LABELS, **how):
+        (path,) = write_results(
+            phantoms.mask(array, meanings=meanings), source, tmp_path / "out", results=["pdf"], **how
+        )
         return pydicom.dcmread(path)
 
     return write
@@ -41,13 +44,13 @@ def test_the_page_says_what_was_found(document):
     text = said(document(provenance=Provenance(weights_sha256="ab12")))
     assert text[:2] == [
         "AI segmentation: Liver and liver tumour",
-        "Made by software, not verified by a physician",
+        NOTICE,
     ]
     for line in (
         "Series 1.2.3.2, 5 slices", "weights sha256:ab12", "Liver", "0.029 ml",
         "Liver tumour", "0.0048 ml, 1 lesion",
         "Liver tumour 1", "0.0048 ml, longest diameter 2.0 mm, slice 3",
-        "Slice 2 of 5", "Slice 3 of 5",
+        "Slice 4", "Slice 3",
     ):  # fmt: skip
         assert line in text, line
 
@@ -61,6 +64,27 @@ def test_nobody_is_named_on_the_page(document):
     assert str(dataset.PatientName) == "Doe^Jane"
 
 
+def test_the_document_says_what_it_is_and_what_made_it(document):
+    dataset = document(provenance=Provenance(algorithm_name="my_liver", algorithm_version="3"))
+    reader = PdfReader(io.BytesIO(dataset.EncapsulatedDocument))
+    assert dict(reader.metadata) == {
+        "/Title": "AI segmentation: Liver and liver tumour",
+        "/Author": "my_liver 3",
+        "/Subject": NOTICE,
+        "/Creator": "dicom-writer",
+        "/Producer": f"clara-stages {__version__}",
+    }
+    assert reader.root_object["/Lang"] == "en"
+
+
+def test_as_many_lesions_as_are_not_listed_are_told(document, empty):
+    empty[2, 1::2, 1::2] = 2  # 8 x 10 single pixels that do not touch
+    text = said(document(empty))
+    assert "and 72 more lesions" in text
+    assert "Liver tumour 8" in text
+    assert "Liver tumour 9" not in text
+
+
 def test_it_is_a_document_of_the_study(document):
     dataset = document()
     assert (dataset.Modality, dataset.MIMETypeOfEncapsulatedDocument) == ("DOC", "application/pdf")
@@ -71,8 +95,10 @@ def test_it_is_a_document_of_the_study(document):
     assert dataset.EncapsulatedDocument[:5] == b"%PDF-"
 
 
-def test_a_rerun_of_a_job_gives_the_same_uid(document):
-    one, again, other = (document(provenance=Provenance(job_id=job)).SOPInstanceUID for job in "112")
+def test_equal_content_has_the_same_uid(document):
+    one, again, other = (
+        document(provenance=Provenance(algorithm_version=version)).SOPInstanceUID for version in "112"
+    )
     assert one == again != other
 
 
@@ -80,7 +106,7 @@ def test_an_empty_mask_gives_a_page_that_says_so(document, empty):
     text = said(document(empty))
     assert text[0] == "AI segmentation: No liver or liver tumour found"
     assert text.count("examined, none found") == 2
-    assert "Slice 3 of 5" in text
+    assert "Slice 3" in text
 
 
 def test_many_labels_and_lesions_fit_on_one_page(document, empty):
@@ -89,9 +115,9 @@ def test_many_labels_and_lesions_fit_on_one_page(document, empty):
         for n in range(1, 41)
     )
     empty[:, ::2, ::2] = np.arange(5 * 8 * 10).reshape(5, 8, 10) % 40 + 1
-    text = said(document(empty, labels=labels))
+    text = said(document(empty, labels))
     assert "and 26 more labels" in text
-    assert "Slice 1 of 5" in text
+    assert "Slice 5" in text
 
 
 def of_another_mask(given, tmp_path):

@@ -6,6 +6,8 @@ import pydicom
 import pytest
 
 from dicom_writer import Provenance, write_results
+from dicom_writer.gather import gather
+from dicom_writer.results import RESULTS
 from stages import Algorithm, SettingsError, read_volume, write_volume
 from tests import phantoms
 
@@ -35,7 +37,7 @@ def test_no_private_attribute_of_the_source_is_copied(result):
 
 
 def test_scanner_and_algorithm_are_contributing_equipment(result):
-    provenance = Provenance.of(ALGORITHM, "job-1")
+    provenance = Provenance.of(ALGORITHM)
     dataset = result(provenance, InstitutionName="Clinic", SoftwareVersions="5.1")
     scanner, algorithm = dataset.ContributingEquipmentSequence
     assert scanner.PurposeOfReferenceCodeSequence[0].CodeValue == "109101"
@@ -68,9 +70,7 @@ def test_the_mask_says_which_model_made_it_and_the_result_repeats_that(tmp_path)
     read = read_volume(write_volume(mask, tmp_path / "mask"))
     assert read.origin.algorithm == ALGORITHM
     source = phantoms.save(phantoms.ct_slices(), tmp_path / "source")
-    (path,) = write_results(
-        read, source, tmp_path / "out", provenance=Provenance.of(read.origin.algorithm, "job")
-    )
+    (path,) = write_results(read, source, tmp_path / "out", provenance=Provenance.of(read.origin.algorithm))
     item = pydicom.dcmread(path).SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
     assert (item.AlgorithmName, item.AlgorithmVersion) == ("my_liver", "3")
     assert item.AlgorithmParameters == f"weights sha256:{'ab' * 32}; configuration sha256:{'cd' * 32}"
@@ -78,14 +78,14 @@ def test_the_mask_says_which_model_made_it_and_the_result_repeats_that(tmp_path)
 
 
 def test_what_is_stated_counts_more_than_what_the_mask_says():
-    stated = Provenance.of(ALGORITHM, "job", algorithm_name="other")
+    stated = Provenance.of(ALGORITHM, algorithm_name="other")
     assert (stated.algorithm_name, stated.algorithm_version) == ("other", "3")
-    assert Provenance.of(None, "job").algorithm_name == "clara-stages liver tumour segmentation"
+    assert Provenance.of(None).algorithm_name == "clara-stages liver tumour segmentation"
 
 
-@pytest.mark.parametrize("name", ["x" * 65, "a\\b", "a\nb"])
+@pytest.mark.parametrize("name", ["x" * 65, "a\\b", "a\nb", "L\u00e9sion", "\u809d"])
 def test_a_name_that_does_not_fit_is_refused(name):
-    with pytest.raises(SettingsError, match="at most 64 characters"):
+    with pytest.raises(SettingsError, match="at most 64 ASCII characters"):
         Provenance(algorithm_name=name)
 
 
@@ -95,3 +95,47 @@ def test_settings_that_change_the_result_change_its_uids(given):
     other = given(provenance=Provenance(algorithm_version="2"))
     assert other.uids.uid("seg instance") != first
     assert other.uids.uid("seg series") != other.uids.uid("seg instance")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"PatientID": "P-2"},
+        {"PatientName": "Roe^Jane"},
+        {"StudyDescription": "Abdomen"},
+        {"Manufacturer": "other"},
+        {"AccessionNumber": "A-2"},
+        {"SliceThickness": 2.5},
+        {"SeriesNumber": 4},
+    ],
+)
+def test_what_is_taken_over_from_the_source_changes_the_uids(given, tmp_path, change):
+    other = gather(phantoms.mask(), phantoms.save(phantoms.ct_slices(**change), tmp_path / "other"))
+    assert other.uids.uid("seg instance") != given().uids.uid("seg instance")
+
+
+def test_what_is_not_taken_over_changes_no_uid(given, tmp_path):
+    other = phantoms.save(phantoms.ct_slices(ContentTime="101112", Rows=16, KVP=120), tmp_path / "other")
+    assert gather(phantoms.mask(), other).uids.uid("seg instance") == given().uids.uid("seg instance")
+
+
+def test_a_warning_changes_the_uids(source, given):
+    mask = phantoms.mask()
+    warned = replace(mask, origin=replace(mask.origin, warnings=("slices 3 to 5 may be missing",)))
+    other = gather(warned, source)
+    assert other.uids.uid("seg instance") != given().uids.uid("seg instance")
+
+
+def test_another_version_of_this_software_gives_other_uids(given, monkeypatch):
+    first = given().uids.uid("seg instance")
+    monkeypatch.setattr("stages.__version__", "0.0.1")
+    assert given().uids.uid("seg instance") != first
+
+
+def test_what_has_the_same_uid_differs_in_dates_and_times_only(source, tmp_path):
+    kinds = [name for name in RESULTS if name != "volume"]
+    first = write_results(phantoms.mask(), source, tmp_path / "1", results=kinds)
+    again = write_results(phantoms.mask(), source, tmp_path / "2", results=kinds)
+    for one, other in zip(map(pydicom.dcmread, first), map(pydicom.dcmread, again), strict=True):
+        assert (one.SOPInstanceUID, one.keys()) == (other.SOPInstanceUID, other.keys())
+        assert {e.VR for e in one if e.value != other[e.tag].value} <= {"DA", "TM"}

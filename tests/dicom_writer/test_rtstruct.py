@@ -107,8 +107,8 @@ def test_a_structure_set_of_an_earlier_run_does_not_outlive_an_empty_mask(source
     assert list(tmp_path.glob("*.dcm")) == []
 
 
-def test_a_rerun_of_a_job_gives_the_same_uid(structures):
-    one, again, other = (structures(provenance=Provenance(job_id=job)) for job in "112")
+def test_equal_content_has_the_same_uid(structures):
+    one, again, other = (structures(provenance=Provenance(algorithm_version=version)) for version in "112")
     assert one.SOPInstanceUID == again.SOPInstanceUID != other.SOPInstanceUID
     assert one.SeriesInstanceUID == again.SeriesInstanceUID != phantoms.SERIES
 

@@ -5,8 +5,11 @@ import json
 import re
 import statistics
 import time
+from pathlib import Path
 
 import pytest
+
+from stages import main
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 SHA256_OF_42 = "73475cb40a568e8da8a045ced110137e159f890ac4da883b6b17dc651b3a8049"
@@ -55,6 +58,24 @@ def test_lock_says_who_did_what_from_what(ready_job):
     assert lock["arguments"] == []
     assert MILLISECONDS_UTC.fullmatch(lock["started"])
     assert lock["started"] <= lock["finished"]
+
+
+def test_lock_names_the_models_with_the_hashes_that_are_known_of_their_files(ready_job):
+    now = [
+        {"name": "liver", "version": "1", "files": {"1/model.onnx": "ab"}},
+        {"name": "lung", "version": "2"},
+    ]
+    (ready_job.locks / "models.json").write_text(json.dumps({"models": now}))
+    body = """
+    from stages.model_record import ModelRecord
+    class MyStage(Stage):
+        def execute(self, job): pass
+        def models_used(self): return [ModelRecord(name=each, version="1") for each in ("liver", "lung")]
+    """
+    assert ready_job.run(body) == 0
+    liver, lung = ready_job.read("my-stage.lock")["models"]
+    assert (liver["name"], liver["version"], liver["files"]) == ("liver", "1", {"1/model.onnx": "ab"})
+    assert (lung["name"], lung["files"]) == ("lung", {})
 
 
 def test_lock_vouches_for_every_output_file_with_size_and_digest(ready_job):
@@ -664,3 +685,21 @@ def test_a_reason_that_cannot_be_left_does_not_hide_the_failure(ready_job):
     failing = "def execute(job): raise InputError('no CT here')"
     assert ready_job.run(failing, TERMINATIONLOG=ready_job.root / "missing/termination-log") == 3
     assert ready_job.read("my-stage.failed")["message"] == "no CT here"
+
+
+# By hand
+
+
+@pytest.mark.skipif(Path("/app/locks").exists(), reason="this machine is a stage's container")
+@pytest.mark.parametrize("arguments", [[], ["--output", "out"], ["--verbose"]])
+def test_a_stage_that_no_job_started_prints_its_usage_at_once(arguments, capsys):
+    assert main(lambda job: None, arguments, {}, name="my-stage") == 2
+    told = capsys.readouterr().err
+    assert told.startswith("usage: python -m my_stage [-h] [--input DIR]")
+    assert "No job has started this stage" in told
+
+
+@pytest.mark.skipif(Path("/app/locks").exists(), reason="this machine is a stage's container")
+def test_a_mistake_in_its_options_is_told_before_its_usage(capsys):
+    assert main(lambda job: None, ["--inptu", "in"], {}, name="my-stage") == 2
+    assert "unrecognized arguments: --inptu in; usage:" in capsys.readouterr().err

@@ -74,7 +74,9 @@ def test_the_schema_refuses_what_the_description_refuses(change):
 
 
 def test_the_messages_of_the_page_are_those_of_the_code():
-    code = "".join((ROOT / f"stages/{name}.py").read_text() for name in ("model", "model_tensors", "triton"))
+    names = ("contradictions", "parameters", "problems", "tensors")
+    modules = [*(f"model_{name}" for name in names), "triton"]
+    code = "".join((ROOT / f"stages/{name}.py").read_text() for name in modules)
     fixed = [
         "names an axis twice",
         "give one of them",
@@ -82,7 +84,8 @@ def test_the_messages_of_the_page_are_those_of_the_code():
         "is not below the upper",
         "leave nothing of the",
         "expected background, 0, and at least one label more",
-        "are used but are not in channel_labels",
+        "are none of channel_labels",
+        "is none of the terms for Body Part Examined that are",
         "as many as channel_labels has",
         "there is no parameter",
         "is not JSON",

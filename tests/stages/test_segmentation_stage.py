@@ -27,7 +27,8 @@ def run(tmp_path):
     ball = sum((np.ogrid[-20:20, -30:30, -30:30][n] / 18.0) ** 2 for n in range(3)) < 1
     array = np.where(ball, 110, -1000).astype(np.int16)
     affine = np.diag([3.0, 3.0, 3.0, 1.0])[[2, 1, 0, 3]]
-    volume = Volume(array=array, affine=affine, origin=Origin(series_instance_uid="2.25.1"))
+    origin = Origin(series_instance_uid="2.25.1", body_part="HEAD", warnings=("slice 7 may be missing",))
+    volume = Volume(array=array, affine=affine, origin=origin)
     (tmp_path / "input").mkdir()
     write_volume(volume, tmp_path / "input")
 
@@ -82,3 +83,14 @@ def test_deadline_reaches_the_server(run, server):
     assert done.returncode == 6
     assert "DEADLINE_EXCEEDED" in done.stderr
     assert abandoned() == set()
+
+
+def test_what_is_implausible_is_logged_and_goes_with_the_mask(run, server, tmp_path):
+    done, _ = run("--server", server.grpc_url)
+    (mask,) = tmp_path.glob("output-*/2.25.1.mhd")
+    passed_on, *found = read_volume(mask).origin.warnings
+    assert passed_on == "slice 7 may be missing"
+    assert found[0] == "the series is of HEAD, the model is for ABDOMEN: the mask may be wrong"
+    assert [
+        sentence for sentence in found if f"WARNING stages.plausibility: {sentence}" not in done.stderr
+    ] == []

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from stages import SettingsError, StageSettings
+from stages.settings import is_in_job
 
 
 def test_container_without_settings_finds_its_folders_below_app():
@@ -89,3 +90,21 @@ def test_bad_setting_is_refused_by_its_name_and_value(key, value):
     with pytest.raises(SettingsError, match=f"^NVIDIA_CLARA_{key}=") as refused:
         StageSettings.from_environ({f"NVIDIA_CLARA_{key}": value})
     assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("environ", "in_job"),
+    [
+        ({}, False),
+        ({"NVIDIA_CLARA_TRTISURI": "localhost:8001", "HOME": "/root"}, False),
+        ({"NVIDIA_CLARA_WAITLOCKS": ""}, False),
+        ({"NVIDIA_CLARA_JOBID": "job-1"}, True),
+        ({"NVIDIA_CLARA_NOSYNCLOCK": "TRUE"}, True),
+    ],
+)
+def test_a_job_is_told_from_a_person_by_what_is_set(tmp_path, environ, in_job):
+    assert is_in_job(environ, lock_dir=tmp_path / "locks") == in_job
+
+
+def test_a_lock_folder_says_that_there_is_a_job(tmp_path):
+    assert is_in_job({}, lock_dir=tmp_path)

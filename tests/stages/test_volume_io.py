@@ -227,7 +227,8 @@ def test_description_is_plain_json_for_other_programs(tmp_path):
     path = write_volume(volume_of(STRAIGHT, slices=slices), tmp_path)
     stored = json.loads(path.with_suffix(".json").read_text())
     assert stored["series_instance_uid"] == "1.2.840.7"
-    assert stored["slices"] == [{"sop_instance_uid": "1.2.3", "position": [1.0, 2.0, 3.0], "frame": None}]
+    place = {"sop_instance_uid": "1.2.3", "position": [1.0, 2.0, 3.0], "frame": None}
+    assert stored["slices"] == [{**place, "series_instance_uid": ""}]
 
 
 def test_pixel_digest_is_that_of_the_bytes_in_order():

@@ -1,11 +1,12 @@
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from dicom_adapter.books.records import Received
-from dicom_adapter.books.store import StateError, Store
+from dicom_adapter.books.store import _SCHEMA, StateError, Store
 from dicom_adapter.config_blocks import WorkflowRule
 
 LIVER = WorkflowRule.model_validate(
@@ -200,3 +201,76 @@ def test_many_threads_take_each_job_once(store):
     for thread in threads:
         thread.join()
     assert len(taken) == len(set(taken)) == 40
+
+
+def finished_twice(store, contents, later=None, *, state="delivered", supersede=False):
+    """Finish a job with one result, move its delivery, and finish the job of a late instance."""
+    study, (first,) = completed(store)
+    store.start_next(0)
+    store.finish(first.id, {"1.9": Path("/x")}, contents={"1.9": contents})
+    for each in store.deliveries():
+        if state != "waiting":
+            store.move_delivery(each.id, state)
+    store.add_instances([received(3)])
+    (second,) = store.complete(study.id, [LIVER], supersede=supersede)
+    store.start_next(0)
+    told = store.finish(second.id, {"1.9": Path("/y")}, contents={"1.9": later or contents})
+    return second, told
+
+
+@pytest.mark.parametrize("state", ["waiting", "uncommitted", "delivered"])
+def test_a_result_that_its_destination_has_or_gets_is_not_sent_again(store, state):
+    second, told = finished_twice(store, "abc", state=state)
+    assert told == (2, 0)
+    assert {each.state for each in store.deliveries(job_id=second.id)} == {"unchanged"}
+
+
+def test_other_content_under_the_same_uid_is_sent_and_told(store):
+    second, told = finished_twice(store, "abc", "def")
+    assert told == (0, 2)
+    assert {each.state for each in store.deliveries(job_id=second.id)} == {"waiting"}
+
+
+def test_what_could_not_be_delivered_is_sent_with_the_next_job(store):
+    second, told = finished_twice(store, "abc", state="dead")
+    assert told == (0, 0)
+    assert {each.state for each in store.deliveries(job_id=second.id)} == {"waiting"}
+
+
+def test_what_was_cancelled_by_a_superseding_job_is_sent_with_it(store):
+    second, _ = finished_twice(store, "abc", state="waiting", supersede=True)
+    assert {each.state for each in store.deliveries(job_id=second.id)} == {"waiting"}
+
+
+def test_what_nobody_could_read_is_always_sent(store):
+    second, told = finished_twice(store, "")
+    assert told == (0, 0)
+    assert {each.state for each in store.deliveries(job_id=second.id)} == {"waiting"}
+
+
+def test_a_study_that_was_removed_and_comes_again_is_delivered_again(store):
+    study, (first,) = completed(store)
+    store.start_next(0)
+    store.finish(first.id, {"1.9": Path("/x")}, contents={"1.9": "abc"})
+    for each in store.deliveries():
+        store.move_delivery(each.id, "delivered")
+    store.forget(study.id)
+    _, (second,) = completed(store)
+    store.start_next(0)
+    assert store.finish(second.id, {"1.9": Path("/y")}, contents={"1.9": "abc"}) == (0, 0)
+
+
+def test_a_study_whose_every_result_was_there_already_is_cleaned_up(store):
+    finished_twice(store, "abc")
+    assert len(store.finished_studies("9999")) == 1
+
+
+def test_books_of_an_earlier_version_get_what_they_lack(tmp_path):
+    old = sqlite3.connect(tmp_path / "old.sqlite")
+    schema = _SCHEMA.replace(" content TEXT NOT NULL DEFAULT '',", "")
+    assert schema != _SCHEMA
+    old.executescript(schema)
+    old.close()
+    with closing(Store(tmp_path / "old.sqlite")) as opened:
+        _, told = finished_twice(opened, "abc")
+        assert told == (2, 0)

@@ -1,0 +1,49 @@
+"""For the shell that somebody types in: env and help."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clara_wf.commands.completion import commands
+from clara_wf.commands.options import say, surroundings
+
+
+def print_environment(context: typer.Context) -> None:
+    """Print lines that put clara-wf and the Python of its environment on PATH, for this shell alone.
+
+    In bash, zsh and fish alike: eval "$(clara-reference-workflows/clara-wf env)"
+    """
+    places = surroundings(context).places
+    launcher = places.chart.parents[1] / "clara-wf"
+    folders = [launcher.parent] if launcher.is_file() else []
+    folders.append(Path(sys.executable).parent)
+    say(_export("PATH", folders))
+    if launcher.is_file():
+        packages = launcher.parents[1]
+        known = surroundings(context).environ.get("PYTHONPATH", "").split(os.pathsep)
+        others = [Path(path) for path in known if path and path != str(packages)]
+        say(_export("PYTHONPATH", [packages, *others], keep=False))
+
+
+def _export(name: str, folders: list[Path], *, keep: bool = True) -> str:
+    """Return an assignment that bash, zsh and fish read alike."""
+    value = os.pathsep.join(shlex.quote(str(folder)) for folder in folders)
+    return f"export {name}={value}" + (f'{os.pathsep}"${name}"' if keep else "")
+
+
+def show_help(
+    context: typer.Context,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[COMMAND]...", help="Such as: models check.", autocompletion=commands),
+    ] = None,
+) -> None:
+    """Show the help of a command, as its option --help does."""
+    root = context.find_root()
+    root.command.main(args=[*(command or ()), "--help"], prog_name=root.info_name, obj=root.obj)

@@ -1,0 +1,21 @@
+"""A stage for tests: the voxels above 0 HU of the CT series, written as a Segmentation and a capture."""
+
+import os
+import sys
+from dataclasses import replace
+
+import numpy as np
+
+from dicom_reader import read_series
+from dicom_writer import write_results
+from stages import Job, main
+
+
+def execute(job: Job) -> None:
+    volume = read_series(job.input_dir)
+    mask = replace(volume, array=(volume.array > 0).astype(np.uint8))
+    write_results(mask, job.input_dir, job.output_dir, results=["seg", "capture"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(execute, [], os.environ, name="stamp"))
