@@ -19,6 +19,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -28,10 +29,11 @@ from typing import Any
 
 VERSION = "3.13.2"
 _PLUGIN = "libOrthancDicomWeb.so"
+_PLUGINS = ("/usr/share/orthanc/plugins", "/usr/local/share/orthanc/plugins", "/usr/lib/orthanc")
 _SHOWN = {"SEG", "RTSTRUCT", "SR"}
 _CONFIG = """window.config = {
   routerBasename: null, extensions: [], modes: [], showStudyList: true, maxNumberOfWebWorkers: 2,
-  showWarningMessageForCrossOrigin: false, showCPUFallbackMessage: false, strictZSpacingForVolumeViewport: true,
+  showWarningMessageForCrossOrigin: false, showCPUFallbackMessage: false,
   investigationalUseDialog: {option: 'never'},
   defaultDataSourceName: 'orthanc',
   dataSources: [{
@@ -47,17 +49,13 @@ _CONFIG = """window.config = {
   }],
 };
 """
-_BROWSER = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-]
+_NO_TOUR = "localStorage.setItem('shownTours', '[\"basicViewerTour\"]')"
+_SETTLED_MS = 5000
+_BROWSER = (
+    *("--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+    *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),  # WebGL without a GPU
+)
 
 
 def main() -> None:
@@ -77,9 +75,15 @@ def main() -> None:
         if asked.pictures:
             take_pictures(url, port, asked.pictures)
         else:
-            print(f"{url}/  (Ctrl-C ends it)", flush=True)
+            say(f"{url}/  (Ctrl-C ends it)")
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
+
+
+def say(*words: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(" ".join(words) + "\n")
+    sys.stdout.flush()
 
 
 def from_npm(version: str) -> Path:
@@ -108,8 +112,9 @@ def orthanc() -> Iterator[int]:
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="ohif-") as folder:
         settings = {
-            "StorageDirectory": folder, "IndexDirectory": folder, "HttpPort": port, "RemoteAccessAllowed": False,
-            "HttpBindAddresses": ["127.0.0.1"], "AuthenticationEnabled": False, "DicomServerEnabled": False,
+            "StorageDirectory": folder, "IndexDirectory": folder, "HttpPort": port,
+            "HttpBindAddresses": ["127.0.0.1"], "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": False, "DicomServerEnabled": False,
             "Plugins": [str(plugin)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
         }  # fmt: skip
         (Path(folder) / "settings.json").write_text(json.dumps(settings))
@@ -123,9 +128,6 @@ def orthanc() -> Iterator[int]:
             server.wait(30)
 
 
-_PLUGINS = ("/usr/share/orthanc/plugins", "/usr/local/share/orthanc/plugins", "/usr/lib/orthanc")
-
-
 def free_port() -> int:
     """Return a port of the loopback that nobody has."""
     with socket.socket() as free:
@@ -137,7 +139,8 @@ def wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
     """Wait until Orthanc answers."""
     for _ in range(300):
         with contextlib.suppress(OSError):
-            return ask(port, "/system") and None
+            ask(port, "/system")
+            return
         if server.poll() is not None:
             break
         time.sleep(0.1)
@@ -166,11 +169,11 @@ def send(folder: Path, port: int) -> None:
             sent += 1
     if not sent:
         raise SystemExit(f"{folder} holds no DICOM file")
-    print(f"sent {sent} files to Orthanc", flush=True)
+    say(f"sent {sent} files to Orthanc")
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """The viewer's files, its configuration, and behind ``/dicom-web`` Orthanc: one origin for the browser."""
+    """The viewer's files, its configuration, and behind ``/dicom-web`` Orthanc: one origin."""
 
     protocol_version = "HTTP/1.1"
 
@@ -220,6 +223,48 @@ def viewer(dist: Path, archive: int, port: int) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def take_pictures(url: str, archive: int, folder: Path) -> None:
+    """Save what the viewer shows of each segmentation, structure set and report; print its names."""
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        raise SystemExit("there is no Chromium: scripts/install-peers")
+    folder.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(_BROWSER))
+        for study in ask(archive, "/studies?expand"):
+            for series in ask(archive, f"/studies/{study['ID']}/series"):
+                tags = series["MainDicomTags"]
+                if tags["Modality"] in _SHOWN:
+                    name = f"{study['PatientMainDicomTags'].get('PatientID', '')}-{tags['SeriesNumber']}"
+                    uids = study["MainDicomTags"]["StudyInstanceUID"], tags["SeriesInstanceUID"]
+                    page = browser.new_page(viewport={"width": 1280, "height": 800})
+                    page.add_init_script(_NO_TOUR)
+                    page.goto(f"{url}/viewer?StudyInstanceUIDs={uids[0]}&initialSeriesInstanceUID={uids[1]}")
+                    shown = show(page, tags["Modality"])
+                    page.screenshot(path=folder / f"{name}-{tags['Modality']}.png")
+                    say(name, tags["Modality"], ", ".join(shown))
+                    page.close()
+
+
+def show(page: Any, modality: str) -> list[str]:
+    """Open what a page was asked for, go to where its first thing lies, and return what it says of each."""
+    page.set_default_timeout(120_000)
+    if modality == "SR":
+        lines = page.locator("svg text tspan")
+        lines.first.wait_for()
+        page.wait_for_timeout(_SETTLED_MS)
+        return list(lines.all_text_contents())
+    page.get_by_text("Yes", exact=True).click()
+    page.locator("#panelSegmentation-btn").click()
+    rows = page.locator('[data-cy="data-row"]')
+    rows.first.click()
+    page.mouse.move(640, 20)  # off the row, which else shows a card
+    page.wait_for_timeout(_SETTLED_MS)
+    return [" ".join(text.split()) for text in rows.all_inner_texts()]
 
 
 if __name__ == "__main__":
