@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
+from clara_wf.json_schema import shown
 from stages.labels import Label
 from stages.labels_file import with_rgb
 
@@ -55,7 +55,7 @@ def quantity(text: str) -> float:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"expected text, found {_shown(value)}; quote it")
+        raise ValueError(f"expected text, found {shown(value)}; quote it")
     return str(value)
 
 
@@ -71,7 +71,7 @@ def _seconds(value: object) -> float:
     except ValueError:
         seconds = 0.0
     if isinstance(value, bool) or not 0 < seconds < float("inf"):
-        raise ValueError(f"expected a positive number of seconds, found {_shown(value)}")
+        raise ValueError(f"expected a positive number of seconds, found {shown(value)}")
     return seconds
 
 
@@ -83,17 +83,8 @@ def _quantity_text(value: object) -> str:
 
 def _variable(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(VARIABLE, value):
-        raise ValueError(f"{_shown(value)} is no name of an environment variable; use letters, digits and _")
+        raise ValueError(f"{shown(value)} is no name of an environment variable; use letters, digits and _")
     return value
-
-
-def _shown(value: object) -> str:
-    """Return a value as YAML writes it."""
-    if isinstance(value, list | tuple):
-        return "a list"
-    if isinstance(value, Mapping):
-        return "a block"
-    return "nothing" if value is None else json.dumps(value, default=str)
 
 
 Text = Annotated[str, BeforeValidator(_text), Field(min_length=1)]

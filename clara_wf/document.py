@@ -99,7 +99,8 @@ def read_document(file: FilePath) -> Document:
     """
     try:
         if not file.is_file():
-            raise SettingsError(f"cannot read {file}: " + ("no file" if file.exists() else "it is not there"))
+            what = "it is no regular file" if file.exists() else "it is not there"
+            raise SettingsError(f"cannot read {file}: {what}")
         with file.open("rb") as opened:
             content = opened.read(LARGEST_FILE + 1)
     except OSError as error:
@@ -108,7 +109,23 @@ def read_document(file: FilePath) -> Document:
         raise SettingsError(
             f"{file} has more than {LARGEST_FILE >> 10} KiB, as no file of definitions has; is it the one?"
         )
-    return parsed(file, _decoded(file, content))
+    text = _decoded(file, content)
+    if "\ufeff" in text[1:]:
+        raise UnreadableError(_second_mark(file, text))
+    return parsed(file, text)
+
+
+def _second_mark(file: FilePath, text: str) -> Finding:
+    before = text[: text.index("\ufeff", 1)]
+    return Finding(
+        file=str(file),
+        line=before.count("\n") + 1,
+        column=len(before) - before.rfind("\n"),
+        severity="error",
+        where="",
+        message="a byte order mark (BOM, U+FEFF, not to be seen) stands inside the file",
+        advice="delete it; each of two files that were joined may have had one",
+    )
 
 
 def _decoded(file: FilePath, content: bytes) -> str:

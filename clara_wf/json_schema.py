@@ -198,6 +198,8 @@ def _wrong_list(value: list[Any], schema: Schema) -> tuple[str, str] | None:
 
 
 def _misfit(value: Any, schema: Schema, path: Path) -> Problem:
+    if isinstance(value, int | float) and {"type": "string"} in schema.get("anyOf", ()):
+        return Problem(path=path, message=f"expected text, found {shown(value)}", advice=_ADVICE["string"])
     return Problem(path=path, message=f"found {shown(value)}", advice=_described(schema))
 
 
@@ -220,7 +222,7 @@ def _described(schema: Schema) -> str:
 
 def shown(value: Any) -> str:
     """Return a value as YAML writes it, blocks and lists as such."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "a list"
     if isinstance(value, Mapping):
         return "a block"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clara_wf.commands.completion import WorkflowName
+from clara_wf.commands.completion import WorkflowName, workflows
 from clara_wf.commands.options import (
     AsJson,
     Models,
@@ -67,7 +67,9 @@ def publish_workflow(
 
 def unpublish_workflow(
     context: typer.Context,
-    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="ID of the workflow.")],
+    workflow: Annotated[
+        str, typer.Argument(metavar="WORKFLOW", help="ID of the workflow.", autocompletion=workflows)
+    ],
     target: Target,
 ) -> None:
     """Take a workflow from the published ones; its versions are kept."""

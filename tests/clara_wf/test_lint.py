@@ -331,3 +331,14 @@ def test_a_byte_order_mark_of_utf_8_is_no_mistake(tmp_path):
     path = tmp_path / "values.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
     assert lint(path) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [("\ufeff\ufeff" + GOOD, "1:2"), (GOOD + "\ufeff# more\n", f"{GOOD.count(chr(10)) + 1}:1")],
+)
+def test_a_byte_order_mark_inside_the_file_is_told_with_its_place(tmp_path, content, place):
+    path = tmp_path / "values.yaml"
+    path.write_text(content, encoding="utf-8")
+    (told,) = map(str, lint(path))
+    assert told.startswith(f"{path}:{place}: error: a byte order mark (BOM, U+FEFF, not to be seen)")
