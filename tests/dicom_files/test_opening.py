@@ -32,14 +32,18 @@ def bare(ds, syntax):
     return buffer.getvalue()
 
 
+def swapped(ds):
+    """Return a slice with its pixels in big endian order."""
+    ds.PixelData = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()
+    ds["PixelData"].VR = "OW"
+    return ds
+
+
 def whole(ds, syntax):
     """Return a file as the standard has it."""
     buffer = DicomBytesIO()
     ds.file_meta.TransferSyntaxUID = syntax
-    if syntax == ExplicitVRBigEndian:
-        ds.PixelData = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()
-        ds["PixelData"].VR = "OW"
-    dcmwrite(buffer, ds, enforce_file_format=True)
+    dcmwrite(buffer, swapped(ds) if syntax == ExplicitVRBigEndian else ds, enforce_file_format=True)
     return buffer.getvalue()
 
 
@@ -50,6 +54,7 @@ FORMS = {
     "no preamble, big endian": lambda ds: whole(ds, ExplicitVRBigEndian)[132:],
     "no meta information": lambda ds: PREAMBLE + bare(ds, ExplicitVRLittleEndian),
     "no meta information, implicit": lambda ds: PREAMBLE + bare(ds, ImplicitVRLittleEndian),
+    "no meta information, big endian": lambda ds: PREAMBLE + bare(swapped(ds), ExplicitVRBigEndian),
     "nothing before it": lambda ds: bare(ds, ExplicitVRLittleEndian),
     "nothing before it, implicit": lambda ds: bare(ds, ImplicitVRLittleEndian),
     "deflated": lambda ds: whole(ds, DeflatedExplicitVRLittleEndian),
