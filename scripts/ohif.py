@@ -262,7 +262,7 @@ def show(page: Any, modality: str) -> list[str]:
     page.locator("#panelSegmentation-btn").click()
     rows = page.locator('[data-cy="data-row"]')
     rows.first.click()
-    page.mouse.move(640, 20)  # off the row, which else shows a card
+    page.mouse.move(1100, 700)  # off the row, which else shows a card
     page.wait_for_timeout(_SETTLED_MS)
     return [" ".join(text.split()) for text in rows.all_inner_texts()]
 
