@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clara_wf.report import PAGE
+from clara_wf.report import PAGE, REPORT
 from clara_wf.report_logs import without_uids
 from dicom_adapter.books import delivery_books as books
 from dicom_adapter.books.records import Job, Study
@@ -18,7 +19,7 @@ from dicom_adapter.watching.pseudonym import study_hash
 from dicom_adapter.watching.status_page import Cell, Page, Table
 from stages.locks import now
 
-_MOST = 50
+_MOST, _MOST_LABELS = 50, 3
 _WAITS = ("waiting", "uncommitted", "dead")
 _THERE = ("delivered", "unchanged")
 
@@ -113,6 +114,7 @@ def _jobs(around: Surroundings, jobs: Sequence[Job], studies: Mapping[int, Study
             Cell(text=str(job.tries), kind="number"),
             Cell(text=_shown(job.changed), kind="time"),
             Cell(text=without_uids(job.reason), kind="message"),
+            Cell(text=found_in(_page_of(around, job).with_name(REPORT)), kind="message"),
             Cell(
                 text=f"report of {job.id[:8]}",
                 kind="link",
@@ -121,7 +123,7 @@ def _jobs(around: Surroundings, jobs: Sequence[Job], studies: Mapping[int, Study
         )
         for job in jobs
     ]
-    headings = ("job", "workflow", "study", "state", "tries", "since", "last failure", "report")
+    headings = ("job", "workflow", "study", "state", "tries", "since", "last failure", "found", "report")
     return Table(key="jobs", title="Jobs", headings=headings, rows=rows, more=max(0, more))
 
 
@@ -180,6 +182,19 @@ def _studies(studies: Sequence[Study], *, more: int) -> Table:
 
 def _worst(states: Mapping[str, int]) -> str:
     return next((each for each in ("dead", "waiting", "uncommitted", *_THERE) if each in states), "cancelled")
+
+
+def found_in(report: Path) -> str:
+    """Return in a few words what a job's report says: its labels by name, and how many warnings it has."""
+    try:
+        told = json.loads(report.read_text(encoding="utf-8"))
+        labels = [f"{each['name']} {each['volume_ml']:.1f} ml" for each in told["findings"]]
+        warnings = len(told["warnings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    more = [f"{len(labels) - _MOST_LABELS} more labels"] if len(labels) > _MOST_LABELS else []
+    warned = [f"{warnings} warning{'s' if warnings > 1 else ''}"] if warnings else []
+    return ", ".join([*labels[:_MOST_LABELS], *more, *warned])
 
 
 def _page_of(around: Surroundings, job: Job) -> Path:

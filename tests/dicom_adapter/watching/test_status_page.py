@@ -1,6 +1,7 @@
 """The status page of a real adapter's books in a real Chromium: what is seen, and that nothing leaks."""
 
 import base64
+import json
 
 import pytest
 
@@ -25,6 +26,8 @@ def bench(tmp_path):
     report = made.folder / "payloads" / done.id / "publish/report.html"
     report.parent.mkdir(parents=True)
     report.write_text("<!doctype html><title>Report</title><p>the report")
+    found = [{"name": "Spleen", "volume_ml": 217.99}, {"name": "Cyst", "volume_ml": 0}]
+    report.with_name("report.json").write_text(json.dumps({"findings": found, "warnings": ["cut off"]}))
     dead = made.complete(made.receive("1.2.9"), name="second")
     made.store.start_next(9e9)
     made.store.bury(dead.id, exit_code=3, reason=f"slice 3 of 1.2.840.10008.9.9.123456 is missing {HOSTILE}")
@@ -104,6 +107,7 @@ def test_in_a_browser_jobs_deliveries_and_studies_are_seen_and_reports_open(page
     assert jobs.get_by_text(study_hash(STUDY_UID)).is_visible()
     assert page.evaluate("() => typeof hacked") == "undefined"
     assert HOSTILE in page.inner_text("main")
+    assert "Spleen 218.0 ml, Cyst 0.0 ml, 1 warning" in page.inner_text("body")
     page.get_by_role("link", name=f"report of {bench.done.id[:8]}").click()
     assert page.inner_text("p") == "the report"
     page.go_back()
