@@ -8,7 +8,7 @@ import pytest
 from dicom_writer import write_results
 from dicom_writer.gather import gather
 from dicom_writer.results import RESULTS
-from stages import Volume
+from stages import Origin, Volume
 from tests.dicom_writer import letters, peers
 
 KINDS = ("seg", "labelmap", "series", "rtstruct")
@@ -84,7 +84,7 @@ def test_a_volume_needs_no_uids_of_slices(tmp_path):
     bare = Volume(
         array=mask.array,
         affine=mask.affine,
-        origin=type(mask.origin)(series_instance_uid=mask.origin.series_instance_uid),
+        origin=Origin(series_instance_uid=mask.origin.series_instance_uid, labels=mask.origin.labels),
     )
     paths = write_results(bare, source, tmp_path / "out", results=["series"])
     points, labels = peers.voxels_of_series(paths)
