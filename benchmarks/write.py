@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,11 @@ def ours(kind: str, how: str) -> Callable[[Task], Callable[[], Any]]:
         if how == "road":
             return lambda: write_results(task.mask, task.folder, task.out, results=[kind])
         if how == "write":
-            given = gather.given_of(task.mask, task.sources, results=[kind])
+            given = gather.given_of(task.mask, task.sources, results=[kind], labels=task.mask.origin.labels)
             return lambda: RESULTS[kind].make(given, task.out)
 
         def write_and_verify() -> None:
-            given = gather.given_of(task.mask, task.sources, results=[kind])
+            given = gather.given_of(task.mask, task.sources, results=[kind], labels=task.mask.origin.labels)
             verify(kind, given, RESULTS[kind].make(given, task.out))
 
         return write_and_verify
@@ -253,6 +254,7 @@ def make_task(data: Path, count: int) -> None:
     """Make source and mask, if they are not there: an ellipsoid of a liver and three tumours in it."""
     from read_series import make_series
 
+    from clara_wf.demo import TRUE_LABELS
     from dicom_reader import read_series
     from stages import write_volume
 
@@ -273,7 +275,8 @@ def make_task(data: Path, count: int) -> None:
         ]
         far = axes[0][:, None, None] ** 2 + axes[1][None, :, None] ** 2 + axes[2][None, None] ** 2
         mask[far < 1] = label
-    write_volume(ct.with_array(mask), data / "mask")
+    origin = replace(ct.origin, labels=TRUE_LABELS)
+    write_volume(replace(ct, array=mask, origin=origin), data / "mask")
 
 
 def compare(kind: str, data: Path, small: Path, rounds: int) -> None:
