@@ -8,12 +8,15 @@ import numpy as np
 
 from dicom_reader import read_series
 from dicom_writer import write_results
-from stages import Job, main
+from stages import Code, Job, Label, main
+
+DENSE = Label(value=1, name="Dense tissue", type=Code("85756007", "SCT", "Tissue"), rgb=(255, 205, 60))
 
 
 def execute(job: Job) -> None:
     volume = read_series(job.input_dir)
-    mask = replace(volume, array=(volume.array > 0).astype(np.uint8))
+    origin = replace(volume.origin, labels=(DENSE,), label_values=(1,))
+    mask = replace(volume, array=(volume.array > 0).astype(np.uint8), origin=origin)
     write_results(mask, job.input_dir, job.output_dir, results=["seg", "capture"])
 
 
