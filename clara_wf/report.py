@@ -137,8 +137,20 @@ def find_image_and_mask(
     ]
     if not images:
         return None, None
-    masks = [v for v in made if v.array.dtype == np.uint8 and _belongs_to(v, images[0])]
+    others = [volume for volume in made if volume is not images[0] and _belongs_to(volume, images[0])]
+    masks = [mask for mask in map(_as_mask, others) if mask is not None]
     return images[0], masks[-1] if masks else None
+
+
+def _as_mask(volume: Volume) -> Volume | None:
+    """Return a volume as a mask, uint8, as dicom-writer takes it; None if its values are no labels."""
+    import numpy as np
+
+    if volume.array.dtype == np.uint8:
+        return volume
+    if volume.array.min() < 0 or volume.array.max() > 255:
+        return None
+    return volume.with_array(volume.array.astype(np.uint8))
 
 
 def _volumes_in(folder: Path) -> list[Volume]:

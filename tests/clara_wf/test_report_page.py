@@ -306,3 +306,13 @@ def test_an_oblique_series_is_told(tmp_path):
 )
 def test_sizes_are_readable(size, text):
     assert readable_size(size) == text
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_a_mask_is_shown_whatever_integers_hold_it(tmp_path, dtype):
+    job = finished_job(tmp_path)
+    write_volume(job.image, job.payload.folder("dicom-reader/output"))
+    mask = job.mask.with_array(job.mask.array.astype(dtype))
+    write_volume(mask, job.payload.folder("ai-livertumor/output"))
+    report = make_report(job.workflow, job.payload, job.outcome, seconds=1.0, truth_dir=tmp_path)
+    assert [(f.name, f.volume_ml) for f in report.findings] == [("Liver", 148.56), ("Liver tumour", 1.44)]
