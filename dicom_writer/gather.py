@@ -139,14 +139,21 @@ def _as_labels(mask: Volume, labels: Sequence[Label]) -> NDArray[np.uint8]:
     unknown = _unknown_values(array, known)
     if unknown:
         raise InputError(
-            f"the mask holds values {sorted(unknown)}, known are {sorted(known)}"
-            f"{_of_what(mask)}; {where_to_say(mask.origin.algorithm.name if mask.origin.algorithm else '')}"
+            f"the mask holds values {sorted(unknown)}, known are {sorted(known)}{_of_what(mask)}"
         )
     return array
 
 
 def _of_what(mask: Volume) -> str:
-    return ", which are all that what made it says it can give" if mask.origin.label_values else ""
+    origin = mask.origin
+    if origin.label_values:
+        return (
+            ", which are all that what made it says it can give (label_values in its JSON); the stage has to "
+            "say there all that it gives"
+        )
+    if origin.labels:
+        return ", which are all that its JSON names under labels; name the others there as well"
+    return f"; {where_to_say(origin.algorithm.name if origin.algorithm else '')}"
 
 
 def _unknown_values(array: NDArray[np.uint8], known: Collection[int]) -> set[int]:

@@ -222,15 +222,19 @@ def spoken_of(
 
 
 def require_named(labels: Sequence[Label], nameless: Sequence[int], *, model: str = "") -> None:
-    """Return if each label that is spoken of has a meaning, and there is one.
+    """Return if each label that is spoken of has a meaning and a name of its own, and there is one.
 
     Raises
     ------
     InputError
-        If not; the message says where to say it.
+        If not, or if two have the same name, which nobody could tell apart; the message says where to say it.
     """
     if nameless or not labels:
         raise InputError(f"{nameless_text(nameless)}; {where_to_say(model)}")
+    names = [label.name for label in labels]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        twice = ", ".join(str(label.value) for label in labels if label.name == name)
+        raise InputError(f"labels {twice} of the mask are all called {name!r}; {where_to_say(model)}")
 
 
 def nameless_text(values: Sequence[int]) -> str:
