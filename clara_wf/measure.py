@@ -85,7 +85,7 @@ _COLOURS_WITHOUT_MEANING = ((90, 160, 255), (200, 120, 255), (60, 220, 220), (25
 
 
 def _volume_ml(mask: Volume, value: int) -> float:
-    return round(int((mask.array == value).sum()) * mask.voxel_volume_mm3 / 1000, 3)
+    return round(int((mask.array == value).sum()) * mask.voxel_volume_mm3 / 1000, 6)
 
 
 def _dice_by_meaning(mask: Volume, label: Label, truth: Volume) -> float | None:

@@ -30,6 +30,7 @@ from stages import __version__
 from stages.geometry import orientation_of
 from stages.logs import printable
 from stages.notice import NOTICE
+from stages.quantities import volume_text
 from stages.volume import Volume
 
 if TYPE_CHECKING:
@@ -245,6 +246,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = _breakable
+    environment.filters["volume_text"] = volume_text
     environment.filters["without_uids"] = without_uids
     environment.filters["file_size"] = readable_size
     environment.filters["seconds"] = readable_seconds

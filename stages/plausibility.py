@@ -15,6 +15,7 @@ import numpy as np
 from stages.arrays import to_host
 from stages.body_parts import lies_elsewhere
 from stages.model import ModelDescription
+from stages.quantities import volume_text
 from stages.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def _areas_on_faces_mm2(mask: Volume, labels: list[int]) -> Iterator[float]:
 def _sentence(finding: _Finding, low: float, high: float) -> str:
     """Return what is to be told of a finding; nothing where it is plausible and whole."""
     expected = f"the expected {low:g} to {high:g} ml"
-    told, reaches = f"{finding.name} {finding.volume_ml:.1f} ml", " and ".join(finding.cut)
+    told, reaches = f"{finding.name} {volume_text(finding.volume_ml)}", " and ".join(finding.cut)
     if finding.volume_ml == 0 < low:
         return f"no {finding.name} was found, {low:g} to {high:g} ml are expected: the scan may not show it"
     if finding.volume_ml > high:

@@ -14,6 +14,7 @@ from stages.driver import Job, Stage
 from stages.errors import SettingsError, printable
 from stages.memory import MemoryLimit, host_limit
 from stages.model_record import ModelRecord
+from stages.quantities import volume_text
 from stages.volume_io import find_volumes, read_volume, write_volume
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class SegmentationStage(Stage):
             found = label_volumes_ml(mask, self._model.labels)
             mask = with_verdicts(mask, self._model, found)
             write_volume(mask, job.output_dir)
-            names = [f"{self._model.name_of(label)} {ml:.1f} ml" for label, ml in found.items()]
+            names = [f"{self._model.name_of(label)} {volume_text(ml)}" for label, ml in found.items()]
             logger.info("found %s", ", ".join(names))
             self.finish(job, mask)
 

@@ -4,7 +4,6 @@ import os
 from io import StringIO
 
 import pytest
-from rich.table import Table
 
 from clara_wf.commands.options import print_table, say
 from clara_wf.display import _results, print_report
@@ -50,9 +49,7 @@ def test_warnings_and_names_of_files_are_printed_as_they_are_with_escapes():
 
 
 def test_what_commands_print_holds_nothing_that_a_terminal_obeys(capsys):
-    table = Table("message")
-    table.add_row("found [slice, row] \x1b[31m\nsecond line")
-    print_table(table)
+    print_table(["message"], [["found [slice, row] \x1b[31m\nsecond line"]])
     say("a\tb\r\nc\x9b2J\udcff")
     printed = capsys.readouterr().out
     assert r"found [slice, row] \x1b[31m" in printed
