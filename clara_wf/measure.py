@@ -90,7 +90,7 @@ def _volume_ml(mask: Volume, value: int) -> float:
 
 
 def _dice_by_meaning(mask: Volume, label: Label, truth: Volume, labels: Sequence[Label]) -> float | None:
-    """Return the Dice with the truth of the same thing; where one of them parts that thing, of the same name."""
+    """Return the Dice with the truth of the same thing; where there are several, of the same name."""
     same = [other for other in truth.origin.labels if label.same_thing(other)]
     if len(same) > 1 or sum(label.same_thing(own) for own in labels) > 1:
         same = [other for other in same if other.name == label.name]

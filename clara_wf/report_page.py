@@ -24,7 +24,7 @@ from clara_wf.measure import Finding
 from clara_wf.payload import Payload
 from clara_wf.report_logs import Warned, end_of, model_in, warnings_in, without_uids
 from clara_wf.report_timeline import make_timeline, readable_time
-from clara_wf.report_viewer import WINDOWS_HU, make_viewer
+from clara_wf.report_viewer import WINDOWS_HU, label_rows, make_viewer
 from clara_wf.workflow import Workflow
 from stages import __version__
 from stages.geometry import orientation_of
@@ -119,6 +119,7 @@ def render(job: FinishedJob) -> str:
             style=style,
             policy=_policy(script, style),
             viewer=viewer,
+            rows=viewer.labels if viewer else label_rows(job.findings),
             setup=None if viewer is None else viewer.setup,
             windows=WINDOWS_HU,
             toolkit=__version__,

@@ -206,7 +206,8 @@ def test_a_volume_without_mask_is_shown_too(tmp_path):
 def test_a_mask_that_is_empty_is_told(tmp_path):
     job = finished_job(tmp_path)
     empty = job.mask.with_array(np.zeros_like(job.mask.array))
-    assert text_of(render(dataclasses.replace(job, mask=empty))).count("none found") == 2
+    job = dataclasses.replace(job, mask=empty, findings=compare(empty, LABELS))
+    assert text_of(render(job)).count("none found") == 2
 
 
 def test_a_page_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -316,3 +317,16 @@ def test_a_mask_is_shown_whatever_integers_hold_it(tmp_path, dtype):
     write_volume(mask, job.payload.folder("ai-livertumor/output"))
     report = make_report(job.workflow, job.payload, job.outcome, seconds=1.0, truth_dir=tmp_path)
     assert [(f.name, f.volume_ml) for f in report.findings] == [("Liver", 148.56), ("Liver tumour", 1.44)]
+
+
+def test_a_job_that_was_given_a_mask_and_no_volume_of_ct_tells_what_it_holds_and_its_warnings(tmp_path):
+    job = finished_job(tmp_path)
+    mask = job.mask.with_array(job.mask.array.astype(np.int16))
+    mask = dataclasses.replace(mask, origin=dataclasses.replace(mask.origin, warnings=("a slice is lost",)))
+    write_volume(mask, job.payload.folder(job.workflow.input_folder))
+    report = make_report(job.workflow, job.payload, job.outcome, seconds=1.0, truth_dir=tmp_path)
+    assert [(f.name, f.volume_ml) for f in report.findings] == [("Liver", 148.56), ("Liver tumour", 1.44)]
+    assert report.warnings == ["a slice is lost"]
+    text = text_of((job.payload.publish_dir / "report.html").read_text())
+    assert "Liver 148.6 ml Liver tumour 1.4 ml" in text
+    assert "a slice is lost" in text
