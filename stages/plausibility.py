@@ -44,13 +44,13 @@ def with_verdicts(mask: Volume, model: ModelDescription, volumes_ml: Mapping[int
 
 def verdicts(mask: Volume, model: ModelDescription, volumes_ml: Mapping[int, float]) -> Iterator[str]:
     """Yield a sentence for each thing that is implausible in a mask; parameters as of `with_verdicts`."""
-    examined = mask.origin.body_part
+    examined, names = mask.origin.body_part, {each.value: each.name for each in mask.origin.labels}
     if model.body_part is not None and lies_elsewhere(examined, model.body_part):
         yield f"the series is of {examined}, the model is for {model.body_part}: the mask may be wrong"
     for label, (low, high) in sorted(model.expected_volume_ml.items()):
         labels = _with_parts(label, model)
         finding = _Finding(
-            name=model.name_of(label),
+            name=names.get(label) or model.name_of(label),
             volume_ml=sum(volumes_ml[each] for each in labels),
             cut=tuple(_cut(mask, labels)),
         )
