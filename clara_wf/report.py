@@ -68,7 +68,7 @@ def make_report(
     findings: list[Finding] = []
     picture: Path | None = None
     if mask is not None:
-        labels, nameless = labels_shown(mask, workflow, payload)
+        labels, nameless = labels_shown(mask, workflow, payload, stages=finished)
         findings = compare(mask, labels, nameless, truth=truth_for(mask, truth_dir))
         if image is not None and outcome.culprit is None:
             picture = payload.publish_dir / PICTURE

@@ -13,6 +13,7 @@ from clara_wf.measure import compare
 from clara_wf.report import make_report
 from clara_wf.report_page import readable_size, render, write_page
 from clara_wf.report_viewer import make_viewer
+from stages.labels_file import write_labels
 from stages.notice import NOTICE
 from stages.volume import Origin, Volume
 from stages.volume_io import write_volume
@@ -330,3 +331,18 @@ def test_a_job_that_was_given_a_mask_and_no_volume_of_ct_tells_what_it_holds_and
     text = text_of((job.payload.publish_dir / "report.html").read_text())
     assert "Liver 148.6 ml Liver tumour 1.4 ml" in text
     assert "a slice is lost" in text
+
+
+def test_labels_that_a_stage_stated_in_an_earlier_run_count_no_more_when_it_has_failed(tmp_path):
+    job = finished_job(tmp_path)
+    write_volume(job.image, job.payload.folder("dicom-reader/output"))
+    write_volume(job.mask, job.payload.folder("ai-livertumor/output"))
+    stated = [dataclasses.replace(label, name=f"Old {label.value}") for label in LABELS]
+    write_labels(stated, job.payload.publish_dir / "dicom-writer", SERIES)
+    page = job.payload.publish_dir / "report.html"
+    make_report(job.workflow, job.payload, job.outcome, seconds=1.0, truth_dir=tmp_path)
+    assert "Old 1" in text_of(page.read_text())
+    failed = finished_job(tmp_path, failed="dicom-writer", message="no")
+    make_report(job.workflow, failed.payload, failed.outcome, seconds=1.0, truth_dir=tmp_path)
+    assert "Old 1" not in text_of(page.read_text())
+    assert "Liver tumour 1.4 ml" in text_of(page.read_text())
