@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar, get_type_hints
 
 from stages.errors import InputError
 
+_LONGEST_SHOWN = 80
 _ASCII = re.compile(r"[ -\[\]-~]*")
 _FORBID: Mapping[str, Any] = {"extra": "forbid", "coerce_numbers_to_str": True}
 
@@ -47,10 +48,26 @@ def _text(most: int, *, least: int = 1) -> _Checked:
             return None
         return (
             f"expected {least} to {most} printable ASCII characters, no backslash, no blanks around "
-            f"(results keep the character set of their source), found {text!r}"
+            f"(results keep the character set of their source), found {_shown(text)}"
         )
 
     return _Checked(problem)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
+
+
+_SCHEMES = {
+    **{scheme.lower(): scheme for scheme in ("SCT", "DCM", "SRT", "FMA", "LN", "RADLEX", "UMLS", "UCUM")},
+    **dict.fromkeys(("snomed", "snomed-ct", "snomedct", "snomed ct"), "SCT"),
+}
+
+
+def _scheme(designator: str) -> str | None:
+    """Refuse what is no designator of PS3.16, Table 8-1, though it means one: nobody would know the code."""
+    right = _SCHEMES.get(designator.lower(), designator)
+    return None if right == designator else f"expected the designator {right!r}, found {designator!r}"
 
 
 def _in_range(first: int, last: int) -> _Checked:
@@ -93,19 +110,23 @@ class Code:
     Raises
     ------
     ValueError
-        If a part is empty, too long, or not printable ASCII without a backslash.
+        If a part is empty, too long, or not printable ASCII without a backslash; if the scheme is another
+        spelling of a known one, or a value of SNOMED CT holds anything but digits.
     """
 
     value: _ShortText
-    scheme: _ShortText = "SCT"
+    scheme: Annotated[_ShortText, _Checked(_scheme)] = "SCT"
     meaning: _LongText = ""
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = _FORBID
 
     def __post_init__(self) -> None:
         _hold_conditions(self)
+        if self.scheme == "SCT" and not self.value.isdigit():
+            raise ValueError(f"value: a code of SNOMED CT (SCT) has digits only, found {_shown(self.value)}")
 
 
+_LESION_CATEGORIES = (("SCT", "49755003"), ("SRT", "M-01000"))  # the second as older files have it
 ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
 
 
@@ -150,7 +171,7 @@ class Meaning:
     @property
     def marks_lesions(self) -> bool:
         """Whether it marks lesions, which are counted and measured one by one."""
-        return (self.category.scheme, self.category.value) == ("SCT", "49755003")
+        return (self.category.scheme, self.category.value) in _LESION_CATEGORIES
 
     @property
     def drawn_rgb(self) -> tuple[int, int, int]:

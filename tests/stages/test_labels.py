@@ -86,3 +86,24 @@ def test_a_damaged_label_in_the_json_is_told(tmp_path):
     path.write_text(path.read_text().replace('"Liver"', '"Li\\\\ver"', 1))
     with pytest.raises(InputError, match=r"not the description of a volume: .*name: expected 1 to 64"):
         read_volume(path.with_suffix(".mhd"))
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (("78961009", "sct"), "scheme: expected the designator 'SCT', found 'sct'"),
+        (("78961009", "SNOMED-CT"), "expected the designator 'SCT', found 'SNOMED-CT'"),
+        (("T-C3000", "SCT"), "a code of SNOMED CT .SCT. has digits only, found 'T-C3000'"),
+        (("789 61009", "SCT"), "has digits only"),
+    ],
+)
+def test_a_code_that_nobody_would_know_is_refused(parts, said):
+    with pytest.raises(ValueError, match=said):
+        Code(*parts, "Spleen")
+
+
+def test_other_schemes_are_taken_as_they_are_and_lesions_known_by_the_older_code_too():
+    old = Code("M-01000", "SRT", "Morphologically Altered Structure")
+    assert replace(TUMOUR, category=old).marks_lesions
+    assert Code("C3262", "NCIt", "Neoplasm").scheme == "NCIt"
+    assert not replace(TUMOUR, category=Code("1", "99X", "Mine")).marks_lesions
