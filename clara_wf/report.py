@@ -64,7 +64,7 @@ def make_report(
     from clara_wf.truth import truth_for
 
     finished = {status.name for status in outcome.statuses if status.state in ("done", "kept")}
-    image, mask = find_image_and_mask(workflow, payload, stages=finished)
+    image, mask, others = find_image_and_mask(workflow, payload, stages=finished)
     findings: list[Finding] = []
     picture: Path | None = None
     if mask is not None:
@@ -82,6 +82,7 @@ def make_report(
         findings=findings,
         image=image,
         mask=mask,
+        others=others,
         results=results,
     )
     report = Report(
@@ -116,8 +117,8 @@ def _draw_page(job: FinishedJob) -> str | None:
 
 def find_image_and_mask(
     workflow: Workflow, payload: Payload, *, stages: Collection[str]
-) -> tuple[Volume | None, Volume | None]:
-    """Return the first CT volume of a job and the last mask of the same name and grid, as far as there are.
+) -> tuple[Volume | None, Volume | None, list[Volume]]:
+    """Return the first CT volume of a job, the last mask of the same name and grid, and all volumes else.
 
     Both are a stage's output or, where no stage makes a CT, may be in the folder that the job was given; a
     mask counts also where there is no CT.
@@ -134,7 +135,9 @@ def find_image_and_mask(
     image = next(iter(images or [volume for volume in given if _as_mask(volume) is None]), None)
     others = [volume for volume in (*given, *made) if volume is not image]
     masks = [_as_mask(other) for other in others if image is None or _belongs_to(other, image)]
-    return image, next((mask for mask in reversed(masks) if mask is not None), None)
+    mask = next((mask for mask in reversed(masks) if mask is not None), None)
+    of_shown = None if mask is None else mask.origin
+    return image, mask, [other for other in others if other.origin is not of_shown]
 
 
 def _is_image(volume: Volume) -> bool:

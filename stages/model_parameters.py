@@ -38,6 +38,8 @@ def read_parameters(
         if name in known:
             try:
                 values[name] = _read(text)
+            except _KeyFormError as error:
+                problems[name] = f"parameter {name}: {error}"
             except ValueError as error:
                 problems[name] = (
                     f"parameter {name}: '{shortened(text)}' is not JSON ({error}); write a JSON text such as "
@@ -72,6 +74,10 @@ def _read(text: str) -> Any:
     return value
 
 
+class _KeyFormError(ValueError):
+    """A key that would be read as a label, and perhaps as the same one as another."""
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -80,9 +86,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         raise ValueError(f'"{shortened(twice)}" stands there twice')
     for name, _ in pairs:
         if _NUMBER.fullmatch(name) and not _LABEL.fullmatch(name):
-            raise ValueError(
-                f'the key "{shortened(name)}" is no label; write it as "5", without anything else'
-            )
+            raise _KeyFormError(f'the key "{shortened(name)}" is no label; write it as "5", digits alone')
     return found
 
 

@@ -346,3 +346,28 @@ def test_labels_that_a_stage_stated_in_an_earlier_run_count_no_more_when_it_has_
     make_report(job.workflow, failed.payload, failed.outcome, seconds=1.0, truth_dir=tmp_path)
     assert "Old 1" not in text_of(page.read_text())
     assert "Liver tumour 1.4 ml" in text_of(page.read_text())
+
+
+def test_a_job_of_several_volumes_says_that_it_shows_one_and_has_the_warnings_of_all(tmp_path):
+    job = finished_job(tmp_path)
+    for name, lost in ((SERIES, ()), (OTHER_SERIES, ("a slice is lost",))):
+        for volume, folder in ((job.image, "dicom-reader/output"), (job.mask, "ai-livertumor/output")):
+            origin = dataclasses.replace(volume.origin, series_instance_uid=name, warnings=lost)
+            write_volume(dataclasses.replace(volume, origin=origin), job.payload.folder(folder))
+    report = make_report(job.workflow, job.payload, job.outcome, seconds=1.0, truth_dir=tmp_path)
+    assert report.warnings == [
+        "a slice is lost",
+        "the job has 1 more volume than are shown and measured here: what was found in them is in the "
+        "results alone",
+    ]
+
+
+def test_another_mask_of_the_same_volume_is_told(tmp_path):
+    job = finished_job(tmp_path)
+    write_volume(job.image, job.payload.folder("dicom-reader/output"))
+    for folder, labels in (("ai-livertumor/output", LABELS[:1]), ("dicom-writer/output", LABELS)):
+        values = tuple(label.value for label in labels)
+        origin = dataclasses.replace(job.mask.origin, labels=labels, label_values=values)
+        write_volume(dataclasses.replace(job.mask, origin=origin), job.payload.folder(folder))
+    report = make_report(job.workflow, job.payload, job.outcome, seconds=1.0, truth_dir=tmp_path)
+    assert report.warnings == ["another mask of the same volume is in the results alone"]
