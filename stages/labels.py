@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import permutations
 from typing import Annotated, Any, ClassVar, get_type_hints
 
 from stages.errors import InputError
@@ -248,7 +249,8 @@ def require_named(labels: Sequence[Label], nameless: Sequence[int], *, model: st
     Raises
     ------
     InputError
-        If not, or if two have the same name, which nobody could tell apart; the message says where to say it.
+        If not, or if two have the same name, or one that of a lesion of the other; the message says where
+        to say it.
     """
     if nameless or not labels:
         raise InputError(f"{nameless_text(nameless)}; {where_to_say(model)}")
@@ -256,6 +258,12 @@ def require_named(labels: Sequence[Label], nameless: Sequence[int], *, model: st
     for name in sorted({name for name in names if names.count(name) > 1}):
         twice = ", ".join(str(label.value) for label in labels if label.name == name)
         raise InputError(f"labels {twice} of the mask are all called {name!r}; {where_to_say(model)}")
+    for label, other in permutations(labels, 2):
+        if label.marks_lesions and re.fullmatch(re.escape(label.name) + r" [1-9][0-9]*", other.name):
+            raise InputError(
+                f"label {other.value} of the mask is called {other.name!r}, as a lesion of label "
+                f"{label.value} ({label.name!r}) would be; {where_to_say(model)}"
+            )
 
 
 def nameless_text(values: Sequence[int]) -> str:

@@ -60,6 +60,12 @@ def test_the_labels_that_are_spoken_of(values, own, stated, otherwise, names, na
     [
         ([LIVER], [5], "nobody said what label 5 of the mask means; say it as label_meanings in"),
         ([], [], "nobody said what the labels of the mask mean"),
+        (
+            [LIVER, replace(TUMOUR, name="Liver")],
+            [],
+            "labels 1, 2 of the mask are all called 'Liver'; say it",
+        ),
+        ([replace(LIVER, name="Liver tumour 2"), TUMOUR], [], "'Liver tumour 2', as a lesion of label 2"),
         ([LIVER], [5, 7], "nobody said what labels 5, 7 of the mask mean"),
     ],
 )
