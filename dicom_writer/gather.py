@@ -116,10 +116,11 @@ def labels_of(mask: Volume, stated: Sequence[Label]) -> tuple[Label, ...]:
     require_named(labels, nameless, model=origin.algorithm.name if origin.algorithm else "")
     own = {label.value: label for label in origin.labels}
     for label in labels:
-        if label.value in own and not label.same_thing(own[label.value]):
+        said = own.get(label.value, label)
+        if label.name != said.name or not label.same_thing(said):  # left and right may have one code
             logger.warning(
                 "label %d is written as %s, as stated; what made the mask calls it %s",
-                label.value, label.name, own[label.value].name,
+                label.value, label.name, said.name,
             )  # fmt: skip
     if unused := sorted({label.value for label in stated} - {label.value for label in labels}):
         logger.info("labels %s are stated, but the model cannot give them: nothing is said of them", unused)
