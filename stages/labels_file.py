@@ -94,7 +94,9 @@ def labels_from_json(text: str, where: str) -> tuple[Label, ...]:
         return ()
     try:
         return parse_labels(json.loads(text), "labels")
-    except ValueError as error:
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"{where}: no JSON, line {error.lineno}, column {error.colno}") from error
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{where}: {error}") from error
 
 
@@ -166,7 +168,9 @@ def problem_of(detail: Any) -> str:
         return "it is missing"
     if detail["type"] == "unexpected_keyword_argument":
         return f"there is no such key; known are {', '.join(field.name for field in fields(Label))}"
-    expected = _EXPECTED.get(detail["loc"][-1], "a block of keys")
+    *above, last = detail["loc"]
+    is_block = isinstance(last, int) and above[-1:] != ["rgb"]
+    expected = "a block of keys" if is_block else _EXPECTED.get(last, "a block of keys")
     return f"found {detail['input']!r}, expected {expected}"
 
 
