@@ -15,6 +15,7 @@ from rich.text import Text
 
 from clara_wf.engines import ENDED, StageStatus, State
 from stages.logs import printable
+from stages.quantities import volume_text
 
 if TYPE_CHECKING:
     from clara_wf.report import Report
@@ -102,7 +103,7 @@ def print_report(console: Console, report: Report, statuses: list[StageStatus]) 
     width = max((len(finding.name) for finding in report.findings), default=0)
     for finding in report.findings:
         agreement = "" if finding.dice is None else f"   Dice {finding.dice:.3f} against the truth"
-        line = f"{finding.name:<{width}}{finding.volume_ml:>9.1f} ml{agreement}"
+        line = f"{finding.name:<{width}}{volume_text(finding.volume_ml):>12}{agreement}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for warning in report.warnings:
         console.print(Text(f"warning {printable(warning)}", style="yellow"), soft_wrap=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -17,14 +19,19 @@ logger = logging.getLogger(__name__)
 
 
 def labels_shown(
-    mask: Volume, workflow: Workflow, payload: Payload
+    mask: Volume, workflow: Workflow, payload: Payload, *, stages: Collection[str]
 ) -> tuple[tuple[Label, ...], tuple[int, ...]]:
     """Return the labels of a mask that are spoken of, and the values that nobody gave a meaning to.
 
     They are those that the job's results name: what the stage that wrote them states in its publish folder
     (`dicom-writer` does), else what the mask says, else what the workflow says.
+
+    Parameters
+    ----------
+    stages
+        Those that have finished; what others left is of an earlier run.
     """
-    stated = _stated(mask, payload)
+    stated = _stated(mask, [payload.publish_dir / name for name in sorted(stages)])
     named, nameless = spoken_of(
         mask.origin.label_values, mask.origin.labels, stated=stated, otherwise=workflow.labels
     )
@@ -33,8 +40,9 @@ def labels_shown(
     return named, tuple(sorted({*nameless, *(there - known)}))
 
 
-def _stated(mask: Volume, payload: Payload) -> tuple[Label, ...]:
-    for path in sorted(payload.publish_dir.glob(f"*/{mask.origin.file_name}{SUFFIX}")):
+def _stated(mask: Volume, folders: Sequence[Path]) -> tuple[Label, ...]:
+    paths = [folder / f"{mask.origin.file_name}{SUFFIX}" for folder in folders]
+    for path in filter(Path.is_file, paths):
         try:
             return read_labels(path)
         except SettingsError as error:

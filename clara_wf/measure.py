@@ -45,7 +45,8 @@ def compare(
 ) -> list[Finding]:
     """Return volume and Dice of each label that is spoken of.
 
-    Labels of the mask and of the truth are compared by what they mean, whatever their values are.
+    Labels of the mask and of the truth are compared by what they mean, whatever their values are; where
+    several mean the same, such as the left and the right lung, those of the same name.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def compare(
             region=label.region,
             rgb=label.drawn_rgb,
             volume_ml=_volume_ml(mask, label.value),
-            dice=None if truth is None else _dice_by_meaning(mask, label, truth),
+            dice=None if truth is None else _dice_by_meaning(mask, label, truth, labels),
         )
         for label in labels
     ]
@@ -85,12 +86,13 @@ _COLOURS_WITHOUT_MEANING = ((90, 160, 255), (200, 120, 255), (60, 220, 220), (25
 
 
 def _volume_ml(mask: Volume, value: int) -> float:
-    return round(int((mask.array == value).sum()) * mask.voxel_volume_mm3 / 1000, 3)
+    return round(int((mask.array == value).sum()) * mask.voxel_volume_mm3 / 1000, 6)
 
 
-def _dice_by_meaning(mask: Volume, label: Label, truth: Volume) -> float | None:
+def _dice_by_meaning(mask: Volume, label: Label, truth: Volume, labels: Sequence[Label]) -> float | None:
+    """Return the Dice with the truth of the same thing; where there are several, of the same name."""
     same = [other for other in truth.origin.labels if label.same_thing(other)]
-    if len(same) > 1:
+    if len(same) > 1 or sum(label.same_thing(own) for own in labels) > 1:
         same = [other for other in same if other.name == label.name]
     if len(same) != 1:
         return None

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from clara_wf.measure import Finding
 from stages.geometry import Affine, reorient
 from stages.notice import NOTICE
+from stages.quantities import volume_text
 from stages.slice_numbers import number_of_plane
 from stages.volume import Volume
 
@@ -56,7 +57,7 @@ def three_planes(image: Volume, mask: Volume, findings: Sequence[Finding]) -> Im
 
 def _caption(finding: Finding) -> str:
     agreement = "" if finding.dice is None else f", Dice {finding.dice:.3f}"
-    return f"{finding.name} {finding.volume_ml:.1f} ml{agreement}"
+    return f"{finding.name} {volume_text(finding.volume_ml)}{agreement}"
 
 
 def number_of_slice(image: Volume, affine: Affine, voxel: tuple[int, int, int], axis: int) -> str:

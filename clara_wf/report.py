@@ -64,13 +64,13 @@ def make_report(
     from clara_wf.truth import truth_for
 
     finished = {status.name for status in outcome.statuses if status.state in ("done", "kept")}
-    image, mask = find_image_and_mask(workflow, payload, stages=finished)
+    image, mask, others = find_image_and_mask(workflow, payload, stages=finished)
     findings: list[Finding] = []
     picture: Path | None = None
-    if image is not None and mask is not None:
-        labels, nameless = labels_shown(mask, workflow, payload)
+    if mask is not None:
+        labels, nameless = labels_shown(mask, workflow, payload, stages=finished)
         findings = compare(mask, labels, nameless, truth=truth_for(mask, truth_dir))
-        if outcome.culprit is None:
+        if image is not None and outcome.culprit is None:
             picture = payload.publish_dir / PICTURE
             three_planes(image, mask, findings).save(picture)
     results = _files(payload.folder(f) for f in workflow.result_folders)
@@ -82,6 +82,7 @@ def make_report(
         findings=findings,
         image=image,
         mask=mask,
+        others=others,
         results=results,
     )
     report = Report(
@@ -116,29 +117,42 @@ def _draw_page(job: FinishedJob) -> str | None:
 
 def find_image_and_mask(
     workflow: Workflow, payload: Payload, *, stages: Collection[str]
-) -> tuple[Volume | None, Volume | None]:
-    """Return the first CT volume of a job and the last mask of the same name and grid, as far as there are.
+) -> tuple[Volume | None, Volume | None, list[Volume]]:
+    """Return the first CT volume of a job, the last mask of the same name and grid, and all volumes else.
 
-    The CT is a stage's output or, where no stage makes one, in the folder that the job was given.
+    Both are a stage's output or, where no stage makes a CT, may be in the folder that the job was given; a
+    mask counts also where there is no CT.
 
     Parameters
     ----------
     stages
         Those that have finished; what others left may be incomplete.
     """
-    import numpy as np
-
     finished = [step for step in workflow.steps if step.name in stages]
     made = [volume for step in finished for volume in _volumes_in(payload.folder(step.output_folder))]
-    images = [volume for volume in made if volume.array.dtype == np.int16] or [
-        volume
-        for volume in _volumes_in(payload.folder(workflow.input_folder))
-        if volume.array.dtype == np.int16
-    ]
-    if not images:
-        return None, None
-    masks = [v for v in made if v.array.dtype == np.uint8 and _belongs_to(v, images[0])]
-    return images[0], masks[-1] if masks else None
+    images = [volume for volume in made if _is_image(volume)]
+    given = [] if images else _volumes_in(payload.folder(workflow.input_folder))
+    image = next(iter(images or [volume for volume in given if _as_mask(volume) is None]), None)
+    others = [volume for volume in (*given, *made) if volume is not image]
+    masks = [_as_mask(other) for other in others if image is None or _belongs_to(other, image)]
+    mask = next((mask for mask in reversed(masks) if mask is not None), None)
+    of_shown = None if mask is None else mask.origin
+    return image, mask, [other for other in others if other.origin is not of_shown]
+
+
+def _is_image(volume: Volume) -> bool:
+    """Return whether a volume is a CT, not labels that somebody wrote as int16."""
+    is_said_to_be_labels = bool(volume.origin.labels or volume.origin.label_values)
+    return volume.array.dtype.name == "int16" and (_as_mask(volume) is None or not is_said_to_be_labels)
+
+
+def _as_mask(volume: Volume) -> Volume | None:
+    """Return a volume as a mask, uint8, as dicom-writer takes it; None if its values are no labels."""
+    if volume.array.dtype.name == "uint8":
+        return volume
+    if volume.array.min() < 0 or volume.array.max() > 255:
+        return None
+    return volume.with_array(volume.array.astype("uint8"))
 
 
 def _volumes_in(folder: Path) -> list[Volume]:

@@ -24,12 +24,13 @@ from clara_wf.measure import Finding
 from clara_wf.payload import Payload
 from clara_wf.report_logs import Warned, end_of, model_in, warnings_in, without_uids
 from clara_wf.report_timeline import make_timeline, readable_time
-from clara_wf.report_viewer import WINDOWS_HU, make_viewer
+from clara_wf.report_viewer import WINDOWS_HU, label_rows, make_viewer
 from clara_wf.workflow import Workflow
 from stages import __version__
 from stages.geometry import orientation_of
 from stages.logs import printable
 from stages.notice import NOTICE
+from stages.quantities import volume_text
 from stages.volume import Volume
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class FinishedJob:
         The CT and its labels, as far as the job came.
     results
         Files of the job's result.
+    others
+        Further volumes of the job, which are not shown.
     seconds
         How long the job took.
     """
@@ -80,12 +83,33 @@ class FinishedJob:
     image: Volume | None
     mask: Volume | None
     results: Sequence[Path]
+    others: Sequence[Volume] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What everybody who uses the result has to be told, each once, of the CT first."""
-        volumes = [volume for volume in (self.image, self.mask) if volume is not None]
-        return tuple(dict.fromkeys(told for volume in volumes for told in volume.origin.warnings))
+        volumes = [volume for volume in (self.image, self.mask, *self.others) if volume is not None]
+        told = dict.fromkeys(told for volume in volumes for told in volume.origin.warnings)
+        return (*told, *([self._not_shown] if self._not_shown else []))
+
+    @property
+    def _not_shown(self) -> str:
+        """What is to be told of masks that neither page nor table show."""
+        shown = self.mask or self.image
+        names = {other.origin.file_name for other in self.others}
+        more = len(names - {shown.origin.file_name} if shown else names)
+        again = self.mask is not None and any(
+            other.origin.file_name == self.mask.origin.file_name
+            and other.origin.label_values
+            and other.origin.labels != self.mask.origin.labels
+            for other in self.others
+        )
+        if more:
+            return (
+                f"the job has {more} more volume{'s' if more > 1 else ''} than are shown and measured here: "
+                "what was found in them is in the results alone"
+            )
+        return "another mask of the same volume is in the results alone" if again else ""
 
 
 def write_page(job: FinishedJob, path: Path) -> Path:
@@ -118,6 +142,7 @@ def render(job: FinishedJob) -> str:
             style=style,
             policy=_policy(script, style),
             viewer=viewer,
+            rows=viewer.labels if viewer else label_rows(job.findings),
             setup=None if viewer is None else viewer.setup,
             windows=WINDOWS_HU,
             toolkit=__version__,
@@ -245,6 +270,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = _breakable
+    environment.filters["volume_text"] = volume_text
     environment.filters["without_uids"] = without_uids
     environment.filters["file_size"] = readable_size
     environment.filters["seconds"] = readable_seconds

@@ -112,7 +112,8 @@ def _draw_mask(mask: Volume | None, findings: Sequence[Finding]) -> _DrawnMask:
         return _DrawnMask(grid=None, rows=[], meshes=[], blocks={}, glass=None, start=None)
     labels, affine = reorient(mask.array, mask.affine, SHOWN_AS)
     counts, box = count_labels(labels), labelled_box(labels)
-    rows = _label_rows(labels, counts, findings, voxel_ml=mask.voxel_volume_mm3 / 1000)
+    centres = {row.label: _centre(labels, row.label) for row in findings if row.label in counts}
+    rows = label_rows(findings, centres)
     if box is None:
         return _DrawnMask(grid=None, rows=rows, meshes=[], blocks={}, glass=None, start=None)
     size = tuple(part.stop - part.start for part in box)
@@ -130,18 +131,19 @@ def _draw_mask(mask: Volume | None, findings: Sequence[Finding]) -> _DrawnMask:
     )
 
 
-def _label_rows(
-    labels: NDArray[np.uint8], counts: Mapping[int, int], findings: Sequence[Finding], *, voxel_ml: float
+def label_rows(
+    findings: Sequence[Finding], centres: Mapping[int, tuple[int, int, int]] | None = None
 ) -> list[LabelRow]:
+    """Return a row for each label that is spoken of; `centres` are those that can be shown in slices."""
     return [
         LabelRow(
             value=finding.label,
             name=finding.name,
             rgb=finding.rgb,
             colour="#{:02x}{:02x}{:02x}".format(*finding.rgb),
-            volume_ml=counts.get(finding.label, 0) * voxel_ml,
+            volume_ml=finding.volume_ml,
             dice=finding.dice,
-            centre=_centre(labels, finding.label) if finding.label in counts else None,
+            centre=(centres or {}).get(finding.label),
         )
         for finding in findings
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from stages.errors import InputError
 from stages.labels_file import read_labels
 from stages.volume import Volume
-from stages.volume_io import read_volume
+from stages.volume_io import read_mask
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def truth_for(mask: Volume, folder: Path) -> Volume | None:
     path = folder / f"{mask.origin.file_name}.mhd"
     if not path.is_file():
         return None
-    truth = read_volume(path)
+    truth = read_mask(path)
     if not truth.grid.matches(mask.grid):
         raise InputError(f"the truth {path.name} lies on another grid than the mask")
     if (folder / LABELS).is_file():

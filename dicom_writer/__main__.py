@@ -13,7 +13,7 @@ from typing import get_args
 from dicom_writer.provenance import Provenance
 from dicom_writer.results import RESULTS, Compression, Options, results_named
 from dicom_writer.write import write_results
-from stages import Job, SettingsError, Stage, Volume, find_volumes, main, read_volume
+from stages import Job, SettingsError, Stage, Volume, find_volumes, main, read_mask, read_volume
 from stages.labels import Label, spoken_of
 from stages.labels_file import read_labels, write_labels
 
@@ -57,6 +57,7 @@ class DicomWriter(Stage):
     def prepare(self, job: Job) -> None:
         """Read the arguments, and import what writes and what verifies, while stages before still work."""
         self._results = results_named(job.arguments.results)
+        self._read = read_volume if tuple(self._results) == ("volume",) else read_mask
         stated = job.arguments.labels
         self._stated: Sequence[Label] = read_labels(stated) if stated else ()
         self._options = Options(
@@ -75,7 +76,7 @@ class DicomWriter(Stage):
         from dicom_writer.gather import labels_of
 
         for path in find_volumes(job.input_dir):
-            mask = with_labels(read_volume(path), job.labels)
+            mask = with_labels(self._read(path), job.labels)
             write_results(
                 mask,
                 job.source_dir,

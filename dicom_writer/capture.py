@@ -13,6 +13,7 @@ import os
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -91,14 +92,15 @@ def captured(given: Given, n: int) -> NDArray[np.uint8]:
 
 def with_words(picture: NDArray[np.uint8], given: Given, n: int) -> NDArray[np.uint8]:
     """Return a picture between title and legend."""
-    width = max(picture.shape[1], _WIDEST_TEXT)
-    said = [*_legend(given), *((None, text) for text in _warnings(given, width))]
+    legend, provenance = list(_legend(given)), given.provenance
+    by = f"Slice {given.slice_numbers[n]}: {provenance.algorithm_name} {provenance.version}"
+    widest = max(_INDENT + _pixels(text) + MARGIN for text in (by, *(text for _, text in legend)))
+    width = max(picture.shape[1], _WIDEST_TEXT, ceil(widest))  # as wide as the longest name needs
+    said = [*legend, *((None, text) for text in _warnings(given, width))]
     height = TOP + len(picture) + _LINE * len(said) + 8
     image = Image.new("RGB", (width, height))
     pen, left = ImageDraw.Draw(image), MARGIN
-    provenance = given.provenance
     pen.text((left, 16), NOTICE, fill=_WHITE, font=font(18), anchor="lm")
-    by = f"Slice {given.slice_numbers[n]}: {provenance.algorithm_name} {provenance.version}"
     pen.text((left, 40), by, fill=_DIM, font=font(15), anchor="lm")
     for k, (rgb, text) in enumerate(said):
         y = TOP + len(picture) + _LINE * k + _LINE // 2

@@ -116,10 +116,11 @@ def labels_of(mask: Volume, stated: Sequence[Label]) -> tuple[Label, ...]:
     require_named(labels, nameless, model=origin.algorithm.name if origin.algorithm else "")
     own = {label.value: label for label in origin.labels}
     for label in labels:
-        if label.value in own and not label.same_thing(own[label.value]):
+        said = own.get(label.value, label)
+        if label.name != said.name or not label.same_thing(said):  # left and right may have one code
             logger.warning(
                 "label %d is written as %s, as stated; what made the mask calls it %s",
-                label.value, label.name, own[label.value].name,
+                label.value, label.name, said.name,
             )  # fmt: skip
     if unused := sorted({label.value for label in stated} - {label.value for label in labels}):
         logger.info("labels %s are stated, but the model cannot give them: nothing is said of them", unused)
@@ -139,14 +140,21 @@ def _as_labels(mask: Volume, labels: Sequence[Label]) -> NDArray[np.uint8]:
     unknown = _unknown_values(array, known)
     if unknown:
         raise InputError(
-            f"the mask holds values {sorted(unknown)}, known are {sorted(known)}"
-            f"{_of_what(mask)}; {where_to_say(mask.origin.algorithm.name if mask.origin.algorithm else '')}"
+            f"the mask holds values {sorted(unknown)}, known are {sorted(known)}{_of_what(mask)}"
         )
     return array
 
 
 def _of_what(mask: Volume) -> str:
-    return ", which are all that what made it says it can give" if mask.origin.label_values else ""
+    origin = mask.origin
+    if origin.label_values:
+        return (
+            ", which are all that what made it says it can give (label_values in its JSON); the stage has to "
+            "say there all that it gives"
+        )
+    if origin.labels:
+        return ", which are all that its JSON names under labels; name the others there as well"
+    return f"; {where_to_say(origin.algorithm.name if origin.algorithm else '')}"
 
 
 def _unknown_values(array: NDArray[np.uint8], known: Collection[int]) -> set[int]:

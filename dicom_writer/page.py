@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from PIL import Image
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.utils import ImageReader, simpleSplit
 from reportlab.pdfbase.pdfdoc import PDFDictionary, PDFInfo, PDFString
+from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.pdfgen.canvas import Canvas
 
 from dicom_writer.finding import finding
 from dicom_writer.key_slices import key_slices
+from dicom_writer.lesions import Lesion
 from dicom_writer.picture import draw
 from dicom_writer.provenance import MANUFACTURER, MODEL_NAME, software_version
 from dicom_writer.results import Given
@@ -21,6 +23,9 @@ from stages.notice import NOTICE
 
 MOST_LABELS, MOST_LESIONS, MOST_PICTURES, MOST_WARNING_LINES = 14, 8, 4, 8
 _LONG_WARNING = 300  # characters: three lines
+_Font: TypeAlias = tuple[str, float]
+_BOLD, _PLAIN, _SMALL = ("Helvetica-Bold", 11.0), ("Helvetica", 11.0), ("Helvetica", 9.5)
+_INDENT, _NAMES = 18.0, 210.0  # where names begin, and what is said of them unless a name is longer
 _LEFT, _WIDTH, _BOTTOM, _LINE, _GAP = 48.0, A4[0] - 96, 40.0, 15.0, 10.0
 
 
@@ -68,7 +73,7 @@ def texts(given: Given) -> list[str]:
     if len(labels) > MOST_LABELS:
         found.append(f"and {len(labels) - MOST_LABELS} more labels")
     for lesion, said in lesions:
-        found += [lesion.name, f"{said}, slice {given.slice_numbers[lesion.diameter.slice]}"]
+        found += [lesion.name, _on_slice(given, lesion, said)]
     found += filter(None, [not_shown(given, MOST_LESIONS)])
     found += warning_lines(given)
     return [*found, *(f"Slice {given.slice_numbers[n]}" for n in key_slices(given, MOST_PICTURES))]
@@ -109,27 +114,42 @@ def _heading(canvas: Canvas, given: Given) -> float:
 def _table(canvas: Canvas, given: Given, y: float) -> float:
     """Draw a line a label, and one a lesion; return where the next thing may begin."""
     labels = lines(given)
-    for line in labels[:MOST_LABELS]:
+    shown = [(line.name, line.said) for line in labels[:MOST_LABELS]]
+    lesions = [(lesion.name, _on_slice(given, lesion, said)) for lesion, said in largest(given, MOST_LESIONS)]
+    at = min(
+        max([_NAMES, *(_INDENT + stringWidth(name, *_BOLD) + _GAP for name, _ in shown)]),
+        _WIDTH - max(stringWidth(said, *_PLAIN) for _, said in (*shown, *lesions)),
+    )
+    for line, (name, said) in zip(labels, shown, strict=False):
         canvas.setFillColorRGB(*(part / 255 for part in line.rgb))
         canvas.rect(_LEFT, y - 1, 9, 9, stroke=0, fill=1)
         canvas.setFillGray(0)
-        canvas.setFont("Helvetica-Bold", 11)
-        canvas.drawString(_LEFT + 18, y, line.name)
-        canvas.setFont("Helvetica", 11)
-        canvas.drawString(_LEFT + 210, y, line.said)
+        _row(canvas, (name, said), at=at, y=y, fonts=(_BOLD, _PLAIN))
         y -= _LINE
     if len(labels) > MOST_LABELS:
-        canvas.drawString(_LEFT + 18, y, f"and {len(labels) - MOST_LABELS} more labels")
+        canvas.drawString(_LEFT + _INDENT, y, f"and {len(labels) - MOST_LABELS} more labels")
         y -= _LINE
-    canvas.setFont("Helvetica", 9.5)
-    for lesion, said in largest(given, MOST_LESIONS):
-        canvas.drawString(_LEFT + 18, y, lesion.name)
-        canvas.drawString(_LEFT + 210, y, f"{said}, slice {given.slice_numbers[lesion.diameter.slice]}")
+    for texts in lesions:
+        _row(canvas, texts, at=at, y=y, fonts=(_SMALL, _SMALL))
         y -= _LINE
     if more := not_shown(given, MOST_LESIONS):
-        canvas.drawString(_LEFT + 18, y, more)
+        canvas.drawString(_LEFT + _INDENT, y, more)
         y -= _LINE
     return y
+
+
+def _row(canvas: Canvas, texts: tuple[str, str], *, at: float, y: float, fonts: tuple[_Font, _Font]) -> None:
+    """Draw a name, smaller where it would not fit, and what is said of it, `at` so far from the left."""
+    (name, said), ((font, size), other) = texts, fonts
+    room = at - _INDENT - _GAP / 2
+    canvas.setFont(font, size * min(1.0, room / stringWidth(name, font, size)))
+    canvas.drawString(_LEFT + _INDENT, y, name)
+    canvas.setFont(*other)
+    canvas.drawString(_LEFT + at, y, said)
+
+
+def _on_slice(given: Given, lesion: Lesion, said: str) -> str:
+    return f"{said}, slice {given.slice_numbers[lesion.diameter.slice]}"
 
 
 def warning_lines(given: Given) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dicom_writer.lesions import Lesion
+from stages.quantities import volume_text
 
 if TYPE_CHECKING:
     from dicom_writer.results import Given
@@ -39,7 +40,7 @@ def lines(given: Given) -> list[Line]:
     found = []
     for label in given.labels:
         ml = given.measured[label.value].volume_ml
-        said = volume(ml) if ml else "examined, none found"
+        said = volume_text(ml) if ml else "examined, none found"
         if ml and label.value in counts:
             count = counts[label.value]
             said += f", {count} {'lesion' if count == 1 else 'lesions'}"
@@ -51,18 +52,13 @@ def largest(given: Given, most: int) -> Iterator[tuple[Lesion, str]]:
     """Yield the largest lesions of all labels and what is said of each: ``3.1 ml, 21.4 mm``."""
     listed = [lesion for found in given.lesions for lesion in found.listed]
     for lesion in sorted(listed, key=lambda one: -one.volume_ml)[:most]:
-        yield lesion, f"{volume(lesion.volume_ml)}, longest diameter {lesion.diameter.mm:.1f} mm"
+        yield lesion, f"{volume_text(lesion.volume_ml)}, longest diameter {lesion.diameter.mm:.1f} mm"
 
 
 def not_shown(given: Given, most: int) -> str:
     """Return how many lesions `largest` leaves out, ``and 4 more lesions``; nothing where it shows all."""
     left = sum(found.count for found in given.lesions) - len(list(largest(given, most)))
     return f"and {left} more {'lesion' if left == 1 else 'lesions'}" if left else ""
-
-
-def volume(ml: float) -> str:
-    """Return a volume as it is read: one decimal, or two significant digits below 1 ml."""
-    return f"{ml:.1f} ml" if ml >= 1 else f"{ml:.2g} ml"
 
 
 def warnings_of(given: Given) -> list[str]:

@@ -20,6 +20,7 @@ from dicom_writer.results import RESULTS, Given, Options, with_needed, with_some
 from stages import InputError, OutputError, StageError, Volume
 from stages.labels import Label
 from stages.logs import printable
+from stages.quantities import volume_text
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +187,9 @@ def _as_output_error(output: Path) -> Iterator[None]:
 
 def _log(given: Given, released: Sequence[Path], seconds: float) -> None:
     if given.labels:
-        volumes = ", ".join(f"{x.name} {given.measured[x.value].volume_ml:.1f} ml" for x in given.labels)
+        volumes = ", ".join(
+            f"{x.name} {volume_text(given.measured[x.value].volume_ml)}" for x in given.labels
+        )
         logger.info("%s: %s", finding(given.labels, given.measured), volumes)
     logger.info(
         "wrote %s (%d files) and verified each file against the mask, in %.2f s",

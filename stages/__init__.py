@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from stages.original_slices import SliceMasks, on_original_slices
     from stages.settings import StageSettings
     from stages.volume import Algorithm, Correction, Origin, SliceOrigin, Volume
-    from stages.volume_io import find_volumes, read_volume, write_volume
+    from stages.volume_io import find_volumes, read_mask, read_volume, write_volume
 
 __version__ = "0.1.0"
 
@@ -64,6 +64,7 @@ __all__ = [
     "find_volumes",
     "main",
     "on_original_slices",
+    "read_mask",
     "read_volume",
     "write_volume",
 ]

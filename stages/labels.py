@@ -15,10 +15,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import permutations
 from typing import Annotated, Any, ClassVar, get_type_hints
 
 from stages.errors import InputError
 
+_LONGEST_SHOWN = 80
 _ASCII = re.compile(r"[ -\[\]-~]*")
 _FORBID: Mapping[str, Any] = {"extra": "forbid", "coerce_numbers_to_str": True}
 
@@ -47,10 +49,26 @@ def _text(most: int, *, least: int = 1) -> _Checked:
             return None
         return (
             f"expected {least} to {most} printable ASCII characters, no backslash, no blanks around "
-            f"(results keep the character set of their source), found {text!r}"
+            f"(results keep the character set of their source), found {_shown(text)}"
         )
 
     return _Checked(problem)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
+
+
+_SCHEMES = {
+    **{scheme.lower(): scheme for scheme in ("SCT", "DCM", "SRT", "FMA", "LN", "RADLEX", "UMLS", "UCUM")},
+    **dict.fromkeys(("snomed", "snomed-ct", "snomedct", "snomed ct"), "SCT"),
+}
+
+
+def _scheme(designator: str) -> str | None:
+    """Refuse what is no designator of PS3.16, Table 8-1, though it means one: nobody would know the code."""
+    right = _SCHEMES.get(designator.lower(), designator)
+    return None if right == designator else f"expected the designator {right!r}, found {designator!r}"
 
 
 def _in_range(first: int, last: int) -> _Checked:
@@ -93,19 +111,23 @@ class Code:
     Raises
     ------
     ValueError
-        If a part is empty, too long, or not printable ASCII without a backslash.
+        If a part is empty, too long, or not printable ASCII without a backslash; if the scheme is another
+        spelling of a known one, or a value of SNOMED CT holds anything but digits.
     """
 
     value: _ShortText
-    scheme: _ShortText = "SCT"
+    scheme: Annotated[_ShortText, _Checked(_scheme)] = "SCT"
     meaning: _LongText = ""
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = _FORBID
 
     def __post_init__(self) -> None:
         _hold_conditions(self)
+        if self.scheme == "SCT" and not self.value.isdigit():
+            raise ValueError(f"value: a code of SNOMED CT (SCT) has digits only, found {_shown(self.value)}")
 
 
+_LESION_CATEGORIES = (("SCT", "49755003"), ("SRT", "M-01000"))  # the second as older files have it
 ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
 
 
@@ -150,7 +172,7 @@ class Meaning:
     @property
     def marks_lesions(self) -> bool:
         """Whether it marks lesions, which are counted and measured one by one."""
-        return (self.category.scheme, self.category.value) == ("SCT", "49755003")
+        return (self.category.scheme, self.category.value) in _LESION_CATEGORIES
 
     @property
     def drawn_rgb(self) -> tuple[int, int, int]:
@@ -222,15 +244,26 @@ def spoken_of(
 
 
 def require_named(labels: Sequence[Label], nameless: Sequence[int], *, model: str = "") -> None:
-    """Return if each label that is spoken of has a meaning, and there is one.
+    """Return if each label that is spoken of has a meaning and a name of its own, and there is one.
 
     Raises
     ------
     InputError
-        If not; the message says where to say it.
+        If not, or if two have the same name, or one that of a lesion of the other; the message says where
+        to say it.
     """
     if nameless or not labels:
         raise InputError(f"{nameless_text(nameless)}; {where_to_say(model)}")
+    names = [label.name for label in labels]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        twice = ", ".join(str(label.value) for label in labels if label.name == name)
+        raise InputError(f"labels {twice} of the mask are all called {name!r}; {where_to_say(model)}")
+    for label, other in permutations(labels, 2):
+        if label.marks_lesions and re.fullmatch(re.escape(label.name) + r" [1-9][0-9]*", other.name):
+            raise InputError(
+                f"label {other.value} of the mask is called {other.name!r}, as a lesion of label "
+                f"{label.value} ({label.name!r}) would be; {where_to_say(model)}"
+            )
 
 
 def nameless_text(values: Sequence[int]) -> str:

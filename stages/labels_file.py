@@ -37,17 +37,27 @@ def read_labels(path: str | Path) -> tuple[Label, ...]:
         return _from_file(stored)
     except OSError as error:
         raise SettingsError(f"cannot read the labels {printable(path)}: {error.strerror or error}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SettingsError(
-            f"the labels {printable(path)} are no YAML: {' '.join(str(error).split())}"
+            f"the labels {printable(path)} are no text in UTF-8 (byte {error.start + 1}); save them so"
         ) from error
+    except (YAMLError, RecursionError) as error:
+        raise SettingsError(f"the labels {printable(path)} are no YAML{_where_in(error)}") from error
     except ValueError as error:
         raise SettingsError(f"the labels {printable(path)}: {error}") from error
 
 
+def _where_in(error: Exception) -> str:
+    """Return the place of a mistake, and that a key stands there twice if that is it."""
+    mark, problem = getattr(error, "problem_mark", None), str(getattr(error, "problem", "") or "")
+    place = f": line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    twice = re.match('found duplicate key "([^"]*)"', problem)
+    return f'{place}: the key "{printable(twice[1])}" stands there twice' if twice else place
+
+
 def _from_file(stored: Any) -> tuple[Label, ...]:
     if not isinstance(stored, Mapping) or set(stored) != {"labels"}:
-        found = ", ".join(map(str, stored)) if isinstance(stored, Mapping) else type(stored).__name__
+        found = ", ".join(map(str, stored)) if isinstance(stored, Mapping) else "no key" if stored else ""
         raise ValueError(f"expected the one key 'labels' and below it a list, found {found or 'nothing'}")
     return parse_labels(stored["labels"], "labels")
 
@@ -84,7 +94,9 @@ def labels_from_json(text: str, where: str) -> tuple[Label, ...]:
         return ()
     try:
         return parse_labels(json.loads(text), "labels")
-    except ValueError as error:
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"{where}: no JSON, line {error.lineno}, column {error.colno}") from error
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{where}: {error}") from error
 
 
@@ -156,7 +168,9 @@ def problem_of(detail: Any) -> str:
         return "it is missing"
     if detail["type"] == "unexpected_keyword_argument":
         return f"there is no such key; known are {', '.join(field.name for field in fields(Label))}"
-    expected = _EXPECTED.get(detail["loc"][-1], "a block of keys")
+    *above, last = detail["loc"]
+    is_block = isinstance(last, int) and above[-1:] != ["rgb"]
+    expected = "a block of keys" if is_block else _EXPECTED.get(last, "a block of keys")
     return f"found {detail['input']!r}, expected {expected}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from difflib import SequenceMatcher
 from typing import Any
@@ -12,6 +13,7 @@ from stages.backend_parameters import BACKEND_PARAMETERS
 OWN_PREFIX = "x_"
 """What the name of a parameter begins with that is nobody's but the author's."""
 
+_NUMBER, _LABEL = re.compile(r"[\s+_.\d]*\d[\s_.\d]*"), re.compile(r"0|[1-9][0-9]*")
 _ALIKE = 0.6
 _SHORTEST_PART = 4
 _LONGEST_TEXT = 60
@@ -36,6 +38,8 @@ def read_parameters(
         if name in known:
             try:
                 values[name] = _read(text)
+            except _KeyFormError as error:
+                problems[name] = f"parameter {name}: {error}"
             except ValueError as error:
                 problems[name] = (
                     f"parameter {name}: '{shortened(text)}' is not JSON ({error}); write a JSON text such as "
@@ -70,12 +74,19 @@ def _read(text: str) -> Any:
     return value
 
 
+class _KeyFormError(ValueError):
+    """A key that would be read as a label, and perhaps as the same one as another."""
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f'"{shortened(twice)}" stands there twice')
+    for name, _ in pairs:
+        if _NUMBER.fullmatch(name) and not _LABEL.fullmatch(name):
+            raise _KeyFormError(f'the key "{shortened(name)}" is no label; write it as "5", digits alone')
     return found
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from stages.arrays import to_host
 from stages.body_parts import lies_elsewhere
 from stages.model import ModelDescription
+from stages.quantities import volume_text
 from stages.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -43,13 +44,13 @@ def with_verdicts(mask: Volume, model: ModelDescription, volumes_ml: Mapping[int
 
 def verdicts(mask: Volume, model: ModelDescription, volumes_ml: Mapping[int, float]) -> Iterator[str]:
     """Yield a sentence for each thing that is implausible in a mask; parameters as of `with_verdicts`."""
-    examined = mask.origin.body_part
+    examined, names = mask.origin.body_part, {each.value: each.name for each in mask.origin.labels}
     if model.body_part is not None and lies_elsewhere(examined, model.body_part):
         yield f"the series is of {examined}, the model is for {model.body_part}: the mask may be wrong"
     for label, (low, high) in sorted(model.expected_volume_ml.items()):
         labels = _with_parts(label, model)
         finding = _Finding(
-            name=model.name_of(label),
+            name=names.get(label) or model.name_of(label),
             volume_ml=sum(volumes_ml[each] for each in labels),
             cut=tuple(_cut(mask, labels)),
         )
@@ -100,7 +101,7 @@ def _areas_on_faces_mm2(mask: Volume, labels: list[int]) -> Iterator[float]:
 def _sentence(finding: _Finding, low: float, high: float) -> str:
     """Return what is to be told of a finding; nothing where it is plausible and whole."""
     expected = f"the expected {low:g} to {high:g} ml"
-    told, reaches = f"{finding.name} {finding.volume_ml:.1f} ml", " and ".join(finding.cut)
+    told, reaches = f"{finding.name} {volume_text(finding.volume_ml)}", " and ".join(finding.cut)
     if finding.volume_ml == 0 < low:
         return f"no {finding.name} was found, {low:g} to {high:g} ml are expected: the scan may not show it"
     if finding.volume_ml > high:

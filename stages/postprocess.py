@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -29,6 +30,10 @@ def postprocess_slabs(
     """Return the mask of a volume from slabs of scores, each with the last slice of the one before."""
     labels = [label or 0 for label in model.channel_labels]
     threshold = model.threshold if model.activation == "sigmoid" else None
+    if threshold is not None and None in model.channel_labels:
+        wanted = [n for n, label in enumerate(model.channel_labels) if label is not None]
+        labels = [labels[n] for n in wanted]
+        slabs = (replace(slab, scores=slab.scores[wanted]) for slab in slabs)  # they would hide those before
     mask = array_namespace(volume.array).zeros(volume.array.shape, dtype=np.uint8)
     view, _ = reorient(mask, volume.affine, model.orientation)
     labels_from_slabs(

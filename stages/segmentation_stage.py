@@ -14,9 +14,11 @@ from stages.driver import Job, Stage
 from stages.errors import SettingsError, printable
 from stages.memory import MemoryLimit, host_limit
 from stages.model_record import ModelRecord
+from stages.quantities import volume_text
 from stages.volume_io import find_volumes, read_volume, write_volume
 
 if TYPE_CHECKING:
+    from stages.labels import Label
     from stages.model import ModelDescription
     from stages.model_tensors import ModelTensors
     from stages.triton import TritonPredictor
@@ -31,7 +33,8 @@ READY_TIMEOUT_S = 60.0
 class SegmentationStage(Stage):
     """Segment each volume of the input folder by a model on a Triton server.
 
-    What the model needs and gives, it says itself (`stages.model`); a stage of this kind only names it.
+    What the model needs and gives, it says itself (`stages.model`); a stage of this kind only names it. What
+    the workflow says of labels stands in where the model does not.
 
     Parameters
     ----------
@@ -48,6 +51,7 @@ class SegmentationStage(Stage):
         self._model: ModelDescription
         self._tensors: ModelTensors
         self._algorithm: Algorithm | None = None
+        self._labels: tuple[Label, ...] = ()
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the model, the server, and where arrays are worked on."""
@@ -80,7 +84,7 @@ class SegmentationStage(Stage):
 
     def prepare(self, job: Job) -> None:
         """Import, connect, and read the model's description while the stages before still work."""
-        from stages.labels import nameless_text, where_to_say
+        from stages.labels import nameless_text, spoken_of, where_to_say
         from stages.model import ModelDescription
         from stages.triton import connect
         from stages.warm_up import warm_up
@@ -108,9 +112,11 @@ class SegmentationStage(Stage):
         self._tensors = self._model.tensors_of(served)
         self._algorithm = served.algorithm
         logger.info("model %s version %s at %s is ready", served.name, served.version, url)
-        if self._model.nameless:
-            text = nameless_text(self._model.nameless)
-            logger.warning("%s; %s", text, where_to_say(served.name))
+        model = self._model
+        self._labels, nameless = spoken_of(model.labels, model.meanings, otherwise=job.labels)
+        self.takes_labels = bool(model.nameless)
+        if nameless:
+            logger.warning("%s; %s", nameless_text(nameless), where_to_say(served.name))
 
     def execute(self, job: Job) -> None:
         """Segment each volume and write its mask under the same name."""
@@ -137,7 +143,8 @@ class SegmentationStage(Stage):
             found = label_volumes_ml(mask, self._model.labels)
             mask = with_verdicts(mask, self._model, found)
             write_volume(mask, job.output_dir)
-            names = [f"{self._model.name_of(label)} {ml:.1f} ml" for label, ml in found.items()]
+            name_of = {label.value: label.name for label in self._labels}
+            names = [f"{name_of.get(n, f'label {n}')} {volume_text(ml)}" for n, ml in found.items()]
             logger.info("found %s", ", ".join(names))
             self.finish(job, mask)
 
@@ -146,7 +153,7 @@ class SegmentationStage(Stage):
         return {
             "algorithm": self._algorithm,
             "label_values": self._model.labels,
-            "labels": self._model.meanings,
+            "labels": self._labels,
         }
 
     def finish(self, job: Job, mask: Volume) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from stages.arrays import to_host
 from stages.errors import InputError, OutputError, printable
 from stages.geometry import Affine
-from stages.labels import Code, Label
-from stages.volume import Algorithm, Correction, Origin, SliceOrigin, Volume
+from stages.origin_file import read_origin
+from stages.volume import Origin, Volume
 
 _ELEMENT_TYPES: dict[str, np.dtype[Any]] = {"MET_SHORT": np.dtype("<i2"), "MET_UCHAR": np.dtype("u1")}
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -64,7 +64,21 @@ def read_volume(path: str | Path) -> Volume:
     """
     path = Path(path)
     if path.name.endswith(_NIFTI_SUFFIXES):
-        return _read_nifti(path)
+        return _read_nifti(path, _as_int16)
+    return _read_metaimage(path)
+
+
+def read_mask(path: str | Path) -> Volume:
+    """Read a MetaImage or NIfTI file as labels: as `read_volume`, but no voxel is rounded to one.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, not of three axes and a known type, or holds fractions, as scores do.
+    """
+    path = Path(path)
+    if path.name.endswith(_NIFTI_SUFFIXES):
+        return _read_nifti(path, _as_labels)
     return _read_metaimage(path)
 
 
@@ -174,7 +188,7 @@ def _read_metaimage(path: Path) -> Volume:
             f"{printable(raw.name)}: {max(found, 0)} bytes beside {name}, which needs {expected}"
         )
     array = np.memmap(raw, dtype=dtype, mode="r", shape=shape)
-    return Volume(array=array, affine=affine, origin=_read_origin(path))
+    return Volume(array=array, affine=affine, origin=read_origin(path))
 
 
 def _metaimage_fields(path: Path) -> dict[str, str]:
@@ -204,60 +218,7 @@ def _metaimage_affine(fields: Mapping[str, str]) -> Affine:
     return affine
 
 
-def _read_origin(path: Path) -> Origin:
-    beside = path.with_suffix(".json")
-    if not beside.is_file():
-        return Origin(series_instance_uid=path.stem)
-    try:
-        stored = json.loads(beside.read_text(encoding="utf-8"))
-        slices = tuple(
-            SliceOrigin(
-                sop_instance_uid=s["sop_instance_uid"],
-                position=tuple(s["position"]),
-                frame=s.get("frame"),
-                series_instance_uid=s.get("series_instance_uid", ""),
-                instance_number=s.get("instance_number"),
-            )
-            for s in stored["slices"]
-        )
-        return Origin(
-            **{
-                **stored,
-                "slices": slices,
-                "repairs": tuple(stored["repairs"]),
-                "correction": _read_correction(stored.get("correction"), len(slices)),
-                "algorithm": Algorithm(**stored["algorithm"]) if stored.get("algorithm") else None,
-                "label_values": tuple(stored.get("label_values", ())),
-                "labels": tuple(_read_label(label) for label in stored.get("labels", ())),
-                "warnings": tuple(stored.get("warnings", ())),
-            }
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{beside.name}: not the description of a volume: {error}") from error
-
-
-def _read_label(stored: Mapping[str, Any]) -> Label:
-    codes = {name: Code(**stored[name]) for name in ("type", "category", "region") if stored.get(name)}
-    return Label(**{**stored, **codes, "rgb": tuple(stored["rgb"])})
-
-
-def _read_correction(stored: Mapping[str, Any] | None, slices: int) -> Correction | None:
-    if stored is None:
-        return None
-    first_pixels = np.array(stored["first_pixels"], dtype=np.float64)
-    rows, columns = (int(n) for n in stored["matrix"])
-    lies_on_grid = first_pixels.shape == (slices, 3) and bool((first_pixels > -1e-3).all())
-    if not lies_on_grid or not np.isfinite(first_pixels).all() or min(rows, columns) < 1:
-        raise ValueError("its correction does not fit its slices")
-    return Correction(
-        kinds=tuple(map(str, stored["kinds"])),
-        matrix=(rows, columns),
-        first_pixels=tuple((float(s), float(r), float(c)) for s, r, c in first_pixels),
-        fill_hu=int(stored["fill_hu"]),
-    )
-
-
-def _read_nifti(path: Path) -> Volume:
+def _read_nifti(path: Path, as_voxels: Callable[[NDArray[Any], str], NDArray[Any]]) -> Volume:
     import nibabel
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
@@ -276,7 +237,7 @@ def _read_nifti(path: Path) -> Volume:
         )
     array = stored.transpose(2, 1, 0)
     return Volume(
-        array=_as_int16(array, printable(path.name)),
+        array=as_voxels(array, printable(path.name)),
         affine=affine[:, [2, 1, 0, 3]],
         origin=Origin(series_instance_uid=name),
     )
@@ -286,9 +247,16 @@ def _as_int16(array: NDArray[Any], name: str) -> NDArray[Any]:
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind not in "iuf":
-        raise InputError(f"{name}: voxels of type {array.dtype} are no Hounsfield units")
+        raise InputError(f"{name}: voxels of type {array.dtype} are no Hounsfield units and no labels")
     if not np.isfinite(array).all() or array.min() < -32768 or array.max() > 32767:
-        raise InputError(
-            f"{name}: values from {array.min()} to {array.max()} do not fit int16 Hounsfield units"
-        )
+        raise InputError(f"{name}: values from {array.min()} to {array.max()} do not fit int16")
     return np.asarray(np.rint(array), dtype=np.int16)
+
+
+def _as_labels(array: NDArray[Any], name: str) -> NDArray[Any]:
+    if array.dtype.kind == "f" and (fractions := array[array != np.rint(array)]).size:
+        raise InputError(
+            f"{name}: a mask holds whole numbers, this one {fractions.size} others such as "
+            f"{float(fractions[0]):g}; scores are no labels: write 0 and the values of labels"
+        )
+    return _as_int16(array, name)

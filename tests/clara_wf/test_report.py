@@ -63,6 +63,23 @@ def test_truth_is_compared_by_what_labels_mean_whatever_their_values_and_names_a
     assert [f.dice for f in compare(volume(labels), LABELS, truth=volume(swapped, said))] == [1.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("truth", "expected"),
+    [
+        (((1, "Left lung"), (2, "Right lung")), [1.0, 1.0]),
+        (((2, "Left lung"), (1, "Right lung")), [0.0, 0.0]),
+        (((1, "Left lung"),), [1.0, None]),
+        (((1, "Lungs"),), [None, None]),
+    ],
+)
+def test_labels_of_one_code_are_compared_with_those_of_their_own_name(labels, truth, expected):
+    lung = replace(LIVER, type=Code("39607008", "SCT", "Lung"))
+    own = [replace(lung, value=1, name="Left lung"), replace(lung, value=2, name="Right lung")]
+    said = tuple(replace(lung, value=value, name=name) for value, name in truth)
+    found = compare(volume(labels), own, truth=volume(labels, said))
+    assert [finding.dice for finding in found] == expected
+
+
 def test_a_truth_of_something_else_gives_no_dice(labels):
     spleen = replace(LIVER, name="Spleen", type=Code("78961009", "SCT", "Spleen"))
     (found,) = compare(volume(labels), [spleen], truth=volume(labels, LABELS))

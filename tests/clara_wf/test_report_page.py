@@ -13,6 +13,7 @@ from clara_wf.measure import compare
 from clara_wf.report import make_report
 from clara_wf.report_page import readable_size, render, write_page
 from clara_wf.report_viewer import make_viewer
+from stages.labels_file import write_labels
 from stages.notice import NOTICE
 from stages.volume import Origin, Volume
 from stages.volume_io import write_volume
@@ -206,7 +207,8 @@ def test_a_volume_without_mask_is_shown_too(tmp_path):
 def test_a_mask_that_is_empty_is_told(tmp_path):
     job = finished_job(tmp_path)
     empty = job.mask.with_array(np.zeros_like(job.mask.array))
-    assert text_of(render(dataclasses.replace(job, mask=empty))).count("none found") == 2
+    job = dataclasses.replace(job, mask=empty, findings=compare(empty, LABELS))
+    assert text_of(render(job)).count("none found") == 2
 
 
 def test_a_page_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -306,3 +308,66 @@ def test_an_oblique_series_is_told(tmp_path):
 )
 def test_sizes_are_readable(size, text):
     assert readable_size(size) == text
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_a_mask_is_shown_whatever_integers_hold_it(tmp_path, dtype):
+    job = finished_job(tmp_path)
+    write_volume(job.image, job.payload.folder("dicom-reader/output"))
+    mask = job.mask.with_array(job.mask.array.astype(dtype))
+    write_volume(mask, job.payload.folder("ai-livertumor/output"))
+    report = make_report(job.workflow, job.payload, job.outcome, seconds=1.0, truth_dir=tmp_path)
+    assert [(f.name, f.volume_ml) for f in report.findings] == [("Liver", 148.56), ("Liver tumour", 1.44)]
+
+
+def test_a_job_that_was_given_a_mask_and_no_volume_of_ct_tells_what_it_holds_and_its_warnings(tmp_path):
+    job = finished_job(tmp_path)
+    mask = job.mask.with_array(job.mask.array.astype(np.int16))
+    mask = dataclasses.replace(mask, origin=dataclasses.replace(mask.origin, warnings=("a slice is lost",)))
+    write_volume(mask, job.payload.folder(job.workflow.input_folder))
+    report = make_report(job.workflow, job.payload, job.outcome, seconds=1.0, truth_dir=tmp_path)
+    assert [(f.name, f.volume_ml) for f in report.findings] == [("Liver", 148.56), ("Liver tumour", 1.44)]
+    assert report.warnings == ["a slice is lost"]
+    text = text_of((job.payload.publish_dir / "report.html").read_text())
+    assert "Liver 148.6 ml Liver tumour 1.4 ml" in text
+    assert "a slice is lost" in text
+
+
+def test_labels_that_a_stage_stated_in_an_earlier_run_count_no_more_when_it_has_failed(tmp_path):
+    job = finished_job(tmp_path)
+    write_volume(job.image, job.payload.folder("dicom-reader/output"))
+    write_volume(job.mask, job.payload.folder("ai-livertumor/output"))
+    stated = [dataclasses.replace(label, name=f"Old {label.value}") for label in LABELS]
+    write_labels(stated, job.payload.publish_dir / "dicom-writer", SERIES)
+    page = job.payload.publish_dir / "report.html"
+    make_report(job.workflow, job.payload, job.outcome, seconds=1.0, truth_dir=tmp_path)
+    assert "Old 1" in text_of(page.read_text())
+    failed = finished_job(tmp_path, failed="dicom-writer", message="no")
+    make_report(job.workflow, failed.payload, failed.outcome, seconds=1.0, truth_dir=tmp_path)
+    assert "Old 1" not in text_of(page.read_text())
+    assert "Liver tumour 1.4 ml" in text_of(page.read_text())
+
+
+def test_a_job_of_several_volumes_says_that_it_shows_one_and_has_the_warnings_of_all(tmp_path):
+    job = finished_job(tmp_path)
+    for name, lost in ((SERIES, ()), (OTHER_SERIES, ("a slice is lost",))):
+        for volume, folder in ((job.image, "dicom-reader/output"), (job.mask, "ai-livertumor/output")):
+            origin = dataclasses.replace(volume.origin, series_instance_uid=name, warnings=lost)
+            write_volume(dataclasses.replace(volume, origin=origin), job.payload.folder(folder))
+    report = make_report(job.workflow, job.payload, job.outcome, seconds=1.0, truth_dir=tmp_path)
+    assert report.warnings == [
+        "a slice is lost",
+        "the job has 1 more volume than are shown and measured here: what was found in them is in the "
+        "results alone",
+    ]
+
+
+def test_another_mask_of_the_same_volume_is_told(tmp_path):
+    job = finished_job(tmp_path)
+    write_volume(job.image, job.payload.folder("dicom-reader/output"))
+    for folder, labels in (("ai-livertumor/output", LABELS[:1]), ("dicom-writer/output", LABELS)):
+        values = tuple(label.value for label in labels)
+        origin = dataclasses.replace(job.mask.origin, labels=labels, label_values=values)
+        write_volume(dataclasses.replace(job.mask, origin=origin), job.payload.folder(folder))
+    report = make_report(job.workflow, job.payload, job.outcome, seconds=1.0, truth_dir=tmp_path)
+    assert report.warnings == ["another mask of the same volume is in the results alone"]

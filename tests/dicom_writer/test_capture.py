@@ -250,3 +250,11 @@ def test_the_same_image_is_shown_from_every_transfer_syntax(real_data):
     for name in lossless:
         (path,) = (real_data / "transfer_syntaxes").glob(f"CTImage.dcm_{name}*")
         assert np.array_equal(source_values(path), plain), name
+
+
+def test_the_longest_name_leaves_room_for_what_is_said_of_it(source, tmp_path):
+    meanings = (LABELS[0], replace(LABELS[1], name="W" * 64))
+    mask = phantoms.mask(meanings=meanings)
+    image = pydicom.dcmread(write_results(mask, source, tmp_path / "out", results=["capture"])[0])
+    assert (image.pixel_array[-120:, -20:] == 0).all()  # the words end before the picture does
+    assert image.Columns > 64 * 15

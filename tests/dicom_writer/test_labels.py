@@ -90,6 +90,17 @@ def test_a_voxel_that_the_model_cannot_give_is_refused(source, tmp_path):
         write_results(mask, source, tmp_path / "out")
 
 
+def test_sides_that_are_swapped_by_what_is_stated_are_told_though_their_code_is_the_same(
+    source, tmp_path, caplog
+):
+    left = replace(SPLEEN, name="Left lung", type=Code("39607008", "SCT", "Lung"))
+    right = replace(left, value=2, name="Right lung")
+    stated = [replace(left, value=2), replace(right, value=1)]
+    mask = mask_of(phantoms.labels(), values=(1, 2), labels=(left, right))
+    assert named(write_results(mask, source, tmp_path / "out", labels=stated)) == ["Right lung", "Left lung"]
+    assert "label 1 is written as Right lung, as stated; what made the mask calls it Left lung" in caplog.text
+
+
 def test_what_is_stated_takes_precedence_label_by_label_and_a_contradiction_is_told(source, tmp_path, caplog):
     mask = mask_of(phantoms.labels(), values=(1, 2), labels=LABELS)
     paths = write_results(mask, source, tmp_path / "out", labels=[SPLEEN])

@@ -7,6 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 from pypdf import PdfReader
+from reportlab.pdfbase.pdfmetrics import stringWidth
 
 from dicom_writer import Provenance, write_results
 from dicom_writer.pdf import PdfResult
@@ -151,3 +152,21 @@ def test_two_pages_are_refused(given, tmp_path):
     dataset.save_as(path)
     with pytest.raises(OutputError, match="the document has 2 pages, expected 1"):
         verify_pdf(path, what)
+
+
+@pytest.mark.parametrize(
+    "name", ["W" * 64, "Left lower lobe of the lung with everything in it, as segmented"]
+)
+def test_long_names_lie_over_no_number_and_within_the_page(document, name):
+    meanings = (LABELS[0], replace(LABELS[1], name=name))
+    found = {}
+
+    def note(text, _, matrix, font, size):
+        if text.strip():
+            found[text.strip()] = (matrix[4], stringWidth(text.strip(), font["/BaseFont"][1:], size))
+
+    page_of(document(meanings=meanings)).extract_text(visitor_text=note)
+    left, width = found[name]
+    (number,) = (left for text, (left, _) in found.items() if text.startswith("0.0048 ml, 1 lesion"))
+    assert left + width < number
+    assert all(left + width < 595 - 40 for left, width in found.values())

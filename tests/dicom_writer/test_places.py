@@ -86,6 +86,6 @@ def test_a_volume_needs_no_uids_of_slices(tmp_path):
         affine=mask.affine,
         origin=Origin(series_instance_uid=mask.origin.series_instance_uid, labels=mask.origin.labels),
     )
-    paths = write_results(bare, source, tmp_path / "out", results=["series"])
+    paths = write_results(bare, source, tmp_path / "out", results=["series"], labels=mask.origin.labels)
     points, labels = peers.voxels_of_series(paths)
     assert np.array_equal(labels, letters.label_at(points))

@@ -28,7 +28,7 @@ def test_the_file_is_named_after_the_source_series(written, tmp_path):
 def test_volumes_are_logged_and_the_patient_is_not(written, caplog):
     with caplog.at_level("INFO"):
         written()
-    assert "Liver and liver tumour: Liver 0.0 ml, Liver tumour 0.0 ml" in caplog.text
+    assert "Liver and liver tumour: Liver 0.029 ml, Liver tumour 0.0048 ml" in caplog.text
     assert "verified each file against the mask" in caplog.text
     assert "Doe" not in caplog.text
 
@@ -66,7 +66,7 @@ def test_an_unknown_label_is_refused(written):
     array = phantoms.labels()
     array[0, 0, 0] = 3
     with pytest.raises(
-        InputError, match=r"the mask holds values \[3\], known are \[0, 1, 2\]; .* .*--labels"
+        InputError, match=r"holds values \[3\], known are \[0, 1, 2\], .*name the others there"
     ):
         written(array)
 

@@ -60,6 +60,12 @@ def test_the_labels_that_are_spoken_of(values, own, stated, otherwise, names, na
     [
         ([LIVER], [5], "nobody said what label 5 of the mask means; say it as label_meanings in"),
         ([], [], "nobody said what the labels of the mask mean"),
+        (
+            [LIVER, replace(TUMOUR, name="Liver")],
+            [],
+            "labels 1, 2 of the mask are all called 'Liver'; say it",
+        ),
+        ([replace(LIVER, name="Liver tumour 2"), TUMOUR], [], "'Liver tumour 2', as a lesion of label 2"),
         ([LIVER], [5, 7], "nobody said what labels 5, 7 of the mask mean"),
     ],
 )
@@ -86,3 +92,24 @@ def test_a_damaged_label_in_the_json_is_told(tmp_path):
     path.write_text(path.read_text().replace('"Liver"', '"Li\\\\ver"', 1))
     with pytest.raises(InputError, match=r"not the description of a volume: .*name: expected 1 to 64"):
         read_volume(path.with_suffix(".mhd"))
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (("78961009", "sct"), "scheme: expected the designator 'SCT', found 'sct'"),
+        (("78961009", "SNOMED-CT"), "expected the designator 'SCT', found 'SNOMED-CT'"),
+        (("T-C3000", "SCT"), "a code of SNOMED CT .SCT. has digits only, found 'T-C3000'"),
+        (("789 61009", "SCT"), "has digits only"),
+    ],
+)
+def test_a_code_that_nobody_would_know_is_refused(parts, said):
+    with pytest.raises(ValueError, match=said):
+        Code(*parts, "Spleen")
+
+
+def test_other_schemes_are_taken_as_they_are_and_lesions_known_by_the_older_code_too():
+    old = Code("M-01000", "SRT", "Morphologically Altered Structure")
+    assert replace(TUMOUR, category=old).marks_lesions
+    assert Code("C3262", "NCIt", "Neoplasm").scheme == "NCIt"
+    assert not replace(TUMOUR, category=Code("1", "99X", "Mine")).marks_lesions

@@ -73,6 +73,12 @@ def test_a_file_may_be_json_and_say_what_ships(file):
         (("[1, 2, 3]", "[1, 2]"), r"labels\[1\]\.rgb"),
         (("meaning: Cyst", "meaning: " + "x" * 65), "expected 1 to 64 printable"),
         (("labels:", "labels: ["), "are no YAML"),
+        (
+            ("value: 7", "value: 7\n    value: 8"),
+            r'no YAML: line \d+, column 5: the key "value" stands there twice$',
+        ),
+        (("labels:", "labels: !!python/name:os.system"), r"no YAML: line 2, column 9$"),
+        (("labels:", "labels:\n  - 1"), r"labels\[1\]: found 1, expected a block of keys"),
         (("labels:", "label:"), "expected the one key 'labels' and below it a list, found label"),
         (("labels:", "labels: 3\nnotes:"), "found labels, notes"),
         (("rgb: [1, 2, 3]", "rgb: green"), r"labels\[1\]\.rgb: found 'green', expected three numbers"),

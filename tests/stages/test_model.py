@@ -173,6 +173,8 @@ def test_an_unknown_parameter_that_is_like_none_is_refused_too(served):
         ({"inside": "[2, 1]"}, "parameter inside: expected an object in braces, found [2, 1]"),
         ({"inside": '{"tumour": 1}'}, 'expected a whole number as key, found "tumour"'),
         ({"inside": '{"2": 1, "2": 1}'}, 'is not JSON ("2" stands there twice)'),
+        ({"inside": '{"2": 1, "02": 1}'}, 'parameter inside: the key "02" is no label; write it as "5"'),
+        ({"inside": '{" 2": 1}'}, 'parameter inside: the key " 2" is no label'),
         ({"inside": '{"2": 0}'}, "labels [0] are none of channel_labels [0, 1, 2], where 0 is background"),
         (
             {"weights_sha256": '"abc"'},

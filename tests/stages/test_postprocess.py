@@ -109,3 +109,13 @@ def test_the_smallest_volume_is_told_in_millilitres(place, describe):
         model = describe(minimum_volume_ml={"1": minimum_ml}, largest_component=[], inside={})
         mask = postprocess(scores_of(labels), prepared(volume.grid, volume.grid), volume, model)
         assert np.array_equal(mask.array, stays)
+
+
+def test_an_unwanted_channel_of_overlapping_ones_hides_no_label(put, place, describe):
+    scores = np.zeros((3, 6, 10, 10), np.float32)
+    scores[0, 1:3, 2:5, 2:5] = 0.9  # 18 voxels, all of them also in the channel that is null
+    scores[1, :, :, :6] = 0.9
+    volume = place(put(np.zeros((6, 10, 10), np.int16)))
+    model = describe(activation="sigmoid", channel_labels=[4, None, 7], largest_component=[], inside={})
+    mask = postprocess(put(scores), prepared(volume.grid, volume.grid), volume, model)
+    assert label_volumes_ml(mask, [4, 7]) == {4: pytest.approx(18 * 0.002), 7: 0.0}

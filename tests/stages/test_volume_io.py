@@ -16,6 +16,7 @@ from stages import (
     SliceOrigin,
     Volume,
     find_volumes,
+    read_mask,
     read_volume,
     write_volume,
 )
@@ -376,3 +377,14 @@ def test_a_correction_that_does_not_fit_its_slices_is_refused(tmp_path, first_pi
     beside.write_text(json.dumps(stored))
     with pytest.raises(InputError, match="not the description of a volume"):
         read_volume(path)
+
+
+def test_fractions_in_a_nifti_file_are_no_labels(tmp_path):
+    scores = np.zeros((3, 4, 5), np.float32)
+    path = tmp_path / "1.2.3.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(scores, np.eye(4)), path)
+    assert read_mask(path).array.dtype == np.int16  # whole numbers are
+    scores[1, 2, 3] = 0.6
+    nibabel.save(nibabel.Nifti1Image(scores, np.eye(4)), path)
+    with pytest.raises(InputError, match=r"a mask holds whole numbers, this one 1 others such as 0\.6"):
+        read_mask(path)

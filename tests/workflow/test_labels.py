@@ -170,6 +170,9 @@ def test_the_workflow_may_say_what_labels_mean_that_the_model_does_not(road):
     done = road("nameless", labels=[aorta])
     assert [f["name"] for f in done.report["findings"]] == ["Aorta"]
     assert [entry[0] for entry in said_by(done.report["results"])["BINARY"]] == ["Aorta"]
+    log = (Path(done.report["payload"]) / "logs/ai-livertumor.log").read_text()
+    assert "found Aorta " in log
+    assert "WARNING" not in log  # it is said what each label means
 
 
 def test_a_file_of_labels_overrides_both_in_everything(road, tmp_path):
