@@ -156,7 +156,8 @@ def fill_input(
         If it cannot be copied.
     """
     if not source.is_dir():
-        raise InputError(f"the input folder {source} does not exist")
+        what = "is a file, a folder is expected" if source.exists() else "does not exist"
+        raise InputError(f"the input folder {source} {what}")
     files = locks.describe_files(source, digest_of)
     if not files:
         raise InputError(f"the input folder {source} is empty; put the DICOM files of the series there")
