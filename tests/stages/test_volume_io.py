@@ -376,3 +376,9 @@ def test_a_correction_that_does_not_fit_its_slices_is_refused(tmp_path, first_pi
     beside.write_text(json.dumps(stored))
     with pytest.raises(InputError, match="not the description of a volume"):
         read_volume(path)
+
+
+def test_a_file_instead_of_a_folder_of_volumes_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is a file, a folder is expected"):
+        find_volumes(tmp_path / "file")
