@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shutil
 import uuid
@@ -140,6 +141,9 @@ def fill_input(
 ) -> None:
     """Copy a folder of DICOM files into the job and publish ``input.lock`` last.
 
+    What links to files lead to is copied. Links to folders, and to nothing, are not followed; they stay links
+    in the job, where the reader counts and tells them.
+
     A job that holds the very same files already is left as it is, so that it can be resumed. The folder may
     be the job's own, filled by others; then nothing is copied.
 
@@ -156,13 +160,16 @@ def fill_input(
         If it cannot be copied.
     """
     if not source.is_dir():
-        raise InputError(f"the input folder {source} does not exist")
+        what = "is a file, a folder is expected" if source.exists() else "does not exist"
+        raise InputError(f"the input folder {source} {what}")
     files = locks.describe_files(source, digest_of)
     if not files:
         raise InputError(f"the input folder {source} is empty; put the DICOM files of the series there")
     target, lock_path = payload.folder(workflow.input_folder), payload.lock_dir / INPUT_LOCK
     lock = locks.read_lock(lock_path)
-    if lock is not None and lock.outputs == files and locks.describe_files(target, digest_of) == files:
+    links = _not_followed(source)
+    is_same = lock is not None and lock.outputs == files and _not_followed(target) == links
+    if is_same and locks.describe_files(target, digest_of) == files:
         return
     for stale in payload.lock_dir.glob("*.lock"):
         stale.unlink()
@@ -173,6 +180,9 @@ def fill_input(
         for file in () if is_own else files:
             (target / file.path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / file.path, target / file.path)
+        for path, leads_to in () if is_own else links.items():
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            (target / path).symlink_to(leads_to)
     except OSError as error:
         size = sum(file.size for file in files)
         raise OutputError(f"cannot copy the input ({size} bytes) to {target}: {error}") from error
@@ -180,6 +190,12 @@ def fill_input(
     locks.publish(
         lock_path, locks.Lock(job=payload.job_id, stage="input", finished=locks.now(), outputs=files)
     )
+
+
+def _not_followed(folder: Path) -> dict[str, str]:
+    """Return the links in a folder that lead to no file, and where they lead to."""
+    links = (path for path in folder.rglob("*") if path.is_symlink() and not path.is_file())
+    return {path.relative_to(folder).as_posix(): os.path.realpath(path) for path in links}
 
 
 def steps_to_run(

@@ -14,7 +14,7 @@ import mmap
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dicom_files.damage import ExcessError
 
@@ -106,7 +106,7 @@ class Elements:
         ValueError, struct.error
             If the data are unusual or cut off.
         """
-        found: dict[int, bytes] = {}
+        found: dict[int, Any] = {}
         data, size, unpack = self.data, len(self.data), self._short.unpack_from
         quick: frozenset[bytes] = frozenset() if self.implicit else _SHORT_VRS
         left = self._left  # this loop is most of a header's time
@@ -115,9 +115,9 @@ class Elements:
             tag = group << 16 | number
             if tag >= end:
                 break
-            left -= 1
-            if left < 0:
+            if not left:
                 raise self._too_many()
+            left -= 1
             if vr in quick:
                 start = position + 8
             else:
@@ -132,8 +132,10 @@ class Elements:
             if tag in wanted:
                 if position > size or length > LONGEST_VALUE:
                     self._require_value(tag, start, length)
-                found[tag] = bytes(data[start:position])
+                found[tag] = data[start:position]
         self._left = left
+        if isinstance(data, memoryview):
+            return {tag: bytes(value) for tag, value in found.items()}, position
         return found, position
 
     def at(self, position: int, *, implicit: bool | None = None) -> Element:

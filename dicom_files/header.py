@@ -12,7 +12,6 @@ DICOM PS3.5 section 7, The Data Set; PS3.10 section 7, DICOM File Format.
 from __future__ import annotations
 
 import mmap
-import os
 import struct
 import zlib
 from collections.abc import Mapping
@@ -97,7 +96,6 @@ def read_file_header(path: Path, wanted: frozenset[int]) -> FileHeader | None:
     InputError
         If the file cannot be read, or is DICOM and damaged, or has more elements than a header has.
     """
-    name = printable(path.name)
     try:
         with path.open("rb", buffering=0) as file:
             head = file.read(_FIRST_BYTES[0]) or b""
@@ -108,11 +106,11 @@ def read_file_header(path: Path, wanted: frozenset[int]) -> FileHeader | None:
             if scanned := _scan_more_and_more(file, head, wanted):
                 return scanned.header
         with path.open("rb") as buffered:
-            return _read_by_pydicom(name, buffered, wanted)
+            return _read_by_pydicom(printable(path.name), buffered, wanted)
     except ExcessError as error:
-        raise excessive(name, error) from error
+        raise excessive(printable(path.name), error) from error
     except OSError as error:
-        raise unreadable(name, error) from error
+        raise unreadable(printable(path.name), error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +120,13 @@ class _Scanned:
 
 def _scan_more_and_more(file: BinaryIO, head: bytes, wanted: frozenset[int]) -> _Scanned | None:
     """Scan the beginning of a file, and more of it where the header is longer."""
-    whole = os.fstat(file.fileno()).st_size
     for size in _FIRST_BYTES:
         if size > len(head):
             head += file.read(size - len(head)) or b""
-        if scanned := _scan(head, wanted, is_whole=len(head) >= whole):
+        is_whole = len(head) < size
+        if scanned := _scan(head, wanted, is_whole=is_whole):
             return scanned
-        if len(head) >= whole:
+        if is_whole:
             return None
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         return _scan(mapped, wanted, is_whole=True)

@@ -126,7 +126,6 @@ def _required(given: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise argparse.ArgumentTypeError("a number of slices is not negative")
-    return count
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected a number of slices, 0 or more, found {text!r}")
+    return int(text)

@@ -19,9 +19,23 @@ from stages.logs import printable
 logger = logging.getLogger(__name__)
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+_OF_NO_PATIENT = (  # hanging protocols, palettes, implants, protocols and inventories have no modality
+    *(f"1.2.840.10008.5.1.4.{n}." for n in (38, 39, 43, 44, 45)),
+    "1.2.840.10008.5.1.4.1.1.200.",
+    "1.2.840.10008.5.1.4.1.1.201.",
+)
 _NAMED = 5
 _LINK = "they are symbolic links that lead out of it, and are not followed; put the files themselves there"
 _EMPTY = "they are empty; if they should be images, send them again"
+_NO_HEADER = (
+    "they are named or begin as DICOM files do, and have no header; if they should be images, send them again"
+)
+_ARCHIVE = "they are archives, which are not opened; if images are in them, unpack them there"
+_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
+_ARCHIVES = (b"PK\3\4", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\7")
+_ARCHIVE_SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2", ".tar.zst", ".dcm.gz")
+_NO_ARCHIVES = (".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".npz", ".jar")  # in zip's format
+_BEGINNING = 512  # bytes
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,8 @@ def find_headers(folder: Path) -> Found:
     """Read the header of every DICOM file of a folder, at any depth and of any name.
 
     Symbolic links are not followed: what they lead to inside of the folder is found in its own place, and
-    those that lead out of it are left out, with a warning, as are empty files.
+    those that lead out of it are left out, with a warning, as are empty files, archives, and what is named
+    or begins as a DICOM file and is none.
 
     Raises
     ------
@@ -84,13 +99,21 @@ def _why_lost(path: str, root: str) -> str | None:
         target = os.path.realpath(path)
         is_found = os.path.exists(target) and os.path.commonpath([root, target]) == root
         return None if is_found else _LINK
-    is_hidden = os.path.basename(path).startswith(".")
-    return _EMPTY if os.path.isfile(path) and not os.path.getsize(path) and not is_hidden else None
+    if not os.path.isfile(path) or os.path.basename(path).startswith("."):
+        return None
+    with open(path, "rb") as file:
+        beginning = file.read(_BEGINNING)
+    if not beginning:
+        return _EMPTY
+    name = os.path.basename(path).lower()
+    if beginning.startswith(_ARCHIVES) or name.endswith(_ARCHIVE_SUFFIXES):
+        return None if name.endswith(_NO_ARCHIVES) else _ARCHIVE
+    return _NO_HEADER if not any(beginning) or name.endswith(_SUFFIXES) else None
 
 
 def _refuse_nameless(header: Header) -> None:
     """Refuse an image that does not say what it is, since it may be a slice of what is looked for."""
-    if header.text("Modality"):
+    if header.text("Modality") or header.text("SOPClassUID").startswith(_OF_NO_PATIENT):
         return
     if not header.text("SeriesInstanceUID"):
         raise header.refuse("Modality", "and series are missing; the file is damaged, send it again")

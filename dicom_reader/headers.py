@@ -97,6 +97,7 @@ ATTRIBUTES: Mapping[str, tuple[int, str]] = {
     "RescaleSlope": (0x00281053, "Rescale Slope"),
     "RescaleType": (0x00281054, "Rescale Type"),
 }
+_TAGS = {keyword: tag for keyword, (tag, _) in ATTRIBUTES.items()}
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
@@ -143,7 +144,7 @@ class Header:
 
     def text(self, keyword: str) -> str:
         """Return a value as text, empty where the attribute is missing or empty."""
-        return _text_of(self.values.get(ATTRIBUTES[keyword][0], b""))
+        return _text_of(self.values.get(_TAGS[keyword], b""))
 
     def uid(self, keyword: str) -> str:
         """Return a UID, refused where it is missing or none."""

@@ -68,8 +68,8 @@ class Encoding:
             If an attribute is missing, or is none that a CT slice can have.
         """
         (slope,) = header.numbers("RescaleSlope", 1)
-        if slope == 0:
-            raise header.refuse("RescaleSlope", "must not be 0")
+        if slope <= 0:
+            raise header.refuse("RescaleSlope", f"must be positive, found {slope:g}")
         allocated, bits = header.integer("BitsAllocated"), header.integer("BitsStored")
         expected = {
             "BitsAllocated": (8, 16),

@@ -21,6 +21,7 @@ from dicom_reader.headers import Header
 from dicom_reader.parts import LEAST_SLICES
 from dicom_reader.series import Series
 from dicom_reader.slices import COSINE_TOLERANCE, Slice
+from dicom_reader.torn import in_words, pieces_of, without_slice
 
 _LISTED = 5
 _SAME_SPACING = 0.01  # of the spacing
@@ -46,6 +47,8 @@ def losses_of(
     return [
         *(f"{n} file(s) of the input were left out: {why}" for why, n in sorted(left_out.items())),
         *_apart(series),
+        *_in_pieces(series, every),
+        *_of_other_natures(series, every),
         *_skipped_numbers(series, slices, every),
         *_uncounted(series, every),
         *_ends_early(series, every),
@@ -73,6 +76,24 @@ def meanings_of(series: Series) -> list[str]:
 def _apart(series: Series) -> Iterator[str]:
     for why, n in sorted(series.apart.items()):
         yield f"{n} image(s) of the series were left out, {why}; the volume is made of {len(series.slices)}"
+
+
+def _in_pieces(series: Series, every: Sequence[Series]) -> Iterator[str]:
+    if pieces := pieces_of(series, every):
+        yield f"{in_words(pieces)}: they may be missing slices"
+
+
+def _of_other_natures(series: Series, every: Sequence[Series]) -> Iterator[str]:
+    """Tell of images set apart for what they say of their values, where the volume has no slice."""
+    for other in every:
+        if other.uid != series.uid or other.facts is None or other.facts.nature == _facts(series).nature:
+            continue
+        if lost := without_slice(series, other.slices):
+            adjective = other.facts.nature.adjective or "acquired"
+            yield (
+                f"{len(lost)} {adjective} image(s) of the series were left out, and lie where the volume has "
+                "no slice: they may be missing slices"
+            )
 
 
 def _skipped_numbers(series: Series, slices: Sequence[Slice], every: Sequence[Series]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dicom_reader.person import Person
 from dicom_reader.series import Series
 from stages import InputError
 
-_TO_DO = "a job is of one patient: send each in a job of its own, or name one series with --series"
+_ONE_PATIENT = "a job is of one patient: send each in a job of its own"
 
 
 def refuse_two_patients(candidates: Sequence[Series]) -> None:
@@ -55,9 +55,10 @@ def _two_patients(
 ) -> InputError:
     (header, series), (other, others) = here, there
     if series is others:
-        where = "of the same series"
+        where, to_do = "of the same series", _ONE_PATIENT
     else:
         where = f"of series {others.name[:80]}, while this is of series {series.name[:80]}"
+        to_do = _ONE_PATIENT + ", or name one series with --series"
     named = " and ".join(header.named(keyword) for keyword in keywords)
     differ = "differs from that" if len(keywords) == 1 else "differ from those"
-    return InputError(f"{header.name}: {named} {differ} of {other.name}, {where}; {_TO_DO}")
+    return InputError(f"{header.name}: {named} {differ} of {other.name}, {where}; {to_do}")

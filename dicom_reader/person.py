@@ -15,7 +15,9 @@ from dicom_reader.facts import decoded
 from dicom_reader.headers import Header
 
 _NOBODY = re.compile(
-    r"(?i)[0x*?_. -]*|(anon|anonym|anonymous|anonymi[sz]ed|unknown|none|null|no ?id|removed)[0x*?_. -]*"
+    r"(?i)[0x*?_. -]*|(anon|anonym|anonymous|anonymi[sz]ed|anonymisiert|de-?identified|pseudonymi[sz]ed"
+    r"|hidden|unknown|unbekannt|inconnu|none|null|n/?a|no ?id|removed|deleted|redacted|patient|test)"
+    r"[0x*?_. -]*"
 )
 _TITLES = frozenset({"dr", "prof", "mr", "mrs", "ms", "herr", "frau", "med"})
 _UMLAUTS = (("ae", "a"), ("oe", "o"), ("ue", "u"))  # one of two ways to write what has no letter in ASCII

@@ -23,7 +23,7 @@ from dicom_reader.pixels import Encoding, read_pixels
 from dicom_reader.select import Verdict, log_choice, require_taken, select_series
 from dicom_reader.series import Series, group_by_series
 from dicom_reader.slices import Slice, Stack, stack_slices
-from dicom_reader.torn import merge_torn_series
+from dicom_reader.torn import in_words, merge_torn_series, pieces_of
 from stages import Correction, InputError, Origin, SliceOrigin, Volume
 from stages.body_parts import is_known
 from stages.slice_numbers import number_in
@@ -161,7 +161,12 @@ class _How:
 def _find(folder: str | Path, *, merge_series: bool) -> Found:
     found = find_headers(Path(folder))
     if not found.headers:
-        raise InputError(f"no DICOM image in the input folder, which holds {len(found.others)} other file(s)")
+        why = [f"{count} were left out: {reason}" for reason, count in sorted(found.left_out.items())]
+        raise InputError(
+            "; ".join(
+                [f"no DICOM image in the input folder, which holds {len(found.others)} other file(s)", *why]
+            )
+        )
     return replace(found, headers=merge_torn_series(found.headers)) if merge_series else found
 
 
@@ -177,7 +182,7 @@ def _read(series: Series, verdicts: Sequence[Verdict], how: _How) -> Volume:
         series.slices,
         tolerance_mm=how.tolerance_mm,
         fill_missing=how.fill_missing,
-        left_out=series.left_out(every),
+        left_out=_left_out(series, every),
     )
     losses = losses_of(series, stack.slices, every, how.left_out)
     if losses and how.strict:
@@ -206,6 +211,12 @@ def _read(series: Series, verdicts: Sequence[Verdict], how: _How) -> Volume:
         warnings=warnings,
     )
     return Volume(array=hu, affine=stack.grid.affine, origin=origin)
+
+
+def _left_out(series: Series, every: Sequence[Series]) -> str:
+    """Say which images that may belong to a volume are not among its slices, for a refusal."""
+    pieces = pieces_of(series, every)
+    return "; ".join(filter(None, (series.left_out(every), in_words(pieces) if pieces else "")))
 
 
 def _body_part(slices: Sequence[Slice]) -> str:

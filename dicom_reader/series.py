@@ -115,6 +115,8 @@ def group_by_series(headers: Sequence[Header]) -> list[Series]:
 
 def _refuse_some_without_series(headers: Sequence[Header]) -> None:
     """Refuse a CT image without series among others that have one: it may be a damaged slice of theirs."""
+    if all(header.text("SeriesInstanceUID") for header in headers):
+        return
     ct = [header for header in headers if kind_of(header) is None]
     without = [header for header in ct if not header.text("SeriesInstanceUID")]
     if without and len(without) < len(ct):

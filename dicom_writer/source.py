@@ -66,7 +66,8 @@ def find_source(folder: Path, mask: Volume) -> list[Dataset]:
             f"the mask's series {origin.series_instance_uid[:80]!r} is no UID; name its files after one"
         )
     if not folder.is_dir():
-        raise InputError(f"the source folder {printable(folder)} does not exist")
+        what = "is a file, a folder is expected" if folder.exists() else "does not exist"
+        raise InputError(f"the source folder {printable(folder)} {what}")
     wanted = {s.sop_instance_uid for s in origin.slices}
     try:
         with config.disable_value_validation():  # what is odd and needed is refused by its name

@@ -29,7 +29,13 @@ def main(argv: list[str]) -> int:
     """Make sure of the environment and become its Python."""
     name, found, arguments = _parse(argv)
     requirements = ROOT / "requirements" / f"{name}.txt"
-    python = ensure(requirements)
+    try:
+        python = ensure(requirements)
+    except OSError as error:
+        raise SystemExit(
+            f"cannot use the folder {cache_folder()} for the Python environment: {error.strerror}; name "
+            "another one in CLARA_CACHE"
+        ) from error
     if found is not None:
         _note(found, python)
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -44,7 +44,8 @@ def find_volumes(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"the input folder {printable(folder)} does not exist")
+        what = "is a file, a folder is expected" if folder.exists() else "does not exist"
+        raise InputError(f"the input folder {printable(folder)} {what}")
     found = sorted(p for p in folder.iterdir() if p.name.endswith((".mhd", *_NIFTI_SUFFIXES)))
     if not found:
         entries = len(list(folder.iterdir()))

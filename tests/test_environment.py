@@ -158,3 +158,15 @@ def test_a_long_silence_is_told_with_what_is_being_done(environment, capsys):
         progress.see("Installing collected packages: package1\n")
         time.sleep(0.1)
     assert capsys.readouterr().err.splitlines()[:2] == ["  unpacking", "  unpacking, after 0 s"]
+
+
+def test_a_cache_that_cannot_be_used_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--for", "run", "--", "-c", "pass"],
+        env={**os.environ, "CLARA_CACHE": str(tmp_path / "file")},
+        capture_output=True,
+        text=True,
+    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"cannot use the folder {tmp_path}/file for the Python environment: ")

@@ -134,3 +134,20 @@ def test_the_jobs_own_folder_as_its_source_loses_nothing(payload, workflow, sour
     fill_input(payload, workflow, own)
     lock = locks.read_lock(payload.lock_dir / "input.lock")
     assert [each.path for each in lock.outputs] == ["a.dcm", "b.dcm"] == sorted(p.name for p in own.iterdir())
+
+
+def test_links_that_lead_to_no_file_stay_links_for_the_reader_to_tell(payload, workflow, source, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (source / "folder").symlink_to(tmp_path / "elsewhere")
+    (source / "gone").symlink_to(tmp_path / "gone")
+    (source / "file").symlink_to(source / "deeper/a.dcm")
+    for _ in range(2):
+        fill_input(payload, workflow, source)
+        target = payload.root / "dicom-reader/input"
+        assert sorted(p.name for p in target.iterdir() if p.is_symlink()) == ["folder", "gone"]
+        assert (target / "file").read_bytes() == b"abc"
+
+
+def test_a_file_as_input_is_said_to_be_one(payload, workflow, source):
+    with pytest.raises(InputError, match=r"a\.dcm is a file, a folder is expected"):
+        fill_input(payload, workflow, source / "deeper/a.dcm")

@@ -410,7 +410,9 @@ CASES |= {
     "17 bits stored": Case(with_value("BitsStored", 17), 3, r"IM014: Bits Stored \(0028,0101\)"),
     "high bit too low": Case(with_value("HighBit", 3), 3, r"IM014: High Bit \(0028,0102\)"),
     "in colour": Case(with_value("SamplesPerPixel", 3), 3, r"IM014|apart|missing"),
-    "slope zero": Case(with_value("RescaleSlope", 0), 3, r"IM014: Rescale Slope \(0028,1053\) must not be 0"),
+    "slope zero": Case(
+        with_value("RescaleSlope", 0), 3, r"IM014: Rescale Slope \(0028,1053\) must be positive, found 0"
+    ),
     "slope NaN": Case(with_raw("RescaleSlope", b"nan"), 3, r"IM014: Rescale Slope \(0028,1053\)"),
     "slope of 1e300": Case(with_raw("RescaleSlope", b"1e300"), 3, r"IM014: .* HU .*Rescale Slope"),
     "intercept beyond int16": Case(

@@ -117,3 +117,44 @@ def test_a_file_instead_of_a_folder_is_told(tmp_path):
     (tmp_path / "IM1").touch()
     with pytest.raises(InputError, match="IM1 is a file, a folder is expected"):
         find_headers(tmp_path / "IM1")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("scan.zip", b"PK\3\4rest", "they are archives"),
+        ("scan.tar.gz", b"\x1f\x8brest", "they are archives"),
+        ("IM099", bytes(700), "they are named or begin as DICOM files do, and have no header"),
+        ("IM099.part", bytes(60), "they are named or begin as DICOM files do, and have no header"),
+        ("IM099.DCM", b"\r\n", "they are named or begin as DICOM files do, and have no header"),
+    ],
+)
+def test_what_may_hold_images_and_cannot_be_read_is_told(tmp_path, name, content, why):
+    (tmp_path / name).write_bytes(content)
+    ((told, count),) = find_headers(tmp_path).left_out.items()
+    assert (told.startswith(why), count) == (True, 1)
+    with pytest.raises(InputError, match=f"no DICOM image in the input folder, .*1 were left out: {why}"):
+        read_series(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("report.docx", b"PK\3\4rest"),
+        ("mask.nii.gz", b"\x1f\x8brest"),
+        ("notes.txt", b"hello"),
+        ("._a.dcm", b"\0\5"),
+    ],
+)
+def test_what_holds_no_images_is_no_loss(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert not find_headers(tmp_path).left_out
+
+
+def test_an_object_of_no_patient_is_no_damaged_image(tmp_path):
+    """A hanging protocol has neither modality nor series."""
+    slices = phantoms.ct_slices()
+    protocol = slices.pop()
+    protocol.SOPClassUID = protocol.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.38.1"
+    del protocol.Modality, protocol.SeriesInstanceUID, protocol.PixelData
+    assert read_series(phantoms.save([*slices, protocol], tmp_path)).array.shape[0] == len(slices)

@@ -230,3 +230,40 @@ def test_strict_refuses_what_may_lack_slices_with_exit_code_3(lossy):
 def test_strict_takes_what_is_whole(tmp_path):
     folder = phantoms.save(phantoms.ct_slices(), tmp_path)
     assert read_series(folder, strict=True).origin.warnings == ()
+
+
+PIECE = (
+    "1 image(s) of the same study, series number and geometry lie where the series has no slice, "
+    "each in a series of its own: they may be missing slices"
+)
+
+
+@pytest.mark.parametrize(
+    ("first_mm", "attributes", "told"),
+    [
+        (175.0, {}, (PIECE,)),  # the 31st of 30 slices from 100 mm, 2.5 mm apart
+        (97.5, {}, (PIECE,)),
+        (100.0, {}, ()),  # one of its own places
+        (176.0, {}, ()),  # between its planes
+        (175.0, {"SeriesNumber": 9}, ()),
+        (175.0, {"ImageType": "ORIGINAL\\PRIMARY\\LOCALIZER"}, ()),
+        (175.0, {"FrameOfReferenceUID": "1.2.9"}, ()),
+    ],
+)
+def test_a_slice_that_got_a_series_of_its_own_is_told(first_mm, attributes, told):
+    assert warnings_of(scan(), scan("1.9", 1, first_mm=first_mm, **attributes)) == told
+
+
+@pytest.mark.parametrize(
+    ("attributes", "first_mm", "told"),
+    [
+        ({"RescaleType": "US"}, 175.0, "1 US image(s)"),
+        ({"ImageType": "DERIVED\\PRIMARY\\AXIAL"}, 97.5, "1 derived image(s)"),
+        ({"ImageType": "DERIVED\\SECONDARY\\MPR"}, 120.0, ""),  # a place that has a slice
+        ({"ImageType": "DERIVED\\SECONDARY\\MPR"}, 176.2, ""),  # between planes
+    ],
+)
+def test_an_image_set_apart_for_its_values_is_told_where_no_slice_lies(attributes, first_mm, told):
+    (stray,) = scan("1.9", 1, first_mm=first_mm, SeriesInstanceUID="1.2", **attributes)
+    lost = " of the series were left out, and lie where the volume has no slice: they may be missing slices"
+    assert warnings_of([*scan(), stray]) == ((told + lost,) if told else ())

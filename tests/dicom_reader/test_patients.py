@@ -87,6 +87,7 @@ NAME, BORN = r": Patient's Name \(0010,0010\) differs", r": Patient's Birth Date
         ("P-1", {"PatientName": "Roe^Ann", "PatientBirthDate": "19900101"}, TWO),
         ("", {"PatientName": "Roe^Ann"}, NAME),
         ("anonymous", {"PatientName": "Roe^Ann", "PatientBirthDate": ""}, NAME),
+        ("DEIDENTIFIED", {"PatientName": "Roe^Ann"}, NAME),
         ("0000", {"PatientBirthDate": "19900101"}, BORN),
         ("", {"PatientName": "Doe^John"}, NAME),
     ],
@@ -101,8 +102,9 @@ def test_two_people_of_one_id_are_told_apart_by_name_and_birth_date(tmp_path, pa
 def test_two_people_in_one_series_are_refused(tmp_path):
     slices = phantoms.ct_slices(PatientID="")
     slices[2].PatientName, slices[2].PatientBirthDate = "Roe^Ann", "19900101"
-    with pytest.raises(InputError, match=r"differ from those of IM\d+, of the same series"):
+    with pytest.raises(InputError, match=r"differ from those of IM\d+, of the same series") as told:
         read_series(phantoms.save(slices, tmp_path))
+    assert "--series" not in str(told.value)  # it would name both
 
 
 @pytest.mark.parametrize(

@@ -586,7 +586,8 @@ def test_the_command_writes_all_series_that_pass(two, tmp_path):
     [
         (["--kernel", "("], r"arguments: require.all.0.kernel: no regular expression"),
         (["--min-slices", "9", "--max-slices", "2"], "min 9 is more than max 2"),
-        (["--fill-missing", "-1"], "not negative"),
+        (["--fill-missing", "-1"], "expected a number of slices, 0 or more, found '-1'"),
+        (["--fill-missing", "x"], "expected a number of slices, 0 or more"),
         (["--select", "none.yaml"], "cannot read the rules none.yaml"),
     ],
 )

@@ -104,3 +104,25 @@ def test_single_images_that_do_not_fit_one_another_do_not_stop_a_whole_series(tm
         phantoms.save(torn((1, 8, 8), uid=f"1.7.{n}", SeriesNumber=n), tmp_path / str(n))
     phantoms.save(phantoms.ct_slices(), tmp_path / "whole")
     assert read_series(tmp_path, merge_series=True).origin.series_instance_uid == phantoms.SERIES
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_pieces_that_were_sent_twice_are_pieces_still(tmp_path, merge):
+    phantoms.save(torn(), tmp_path / "a")
+    phantoms.save(torn()[:2], tmp_path / "b")
+    if merge:
+        volume = read_series(tmp_path, merge_series=True)
+        assert np.array_equal(volume.array, phantoms.hounsfield((4, 8, 8)))
+    else:
+        with pytest.raises(InputError, match=r"4 such series .*--merge-series reads them as one series"):
+            read_series(tmp_path)
+
+
+def test_a_refusal_for_a_missing_slice_tells_of_a_piece_at_its_place(tmp_path):
+    slices = phantoms.ct_slices((7, 8, 8))
+    slices[3].SeriesInstanceUID = "1.7.99"
+    with pytest.raises(
+        GeometryError, match=r"1 image\(s\) of the same study, .* each in a series of its own"
+    ) as told:
+        read_series(phantoms.save(slices, tmp_path))
+    assert "--fill-missing" not in str(told.value)

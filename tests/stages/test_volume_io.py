@@ -388,3 +388,9 @@ def test_fractions_in_a_nifti_file_are_no_labels(tmp_path):
     nibabel.save(nibabel.Nifti1Image(scores, np.eye(4)), path)
     with pytest.raises(InputError, match=r"a mask holds whole numbers, this one 1 others such as 0\.6"):
         read_mask(path)
+
+
+def test_a_file_instead_of_a_folder_of_volumes_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is a file, a folder is expected"):
+        find_volumes(tmp_path / "file")
