@@ -169,6 +169,7 @@ def test_padding_that_fits_stays_as_it_is(pixels):
     [
         ("RescaleSlope", None, r"Rescale Slope \(0028,1053\) is missing"),
         ("RescaleSlope", 0, r"Rescale Slope \(0028,1053\) must be positive, found 0"),
+        ("RescaleSlope", -1, r"Rescale Slope \(0028,1053\) must be positive, found -1"),
         ("RescaleIntercept", None, r"Rescale Intercept \(0028,1052\) is missing"),
         ("BitsAllocated", 32, r"Bits Allocated \(0028,0100\) must be 8 or 16 in a CT slice, found 32"),
         ("BitsStored", None, r"Bits Stored \(0028,0101\) is missing"),
