@@ -93,6 +93,9 @@ def test_a_record_that_is_broken_costs_time_only(file, record):
     assert digest(file) == ABC
 
 
-def test_a_record_that_cannot_be_kept_takes_nothing_from_the_result():
+def test_a_record_that_cannot_be_kept_takes_nothing_from_the_result(file, monkeypatch):
+    monkeypatch.setattr("clara_wf.digests._tick_s", lambda path: -1.0)  # so that there is something to keep
     digests = Digests(Path("/proc/nowhere/digests.json"))
+    assert digests(file) == ABC
     digests.save()
+    assert digests(file) == ABC
