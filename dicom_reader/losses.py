@@ -23,6 +23,7 @@ from dicom_reader.series import Series
 from dicom_reader.slices import COSINE_TOLERANCE, Slice
 from dicom_reader.torn import in_words, pieces_of, without_slice
 
+_MOST_LOCALIZERS = 3
 _LISTED = 5
 _SAME_SPACING = 0.01  # of the spacing
 _BEYOND = 2  # slices of another volume that lie beyond this one, to be told
@@ -49,6 +50,7 @@ def losses_of(
         *_apart(series),
         *_in_pieces(series, every),
         *_of_other_natures(series, every),
+        *_localizers(series),
         *_skipped_numbers(series, slices, every),
         *_uncounted(series, every),
         *_ends_early(series, every),
@@ -94,6 +96,16 @@ def _of_other_natures(series: Series, every: Sequence[Series]) -> Iterator[str]:
                 f"{len(lost)} {adjective} image(s) of the series were left out, and lie where the volume has "
                 "no slice: they may be missing slices"
             )
+
+
+def _localizers(series: Series) -> Iterator[str]:
+    """Tell of more localizers than lie in a series that is a scan: they may be slices of another type."""
+    count = series.kinds["CT localizer"]
+    if count > _MOST_LOCALIZERS:
+        yield (
+            f"{count} images of the series say that they are localizers and were left out; a scan has one to "
+            f"{_MOST_LOCALIZERS}, so they may be missing slices"
+        )
 
 
 def _skipped_numbers(series: Series, slices: Sequence[Slice], every: Sequence[Series]) -> Iterator[str]:

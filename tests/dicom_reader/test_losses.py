@@ -116,6 +116,16 @@ def test_a_localizer_in_the_series_counts_as_one_of_its_images():
     assert warnings_of(whole, changed(scout, SeriesInstanceUID="1.2")) == ()
 
 
+@pytest.mark.parametrize(("count", "warned"), [(3, 0), (4, 1), (15, 1)])
+def test_more_localizers_than_a_scan_has_may_be_slices(count, warned):
+    whole = scan()
+    kept, last = whole[:-count], whole[-count:]
+    typed = changed(last, ImageType="ORIGINAL\\PRIMARY\\LOCALIZER")
+    said = [w for w in warnings_of(kept, typed) if "localizers" in w]
+    assert len(said) == warned
+    assert all(w.startswith(f"{count} images of the series say") for w in said)
+
+
 def test_two_phases_of_a_series_may_be_numbered_position_by_position():
     first = scan(numbers=range(1, 61, 2), TemporalPositionIdentifier=1)
     second = scan("1.3", numbers=range(2, 62, 2), TemporalPositionIdentifier=2)
