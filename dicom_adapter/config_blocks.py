@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from clara_wf.blocks import Seconds, Text, Texts
+from dicom_adapter.patterns import checked_pattern
 
 JOB_PROCESSOR = "Nvidia.Clara.Dicom.Processors.JobProcessor,Nvidia.Clara.DicomServer"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -59,6 +60,7 @@ WorkflowId = Annotated[Text, AfterValidator(_workflow)]
 Size = Annotated[int, BeforeValidator(_bytes)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
+Pattern = Annotated[str, AfterValidator(checked_pattern)]
 
 
 class Block(BaseModel):
@@ -79,12 +81,13 @@ class SeriesFilter(Block):
     sop_classes
         SOP class UIDs; none: all.
     descriptions
-        A regular expression that Series Description (0008,103E) must hold; none: all.
+        A regular expression that Series Description (0008,103E), its first 64 characters, must hold; none:
+        all.
     """
 
     modalities: Texts = ()
     sop_classes: Texts = ()
-    descriptions: str = ""
+    descriptions: Pattern = ""
 
 
 class AeTitle(Block):
@@ -266,11 +269,15 @@ class Http(Block):
     ----------
     token_file
         File with the token that callers show.
+    stuck_seconds
+        A worker without a sign of life for so long fails ``/healthz``; one that moves files or waits for
+        others, such as a job, has six times as long.
     """
 
     host: Text = "127.0.0.1"
     port: Port = 8080
     token_file: str = ""
+    stuck_seconds: Seconds = 300.0
 
     @property
     def on_loopback(self) -> bool:
