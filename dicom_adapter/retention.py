@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,14 +12,18 @@ from pathlib import Path
 
 from dicom_adapter.books.delivery_books import condemn, condemned, gone
 from dicom_adapter.books.records import Study
+from dicom_adapter.books.set_aside import items_of, set_aside
 from dicom_adapter.books.store import StateError
+from dicom_adapter.deadline import Deadline
 from dicom_adapter.receiving.claims import Claims
-from dicom_adapter.running.jobs import Surroundings
+from dicom_adapter.running.jobs import PATIENCE, Surroundings
+from dicom_adapter.supervisor import is_of_surroundings, reason_of, sign_of_life, stop_all, traceback_of
 from dicom_adapter.watching.pseudonym import study_hash
 
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 60.0
+_STOP_S = 10.0
 
 
 class Retention:
@@ -37,37 +40,56 @@ class Retention:
     def __init__(self, around: Surroundings, *, forget: Callable[[Path], None], claims: Claims) -> None:
         self._around, self._forget, self._claims = around, forget, claims
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="retention")
+        self._worker = around.supervisor.worker("retention", self._work, patience=PATIENCE)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._worker.start()
 
-    def stop(self) -> None:
-        """Stop after the study that is being removed."""
+    def ask_to_stop(self) -> None:
+        """Stop soon, after the study that is being removed."""
         self._stopping.set()
-        self._thread.join()
+
+    def stop(self, deadline: Deadline | None = None) -> list[str]:
+        """Stop, and return the names of threads that have not ended in time."""
+        self.ask_to_stop()
+        return stop_all([self._worker], deadline or Deadline(_STOP_S))
 
     def _work(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.clean_up()
-            except (sqlite3.OperationalError, OSError) as error:
-                logger.warning("what was delivered cannot be cleaned up: %s", error)
-            self._stopping.wait(_LOOK_S)
+        self.clean_up()
+        self._stopping.wait(_LOOK_S)
 
     def clean_up(self) -> int:
-        """Remove the files of studies that were delivered long enough ago, and return how many studies."""
+        """Remove the files of studies that were delivered long enough ago, and return how many studies.
+
+        One that cannot be removed is set aside, and harms no other.
+        """
         config = self._around.config()
         before = datetime.now(UTC) - timedelta(hours=config.storage.retention_hours)
         found = self._around.store.finished_studies(before.isoformat(timespec="milliseconds"))
-        for study in found:
+        aside = items_of(self._around.store, "removal")
+        of_surroundings: Exception | None = None
+        for study in [each for each in found if str(each.id) not in aside]:
             if self._stopping.is_set():
                 break
-            with self._claims.removal((study.ae_title, study.study_uid)) as free:
-                if free:
-                    self._remove(study)
+            sign_of_life()
+            try:
+                with self._claims.removal((study.ae_title, study.study_uid)) as free:
+                    if free:
+                        self._remove(study)
+            except Exception as error:  # a border: the other studies go on
+                if is_of_surroundings(error):
+                    of_surroundings = of_surroundings or error
+                else:
+                    self._set_aside(study, error)
+        if of_surroundings is not None:
+            raise of_surroundings
         return len(found)
+
+    def _set_aside(self, study: Study, error: Exception) -> None:
+        told = study_hash(study.study_uid)
+        logger.error("study %s cannot be removed", told, extra={"study": told}, exc_info=traceback_of(error))
+        set_aside(self._around.store, "removal", study.id, reason=reason_of(error), study=told)
 
     def finish(self) -> None:
         """Remove what a crash has left of removed studies, before received files are looked for."""

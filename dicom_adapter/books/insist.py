@@ -6,7 +6,10 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import TypeVar
+
+from dicom_adapter.supervisor import sign_of_life
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +36,17 @@ def insist(action: Callable[[], _T], *, until: Callable[[], bool] = lambda: Fals
     until
         Tells when to give up; then the error is raised. What was not written is done again after a restart.
     """
-    while True:
+    for tries in count(1):
         try:
-            return action()
+            done = action()
         except sqlite3.OperationalError as error:
             if until():
                 raise
-            logger.warning("the books cannot be written (%s); trying again", error)
+            if tries & (tries - 1) == 0:  # less and less often
+                logger.warning("the books cannot be written (%s), %d times now; trying again", error, tries)
+            sign_of_life(f"the database cannot be written: {error}")
+        else:
+            sign_of_life()
+            return done
         time.sleep(_WAIT_S)
+    raise AssertionError("it never ends otherwise")

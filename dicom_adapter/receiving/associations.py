@@ -38,6 +38,7 @@ from dicom_adapter.receiving import wire
 from dicom_adapter.receiving.commands import StoreCommand, read_store_command, store_response
 from dicom_adapter.receiving.room import Overflow
 from dicom_adapter.receiving.wire import DataSet, Incoming, MessageReader, ProtocolError
+from dicom_adapter.supervisor import sign_of_life
 from stages.errors import StageError
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,11 @@ class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc]
         self.ae._servers.append(self)  # as start_server does; its associations are counted there
 
     def service_actions(self) -> None:
-        """Leave the collection of garbage to Python; pynetdicom forces one every few seconds."""
+        """Give a sign of life, and leave the collection of garbage to Python.
+
+        pynetdicom forces one every few seconds.
+        """
+        sign_of_life()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Tell whether a connection may try; beyond the associations allowed some may, to hear why not."""

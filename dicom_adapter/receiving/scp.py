@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -26,6 +25,7 @@ from dicom_adapter.receiving.headers import read_header
 from dicom_adapter.receiving.receive import Kept, Receiver
 from dicom_adapter.receiving.room import FullError
 from dicom_adapter.receiving.transfer_syntaxes import TRANSFER_SYNTAXES
+from dicom_adapter.supervisor import Supervisor
 from stages.errors import InputError, SettingsError, StageError
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ _SUCCESS, _OUT_OF_RESOURCES, _MISMATCH, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900
 _FAILED, _NOT_AUTHORISED = 0x0110, 0x0124  # PS3.7 annex C
 _PERMANENT, _BY_USER = 0x01, 0x01
 _CALLING_UNKNOWN, _CALLED_UNKNOWN = 0x03, 0x07
+_POLL_S = 0.05
 
 
 class Watcher(Protocol):
@@ -67,6 +68,8 @@ class StorageScp:
         with their presentation contexts.
     reporters
         Who may call for these alone, and has nothing to store, beside those of `config`.
+    supervisor
+        Watches the thread that listens; None for one of its own.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class StorageScp:
         others: tuple[tuple[Any, Callable[[Any], Any]], ...] = (),
         other_contexts: tuple[str, ...] = (),
         reporters: Callable[[], Scp] | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._config = config
         self._receiver = receiver
@@ -87,6 +91,7 @@ class StorageScp:
         self._reporters = reporters
         self._reporting: set[int] = set()
         self._server: Any = None
+        self._listener = (supervisor or Supervisor()).worker("listening", self._listen)
 
     @property
     def port(self) -> int:
@@ -134,11 +139,15 @@ class StorageScp:
                 f"cannot listen on {config.host}:{config.port}: {error.strerror or error}; "
                 "is another adapter running?"
             ) from error
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="listens", daemon=True).start()
+        self._listener.start()
+
+    def _listen(self) -> None:
+        self._server.serve_forever(_POLL_S)
 
     def stop(self) -> None:
         """Take no more calls; associations that are open are aborted."""
         if self._server is not None:
+            self._listener.stop()
             self._server.shutdown()
             for association in self._server.active_associations:
                 association.abort(block=False)

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from clara_wf.payload import Payload
 from clara_wf.workflow import Workflow
 from dicom_adapter.running import tethered
-from stages.errors import SettingsError, StageTimeoutError
+from stages.errors import OutputError, SettingsError, StageTimeoutError
 from stages.waiting import sole_owner
 
 Verdict: TypeAlias = Literal["done", "retry", "dead"]
@@ -23,7 +23,7 @@ Verdict: TypeAlias = Literal["done", "retry", "dead"]
 RETRYABLE = (1, 4, 5, 6, 7)
 _PACKAGES = str(Path(__file__).resolve().parents[2])
 _POLL_S = 0.05
-_STOP_S = 25.0
+_STOP_S = 8.0  # the adapter ends within 10 s; a stage that takes longer is waited for at the next start
 _OWNER_WAIT_S = 180.0  # a Pod whose clara-wf is gone ends by itself after a minute
 _LAST_WORDS = 4096
 
@@ -97,6 +97,8 @@ def run_job(
 
     Raises
     ------
+    OutputError
+        If the run cannot begin, such as when the job's folder was removed.
     StageTimeoutError
         If another process still runs it after `owner_wait_s`.
     """
@@ -104,16 +106,8 @@ def run_job(
         return None
     clock = time.monotonic()
     log = payload.root / "logs" / "clara-wf.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            _command(payload, workflow, how),
-            env={**how.environ, "PYTHONPATH": _python_path(how.environ)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=output,
-            start_new_session=True,
-        )
-        was_stopped = _wait(process, stopped)
+    process = _begun(payload, workflow, how, log)
+    was_stopped = _wait(process, stopped)
     code, seconds = process.returncode, time.monotonic() - clock
     if code == 0:
         return RunOutcome(verdict="done", exit_code=0, message="", seconds=seconds)
@@ -134,6 +128,8 @@ def wait_until_alone(
 
     Raises
     ------
+    OutputError
+        If the job's folder is gone.
     StageTimeoutError
         If one still does at the end.
     """
@@ -145,10 +141,27 @@ def wait_until_alone(
                     owned.enter_context(sole_owner(payload.lock_dir, name))
             return True
         except SettingsError as error:
+            if not payload.lock_dir.is_dir():
+                raise OutputError(f"the job's folder {payload.root} was removed") from error
             if time.monotonic() > deadline:
                 raise StageTimeoutError(f"{error}; it did not end within {timeout_s:g} s") from error
         time.sleep(_POLL_S)
     return False
+
+
+def _begun(payload: Payload, workflow: Workflow, how: How, log: Path) -> subprocess.Popen[bytes]:
+    try:
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                _command(payload, workflow, how),
+                env={**how.environ, "PYTHONPATH": _python_path(how.environ)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=output,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise OutputError(f"the run of a job cannot begin: {error.strerror}: {error.filename}") from error
 
 
 def _command(payload: Payload, workflow: Workflow, how: How) -> list[str]:
@@ -188,7 +201,10 @@ def _why(log: Path, code: int) -> str:
 
 
 def _tail(log: Path) -> Sequence[str]:
-    with log.open("rb") as file:
-        file.seek(0, 2)
-        file.seek(max(0, file.tell() - _LAST_WORDS))
-        return file.read().decode("utf-8", errors="replace").splitlines()
+    try:
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _LAST_WORDS))
+            return file.read().decode("utf-8", errors="replace").splitlines()
+    except OSError:  # somebody has removed the job's folder
+        return []

@@ -42,8 +42,7 @@ class Bench:
             clock=lambda: self.time,
             claims=self.claims,
         )
-        self.writer = self.studies._threads[0]
-        self.writer.start()
+        self.studies._writer.start()
 
     def receive(self, *numbers, association=1, study="1.2.3", modality="CT"):
         for number in numbers:
@@ -69,9 +68,7 @@ class Bench:
         return [(job.generation, job.state) for job in self.store.jobs()]
 
     def close(self):
-        self.studies._stopped.set()
-        self.studies._unwritten.put(None)
-        self.writer.join()
+        self.studies.stop()
         self.store.close()
 
 
