@@ -9,12 +9,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from clara_wf.blocks import Seconds, Text, Texts
+from clara_wf.blocks import Seconds as AnySeconds
+from clara_wf.blocks import Text, Texts
 from dicom_adapter.patterns import checked_pattern
 
 JOB_PROCESSOR = "Nvidia.Clara.Dicom.Processors.JobProcessor,Nvidia.Clara.DicomServer"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
+_LARGEST_SIZE = 2**60
+_YEAR_S, _CENTURY_H = 31_536_000, 876_000  # more than these no clock and no socket takes
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -51,7 +54,10 @@ def _bytes(value: object) -> int:
     found = _SIZE.fullmatch(str(value).strip())
     if isinstance(value, bool) or found is None:
         raise ValueError(f"expected a size such as 2G, found {value!r}; write a number and K, M, G or T")
-    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    size = float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " ")
+    if size > _LARGEST_SIZE:
+        raise ValueError(f"{str(value)[:40]!r} is more than any disk has; write a number and K, M, G or T")
+    return int(size)
 
 
 AeName = Annotated[Text, AfterValidator(_ae_title)]
@@ -60,6 +66,7 @@ WorkflowId = Annotated[Text, AfterValidator(_workflow)]
 Size = Annotated[int, BeforeValidator(_bytes)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[AnySeconds, Field(le=_YEAR_S)]
 Pattern = Annotated[str, AfterValidator(checked_pattern)]
 
 
@@ -187,7 +194,7 @@ class Scu(Block):
     ae_title: AeName = "CLARA"
     max_associations: Count = 2
     timeout_seconds: Seconds = 30.0
-    give_up_hours: Annotated[float, Field(gt=0)] = 72.0
+    give_up_hours: Annotated[float, Field(gt=0, le=_CENTURY_H)] = 72.0
     destinations: tuple[Destination, ...] = ()
 
 
@@ -231,7 +238,7 @@ class Storage(Block):
     received: Path | None = None
     models: Path | None = None
     minimum_free: Size = 2 * 2**30
-    retention_hours: Annotated[float, Field(ge=0)] = 24.0
+    retention_hours: Annotated[float, Field(ge=0, le=_CENTURY_H)] = 24.0
 
     @property
     def root(self) -> Path:
