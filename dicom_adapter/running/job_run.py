@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -23,7 +24,7 @@ Verdict: TypeAlias = Literal["done", "retry", "dead"]
 RETRYABLE = (1, 4, 5, 6, 7)
 _PACKAGES = str(Path(__file__).resolve().parents[2])
 _POLL_S = 0.05
-_STOP_S = 8.0  # the adapter ends within 10 s; a stage that takes longer is waited for at the next start
+_STOP_S = 8.0  # the adapter ends within 10 s; a stage that takes longer is killed, and run again
 _OWNER_WAIT_S = 180.0  # a Pod whose clara-wf is gone ends by itself after a minute
 _LAST_WORDS = 4096
 
@@ -189,9 +190,21 @@ def _wait(process: subprocess.Popen[bytes], stopped: Callable[[], bool]) -> bool
             process.terminate()
             asked_at = time.monotonic()
         if asked_at is not None and time.monotonic() - asked_at > _STOP_S:
-            process.kill()  # its stages end with it
+            _kill(process)
         time.sleep(_POLL_S)
     return asked_at is not None
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a run and its stages, each of which leads a process group; else deaf ones would outlive it."""
+    try:
+        stages = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
+    except OSError:
+        stages = []  # they are asked to stop by the kernel
+    for each in map(int, stages):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(each, signal.SIGKILL)
+    process.kill()
 
 
 def _why(log: Path, code: int) -> str:
