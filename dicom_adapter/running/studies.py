@@ -77,7 +77,7 @@ class Studies:
         self._clock = clock
         self._lock = threading.Lock()
         self._open: dict[_Key, _Open] = {}
-        self._unwritten: queue.Queue[Received] = queue.Queue()
+        self._unwritten: queue.Queue[Received | None] = queue.Queue()
         self._in_hand: list[Received] = []
         self._stopped = threading.Event()
         supervisor = supervisor or Supervisor()
@@ -100,6 +100,8 @@ class Studies:
         self.ask_to_stop()
         while self._has_unwritten() and not (self._writer.waits_for or deadline.is_over()):
             time.sleep(_GATHER_S)
+        self._writer.stop()
+        self._unwritten.put(None)  # it may wait for more
         return stop_all((self._writer, self._watcher), deadline)
 
     def kept(self, association: int, received: Received) -> None:
@@ -225,17 +227,15 @@ class Studies:
             return any(study.unwritten for study in self._open.values())
 
     def _next_batch(self) -> list[Received]:
+        batch: list[Received | None] = []
         try:
-            batch = [self._unwritten.get(timeout=_EMPTY_S)]
-        except queue.Empty:
-            return []
-        self._stopped.wait(_GATHER_S)  # the files are safe: one sync of the books serves many of them
-        while len(batch) < _BATCH:
-            try:
+            batch.append(self._unwritten.get(timeout=_EMPTY_S))
+            self._stopped.wait(_GATHER_S)  # the files are safe: one sync of the books serves many of them
+            while len(batch) < _BATCH:
                 batch.append(self._unwritten.get_nowait())
-            except queue.Empty:
-                break
-        return batch
+        except queue.Empty:
+            pass
+        return [each for each in batch if each is not None]
 
 
 def write_each(store: Store, batch: Sequence[Received], *, until: Callable[[], bool] = lambda: False) -> int:
