@@ -259,6 +259,9 @@ class Jobs(Block):
         Others wait in the queue.
     tries
         After so many failures of the infrastructure a job is a dead letter; bad data is one at once.
+    stop_seconds
+        What a job is left to end in when the adapter is asked to stop; then it is killed, and goes on at the
+        next start. The adapter ends two seconds later at the latest.
     """
 
     engine: Literal["process", "docker", "kubernetes"] | None = None
@@ -267,6 +270,7 @@ class Jobs(Block):
     tries: Count = 3
     retry_seconds: Seconds = 30.0
     timeout_seconds: Seconds | None = None
+    stop_seconds: Seconds = 8.0
 
 
 class Http(Block):

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 _FIXED = ("storage", "http")
 _FIXED_SCP = ("port", "host", "max_associations", "max_pdu", "idle_seconds")
-_STOP_S = 9.0  # of the 10 s that whoever ends us waits at least
+_AFTER_JOBS_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,8 @@ class Running:
         Where it listens.
     reload
         Reads the configuration again; one that has a mistake changes nothing.
+    stop_s
+        Returns how long its end may take by the configuration, seconds.
     left_over
         After the end: the threads that have not ended in time; what they were at goes on at the next start.
     """
@@ -66,6 +68,7 @@ class Running:
     dicom_port: int
     http_port: int
     reload: Callable[[], None]
+    stop_s: Callable[[], float]
     left_over: list[str] = field(default_factory=list)
 
 
@@ -156,7 +159,13 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
                         exc_info=traceback_of(error),
                     )
 
-            yield Running(dicom_port=dicom_port, http_port=http_port, reload=reload, left_over=left_over)
+            yield Running(
+                dicom_port=dicom_port,
+                http_port=http_port,
+                reload=reload,
+                stop_s=lambda: settings().jobs.stop_seconds + _AFTER_JOBS_S,
+                left_over=left_over,
+            )
 
 
 class _Parts:
@@ -213,7 +222,7 @@ class _Parts:
             with self._answering() as http_port:
                 yield self._scp.port, http_port
         finally:
-            left_over += self._stop(Deadline(_STOP_S))
+            left_over += self._stop(Deadline(around.config().jobs.stop_seconds + _AFTER_JOBS_S))
 
     def _stop(self, deadline: Deadline) -> list[str]:
         """Stop everything, and return the names of the threads that have not ended in time."""

@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(**SETTINGS, invoke_without_command=True)
 
-_POLL_S = 0.2
-_END_S = 9.7
+_POLL_S = 0.1
+_STOP_S, _RESERVE_S = 9.0, 0.6
 _ASIDE = "aside-"
 _SHOWN = ("queued", "running", "dead")
 _LIBRARIES = ("pynetdicom", "urllib3", "pydicom")
@@ -272,35 +273,51 @@ def _log_json(level: int) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
 
 
+@dataclass
+class _Asked:
+    """What signals have asked for, as plain flags: a handler must wait for no lock."""
+
+    to_stop: bool = False
+    to_reload: bool = False
+    stop_s: Callable[[], float] = lambda: _STOP_S
+
+
 def _serve(config: Path, environ: Mapping[str, str]) -> None:
     """Run until a signal says stop."""
     from dicom_adapter.service import running
 
-    stopping, reloading = threading.Event(), threading.Event()
+    asked = _Asked()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if not stopping.is_set():
-            stopping.set()
-            last_resort = threading.Timer(_END_S, _end_by_force)
-            last_resort.daemon = True
-            last_resort.start()
+        asked.to_stop = True
 
     def reload(number: int, frame: FrameType | None) -> None:
-        reloading.set()
+        asked.to_reload = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     signal.signal(signal.SIGHUP, reload)
+    threading.Thread(target=_end_in_time, args=(asked,), name="last resort", daemon=True).start()
     logger = logging.getLogger(__name__)
     with running(config.resolve(), environ=environ) as adapter:
+        asked.stop_s = adapter.stop_s
         logger.info("listening: DICOM on port %d, HTTP on port %d", adapter.dicom_port, adapter.http_port)
-        while not stopping.wait(_POLL_S):
-            if reloading.is_set():
-                reloading.clear()
+        while not asked.to_stop:
+            if asked.to_reload:
+                asked.to_reload = False
                 adapter.reload()
+            time.sleep(_POLL_S)
         logger.info("stopping")
     if adapter.left_over:
         _end_by_force()
+
+
+def _end_in_time(asked: _Asked) -> None:
+    """Wait until the end is asked for, and end by force if it takes too long."""
+    while not asked.to_stop:
+        time.sleep(_POLL_S)
+    time.sleep(asked.stop_s() + _RESERVE_S)
+    _end_by_force()
 
 
 def _end_by_force() -> None:

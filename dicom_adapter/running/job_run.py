@@ -24,7 +24,7 @@ Verdict: TypeAlias = Literal["done", "retry", "dead"]
 RETRYABLE = (1, 4, 5, 6, 7)
 _PACKAGES = str(Path(__file__).resolve().parents[2])
 _POLL_S = 0.05
-_STOP_S = 8.0  # the adapter ends within 10 s; a stage that takes longer is killed, and run again
+_STOP_S = 8.0
 _OWNER_WAIT_S = 180.0  # a Pod whose clara-wf is gone ends by itself after a minute
 _LAST_WORDS = 4096
 
@@ -45,6 +45,8 @@ class How:
         The model repository of an engine that brings its own server.
     timeout_s
         Replaces each stage's own timeout, seconds.
+    stop_s
+        How long a run that is asked to stop may take before it is killed with its stages, seconds.
     environ
         The environment of the run.
     """
@@ -54,6 +56,7 @@ class How:
     server: str | None
     models: Path | None
     timeout_s: float | None = None
+    stop_s: float = _STOP_S
     environ: Mapping[str, str]
 
 
@@ -108,7 +111,7 @@ def run_job(
     clock = time.monotonic()
     log = payload.root / "logs" / "clara-wf.log"
     process = _begun(payload, workflow, how, log)
-    was_stopped = _wait(process, stopped)
+    was_stopped = _wait(process, stopped, how.stop_s)
     code, seconds = process.returncode, time.monotonic() - clock
     if code == 0:
         return RunOutcome(verdict="done", exit_code=0, message="", seconds=seconds)
@@ -182,14 +185,14 @@ def _python_path(environ: Mapping[str, str]) -> str:
     return ":".join(filter(None, [environ.get("PYTHONPATH", ""), _PACKAGES]))
 
 
-def _wait(process: subprocess.Popen[bytes], stopped: Callable[[], bool]) -> bool:
+def _wait(process: subprocess.Popen[bytes], stopped: Callable[[], bool], stop_s: float) -> bool:
     """Wait for the end of a run, and tell whether we have stopped it."""
     asked_at: float | None = None
     while process.poll() is None:
         if asked_at is None and stopped():
             process.terminate()
             asked_at = time.monotonic()
-        if asked_at is not None and time.monotonic() - asked_at > _STOP_S:
+        if asked_at is not None and time.monotonic() - asked_at > stop_s:
             _kill(process)
         time.sleep(_POLL_S)
     return asked_at is not None

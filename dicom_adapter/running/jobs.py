@@ -274,6 +274,7 @@ class JobQueue:
             server=server or None,
             models=self._models,
             timeout_s=config.jobs.timeout_seconds,
+            stop_s=config.jobs.stop_seconds,
             environ=self._around.environ,
         )
 
