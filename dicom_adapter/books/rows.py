@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Collection
 from pathlib import Path
@@ -19,6 +20,7 @@ from dicom_adapter.books.records import (
 )
 
 _LONGEST_TEXT = 1 << 16
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "bool": (int,),
@@ -66,6 +68,8 @@ def job_of(row: sqlite3.Row) -> Job:
         If the row is damaged.
     """
     kept = _checked(row, Job, JOB_MOVES)
+    if not _JOB_ID.fullmatch(kept["id"]):
+        raise DamagedRowError("column id, which names a folder, holds no UUID")
     try:
         names = json.loads(kept["destinations"])
     except (ValueError, RecursionError):

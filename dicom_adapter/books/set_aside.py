@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS set_aside (
 """
 PASSED_OVER = "CAST({id} AS TEXT) NOT IN (SELECT item FROM set_aside WHERE kind = '{kind}')"
 """A condition that leaves out what is set aside."""
-_LONGEST = 1000
+_LONGEST = 4096
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import BinaryIO, Literal, TypeAlias
 
 from clara_wf.payload import Payload
 from clara_wf.workflow import Workflow
@@ -110,8 +110,10 @@ def run_job(
         return None
     clock = time.monotonic()
     log = payload.root / "logs" / "clara-wf.log"
-    process = _begun(payload, workflow, how, log)
-    was_stopped = _wait(process, stopped, how.stop_s)
+    with _new_log(log) as output:
+        process = _begun(payload, workflow, how, output)
+        was_stopped = _wait(process, stopped, how.stop_s)
+        words = _last_words(output)
     code, seconds = process.returncode, time.monotonic() - clock
     if code == 0:
         return RunOutcome(verdict="done", exit_code=0, message="", seconds=seconds)
@@ -120,7 +122,7 @@ def run_job(
     return RunOutcome(
         verdict="retry" if code < 0 or code in RETRYABLE else "dead",
         exit_code=code,
-        message=_why(log, code),
+        message=_why(words, code),
         seconds=seconds,
     )
 
@@ -153,19 +155,27 @@ def wait_until_alone(
     return False
 
 
-def _begun(payload: Payload, workflow: Workflow, how: How, log: Path) -> subprocess.Popen[bytes]:
+def _new_log(log: Path) -> BinaryIO:
+    """Return a new file in place of what is there, which a stage may have made a link or a FIFO."""
     try:
-        with log.open("wb") as output:
-            return subprocess.Popen(
-                _command(payload, workflow, how),
-                env={**how.environ, "PYTHONPATH": _python_path(how.environ)},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=output,
-                start_new_session=True,
-            )
+        log.unlink(missing_ok=True)
+        return log.open("x+b")
     except OSError as error:
-        raise OutputError(f"the run of a job cannot begin: {error.strerror}: {error.filename}") from error
+        raise OutputError(f"the log {log} cannot be written: {error.strerror}") from error
+
+
+def _begun(payload: Payload, workflow: Workflow, how: How, output: BinaryIO) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            _command(payload, workflow, how),
+            env={**how.environ, "PYTHONPATH": _python_path(how.environ)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=output,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise OutputError(f"the run of a job cannot begin: {error.strerror}") from error
 
 
 def _command(payload: Payload, workflow: Workflow, how: How) -> list[str]:
@@ -210,17 +220,13 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.kill()
 
 
-def _why(log: Path, code: int) -> str:
+def _why(words: str, code: int) -> str:
     """Return why a run failed: its last words."""
-    words = next((line for line in reversed(_tail(log)) if line.strip()), "none").removeprefix("clara-wf: ")
     return words if code > 0 else f"the run was ended by signal {-code}; its last words: {words}"
 
 
-def _tail(log: Path) -> Sequence[str]:
-    try:
-        with log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _LAST_WORDS))
-            return file.read().decode("utf-8", errors="replace").splitlines()
-    except OSError:  # somebody has removed the job's folder
-        return []
+def _last_words(output: BinaryIO) -> str:
+    output.seek(0, os.SEEK_END)
+    output.seek(max(0, output.tell() - _LAST_WORDS))
+    lines = output.read().decode("utf-8", errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.strip()), "none").removeprefix("clara-wf: ")

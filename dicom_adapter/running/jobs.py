@@ -44,7 +44,7 @@ from dicom_adapter.supervisor import (
 from dicom_adapter.watching.audit import AuditTrail
 from dicom_adapter.watching.metrics import Metrics
 from dicom_adapter.watching.pseudonym import study_hash
-from stages.errors import OutputError, SettingsError, StageError
+from stages.errors import InputError, OutputError, SettingsError, StageError
 from stages.settings import INPUT_LOCK
 
 logger = logging.getLogger(__name__)
@@ -295,11 +295,14 @@ class JobQueue:
         return is_given_up
 
     def _results(self, job: Job, workflow: Workflow) -> list[Result]:
-        return [
-            each
-            for folder in workflow.result_folders
-            for each in find_results(self.payload(job).folder(folder))
-        ]
+        payload = self.payload(job)
+        folders = [payload.folder(name) for name in workflow.result_folders]
+        for folder in folders:
+            if not folder.resolve().is_relative_to(payload.root):
+                raise InputError(
+                    f"the results in {folder} are not looked at: it leads out of the job's folder"
+                )
+        return [each for folder in folders for each in find_results(folder)]
 
     def _conclude(self, job: Job, outcome: RunOutcome | None, results: Sequence[Result]) -> None:
         store, settings = self._around.store, self._around.config().jobs

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from dicom_adapter.books.insist import insist
 from dicom_adapter.books.records import Job, Received, Study
-from dicom_adapter.books.set_aside import items_of, set_aside
+from dicom_adapter.books.set_aside import all_items, items_of, set_aside
 from dicom_adapter.books.store import Store
 from dicom_adapter.config_blocks import AeTitle, Config, SeriesFilter, WorkflowRule
 from dicom_adapter.deadline import Deadline
@@ -182,6 +182,9 @@ class Studies:
             return self._clock() - seen.last >= title.quiet_seconds
 
     def _complete(self, study: Study, title: AeTitle) -> None:
+        told = study_hash(study.study_uid)
+        if aside := sum(each.study == told and each.kind == "instance" for each in all_items(self._store)):
+            logger.warning("study %d is completed without %d instances that are set aside", study.id, aside)
         late = study.generation > 0
         if late and title.late == "wait":
             self._store.hold(study.id)

@@ -1,6 +1,7 @@
 """One run of a job: the process of clara-wf, what it is stopped by, where it goes on."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from dicom_adapter.delivering.results import find_results
 from dicom_adapter.running.job_run import How, run_job
 from dicom_adapter.running.payload import fill_payload
 from dicom_adapter.running.studies import chosen
-from stages.errors import InputError
+from stages.errors import InputError, OutputError
 from tests.dicom_adapter.benches import received_file
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.workflows import ROOT, STAMP, publish_stamp
@@ -140,6 +141,25 @@ def test_a_workflow_that_is_not_published_is_a_matter_of_settings(bench, tmp_pat
     outcome = run_job(bench.payload, bench.workflow, bench.how, stopped=bench.stop.is_set)
     assert (outcome.verdict, outcome.exit_code) == ("dead", 2)
     assert "no workflow" in outcome.message
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_what_a_stage_has_put_in_place_of_the_log_is_neither_followed_nor_waited_for(bench, kind):
+    victim = bench.steering / "victim"
+    victim.write_text("kept")
+    bench.fill()
+    log = bench.payload.root / "logs/clara-wf.log"
+    log.symlink_to(victim) if kind == "link" else os.mkfifo(log)
+    assert bench.run().verdict == "done"
+    assert victim.read_text() == "kept"
+    assert log.is_file()
+
+
+def test_a_run_whose_folder_was_removed_is_tried_again_at_once(bench):
+    bench.fill()
+    shutil.rmtree(bench.payload.root)
+    with pytest.raises(OutputError, match="was removed"):
+        run_job(bench.payload, bench.workflow, bench.how, stopped=bench.stop.is_set)
 
 
 def test_a_run_that_is_stopped_goes_on_where_it_was(bench):
