@@ -130,7 +130,6 @@ def condemn(store: Store, study_id: int) -> list[Path]:
         If more of it came in the meantime.
     """
     with store.transaction() as books:
-        books.execute("CREATE TABLE IF NOT EXISTS condemned (path TEXT PRIMARY KEY)")
         moved = books.execute(
             "UPDATE studies SET state = 'removed' WHERE id = ? AND state = 'complete'", (study_id,)
         )
@@ -149,7 +148,6 @@ def condemn(store: Store, study_id: int) -> list[Path]:
 def condemned(store: Store) -> list[Path]:
     """Return the files that are still to go; one that has come again since is none of them."""
     with store.transaction() as books:
-        books.execute("CREATE TABLE IF NOT EXISTS condemned (path TEXT PRIMARY KEY)")
         books.execute("DELETE FROM condemned WHERE path IN (SELECT path FROM instances)")
         return [Path(row["path"]) for row in books.execute("SELECT path FROM condemned")]
 

@@ -29,35 +29,11 @@ from dicom_adapter.books.records import (
     Received,
     Study,
 )
+from dicom_adapter.books.schema import migrate
 from dicom_adapter.config_blocks import WorkflowRule
 from stages.errors import SettingsError
 from stages.locks import now
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS studies (
-    id INTEGER PRIMARY KEY, ae_title TEXT NOT NULL, study_uid TEXT NOT NULL, state TEXT NOT NULL,
-    generation INTEGER NOT NULL DEFAULT 0, received TEXT NOT NULL, UNIQUE (ae_title, study_uid));
-CREATE TABLE IF NOT EXISTS instances (
-    path TEXT PRIMARY KEY, study_id INTEGER NOT NULL REFERENCES studies, sop_instance_uid TEXT NOT NULL,
-    sop_class_uid TEXT NOT NULL, modality TEXT NOT NULL, series_description TEXT NOT NULL,
-    size INTEGER NOT NULL, conflict INTEGER NOT NULL, received TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS instances_of_study ON instances (study_id);
-CREATE TABLE IF NOT EXISTS jobs (
-    id TEXT PRIMARY KEY, study_id INTEGER NOT NULL REFERENCES studies, rule TEXT NOT NULL,
-    workflow TEXT NOT NULL, destinations TEXT NOT NULL, generation INTEGER NOT NULL, state TEXT NOT NULL,
-    tries INTEGER NOT NULL DEFAULT 0, exit_code INTEGER, reason TEXT NOT NULL DEFAULT '',
-    not_before REAL NOT NULL DEFAULT 0, created TEXT NOT NULL, changed TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, not_before);
-CREATE TABLE IF NOT EXISTS deliveries (
-    id INTEGER PRIMARY KEY, job_id TEXT NOT NULL REFERENCES jobs, destination TEXT NOT NULL,
-    sop_instance_uid TEXT NOT NULL, path TEXT NOT NULL, state TEXT NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
-    refusals INTEGER NOT NULL DEFAULT 0, status TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
-    transaction_uid TEXT NOT NULL DEFAULT '', not_before REAL NOT NULL DEFAULT 0,
-    created TEXT NOT NULL, changed TEXT NOT NULL, content TEXT NOT NULL DEFAULT '',
-    UNIQUE (job_id, destination, sop_instance_uid));
-CREATE INDEX IF NOT EXISTS deliveries_by_instance ON deliveries (sop_instance_uid, destination);
-CREATE INDEX IF NOT EXISTS deliveries_by_state ON deliveries (destination, state, not_before);
-"""
 _BUSY_MS = 30_000
 _STUDY = """
 SELECT s.*, COUNT(i.path) AS instances, COALESCE(SUM(i.conflict), 0) AS conflicts
@@ -91,12 +67,7 @@ class Store:
         self._connection.row_factory = sqlite3.Row
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             self._connection.execute(f"PRAGMA {pragma}")
-        with self.transaction() as books:
-            for statement in _SCHEMA.split(";"):
-                books.execute(statement)
-            columns = {row["name"] for row in books.execute("PRAGMA table_info(deliveries)")}
-            if "content" not in columns:  # books of an earlier version
-                books.execute("ALTER TABLE deliveries ADD COLUMN content TEXT NOT NULL DEFAULT ''")
+        migrate(self._connection, file)
 
     def close(self) -> None:
         """Close the file."""

@@ -1,12 +1,11 @@
 import sqlite3
 import threading
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from dicom_adapter.books.records import Received
-from dicom_adapter.books.store import _SCHEMA, StateError, Store
+from dicom_adapter.books.store import StateError, Store
 from dicom_adapter.config_blocks import WorkflowRule
 
 LIVER = WorkflowRule.model_validate(
@@ -263,14 +262,3 @@ def test_a_study_that_was_removed_and_comes_again_is_delivered_again(store):
 def test_a_study_whose_every_result_was_there_already_is_cleaned_up(store):
     finished_twice(store, "abc")
     assert len(store.finished_studies("9999")) == 1
-
-
-def test_books_of_an_earlier_version_get_what_they_lack(tmp_path):
-    old = sqlite3.connect(tmp_path / "old.sqlite")
-    schema = _SCHEMA.replace(" content TEXT NOT NULL DEFAULT '',", "")
-    assert schema != _SCHEMA
-    old.executescript(schema)
-    old.close()
-    with closing(Store(tmp_path / "old.sqlite")) as opened:
-        _, told = finished_twice(opened, "abc")
-        assert told == (2, 0)
