@@ -19,7 +19,6 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 from clara_wf.helm import Helm
 from clara_wf.places import Places
 from dicom_adapter.books.delivery_books import try_everything_now
-from dicom_adapter.books.insist import SteadyClock
 from dicom_adapter.books.store import Store
 from dicom_adapter.config import load_config
 from dicom_adapter.config_blocks import Config, Http, Scp
@@ -119,7 +118,7 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
             config=settings,
             trail=trail,
             metrics=Metrics(),
-            clock=SteadyClock(),
+            clock=store.clock,
             environ=environ,
         )
         parts = _Parts(around, places, environ)
@@ -180,6 +179,7 @@ class _Parts:
             stack.callback(part.stop)
         self._scp.start()
         stack.callback(self._scp.stop)
+        stack.callback(around.store.hurry)
         answers = status_server.Answers(
             why_not_ready=partial(why_not_ready, around),
             page=partial(page_of, around),

@@ -52,8 +52,28 @@ def _first(database: sqlite3.Connection) -> None:
         database.execute("ALTER TABLE deliveries ADD COLUMN content TEXT NOT NULL DEFAULT ''")
 
 
+_SECONDS_OF_SERVICE = """
+CREATE TABLE service (seconds REAL NOT NULL);
+INSERT INTO service VALUES (0);
+ALTER TABLE studies ADD COLUMN ended_s REAL;
+ALTER TABLE deliveries ADD COLUMN since_s REAL NOT NULL DEFAULT 0;
+UPDATE studies SET ended_s = 0 WHERE state = 'removed';
+UPDATE jobs SET not_before = 0;
+UPDATE deliveries SET not_before = 0;
+CREATE INDEX jobs_of_study ON jobs (study_id);
+CREATE INDEX deliveries_that_wait ON deliveries (destination, since_s) WHERE state IN ('waiting', 'dead')
+"""  # since_s: when it began to wait; ended_s: when a study was finished, or removed
+
+_WHOSE_IS_CONDEMNED = """
+ALTER TABLE condemned ADD COLUMN study_id INTEGER REFERENCES studies;
+ALTER TABLE condemned ADD COLUMN job_id TEXT NOT NULL DEFAULT '';
+CREATE INDEX studies_by_end ON studies (state, ended_s)
+"""
+
 MIGRATIONS: tuple[Migration, ...] = (
     _first,
+    _SECONDS_OF_SERVICE,
+    _WHOSE_IS_CONDEMNED,
 )  # fmt: skip
 
 
