@@ -53,8 +53,8 @@ def _first(database: sqlite3.Connection) -> None:
 
 
 _SECONDS_OF_SERVICE = """
-CREATE TABLE service (seconds REAL NOT NULL);
-INSERT INTO service VALUES (0);
+CREATE TABLE service (seconds REAL NOT NULL, identity TEXT NOT NULL);
+INSERT INTO service VALUES (0, lower(hex(randomblob(16))));
 ALTER TABLE studies ADD COLUMN ended_s REAL;
 ALTER TABLE deliveries ADD COLUMN since_s REAL NOT NULL DEFAULT 0;
 UPDATE studies SET ended_s = 0 WHERE state = 'removed';

@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,8 @@ class Store:
     ----------
     clock
         Returns the seconds of service (`ServiceClock`).
+    identity
+        Made by chance once, when the database was.
 
     Raises
     ------
@@ -108,12 +110,14 @@ class Store:
         try:
             with self._faults():
                 migrate(self._connection, file)
-                self.clock = ServiceClock(float(self._one("SELECT seconds FROM service")["seconds"]))
+                service = self._one("SELECT * FROM service")
                 self._connection.execute(f"PRAGMA busy_timeout = {_SHORT_MS}")
-            self._identity = _identity(file)
+            self._place = _place(file)
         except BaseException:
             self._connection.close()
             raise
+        self.clock: Callable[[], float] = ServiceClock(float(service["seconds"]))
+        self.identity = str(service["identity"])
 
     @property
     def trouble(self) -> str:
@@ -196,7 +200,7 @@ class Store:
 
     def _require_same_file(self) -> None:
         """Refuse to write into a file that somebody has removed or replaced: nothing of it would last."""
-        if _identity(self._file) != self._identity:
+        if _place(self._file) != self._place:
             raise damaged(self._file, "it was removed or replaced while the adapter runs")
 
     # Studies and instances
@@ -506,7 +510,7 @@ def _connect(file: Path, busy_s: float) -> sqlite3.Connection:
     return connection
 
 
-def _identity(file: Path) -> tuple[int, int] | None:
+def _place(file: Path) -> tuple[int, int] | None:
     try:
         status = file.stat()
     except OSError:
