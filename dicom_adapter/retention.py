@@ -17,6 +17,7 @@ from pathlib import Path
 from dicom_adapter.books.records import Study
 from dicom_adapter.books.removals import Condemned, condemn, condemned, gone, prune
 from dicom_adapter.books.store import StateError
+from dicom_adapter.deadline import Deadline
 from dicom_adapter.folder_removal import remove_folder
 from dicom_adapter.receiving.claims import Claims
 from dicom_adapter.running.jobs import Surroundings
@@ -30,6 +31,8 @@ _TROUBLED_S = 2.0
 
 class Retention:
     """Cleans up every minute while the adapter runs, and keeps the time of service.
+
+    Every two seconds it tries whether a database or an audit trail that could not be written can be again.
 
     Parameters
     ----------
@@ -57,13 +60,18 @@ class Retention:
             self._around.store.keep_time()
 
     def _work(self) -> None:
+        next_look = Deadline(0)
         while not self._stopping.is_set():
             try:
-                self._around.store.keep_time()
-                self.clean_up()
+                self._around.trail.mend()
+                if next_look.is_over() or self._around.store.trouble:
+                    self._around.store.keep_time()
+                if next_look.is_over():
+                    next_look = Deadline(_LOOK_S)
+                    self.clean_up()
             except (sqlite3.OperationalError, OSError) as error:
                 self._tell_once(f"what was delivered cannot be cleaned up: {error}")
-            self._stopping.wait(_TROUBLED_S if self._around.store.trouble else _LOOK_S)
+            self._stopping.wait(_TROUBLED_S)
 
     def clean_up(self) -> int:
         """Remove the files of studies that were delivered long enough ago, and return how many studies."""

@@ -140,21 +140,26 @@ def release(
 
 @app.command("audit")
 def check_audit(context: typer.Context) -> None:
-    """Check the audit trail: no line was changed or taken out."""
+    """Check the audit trail.
+
+    No line was changed or taken out; lines that a full disk or a crash has cut off are told.
+    """
     from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
-    from dicom_adapter.watching.audit import first_break
+    from dicom_adapter.watching.audit_chain import check_chain
 
     assert context.parent is not None, "the group has the option"
     file = AdapterPlaces(root=load_config(_named(context.parent.params["config"])).storage.root).audit
     if not file.is_file():
         raise SettingsError(f"there is no audit trail {file}; no adapter has run there")
-    broken = first_break(file)
-    if broken is not None:
-        raise InputError(
-            f"{file}: line {broken} does not follow the one before, which was changed or is gone"
-        )
-    say(f"{file}: every line follows the one before")
+    found = check_chain(file)
+    for place in found.cut:
+        say(f"{place} was cut off by a full disk or a crash; it is part of the chain")
+    if not found.is_whole:
+        say("older files of the trail are not there; it was checked from the oldest that is")
+    if found.broken:
+        raise InputError(f"{found.broken} does not follow the one before, which was changed or is gone")
+    say(f"{file}: every line of {found.lines} follows the one before")
 
 
 @contextmanager

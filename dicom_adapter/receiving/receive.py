@@ -27,7 +27,7 @@ from dicom_adapter.books.records import Received
 from dicom_adapter.places import SUFFIX, AdapterPlaces, ae_title_of
 from dicom_adapter.receiving.claims import Claims
 from dicom_adapter.receiving.headers import Header, read_header
-from dicom_adapter.receiving.room import Overflow, cannot_keep, require_room
+from dicom_adapter.receiving.room import FullError, Overflow, cannot_keep, require_room
 from dicom_adapter.receiving.shared_sync import SharedSync
 from stages.errors import InputError, OutputError
 from stages.locks import sync_folder
