@@ -26,7 +26,7 @@ class Owner:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self.identity = str(_told(descriptor).get("database", ""))
+        self.keep(str(_told(descriptor).get("database", "")))
 
     def keep(self, identity: str) -> None:
         """Write down which database belongs to the storage.

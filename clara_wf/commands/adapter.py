@@ -162,6 +162,36 @@ def check_audit(context: typer.Context) -> None:
     say(f"{file}: every line of {found.lines} follows the one before")
 
 
+@app.command("rebuild")
+def rebuild_database(context: typer.Context) -> None:
+    """Make a new database where the one there is damaged or gone.
+
+    The adapter must not run. The damaged one is moved aside and kept. What was received is taken from its
+    files; jobs and results from what can still be read, the payloads and the audit trail. A result of which
+    nothing tells whether its destination has it becomes a dead letter.
+    """
+    from dicom_adapter.config import load_config
+    from dicom_adapter.rebuild import rebuild
+
+    assert context.parent is not None, "the group has the option"
+    told = rebuild(load_config(_named(context.parent.params["config"])))
+    for line in told.unreadable:
+        say(f"left where it is: {line}")
+    if told.aside is not None:
+        say(f"the database that was there is kept in {told.aside}")
+    for table, count in told.salvaged.rows.items():
+        part = ", not all of them" if table in told.salvaged.incomplete else ""
+        say(f"read of it: {count} {table}{part}")
+    say(f"found beside it: {told.instances} instances, {_counted(told.jobs)} jobs")
+    say(f"found beside it: {_counted(told.deliveries)} results")
+    say("start the adapter; `status` and its page show what is dead or held, `replay` and `release` go on")
+
+
+def _counted(states: Mapping[str, int]) -> str:
+    parts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    return f"{sum(states.values())} ({parts})" if parts else "0"
+
+
 @contextmanager
 def _books(context: typer.Context) -> Iterator[_Books]:
     """Open the books of the adapter that the configuration is of."""

@@ -61,7 +61,7 @@ _IS_FINISHED = """
     WHERE j.study_id = studies.id AND j.state != 'superseded' AND (
         j.state != 'done' OR d.id IS NULL OR d.state NOT IN ('delivered', 'unchanged', 'cancelled'))))
 """
-_MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
+MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
     "studies": STUDY_MOVES,
     "jobs": JOB_MOVES,
     "deliveries": DELIVERY_MOVES,
@@ -266,7 +266,7 @@ class Store:
             books.execute("UPDATE studies SET generation = generation + 1 WHERE id = ?", (study_id,))
             if supersede:
                 self._supersede(books, study_id)
-            made = [_job_id(study, rule) for rule in rules]
+            made = [job_id_of(study, rule, study.generation + 1) for rule in rules]
             for job, rule in zip(made, rules, strict=True):
                 books.execute(
                     "INSERT OR IGNORE INTO jobs (id, study_id, rule, workflow, destinations, generation, "
@@ -470,7 +470,7 @@ class Store:
     def _move(
         self, books: sqlite3.Connection, table: str, key: str | int, state: str, **more: object
     ) -> None:
-        before = [old for old, following in _MOVES[table].items() if state in following]
+        before = [old for old, following in MOVES[table].items() if state in following]
         columns = {"state": state, **({} if table == "studies" else {"changed": now()}), **more}
         settings = ", ".join(f"{name} = ?" for name in columns)
         moved = books.execute(
@@ -543,8 +543,9 @@ def _marks(values: Iterable[Any]) -> str:
     return ", ".join("?" for _ in values)
 
 
-def _job_id(study: Study, rule: WorkflowRule) -> str:
-    name = f"{study.ae_title}\n{study.study_uid}\n{rule.workflow}\n{rule.name}\n{study.generation + 1}"
+def job_id_of(study: Study, rule: WorkflowRule, generation: int) -> str:
+    """Return the ID of the job of a rule on a study that is complete for the so many-th time."""
+    name = f"{study.ae_title}\n{study.study_uid}\n{rule.workflow}\n{rule.name}\n{generation}"
     return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
 
 
