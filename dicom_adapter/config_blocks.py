@@ -221,6 +221,8 @@ class Storage(Block):
         Below this an instance is answered with Out of Resources.
     retention_hours
         What was delivered is cleaned up after so long; what was not is never.
+    record_days
+        What the database says of a study is forgotten so long after its files were removed.
     """
 
     payloads: Path = Path("/clara-io/clara-core/payloads")
@@ -229,6 +231,7 @@ class Storage(Block):
     models: Path | None = None
     minimum_free: Size = 2 * 2**30
     retention_hours: Annotated[float, Field(ge=0)] = 24.0
+    record_days: Annotated[float, Field(ge=0)] = 90.0
 
     @property
     def root(self) -> Path:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,12 +17,13 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 from clara_wf.helm import Helm
 from clara_wf.places import Places
 from dicom_adapter.books.delivery_books import try_everything_now
-from dicom_adapter.books.insist import SteadyClock
+from dicom_adapter.books.integrity import require_sound
 from dicom_adapter.books.store import Store
 from dicom_adapter.config import load_config
 from dicom_adapter.config_blocks import Config, Http, Scp
 from dicom_adapter.delivering.commitment import handle_report
 from dicom_adapter.delivering.couriers import Couriers
+from dicom_adapter.owner import sole_adapter
 from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.receiving.claims import Claims
 from dicom_adapter.receiving.receive import Receiver, sweep
@@ -38,7 +37,7 @@ from dicom_adapter.watching import status_server
 from dicom_adapter.watching.audit import AuditTrail
 from dicom_adapter.watching.metrics import Metrics
 from dicom_adapter.watching.overview import page_of, queue_of, report_of, why_not_ready
-from stages.errors import OutputError, SettingsError, StageError
+from stages.errors import SettingsError, StageError
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +96,8 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
 
     Raises
     ------
+    DatabaseDamagedError
+        If the database is damaged, or gone although instances were received.
     SettingsError
         If the configuration has a mistake, an address is taken, another adapter runs on this storage, or a
         program is not there without which no job could run.
@@ -108,10 +109,12 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
     storage = settings().storage
     places = AdapterPlaces(root=storage.root)
     with ExitStack() as stack:
-        stack.enter_context(_alone(places.root))
+        owner = stack.enter_context(sole_adapter(places.root))
+        require_sound(places.books, studies=places.studies, identity=owner.identity)
         half = sweep(places)
         store = Store(places.books)
         stack.callback(store.close)
+        owner.keep(store.identity)
         trail = AuditTrail(places.audit, ae_title=settings().dicom.scu.ae_title)
         stack.callback(trail.close)
         around = Surroundings(
@@ -119,7 +122,7 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
             config=settings,
             trail=trail,
             metrics=Metrics(),
-            clock=SteadyClock(),
+            clock=store.clock,
             environ=environ,
         )
         parts = _Parts(around, places, environ)
@@ -151,7 +154,12 @@ class _Parts:
             log=places.root / "model-server.log",
         )
         claims = Claims()
-        self._receiver = Receiver(places, minimum_free=storage.minimum_free, claims=claims)
+        self._receiver = Receiver(
+            places,
+            minimum_free=storage.minimum_free,
+            claims=claims,
+            trouble=lambda: around.store.trouble,
+        )
         self.couriers = Couriers(around)
         self._jobs = JobQueue(
             around, models=models, model_server=self._server.address, on_done=self.couriers.wake
@@ -180,6 +188,7 @@ class _Parts:
             stack.callback(part.stop)
         self._scp.start()
         stack.callback(self._scp.stop)
+        stack.callback(around.store.hurry)
         answers = status_server.Answers(
             why_not_ready=partial(why_not_ready, around),
             page=partial(page_of, around),
@@ -230,21 +239,3 @@ def _token(http: Http) -> str | None:
     if not token:
         raise SettingsError(f"{http.token_file} is empty; write a token into it")
     return token
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Be the only adapter that works on a storage, until the block ends or the process dies."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(root / ".adapter.owner", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise OutputError(f"the storage {root} cannot be used: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise SettingsError(f"another adapter already works on {root}; stop it first") from error
-        yield
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ import hashlib
 import mmap
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from dicom_adapter.books.records import Received
 from dicom_adapter.places import SUFFIX, AdapterPlaces, ae_title_of
 from dicom_adapter.receiving.claims import Claims
 from dicom_adapter.receiving.headers import Header, read_header
-from dicom_adapter.receiving.room import Overflow, cannot_keep, require_room
+from dicom_adapter.receiving.room import FullError, Overflow, cannot_keep, require_room
 from dicom_adapter.receiving.shared_sync import SharedSync
 from stages.errors import InputError, OutputError
 from stages.locks import sync_folder
@@ -59,9 +59,19 @@ class Receiver:
         Bytes of the disk that must stay free.
     claims
         A study is claimed once for each instance that is kept; who writes it into the books drops the claim.
+    trouble
+        Returns why nothing can be written down of an instance now; "" if it can.
     """
 
-    def __init__(self, places: AdapterPlaces, *, minimum_free: int, claims: Claims) -> None:
+    def __init__(
+        self,
+        places: AdapterPlaces,
+        *,
+        minimum_free: int,
+        claims: Claims,
+        trouble: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._trouble = trouble
         self._places = places
         self._claims = claims
         self._minimum_free = minimum_free
@@ -80,10 +90,12 @@ class Receiver:
         Raises
         ------
         FullError
-            If the disk has no room.
+            If the disk has no room, or the database cannot be written.
         OutputError
             If it cannot be written for another reason.
         """
+        if why := self._trouble():
+            raise FullError(why)
         require_room(self._places.root, len(data), self._minimum_free)
         written = self._places.incoming / uuid.uuid4().hex
         try:

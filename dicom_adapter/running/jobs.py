@@ -50,7 +50,7 @@ class Surroundings:
     config
         Returns the configuration as it is now.
     clock
-        Seconds of the epoch.
+        Seconds of service (`dicom_adapter.books.service_clock`).
     environ
         The environment that jobs run in.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from clara_wf.report import PAGE, REPORT
@@ -32,7 +31,7 @@ def queue_of(around: Surroundings) -> Queue:
         studies=counted["studies"],
         jobs=counted["jobs"],
         deliveries=deliveries,
-        oldest_delivery_s={name: _age_s(since) for name, since in oldest.items()},
+        oldest_delivery_s=oldest,
         free_bytes=shutil.disk_usage(around.config().storage.root).free,
     )
 
@@ -43,7 +42,7 @@ def why_not_ready(around: Surroundings) -> str:
     free = shutil.disk_usage(storage.root).free
     if free < storage.minimum_free:
         return f"{free >> 20} MiB are free where images are kept, {storage.minimum_free >> 20} must be"
-    return around.trail.trouble
+    return around.store.trouble or around.trail.trouble
 
 
 def report_of(around: Surroundings, job: str) -> Path | None:
@@ -199,10 +198,6 @@ def found_in(report: Path) -> str:
 
 def _page_of(around: Surroundings, job: Job) -> Path:
     return around.config().storage.payloads / job.id / "publish" / PAGE
-
-
-def _age_s(since: str) -> float:
-    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds())
 
 
 def _shown(time: str) -> str:
