@@ -6,13 +6,12 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
-from pydicom.filereader import read_dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dicom_adapter.places import checked_uid
+from dicom_files.character_sets import decoded
 from dicom_files.damage import ExcessError, damages
 from dicom_files.dataset import parsed_values
 from dicom_files.elements import Elements
@@ -22,6 +21,7 @@ _LAST = 0x0020000E  # SeriesInstanceUID
 _WANTED = frozenset({0x00080005, 0x00080016, 0x00080018, 0x00080060, 0x0008103E, 0x0020000D, _LAST})
 _ODD_AT_MOST = 1 << 24
 _INFLATED_AT_FIRST = 1 << 18
+_LONGEST_TEXT = 1 << 10  # bytes that a filter looks at; a description has 64 characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +52,18 @@ def read_header(data: bytes | memoryview, transfer_syntax: UID) -> Header:
     if transfer_syntax == DeflatedExplicitVRLittleEndian:
         data = _inflated(data)
     try:
-        values = _texts(_values(data, transfer_syntax))
+        values = _values(data, transfer_syntax)
     except ExcessError as error:
         raise InputError(f"the data set is refused: its header has {error}") from error
     except damages() as error:
         raise InputError(f"the data set cannot be read: {type(error).__name__}") from error
     return Header(
-        study_uid=checked_uid(values[0x0020000D], "StudyInstanceUID"),
-        series_uid=checked_uid(values[_LAST], "SeriesInstanceUID"),
-        sop_instance_uid=checked_uid(values[0x00080018], "SOPInstanceUID"),
-        sop_class_uid=checked_uid(values[0x00080016], "SOPClassUID"),
-        modality=values[0x00080060],
-        series_description=values[0x0008103E],
+        study_uid=_uid(values, 0x0020000D, "StudyInstanceUID"),
+        series_uid=_uid(values, _LAST, "SeriesInstanceUID"),
+        sop_instance_uid=_uid(values, 0x00080018, "SOPInstanceUID"),
+        sop_class_uid=_uid(values, 0x00080016, "SOPClassUID"),
+        modality=decoded(values.get(0x00080060, b"")[:_LONGEST_TEXT]),
+        series_description=decoded(values.get(0x0008103E, b"")[:_LONGEST_TEXT], values.get(0x00080005, b"")),
     )
 
 
@@ -79,11 +79,8 @@ def _values(data: bytes | memoryview, transfer_syntax: UID) -> Mapping[int, byte
         return parsed_values(odd, implicit=implicit, big=big, end=_LAST + 1, wanted=_WANTED)
 
 
-def _texts(values: Mapping[int, bytes]) -> dict[int, str]:
-    """Return values as texts, in the character set that is among them."""
-    encoded = (struct.pack("<HHL", t >> 16, t & 0xFFFF, len(v)) + v for t, v in sorted(values.items()))
-    found = read_dataset(BytesIO(b"".join(encoded)), is_implicit_VR=True, is_little_endian=True)
-    return {tag: str(found[tag].value or "") if tag in found else "" for tag in _WANTED}
+def _uid(values: Mapping[int, bytes], tag: int, name: str) -> str:
+    return checked_uid(values.get(tag, b"").decode("ascii", "replace").rstrip("\0 "), name)
 
 
 def _inflated(data: bytes | memoryview) -> bytes:
