@@ -109,7 +109,7 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
     places = AdapterPlaces(root=storage.root)
     with ExitStack() as stack:
         stack.enter_context(_alone(places.root))
-        half = sweep(places)
+        half = sweep(places, permissions=storage.permissions)
         store = Store(places.books)
         stack.callback(store.close)
         trail = AuditTrail(places.audit, ae_title=settings().dicom.scu.ae_title)
@@ -151,7 +151,13 @@ class _Parts:
             log=places.root / "model-server.log",
         )
         claims = Claims()
-        self._receiver = Receiver(places, minimum_free=storage.minimum_free, claims=claims)
+        self._receiver = Receiver(
+            places,
+            minimum_free=storage.minimum_free,
+            claims=claims,
+            largest=storage.largest_instance,
+            permissions=storage.permissions,
+        )
         self.couriers = Couriers(around)
         self._jobs = JobQueue(
             around, models=models, model_server=self._server.address, on_done=self.couriers.wake
