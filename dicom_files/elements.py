@@ -260,11 +260,11 @@ class Elements:
         return self._after(element) if element.length == UNDEFINED else element.start + element.length
 
     def _require_value(self, tag: int, start: int, length: int) -> None:
-        if start + length > len(self.data):
-            raise ValueError("a value reaches beyond what was read")
         if length > LONGEST_VALUE:
             where = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
             raise ExcessError(f"{where} of {length:,} bytes, where {LONGEST_VALUE:,} are the most")
+        if start + length > len(self.data):
+            raise ValueError("a value reaches beyond what was read")
 
     def _after(self, outer: Element, *, depth: int = 1) -> int:
         """Return the position after a sequence, or an item, of undefined length."""
