@@ -15,6 +15,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from io import RawIOBase
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from stages.errors import InputError, OutputError, StageError
 
 _PREAMBLE = bytes(128) + b"DICM"
 _HEADER_PIECE = 1 << 16
+_STUDIES_AT_ONCE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,7 @@ class Receiver:
         self._claims = claims
         self._folder_mode = folder_mode(permissions)
         self._folders = SharedSync()
+        self._folder_of = lru_cache(_STUDIES_AT_ONCE)(places.study)
         self._spool = Spool(
             places.incoming,
             file_mode=permissions,
@@ -144,7 +147,7 @@ class Receiver:
             raise
 
     def _name(self, file: SpoolFile, ae_title: str, header: Header) -> Kept:
-        folder = self._places.study(ae_title, header.study_uid)
+        folder = self._folder_of(ae_title, header.study_uid)
         final = folder / f"{header.sop_instance_uid}{SUFFIX}"
         is_new, conflict = self._is_named(file, final), False
         if not is_new and not _same_data(final, file):
