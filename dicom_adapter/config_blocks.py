@@ -46,6 +46,17 @@ def _workflow(value: str) -> str:
     return value
 
 
+def _permissions(value: object) -> int:
+    found = re.fullmatch(r"0?o?([0-7]{3})", str(value).strip())
+    mode = int(found[1], 8) if found and not isinstance(value, bool) else 0
+    if mode & 0o600 != 0o600 or mode & 0o111:
+        raise ValueError(
+            f"expected the permissions of files such as '0640', found {value!r}; write an octal number in "
+            "quotes: the owner reads and writes, and nobody executes"
+        )
+    return mode
+
+
 def _bytes(value: object) -> int:
     found = _SIZE.fullmatch(str(value).strip())
     if isinstance(value, bool) or found is None:
@@ -57,6 +68,7 @@ AeName = Annotated[Text, AfterValidator(_ae_title)]
 Processors = Annotated[Texts, AfterValidator(_processor)]
 WorkflowId = Annotated[Text, AfterValidator(_workflow)]
 Size = Annotated[int, BeforeValidator(_bytes)]
+Permissions = Annotated[int, BeforeValidator(_permissions)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -211,7 +223,7 @@ class WorkflowRule(Block):
 
 
 class Storage(Block):
-    """Where things lie. What is received must be on the file system of the payloads, to be linked there.
+    """Where things lie. On one file system, received instances are cloned into payloads where it can do so.
 
     Attributes
     ----------
@@ -219,6 +231,13 @@ class Storage(Block):
         Received instances and the adapter's own books; default: ``dicom-adapter`` beside the payloads.
     minimum_free
         Below this an instance is answered with Out of Resources.
+    largest_instance
+        Bytes; a larger data set is answered so as well.
+    permissions
+        Of received files and of a job's input, whatever the umask; who may read them may enter the folders.
+    job_input
+        ``copy``: a job has copies of what was received, clones that share the disk where the file system
+        makes such; ``link``: hard links, by which a stage that changes its input changes what was received.
     retention_hours
         What was delivered is cleaned up after so long; what was not is never.
     record_days
@@ -230,6 +249,9 @@ class Storage(Block):
     received: Path | None = None
     models: Path | None = None
     minimum_free: Size = 2 * 2**30
+    largest_instance: Annotated[Size, Field(ge=2**20, le=2**32)] = 2**32
+    permissions: Permissions = 0o640
+    job_input: Literal["copy", "link"] = "copy"
     retention_hours: Annotated[float, Field(ge=0)] = 24.0
     record_days: Annotated[float, Field(ge=0)] = 90.0
 

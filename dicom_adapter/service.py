@@ -111,7 +111,7 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
     with ExitStack() as stack:
         owner = stack.enter_context(sole_adapter(places.root))
         require_sound(places.books, studies=places.studies, identity=owner.identity)
-        half = sweep(places)
+        half = sweep(places, permissions=storage.permissions)
         store = Store(places.books)
         stack.callback(store.close)
         owner.keep(store.identity)
@@ -159,6 +159,8 @@ class _Parts:
             minimum_free=storage.minimum_free,
             claims=claims,
             trouble=lambda: around.store.trouble,
+            largest=storage.largest_instance,
+            permissions=storage.permissions,
         )
         self.couriers = Couriers(around)
         self._jobs = JobQueue(

@@ -36,7 +36,7 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom_adapter.receiving import wire
 from dicom_adapter.receiving.commands import StoreCommand, read_store_command, store_response
-from dicom_adapter.receiving.room import Overflow
+from dicom_adapter.receiving.spool import SpooledDataSet
 from dicom_adapter.receiving.wire import DataSet, Incoming, MessageReader, ProtocolError
 from stages.errors import StageError
 
@@ -57,7 +57,7 @@ class StoreRequest:
     association
         Tells those of one association from others'.
     data
-        The data set as it came, valid until the request is answered; or why there was no place for it.
+        The data set as it came, valid until the request is answered.
     """
 
     association: int
@@ -76,8 +76,8 @@ class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc]
     ----------
     store
         Keeps an instance, and returns the status to answer with.
-    overflow
-        Returns where a data set goes that is too large for memory.
+    spool
+        Returns where the data set of a request goes that is too large for memory.
     secure
         Returns what a connection is secured with, or None.
     idle_s
@@ -91,12 +91,12 @@ class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc]
         self,
         *args: Any,
         store: Callable[[StoreRequest], int],
-        overflow: Callable[[], Overflow],
+        spool: Callable[[StoreRequest], SpooledDataSet],
         secure: Callable[[], ssl.SSLContext | None],
         idle_s: float,
         **more: Any,
     ) -> None:
-        self.store, self.overflow, self.secure, self.idle_s = store, overflow, secure, idle_s
+        self.store, self.spool, self.secure, self.idle_s = store, spool, secure, idle_s
         super().__init__(*args, request_handler=_Handler, **more)
         self.ae._servers.append(self)  # as start_server does; its associations are counted there
 
@@ -228,8 +228,14 @@ class _Acceptor(Association):  # type: ignore[misc]
         return bool(self.is_established)
 
     def _serve(self) -> None:
-        with contextlib.closing(MessageReader(self._incoming, self._server.overflow)) as messages:
+        with contextlib.closing(MessageReader(self._incoming, self._spool)) as messages:
             self._listen(messages)
+
+    def _spool(self, context_id: int, request: StoreCommand) -> SpooledDataSet:
+        context = self._accepted_cx.get(context_id)
+        if context is None:
+            raise ProtocolError(f"presentation context {context_id} was not accepted", wire.INVALID_PARAMETER)
+        return self._server.spool(self._store_request(request, context.transfer_syntax[0], memoryview(b"")))
 
     def _listen(self, messages: MessageReader) -> None:
         largest = max(wire.LARGEST_PDU, self.acceptor.maximum_length)

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.presentation import AllStoragePresentationContexts
 from pynetdicom.sop_class import Verification
@@ -25,6 +24,7 @@ from dicom_adapter.receiving.file_meta import file_meta
 from dicom_adapter.receiving.headers import read_header
 from dicom_adapter.receiving.receive import Kept, Receiver
 from dicom_adapter.receiving.room import FullError
+from dicom_adapter.receiving.spool import SpooledDataSet
 from dicom_adapter.receiving.transfer_syntaxes import TRANSFER_SYNTAXES
 from stages.errors import InputError, SettingsError, StageError
 
@@ -125,7 +125,7 @@ class StorageScp:
                 evt_handlers=handlers,
                 server_class=AssociationServer,
                 store=self._store,
-                overflow=self._receiver.overflow,
+                spool=lambda request: self._receiver.spool(_meta(request), request.transfer_syntax),
                 secure=lambda: tls_context(self._config().tls),
                 idle_s=config.idle_seconds,
             )
@@ -185,13 +185,15 @@ class StorageScp:
         return status
 
     def _keep(self, request: StoreRequest) -> Kept:
-        if isinstance(request.data, StageError):
-            raise request.data
-        header = read_header(request.data, UID(request.transfer_syntax))
+        data = request.data
+        if isinstance(data, SpooledDataSet):
+            header = data.header()
+        else:
+            header = read_header(data, request.transfer_syntax)
         wanted = checked_uid(request.sop_instance_uid, "AffectedSOPInstanceUID")
         if (header.sop_instance_uid, header.sop_class_uid) != (wanted, request.sop_class_uid):
             raise _MismatchError("the data set has another SOP instance or class than the request")
-        return self._receiver.keep(request.called, header, _meta(request), request.data)
+        return self._receiver.keep(request.called, header, _meta(request), data)
 
 
 class _MismatchError(InputError):

@@ -10,6 +10,7 @@ DICOM PS3.8 9.3 (protocol data units) and Annex E (messages in P-DATA).
 from __future__ import annotations
 
 import contextlib
+import mmap
 import socket
 import ssl
 import struct
@@ -18,12 +19,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from dicom_adapter.receiving.commands import has_data_set, read_store_command
-from dicom_adapter.receiving.room import Overflow
-from stages.errors import OutputError
+from dicom_adapter.receiving.commands import StoreCommand, has_data_set, read_store_command
+from dicom_adapter.receiving.spool import SpooledDataSet
 
-DataSet: TypeAlias = memoryview | OutputError
-"""A data set as it came, or why there was no place for it."""
+DataSet: TypeAlias = memoryview | SpooledDataSet
+"""A data set as it came: in memory, or on the disk."""
 
 ASSOCIATE_RQ, P_DATA, RELEASE_RQ, ABORT = 0x01, 0x04, 0x05, 0x07
 BY_USER, BY_PROVIDER = 0x00, 0x02
@@ -31,8 +31,7 @@ NO_REASON, UNRECOGNISED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER = 0x00, 0x01, 0x0
 LARGEST_PDU = 1 << 20
 _LARGEST_COMMAND = 1 << 16
 _LARGEST_DATA = (1 << 32) - 1
-_USUAL_DATA, _LARGEST_IN_MEMORY = 1 << 20, 1 << 24
-_PIECE = 1 << 20
+_IN_MEMORY = 1 << 20  # of a data set; larger ones go to the disk while they come
 _HEADS = 12  # of a PDU and its first value
 _PARTING_S, _PARTING_BYTES = 1.0, 1 << 24
 
@@ -130,16 +129,21 @@ def part(wire: socket.socket) -> None:
 class MessageReader:
     """Messages as their fragments come.
 
-    A data set is in a buffer that the next one uses again, or where `overflow` puts it; what finds no place
-    there is read all the same, so that the peer can be told why.
+    A data set is in a buffer that the next one uses again; one that is larger is where `spool` puts it. What
+    finds no place there is read all the same, so that the peer can be told why.
+
+    Parameters
+    ----------
+    spool
+        Returns where an instance is written while it comes: of its presentation context and request.
     """
 
-    def __init__(self, incoming: Incoming, overflow: Callable[[], Overflow]) -> None:
-        self._incoming, self._make_overflow = incoming, overflow
-        self._buffer = bytearray(_USUAL_DATA)
+    def __init__(self, incoming: Incoming, spool: Callable[[int, StoreCommand], SpooledDataSet]) -> None:
+        self._incoming, self._make_spool = incoming, spool
+        self._buffer = mmap.mmap(-1, _IN_MEMORY)  # goes back to the system at once when it is closed
         self._command = bytearray()
-        self._context = self._size = 0
-        self._overflow: Overflow | OutputError | None = None
+        self._context = self._size = self._held = 0
+        self._spooled: SpooledDataSet | None = None
 
     def read(self, length: int) -> Iterator[tuple[int, bytes, DataSet]]:
         """Read the body of a P-DATA, and give each message that is complete: context, command, data set."""
@@ -154,23 +158,27 @@ class MessageReader:
                 self._command, self._context, self._size = bytearray(), 0, 0
 
     def close(self) -> None:
-        """Forget what has come of a message that did not."""
-        if isinstance(self._overflow, Overflow):
-            self._overflow.close()
-        self._overflow = None
+        """Forget what has come of a message that did not, and give the memory back."""
+        self._forget()
+        with contextlib.suppress(BufferError):  # an error on its way still holds a part of it
+            self._buffer.close()
+
+    def _forget(self) -> None:
+        if self._spooled is not None:
+            self._spooled.close()
+        self._spooled, self._held = None, 0
 
     @contextlib.contextmanager
     def _data(self) -> Iterator[DataSet]:
         try:
-            if isinstance(self._overflow, OutputError):
-                yield self._overflow
-            elif self._overflow is not None:
-                yield self._overflow.view()
+            if self._spooled is not None:
+                self._flush()
+                yield self._spooled
             else:
-                with memoryview(self._buffer) as buffer, buffer[: self._size] as data:
+                with memoryview(self._buffer) as buffer, buffer[: self._held] as data:
                     yield data
         finally:
-            self.close()
+            self._forget()
 
     def _add(self, context: int, header: int, size: int) -> bool:
         """Read a fragment, and tell whether it was the last of its message."""
@@ -187,41 +195,28 @@ class MessageReader:
         return bool(is_last) and not has_data_set(self._command)
 
     def _add_data(self, size: int) -> None:
-        begin, self._size = self._size, self._size + size
-        if self._size > _LARGEST_IN_MEMORY:
-            self._add_to_overflow(begin, size)
-            return
-        if self._size > len(self._buffer):
-            self._buffer.extend(bytes(max(self._size, 2 * len(self._buffer)) - len(self._buffer)))
-        with memoryview(self._buffer) as buffer, buffer[begin : self._size] as free:
-            self._incoming.fill(free)
-
-    def _add_to_overflow(self, begin: int, size: int) -> None:
-        if self._size > _LARGEST_DATA or read_store_command(bytes(self._command)) is None:
+        self._size += size
+        if self._size > _LARGEST_DATA:
             raise ProtocolError("a data set that never ends", INVALID_PARAMETER)
-        if self._overflow is None:
-            self._begin_overflow(begin)
         with memoryview(self._buffer) as buffer:
-            for at in range(0, size, _PIECE):
-                with buffer[: min(_PIECE, size - at)] as piece:
-                    self._incoming.fill(piece)
-                    self._write(piece)
+            while size:
+                if self._held == len(buffer):
+                    self._flush()
+                count = min(size, len(buffer) - self._held)
+                with buffer[self._held : self._held + count] as free:
+                    self._incoming.fill(free)
+                self._held, size = self._held + count, size - count
 
-    def _begin_overflow(self, so_far: int) -> None:
-        try:
-            self._overflow = self._make_overflow()
-        except OutputError as error:
-            self._overflow = error
-        with memoryview(self._buffer) as buffer, buffer[:so_far] as data:
-            self._write(data)
-
-    def _write(self, piece: memoryview) -> None:
-        try:
-            if isinstance(self._overflow, Overflow):
-                self._overflow.write(piece)
-        except OutputError as error:
-            self.close()
-            self._overflow = error
+    def _flush(self) -> None:
+        """Write what is held to the disk."""
+        if self._spooled is None:
+            command = read_store_command(bytes(self._command))
+            if command is None:
+                raise ProtocolError("a data set that never ends", INVALID_PARAMETER)
+            self._spooled = self._make_spool(self._context, command)
+        with memoryview(self._buffer) as buffer, buffer[: self._held] as data:
+            self._spooled.write(data)
+        self._held = 0
 
 
 def limit_silence(wire: socket.socket, seconds: float) -> None:
