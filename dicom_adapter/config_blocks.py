@@ -139,7 +139,23 @@ class ScpTls(Block):
 
 
 class Scp(Block):
-    """How we are called."""
+    """How we are called.
+
+    Attributes
+    ----------
+    max_associations_per_address
+        At once, from one IP address; default: half of `max_associations`.
+    max_waiting
+        Connections that have not asked for an association yet.
+    request_seconds
+        Longest time that such a one may take, TLS handshake and request together.
+    idle_seconds
+        Longest silence in an association, and longest time for one PDU or for reading an answer.
+    least_rate
+        Bytes a second that a message must come at, over the time beyond `idle_seconds`.
+    blank_calling_as, blank_called_as
+        The AE title that is meant by who leaves it blank; none: such calls are rejected.
+    """
 
     port: Port = 104
     host: Text = "0.0.0.0"  # noqa: S104 - a modality is on another machine
@@ -147,9 +163,20 @@ class Scp(Block):
     sources: tuple[Source, ...] = ()
     reject_unknown_sources: bool = True
     max_associations: Count = 100
+    max_associations_per_address: Count | None = None
+    max_waiting: Count = 256
     max_pdu: Annotated[int, Field(ge=4096, le=1048576)] = 262144
+    request_seconds: Seconds = 10.0
     idle_seconds: Seconds = 60.0
+    least_rate: Size = 4096
+    blank_calling_as: AeName | None = None
+    blank_called_as: AeName | None = None
     tls: ScpTls = ScpTls()
+
+    @property
+    def from_one_address(self) -> int:
+        """How many associations one address may have."""
+        return self.max_associations_per_address or (self.max_associations + 1) // 2
 
 
 class DestinationTls(Block):

@@ -9,10 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from pynetdicom import evt
-from pynetdicom.sop_class import StorageCommitmentPushModel
+from pydicom.dataset import Dataset
 
 from clara_wf.helm import Helm
 from clara_wf.places import Places
@@ -21,7 +19,7 @@ from dicom_adapter.books.integrity import require_sound
 from dicom_adapter.books.store import Store
 from dicom_adapter.config import load_config
 from dicom_adapter.config_blocks import Config, Http, Scp
-from dicom_adapter.delivering.commitment import handle_report
+from dicom_adapter.delivering.commitment import read_report
 from dicom_adapter.delivering.couriers import Couriers
 from dicom_adapter.owner import sole_adapter
 from dicom_adapter.places import AdapterPlaces
@@ -42,7 +40,8 @@ from stages.errors import SettingsError, StageError
 logger = logging.getLogger(__name__)
 
 _FIXED = ("storage", "http")
-_FIXED_SCP = ("port", "host", "max_associations", "max_pdu", "idle_seconds")
+_SUCCESS, _INVALID = 0x0000, 0x0115  # PS3.7 annex C
+_FIXED_SCP = ("port", "host")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +85,7 @@ class _Settings:
         kept = {"dicom": dicom, **{name: getattr(old, name) for name in _FIXED}}
         self.config = new.model_copy(update=kept)
         if self.config != new:
-            logger.warning("storage, http, and where and how we listen change at the next start")
+            logger.warning("storage, http, and where we listen change at the next start")
         logger.info("the configuration was read again")
 
 
@@ -174,8 +173,7 @@ class _Parts:
             lambda: around.config().dicom.scp,
             self._receiver,
             Reception(self._studies, around.metrics, around.trail, around.config),
-            others=((evt.EVT_N_EVENT_REPORT, self._reported),),
-            other_contexts=(str(StorageCommitmentPushModel),),
+            report=self._reported,
             reporters=lambda: reporters(around.config()),
         )
 
@@ -184,6 +182,7 @@ class _Parts:
         """Start everything, the door last; stop everything, the door first."""
         around, http = self._around, self._around.config().http
         around.metrics.watch(partial(queue_of, around))
+        around.metrics.waiting_connections.set_function(lambda: self._scp.waiting)
         stack.callback(self._server.close)
         for part in (self._jobs, self.couriers, self.retention, self._studies):
             part.start()
@@ -200,8 +199,13 @@ class _Parts:
         with status_server.serve(http.host, http.port, answers, token=_token(http)) as http_port:
             yield self._scp.port, http_port
 
-    def _reported(self, event: Any) -> tuple[int, None]:
-        return handle_report(event, self.couriers.take_report), None
+    def _reported(self, content: Dataset) -> int:
+        try:
+            report = read_report(content)
+        except (AttributeError, ValueError, TypeError, KeyError):
+            return _INVALID
+        self.couriers.take_report(report)
+        return _SUCCESS
 
 
 def reporters(config: Config) -> Scp:
