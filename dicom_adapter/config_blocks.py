@@ -9,11 +9,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from clara_wf.blocks import Seconds, Text, Texts
+from clara_wf.blocks import Seconds as AnySeconds
+from clara_wf.blocks import Text, Texts
+from dicom_adapter.patterns import checked_pattern
 
 JOB_PROCESSOR = "Nvidia.Clara.Dicom.Processors.JobProcessor,Nvidia.Clara.DicomServer"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
+_LARGEST_SIZE = 2**60
+_YEAR_S, _CENTURY_H = 31_536_000, 876_000  # more than these no clock and no socket takes
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -61,7 +65,10 @@ def _bytes(value: object) -> int:
     found = _SIZE.fullmatch(str(value).strip())
     if isinstance(value, bool) or found is None:
         raise ValueError(f"expected a size such as 2G, found {value!r}; write a number and K, M, G or T")
-    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    size = float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " ")
+    if size > _LARGEST_SIZE:
+        raise ValueError(f"{str(value)[:40]!r} is more than any disk has; write a number and K, M, G or T")
+    return int(size)
 
 
 AeName = Annotated[Text, AfterValidator(_ae_title)]
@@ -71,6 +78,8 @@ Size = Annotated[int, BeforeValidator(_bytes)]
 Permissions = Annotated[int, BeforeValidator(_permissions)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[AnySeconds, Field(le=_YEAR_S)]
+Pattern = Annotated[str, AfterValidator(checked_pattern)]
 
 
 class Block(BaseModel):
@@ -91,12 +100,13 @@ class SeriesFilter(Block):
     sop_classes
         SOP class UIDs; none: all.
     descriptions
-        A regular expression that Series Description (0008,103E) must hold; none: all.
+        A regular expression that Series Description (0008,103E), its first 64 characters, must hold; none:
+        all.
     """
 
     modalities: Texts = ()
     sop_classes: Texts = ()
-    descriptions: str = ""
+    descriptions: Pattern = ""
 
 
 class AeTitle(Block):
@@ -223,7 +233,7 @@ class Scu(Block):
     ae_title: AeName = "CLARA"
     max_associations: Count = 2
     timeout_seconds: Seconds = 30.0
-    give_up_hours: Annotated[float, Field(gt=0)] = 72.0
+    give_up_hours: Annotated[float, Field(gt=0, le=_CENTURY_H)] = 72.0
     destinations: tuple[Destination, ...] = ()
 
 
@@ -279,8 +289,8 @@ class Storage(Block):
     largest_instance: Annotated[Size, Field(ge=2**20, le=2**32)] = 2**32
     permissions: Permissions = 0o640
     job_input: Literal["copy", "link"] = "copy"
-    retention_hours: Annotated[float, Field(ge=0)] = 24.0
     record_days: Annotated[float, Field(ge=0)] = 90.0
+    retention_hours: Annotated[float, Field(ge=0, le=_CENTURY_H)] = 24.0
 
     @property
     def root(self) -> Path:
@@ -301,6 +311,9 @@ class Jobs(Block):
         Others wait in the queue.
     tries
         After so many failures of the infrastructure a job is a dead letter; bad data is one at once.
+    stop_seconds
+        What a job is left to end in when the adapter is asked to stop; then it is killed, and goes on at the
+        next start. The adapter ends two seconds later at the latest.
     """
 
     engine: Literal["process", "docker", "kubernetes"] | None = None
@@ -309,6 +322,7 @@ class Jobs(Block):
     tries: Count = 3
     retry_seconds: Seconds = 30.0
     timeout_seconds: Seconds | None = None
+    stop_seconds: Seconds = 8.0
 
 
 class Http(Block):
@@ -318,11 +332,15 @@ class Http(Block):
     ----------
     token_file
         File with the token that callers show.
+    stuck_seconds
+        A worker without a sign of life for so long fails ``/healthz``; one that moves files or waits for
+        others, such as a job, has six times as long.
     """
 
     host: Text = "127.0.0.1"
     port: Port = 8080
     token_file: str = ""
+    stuck_seconds: Seconds = 300.0
 
     @property
     def on_loopback(self) -> bool:

@@ -16,17 +16,20 @@ from pathlib import Path
 
 from dicom_adapter.books.records import Study
 from dicom_adapter.books.removals import Condemned, condemn, condemned, gone, prune
+from dicom_adapter.books.set_aside import items_of, set_aside
 from dicom_adapter.books.store import StateError
 from dicom_adapter.deadline import Deadline
 from dicom_adapter.folder_removal import remove_folder
 from dicom_adapter.receiving.claims import Claims
-from dicom_adapter.running.jobs import Surroundings
+from dicom_adapter.running.jobs import PATIENCE, Surroundings
+from dicom_adapter.supervisor import is_of_surroundings, reason_of, sign_of_life, stop_all, traceback_of
 from dicom_adapter.watching.pseudonym import study_hash
 
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 60.0
 _TROUBLED_S = 2.0
+_STOP_S = 10.0
 
 
 class Retention:
@@ -45,47 +48,58 @@ class Retention:
     def __init__(self, around: Surroundings, *, forget: Callable[[Path], None], claims: Claims) -> None:
         self._around, self._forget, self._claims = around, forget, claims
         self._told: set[str] = set()
+        self._next_look = Deadline(0)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="retention")
+        self._worker = around.supervisor.worker("retention", self._work, patience=PATIENCE)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._worker.start()
 
-    def stop(self) -> None:
-        """Stop after the study that is being removed."""
+    def ask_to_stop(self) -> None:
+        """Stop soon, after the study that is being removed."""
         self._stopping.set()
-        self._thread.join()
+
+    def stop(self, deadline: Deadline | None = None) -> list[str]:
+        """Stop, and return the names of threads that have not ended in time."""
+        self.ask_to_stop()
+        left_over = stop_all([self._worker], deadline or Deadline(_STOP_S))
         with suppress(sqlite3.OperationalError):
             self._around.store.keep_time()
+        return left_over
 
     def _work(self) -> None:
-        next_look = Deadline(0)
-        while not self._stopping.is_set():
-            try:
-                self._around.trail.mend()
-                if next_look.is_over() or self._around.store.trouble:
-                    self._around.store.keep_time()
-                if next_look.is_over():
-                    next_look = Deadline(_LOOK_S)
-                    self.clean_up()
-            except (sqlite3.OperationalError, OSError) as error:
-                self._tell_once(f"what was delivered cannot be cleaned up: {error}")
-            self._stopping.wait(_TROUBLED_S)
+        self._around.trail.mend()
+        is_due = self._next_look.is_over()
+        if is_due or self._around.store.trouble:
+            self._around.store.keep_time()
+        if is_due:
+            self._next_look = Deadline(_LOOK_S)
+            self.clean_up()
+        self._stopping.wait(_TROUBLED_S)
 
     def clean_up(self) -> int:
-        """Remove the files of studies that were delivered long enough ago, and return how many studies."""
+        """Remove the files of studies that were delivered long enough ago, and return how many studies.
+
+        One that cannot be removed for a reason that nobody foresaw is set aside, and harms no other.
+        """
         store, storage = self._around.store, self._around.config().storage
         for study_id, items in condemned(store).items():
             if study_id is not None:
                 self._unless_claimed(store.study(study_id), partial(self._remove, items))
         found = store.finished_studies(storage.retention_hours * 3600)
+        aside = items_of(store, "removal")
         for study in found:
-            if not self._stopping.is_set():
+            if not self._stopping.is_set() and str(study.id) not in aside:
                 self._unless_claimed(study, self._condemn)
         if count := prune(store, storage.record_days * 86400):
             logger.info("forgot %d studies, which were removed %g days ago", count, storage.record_days)
         return len(found)
+
+    def _set_aside(self, study: Study, error: Exception) -> None:
+        told = study_hash(study.study_uid)
+        logger.error("study %s cannot be removed", told, extra={"study": told}, exc_info=traceback_of(error))
+        set_aside(self._around.store, "removal", study.id, reason=reason_of(error), study=told)
 
     def finish(self) -> None:
         """Remove what a crash has left of removed studies, before received files are looked for."""
@@ -93,9 +107,15 @@ class Retention:
             self._remove(items, None if study_id is None else self._around.store.study(study_id))
 
     def _unless_claimed(self, study: Study, remove: Callable[[Study], None]) -> None:
-        with self._claims.removal((study.ae_title, study.study_uid)) as free:
-            if free:
-                remove(study)
+        sign_of_life()
+        try:
+            with self._claims.removal((study.ae_title, study.study_uid)) as free:
+                if free:
+                    remove(study)
+        except Exception as error:  # a border: the other studies go on
+            if is_of_surroundings(error):
+                raise
+            self._set_aside(study, error)
 
     def _condemn(self, study: Study) -> None:
         try:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from dicom_adapter.deadline import Deadline
+from dicom_adapter.supervisor import sign_of_life
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +32,15 @@ def insist(action: Callable[[], _T], *, until: Callable[[], bool] = lambda: Fals
     told = Deadline(0)
     while True:
         try:
-            return action()
+            done = action()
         except sqlite3.OperationalError as error:
             if until() or getattr(error, "is_final", False):
                 raise
             if told.is_over():
                 logger.warning("%s; trying again", error)
                 told = Deadline(_TELL_S)
+            sign_of_life(f"the database cannot be written: {error}")
+        else:
+            sign_of_life()
+            return done
         time.sleep(_WAIT_S)

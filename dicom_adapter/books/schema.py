@@ -70,10 +70,17 @@ ALTER TABLE condemned ADD COLUMN job_id TEXT NOT NULL DEFAULT '';
 CREATE INDEX studies_by_end ON studies (state, ended_s)
 """
 
+_WHAT_IS_SET_ASIDE = """
+CREATE TABLE set_aside (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, item TEXT NOT NULL, study TEXT NOT NULL, reason TEXT NOT NULL,
+    since TEXT NOT NULL, UNIQUE (kind, item))
+"""
+
 MIGRATIONS: tuple[Migration, ...] = (
     _first,
     _SECONDS_OF_SERVICE,
     _WHOSE_IS_CONDEMNED,
+    _WHAT_IS_SET_ASIDE,
 )  # fmt: skip
 
 

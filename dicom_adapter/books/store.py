@@ -17,10 +17,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from dicom_adapter.books import set_aside
 from dicom_adapter.books.faults import (
     DatabaseDamagedError,
     DatabaseUnusableError,
@@ -37,6 +38,7 @@ from dicom_adapter.books.records import (
     Received,
     Study,
 )
+from dicom_adapter.books.rows import DamagedRowError, delivery_of, job_of, received_of, study_of
 from dicom_adapter.books.schema import migrate
 from dicom_adapter.books.service_clock import ServiceClock
 from dicom_adapter.config_blocks import WorkflowRule
@@ -51,6 +53,8 @@ _POLL_S = 0.02
 _MOST_DUE = 1000
 _SHORT_MS = 100  # holds up our own readers
 _WAL_BYTES = 64 << 20
+_LONGEST_CODE, _LONGEST_DESCRIPTION = 16, 64  # PS3.5 6.2, CS and LO
+_T = TypeVar("_T")
 _STUDY = """
 SELECT s.*, COUNT(i.path) AS instances, COALESCE(SUM(i.conflict), 0) AS conflicts
 FROM studies s LEFT JOIN instances i ON i.study_id = s.id
@@ -213,8 +217,9 @@ class Store:
         with self.transaction() as books:
             for each in received:
                 study = self._study_id(books, each)
-                values = (str(each.path), study, each.sop_instance_uid, each.sop_class_uid, each.modality)
-                more = (each.series_description, each.size, each.conflict, now())
+                told = each.modality[:_LONGEST_CODE], each.series_description[:_LONGEST_DESCRIPTION]
+                values = (str(each.path), study, each.sop_instance_uid, each.sop_class_uid, *told)
+                more = (each.size, each.conflict, now())
                 added = books.execute(
                     "INSERT OR IGNORE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, *more)
                 )
@@ -232,11 +237,17 @@ class Store:
         """Return the studies in some states, or all, the latest first, or only so many of the latest."""
         which = f"WHERE s.state IN ({_marks(states)})" if states else ""
         query = f"{_STUDY} {which} GROUP BY s.id ORDER BY s.id DESC LIMIT ?"
-        return [_study(row) for row in self._rows(query, *states, most)]
+        return self._read("study", self._rows(query, *states, most), study_of)
 
     def study(self, study_id: int) -> Study:
-        """Return a study."""
-        return _study(self._one(f"{_STUDY} WHERE s.id = ? GROUP BY s.id", study_id))
+        """Return a study.
+
+        Raises
+        ------
+        StateError
+            If there is none of this ID, or its row is damaged.
+        """
+        return self._whole(study_of, self._one(f"{_STUDY} WHERE s.id = ? GROUP BY s.id", study_id))
 
     def instances(self, study_id: int) -> list[Received]:
         """Return the instances of a study, those in conflict with another one left out."""
@@ -245,7 +256,7 @@ class Store:
             "WHERE i.study_id = ? AND NOT i.conflict ORDER BY i.sop_instance_uid",
             study_id,
         )
-        return [_received(row) for row in rows]
+        return self._read("instance", rows, received_of)
 
     def hold(self, study_id: int) -> None:
         """Let late instances wait for somebody."""
@@ -299,7 +310,7 @@ class Store:
                 (self.clock(),),
             )
         query = f"{_STUDY} WHERE s.state = 'complete' AND s.ended_s <= ? GROUP BY s.id"
-        return [_study(row) for row in self._rows(query, self.clock() - age_s)]
+        return self._read("study", self._rows(query, self.clock() - age_s), study_of)
 
     # Jobs
 
@@ -309,7 +320,7 @@ class Store:
         which = f"WHERE {' AND '.join(wanted)}" if wanted else ""
         values = [*states, *([] if study_id is None else [study_id])]
         query = f"SELECT * FROM jobs {which} ORDER BY rowid DESC LIMIT ?"  # noqa: S608
-        return [_job(row) for row in reversed(self._rows(query, *values, most))]
+        return self._read("job", self._rows(query, *values, most)[::-1], job_of)
 
     def job(self, job_id: str) -> Job:
         """Return a job.
@@ -317,27 +328,30 @@ class Store:
         Raises
         ------
         StateError
-            If there is none of this ID.
+            If there is none of this ID, or its row is damaged.
         """
-        return _job(self._one("SELECT * FROM jobs WHERE id = ?", job_id))
+        return self._whole(job_of, self._one("SELECT * FROM jobs WHERE id = ?", job_id))
 
     def start_next(self, at: float) -> Job | None:
-        """Take the oldest job that may start, which is running then.
+        """Take the oldest job that may start, which is running then; damaged ones are set aside.
 
         Parameters
         ----------
         at
             Seconds of service.
         """
+        not_aside = set_aside.PASSED_OVER.format(id="id", kind="job")
         with self.transaction() as books:
-            found = self._rows(
-                "SELECT id FROM jobs WHERE state = 'queued' AND not_before <= ? ORDER BY rowid LIMIT 1", at
-            )
-            if not found:
-                return None
-            self._move(books, "jobs", found[0]["id"], "running")
-            books.execute("UPDATE jobs SET tries = tries + 1 WHERE id = ?", (found[0]["id"],))
-        return self.job(found[0]["id"])
+            while found := self._rows(
+                f"SELECT * FROM jobs WHERE state = 'queued' AND not_before <= ? AND {not_aside} "  # noqa: S608
+                "ORDER BY rowid LIMIT 1",
+                at,
+            ):
+                if next_jobs := self._read("job", found, job_of):
+                    self._move(books, "jobs", next_jobs[0].id, "running")
+                    books.execute("UPDATE jobs SET tries = tries + 1 WHERE id = ?", (next_jobs[0].id,))
+                    return self.job(next_jobs[0].id)
+        return None
 
     def retry(self, job_id: str, *, exit_code: int | None, reason: str, not_before: float) -> None:
         """Let a job that failed start again later."""
@@ -424,10 +438,8 @@ class Store:
                 wanted.append(f"{name} = ?")
                 values.append(value)
         which = f"WHERE {' AND '.join(wanted)}" if wanted else ""
-        return [
-            _delivery(row)
-            for row in self._rows(f"SELECT * FROM deliveries {which} ORDER BY id", *values)  # noqa: S608
-        ]
+        rows = self._rows(f"SELECT * FROM deliveries {which} ORDER BY id", *values)  # noqa: S608
+        return self._read("delivery", rows, delivery_of)
 
     def due(self, destination: str, at: float, *, most: int = _MOST_DUE) -> list[Delivery]:
         """Return what may be sent to a destination now, in order, but only so many at once.
@@ -437,19 +449,54 @@ class Store:
         at
             Seconds of service.
         """
+        not_aside = set_aside.PASSED_OVER.format(id="id", kind="delivery")
         rows = self._rows(
-            "SELECT * FROM deliveries WHERE destination = ? AND state = 'waiting' AND not_before <= ? "
-            "ORDER BY not_before, id LIMIT ?",
+            f"SELECT * FROM deliveries WHERE destination = ? AND {not_aside} "  # noqa: S608
+            "AND state = 'waiting' AND not_before <= ? ORDER BY not_before, id LIMIT ?",
             *(destination, at, most),
         )
-        return [_delivery(row) for row in rows]
+        return self._read("delivery", rows, delivery_of)
 
     def move_delivery(self, delivery_id: int, state: str, **more: object) -> None:
         """Change the state of a delivery, and other columns, such as its tries."""
         with self.transaction() as books:
             self._move(books, "deliveries", delivery_id, state, **more)
 
+    def set_damaged_aside(self) -> None:
+        """Set aside what is in no state that anything works on, which would be passed over in silence."""
+        makers: Mapping[set_aside.Kind, tuple[str, Callable[[sqlite3.Row], object]]] = {
+            "study": (_STUDY + " WHERE s.state NOT IN ({}) GROUP BY s.id", study_of),
+            "job": ("SELECT * FROM jobs WHERE state NOT IN ({})", job_of),
+            "delivery": ("SELECT * FROM deliveries WHERE state NOT IN ({})", delivery_of),
+        }
+        for (kind, (query, make)), moves in zip(makers.items(), MOVES.values(), strict=True):
+            self._read(kind, self._rows(query.format(_marks(moves)), *moves), make)
+
     # Within
+
+    def _read(
+        self, kind: set_aside.Kind, rows: Iterable[sqlite3.Row], make: Callable[[sqlite3.Row], _T]
+    ) -> list[_T]:
+        """Return rows as records; one that is damaged is set aside, and harms no other."""
+        found = []
+        for row in rows:
+            try:
+                found.append(make(row))
+            except DamagedRowError as error:
+                self._put_aside(kind, row["path" if kind == "instance" else "id"], str(error))
+        return found
+
+    def _put_aside(self, kind: set_aside.Kind, item: object, reason: str) -> None:
+        with self._lock:
+            is_within = self._connection.in_transaction
+            with nullcontext(self._connection) if is_within else self.transaction() as books:
+                set_aside.put(books, kind, item, reason=f"the row in the database is damaged: {reason}")
+
+    def _whole(self, make: Callable[[sqlite3.Row], _T], row: sqlite3.Row) -> _T:
+        try:
+            return make(row)
+        except DamagedRowError as error:
+            raise StateError(f"the row in the database is damaged: {error}") from error
 
     def _study_id(self, books: sqlite3.Connection, received: Received) -> int:
         key = received.ae_title, received.study_uid
@@ -496,6 +543,7 @@ class Store:
 def _connect(file: Path, busy_s: float) -> sqlite3.Connection:
     connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=busy_s)
     connection.row_factory = sqlite3.Row
+    connection.text_factory = lambda raw: raw.decode(errors="backslashreplace")  # of damaged rows
     try:
         for pragma in (
             "journal_mode = WAL",
@@ -547,22 +595,3 @@ def job_id_of(study: Study, rule: WorkflowRule, generation: int) -> str:
     """Return the ID of the job of a rule on a study that is complete for the so many-th time."""
     name = f"{study.ae_title}\n{study.study_uid}\n{rule.workflow}\n{rule.name}\n{generation}"
     return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
-
-
-def _study(row: sqlite3.Row) -> Study:
-    return Study(**{name: row[name] for name in Study.__dataclass_fields__})
-
-
-def _received(row: sqlite3.Row) -> Received:
-    kept = {name: row[name] for name in Received.__dataclass_fields__}
-    return Received(**{**kept, "path": Path(row["path"]), "conflict": bool(row["conflict"])})
-
-
-def _job(row: sqlite3.Row) -> Job:
-    kept = {name: row[name] for name in Job.__dataclass_fields__}
-    return Job(**{**kept, "destinations": tuple(json.loads(row["destinations"]))})
-
-
-def _delivery(row: sqlite3.Row) -> Delivery:
-    kept = {name: row[name] for name in Delivery.__dataclass_fields__}
-    return Delivery(**{**kept, "path": Path(row["path"])})

@@ -8,7 +8,6 @@ destination keeps it once.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,14 +17,25 @@ from pydicom.uid import generate_uid
 from dicom_adapter.books import delivery_books as books
 from dicom_adapter.books.insist import insist
 from dicom_adapter.books.records import Delivery
+from dicom_adapter.books.set_aside import items_of, set_aside
 from dicom_adapter.books.store import StateError
 from dicom_adapter.config_blocks import Destination
+from dicom_adapter.deadline import Deadline
 from dicom_adapter.delivering.answers import Answer, DestinationError
 from dicom_adapter.delivering.commitment import Report, request_commitment
 from dicom_adapter.delivering.results import Result, read_result
 from dicom_adapter.delivering.senders import address_of, peer_of, sender_to
 from dicom_adapter.retry import Backoff
-from dicom_adapter.running.jobs import Surroundings
+from dicom_adapter.running.jobs import PATIENCE, Surroundings
+from dicom_adapter.supervisor import (
+    adopt,
+    is_of_surroundings,
+    reason_of,
+    sign_of_life,
+    stop_all,
+    traceback_of,
+    worker_here,
+)
 from dicom_adapter.watching.pseudonym import study_hash
 from stages.errors import OutputError
 
@@ -36,6 +46,7 @@ _REFUSALS = 5  # of one instance, before it is a dead letter
 _BACKOFF = Backoff(first_s=5.0, longest_s=900.0)
 _BURIAL_S = 2.0
 _ASK_AGAIN_S = 3600.0
+_STOP_S = 10.0
 _REPORT_S = 2.0  # how long the association stays open for the report
 
 
@@ -61,12 +72,15 @@ class Couriers:
         for each in list(self._couriers.values()):
             each.wake()
 
-    def stop(self) -> None:
-        """Stop after the instance that is being sent, and wait for it."""
+    def ask_to_stop(self) -> None:
+        """Stop soon, after the instance that is being sent."""
         for each in self._couriers.values():
             each.ask_to_stop()
-        for each in self._couriers.values():
-            each.join()
+
+    def stop(self, deadline: Deadline | None = None) -> list[str]:
+        """Stop, and return the names of threads that have not ended in time."""
+        self.ask_to_stop()
+        return stop_all([each.worker for each in self._couriers.values()], deadline or Deadline(_STOP_S))
 
     def take_report(self, report: Report) -> None:
         """Write down what a destination reports on a request for commitment."""
@@ -86,11 +100,11 @@ class Courier:
         self._name, self._around, self._backoff = name, around, backoff
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._failures, self._not_before, self._next_burial = 0, 0.0, 0.0
-        self._thread = threading.Thread(target=self._work, name=f"courier to {name}")
+        self.worker = around.supervisor.worker(f"delivery to {name}", self._work, patience=PATIENCE)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self.worker.start()
 
     def wake(self) -> None:
         """Look for deliveries at once."""
@@ -101,23 +115,12 @@ class Courier:
         self._stopping.set()
         self._wake.set()
 
-    def join(self) -> None:
-        """Wait for the end."""
-        self._thread.join()
-
     def _work(self) -> None:
-        while not self._stopping.is_set():
-            self._wake.clear()
-            destination = self._destination()
-            try:
-                if destination is not None:
-                    self._look(destination)
-            except sqlite3.OperationalError as error:
-                logger.warning("the books cannot be used (%s); trying again", error)
-            except Exception:
-                logger.exception("the courier to %s stumbled, and goes on", self._name)
-                self._pause("an error of the adapter itself")
-            self._wake.wait(_LOOK_S)
+        self._wake.clear()
+        destination = self._destination()
+        if destination is not None:
+            self._look(destination)
+        self._wake.wait(_LOOK_S)
 
     def _destination(self) -> Destination | None:
         found = self._around.config().dicom.scu.destinations
@@ -132,8 +135,10 @@ class Courier:
         if due:
             self._deliver(destination, due)
         elif destination.commitment and not destination.dicomweb:
+            aside = items_of(self._around.store, "delivery")
             for deliveries in books.to_commit(self._around.store, self._name, at).values():
-                self._ask(destination, deliveries)
+                if asked := [each for each in deliveries if str(each.id) not in aside]:
+                    self._ask_or_set_aside(destination, asked)
 
     def _bury(self) -> None:
         """Give up what has waited for too long, which is looked for now and then."""
@@ -151,9 +156,45 @@ class Courier:
         for each in due:
             by_job.setdefault(each.job_id, []).append(each)
         at_once = self._around.config().dicom.scu.max_associations
-        with ThreadPoolExecutor(at_once, thread_name_prefix=f"to {self._name}") as pool:
-            for done in [pool.submit(self._send, destination, batch) for batch in by_job.values()]:
+        with ThreadPoolExecutor(
+            at_once, f"to {self._name}", initializer=adopt, initargs=(worker_here(),)
+        ) as pool:
+            for done in [pool.submit(self._send_or_set_aside, destination, b) for b in by_job.values()]:
                 done.result()
+
+    def _send_or_set_aside(self, destination: Destination, batch: Sequence[Delivery]) -> None:
+        """Send the results of one job; what fails in a way that nobody foresaw is set aside by itself."""
+        try:
+            self._send(destination, batch)
+        except Exception as error:  # a border: one result harms no other
+            if is_of_surroundings(error):
+                raise
+            ids = {each.id for each in self._around.store.deliveries("waiting", job_id=batch[0].job_id)}
+            waiting = [each for each in batch if each.id in ids]
+            if len(batch) > 1:
+                for each in waiting:
+                    self._send_or_set_aside(destination, [each])
+            elif waiting:
+                self._set_aside(waiting, error)
+
+    def _ask_or_set_aside(self, destination: Destination, deliveries: Sequence[Delivery]) -> None:
+        try:
+            self._ask(destination, deliveries)
+        except Exception as error:  # a border, as above
+            if is_of_surroundings(error):
+                raise
+            self._set_aside(deliveries, error)
+
+    def _set_aside(self, deliveries: Sequence[Delivery], error: Exception) -> None:
+        job = deliveries[0].job_id
+        logger.error(
+            "a result of job %s cannot be delivered to %s (%s)",
+            *(job, self._name, reason_of(error)),
+            extra={"job": job},
+            exc_info=traceback_of(error),
+        )
+        for each in deliveries:
+            set_aside(self._around.store, "delivery", each.id, reason=reason_of(error))
 
     def _send(self, destination: Destination, batch: Sequence[Delivery]) -> None:
         """Send the results of one job, and write down what became of each."""
@@ -164,6 +205,7 @@ class Courier:
 
         def told(result: Result, answer: Answer) -> None:
             nonlocal accepted
+            sign_of_life()
             delivery = waiting.pop(result.sop_instance_uid)
             accepted += answer.verdict == "accepted"
             self._write_down(destination, delivery, answer)

@@ -22,9 +22,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from dicom_adapter.deadline import Deadline
 from dicom_adapter.receiving import wire
 from dicom_adapter.receiving.admission import plain_address
 from dicom_adapter.receiving.wire import Incoming, Pace, ProtocolError
+from dicom_adapter.supervisor import Supervisor, Worker, sign_of_life, traceback_of
 from stages.errors import StageError
 
 logger = logging.getLogger(__name__)
@@ -134,12 +136,14 @@ class Lobby:
         self._catch_up_at = 0.0
         self._is_closed = False
         self._is_listening = False
-        self._thread = threading.Thread(target=self._run, name="lobby", daemon=True)
+        self._worker: Worker | None = None
+        self._is_paused = False
 
-    def start(self) -> None:
-        """Begin to take connections."""
+    def start(self, supervisor: Supervisor) -> None:
+        """Begin to take connections, in a thread that a supervisor watches."""
         self._selector.register(self._woken, selectors.EVENT_READ)
-        self._thread.start()
+        self._worker = supervisor.worker("listening", self._run)
+        self._worker.start()
 
     def close(self, seconds: float) -> None:
         """Take no more, and hang up on those who wait.
@@ -152,7 +156,9 @@ class Lobby:
         if not self._is_closed:
             self._is_closed = True
             self._waker.send(b"\0")
-        self._thread.join(seconds)
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker.join(Deadline(seconds))
 
     @property
     def waiting(self) -> int:
@@ -160,13 +166,9 @@ class Lobby:
         return len(self._guests)
 
     def _run(self) -> None:
-        is_paused = False
         while not self._is_closed:
-            try:
-                is_paused = self._turn(is_paused)
-            except Exception:  # a border: without this thread nobody could connect
-                logger.exception("connections could not be taken")
-                time.sleep(_LOOK_S)
+            sign_of_life()
+            self._is_paused = self._turn(self._is_paused)
         self._end()
 
     def _turn(self, is_paused: bool) -> bool:
@@ -176,7 +178,7 @@ class Lobby:
         is_crowded = False
         for key, _ in self._selector.select(pause):
             if isinstance(key.data, _Guest):
-                self._read(key.data)
+                self._read_safely(key.data)
             elif key.fileobj is self._listening:
                 is_crowded = self._accept()
         self._look_at_the_clock()
@@ -263,6 +265,13 @@ class Lobby:
         return next(iter(crowds[most]))
 
     # What they say
+
+    def _read_safely(self, guest: _Guest) -> None:
+        try:
+            self._read(guest)
+        except Exception as error:  # a border: the other connections go on
+            logger.error("a connection could not be served", exc_info=traceback_of(error))
+            self._turn_away(guest, "broken", "an error of the adapter itself")
 
     def _read(self, guest: _Guest) -> None:
         if guest not in self._guests:

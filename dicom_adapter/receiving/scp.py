@@ -44,6 +44,7 @@ from dicom_adapter.receiving.receive import Kept, Receiver
 from dicom_adapter.receiving.room import FullError
 from dicom_adapter.receiving.spool import SpooledDataSet
 from dicom_adapter.receiving.wire import Pace
+from dicom_adapter.supervisor import Supervisor
 from stages.errors import InputError, SettingsError, StageError
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ class StorageScp:
         Takes a report on storage commitment and returns the status to answer with.
     reporters
         Who may call for these alone, and has nothing to store, beside those of `config`.
+    supervisor
+        Watches the thread that listens; None for one of its own.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class StorageScp:
         *,
         report: Callable[[Dataset], int] | None = None,
         reporters: Callable[[], Scp] | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._config = config
         self._receiver = receiver
@@ -106,6 +110,7 @@ class StorageScp:
         self._reporting: set[int] = set()
         self._admission = Admission(config)
         self._lobby: Lobby | None = None
+        self._supervisor = supervisor or Supervisor()
         self._lock = threading.Lock()
         self._open: dict[Association, bool] = {}
 
@@ -146,7 +151,7 @@ class StorageScp:
                 f"cannot listen on {config.host}:{config.port}: {error.strerror or error}; "
                 "is another adapter running?"
             ) from error
-        self._lobby.start()
+        self._lobby.start(self._supervisor)
 
     def stop(self) -> None:
         """Take no more calls and abort the associations that are open, within 5 s whatever their peers do."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -33,6 +33,10 @@ class Queue:
         Age of the oldest result that a destination has not taken yet, seconds.
     free_bytes
         Room on the disk.
+    set_aside
+        How much of each kind is set aside.
+    workers
+        How many threads work, wait after a failure, are stuck, and are dead.
     """
 
     studies: Mapping[str, int]
@@ -40,6 +44,8 @@ class Queue:
     deliveries: Mapping[tuple[str, str], int]
     oldest_delivery_s: Mapping[str, float]
     free_bytes: int
+    set_aside: Mapping[str, int] = field(default_factory=dict)
+    workers: Mapping[str, int] = field(default_factory=dict)
 
 
 class Metrics:
@@ -96,6 +102,13 @@ class Metrics:
             registry=registry,
         )
 
+        self.worker_failures = Counter(
+            "clara_adapter_worker_failures",
+            "Errors that ended what a worker was at",
+            ["worker"],
+            registry=registry,
+        )
+
     def watch(self, queue: Callable[[], Queue]) -> None:
         """Tell of the queue as well, as it is when it is asked for."""
         self.registry.register(_QueueCollector(queue))
@@ -116,6 +129,11 @@ class _QueueCollector(Collector):  # type: ignore[misc]
         queue = self._queue()
         yield _by_state("clara_adapter_studies", "Studies by state", queue.studies)
         yield _by_state("clara_adapter_jobs", "Jobs by state", queue.jobs)
+        yield _by_state("clara_adapter_workers", "Workers by state", queue.workers)
+        aside = GaugeMetricFamily("clara_adapter_set_aside", "Items that are set aside", labels=["kind"])
+        for kind, count in queue.set_aside.items():
+            aside.add_metric([kind], count)
+        yield aside
         waiting = GaugeMetricFamily(
             "clara_adapter_results", "Results by destination and state", labels=["destination", "state"]
         )
