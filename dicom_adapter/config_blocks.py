@@ -50,6 +50,17 @@ def _workflow(value: str) -> str:
     return value
 
 
+def _permissions(value: object) -> int:
+    found = re.fullmatch(r"0?o?([0-7]{3})", str(value).strip())
+    mode = int(found[1], 8) if found and not isinstance(value, bool) else 0
+    if mode & 0o600 != 0o600 or mode & 0o111:
+        raise ValueError(
+            f"expected the permissions of files such as '0640', found {value!r}; write an octal number in "
+            "quotes: the owner reads and writes, and nobody executes"
+        )
+    return mode
+
+
 def _bytes(value: object) -> int:
     found = _SIZE.fullmatch(str(value).strip())
     if isinstance(value, bool) or found is None:
@@ -64,6 +75,7 @@ AeName = Annotated[Text, AfterValidator(_ae_title)]
 Processors = Annotated[Texts, AfterValidator(_processor)]
 WorkflowId = Annotated[Text, AfterValidator(_workflow)]
 Size = Annotated[int, BeforeValidator(_bytes)]
+Permissions = Annotated[int, BeforeValidator(_permissions)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[AnySeconds, Field(le=_YEAR_S)]
@@ -137,7 +149,23 @@ class ScpTls(Block):
 
 
 class Scp(Block):
-    """How we are called."""
+    """How we are called.
+
+    Attributes
+    ----------
+    max_associations_per_address
+        At once, from one IP address; default: half of `max_associations`.
+    max_waiting
+        Connections that have not asked for an association yet.
+    request_seconds
+        Longest time that such a one may take, TLS handshake and request together.
+    idle_seconds
+        Longest silence in an association, and longest time for one PDU or for reading an answer.
+    least_rate
+        Bytes a second that a message must come at, over the time beyond `idle_seconds`.
+    blank_calling_as, blank_called_as
+        The AE title that is meant by who leaves it blank; none: such calls are rejected.
+    """
 
     port: Port = 104
     host: Text = "0.0.0.0"  # noqa: S104 - a modality is on another machine
@@ -145,9 +173,20 @@ class Scp(Block):
     sources: tuple[Source, ...] = ()
     reject_unknown_sources: bool = True
     max_associations: Count = 100
+    max_associations_per_address: Count | None = None
+    max_waiting: Count = 256
     max_pdu: Annotated[int, Field(ge=4096, le=1048576)] = 262144
+    request_seconds: Seconds = 10.0
     idle_seconds: Seconds = 60.0
+    least_rate: Size = 4096
+    blank_calling_as: AeName | None = None
+    blank_called_as: AeName | None = None
     tls: ScpTls = ScpTls()
+
+    @property
+    def from_one_address(self) -> int:
+        """How many associations one address may have."""
+        return self.max_associations_per_address or (self.max_associations + 1) // 2
 
 
 class DestinationTls(Block):
@@ -221,7 +260,7 @@ class WorkflowRule(Block):
 
 
 class Storage(Block):
-    """Where things lie. What is received must be on the file system of the payloads, to be linked there.
+    """Where things lie. On one file system, received instances are cloned into payloads where it can do so.
 
     Attributes
     ----------
@@ -229,8 +268,17 @@ class Storage(Block):
         Received instances and the adapter's own books; default: ``dicom-adapter`` beside the payloads.
     minimum_free
         Below this an instance is answered with Out of Resources.
+    largest_instance
+        Bytes; a larger data set is answered so as well.
+    permissions
+        Of received files and of a job's input, whatever the umask; who may read them may enter the folders.
+    job_input
+        ``copy``: a job has copies of what was received, clones that share the disk where the file system
+        makes such; ``link``: hard links, by which a stage that changes its input changes what was received.
     retention_hours
         What was delivered is cleaned up after so long; what was not is never.
+    record_days
+        What the database says of a study is forgotten so long after its files were removed.
     """
 
     payloads: Path = Path("/clara-io/clara-core/payloads")
@@ -238,6 +286,10 @@ class Storage(Block):
     received: Path | None = None
     models: Path | None = None
     minimum_free: Size = 2 * 2**30
+    largest_instance: Annotated[Size, Field(ge=2**20, le=2**32)] = 2**32
+    permissions: Permissions = 0o640
+    job_input: Literal["copy", "link"] = "copy"
+    record_days: Annotated[float, Field(ge=0)] = 90.0
     retention_hours: Annotated[float, Field(ge=0, le=_CENTURY_H)] = 24.0
 
     @property

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from pynetdicom import evt
-from pynetdicom.sop_class import StorageCommitmentPushModel
+from pydicom.dataset import Dataset
 
 from clara_wf.helm import Helm
 from clara_wf.places import Places
 from dicom_adapter.books.delivery_books import try_everything_now
-from dicom_adapter.books.insist import SteadyClock
+from dicom_adapter.books.integrity import require_sound
 from dicom_adapter.books.store import Store
 from dicom_adapter.config import load_config
 from dicom_adapter.config_blocks import Config, Http, Scp
 from dicom_adapter.deadline import Deadline
-from dicom_adapter.delivering.commitment import handle_report
+from dicom_adapter.delivering.commitment import read_report
 from dicom_adapter.delivering.couriers import Couriers
+from dicom_adapter.owner import sole_adapter
 from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.receiving.claims import Claims
 from dicom_adapter.receiving.receive import Receiver, sweep
@@ -40,12 +37,13 @@ from dicom_adapter.watching import status_server
 from dicom_adapter.watching.audit import AuditTrail
 from dicom_adapter.watching.metrics import Metrics
 from dicom_adapter.watching.overview import page_of, queue_of, report_of, why_not_ready, why_unhealthy
-from stages.errors import OutputError, SettingsError, StageError
+from stages.errors import SettingsError, StageError
 
 logger = logging.getLogger(__name__)
 
 _FIXED = ("storage", "http")
-_FIXED_SCP = ("port", "host", "max_associations", "max_pdu", "idle_seconds")
+_SUCCESS, _INVALID = 0x0000, 0x0115  # PS3.7 annex C
+_FIXED_SCP = ("port", "host")
 _AFTER_JOBS_S = 1.0
 
 
@@ -98,7 +96,7 @@ class _Settings:
         kept = {"dicom": dicom, **{name: getattr(old, name) for name in _FIXED}}
         self.config = new.model_copy(update=kept)
         if self.config != new:
-            logger.warning("storage, http, and where and how we listen change at the next start")
+            logger.warning("storage, http, and where we listen change at the next start")
         logger.info("the configuration was read again")
 
 
@@ -108,6 +106,8 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
 
     Raises
     ------
+    DatabaseDamagedError
+        If the database is damaged, or gone although instances were received.
     SettingsError
         If the configuration has a mistake, an address is taken, another adapter runs on this storage, or a
         program is not there without which no job could run.
@@ -119,9 +119,11 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
     storage = settings().storage
     places = AdapterPlaces(root=storage.root)
     with ExitStack() as stack:
-        stack.enter_context(_alone(places.root))
-        half = sweep(places)
+        owner = stack.enter_context(sole_adapter(places.root))
+        require_sound(places.books, studies=places.studies, identity=owner.identity)
+        half = sweep(places, permissions=storage.permissions)
         store = Store(places.books)
+        owner.keep(store.identity)
         left_over: list[str] = []
         stack.callback(lambda: None if left_over else store.close())
         trail = AuditTrail(places.audit, ae_title=settings().dicom.scu.ae_title)
@@ -132,7 +134,7 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
             config=settings,
             trail=trail,
             metrics=metrics,
-            clock=SteadyClock(),
+            clock=store.clock,
             environ=environ,
             supervisor=Supervisor(
                 stuck_s=lambda: settings().http.stuck_seconds,
@@ -181,7 +183,14 @@ class _Parts:
             log=places.root / "model-server.log",
         )
         claims = Claims()
-        self._receiver = Receiver(places, minimum_free=storage.minimum_free, claims=claims)
+        self._receiver = Receiver(
+            places,
+            minimum_free=storage.minimum_free,
+            claims=claims,
+            trouble=lambda: around.store.trouble,
+            largest=storage.largest_instance,
+            permissions=storage.permissions,
+        )
         self.couriers = Couriers(around)
         self._jobs = JobQueue(
             around, models=models, model_server=self._server.address, on_done=self.couriers.wake
@@ -198,8 +207,7 @@ class _Parts:
             lambda: around.config().dicom.scp,
             self._receiver,
             Reception(self._studies, around.metrics, around.trail, around.config),
-            others=((evt.EVT_N_EVENT_REPORT, self._reported),),
-            other_contexts=(str(StorageCommitmentPushModel),),
+            report=self._reported,
             reporters=lambda: reporters(around.config()),
             supervisor=around.supervisor,
         )
@@ -215,6 +223,7 @@ class _Parts:
         """
         around = self._around
         around.metrics.watch(partial(queue_of, around))
+        around.metrics.waiting_connections.set_function(lambda: self._scp.waiting)
         try:
             for part in (self._jobs, self.couriers, self.retention, self._studies):
                 part.start()
@@ -226,10 +235,12 @@ class _Parts:
 
     def _stop(self, deadline: Deadline) -> list[str]:
         """Stop everything, and return the names of the threads that have not ended in time."""
-        self._scp.stop()
+        self._around.store.hurry()
         parts = (self._studies, self.retention, self.couriers, self._jobs)
-        for part in parts:
+        for part in parts[1:]:
             part.ask_to_stop()
+        self._scp.stop()
+        self._studies.ask_to_stop()
         left_over = [name for part in parts for name in part.stop(deadline)]
         if left_over:
             logger.warning(
@@ -254,8 +265,13 @@ class _Parts:
         ) as http_port:
             yield http_port
 
-    def _reported(self, event: Any) -> tuple[int, None]:
-        return handle_report(event, self.couriers.take_report), None
+    def _reported(self, content: Dataset) -> int:
+        try:
+            report = read_report(content)
+        except (AttributeError, ValueError, TypeError, KeyError):
+            return _INVALID
+        self.couriers.take_report(report)
+        return _SUCCESS
 
 
 def reporters(config: Config) -> Scp:
@@ -296,21 +312,3 @@ def _token(http: Http) -> str | None:
     if not token:
         raise SettingsError(f"{http.token_file} is empty; write a token into it")
     return token
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Be the only adapter that works on a storage, until the block ends or the process dies."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(root / ".adapter.owner", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise OutputError(f"the storage {root} cannot be used: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise SettingsError(f"another adapter already works on {root}; stop it first") from error
-        yield
-    finally:
-        os.close(descriptor)

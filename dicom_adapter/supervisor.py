@@ -39,10 +39,11 @@ class UnforeseenError(Exception):
 
 def is_of_surroundings(error: BaseException) -> bool:
     """Return whether an error is one of the disk, the memory or the database, whatever is worked on."""
+    if isinstance(error, (sqlite3.OperationalError, sqlite3.InternalError)):
+        return True
     if isinstance(error, StageError):
         return False
-    of_database = (sqlite3.OperationalError, sqlite3.InternalError)
-    return isinstance(error, (OSError, MemoryError, *of_database)) or type(error) is sqlite3.DatabaseError
+    return isinstance(error, (OSError, MemoryError)) or type(error) is sqlite3.DatabaseError
 
 
 def reason_of(error: BaseException) -> str:

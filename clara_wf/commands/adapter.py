@@ -160,21 +160,56 @@ def release(
 
 @app.command("audit")
 def check_audit(context: typer.Context) -> None:
-    """Check the audit trail: no line was changed or taken out."""
+    """Check the audit trail.
+
+    No line was changed or taken out; lines that a full disk or a crash has cut off are told.
+    """
     from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
-    from dicom_adapter.watching.audit import first_break
+    from dicom_adapter.watching.audit_chain import check_chain
 
     assert context.parent is not None, "the group has the option"
     file = AdapterPlaces(root=load_config(_named(context.parent.params["config"])).storage.root).audit
     if not file.is_file():
         raise SettingsError(f"there is no audit trail {file}; no adapter has run there")
-    broken = first_break(file)
-    if broken is not None:
-        raise InputError(
-            f"{file}: line {broken} does not follow the one before, which was changed or is gone"
-        )
-    say(f"{file}: every line follows the one before")
+    found = check_chain(file)
+    for place in found.cut:
+        say(f"{place} was cut off by a full disk or a crash; it is part of the chain")
+    if not found.is_whole:
+        say("older files of the trail are not there; it was checked from the oldest that is")
+    if found.broken:
+        raise InputError(f"{found.broken} does not follow the one before, which was changed or is gone")
+    say(f"{file}: every line of {found.lines} follows the one before")
+
+
+@app.command("rebuild")
+def rebuild_database(context: typer.Context) -> None:
+    """Make a new database where the one there is damaged or gone.
+
+    The adapter must not run. The damaged one is moved aside and kept. What was received is taken from its
+    files; jobs and results from what can still be read, the payloads and the audit trail. A result of which
+    nothing tells whether its destination has it becomes a dead letter.
+    """
+    from dicom_adapter.config import load_config
+    from dicom_adapter.rebuild import rebuild
+
+    assert context.parent is not None, "the group has the option"
+    told = rebuild(load_config(_named(context.parent.params["config"])))
+    for line in told.unreadable:
+        say(f"left where it is: {line}")
+    if told.aside is not None:
+        say(f"the database that was there is kept in {told.aside}")
+    for table, count in told.salvaged.rows.items():
+        part = ", not all of them" if table in told.salvaged.incomplete else ""
+        say(f"read of it: {count} {table}{part}")
+    say(f"found beside it: {told.instances} instances, {_counted(told.jobs)} jobs")
+    say(f"found beside it: {_counted(told.deliveries)} results")
+    say("start the adapter; `status` and its page show what is dead or held, `replay` and `release` go on")
+
+
+def _counted(states: Mapping[str, int]) -> str:
+    parts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    return f"{sum(states.values())} ({parts})" if parts else "0"
 
 
 @contextmanager

@@ -20,11 +20,6 @@ logger = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal["instance", "study", "job", "delivery", "removal"]
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS set_aside (
-    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, item TEXT NOT NULL, study TEXT NOT NULL, reason TEXT NOT NULL,
-    since TEXT NOT NULL, UNIQUE (kind, item));
-"""
 PASSED_OVER = "CAST({id} AS TEXT) NOT IN (SELECT item FROM set_aside WHERE kind = '{kind}')"
 """A condition that leaves out what is set aside."""
 _LONGEST = 4096

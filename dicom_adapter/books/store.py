@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -21,6 +22,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dicom_adapter.books import set_aside
+from dicom_adapter.books.faults import (
+    DatabaseDamagedError,
+    DatabaseUnusableError,
+    as_fault,
+    damaged,
+    make_private,
+)
 from dicom_adapter.books.records import (
     DELIVERY_MOVES,
     JOB_MOVES,
@@ -31,43 +39,33 @@ from dicom_adapter.books.records import (
     Study,
 )
 from dicom_adapter.books.rows import DamagedRowError, delivery_of, job_of, received_of, study_of
+from dicom_adapter.books.schema import migrate
+from dicom_adapter.books.service_clock import ServiceClock
 from dicom_adapter.config_blocks import WorkflowRule
+from dicom_adapter.deadline import Deadline
 from stages.errors import SettingsError
 from stages.locks import now
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS studies (
-    id INTEGER PRIMARY KEY, ae_title TEXT NOT NULL, study_uid TEXT NOT NULL, state TEXT NOT NULL,
-    generation INTEGER NOT NULL DEFAULT 0, received TEXT NOT NULL, UNIQUE (ae_title, study_uid));
-CREATE TABLE IF NOT EXISTS instances (
-    path TEXT PRIMARY KEY, study_id INTEGER NOT NULL REFERENCES studies, sop_instance_uid TEXT NOT NULL,
-    sop_class_uid TEXT NOT NULL, modality TEXT NOT NULL, series_description TEXT NOT NULL,
-    size INTEGER NOT NULL, conflict INTEGER NOT NULL, received TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS instances_of_study ON instances (study_id);
-CREATE TABLE IF NOT EXISTS jobs (
-    id TEXT PRIMARY KEY, study_id INTEGER NOT NULL REFERENCES studies, rule TEXT NOT NULL,
-    workflow TEXT NOT NULL, destinations TEXT NOT NULL, generation INTEGER NOT NULL, state TEXT NOT NULL,
-    tries INTEGER NOT NULL DEFAULT 0, exit_code INTEGER, reason TEXT NOT NULL DEFAULT '',
-    not_before REAL NOT NULL DEFAULT 0, created TEXT NOT NULL, changed TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, not_before);
-CREATE TABLE IF NOT EXISTS deliveries (
-    id INTEGER PRIMARY KEY, job_id TEXT NOT NULL REFERENCES jobs, destination TEXT NOT NULL,
-    sop_instance_uid TEXT NOT NULL, path TEXT NOT NULL, state TEXT NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
-    refusals INTEGER NOT NULL DEFAULT 0, status TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
-    transaction_uid TEXT NOT NULL DEFAULT '', not_before REAL NOT NULL DEFAULT 0,
-    created TEXT NOT NULL, changed TEXT NOT NULL, content TEXT NOT NULL DEFAULT '',
-    UNIQUE (job_id, destination, sop_instance_uid));
-CREATE INDEX IF NOT EXISTS deliveries_by_instance ON deliveries (sop_instance_uid, destination);
-CREATE INDEX IF NOT EXISTS deliveries_by_state ON deliveries (destination, state, not_before);
-"""
-_BUSY_MS = 30_000
+_BUSY_S = 30.0
+_HURRY_S = 2.0
+_VISIBLE_S = 5.0
+_POLL_S = 0.02
+_MOST_DUE = 1000
+_SHORT_MS = 100  # holds up our own readers
+_WAL_BYTES = 64 << 20
 _LONGEST_CODE, _LONGEST_DESCRIPTION = 16, 64  # PS3.5 6.2, CS and LO
 _T = TypeVar("_T")
 _STUDY = """
 SELECT s.*, COUNT(i.path) AS instances, COALESCE(SUM(i.conflict), 0) AS conflicts
 FROM studies s LEFT JOIN instances i ON i.study_id = s.id
 """
-_MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
+_IS_FINISHED = """
+(EXISTS (SELECT 1 FROM jobs j WHERE j.study_id = studies.id AND j.state = 'done') AND NOT EXISTS (
+    SELECT 1 FROM jobs j LEFT JOIN deliveries d ON d.job_id = j.id
+    WHERE j.study_id = studies.id AND j.state != 'superseded' AND (
+        j.state != 'done' OR d.id IS NULL OR d.state NOT IN ('delivered', 'unchanged', 'cancelled'))))
+"""
+MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
     "studies": STUDY_MOVES,
     "jobs": JOB_MOVES,
     "deliveries": DELIVERY_MOVES,
@@ -79,29 +77,68 @@ class StateError(SettingsError):
 
 
 class Store:
-    """The books; every method may be called by any thread.
+    """The database; every method may be called by any thread.
 
     Parameters
     ----------
     file
-        The SQLite file; made if it is not there.
+        The SQLite file; made, for us and our group, if it is not there.
+    busy_s
+        How long a write waits while another process has locked the file, seconds.
+
+    Attributes
+    ----------
+    clock
+        Returns the seconds of service (`ServiceClock`).
+    identity
+        Made by chance once, when the database was.
+
+    Raises
+    ------
+    SettingsError
+        If a later release has written it.
+    DatabaseUnusableError
+        If it is locked, read only, or the disk is full.
+    DatabaseDamagedError
+        If it is no database, or damaged.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, busy_s: float = _BUSY_S) -> None:
+        self._file, self._busy_s = file, busy_s
         self._lock = threading.RLock()
-        self._connection = sqlite3.connect(
-            file, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000
-        )
-        self._connection.row_factory = sqlite3.Row
-        self._connection.text_factory = lambda raw: raw.decode(errors="backslashreplace")  # of damaged rows
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-            self._connection.execute(f"PRAGMA {pragma}")
+        self._waits_since: float | None = None
+        self._fault, self._is_damaged, self._is_ending = "", False, False
+        make_private(file)
+        with self._faults():
+            self._connection = _connect(file, busy_s)
+        try:
+            with self._faults():
+                migrate(self._connection, file)
+                service = self._one("SELECT * FROM service")
+                self._connection.execute(f"PRAGMA busy_timeout = {_SHORT_MS}")
+            self._place = _place(file)
+        except BaseException:
+            self._connection.close()
+            raise
+        self.clock: Callable[[], float] = ServiceClock(float(service["seconds"]))
+        self.identity = str(service["identity"])
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be written down now; "" if it can, as far as is known."""
+        since = self._waits_since
+        if not self._fault and since is not None and time.monotonic() - since > _VISIBLE_S:
+            return f"the database {self._file} is locked by another process; end that process"
+        return self._fault
+
+    def keep_time(self) -> None:
+        """Write down the seconds of service until now, for the next start."""
         with self.transaction() as books:
-            for statement in (_SCHEMA + set_aside.SCHEMA).split(";"):
-                books.execute(statement)
-            columns = {row["name"] for row in books.execute("PRAGMA table_info(deliveries)")}
-            if "content" not in columns:  # books of an earlier version
-                books.execute("ALTER TABLE deliveries ADD COLUMN content TEXT NOT NULL DEFAULT ''")
+            books.execute("UPDATE service SET seconds = MAX(seconds, ?)", (self.clock(),))
+
+    def hurry(self) -> None:
+        """Wait no longer than two seconds for a lock from now on, since the adapter ends."""
+        self._busy_s, self._is_ending = min(self._busy_s, _HURRY_S), True
 
     def close(self) -> None:
         """Close the file."""
@@ -110,15 +147,65 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Do several things at once, or none of them."""
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
+        """Do several things at once, or none of them.
+
+        Raises
+        ------
+        DatabaseUnusableError
+            If it cannot be written now; nothing of it is done then.
+        DatabaseDamagedError
+            If it is damaged, or was taken away.
+        """
+        with self._faults(), self._begun():
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
+        if not self._is_damaged:
+            self._fault = ""
+
+    @contextmanager
+    def _begun(self) -> Iterator[None]:
+        """Hold the write lock; while another process has it, our own threads may read."""
+        deadline = Deadline(self._busy_s)
+        while True:
+            with self._lock:
+                self._require_same_file()
+                try:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or deadline.is_over():
+                        raise
+                else:
+                    self._waits_since = None
+                    yield
+                    return
+            self._waits_since = self._waits_since or time.monotonic()
+            time.sleep(_POLL_S)
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Say of an error of SQLite what to do, and remember it until something is written again."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            fault = as_fault(error, self._file)
+            self._is_damaged |= isinstance(fault, DatabaseDamagedError)
+            if isinstance(fault, DatabaseUnusableError):
+                fault.is_final = self._is_ending
+            if isinstance(fault, (DatabaseDamagedError, DatabaseUnusableError)):
+                self._fault = str(fault)
+            if fault is error:
+                raise
+            raise fault from error
+
+    def _require_same_file(self) -> None:
+        """Refuse to write into a file that somebody has removed or replaced: nothing of it would last."""
+        if _place(self._file) != self._place:
+            raise damaged(self._file, "it was removed or replaced while the adapter runs")
 
     # Studies and instances
 
@@ -138,7 +225,8 @@ class Store:
                 )
                 if added.rowcount and not each.conflict:
                     books.execute(
-                        "UPDATE studies SET state = 'receiving', received = ? WHERE id = ?", (now(), study)
+                        "UPDATE studies SET state = 'receiving', received = ?, ended_s = NULL WHERE id = ?",
+                        (now(), study),
                     )
 
     def knows(self, path: Path) -> bool:
@@ -189,7 +277,7 @@ class Store:
             books.execute("UPDATE studies SET generation = generation + 1 WHERE id = ?", (study_id,))
             if supersede:
                 self._supersede(books, study_id)
-            made = [_job_id(study, rule) for rule in rules]
+            made = [job_id_of(study, rule, study.generation + 1) for rule in rules]
             for job, rule in zip(made, rules, strict=True):
                 books.execute(
                     "INSERT OR IGNORE INTO jobs (id, study_id, rule, workflow, destinations, generation, "
@@ -201,32 +289,28 @@ class Store:
                 )
         return [self.job(job) for job in made]
 
-    def forget(self, study_id: int) -> None:
-        """Write down that the files of a study are removed; its jobs and deliveries stay in the books."""
-        with self.transaction() as books:
-            self._move(books, "studies", study_id, "removed")
-            books.execute("DELETE FROM instances WHERE study_id = ?", (study_id,))
-            forget_contents(books, study_id)
-
-    def finished_studies(self, before: str) -> list[Study]:
-        """Return complete studies whose every job is done and delivered, with nothing done since a time.
+    def finished_studies(self, age_s: float) -> list[Study]:
+        """Return complete studies whose every job is done and delivered, and has been for some time.
 
         A study that no job was made of, or whose results go nowhere, is none of them.
 
         Parameters
         ----------
-        before
-            ISO 8601, UTC.
+        age_s
+            How long, in seconds of service since the first call that has found a study so.
         """
-        rows = self._rows(
-            f"{_STUDY} WHERE s.state = 'complete' AND s.received < ? AND NOT EXISTS ("  # noqa: S608
-            "SELECT 1 FROM jobs j LEFT JOIN deliveries d ON d.job_id = j.id WHERE j.study_id = s.id AND "
-            "j.state != 'superseded' AND (j.state != 'done' OR j.changed >= ? OR d.id IS NULL "
-            "OR d.state NOT IN ('delivered', 'unchanged', 'cancelled') OR d.changed >= ?)) "
-            "AND EXISTS (SELECT 1 FROM jobs j WHERE j.study_id = s.id AND j.state = 'done') GROUP BY s.id",
-            *(before, before, before),
-        )
-        return self._read("study", rows, study_of)
+        with self.transaction() as books:
+            books.execute(
+                f"UPDATE studies SET ended_s = NULL WHERE state = 'complete' AND ended_s NOTNULL "  # noqa: S608
+                f"AND NOT {_IS_FINISHED}"
+            )
+            books.execute(
+                f"UPDATE studies SET ended_s = ? WHERE state = 'complete' AND ended_s ISNULL "  # noqa: S608
+                f"AND {_IS_FINISHED}",
+                (self.clock(),),
+            )
+        query = f"{_STUDY} WHERE s.state = 'complete' AND s.ended_s <= ? GROUP BY s.id"
+        return self._read("study", self._rows(query, self.clock() - age_s), study_of)
 
     # Jobs
 
@@ -254,7 +338,7 @@ class Store:
         Parameters
         ----------
         at
-            Seconds of the epoch.
+            Seconds of service.
         """
         not_aside = set_aside.PASSED_OVER.format(id="id", kind="job")
         with self.transaction() as books:
@@ -298,9 +382,8 @@ class Store:
         with self.transaction() as books:
             dead = [each for each in self.deliveries("dead", job_id=job_id)]
             for each in dead:
-                self._move(
-                    books, "deliveries", each.id, "waiting", tries=0, refusals=0, not_before=0, created=now()
-                )
+                anew = {"tries": 0, "refusals": 0, "not_before": 0, "since_s": self.clock()}
+                self._move(books, "deliveries", each.id, "waiting", **anew)
             if not dead or self.job(job_id).state == "dead":
                 self._move(books, "jobs", job_id, "queued", tries=0, not_before=0)
 
@@ -337,8 +420,8 @@ class Store:
                     state = "unchanged" if is_unchanged else "waiting"
                     books.execute(
                         "INSERT OR IGNORE INTO deliveries (job_id, destination, sop_instance_uid, path, "
-                        "state, created, changed, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                        (job_id, destination, uid, str(path), state, now(), now(), content),
+                        "state, created, changed, content, since_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        (*(job_id, destination, uid, str(path), state, now(), now(), content), self.clock()),
                     )
         return unchanged, other
 
@@ -358,13 +441,19 @@ class Store:
         rows = self._rows(f"SELECT * FROM deliveries {which} ORDER BY id", *values)  # noqa: S608
         return self._read("delivery", rows, delivery_of)
 
-    def due(self, destination: str, at: float) -> list[Delivery]:
-        """Return what may be sent to a destination now, in order."""
+    def due(self, destination: str, at: float, *, most: int = _MOST_DUE) -> list[Delivery]:
+        """Return what may be sent to a destination now, in order, but only so many at once.
+
+        Parameters
+        ----------
+        at
+            Seconds of service.
+        """
         not_aside = set_aside.PASSED_OVER.format(id="id", kind="delivery")
         rows = self._rows(
             f"SELECT * FROM deliveries WHERE destination = ? AND {not_aside} "  # noqa: S608
-            "AND state = 'waiting' AND not_before <= ? ORDER BY id",
-            *(destination, at),
+            "AND state = 'waiting' AND not_before <= ? ORDER BY not_before, id LIMIT ?",
+            *(destination, at, most),
         )
         return self._read("delivery", rows, delivery_of)
 
@@ -380,7 +469,7 @@ class Store:
             "job": ("SELECT * FROM jobs WHERE state NOT IN ({})", job_of),
             "delivery": ("SELECT * FROM deliveries WHERE state NOT IN ({})", delivery_of),
         }
-        for (kind, (query, make)), moves in zip(makers.items(), _MOVES.values(), strict=True):
+        for (kind, (query, make)), moves in zip(makers.items(), MOVES.values(), strict=True):
             self._read(kind, self._rows(query.format(_marks(moves)), *moves), make)
 
     # Within
@@ -428,7 +517,7 @@ class Store:
     def _move(
         self, books: sqlite3.Connection, table: str, key: str | int, state: str, **more: object
     ) -> None:
-        before = [old for old, following in _MOVES[table].items() if state in following]
+        before = [old for old, following in MOVES[table].items() if state in following]
         columns = {"state": state, **({} if table == "studies" else {"changed": now()}), **more}
         settings = ", ".join(f"{name} = ?" for name in columns)
         moved = books.execute(
@@ -441,14 +530,40 @@ class Store:
             )
 
     def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock:
+        with self._faults(), self._lock:
             return self._connection.execute(query, values).fetchall()
 
-    def _one(self, query: str, value: object) -> sqlite3.Row:
-        found = self._rows(query, value)
+    def _one(self, query: str, *values: object) -> sqlite3.Row:
+        found = self._rows(query, *values)
         if not found:
-            raise StateError(f"there is no {value} in the books")
+            raise StateError(f"there is no {values} in the database")
         return found[0]
+
+
+def _connect(file: Path, busy_s: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=busy_s)
+    connection.row_factory = sqlite3.Row
+    connection.text_factory = lambda raw: raw.decode(errors="backslashreplace")  # of damaged rows
+    try:
+        for pragma in (
+            "journal_mode = WAL",
+            f"journal_size_limit = {_WAL_BYTES}",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _place(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def forget_contents(books: sqlite3.Connection, study_id: int) -> None:
@@ -476,6 +591,7 @@ def _marks(values: Iterable[Any]) -> str:
     return ", ".join("?" for _ in values)
 
 
-def _job_id(study: Study, rule: WorkflowRule) -> str:
-    name = f"{study.ae_title}\n{study.study_uid}\n{rule.workflow}\n{rule.name}\n{study.generation + 1}"
+def job_id_of(study: Study, rule: WorkflowRule, generation: int) -> str:
+    """Return the ID of the job of a rule on a study that is complete for the so many-th time."""
+    name = f"{study.ae_title}\n{study.study_uid}\n{rule.workflow}\n{rule.name}\n{generation}"
     return str(uuid.uuid5(uuid.NAMESPACE_OID, name))

@@ -11,7 +11,6 @@ import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 
 from pydicom.uid import generate_uid
 
@@ -147,7 +146,7 @@ class Courier:
             return
         self._next_burial = self._around.clock() + _BURIAL_S
         hours = self._around.config().dicom.scu.give_up_hours
-        oldest = (datetime.now(UTC) - timedelta(hours=hours)).isoformat(timespec="milliseconds")
+        oldest = self._around.clock() - hours * 3600
         reason = f"given up after {hours:g} hours"
         if count := books.bury_older(self._around.store, self._name, oldest, reason=reason):
             logger.error("%d results for %s are dead letters: it never took them", count, self._name)

@@ -14,6 +14,7 @@ from pynetdicom.association import Association
 from dicom_adapter.delivering.answers import Answer, DestinationError, Told
 from dicom_adapter.delivering.results import Result, contexts_of
 
+_config.LOG_HANDLER_LEVEL = "none"  # texts of each message, which nobody reads
 _config.STORE_SEND_CHUNKED_DATASET = True  # from the disk in pieces, never decoded
 _MOST_CONTEXTS = 128
 _PDU_BYTES = 131072

@@ -66,7 +66,7 @@ class Surroundings:
     config
         Returns the configuration as it is now.
     clock
-        Seconds of the epoch.
+        Seconds of service (`dicom_adapter.books.service_clock`).
     environ
         The environment that jobs run in.
     supervisor
@@ -256,7 +256,7 @@ class JobQueue:
         config = self._around.config()
         payload = self.payload(job)
         files = chosen(self._around.store.instances(study.id), _filter(config, study))
-        fill_payload(payload, workflow, files)
+        fill_payload(payload, workflow, files, config.storage)
         return run_job(payload, workflow, self._how(workflow), stopped=self._is_given_up(job))
 
     def payload(self, job: Job) -> Payload:

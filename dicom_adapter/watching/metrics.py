@@ -10,6 +10,12 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+ENDINGS = (
+    *("released", "aborted", "ended", "lost", "broken", "slow", "rejected"),
+    *("no request", "silent", "unsecured", "displaced", "no room"),
+)
+"""How a connection with a peer may end: the values of a label."""
+
 _JOB_SECONDS = (1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
 
@@ -56,6 +62,19 @@ class Metrics:
         )
         self.open_associations = Gauge(
             "clara_adapter_open_associations", "Associations that are open", registry=registry
+        )
+        self.connections = Counter(
+            "clara_adapter_connections",
+            "Connections with peers that have ended, by how",
+            ["ending"],
+            registry=registry,
+        )
+        for ending in ENDINGS:
+            self.connections.labels(ending)
+        self.waiting_connections = Gauge(
+            "clara_adapter_waiting_connections",
+            "Connections that have not asked for an association yet",
+            registry=registry,
         )
         self.instances = Counter(
             "clara_adapter_instances", "Instances received", ["called", "outcome"], registry=registry

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from clara_wf.report import PAGE, REPORT
@@ -34,7 +33,7 @@ def queue_of(around: Surroundings) -> Queue:
         studies=counted["studies"],
         jobs=counted["jobs"],
         deliveries=deliveries,
-        oldest_delivery_s={name: _age_s(since) for name, since in oldest.items()},
+        oldest_delivery_s=oldest,
         free_bytes=shutil.disk_usage(around.config().storage.root).free,
         set_aside=set_aside.count(around.store),
         workers=around.supervisor.states(),
@@ -49,7 +48,7 @@ def why_not_ready(around: Surroundings) -> str:
     free = shutil.disk_usage(storage.root).free
     if free < storage.minimum_free:
         return f"{free >> 20} MiB are free where images are kept, {storage.minimum_free >> 20} must be"
-    return around.trail.trouble
+    return around.store.trouble or around.trail.trouble
 
 
 def why_unhealthy(around: Surroundings) -> str:
@@ -230,10 +229,6 @@ def found_in(report: Path) -> str:
 
 def _page_of(around: Surroundings, job: Job) -> Path:
     return around.config().storage.payloads / job.id / "publish" / PAGE
-
-
-def _age_s(since: str) -> float:
-    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds())
 
 
 def _shown(time: str) -> str:

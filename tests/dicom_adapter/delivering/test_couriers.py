@@ -185,7 +185,7 @@ def test_what_nobody_took_for_too_long_is_a_dead_letter_and_is_not_lost(insides)
     bench.deliver(lambda: bench.states() == {"dead": 2})
     message = bench.store.deliveries()[0].message
     assert message.startswith("given up after 0.0001 hours")
-    assert bench.store.finished_studies("9999") == []
+    assert bench.store.finished_studies(0) == []
     bench.change(**{"give-up-hours": 1})
     bench.store.replay(job.id)
     assert bench.states() == {"waiting": 2}
@@ -271,7 +271,7 @@ def test_without_a_report_nothing_counts_as_delivered(insides, tmp_path):
         bench = insides(destination("A", archive.port, "STORESCP", commitment=True))
         bench.done_job("A")
         bench.deliver(lambda: bench.states() == {"uncommitted": 5})
-    assert bench.store.finished_studies("9999") == []
+    assert bench.store.finished_studies(0) == []
 
 
 # Killed
