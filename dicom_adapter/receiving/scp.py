@@ -8,12 +8,14 @@ DICOM PS3.4 Annex B (storage service class, table B.2-1: statuses), PS3.8 9.3.4 
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from typing import Protocol
 
 from pydicom.dataset import Dataset
@@ -134,9 +136,10 @@ class StorageScp:
             If the address is taken, or TLS's files are not usable.
         """
         config = self._config()
-        tls_context(config.tls)  # says at the start what is wrong
+        tls_files = TlsFiles()
+        tls_files.context(config.tls)  # says at the start what is wrong
         door = Door(
-            secure=lambda: tls_context(self._config().tls),
+            secure=lambda: tls_files.context(self._config().tls),
             is_known=lambda address: is_known(self._config(), address),
             judge=self._judge,
             turned_away=lambda address, ending, why: self._watcher.ended(ending, why, address=address),
@@ -305,6 +308,44 @@ def _unknown(reason: int, words: str) -> Rejection:
     return Rejection(result=PERMANENT, source=BY_USER, reason=reason, words=words)
 
 
+class TlsFiles:
+    """Certificates and keys as they lie there now; those that can be used no more leave the earlier ones."""
+
+    def __init__(self) -> None:
+        self._context: ssl.SSLContext | None = None
+        self._seen: object = None
+
+    def context(self, tls: ScpTls) -> ssl.SSLContext | None:
+        """Return what the next connection is secured with; None without TLS.
+
+        Raises
+        ------
+        SettingsError
+            If a file cannot be used, and none ever could.
+        """
+        if not tls.enabled:
+            return None
+        seen = tls, *map(_version_of, (tls.certificate, tls.key, tls.client_certificates))
+        if seen == self._seen:
+            return self._context
+        try:
+            self._context = tls_context(tls)
+        except SettingsError as error:
+            if self._context is None:
+                raise
+            logger.error("%s; the earlier ones are used until they can be", error)
+        self._seen = seen
+        return self._context
+
+
+def _version_of(file: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def tls_context(tls: ScpTls) -> ssl.SSLContext | None:
     """Return what the listening side secures a connection with; None without TLS.
 
@@ -317,8 +358,11 @@ def tls_context(tls: ScpTls) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # PS3.15 B.12, BCP 195
+    for file in filter(None, (tls.certificate, tls.key, tls.client_certificates)):
+        if not Path(file).is_file():  # another thing would keep whoever opens it waiting
+            raise SettingsError(f"the TLS files of dicom.scp.tls cannot be used: {file} is no file")
     try:
-        context.load_cert_chain(tls.certificate, tls.key)
+        context.load_cert_chain(tls.certificate, tls.key, password="")  # never asked for at a terminal
         if tls.client_certificates:
             context.load_verify_locations(tls.client_certificates)
             context.verify_mode = ssl.CERT_REQUIRED
