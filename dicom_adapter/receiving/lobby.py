@@ -153,8 +153,8 @@ class Lobby:
         seconds
             Longest time to wait for the thread.
         """
-        if not self._is_closed:
-            self._is_closed = True
+        self._is_closed = True
+        with contextlib.suppress(OSError):
             self._waker.send(b"\0")
         if self._worker is not None:
             self._worker.stop()
