@@ -61,7 +61,10 @@ UPDATE studies SET ended_s = 0 WHERE state = 'removed';
 UPDATE jobs SET not_before = 0;
 UPDATE deliveries SET not_before = 0;
 CREATE INDEX jobs_of_study ON jobs (study_id);
-CREATE INDEX deliveries_that_wait ON deliveries (destination, since_s) WHERE state IN ('waiting', 'dead')
+CREATE INDEX deliveries_that_wait ON deliveries (destination, state, since_s)
+    WHERE state IN ('waiting', 'dead');
+CREATE INDEX deliveries_to_finish ON deliveries (job_id)
+    WHERE state NOT IN ('delivered', 'unchanged', 'cancelled')
 """  # since_s: when it began to wait; ended_s: when a study was finished, or removed
 
 _WHOSE_IS_CONDEMNED = """

@@ -57,9 +57,10 @@ FROM studies s LEFT JOIN instances i ON i.study_id = s.id
 """
 _IS_FINISHED = """
 (EXISTS (SELECT 1 FROM jobs j WHERE j.study_id = studies.id AND j.state = 'done') AND NOT EXISTS (
-    SELECT 1 FROM jobs j LEFT JOIN deliveries d ON d.job_id = j.id
-    WHERE j.study_id = studies.id AND j.state != 'superseded' AND (
-        j.state != 'done' OR d.id IS NULL OR d.state NOT IN ('delivered', 'unchanged', 'cancelled'))))
+    SELECT 1 FROM jobs j WHERE j.study_id = studies.id AND j.state != 'superseded' AND (
+        j.state != 'done' OR NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.job_id = j.id)
+        OR EXISTS (SELECT 1 FROM deliveries d WHERE d.job_id = j.id
+            AND d.state NOT IN ('delivered', 'unchanged', 'cancelled')))))
 """
 MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
     "studies": STUDY_MOVES,
@@ -441,6 +442,22 @@ class Store:
             "SELECT * FROM deliveries WHERE destination = ? AND state = 'waiting' AND not_before <= ? "
             "ORDER BY not_before, id LIMIT ?",
             *(destination, at, most),
+        )
+        return [_delivery(row) for row in rows]
+
+    def to_commit(self, destination: str, at: float) -> list[Delivery]:
+        """Return what a destination is to be asked to commit itself to, of jobs that it has all of.
+
+        Parameters
+        ----------
+        at
+            Seconds of service.
+        """
+        rows = self._rows(
+            "SELECT * FROM deliveries d WHERE destination = ? AND state = 'uncommitted' AND not_before <= ? "
+            "AND NOT EXISTS (SELECT 1 FROM deliveries w WHERE w.job_id = d.job_id "
+            "AND w.destination = d.destination AND w.state = 'waiting') ORDER BY id",
+            *(destination, at),
         )
         return [_delivery(row) for row in rows]
 
