@@ -95,6 +95,8 @@ def migrate(database: sqlite3.Connection, file: Path) -> int:
     SettingsError
         If a later program has written it, or its tables are not those of its version.
     """
+    if _version(database) == len(MIGRATIONS):
+        return len(MIGRATIONS)  # which takes no lock and writes nothing
     database.execute("BEGIN IMMEDIATE")
     try:
         version = _version(database)

@@ -26,7 +26,7 @@ from dicom_adapter.books.faults import (
     DatabaseUnusableError,
     as_fault,
     damaged,
-    make_private,
+    make_database,
 )
 from dicom_adapter.books.records import (
     DELIVERY_MOVES,
@@ -105,7 +105,7 @@ class Store:
         self._lock = threading.RLock()
         self._waits_since: float | None = None
         self._fault, self._is_damaged, self._is_ending = "", False, False
-        make_private(file)
+        make_database(file)
         with self._faults():
             self._connection = _connect(file, busy_s)
         try:
