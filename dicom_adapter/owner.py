@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dicom_adapter.private_file import open_private
 from stages.errors import OutputError, SettingsError
 
 _FILE = ".adapter.owner"
@@ -63,7 +64,7 @@ def sole_adapter(root: Path) -> Iterator[Owner]:
     """
     try:
         _make(root)
-        descriptor = os.open(root / _FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        descriptor = open_private(root / _FILE, os.O_RDWR | os.O_NOFOLLOW)
     except OSError as error:
         raise OutputError(f"the storage {root} cannot be used: {error.strerror}") from error
     try:

@@ -32,6 +32,7 @@ CLARA_WF = (
     "adapter replay",
     "adapter release",
     "adapter audit",
+    "adapter rebuild",
 )
 COMMANDS = (
     ("clara-wf", ["-m", "clara_wf"]),

@@ -215,13 +215,16 @@ def _counted(states: Mapping[str, int]) -> str:
 @contextmanager
 def _books(context: typer.Context) -> Iterator[_Books]:
     """Open the books of the adapter that the configuration is of."""
+    from dicom_adapter.books.integrity import require_there
     from dicom_adapter.books.store import Store
     from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
 
     assert context.parent is not None, "the group has the option"
     config = load_config(_named(context.parent.params["config"]))
-    file = AdapterPlaces(root=config.storage.root).books
+    places = AdapterPlaces(root=config.storage.root)
+    file = places.books
+    require_there(file, studies=places.studies)
     if not file.is_file():
         raise SettingsError(f"there are no books in {file.parent}; no adapter has run there")
     store = Store(file)

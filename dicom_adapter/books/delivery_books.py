@@ -32,18 +32,17 @@ def bury_older(store: Store, destination: str, before_s: float, *, reason: str) 
         return books.execute(
             "UPDATE deliveries SET state = 'dead', changed = ?, "
             "message = ? || CASE message WHEN '' THEN '' ELSE '; last: ' || message END "
-            "WHERE destination = ? AND state = 'waiting' AND since_s < ?",
+            "WHERE destination = ? AND state IN ('waiting', 'dead') AND state = 'waiting' "
+            "AND since_s < ?",
             (now(), reason, destination, before_s),
         ).rowcount
 
 
 def to_commit(store: Store, destination: str, at: float) -> dict[str, list[Delivery]]:
     """Return, by job, what a destination is to be asked to commit itself to, once it has all of a job."""
-    waiting = {each.job_id for each in store.deliveries("waiting", destination=destination)}
     found: dict[str, list[Delivery]] = {}
-    for each in store.deliveries("uncommitted", destination=destination):
-        if each.job_id not in waiting and each.not_before <= at:
-            found.setdefault(each.job_id, []).append(each)
+    for each in store.to_commit(destination, at):
+        found.setdefault(each.job_id, []).append(each)
     return found
 
 

@@ -43,10 +43,8 @@ def require_sound(
     DatabaseUnusableError
         If it is locked or cannot be read.
     """
+    require_there(file, studies=studies)
     if _is_empty(file):
-        if any(studies.glob("*/*/*")):
-            what = "it is empty" if file.exists() else "it is gone"
-            raise damaged(file, f"{what}, and instances that were received lie in {studies}")
         return
     try:
         with closing(_opened(file, lock_s)) as database:
@@ -54,6 +52,19 @@ def require_sound(
             _check(database, file, Deadline(longest_s))
     except sqlite3.Error as error:
         raise as_fault(error, file) from error
+
+
+def require_there(file: Path, *, studies: Path) -> None:
+    """Return when there is a database, or nothing was received yet.
+
+    Raises
+    ------
+    DatabaseDamagedError
+        If it is gone, or empty, and instances were received.
+    """
+    if _is_empty(file) and any(studies.glob("*/*/*")):
+        what = "it is empty" if file.exists() else "it is gone"
+        raise damaged(file, f"{what}, and instances that were received lie in {studies}")
 
 
 def _is_empty(file: Path) -> bool:

@@ -27,7 +27,7 @@ from dicom_adapter.books.faults import (
     DatabaseUnusableError,
     as_fault,
     damaged,
-    make_private,
+    make_database,
 )
 from dicom_adapter.books.records import (
     DELIVERY_MOVES,
@@ -61,9 +61,10 @@ FROM studies s LEFT JOIN instances i ON i.study_id = s.id
 """
 _IS_FINISHED = """
 (EXISTS (SELECT 1 FROM jobs j WHERE j.study_id = studies.id AND j.state = 'done') AND NOT EXISTS (
-    SELECT 1 FROM jobs j LEFT JOIN deliveries d ON d.job_id = j.id
-    WHERE j.study_id = studies.id AND j.state != 'superseded' AND (
-        j.state != 'done' OR d.id IS NULL OR d.state NOT IN ('delivered', 'unchanged', 'cancelled'))))
+    SELECT 1 FROM jobs j WHERE j.study_id = studies.id AND j.state != 'superseded' AND (
+        j.state != 'done' OR NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.job_id = j.id)
+        OR EXISTS (SELECT 1 FROM deliveries d WHERE d.job_id = j.id
+            AND d.state NOT IN ('delivered', 'unchanged', 'cancelled')))))
 """
 MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
     "studies": STUDY_MOVES,
@@ -108,7 +109,7 @@ class Store:
         self._lock = threading.RLock()
         self._waits_since: float | None = None
         self._fault, self._is_damaged, self._is_ending = "", False, False
-        make_private(file)
+        make_database(file)
         with self._faults():
             self._connection = _connect(file, busy_s)
         try:
@@ -456,6 +457,22 @@ class Store:
             *(destination, at, most),
         )
         return self._read("delivery", rows, delivery_of)
+
+    def to_commit(self, destination: str, at: float) -> list[Delivery]:
+        """Return what a destination is to be asked to commit itself to, of jobs that it has all of.
+
+        Parameters
+        ----------
+        at
+            Seconds of service.
+        """
+        rows = self._rows(
+            "SELECT * FROM deliveries d WHERE destination = ? AND state = 'uncommitted' AND not_before <= ? "
+            "AND NOT EXISTS (SELECT 1 FROM deliveries w WHERE w.job_id = d.job_id "
+            "AND w.destination = d.destination AND w.state = 'waiting') ORDER BY id",
+            *(destination, at),
+        )
+        return [_delivery(row) for row in rows]
 
     def move_delivery(self, delivery_id: int, state: str, **more: object) -> None:
         """Change the state of a delivery, and other columns, such as its tries."""
