@@ -54,7 +54,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
     refusals INTEGER NOT NULL DEFAULT 0, status TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
     transaction_uid TEXT NOT NULL DEFAULT '', not_before REAL NOT NULL DEFAULT 0,
     created TEXT NOT NULL, changed TEXT NOT NULL, content TEXT NOT NULL DEFAULT '',
-    UNIQUE (job_id, destination, sop_instance_uid));
+    unsure INTEGER NOT NULL DEFAULT 0, UNIQUE (job_id, destination, sop_instance_uid));
 CREATE INDEX IF NOT EXISTS deliveries_by_instance ON deliveries (sop_instance_uid, destination);
 CREATE INDEX IF NOT EXISTS deliveries_by_state ON deliveries (destination, state, not_before);
 """
@@ -97,6 +97,8 @@ class Store:
             columns = {row["name"] for row in books.execute("PRAGMA table_info(deliveries)")}
             if "content" not in columns:  # books of an earlier version
                 books.execute("ALTER TABLE deliveries ADD COLUMN content TEXT NOT NULL DEFAULT ''")
+            if "unsure" not in columns:
+                books.execute("ALTER TABLE deliveries ADD COLUMN unsure INTEGER NOT NULL DEFAULT 0")
 
     def close(self) -> None:
         """Close the file."""
@@ -449,4 +451,4 @@ def _job(row: sqlite3.Row) -> Job:
 
 def _delivery(row: sqlite3.Row) -> Delivery:
     kept = {name: row[name] for name in Delivery.__dataclass_fields__}
-    return Delivery(**{**kept, "path": Path(row["path"])})
+    return Delivery(**{**kept, "path": Path(row["path"]), "unsure": bool(row["unsure"])})

@@ -43,7 +43,7 @@ def test_what_is_not_dicom_is_refused_and_the_rest_goes_on(files, archive):
 
 
 def test_nobody_there_is_told(files):
-    with pytest.raises(DestinationError, match=r"WEB at 127.0.0.1:\d+ does not answer"):
+    with pytest.raises(DestinationError, match=r"WEB at 127.0.0.1:\d+ cannot be reached"):
         send(f"http://127.0.0.1:{free_port()}/dicom-web", files)
 
 
