@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 MOST_CONTEXTS = 128  # their numbers are odd and fit a byte
 _RELEASE_S = 5.0
+BUFFERED = 1 << 22  # bytes that may still be under way when the last was sent
 _LARGEST_MESSAGE = 1 << 20
 _SERVICE_USER, _NO_REASON = 0, 0
 
@@ -133,7 +134,7 @@ class Association:
         """
         self._last_id = self._last_id % 0xFFFF + 1
         context = self._contexts[abstract, syntax]
-        self._connection.deadline = Deadline(self.peer.timeout_s + size / self.peer.slowest_rate)
+        self._allow(size)
         self._send(context, dimse.request(kind, self._last_id, values), is_command=True)
         before = b""
         for piece in data:
@@ -141,8 +142,13 @@ class Association:
                 self._send(context, before, is_last=False)
             before = piece
         self._send(context, before)
-        self._connection.deadline = Deadline(self.peer.timeout_s)
+        self._allow(min(size, BUFFERED))
         return self._last_id
+
+    def _allow(self, size: int) -> None:
+        """Give the peer the time for an answer, and for so many bytes before it."""
+        seconds = self.peer.timeout_s + size / self.peer.slowest_rate
+        self._connection.deadline = Deadline(round(seconds, 3))
 
     def answer(self, message: Message, status: int) -> None:
         """Answer a request of the peer."""

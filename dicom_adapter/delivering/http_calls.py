@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from dicom_adapter.deadline import Deadline
 from dicom_adapter.delivering.answers import DestinationError
-from dicom_adapter.delivering.association import why_unreachable
+from dicom_adapter.delivering.association import BUFFERED, why_unreachable
 from dicom_adapter.delivering.connection import Connection, Connections
 
 LARGEST_ANSWER = 1 << 20
@@ -114,12 +114,12 @@ class HttpCalls:
     ) -> HttpAnswer:
         self.open()
         try:
-            self._http.limit(self._timeout_s + size / self._slowest_rate)
+            self._http.limit(round(self._timeout_s + size / self._slowest_rate, 3))
             try:
                 self._http.request(method, self._path + path, body=body, headers={**self._headers, **headers})
             except (BrokenPipeError, ConnectionResetError):
                 self._http.limit(self._timeout_s)  # it may have said why before it hung up
-            self._http.limit(self._timeout_s)
+            self._http.limit(round(self._timeout_s + min(size, BUFFERED) / self._slowest_rate, 3))
             return self._read(self._http.getresponse())
         except (OSError, http.client.HTTPException) as error:
             self._http.close()
