@@ -29,7 +29,9 @@ CLARA_WF = (
     "models add",
     "adapter",
     "adapter status",
+    "adapter dead-letters",
     "adapter replay",
+    "adapter commit",
     "adapter release",
     "adapter audit",
 )

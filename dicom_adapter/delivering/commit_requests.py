@@ -8,6 +8,7 @@ from ipaddress import IPv6Address, ip_address
 
 from pydicom.uid import generate_uid
 
+from clara_wf.report_logs import without_uids
 from dicom_adapter.books import delivery_books as books
 from dicom_adapter.books.insist import insist
 from dicom_adapter.books.records import Delivery
@@ -135,8 +136,9 @@ class CommitRequests:
             if connections.are_ended:
                 return
             self._around.metrics.destination_errors.labels(destination.name).inc()
-            logger.warning("%s; storage commitment: %s", error, again)
-            books.explain(self._around.store, deliveries, f"{error}; {again}")
+            message = f"{without_uids(str(error))}; {again}"
+            logger.warning("storage commitment: %s", message)
+            books.explain(self._around.store, deliveries, message)
 
 
 def reporting(config: Config, caller: str, address: str) -> list[str]:

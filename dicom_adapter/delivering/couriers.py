@@ -15,6 +15,7 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from clara_wf.report_logs import without_uids
 from dicom_adapter.books import delivery_books as books
 from dicom_adapter.books.insist import insist
 from dicom_adapter.books.records import Delivery
@@ -292,6 +293,7 @@ class Courier:
         """Write down what a destination has said of a result, and return its verdict."""
         if answer.status == _DUPLICATE and delivery.unsure:
             answer = dataclasses.replace(answer, verdict="accepted", message="")
+        message = without_uids(answer.message)
         self._around.metrics.deliveries.labels(self._name, answer.verdict).inc()
         tries = delivery.tries + 1
         refusals = delivery.refusals + (answer.verdict == "refused")
@@ -299,14 +301,14 @@ class Courier:
             "tries": tries,
             "refusals": refusals,
             "status": answer.status,
-            "message": answer.message,
+            "message": message,
             "unsure": answer.may_be_there,
         }
         if answer.verdict == "accepted":
             state = "uncommitted" if commits(destination) else "delivered"
         elif refusals >= REFUSALS:
             state = "dead"
-            logger.error("a result of job %s is a dead letter: %s", delivery.job_id, answer.message)
+            logger.error("a result of job %s is a dead letter: %s", delivery.job_id, message)
         else:
             state = "waiting"
             more["not_before"] = self._around.clock() + self._backoff.wait_s(tries)
@@ -324,7 +326,8 @@ class Courier:
 
     def _put_off(self, waiting: dict[str, Delivery], error: DestinationError) -> None:
         self._around.metrics.destination_errors.labels(self._name).inc()
-        self._leave(waiting, error.in_flight, message=str(error), not_before=self._pause(str(error)))
+        message = without_uids(str(error))
+        self._leave(waiting, error.in_flight, message=message, not_before=self._pause(message))
 
     def _stop_halfway(self, waiting: dict[str, Delivery], in_flight: str) -> None:
         self._leave(waiting, in_flight, message=None, not_before=0)
