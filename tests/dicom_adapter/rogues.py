@@ -121,7 +121,7 @@ def read_message(wire, *, delay_s=0.0):
             length, context, head = struct.unpack_from(">LBB", body, at)
             parts[head & 1] += body[at + 6 : at + 4 + length]
             at += 4 + length
-            if head == 2:
+            if head == 2 or (head == 3 and fields_of(parts[1])[0x0800] == number(0x0101)):
                 return context, fields_of(parts[1]), parts[0]
 
 
