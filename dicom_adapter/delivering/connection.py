@@ -81,7 +81,7 @@ class Connections:
         """Ask for the addresses of a host in a thread that nobody has to wait for."""
         try:
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        except socket.gaierror:
+        except (socket.gaierror, UnicodeError):  # it is a name, or none at all
             answers: queue.Queue[list[_Address] | OSError] = queue.Queue()
             threading.Thread(target=_look_up, args=(host, port, answers), daemon=True).start()
         while True:
@@ -113,7 +113,10 @@ class Connections:
     def _secure(
         self, wire: socket.socket, tls: ssl.SSLContext, host: str, deadline: Deadline
     ) -> socket.socket:
-        secured = tls.wrap_socket(wire, server_hostname=host, do_handshake_on_connect=False)
+        try:
+            secured = tls.wrap_socket(wire, server_hostname=host, do_handshake_on_connect=False)
+        except ValueError as error:
+            raise OSError(f"{host!r} is no name for TLS") from error
         with self._lock:
             self._open.discard(wire)
         self._remember(secured)
@@ -149,6 +152,7 @@ class Connection:
 
     def __init__(self, wire: socket.socket, connections: Connections) -> None:
         self._wire, self._connections = wire, connections
+        self._files, self._is_closed = 0, False
         self.deadline = Deadline(0)
 
     def sendall(self, data: Bytes) -> None:
@@ -192,12 +196,25 @@ class Connection:
         return bytes(data)
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up, once what comes is read by no file any more."""
+        self._is_closed = True
+        if not self._files:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """Hang up at once."""
         self._connections.forget(self._wire)
 
     def makefile(self, *mode: object, **more: object) -> io.BufferedReader:
-        """Return what comes as a file, for `http.client`."""
+        """Return what comes as a file, for `http.client`, which closes a connection before it reads it."""
+        self._files += 1
         return io.BufferedReader(_Incoming(self))
+
+    def file_is_closed(self) -> None:
+        """Note that one of its files is read no more."""
+        self._files -= 1
+        if self._is_closed:
+            self.close()
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:
@@ -213,6 +230,11 @@ class _Incoming(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._connection.file_is_closed()
 
     def readinto(self, buffer: Any) -> int:
         return self._connection.receive_into(buffer)

@@ -69,7 +69,7 @@ class HttpCalls:
 
     def close(self) -> None:
         """Hang up."""
-        self._http.close()
+        self._http.hang_up()
 
     def open(self) -> None:
         """Connect, where there is no connection.
@@ -122,7 +122,7 @@ class HttpCalls:
             self._http.limit(round(self._timeout_s + min(size, BUFFERED) / self._slowest_rate, 3))
             return self._read(self._http.getresponse())
         except (OSError, http.client.HTTPException) as error:
-            self._http.close()
+            self._http.hang_up()
             raise DestinationError(
                 f"{self.place} does not answer: {error or type(error).__name__}"
             ) from error
@@ -131,6 +131,8 @@ class HttpCalls:
         body = response.read(LARGEST_ANSWER + 1)
         if len(body) > LARGEST_ANSWER:
             raise http.client.HTTPException(f"its answer has more than {LARGEST_ANSWER >> 20} MiB")
+        if response.length:
+            raise http.client.HTTPException("it hung up within its answer")
         if response.getheader("Content-Encoding", "identity").strip().lower() != "identity":
             body = _unpacked(body)
         location = response.getheader("Location", "")
@@ -154,6 +156,12 @@ class _Http(http.client.HTTPConnection):
                 self.host, self.port, tls=self._tls, timeout_s=self._timeout_s
             )
             self.sock = self._line  # what http.client uses of a socket
+
+    def hang_up(self) -> None:
+        """Close the connection, whoever reads from it."""
+        self.close()
+        if self._line is not None:
+            self._line.hang_up()
 
     def limit(self, seconds: float) -> None:
         """Let everything from now on be over within so many seconds."""

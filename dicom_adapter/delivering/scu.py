@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from pydicom.uid import UID
@@ -171,7 +172,7 @@ def _opened(result: Result, syntax: str) -> tuple[IO[bytes], int]:
     """
     try:
         if syntax != result.transfer_syntax_uid:
-            made = tempfile.TemporaryFile(dir=result.path.parent)  # noqa: SIM115 - the caller closes it
+            made = _place_beside(result.path)
             return made, transcode(result.path, syntax, made)
         begin = int(split_dataset(result.path)[1])
         file = result.path.open("rb")
@@ -179,6 +180,14 @@ def _opened(result: Result, syntax: str) -> tuple[IO[bytes], int]:
         return file, result.path.stat().st_size - begin
     except DAMAGES as error:
         raise OutputError(f"{result.path.name} cannot be sent: {error}") from error
+
+
+def _place_beside(path: Path) -> IO[bytes]:
+    """Return a file without a name, where results lie or, if nothing may be written there, elsewhere."""
+    try:
+        return tempfile.TemporaryFile(dir=path.parent)
+    except PermissionError:
+        return tempfile.TemporaryFile()
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:

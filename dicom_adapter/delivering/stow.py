@@ -164,6 +164,8 @@ def _failure_reason(body: bytes) -> tuple[bool, int | None]:
             b"<NativeDicomModel" in body,
             _PROCESSING_FAILURE if _FAILED_SEQUENCE.encode() in body else None,
         )
+    if isinstance(content, list) and len(content) == 1:
+        content = content[0]
     try:
         failed = content[_FAILED_SEQUENCE]["Value"][0]
     except (KeyError, TypeError, IndexError):

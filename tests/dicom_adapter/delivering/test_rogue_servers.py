@@ -92,6 +92,12 @@ ROGUES = {
         "more than 1 MiB",
     ),
     "not what it says": (answering(sized(b"{}", b"Content-Encoding: gzip\r\n")), "cannot be unpacked"),
+    "a cut body": (answering(OK, b"Content-Length: 100\r\n\r\nab", then=lambda w: None), "hung up within"),
+    "no body": (answering(OK, b"Content-Length: 100\r\n\r\n", then=lambda w: None), "hung up within"),
+    "a cut chunk": (
+        answering(OK, b"Transfer-Encoding: chunked\r\n\r\n10\r\n{}", then=lambda w: None),
+        "IncompleteRead",
+    ),
     "noise": (answering(b"\0\1\2\3 no HTTP\r\n\r\n"), "does not answer"),
     "reset": (answering(then=reset), "does not answer"),
     "hung up": (answering(then=lambda w: None), "does not answer"),
@@ -137,6 +143,16 @@ def test_one_that_hangs_up_once_it_has_refused_what_is_too_large_is_heard(tmp_pa
         except DestinationError:
             pytest.skip("the answer was lost with the connection, as TCP allows")
     assert (answer.verdict, answer.message) == ("refused", "WEB refused it (HTTP 413)")
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.0 200 OK\r\n\r\n", OK + b"Connection: close\r\n\r\n"])
+def test_an_answer_that_ends_with_its_connection_is_read_and_the_next_goes_over_another(tmp_path, head):
+    files = find_results(save(ct_slices((3, 16, 20)), tmp_path / "ct"))
+    with Rogue(answering(head, b'{"00081199": {}}', then=lambda w: None)) as rogue:
+        to = client(rogue.port)
+        assert [each.verdict for each in send(to, files)] == ["accepted"] * 3
+        assert rogue.calls == 3
+    assert not to.connections._open
 
 
 def test_a_page_to_log_in_at_is_no_success(files):

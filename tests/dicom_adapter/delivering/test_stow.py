@@ -109,6 +109,12 @@ def failed(reason):
         (415, b"", "refused"),
         (503, b"<html>", "busy"),
         (429, b"", "busy"),
+        (200, b"<html>", "refused"),
+        (200, b"[]", "refused"),
+        (200, b'[{"00081199": {}}]', "accepted"),
+        (200, b"<NativeDicomModel><DicomAttribute tag='00081199'/></NativeDicomModel>", "accepted"),
+        (202, b"<NativeDicomModel><DicomAttribute tag='00081198'/></NativeDicomModel>", "refused"),
+        (504, b"", "busy"),
     ],
 )
 def test_only_what_is_told_to_be_stored_counts_as_stored(status, body, verdict):
