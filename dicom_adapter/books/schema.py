@@ -79,11 +79,16 @@ CREATE TABLE set_aside (
     since TEXT NOT NULL, UNIQUE (kind, item))
 """
 
+_WHAT_MAY_HAVE_ARRIVED = """
+ALTER TABLE deliveries ADD COLUMN unsure INTEGER NOT NULL DEFAULT 0
+"""
+
 MIGRATIONS: tuple[Migration, ...] = (
     _first,
     _SECONDS_OF_SERVICE,
     _WHOSE_IS_CONDEMNED,
     _WHAT_IS_SET_ASIDE,
+    _WHAT_MAY_HAVE_ARRIVED,
 )  # fmt: skip
 
 

@@ -466,13 +466,15 @@ class Store:
         at
             Seconds of service.
         """
+        not_aside = set_aside.PASSED_OVER.format(id="d.id", kind="delivery")
         rows = self._rows(
-            "SELECT * FROM deliveries d WHERE destination = ? AND state = 'uncommitted' AND not_before <= ? "
+            f"SELECT * FROM deliveries d WHERE destination = ? AND {not_aside} "  # noqa: S608
+            "AND state = 'uncommitted' AND not_before <= ? "
             "AND NOT EXISTS (SELECT 1 FROM deliveries w WHERE w.job_id = d.job_id "
             "AND w.destination = d.destination AND w.state = 'waiting') ORDER BY id",
             *(destination, at),
         )
-        return [_delivery(row) for row in rows]
+        return self._read("delivery", rows, delivery_of)
 
     def move_delivery(self, delivery_id: int, state: str, **more: object) -> None:
         """Change the state of a delivery, and other columns, such as its tries."""

@@ -87,7 +87,8 @@ class StorageScp:
     Parameters
     ----------
     report
-        Takes a report on storage commitment and returns the status to answer with.
+        Takes a report on storage commitment, the AE title and the address of who sends it, and returns the
+        status to answer with.
     reporters
         Who may call for these alone, and has nothing to store, beside those of `config`.
     supervisor
@@ -100,7 +101,7 @@ class StorageScp:
         receiver: Receiver,
         watcher: Watcher,
         *,
-        report: Callable[[Dataset], int] | None = None,
+        report: Callable[[Dataset, str, str], int] | None = None,
         reporters: Callable[[], Scp] | None = None,
         supervisor: Supervisor | None = None,
     ) -> None:
@@ -230,14 +231,14 @@ class StorageScp:
 
     # What they want
 
-    def _report(self, data: bytes, syntax: str) -> int:
+    def _report(self, data: bytes, syntax: str, caller: str, address: str) -> int:
         if self._take_report is None:
             return _FAILED
         try:
             content = read_dataset(
                 BytesIO(data), is_implicit_VR=UID(syntax).is_implicit_VR, is_little_endian=True
             )
-            return self._take_report(content)
+            return self._take_report(content, caller, address)
         except Exception:  # a border: pydicom raises anything on a broken data set
             logger.exception("a report on storage commitment could not be taken")
             return _INVALID
