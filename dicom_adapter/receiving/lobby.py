@@ -29,7 +29,7 @@ from stages.errors import StageError
 
 logger = logging.getLogger(__name__)
 
-_BATCH = 64
+_BATCH = 128
 _LOOK_S = 0.2
 _BREATH_S = 0.01  # between batches of a flood
 _CATCH_UP_S = 5.0
@@ -302,6 +302,9 @@ class Lobby:
             self._turn_away(guest, "no request" if is_probe else "lost", "the peer has hung up")
             return
         guest.request += piece
+        if guest.request[0] == wire.ABORT:
+            self._turn_away(guest, "aborted", "before it asked for anything")
+            return
         try:
             _check_head(guest.request)
         except ProtocolError as error:

@@ -73,7 +73,7 @@ def test_what_is_left_out_has_defaults(config):
         ("reject-unknown-sources: false", "reject-unknown-sources: true", 6, "everybody is rejected"),
         ("    reject-unknown-sources: false", "    reject-unknown-sources: no!", 6, "true or false"),
         ("    reject-unknown", "    blank-called-as: NOBODY\n    reject-unknown", 6, "there are: CT_AI"),
-        ("    reject-unknown", "    blank-calling-as: ''\n    reject-unknown", 6, "at least 1 character"),
+        ("    reject-unknown", '    blank-calling-as: "A\\\\B"\n    reject-unknown', 6, "no backslash"),
         ("    reject-unknown", "    least-rate: slow\n    reject-unknown", 6, "expected a size"),
         ("    reject-unknown", "    max-waiting: 0\n    reject-unknown", 6, "greater than or equal to 1"),
     ],
