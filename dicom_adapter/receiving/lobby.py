@@ -12,6 +12,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import selectors
 import socket
 import ssl
@@ -35,6 +36,7 @@ _BREATH_S = 0.01  # between batches of a flood
 _CATCH_UP_S = 5.0
 _HANDSHAKES = 32
 _BACKLOG = 1024
+_SHARE = 4  # so much of the file descriptors that a process may have is for who waits
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RESET = struct.pack("ii", 1, 0)
 
@@ -120,8 +122,8 @@ class Lobby:
 
     def __init__(self, host: str, port: int, door: Door) -> None:
         self._door = door
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        self._listening = _listening(host, port)
+        self._share = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
         self._listening.setblocking(False)
         self.port = int(self._listening.getsockname()[1])
         self._selector = selectors.DefaultSelector()
@@ -227,7 +229,7 @@ class Lobby:
 
     def _welcome(self, connection: socket.socket, address: str) -> bool:
         is_known, is_crowded = self._door.is_known(address), False
-        if len(self._guests) >= self._door.most():
+        if len(self._guests) >= min(self._door.most(), self._share):
             is_crowded = True
             if not self._make_room(is_known=is_known, address=address):
                 _reset(connection)
@@ -442,6 +444,13 @@ class Lobby:
             del crowds[guest.address][guest]
             if not crowds[guest.address]:
                 del crowds[guest.address]
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    if ":" not in host:
+        return socket.create_server((host, port), backlog=_BACKLOG)
+    both = socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=both)
 
 
 def _started(target: Callable[..., None], *arguments: object) -> bool:

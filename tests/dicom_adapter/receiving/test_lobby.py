@@ -165,6 +165,13 @@ def test_a_flood_of_requests_that_are_rejected_keeps_nobody_waiting(service):
     assert len(running.told.rejections) > 50
 
 
+def test_an_ipv4_caller_of_an_ipv6_port_is_known_by_its_own_address(service):
+    known = {"reject-unknown-sources": True, "sources": [{"ae-title": "SCANNER", "host-ip": "127.0.0.1"}]}
+    running = service(host="::", **known)
+    with Caller(running.scp.port) as caller:
+        caller.enter()
+
+
 def test_a_port_without_descriptors_stays_open_and_idle(tmp_path):
     code = f"""
 import resource, sys, threading, time
@@ -172,6 +179,7 @@ from pathlib import Path
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 from tests.dicom_adapter.door import Service
 running = Service(Path({str(tmp_path)!r}) / "adapter", **{{"max-waiting": 1000}})
+held = [open("/dev/null") for _ in range(42)]
 print(running.scp.port, flush=True)
 sys.stdin.readline()
 begun = time.process_time()
