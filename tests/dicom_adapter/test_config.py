@@ -72,6 +72,10 @@ def test_what_is_left_out_has_defaults(config):
         (LIVER_SEG, "liver-seg", 11, "is no ID of a workflow"),
         ("reject-unknown-sources: false", "reject-unknown-sources: true", 6, "everybody is rejected"),
         ("    reject-unknown-sources: false", "    reject-unknown-sources: no!", 6, "true or false"),
+        ("    reject-unknown", "    blank-called-as: NOBODY\n    reject-unknown", 6, "there are: CT_AI"),
+        ("    reject-unknown", '    blank-calling-as: "A\\\\B"\n    reject-unknown', 6, "no backslash"),
+        ("    reject-unknown", "    least-rate: slow\n    reject-unknown", 6, "expected a size"),
+        ("    reject-unknown", "    max-waiting: 0\n    reject-unknown", 6, "greater than or equal to 1"),
     ],
 )
 def test_mistake_is_told_with_its_line_and_what_to_write(config, old, new, line, told):
