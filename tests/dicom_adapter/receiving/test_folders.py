@@ -74,7 +74,13 @@ def test_group_may_read_and_others_may_not_whatever_the_umask(tmp_path, umask):
     finally:
         os.umask(before)
     root = running.places.root
-    folders = [root / "incoming", root / "studies", root / "studies/CT_AI", root / "studies/CT_AI/1.2.3"]
+    folders = [
+        root,
+        root / "incoming",
+        root / "studies",
+        root / "studies/CT_AI",
+        root / "studies/CT_AI/1.2.3",
+    ]
     assert {oct(path.stat().st_mode & 0o777) for path in running.files} == {"0o640"}
     assert {oct(path.stat().st_mode & 0o777) for path in folders} == {"0o750"}
 
