@@ -104,6 +104,30 @@ def test_sizes_are_written_with_their_unit(config):
     assert "such as 2G" in str(findings[0])
 
 
+@pytest.mark.parametrize(
+    ("written", "mode"), [("'0640'", 0o640), ("0640", 0o640), ("'0o600'", 0o600), ("'664'", 0o664)]
+)
+def test_permissions_are_octal_however_they_are_written(config, written, mode):
+    assert load_config(config(f"{SMALL}storage: {{permissions: {written}}}")).storage.permissions == mode
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("permissions", "'0750'", "nobody executes"),
+        ("permissions", "'0440'", "the owner reads and writes"),
+        ("permissions", "rw-r-----", "write an octal number in quotes"),
+        ("permissions", "true", "write an octal number in quotes"),
+        ("job-input", "symlink", "copy"),
+        ("largest-instance", "1K", "1048576"),
+        ("largest-instance", "5G", "4294967296"),
+    ],
+)
+def test_a_setting_of_the_storage_that_cannot_be_is_told_with_its_line(config, key, value, told):
+    with pytest.raises(SettingsError, match=rf"config.yaml:\d+.*{told}"):
+        load_config(config(f"{SMALL}storage: {{{key}: {value}}}"))
+
+
 def test_workflow_that_is_not_published_is_a_warning(config, tmp_path):
     file = config(SMALL + f"storage: {{workflows: {tmp_path}}}\n")
     found = unpublished(load_config(file), file)
