@@ -215,6 +215,8 @@ def taken_up(path: Path) -> Received:
         If it is none of ours.
     """
     told = f"a file of study {study_hash(path.parent.name)} is no received instance"
+    if path.exists() and not path.is_file():
+        raise InputError(f"{told}: it is no file")  # opening a FIFO would wait for ever
     try:
         meta = read_file_meta_info(path)
         with path.open("rb", buffering=0) as file:
