@@ -216,6 +216,8 @@ def taken_up(path: Path) -> Received:
         If it is none of ours.
     """
     told = f"a file of study {study_hash(path.parent.name)} is no received instance"
+    if path.exists() and not path.is_file():
+        raise InputError(f"{told}: it is no file")  # opening a FIFO would wait for ever
     try:
         with path.open("rb", buffering=0) as file:
             header = _header_of(file, _transfer_syntax(file))
