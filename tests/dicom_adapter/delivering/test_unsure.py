@@ -14,7 +14,7 @@ from dicom_adapter.delivering.inquiry import found_by_query
 from dicom_adapter.delivering.results import find_results, read_result
 from dicom_adapter.delivering.scu import StoreScu
 from dicom_adapter.delivering.stow import StowClient
-from tests.dicom_adapter.benches import Insides, destination
+from tests.dicom_adapter.benches import destination
 from tests.dicom_adapter.delivering.test_scu import peer
 from tests.dicom_adapter.destinations import DICOMWEB, Storescp
 from tests.dicom_adapter.rogues import Rogue, accept, answer_stores, message, read_message, silence, stored
@@ -22,19 +22,6 @@ from tests.dicom_adapter.workflows import ROOT
 from tests.phantoms import ct_slices, save
 
 UIDS = sorted(f"1.2.3.1.77.{n + 1}" for n in range(5))
-
-
-@pytest.fixture
-def insides(tmp_path):
-    made = []
-
-    def make(*destinations, **options):
-        made.append(Insides(tmp_path / "adapter", *destinations, **options))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
 
 
 def left_unsure(bench, uids, *, at):
@@ -154,7 +141,7 @@ def test_a_stop_does_not_wait_for_one_that_never_answers_and_what_was_under_way_
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from tests.dicom_adapter.benches import Insides, destination
+from tests.dicom_adapter.benches import destination
 from dicom_adapter.delivering.couriers import Couriers
 bench = Insides(Path(sys.argv[1]), destination("A", int(sys.argv[2]), "PACS"))
 Couriers(bench.around).start()
