@@ -1,9 +1,12 @@
 """Receiving, beside Orthanc and storescp: ``python benchmarks/adapter.py``; needs Debian's dcmtk and orthanc.
 
-Many storescu send at once, each over one association, to one receiver after the other; rounds alternate and
-the median counts. Adapter and Orthanc answer Success when the instance is synced to disk (Orthanc:
-SyncStorageArea); storescp syncs nothing. What the adapter kept is compared with what was sent, by SHA-256 of
-every data set. ``--memory 20000`` sends that many small instances as well and shows its resident size.
+The receivers run all the time and take turns: in each short round many associations send at once to one
+receiver, then as much to the next, in another order each time. What counts is the median of the rounds'
+ratios, whatever else the machine does; the lowest and the highest stand beside it. The senders
+(`benchmarks/dicom_sender.py`) take little time, which is told apart. Adapter and Orthanc answer Success when
+the instance is synced to disk (Orthanc: SyncStorageArea); storescp syncs nothing. What the adapter kept is
+compared with what was sent, by SHA-256 of every data set. ``--memory 20000`` sends that many small instances
+as well and shows its resident size.
 """
 
 from __future__ import annotations
@@ -22,16 +25,14 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-
 ROOT = Path(__file__).resolve().parents[1]
-_ROOT_UID = "1.2.826.0.1.3680043.10.1511"
-_ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1", "PYTHONPATH": str(ROOT)}  # DCMTK waits 40 ms without it
+_ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1", "PYTHONPATH": str(ROOT)}  # DCMTK waits 40 ms without
 _START_S = 30.0
 _Process = subprocess.Popen[bytes]
 
@@ -47,31 +48,6 @@ def program(name: str) -> str:
     return found
 
 
-def write_instances(folder: Path, *, associations: int, instances: int, rows: int, first: int = 0) -> None:
-    """Write a folder of CT slices for each association; every slice has other pixels."""
-    for association in range(first, first + associations):
-        within = folder / f"{association:05}"
-        within.mkdir(parents=True)
-        for n in range(instances):
-            _slice(association + 1, n + 1, rows).save_as(within / f"{n:05}.dcm", enforce_file_format=True)
-
-
-def _slice(study: int, number: int, rows: int) -> Dataset:
-    made = Dataset()
-    made.SOPClassUID, made.SOPInstanceUID = CTImageStorage, f"{_ROOT_UID}.{study}.1.{number}"
-    made.StudyInstanceUID, made.SeriesInstanceUID = f"{_ROOT_UID}.{study}", f"{_ROOT_UID}.{study}.1"
-    made.Modality, made.PatientName, made.PatientID = "CT", "PHANTOM", "PHANTOM"
-    made.InstanceNumber, made.Rows, made.Columns = number, rows, rows
-    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 16, 15, 1
-    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
-    made.add_new(
-        "PixelData", "OW", hashlib.sha256(f"{study} {number}".encode()).digest() * (rows * rows // 16)
-    )
-    made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return made
-
-
 def hashes(paths: Iterator[Path]) -> dict[str, int]:
     """Return the SHA-256 of the data set of every file, and how often it is there."""
     found: dict[str, int] = {}
@@ -83,21 +59,37 @@ def hashes(paths: Iterator[Path]) -> dict[str, int]:
     return found
 
 
-def send(folder: Path, port: int, called: str) -> float:
-    """Send each folder over an association of its own, all at once; return the seconds of the last to end."""
-    begun = time.perf_counter()
-    command = [program("storescu"), "-aec", called, "+sd", "127.0.0.1", str(port)]
-    senders = [
-        subprocess.Popen(
-            [*command, str(each)], env=_ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        for each in sorted(folder.iterdir())
-    ]
-    for each in senders:
-        _, told = each.communicate()
-        if each.returncode:
-            raise SystemExit(f"storescu ended with {each.returncode}: {told.decode()[-500:]}")
-    return time.perf_counter() - begun
+@dataclass(frozen=True)
+class Sent:
+    """What was sent in a round.
+
+    Attributes
+    ----------
+    seconds
+        From the first byte to the last answer.
+    processor_s
+        Processor time of the senders.
+    digests
+        SHA-256 of each data set.
+    """
+
+    seconds: float
+    processor_s: float
+    digests: list[str]
+
+
+def send(port: int, *, associations: int, instances: int, rows: int, first: int) -> Sent:
+    """Send new studies, an association each, all at once."""
+    command = [sys.executable, str(ROOT / "benchmarks/dicom_sender.py"), str(port), "BENCH"]
+    counts = {"associations": associations, "instances": instances, "rows": rows, "first": first}
+    command += [f"--{name}={value}" for name, value in counts.items()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"the senders ended with {done.returncode}: {done.stderr[-500:]}")
+    told = json.loads(done.stdout)
+    if told["failed"]:
+        raise SystemExit(f"{told['failed']} instances were not taken")
+    return Sent(told["seconds"], told["processor_s"], told["digests"])
 
 
 def free_port() -> int:
@@ -175,6 +167,7 @@ def orthanc(folder: Path) -> Iterator[tuple[int, _Process]]:
         "HttpPort": http_port,
         "AuthenticationEnabled": False,
         "SyncStorageArea": True,
+        "MaximumPduLength": 131072,  # the most that it takes; 16384 unless it is set
         "DicomThreadsCount": 20,
     }
     file = folder / "orthanc.json"
@@ -197,28 +190,20 @@ def storescp(folder: Path) -> Iterator[tuple[int, _Process]]:
 RECEIVERS = {"adapter": adapter, "Orthanc": orthanc, "storescp": storescp}
 
 
-def measure(name: str, sent: Path, count: int) -> tuple[float, float]:
-    """Return instances a second, and the receiver's milliseconds of processor time for each."""
-    folder = Path(tempfile.mkdtemp(dir=sent.parent))
-    with RECEIVERS[name](folder) as (port, process):
-        before = processor_s(process.pid)
-        seconds = send(sent, port, "BENCH")
-        used = processor_s(process.pid) - before
-        if name == "adapter":
-            check(sent, folder / "dicom-adapter/studies", count)
-    give_back(folder)
-    return count / seconds, used / count * 1000
+@dataclass(frozen=True)
+class Round:
+    """A receiver's part of a round: its rate, and milliseconds of processor time for each instance."""
+
+    rate: float
+    receiver_ms: float
+    sender_ms: float
 
 
-def give_back(folder: Path) -> None:
-    """Free the room of files, but not their inodes.
-
-    An ext4 without a journal passes over inodes that were freed less than a minute ago, one by one, when a
-    new one is wanted: a round would pay for the clean-up of the one before. The folder goes in the end.
-    """
-    for path in folder.rglob("*"):
-        if path.is_file():
-            os.truncate(path, 0)
+def measure(port: int, process: _Process, count: int, **what: int) -> tuple[Round, Sent]:
+    before = processor_s(process.pid)
+    sent = send(port, **what)
+    used = processor_s(process.pid) - before
+    return Round(count / sent.seconds, used / count * 1e3, sent.processor_s / count * 1e3), sent
 
 
 def processor_s(pid: int) -> float:
@@ -227,35 +212,47 @@ def processor_s(pid: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def check(sent: Path, kept: Path, count: int) -> None:
-    """End the benchmark unless what is kept is what was sent."""
-    wanted, found = hashes(sent.rglob("*.dcm")), hashes(kept.rglob("*.dcm"))
-    if wanted != found or sum(found.values()) != count:
-        raise SystemExit(
-            f"LOST OR CORRUPTED: {count} were sent, {len(wanted.items() & found.items())} are there"
-        )
-
-
-def compare(work: Path, *, associations: int, instances: int, rounds: int, rows: int) -> None:
-    """Print the rates of all receivers."""
-    sent, count = work / "sent", associations * instances
-    write_instances(sent, associations=associations, instances=instances, rows=rows)
-    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in RECEIVERS}
-    for _ in range(rounds):
-        for name, found in measured.items():
-            found.append(measure(name, sent, count))
+def compare(
+    work: Path, *, associations: int, instances: int, rounds: int, rows: int, peers: Sequence[str]
+) -> None:
+    """Print the rates of all receivers, taken in turn."""
+    names, count = ["adapter", *peers], associations * instances
+    measured: dict[str, list[Round]] = {name: [] for name in names}
+    wanted: Counter[str] = Counter()
+    with ExitStack() as stack:
+        running = {}
+        for name in names:
+            (work / name).mkdir()
+            running[name] = stack.enter_context(RECEIVERS[name](work / name))
+        for n in range(rounds + 1):  # the first warms them up
+            for name in names if n % 2 else reversed(names):
+                what = {"associations": associations, "instances": instances, "rows": rows}
+                port, process = running[name]
+                taken, sent = measure(port, process, count, **what, first=1 + n * associations)
+                if n:
+                    measured[name].append(taken)
+                if name == "adapter":
+                    wanted.update(sent.digests)
+    if wanted != Counter(hashes((work / "adapter/dicom-adapter/studies").rglob("*.dcm"))):
+        raise SystemExit("LOST OR CORRUPTED: what is kept is not what was sent")
+    for name in names:
+        shutil.rmtree(work / name)
     size = rows * rows * 2 // 1024
-    print(f"{associations} associations x {instances} instances of {size} KB, {rounds} rounds")
-    ours = statistics.median(rate for rate, _ in measured["adapter"])
+    load = os.getloadavg()[0]
+    print(
+        f"{associations} associations x {instances} instances of {size} KB, {rounds} rounds, load {load:.1f}"
+    )
     for name, found in measured.items():
-        median = statistics.median(rate for rate, _ in found)
-        used = statistics.median(each for _, each in found)
-        rates = ", ".join(f"{rate:.0f}" for rate, _ in found)
-        print(
-            f"{name:8} {median:6.0f}/s  {used:5.2f} ms of processor  adapter {ours / median:5.2f}x  ({rates})"
+        ratios = [ours.rate / other.rate for ours, other in zip(measured["adapter"], found, strict=True)]
+        rate, receiver, sender = (
+            statistics.median(getattr(each, what) for each in found)
+            for what in ("rate", "receiver_ms", "sender_ms")
         )
-    print(f"0 of {count * rounds} instances lost or corrupted (SHA-256 of every data set)")
-    shutil.rmtree(sent)
+        print(
+            f"{name:8} {rate:6.0f}/s  receiver {receiver:5.2f} ms, senders {sender:5.2f} ms of processor  "
+            f"adapter {statistics.median(ratios):5.2f}x  ({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+    print(f"0 of {count * (rounds + 1)} instances lost or corrupted (SHA-256 of every data set)", flush=True)
 
 
 def resident_mb(pid: int) -> float:
@@ -265,38 +262,37 @@ def resident_mb(pid: int) -> float:
 
 def watch_memory(work: Path, count: int, *, associations: int, batch: int = 2000) -> None:
     """Print the adapter's resident size after every batch of small instances."""
-    folder, each = work / "adapter", batch // associations
+    folder, each = work / "memory", batch // associations
     folder.mkdir()
     with adapter(folder) as (port, process):
         for done in range(0, count, batch):
-            sent = work / "sent"
-            first = done // batch * associations
-            write_instances(sent, associations=associations, instances=each, rows=128, first=first)
-            send(sent, port, "BENCH")
-            shutil.rmtree(sent)
+            first = 1 + done // batch * associations
+            send(port, associations=associations, instances=each, rows=128, first=first)
             print(f"{done + batch:6} instances: {resident_mb(process.pid):.0f} MB resident", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--associations", type=int, default=20)
-    parser.add_argument("--instances", type=int, default=200, help="of each association")
+    parser.add_argument("--associations", type=int, nargs="+", default=[1, 4, 20])
+    parser.add_argument("--instances", type=int, default=400, help="of all associations in a round")
     parser.add_argument("--rows", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--peers", nargs="*", default=["Orthanc", "storescp"])
     parser.add_argument("--memory", type=int, default=0, metavar="COUNT")
     parser.add_argument("--folder", type=Path, help="on the disk that is measured; default: TMPDIR")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder or tempfile.gettempdir()) as work:
-        if given.rounds:
+        for associations in given.associations if given.rounds else ():
             compare(
                 Path(work),
-                associations=given.associations,
-                instances=given.instances,
+                associations=associations,
+                instances=given.instances // associations,
                 rounds=given.rounds,
                 rows=given.rows,
+                peers=given.peers,
             )
         if given.memory:
-            watch_memory(Path(work), given.memory, associations=given.associations)
+            watch_memory(Path(work), given.memory, associations=max(given.associations))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import Node
+from ruamel.yaml.nodes import Node, ScalarNode
 
 from clara_wf.findings import Finding, Path, Problem, in_words
 from clara_wf.yaml_nodes import LARGEST_FILE, BoundedComposer, BoundsError, as_helm_reads
@@ -152,6 +152,7 @@ def parsed(file: FilePath, text: str) -> Document:
     """
     yaml = YAML(typ="rt")
     yaml.Composer = BoundedComposer
+    constructor = None
     try:
         constructor, parser = yaml.get_constructor_parser(text)
         try:
@@ -162,6 +163,24 @@ def parsed(file: FilePath, text: str) -> Document:
         return Document(file=file, text=text, content=content, node=node)
     except YAMLError as error:
         raise UnreadableError(_what_is_wrong(file, error)) from error
+    except (ValueError, OverflowError, RecursionError) as error:  # such as the date 2020-13-45
+        raise UnreadableError(_no_value(file, constructor, error)) from error
+
+
+def _no_value(file: FilePath, constructor: Any, error: Exception) -> Finding:
+    """Return where a value stands that is written as a number or a date and is none."""
+    at_work = getattr(constructor, "recursive_objects", {})  # what it had begun and not ended
+    failed = next((each for each in at_work if isinstance(each, ScalarNode)), None)
+    line, column = (failed.start_mark.line + 1, failed.start_mark.column + 1) if failed else (1, 1)
+    return Finding(
+        file=str(file),
+        line=line,
+        column=column,
+        severity="error",
+        where="",
+        message=f"a value that cannot be read: {str(error)[:100]}",
+        advice='write text in quotes, such as "2020-13-45"',
+    )
 
 
 def _what_is_wrong(file: FilePath, error: YAMLError) -> Finding:

@@ -124,6 +124,9 @@ def _incomplete(config: Config) -> Iterator[Problem]:
             message="everybody is rejected, since there are no sources",
             advice="list who may call under sources, or write false",
         )
+    titles = [each.ae_title for each in scp.ae_titles]
+    if scp.blank_called_as and scp.blank_called_as not in titles:
+        yield _unknown(("dicom", "scp", "blank-called-as"), scp.blank_called_as, titles, "AE title of ours")
     if scp.tls.enabled and not (scp.tls.certificate and scp.tls.key):
         yield Problem(
             path=("dicom", "scp", "tls"),

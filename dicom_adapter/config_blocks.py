@@ -10,11 +10,15 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from clara_wf.blocks import Seconds, Text, Texts
+from clara_wf.blocks import Seconds as AnySeconds
+from clara_wf.blocks import Text, Texts
+from dicom_adapter.patterns import checked_pattern
 
 JOB_PROCESSOR = "Nvidia.Clara.Dicom.Processors.JobProcessor,Nvidia.Clara.DicomServer"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
+_LARGEST_SIZE = 2**60
+_YEAR_S, _CENTURY_H = 31_536_000, 876_000  # more than these no clock and no socket takes
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -47,11 +51,25 @@ def _workflow(value: str) -> str:
     return value
 
 
+def _permissions(value: object) -> int:
+    found = re.fullmatch(r"0?o?([0-7]{3})", str(value).strip())
+    mode = int(found[1], 8) if found and not isinstance(value, bool) else 0
+    if mode & 0o600 != 0o600 or mode & 0o111:
+        raise ValueError(
+            f"expected the permissions of files such as '0640', found {value!r}; write an octal number in "
+            "quotes: the owner reads and writes, and nobody executes"
+        )
+    return mode
+
+
 def _bytes(value: object) -> int:
     found = _SIZE.fullmatch(str(value).strip())
     if isinstance(value, bool) or found is None:
         raise ValueError(f"expected a size such as 2G, found {value!r}; write a number and K, M, G or T")
-    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    size = float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " ")
+    if size > _LARGEST_SIZE:
+        raise ValueError(f"{str(value)[:40]!r} is more than any disk has; write a number and K, M, G or T")
+    return int(size)
 
 
 def _url(value: str) -> str:
@@ -66,8 +84,11 @@ AeName = Annotated[Text, AfterValidator(_ae_title)]
 Processors = Annotated[Texts, AfterValidator(_processor)]
 WorkflowId = Annotated[Text, AfterValidator(_workflow)]
 Size = Annotated[int, BeforeValidator(_bytes)]
+Permissions = Annotated[int, BeforeValidator(_permissions)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[AnySeconds, Field(le=_YEAR_S)]
+Pattern = Annotated[str, AfterValidator(checked_pattern)]
 
 
 class Block(BaseModel):
@@ -88,12 +109,13 @@ class SeriesFilter(Block):
     sop_classes
         SOP class UIDs; none: all.
     descriptions
-        A regular expression that Series Description (0008,103E) must hold; none: all.
+        A regular expression that Series Description (0008,103E), its first 64 characters, must hold; none:
+        all.
     """
 
     modalities: Texts = ()
     sop_classes: Texts = ()
-    descriptions: str = ""
+    descriptions: Pattern = ""
 
 
 class AeTitle(Block):
@@ -136,7 +158,23 @@ class ScpTls(Block):
 
 
 class Scp(Block):
-    """How we are called."""
+    """How we are called.
+
+    Attributes
+    ----------
+    max_associations_per_address
+        At once, from one IP address; default: half of `max_associations`.
+    max_waiting
+        Connections that have not asked for an association yet.
+    request_seconds
+        Longest time that such a one may take, TLS handshake and request together.
+    idle_seconds
+        Longest silence in an association, and longest time for one PDU or for reading an answer.
+    least_rate
+        Bytes a second that a message must come at, over the time beyond `idle_seconds`.
+    blank_calling_as, blank_called_as
+        The AE title that is meant by who leaves it blank; none: such calls are rejected.
+    """
 
     port: Port = 104
     host: Text = "0.0.0.0"  # noqa: S104 - a modality is on another machine
@@ -144,9 +182,20 @@ class Scp(Block):
     sources: tuple[Source, ...] = ()
     reject_unknown_sources: bool = True
     max_associations: Count = 100
+    max_associations_per_address: Count | None = None
+    max_waiting: Count = 256
     max_pdu: Annotated[int, Field(ge=4096, le=1048576)] = 262144
+    request_seconds: Seconds = 10.0
     idle_seconds: Seconds = 60.0
+    least_rate: Size = 4096
+    blank_calling_as: AeName | None = None
+    blank_called_as: AeName | None = None
     tls: ScpTls = ScpTls()
+
+    @property
+    def from_one_address(self) -> int:
+        """How many associations one address may have."""
+        return self.max_associations_per_address or (self.max_associations + 1) // 2
 
 
 class DestinationTls(Block):
@@ -206,7 +255,7 @@ class Scu(Block):
     max_associations: Count = 2
     timeout_seconds: Seconds = 30.0
     slowest_rate: Annotated[Size, Field(ge=1)] = 32 * 1024
-    give_up_hours: Annotated[float, Field(gt=0)] = 72.0
+    give_up_hours: Annotated[float, Field(gt=0, le=_CENTURY_H)] = 72.0
     destinations: tuple[Destination, ...] = ()
 
 
@@ -233,7 +282,7 @@ class WorkflowRule(Block):
 
 
 class Storage(Block):
-    """Where things lie. What is received must be on the file system of the payloads, to be linked there.
+    """Where things lie. On one file system, received instances are cloned into payloads where it can do so.
 
     Attributes
     ----------
@@ -241,8 +290,17 @@ class Storage(Block):
         Received instances and the adapter's own books; default: ``dicom-adapter`` beside the payloads.
     minimum_free
         Below this an instance is answered with Out of Resources.
+    largest_instance
+        Bytes; a larger data set is answered so as well.
+    permissions
+        Of received files and of a job's input, whatever the umask; who may read them may enter the folders.
+    job_input
+        ``copy``: a job has copies of what was received, clones that share the disk where the file system
+        makes such; ``link``: hard links, by which a stage that changes its input changes what was received.
     retention_hours
         What was delivered is cleaned up after so long; what was not is never.
+    record_days
+        What the database says of a study is forgotten so long after its files were removed.
     """
 
     payloads: Path = Path("/clara-io/clara-core/payloads")
@@ -250,7 +308,11 @@ class Storage(Block):
     received: Path | None = None
     models: Path | None = None
     minimum_free: Size = 2 * 2**30
-    retention_hours: Annotated[float, Field(ge=0)] = 24.0
+    largest_instance: Annotated[Size, Field(ge=2**20, le=2**32)] = 2**32
+    permissions: Permissions = 0o640
+    job_input: Literal["copy", "link"] = "copy"
+    record_days: Annotated[float, Field(ge=0)] = 90.0
+    retention_hours: Annotated[float, Field(ge=0, le=_CENTURY_H)] = 24.0
 
     @property
     def root(self) -> Path:
@@ -271,6 +333,9 @@ class Jobs(Block):
         Others wait in the queue.
     tries
         After so many failures of the infrastructure a job is a dead letter; bad data is one at once.
+    stop_seconds
+        What a job is left to end in when the adapter is asked to stop; then it is killed, and goes on at the
+        next start. The adapter ends two seconds later at the latest.
     """
 
     engine: Literal["process", "docker", "kubernetes"] | None = None
@@ -279,6 +344,7 @@ class Jobs(Block):
     tries: Count = 3
     retry_seconds: Seconds = 30.0
     timeout_seconds: Seconds | None = None
+    stop_seconds: Seconds = 8.0
 
 
 class Http(Block):
@@ -288,11 +354,15 @@ class Http(Block):
     ----------
     token_file
         File with the token that callers show.
+    stuck_seconds
+        A worker without a sign of life for so long fails ``/healthz``; one that moves files or waits for
+        others, such as a job, has six times as long.
     """
 
     host: Text = "127.0.0.1"
     port: Port = 8080
     token_file: str = ""
+    stuck_seconds: Seconds = 300.0
 
     @property
     def on_loopback(self) -> bool:

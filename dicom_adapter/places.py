@@ -17,7 +17,7 @@ from pathlib import Path
 
 from stages.errors import InputError
 
-_UID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
+_UID = re.compile(r"[0-2](\.[0-9]+)+", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9_-]")
 SUFFIX = ".dcm"
 
@@ -66,17 +66,29 @@ class AdapterPlaces:
 
 
 def checked_uid(value: object, name: str) -> str:
-    """Return a UID.
+    """Return a UID as it is: two that differ in a character are two, and none is a path.
+
+    Zeros may lead a component, which PS3.5 9.1 forbids and devices send.
 
     Raises
     ------
     InputError
-        If it is not of 1 to 64 characters in the form of PS3.5 9.1.
+        If it is not of 1 to 64 characters, numbers with dots between them.
     """
     text = str(value or "")
     if len(text) > 64 or not _UID.fullmatch(text):
-        raise InputError(f"{name} is no UID (PS3.5 9.1): {text[:80]!r}; the instance is not taken")
+        raise InputError(f"{name} is no UID (PS3.5 9.1): {_oddity(text)}; the instance is not taken")
     return text
+
+
+def _oddity(text: str) -> str:
+    """Return what keeps a text from being a UID, without the text, which may be anything."""
+    if not text:
+        return "it is missing or empty"
+    if len(text) > 64:
+        return f"it has {len(text)} characters, 64 are allowed"
+    odd = next((each for each in text if each not in "0123456789."), "")
+    return f"it holds {odd!r}" if odd else "its dots or its first number are wrong"
 
 
 def folder_of(ae_title: str) -> str:

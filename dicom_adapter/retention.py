@@ -1,30 +1,41 @@
-"""What was delivered is cleaned up after a time; what was not never is."""
+"""What was delivered is cleaned up after a time; what was not never is.
+
+What is to go is written down first, together with the study's state, and struck off when it is gone and the
+audit trail has it. So a removal that failed, or was interrupted, goes on at the next look or start.
+"""
 
 from __future__ import annotations
 
 import logging
-import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-from dicom_adapter.books.delivery_books import condemn, condemned, gone
 from dicom_adapter.books.records import Study
+from dicom_adapter.books.removals import Condemned, condemn, condemned, gone, prune
+from dicom_adapter.books.set_aside import items_of, set_aside
 from dicom_adapter.books.store import StateError
+from dicom_adapter.deadline import Deadline
+from dicom_adapter.folder_removal import remove_folder
 from dicom_adapter.receiving.claims import Claims
-from dicom_adapter.running.jobs import Surroundings
+from dicom_adapter.running.jobs import PATIENCE, Surroundings
+from dicom_adapter.supervisor import is_of_surroundings, reason_of, sign_of_life, stop_all, traceback_of
 from dicom_adapter.watching.pseudonym import study_hash
 
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 60.0
+_TROUBLED_S = 2.0
+_STOP_S = 10.0
 
 
 class Retention:
-    """Cleans up every minute, while the adapter runs.
+    """Cleans up every minute while the adapter runs, and keeps the time of service.
+
+    Every two seconds it tries whether a database or an audit trail that could not be written can be again.
 
     Parameters
     ----------
@@ -36,62 +47,113 @@ class Retention:
 
     def __init__(self, around: Surroundings, *, forget: Callable[[Path], None], claims: Claims) -> None:
         self._around, self._forget, self._claims = around, forget, claims
+        self._told: set[str] = set()
+        self._next_look = Deadline(0)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="retention")
+        self._worker = around.supervisor.worker("retention", self._work, patience=PATIENCE)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._worker.start()
 
-    def stop(self) -> None:
-        """Stop after the study that is being removed."""
+    def ask_to_stop(self) -> None:
+        """Stop soon, after the study that is being removed."""
         self._stopping.set()
-        self._thread.join()
+
+    def stop(self, deadline: Deadline | None = None) -> list[str]:
+        """Stop, and return the names of threads that have not ended in time."""
+        self.ask_to_stop()
+        left_over = stop_all([self._worker], deadline or Deadline(_STOP_S))
+        with suppress(sqlite3.OperationalError):
+            self._around.store.keep_time()
+        return left_over
 
     def _work(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.clean_up()
-            except (sqlite3.OperationalError, OSError) as error:
-                logger.warning("what was delivered cannot be cleaned up: %s", error)
-            self._stopping.wait(_LOOK_S)
+        self._around.trail.mend()
+        is_due = self._next_look.is_over()
+        if is_due or self._around.store.trouble:
+            self._around.store.keep_time()
+        if is_due:
+            self._next_look = Deadline(_LOOK_S)
+            self.clean_up()
+        self._stopping.wait(_TROUBLED_S)
 
     def clean_up(self) -> int:
-        """Remove the files of studies that were delivered long enough ago, and return how many studies."""
-        config = self._around.config()
-        before = datetime.now(UTC) - timedelta(hours=config.storage.retention_hours)
-        found = self._around.store.finished_studies(before.isoformat(timespec="milliseconds"))
+        """Remove the files of studies that were delivered long enough ago, and return how many studies.
+
+        One that cannot be removed for a reason that nobody foresaw is set aside, and harms no other.
+        """
+        store, storage = self._around.store, self._around.config().storage
+        for study_id, items in condemned(store).items():
+            if study_id is not None:
+                self._unless_claimed(store.study(study_id), partial(self._remove, items))
+        found = store.finished_studies(storage.retention_hours * 3600)
+        aside = items_of(store, "removal")
         for study in found:
-            if self._stopping.is_set():
-                break
-            with self._claims.removal((study.ae_title, study.study_uid)) as free:
-                if free:
-                    self._remove(study)
+            if not self._stopping.is_set() and str(study.id) not in aside:
+                self._unless_claimed(study, self._condemn)
+        if count := prune(store, storage.record_days * 86400):
+            logger.info("forgot %d studies, which were removed %g days ago", count, storage.record_days)
         return len(found)
+
+    def _set_aside(self, study: Study, error: Exception) -> None:
+        told = study_hash(study.study_uid)
+        logger.error("study %s cannot be removed", told, extra={"study": told}, exc_info=traceback_of(error))
+        set_aside(self._around.store, "removal", study.id, reason=reason_of(error), study=told)
 
     def finish(self) -> None:
         """Remove what a crash has left of removed studies, before received files are looked for."""
-        self._unlink(condemned(self._around.store))
+        for study_id, items in condemned(self._around.store).items():
+            self._remove(items, None if study_id is None else self._around.store.study(study_id))
 
-    def _remove(self, study: Study) -> None:
-        """Remove payloads, books and files of a study, in this order; the next start does what is left."""
-        jobs = self._around.store.jobs(study_id=study.id)
-        for job in jobs:
-            shutil.rmtree(self._around.config().storage.payloads / job.id, ignore_errors=True)
+    def _unless_claimed(self, study: Study, remove: Callable[[Study], None]) -> None:
+        sign_of_life()
         try:
-            paths = condemn(self._around.store, study.id)
+            with self._claims.removal((study.ae_title, study.study_uid)) as free:
+                if free:
+                    remove(study)
+        except Exception as error:  # a border: the other studies go on
+            if is_of_surroundings(error):
+                raise
+            self._set_aside(study, error)
+
+    def _condemn(self, study: Study) -> None:
+        try:
+            items = condemn(self._around.store, study.id, self._around.config().storage.payloads)
         except StateError:
             return  # more of it has come
-        self._unlink(paths)
-        told = study_hash(study.study_uid)
-        logger.info("removed study %s, which was delivered", told, extra={"study": told})
-        for job in jobs:
-            self._around.trail.deleted(study=told, job=job.id)
+        self._remove(items, study)
 
-    def _unlink(self, paths: Sequence[Path]) -> None:
-        for path in paths:
-            path.unlink(missing_ok=True)
-            self._forget(path.parent)
-            with suppress(OSError):
-                path.parent.rmdir()  # only when it is empty
-        gone(self._around.store, paths)
+    def _remove(self, items: Sequence[Condemned], study: Study | None) -> None:
+        """Remove files and payloads; say so in the audit trail, and strike them off, when all are gone."""
+        left = [each for each in items if not self._is_removed(each)]
+        if left:
+            gone(self._around.store, [each for each in items if not each.job_id and each not in left])
+            return
+        if study is not None:
+            told = study_hash(study.study_uid)
+            logger.info("removed study %s, which was delivered", told, extra={"study": told})
+            for each in items:
+                if each.job_id:
+                    self._around.trail.deleted(study=told, job=each.job_id)
+        gone(self._around.store, items)
+
+    def _is_removed(self, item: Condemned) -> bool:
+        try:
+            if item.job_id:
+                remove_folder(item.path)
+            else:
+                item.path.unlink(missing_ok=True)
+                self._forget(item.path.parent)
+                with suppress(OSError):
+                    item.path.parent.rmdir()  # only when it is empty
+        except OSError as error:
+            what = f"the payload of job {item.job_id}" if item.job_id else "an instance"
+            self._tell_once(f"{what} was delivered, and cannot be removed: {error}; it is tried again")
+            return False
+        return True
+
+    def _tell_once(self, what: str) -> None:
+        if what not in self._told:
+            logger.warning(what)
+        self._told.add(what)

@@ -2,48 +2,48 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from pynetdicom import evt
-from pynetdicom.sop_class import StorageCommitmentPushModel
+from pydicom.dataset import Dataset
 
 from clara_wf.helm import Helm
 from clara_wf.places import Places
 from dicom_adapter.books.delivery_books import try_everything_now
-from dicom_adapter.books.insist import SteadyClock
+from dicom_adapter.books.integrity import require_sound
 from dicom_adapter.books.store import Store
 from dicom_adapter.config import load_config
 from dicom_adapter.config_blocks import Config, Http, Scp
+from dicom_adapter.deadline import Deadline
 from dicom_adapter.delivering.commitment import handle_report
 from dicom_adapter.delivering.couriers import Couriers
+from dicom_adapter.owner import sole_adapter
 from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.receiving.claims import Claims
 from dicom_adapter.receiving.receive import Receiver, sweep
 from dicom_adapter.receiving.reception import Reception
-from dicom_adapter.receiving.scp import StorageScp
+from dicom_adapter.receiving.scp import StorageScp, tls_context
 from dicom_adapter.retention import Retention
 from dicom_adapter.running.jobs import JobQueue, Surroundings
 from dicom_adapter.running.shared_server import SharedServer
 from dicom_adapter.running.studies import Studies, take_up
+from dicom_adapter.supervisor import Supervisor, reason_of, traceback_of
 from dicom_adapter.watching import status_server
 from dicom_adapter.watching.audit import AuditTrail
 from dicom_adapter.watching.metrics import Metrics
-from dicom_adapter.watching.overview import page_of, queue_of, report_of, why_not_ready
-from stages.errors import OutputError, SettingsError, StageError
+from dicom_adapter.watching.overview import page_of, queue_of, report_of, why_not_ready, why_unhealthy
+from stages.errors import SettingsError, StageError
 
 logger = logging.getLogger(__name__)
 
 _FIXED = ("storage", "http")
-_FIXED_SCP = ("port", "host", "max_associations", "max_pdu", "idle_seconds")
+_FIXED_SCP = ("port", "host")
+_AFTER_JOBS_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +56,17 @@ class Running:
         Where it listens.
     reload
         Reads the configuration again; one that has a mistake changes nothing.
+    stop_s
+        Returns how long its end may take by the configuration, seconds.
+    left_over
+        After the end: the threads that have not ended in time; what they were at goes on at the next start.
     """
 
     dicom_port: int
     http_port: int
     reload: Callable[[], None]
+    stop_s: Callable[[], float]
+    left_over: list[str] = field(default_factory=list)
 
 
 class _Settings:
@@ -77,6 +83,8 @@ class _Settings:
         """Take what the file says now, but for what only a restart changes."""
         try:
             new = load_config(self._file)
+            tls_context(new.dicom.scp.tls)
+            _token(new.http)
         except StageError as error:
             for line in str(error).splitlines():
                 logger.error("the configuration stays as it was: %s", line)
@@ -87,7 +95,7 @@ class _Settings:
         kept = {"dicom": dicom, **{name: getattr(old, name) for name in _FIXED}}
         self.config = new.model_copy(update=kept)
         if self.config != new:
-            logger.warning("storage, http, and where and how we listen change at the next start")
+            logger.warning("storage, http, and where we listen change at the next start")
         logger.info("the configuration was read again")
 
 
@@ -97,6 +105,8 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
 
     Raises
     ------
+    DatabaseDamagedError
+        If the database is damaged, or gone although instances were received.
     SettingsError
         If the configuration has a mistake, an address is taken, another adapter runs on this storage, or a
         program is not there without which no job could run.
@@ -108,19 +118,27 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
     storage = settings().storage
     places = AdapterPlaces(root=storage.root)
     with ExitStack() as stack:
-        stack.enter_context(_alone(places.root))
-        half = sweep(places)
+        owner = stack.enter_context(sole_adapter(places.root))
+        require_sound(places.books, studies=places.studies, identity=owner.identity)
+        half = sweep(places, permissions=storage.permissions)
         store = Store(places.books)
-        stack.callback(store.close)
+        owner.keep(store.identity)
+        left_over: list[str] = []
+        stack.callback(lambda: None if left_over else store.close())
         trail = AuditTrail(places.audit, ae_title=settings().dicom.scu.ae_title)
-        stack.callback(trail.close)
+        stack.callback(lambda: None if left_over else trail.close())
+        metrics = Metrics()
         around = Surroundings(
             store=store,
             config=settings,
             trail=trail,
-            metrics=Metrics(),
-            clock=SteadyClock(),
+            metrics=metrics,
+            clock=store.clock,
             environ=environ,
+            supervisor=Supervisor(
+                stuck_s=lambda: settings().http.stuck_seconds,
+                on_failure=lambda kind: metrics.worker_failures.labels(kind).inc(),
+            ),
         )
         parts = _Parts(around, places, environ)
         parts.retention.finish()
@@ -129,13 +147,26 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
         logger.info("swept %d half-received files, took up %d received ones", half, found)
         trail.started()
         stack.callback(trail.stopped)
-        with parts.started(stack) as (dicom_port, http_port):
+        with parts.started(left_over) as (dicom_port, http_port):
 
             def reload() -> None:
-                settings.reload()
-                parts.couriers.start()
+                try:
+                    settings.reload()
+                    parts.couriers.start()
+                except Exception as error:  # a border: the old settings hold
+                    logger.error(
+                        "the configuration was not read again: %s",
+                        reason_of(error),
+                        exc_info=traceback_of(error),
+                    )
 
-            yield Running(dicom_port=dicom_port, http_port=http_port, reload=reload)
+            yield Running(
+                dicom_port=dicom_port,
+                http_port=http_port,
+                reload=reload,
+                stop_s=lambda: settings().jobs.stop_seconds + _AFTER_JOBS_S,
+                left_over=left_over,
+            )
 
 
 class _Parts:
@@ -151,46 +182,90 @@ class _Parts:
             log=places.root / "model-server.log",
         )
         claims = Claims()
-        self._receiver = Receiver(places, minimum_free=storage.minimum_free, claims=claims)
+        self._receiver = Receiver(
+            places,
+            minimum_free=storage.minimum_free,
+            claims=claims,
+            trouble=lambda: around.store.trouble,
+            largest=storage.largest_instance,
+            permissions=storage.permissions,
+        )
         self.couriers = Couriers(around)
         self._jobs = JobQueue(
             around, models=models, model_server=self._server.address, on_done=self.couriers.wake
         )
         self._studies = Studies(
-            around.store, around.config, on_jobs=lambda study, jobs: self._jobs.wake(), claims=claims
+            around.store,
+            around.config,
+            on_jobs=lambda study, jobs: self._jobs.wake(),
+            claims=claims,
+            supervisor=around.supervisor,
         )
         self.retention = Retention(around, forget=self._receiver.forget, claims=claims)
         self._scp = StorageScp(
             lambda: around.config().dicom.scp,
             self._receiver,
             Reception(self._studies, around.metrics, around.trail, around.config),
-            others=((evt.EVT_N_EVENT_REPORT, self._reported),),
-            other_contexts=(str(StorageCommitmentPushModel),),
+            report=self._reported,
             reporters=lambda: reporters(around.config()),
+            supervisor=around.supervisor,
         )
 
     @contextmanager
-    def started(self, stack: ExitStack) -> Iterator[tuple[int, int]]:
-        """Start everything, the door last; stop everything, the door first."""
-        around, http = self._around, self._around.config().http
+    def started(self, left_over: list[str]) -> Iterator[tuple[int, int]]:
+        """Start everything, the door last; stop everything, the door first.
+
+        Parameters
+        ----------
+        left_over
+            Takes the names of the threads that have not ended in time.
+        """
+        around = self._around
         around.metrics.watch(partial(queue_of, around))
-        stack.callback(self._server.close)
-        for part in (self._jobs, self.couriers, self.retention, self._studies):
-            part.start()
-            stack.callback(part.stop)
-        self._scp.start()
-        stack.callback(self._scp.stop)
+        around.metrics.waiting_connections.set_function(lambda: self._scp.waiting)
+        try:
+            for part in (self._jobs, self.couriers, self.retention, self._studies):
+                part.start()
+            self._scp.start()
+            with self._answering() as http_port:
+                yield self._scp.port, http_port
+        finally:
+            left_over += self._stop(Deadline(around.config().jobs.stop_seconds + _AFTER_JOBS_S))
+
+    def _stop(self, deadline: Deadline) -> list[str]:
+        """Stop everything, and return the names of the threads that have not ended in time."""
+        self._around.store.hurry()
+        parts = (self._studies, self.retention, self.couriers, self._jobs)
+        for part in parts[1:]:
+            part.ask_to_stop()
+        self._scp.stop()
+        self._studies.ask_to_stop()
+        left_over = [name for part in parts for name in part.stop(deadline)]
+        if left_over:
+            logger.warning(
+                "not ended within %.0f s: %s; what they were at goes on at the next start",
+                *(deadline.seconds, ", ".join(left_over)),
+            )
+        self._server.close()
+        return left_over
+
+    @contextmanager
+    def _answering(self) -> Iterator[int]:
+        around, http = self._around, self._around.config().http
         answers = status_server.Answers(
+            why_unhealthy=partial(why_unhealthy, around),
             why_not_ready=partial(why_not_ready, around),
             page=partial(page_of, around),
             metrics=around.metrics.text,
             report=partial(report_of, around),
         )
-        with status_server.serve(http.host, http.port, answers, token=_token(http)) as http_port:
-            yield self._scp.port, http_port
+        with status_server.serve(
+            http.host, http.port, answers, token=_token(http), supervisor=around.supervisor
+        ) as http_port:
+            yield http_port
 
-    def _reported(self, event: Any) -> tuple[int, None]:
-        return handle_report(event, self.couriers.take_report), None
+    def _reported(self, content: Dataset, caller: str, address: str) -> int:
+        return handle_report(content, caller, address, self.couriers.take_report)
 
 
 def reporters(config: Config) -> Scp:
@@ -223,28 +298,11 @@ def _token(http: Http) -> str | None:
         return None
     try:
         token = Path(http.token_file).read_text(encoding="utf-8").strip()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(
-            f"the token for the status page cannot be read: {http.token_file}: {error.strerror}"
+            f"the token for the status page cannot be read: {http.token_file}: {why}"
         ) from error
     if not token:
         raise SettingsError(f"{http.token_file} is empty; write a token into it")
     return token
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Be the only adapter that works on a storage, until the block ends or the process dies."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(root / ".adapter.owner", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise OutputError(f"the storage {root} cannot be used: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise SettingsError(f"another adapter already works on {root}; stop it first") from error
-        yield
-    finally:
-        os.close(descriptor)

@@ -27,6 +27,11 @@ DAMAGES: tuple[type[Exception], ...] = (
 class ExcessError(InputError):
     """A header has more in it than any image's: it is damaged, or made to take time and memory."""
 
+    @classmethod
+    def twice(cls, tag: int) -> ExcessError:
+        """Return the error of an attribute that stands there twice and differs: nobody knows which holds."""
+        return cls(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) twice, and they differ")
+
 
 def damages() -> tuple[type[Exception], ...]:
     """Return all that pydicom raises on a damaged file; imports pydicom."""

@@ -22,6 +22,7 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
+from dicom_files.character_sets import only_dicoms
 from dicom_files.damage import ExcessError, damages, excessive, unreadable
 from dicom_files.deflate import inflated_head, is_deflated
 from dicom_files.elements import FUNCTIONAL_GROUPS, MOST_OF_FRAMES, PIXEL_DATA, Data
@@ -34,6 +35,8 @@ MOST_PARSED = 10_000  # elements and items, where the rest is read by pydicom, w
 _META_AT_MOST = 1 << 12
 _MAX_INFLATED = 1 << 30
 _END = 1 << 32  # behind every tag
+
+only_dicoms()
 
 
 @contextmanager

@@ -29,6 +29,7 @@ PIXEL_DATA = 0x7FE00010
 Data = bytes | memoryview | mmap.mmap
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+ENDS = frozenset({_ITEM_END, _SEQUENCE_END})
 _ITEM_BYTES = {False: b"\xfe\xff\x00\xe0", True: b"\xff\xfe\xe0\x00"}
 _LONG_VRS = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
@@ -102,7 +103,8 @@ class Elements:
         Raises
         ------
         ExcessError
-            If there are more elements than may be, they are nested too deep, or a value is too long.
+            If there are more elements than may be, they are nested too deep, or a wanted value is too long,
+            or comes twice and differs.
         ValueError, struct.error
             If the data are unusual or cut off.
         """
@@ -132,7 +134,9 @@ class Elements:
             if tag in wanted:
                 if position > size or length > LONGEST_VALUE:
                     self._require_value(tag, start, length)
-                found[tag] = data[start:position]
+                value = data[start:position]
+                if found.setdefault(tag, value) != value:
+                    raise ExcessError.twice(tag)
         self._left = left
         if isinstance(data, memoryview):
             return {tag: bytes(value) for tag, value in found.items()}, position
@@ -256,11 +260,11 @@ class Elements:
         return self._after(element) if element.length == UNDEFINED else element.start + element.length
 
     def _require_value(self, tag: int, start: int, length: int) -> None:
-        if start + length > len(self.data):
-            raise ValueError("a value reaches beyond what was read")
         if length > LONGEST_VALUE:
             where = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
             raise ExcessError(f"{where} of {length:,} bytes, where {LONGEST_VALUE:,} are the most")
+        if start + length > len(self.data):
+            raise ValueError("a value reaches beyond what was read")
 
     def _after(self, outer: Element, *, depth: int = 1) -> int:
         """Return the position after a sequence, or an item, of undefined length."""
@@ -270,7 +274,7 @@ class Elements:
         while True:
             self._count()
             element = self.at(position, implicit=outer.implicit)
-            if element.tag in (_SEQUENCE_END, _ITEM_END):
+            if element.tag in ENDS:
                 return element.start
             if element.length == UNDEFINED:
                 position = self._after(element, depth=depth + 1)

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_files import character_sets
 from dicom_reader.headers import ATTRIBUTES, Header
 from dicom_reader.identity import series_uid
 from dicom_reader.images import Nature, image_type_of, nature_of
@@ -176,17 +177,5 @@ def _number(text: str) -> float:
 
 def decoded(header: Header, keyword: str) -> str:
     """Return a text in the file's own character set, on one line."""
-    raw = header.values.get(ATTRIBUTES[keyword][0], b"")
-    if raw.isascii():
-        text = raw.decode("ascii")
-    else:
-        from pydicom import config
-        from pydicom.charset import convert_encodings, decode_bytes
-
-        try:
-            with config.strict_reading():  # raises where it would warn
-                encodings = convert_encodings(header.text("SpecificCharacterSet").split("\\"))
-                text = decode_bytes(raw, encodings, set())
-        except (LookupError, ValueError):
-            text = raw.decode("latin-1")
-    return "".join(c if c.isprintable() else " " for c in text).strip()
+    stated = header.values.get(ATTRIBUTES["SpecificCharacterSet"][0], b"")
+    return character_sets.decoded(header.values.get(ATTRIBUTES[keyword][0], b""), stated)

@@ -34,6 +34,7 @@ CLARA_WF = (
     "adapter commit",
     "adapter release",
     "adapter audit",
+    "adapter rebuild",
 )
 COMMANDS = (
     ("clara-wf", ["-m", "clara_wf"]),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +20,19 @@ import typer
 
 from clara_wf.commands.lazy import SETTINGS
 from clara_wf.commands.options import AsJson, print_table, say, surroundings
-from stages.errors import InputError, OutputError, SettingsError
+from stages.errors import InputError, OutputError, SettingsError, StageError
 
 if TYPE_CHECKING:
     from dicom_adapter.books.records import Job
+    from dicom_adapter.books.set_aside import SetAside
     from dicom_adapter.books.store import Store
     from dicom_adapter.config_blocks import Config
 
 app = typer.Typer(**SETTINGS, invoke_without_command=True)
 
-_POLL_S = 0.2
+_POLL_S = 0.1
+_STOP_S, _RESERVE_S = 9.0, 0.6
+_ASIDE = "aside-"
 _SHOWN = ("queued", "running", "dead")
 _LIBRARIES = ("pynetdicom", "urllib3", "pydicom")
 
@@ -71,38 +76,53 @@ def show_status(
 ) -> None:
     """Show jobs and results that are not at their end.
 
-    Jobs that wait, run or are dead letters, and what each destination has not taken.
+    Jobs that wait, run or are dead letters, what each destination has not taken, and what is set aside since
+    nothing could be done with it.
     """
     from dicom_adapter.books.delivery_books import counts_by_destination, last_messages
+    from dicom_adapter.books.set_aside import all_items
 
     with _books(context) as books:
         jobs = [_row(books.store, job) for job in books.store.jobs(*(() if every else _SHOWN))]
         counted, _ = counts_by_destination(books.store)
         messages = last_messages(books.store)
+        aside = [_aside_row(each) for each in all_items(books.store)]
     destinations = [
         {"destination": name, "state": state, "results": count, "last failure": messages.get(name, "")}
         for (name, state), count in counted.items()
         if every or state not in ("delivered", "unchanged", "cancelled")
     ]
     if as_json:
-        say(json.dumps({"jobs": jobs, "deliveries": destinations}, indent=2))
+        say(json.dumps({"jobs": jobs, "deliveries": destinations, "set aside": aside}, indent=2))
         return
     _show(jobs, "no job waits, runs or is a dead letter")
     _show(destinations, "no result waits for a destination")
+    if aside:
+        say("Set aside, until clara-wf adapter replay tries it again:")
+        _show(aside, "nothing is set aside")
 
 
 @app.command("replay")
 def replay(
     context: typer.Context,
     job: Annotated[
-        str | None, typer.Argument(metavar="[JOB]", help="ID of a job, or how it begins. Without one: all.")
+        str | None,
+        typer.Argument(
+            metavar="[JOB]",
+            help="ID of a job, or how it begins; or what is set aside, such as aside-3. Without one: all.",
+        ),
     ] = None,
 ) -> None:
-    """Let dead letters start again.
+    """Let dead letters start again, and what is set aside.
 
-    They are jobs that failed, and results that could not be delivered. The adapter may run meanwhile.
+    Dead letters are jobs that failed, and results that could not be delivered; what is set aside is what the
+    adapter could do nothing with, such as an instance. The adapter may run meanwhile.
     """
     with _books(context) as books:
+        if job is None or job.startswith(_ASIDE):
+            _replay_aside(books.store, job)
+        if job is not None and job.startswith(_ASIDE):
+            return
         found = _dead_letters(books.store)
         chosen = _chosen(found, job, "is a dead letter")
         for each in chosen:
@@ -177,33 +197,71 @@ def release(
 
 @app.command("audit")
 def check_audit(context: typer.Context) -> None:
-    """Check the audit trail: no line was changed or taken out."""
+    """Check the audit trail.
+
+    No line was changed or taken out; lines that a full disk or a crash has cut off are told.
+    """
     from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
-    from dicom_adapter.watching.audit import first_break
+    from dicom_adapter.watching.audit_chain import check_chain
 
     assert context.parent is not None, "the group has the option"
     file = AdapterPlaces(root=load_config(_named(context.parent.params["config"])).storage.root).audit
     if not file.is_file():
         raise SettingsError(f"there is no audit trail {file}; no adapter has run there")
-    broken = first_break(file)
-    if broken is not None:
-        raise InputError(
-            f"{file}: line {broken} does not follow the one before, which was changed or is gone"
-        )
-    say(f"{file}: every line follows the one before")
+    found = check_chain(file)
+    for place in found.cut:
+        say(f"{place} was cut off by a full disk or a crash; it is part of the chain")
+    if not found.is_whole:
+        say("older files of the trail are not there; it was checked from the oldest that is")
+    if found.broken:
+        raise InputError(f"{found.broken} does not follow the one before, which was changed or is gone")
+    say(f"{file}: every line of {found.lines} follows the one before")
+
+
+@app.command("rebuild")
+def rebuild_database(context: typer.Context) -> None:
+    """Make a new database where the one there is damaged or gone.
+
+    The adapter must not run. The damaged one is moved aside and kept. What was received is taken from its
+    files; jobs and results from what can still be read, the payloads and the audit trail. A result of which
+    nothing tells whether its destination has it becomes a dead letter.
+    """
+    from dicom_adapter.config import load_config
+    from dicom_adapter.rebuild import rebuild
+
+    assert context.parent is not None, "the group has the option"
+    told = rebuild(load_config(_named(context.parent.params["config"])))
+    for line in told.unreadable:
+        say(f"left where it is: {line}")
+    if told.aside is not None:
+        say(f"the database that was there is kept in {told.aside}")
+    for table, count in told.salvaged.rows.items():
+        part = ", not all of them" if table in told.salvaged.incomplete else ""
+        say(f"read of it: {count} {table}{part}")
+    say(f"found beside it: {told.instances} instances, {_counted(told.jobs)} jobs")
+    say(f"found beside it: {_counted(told.deliveries)} results")
+    say("start the adapter; `status` and its page show what is dead or held, `replay` and `release` go on")
+
+
+def _counted(states: Mapping[str, int]) -> str:
+    parts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    return f"{sum(states.values())} ({parts})" if parts else "0"
 
 
 @contextmanager
 def _books(context: typer.Context) -> Iterator[_Books]:
     """Open the books of the adapter that the configuration is of."""
+    from dicom_adapter.books.integrity import require_there
     from dicom_adapter.books.store import Store
     from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
 
     assert context.parent is not None, "the group has the option"
     config = load_config(_named(context.parent.params["config"]))
-    file = AdapterPlaces(root=config.storage.root).books
+    places = AdapterPlaces(root=config.storage.root)
+    file = places.books
+    require_there(file, studies=places.studies)
     if not file.is_file():
         raise SettingsError(f"there are no books in {file.parent}; no adapter has run there")
     store = Store(file)
@@ -223,6 +281,38 @@ def _dead_letters(store: Store) -> list[str]:
     """Return the IDs of jobs that are dead letters, or have results that are."""
     jobs = [each.id for each in store.jobs("dead")]
     return list(dict.fromkeys([*jobs, *(each.job_id for each in store.deliveries("dead"))]))
+
+
+def _replay_aside(store: Store, name: str | None) -> None:
+    """Let what is set aside be worked on again: one item by its name, or all."""
+    from clara_wf.report_logs import without_uids
+    from dicom_adapter.books.set_aside import all_items
+    from dicom_adapter.running.replay import replay_item
+
+    items = all_items(store)
+    found = [each for each in items if name in (None, f"{_ASIDE}{each.id}")]
+    if name is not None and not found:
+        known = ", ".join(f"{_ASIDE}{each.id}" for each in items) or "nothing"
+        raise InputError(f"nothing is set aside as {name!r}; there is: {known}")
+    for each in found:
+        try:
+            replay_item(store, each)
+            say(f"{_ASIDE}{each.id} ({each.kind}) is worked on again")
+        except StageError as error:
+            say(f"{_ASIDE}{each.id} ({each.kind}) stays set aside: {without_uids(str(error))}")
+
+
+def _aside_row(item: SetAside) -> dict[str, object]:
+    from clara_wf.report_logs import without_uids
+
+    return {
+        "item": f"{_ASIDE}{item.id}",
+        "kind": item.kind,
+        "what": without_uids(item.item),
+        "study": item.study,
+        "since": item.since,
+        "reason": without_uids(item.reason),
+    }
 
 
 def _chosen(found: list[str], job: str | None, what: str) -> list[str]:
@@ -290,7 +380,7 @@ def _show(rows: list[dict[str, object]], nothing: str) -> None:
         say(nothing)
         return
     cells = [["" if cell is None else str(cell) for cell in row.values()] for row in rows]
-    print_table(list(rows[0]), cells, whole=("job", "study"))
+    print_table(list(rows[0]), cells, whole=("job", "study", "item"))
 
 
 def _log_json(level: int) -> None:
@@ -304,26 +394,55 @@ def _log_json(level: int) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
 
 
+@dataclass
+class _Asked:
+    """What signals have asked for, as plain flags: a handler must wait for no lock."""
+
+    to_stop: bool = False
+    to_reload: bool = False
+    stop_s: Callable[[], float] = lambda: _STOP_S
+
+
 def _serve(config: Path, environ: Mapping[str, str]) -> None:
     """Run until a signal says stop."""
     from dicom_adapter.service import running
 
-    stopping, reloading = threading.Event(), threading.Event()
+    asked = _Asked()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        stopping.set()
+        asked.to_stop = True
 
     def reload(number: int, frame: FrameType | None) -> None:
-        reloading.set()
+        asked.to_reload = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     signal.signal(signal.SIGHUP, reload)
+    threading.Thread(target=_end_in_time, args=(asked,), name="last resort", daemon=True).start()
     logger = logging.getLogger(__name__)
     with running(config.resolve(), environ=environ) as adapter:
+        asked.stop_s = adapter.stop_s
         logger.info("listening: DICOM on port %d, HTTP on port %d", adapter.dicom_port, adapter.http_port)
-        while not stopping.wait(_POLL_S):
-            if reloading.is_set():
-                reloading.clear()
+        while not asked.to_stop:
+            if asked.to_reload:
+                asked.to_reload = False
                 adapter.reload()
+            time.sleep(_POLL_S)
         logger.info("stopping")
+    if adapter.left_over:
+        _end_by_force()
+
+
+def _end_in_time(asked: _Asked) -> None:
+    """Wait until the end is asked for, and end by force if it takes too long."""
+    while not asked.to_stop:
+        time.sleep(_POLL_S)
+    time.sleep(asked.stop_s() + _RESERVE_S)
+    _end_by_force()
+
+
+def _end_by_force() -> None:
+    """End although a thread hangs, which would keep the interpreter from its end: as safe as a crash is."""
+    logging.getLogger(__name__).warning("ended by force; what was not finished goes on at the next start")
+    logging.shutdown()
+    os._exit(0)

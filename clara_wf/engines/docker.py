@@ -191,6 +191,7 @@ def _start(docker: Docker, step: Step, run: JobRun, around: Surroundings) -> Con
     log = run.payload.log(step.name)
     log.touch()
     _give_to(around.user, writable_paths(step, run))
+    _let_read(around.user, run.payload.folder(run.workflow.input_folder))
     return Container(
         docker,
         container_name(step, around),
@@ -213,6 +214,13 @@ def _give_to(user: str, paths: list[Path]) -> None:
         for path in paths:
             for entry in (path, *path.rglob("*")):
                 os.chown(entry, uid, gid, follow_symlinks=False)
+
+
+def _let_read(user: str, folder: Path) -> None:
+    """Let the containers' group read what root has put there and others may not read."""
+    if os.getuid() == 0:
+        for entry in (folder, *folder.rglob("*")):
+            os.chown(entry, -1, int(user.partition(":")[2]), follow_symlinks=False)
 
 
 def _why_ended(log: Path) -> str:

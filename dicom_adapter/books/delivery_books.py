@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
 from dicom_adapter.books.records import Delivery
-from dicom_adapter.books.store import StateError, Store, forget_contents
+from dicom_adapter.books.store import Store
 from stages.locks import now
 
 _MOST_REQUESTS = 8  # for commitment that a late report is taken for
 
 
 def try_everything_now(store: Store) -> None:
-    """Let nothing wait for its time any more; asked for at a start, when clocks may have changed."""
+    """Let nothing wait for its time any more; asked for at a start."""
     with store.transaction() as books:
         for table in ("jobs", "deliveries"):
-            books.execute(f"UPDATE {table} SET not_before = 0")  # noqa: S608 - names of our own
+            books.execute(f"UPDATE {table} SET not_before = 0 WHERE not_before != 0")  # noqa: S608
 
 
 def mark_as_sending(store: Store, deliveries: Collection[Delivery]) -> None:
@@ -65,24 +64,23 @@ def has_other_content(store: Store, delivery: Delivery) -> bool:
         return found.fetchone() is not None
 
 
-def bury_older(store: Store, destination: str, before: str, *, reason: str) -> int:
-    """Make dead letters of what has waited for a destination since before a time (ISO 8601, UTC)."""
+def bury_older(store: Store, destination: str, before_s: float, *, reason: str) -> int:
+    """Make dead letters of what has waited for a destination since before a time, seconds of service."""
     with store.transaction() as books:
         return books.execute(
             "UPDATE deliveries SET state = 'dead', changed = ?, "
             "message = ? || CASE message WHEN '' THEN '' ELSE '; last: ' || message END "
-            "WHERE destination = ? AND state = 'waiting' AND created < ?",
-            (now(), reason, destination, before),
+            "WHERE destination = ? AND state IN ('waiting', 'dead') AND state = 'waiting' "
+            "AND since_s < ?",
+            (now(), reason, destination, before_s),
         ).rowcount
 
 
 def to_commit(store: Store, destination: str, at: float) -> dict[str, list[Delivery]]:
     """Return, by job, what a destination is to be asked to commit itself to, once it has all of a job."""
-    waiting = {each.job_id for each in store.deliveries("waiting", destination=destination)}
     found: dict[str, list[Delivery]] = {}
-    for each in store.deliveries("uncommitted", destination=destination):
-        if each.job_id not in waiting and each.not_before <= at:
-            found.setdefault(each.job_id, []).append(each)
+    for each in store.to_commit(destination, at):
+        found.setdefault(each.job_id, []).append(each)
     return found
 
 
@@ -160,7 +158,7 @@ def take_report(
     most_refusals
         After so many the others are dead letters too; that it never had what may have arrived is none.
     not_before
-        Seconds of the epoch; not sent again earlier.
+        Seconds of service; not sent again earlier.
 
     Returns
     -------
@@ -204,8 +202,16 @@ def counts(store: Store) -> dict[str, dict[str, int]]:
         }
 
 
-def counts_by_destination(store: Store) -> tuple[dict[tuple[str, str], int], dict[str, str]]:
-    """Return how many deliveries of each destination are in each state, and since when the oldest waits."""
+def counts_by_destination(store: Store) -> tuple[dict[tuple[str, str], int], dict[str, float]]:
+    """Return how many deliveries of each destination are in each state, and the age of the oldest.
+
+    Returns
+    -------
+    dict
+        How many there are, by destination and state.
+    dict
+        How long the oldest has waited that a destination has not taken, seconds of service.
+    """
     with store.transaction() as books:
         states = {
             (row["destination"], row["state"]): row["n"]
@@ -214,57 +220,13 @@ def counts_by_destination(store: Store) -> tuple[dict[tuple[str, str], int], dic
             )
         }
         oldest = {
-            row["destination"]: row["oldest"]
+            row["destination"]: max(0.0, store.clock() - row["oldest"])
             for row in books.execute(
-                "SELECT destination, MIN(created) AS oldest FROM deliveries "
+                "SELECT destination, MIN(since_s) AS oldest FROM deliveries "
                 "WHERE state IN ('waiting', 'dead') GROUP BY destination"
             )
         }
     return states, oldest
-
-
-def condemn(store: Store, study_id: int) -> list[Path]:
-    """Take a complete study out of the books, and write down in the same breath which files are to go.
-
-    Returns
-    -------
-    list of Path
-        These files.
-
-    Raises
-    ------
-    StateError
-        If more of it came in the meantime.
-    """
-    with store.transaction() as books:
-        books.execute("CREATE TABLE IF NOT EXISTS condemned (path TEXT PRIMARY KEY)")
-        moved = books.execute(
-            "UPDATE studies SET state = 'removed' WHERE id = ? AND state = 'complete'", (study_id,)
-        )
-        if not moved.rowcount:
-            raise StateError(f"study {study_id} is not complete any more, and is kept")
-        paths = [
-            str(row["path"])
-            for row in books.execute("SELECT path FROM instances WHERE study_id = ?", (study_id,))
-        ]
-        books.executemany("INSERT OR IGNORE INTO condemned VALUES (?)", [(path,) for path in paths])
-        books.execute("DELETE FROM instances WHERE study_id = ?", (study_id,))
-        forget_contents(books, study_id)
-    return [Path(path) for path in paths]
-
-
-def condemned(store: Store) -> list[Path]:
-    """Return the files that are still to go; one that has come again since is none of them."""
-    with store.transaction() as books:
-        books.execute("CREATE TABLE IF NOT EXISTS condemned (path TEXT PRIMARY KEY)")
-        books.execute("DELETE FROM condemned WHERE path IN (SELECT path FROM instances)")
-        return [Path(row["path"]) for row in books.execute("SELECT path FROM condemned")]
-
-
-def gone(store: Store, paths: Sequence[Path]) -> None:
-    """Write down that files are gone."""
-    with store.transaction() as books:
-        books.executemany("DELETE FROM condemned WHERE path = ?", [(str(path),) for path in paths])
 
 
 def deliveries_of(store: Store, jobs: Sequence[str]) -> dict[tuple[str, str], dict[str, int]]:

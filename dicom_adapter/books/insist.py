@@ -1,4 +1,4 @@
-"""Time that never goes back, and books that are written however long they are locked."""
+"""A database that is written however long it is locked or the disk is full."""
 
 from __future__ import annotations
 
@@ -8,36 +8,39 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from dicom_adapter.deadline import Deadline
+from dicom_adapter.supervisor import sign_of_life
+
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _WAIT_S = 1.0
-
-
-class SteadyClock:
-    """Seconds of the epoch as they were at the start, and the time since; nobody sets it back."""
-
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
-
-    def __call__(self) -> float:
-        """Return the time, seconds of the epoch."""
-        return time.monotonic() + self._offset
+_TELL_S = 60.0
 
 
 def insist(action: Callable[[], _T], *, until: Callable[[], bool] = lambda: False) -> _T:
-    """Do something with the books, again and again while they are locked or the disk is full.
+    """Do something with the database, again and again while it is locked or the disk is full.
+
+    Why it waits is logged once a minute, and told by `Store.trouble`.
 
     Parameters
     ----------
     until
-        Tells when to give up; then the error is raised. What was not written is done again after a restart.
+        Tells when to give up; then, and when the adapter ends (`Store.hurry`), the error is raised. What was
+        not written is done again after a restart.
     """
+    told = Deadline(0)
     while True:
         try:
-            return action()
+            done = action()
         except sqlite3.OperationalError as error:
-            if until():
+            if until() or getattr(error, "is_final", False):
                 raise
-            logger.warning("the books cannot be written (%s); trying again", error)
+            if told.is_over():
+                logger.warning("%s; trying again", error)
+                told = Deadline(_TELL_S)
+            sign_of_life(f"the database cannot be written: {error}")
+        else:
+            sign_of_life()
+            return done
         time.sleep(_WAIT_S)

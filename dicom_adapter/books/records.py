@@ -70,7 +70,7 @@ class Study:
     generation
         How often it was complete.
     received
-        When its last instance came, ISO 8601, UTC.
+        When its last instance came, ISO 8601, UTC; for people, never compared.
     """
 
     id: int
@@ -98,7 +98,7 @@ class Job:
     exit_code, reason
         Of the last failure.
     not_before
-        Seconds of the epoch; not started earlier.
+        Seconds of service; not started earlier.
     """
 
     id: str

@@ -14,12 +14,21 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from dicom_adapter.books import set_aside
+from dicom_adapter.books.faults import (
+    DatabaseDamagedError,
+    DatabaseUnusableError,
+    as_fault,
+    damaged,
+    make_database,
+)
 from dicom_adapter.books.records import (
     DELIVERY_MOVES,
     JOB_MOVES,
@@ -29,41 +38,35 @@ from dicom_adapter.books.records import (
     Received,
     Study,
 )
+from dicom_adapter.books.rows import DamagedRowError, delivery_of, job_of, received_of, study_of
+from dicom_adapter.books.schema import migrate
+from dicom_adapter.books.service_clock import ServiceClock
 from dicom_adapter.config_blocks import WorkflowRule
+from dicom_adapter.deadline import Deadline
 from stages.errors import SettingsError
 from stages.locks import now
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS studies (
-    id INTEGER PRIMARY KEY, ae_title TEXT NOT NULL, study_uid TEXT NOT NULL, state TEXT NOT NULL,
-    generation INTEGER NOT NULL DEFAULT 0, received TEXT NOT NULL, UNIQUE (ae_title, study_uid));
-CREATE TABLE IF NOT EXISTS instances (
-    path TEXT PRIMARY KEY, study_id INTEGER NOT NULL REFERENCES studies, sop_instance_uid TEXT NOT NULL,
-    sop_class_uid TEXT NOT NULL, modality TEXT NOT NULL, series_description TEXT NOT NULL,
-    size INTEGER NOT NULL, conflict INTEGER NOT NULL, received TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS instances_of_study ON instances (study_id);
-CREATE TABLE IF NOT EXISTS jobs (
-    id TEXT PRIMARY KEY, study_id INTEGER NOT NULL REFERENCES studies, rule TEXT NOT NULL,
-    workflow TEXT NOT NULL, destinations TEXT NOT NULL, generation INTEGER NOT NULL, state TEXT NOT NULL,
-    tries INTEGER NOT NULL DEFAULT 0, exit_code INTEGER, reason TEXT NOT NULL DEFAULT '',
-    not_before REAL NOT NULL DEFAULT 0, created TEXT NOT NULL, changed TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, not_before);
-CREATE TABLE IF NOT EXISTS deliveries (
-    id INTEGER PRIMARY KEY, job_id TEXT NOT NULL REFERENCES jobs, destination TEXT NOT NULL,
-    sop_instance_uid TEXT NOT NULL, path TEXT NOT NULL, state TEXT NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
-    refusals INTEGER NOT NULL DEFAULT 0, status TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
-    transaction_uid TEXT NOT NULL DEFAULT '', not_before REAL NOT NULL DEFAULT 0,
-    created TEXT NOT NULL, changed TEXT NOT NULL, content TEXT NOT NULL DEFAULT '',
-    unsure INTEGER NOT NULL DEFAULT 0, UNIQUE (job_id, destination, sop_instance_uid));
-CREATE INDEX IF NOT EXISTS deliveries_by_instance ON deliveries (sop_instance_uid, destination);
-CREATE INDEX IF NOT EXISTS deliveries_by_state ON deliveries (destination, state, not_before);
-"""
-_BUSY_MS = 30_000
+_BUSY_S = 30.0
+_HURRY_S = 2.0
+_VISIBLE_S = 5.0
+_POLL_S = 0.02
+_MOST_DUE = 1000
+_SHORT_MS = 100  # holds up our own readers
+_WAL_BYTES = 64 << 20
+_LONGEST_CODE, _LONGEST_DESCRIPTION = 16, 64  # PS3.5 6.2, CS and LO
+_T = TypeVar("_T")
 _STUDY = """
 SELECT s.*, COUNT(i.path) AS instances, COALESCE(SUM(i.conflict), 0) AS conflicts
 FROM studies s LEFT JOIN instances i ON i.study_id = s.id
 """
-_MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
+_IS_FINISHED = """
+(EXISTS (SELECT 1 FROM jobs j WHERE j.study_id = studies.id AND j.state = 'done') AND NOT EXISTS (
+    SELECT 1 FROM jobs j WHERE j.study_id = studies.id AND j.state != 'superseded' AND (
+        j.state != 'done' OR NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.job_id = j.id)
+        OR EXISTS (SELECT 1 FROM deliveries d WHERE d.job_id = j.id
+            AND d.state NOT IN ('delivered', 'unchanged', 'cancelled')))))
+"""
+MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
     "studies": STUDY_MOVES,
     "jobs": JOB_MOVES,
     "deliveries": DELIVERY_MOVES,
@@ -75,30 +78,68 @@ class StateError(SettingsError):
 
 
 class Store:
-    """The books; every method may be called by any thread.
+    """The database; every method may be called by any thread.
 
     Parameters
     ----------
     file
-        The SQLite file; made if it is not there.
+        The SQLite file; made, for us and our group, if it is not there.
+    busy_s
+        How long a write waits while another process has locked the file, seconds.
+
+    Attributes
+    ----------
+    clock
+        Returns the seconds of service (`ServiceClock`).
+    identity
+        Made by chance once, when the database was.
+
+    Raises
+    ------
+    SettingsError
+        If a later release has written it.
+    DatabaseUnusableError
+        If it is locked, read only, or the disk is full.
+    DatabaseDamagedError
+        If it is no database, or damaged.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, busy_s: float = _BUSY_S) -> None:
+        self._file, self._busy_s = file, busy_s
         self._lock = threading.RLock()
-        self._connection = sqlite3.connect(
-            file, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000
-        )
-        self._connection.row_factory = sqlite3.Row
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-            self._connection.execute(f"PRAGMA {pragma}")
+        self._waits_since: float | None = None
+        self._fault, self._is_damaged, self._is_ending = "", False, False
+        make_database(file)
+        with self._faults():
+            self._connection = _connect(file, busy_s)
+        try:
+            with self._faults():
+                migrate(self._connection, file)
+                service = self._one("SELECT * FROM service")
+                self._connection.execute(f"PRAGMA busy_timeout = {_SHORT_MS}")
+            self._place = _place(file)
+        except BaseException:
+            self._connection.close()
+            raise
+        self.clock: Callable[[], float] = ServiceClock(float(service["seconds"]))
+        self.identity = str(service["identity"])
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be written down now; "" if it can, as far as is known."""
+        since = self._waits_since
+        if not self._fault and since is not None and time.monotonic() - since > _VISIBLE_S:
+            return f"the database {self._file} is locked by another process; end that process"
+        return self._fault
+
+    def keep_time(self) -> None:
+        """Write down the seconds of service until now, for the next start."""
         with self.transaction() as books:
-            for statement in _SCHEMA.split(";"):
-                books.execute(statement)
-            columns = {row["name"] for row in books.execute("PRAGMA table_info(deliveries)")}
-            if "content" not in columns:  # books of an earlier version
-                books.execute("ALTER TABLE deliveries ADD COLUMN content TEXT NOT NULL DEFAULT ''")
-            if "unsure" not in columns:
-                books.execute("ALTER TABLE deliveries ADD COLUMN unsure INTEGER NOT NULL DEFAULT 0")
+            books.execute("UPDATE service SET seconds = MAX(seconds, ?)", (self.clock(),))
+
+    def hurry(self) -> None:
+        """Wait no longer than two seconds for a lock from now on, since the adapter ends."""
+        self._busy_s, self._is_ending = min(self._busy_s, _HURRY_S), True
 
     def close(self) -> None:
         """Close the file."""
@@ -107,15 +148,65 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Do several things at once, or none of them."""
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
+        """Do several things at once, or none of them.
+
+        Raises
+        ------
+        DatabaseUnusableError
+            If it cannot be written now; nothing of it is done then.
+        DatabaseDamagedError
+            If it is damaged, or was taken away.
+        """
+        with self._faults(), self._begun():
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
+        if not self._is_damaged:
+            self._fault = ""
+
+    @contextmanager
+    def _begun(self) -> Iterator[None]:
+        """Hold the write lock; while another process has it, our own threads may read."""
+        deadline = Deadline(self._busy_s)
+        while True:
+            with self._lock:
+                self._require_same_file()
+                try:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or deadline.is_over():
+                        raise
+                else:
+                    self._waits_since = None
+                    yield
+                    return
+            self._waits_since = self._waits_since or time.monotonic()
+            time.sleep(_POLL_S)
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Say of an error of SQLite what to do, and remember it until something is written again."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            fault = as_fault(error, self._file)
+            self._is_damaged |= isinstance(fault, DatabaseDamagedError)
+            if isinstance(fault, DatabaseUnusableError):
+                fault.is_final = self._is_ending
+            if isinstance(fault, (DatabaseDamagedError, DatabaseUnusableError)):
+                self._fault = str(fault)
+            if fault is error:
+                raise
+            raise fault from error
+
+    def _require_same_file(self) -> None:
+        """Refuse to write into a file that somebody has removed or replaced: nothing of it would last."""
+        if _place(self._file) != self._place:
+            raise damaged(self._file, "it was removed or replaced while the adapter runs")
 
     # Studies and instances
 
@@ -127,14 +218,16 @@ class Store:
         with self.transaction() as books:
             for each in received:
                 study = self._study_id(books, each)
-                values = (str(each.path), study, each.sop_instance_uid, each.sop_class_uid, each.modality)
-                more = (each.series_description, each.size, each.conflict, now())
+                told = each.modality[:_LONGEST_CODE], each.series_description[:_LONGEST_DESCRIPTION]
+                values = (str(each.path), study, each.sop_instance_uid, each.sop_class_uid, *told)
+                more = (each.size, each.conflict, now())
                 added = books.execute(
                     "INSERT OR IGNORE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, *more)
                 )
                 if added.rowcount and not each.conflict:
                     books.execute(
-                        "UPDATE studies SET state = 'receiving', received = ? WHERE id = ?", (now(), study)
+                        "UPDATE studies SET state = 'receiving', received = ?, ended_s = NULL WHERE id = ?",
+                        (now(), study),
                     )
 
     def knows(self, path: Path) -> bool:
@@ -145,11 +238,17 @@ class Store:
         """Return the studies in some states, or all, the latest first, or only so many of the latest."""
         which = f"WHERE s.state IN ({_marks(states)})" if states else ""
         query = f"{_STUDY} {which} GROUP BY s.id ORDER BY s.id DESC LIMIT ?"
-        return [_study(row) for row in self._rows(query, *states, most)]
+        return self._read("study", self._rows(query, *states, most), study_of)
 
     def study(self, study_id: int) -> Study:
-        """Return a study."""
-        return _study(self._one(f"{_STUDY} WHERE s.id = ? GROUP BY s.id", study_id))
+        """Return a study.
+
+        Raises
+        ------
+        StateError
+            If there is none of this ID, or its row is damaged.
+        """
+        return self._whole(study_of, self._one(f"{_STUDY} WHERE s.id = ? GROUP BY s.id", study_id))
 
     def instances(self, study_id: int) -> list[Received]:
         """Return the instances of a study, those in conflict with another one left out."""
@@ -158,7 +257,7 @@ class Store:
             "WHERE i.study_id = ? AND NOT i.conflict ORDER BY i.sop_instance_uid",
             study_id,
         )
-        return [_received(row) for row in rows]
+        return self._read("instance", rows, received_of)
 
     def hold(self, study_id: int) -> None:
         """Let late instances wait for somebody."""
@@ -179,7 +278,7 @@ class Store:
             books.execute("UPDATE studies SET generation = generation + 1 WHERE id = ?", (study_id,))
             if supersede:
                 self._supersede(books, study_id)
-            made = [_job_id(study, rule) for rule in rules]
+            made = [job_id_of(study, rule, study.generation + 1) for rule in rules]
             for job, rule in zip(made, rules, strict=True):
                 books.execute(
                     "INSERT OR IGNORE INTO jobs (id, study_id, rule, workflow, destinations, generation, "
@@ -191,32 +290,28 @@ class Store:
                 )
         return [self.job(job) for job in made]
 
-    def forget(self, study_id: int) -> None:
-        """Write down that the files of a study are removed; its jobs and deliveries stay in the books."""
-        with self.transaction() as books:
-            self._move(books, "studies", study_id, "removed")
-            books.execute("DELETE FROM instances WHERE study_id = ?", (study_id,))
-            forget_contents(books, study_id)
-
-    def finished_studies(self, before: str) -> list[Study]:
-        """Return complete studies whose every job is done and delivered, with nothing done since a time.
+    def finished_studies(self, age_s: float) -> list[Study]:
+        """Return complete studies whose every job is done and delivered, and has been for some time.
 
         A study that no job was made of, or whose results go nowhere, is none of them.
 
         Parameters
         ----------
-        before
-            ISO 8601, UTC.
+        age_s
+            How long, in seconds of service since the first call that has found a study so.
         """
-        rows = self._rows(
-            f"{_STUDY} WHERE s.state = 'complete' AND s.received < ? AND NOT EXISTS ("  # noqa: S608
-            "SELECT 1 FROM jobs j LEFT JOIN deliveries d ON d.job_id = j.id WHERE j.study_id = s.id AND "
-            "j.state != 'superseded' AND (j.state != 'done' OR j.changed >= ? OR d.id IS NULL "
-            "OR d.state NOT IN ('delivered', 'unchanged', 'cancelled') OR d.changed >= ?)) "
-            "AND EXISTS (SELECT 1 FROM jobs j WHERE j.study_id = s.id AND j.state = 'done') GROUP BY s.id",
-            *(before, before, before),
-        )
-        return [_study(row) for row in rows]
+        with self.transaction() as books:
+            books.execute(
+                f"UPDATE studies SET ended_s = NULL WHERE state = 'complete' AND ended_s NOTNULL "  # noqa: S608
+                f"AND NOT {_IS_FINISHED}"
+            )
+            books.execute(
+                f"UPDATE studies SET ended_s = ? WHERE state = 'complete' AND ended_s ISNULL "  # noqa: S608
+                f"AND {_IS_FINISHED}",
+                (self.clock(),),
+            )
+        query = f"{_STUDY} WHERE s.state = 'complete' AND s.ended_s <= ? GROUP BY s.id"
+        return self._read("study", self._rows(query, self.clock() - age_s), study_of)
 
     # Jobs
 
@@ -226,7 +321,7 @@ class Store:
         which = f"WHERE {' AND '.join(wanted)}" if wanted else ""
         values = [*states, *([] if study_id is None else [study_id])]
         query = f"SELECT * FROM jobs {which} ORDER BY rowid DESC LIMIT ?"  # noqa: S608
-        return [_job(row) for row in reversed(self._rows(query, *values, most))]
+        return self._read("job", self._rows(query, *values, most)[::-1], job_of)
 
     def job(self, job_id: str) -> Job:
         """Return a job.
@@ -234,27 +329,30 @@ class Store:
         Raises
         ------
         StateError
-            If there is none of this ID.
+            If there is none of this ID, or its row is damaged.
         """
-        return _job(self._one("SELECT * FROM jobs WHERE id = ?", job_id))
+        return self._whole(job_of, self._one("SELECT * FROM jobs WHERE id = ?", job_id))
 
     def start_next(self, at: float) -> Job | None:
-        """Take the oldest job that may start, which is running then.
+        """Take the oldest job that may start, which is running then; damaged ones are set aside.
 
         Parameters
         ----------
         at
-            Seconds of the epoch.
+            Seconds of service.
         """
+        not_aside = set_aside.PASSED_OVER.format(id="id", kind="job")
         with self.transaction() as books:
-            found = self._rows(
-                "SELECT id FROM jobs WHERE state = 'queued' AND not_before <= ? ORDER BY rowid LIMIT 1", at
-            )
-            if not found:
-                return None
-            self._move(books, "jobs", found[0]["id"], "running")
-            books.execute("UPDATE jobs SET tries = tries + 1 WHERE id = ?", (found[0]["id"],))
-        return self.job(found[0]["id"])
+            while found := self._rows(
+                f"SELECT * FROM jobs WHERE state = 'queued' AND not_before <= ? AND {not_aside} "  # noqa: S608
+                "ORDER BY rowid LIMIT 1",
+                at,
+            ):
+                if next_jobs := self._read("job", found, job_of):
+                    self._move(books, "jobs", next_jobs[0].id, "running")
+                    books.execute("UPDATE jobs SET tries = tries + 1 WHERE id = ?", (next_jobs[0].id,))
+                    return self.job(next_jobs[0].id)
+        return None
 
     def retry(self, job_id: str, *, exit_code: int | None, reason: str, not_before: float) -> None:
         """Let a job that failed start again later."""
@@ -285,9 +383,8 @@ class Store:
         with self.transaction() as books:
             dead = [each for each in self.deliveries("dead", job_id=job_id)]
             for each in dead:
-                self._move(
-                    books, "deliveries", each.id, "waiting", tries=0, refusals=0, not_before=0, created=now()
-                )
+                anew = {"tries": 0, "refusals": 0, "not_before": 0, "since_s": self.clock()}
+                self._move(books, "deliveries", each.id, "waiting", **anew)
             if not dead or self.job(job_id).state == "dead":
                 self._move(books, "jobs", job_id, "queued", tries=0, not_before=0)
 
@@ -324,8 +421,8 @@ class Store:
                     state = "unchanged" if is_unchanged else "waiting"
                     books.execute(
                         "INSERT OR IGNORE INTO deliveries (job_id, destination, sop_instance_uid, path, "
-                        "state, created, changed, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                        (job_id, destination, uid, str(path), state, now(), now(), content),
+                        "state, created, changed, content, since_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        (*(job_id, destination, uid, str(path), state, now(), now(), content), self.clock()),
                     )
         return unchanged, other
 
@@ -342,26 +439,83 @@ class Store:
                 wanted.append(f"{name} = ?")
                 values.append(value)
         which = f"WHERE {' AND '.join(wanted)}" if wanted else ""
-        return [
-            _delivery(row)
-            for row in self._rows(f"SELECT * FROM deliveries {which} ORDER BY id", *values)  # noqa: S608
-        ]
+        rows = self._rows(f"SELECT * FROM deliveries {which} ORDER BY id", *values)  # noqa: S608
+        return self._read("delivery", rows, delivery_of)
 
-    def due(self, destination: str, at: float) -> list[Delivery]:
-        """Return what may be sent to a destination now, in order."""
+    def due(self, destination: str, at: float, *, most: int = _MOST_DUE) -> list[Delivery]:
+        """Return what may be sent to a destination now, in order, but only so many at once.
+
+        Parameters
+        ----------
+        at
+            Seconds of service.
+        """
+        not_aside = set_aside.PASSED_OVER.format(id="id", kind="delivery")
         rows = self._rows(
-            "SELECT * FROM deliveries WHERE destination = ? AND state = 'waiting' AND not_before <= ? "
-            "ORDER BY id",
+            f"SELECT * FROM deliveries WHERE destination = ? AND {not_aside} "  # noqa: S608
+            "AND state = 'waiting' AND not_before <= ? ORDER BY not_before, id LIMIT ?",
+            *(destination, at, most),
+        )
+        return self._read("delivery", rows, delivery_of)
+
+    def to_commit(self, destination: str, at: float) -> list[Delivery]:
+        """Return what a destination is to be asked to commit itself to, of jobs that it has all of.
+
+        Parameters
+        ----------
+        at
+            Seconds of service.
+        """
+        not_aside = set_aside.PASSED_OVER.format(id="d.id", kind="delivery")
+        rows = self._rows(
+            f"SELECT * FROM deliveries d WHERE destination = ? AND {not_aside} "  # noqa: S608
+            "AND state = 'uncommitted' AND not_before <= ? "
+            "AND NOT EXISTS (SELECT 1 FROM deliveries w WHERE w.job_id = d.job_id "
+            "AND w.destination = d.destination AND w.state = 'waiting') ORDER BY id",
             *(destination, at),
         )
-        return [_delivery(row) for row in rows]
+        return self._read("delivery", rows, delivery_of)
 
     def move_delivery(self, delivery_id: int, state: str, **more: object) -> None:
         """Change the state of a delivery, and other columns, such as its tries."""
         with self.transaction() as books:
             self._move(books, "deliveries", delivery_id, state, **more)
 
+    def set_damaged_aside(self) -> None:
+        """Set aside what is in no state that anything works on, which would be passed over in silence."""
+        makers: Mapping[set_aside.Kind, tuple[str, Callable[[sqlite3.Row], object]]] = {
+            "study": (_STUDY + " WHERE s.state NOT IN ({}) GROUP BY s.id", study_of),
+            "job": ("SELECT * FROM jobs WHERE state NOT IN ({})", job_of),
+            "delivery": ("SELECT * FROM deliveries WHERE state NOT IN ({})", delivery_of),
+        }
+        for (kind, (query, make)), moves in zip(makers.items(), MOVES.values(), strict=True):
+            self._read(kind, self._rows(query.format(_marks(moves)), *moves), make)
+
     # Within
+
+    def _read(
+        self, kind: set_aside.Kind, rows: Iterable[sqlite3.Row], make: Callable[[sqlite3.Row], _T]
+    ) -> list[_T]:
+        """Return rows as records; one that is damaged is set aside, and harms no other."""
+        found = []
+        for row in rows:
+            try:
+                found.append(make(row))
+            except DamagedRowError as error:
+                self._put_aside(kind, row["path" if kind == "instance" else "id"], str(error))
+        return found
+
+    def _put_aside(self, kind: set_aside.Kind, item: object, reason: str) -> None:
+        with self._lock:
+            is_within = self._connection.in_transaction
+            with nullcontext(self._connection) if is_within else self.transaction() as books:
+                set_aside.put(books, kind, item, reason=f"the row in the database is damaged: {reason}")
+
+    def _whole(self, make: Callable[[sqlite3.Row], _T], row: sqlite3.Row) -> _T:
+        try:
+            return make(row)
+        except DamagedRowError as error:
+            raise StateError(f"the row in the database is damaged: {error}") from error
 
     def _study_id(self, books: sqlite3.Connection, received: Received) -> int:
         key = received.ae_title, received.study_uid
@@ -382,7 +536,7 @@ class Store:
     def _move(
         self, books: sqlite3.Connection, table: str, key: str | int, state: str, **more: object
     ) -> None:
-        before = [old for old, following in _MOVES[table].items() if state in following]
+        before = [old for old, following in MOVES[table].items() if state in following]
         columns = {"state": state, **({} if table == "studies" else {"changed": now()}), **more}
         settings = ", ".join(f"{name} = ?" for name in columns)
         moved = books.execute(
@@ -395,14 +549,40 @@ class Store:
             )
 
     def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock:
+        with self._faults(), self._lock:
             return self._connection.execute(query, values).fetchall()
 
-    def _one(self, query: str, value: object) -> sqlite3.Row:
-        found = self._rows(query, value)
+    def _one(self, query: str, *values: object) -> sqlite3.Row:
+        found = self._rows(query, *values)
         if not found:
-            raise StateError(f"there is no {value} in the books")
+            raise StateError(f"there is no {values} in the database")
         return found[0]
+
+
+def _connect(file: Path, busy_s: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=busy_s)
+    connection.row_factory = sqlite3.Row
+    connection.text_factory = lambda raw: raw.decode(errors="backslashreplace")  # of damaged rows
+    try:
+        for pragma in (
+            "journal_mode = WAL",
+            f"journal_size_limit = {_WAL_BYTES}",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _place(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def forget_contents(books: sqlite3.Connection, study_id: int) -> None:
@@ -430,25 +610,7 @@ def _marks(values: Iterable[Any]) -> str:
     return ", ".join("?" for _ in values)
 
 
-def _job_id(study: Study, rule: WorkflowRule) -> str:
-    name = f"{study.ae_title}\n{study.study_uid}\n{rule.workflow}\n{rule.name}\n{study.generation + 1}"
+def job_id_of(study: Study, rule: WorkflowRule, generation: int) -> str:
+    """Return the ID of the job of a rule on a study that is complete for the so many-th time."""
+    name = f"{study.ae_title}\n{study.study_uid}\n{rule.workflow}\n{rule.name}\n{generation}"
     return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
-
-
-def _study(row: sqlite3.Row) -> Study:
-    return Study(**{name: row[name] for name in Study.__dataclass_fields__})
-
-
-def _received(row: sqlite3.Row) -> Received:
-    kept = {name: row[name] for name in Received.__dataclass_fields__}
-    return Received(**{**kept, "path": Path(row["path"]), "conflict": bool(row["conflict"])})
-
-
-def _job(row: sqlite3.Row) -> Job:
-    kept = {name: row[name] for name in Job.__dataclass_fields__}
-    return Job(**{**kept, "destinations": tuple(json.loads(row["destinations"]))})
-
-
-def _delivery(row: sqlite3.Row) -> Delivery:
-    kept = {name: row[name] for name in Delivery.__dataclass_fields__}
-    return Delivery(**{**kept, "path": Path(row["path"]), "unsure": bool(row["unsure"])})

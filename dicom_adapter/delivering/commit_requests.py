@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import IPv6Address, ip_address
 
 from pydicom.uid import generate_uid
@@ -26,6 +26,7 @@ from dicom_adapter.delivering.results import Result, read_result
 from dicom_adapter.delivering.senders import peer_of
 from dicom_adapter.retry import Backoff
 from dicom_adapter.running.jobs import Surroundings
+from dicom_adapter.supervisor import is_of_surroundings
 from stages.errors import OutputError
 
 logger = logging.getLogger(__name__)
@@ -54,21 +55,41 @@ class CommitRequests:
     def __init__(self, around: Surroundings, *, asking: Backoff, sending: Backoff) -> None:
         self._around, self._asking, self._sending = around, asking, sending
 
-    def ask_due(self, destination: Destination, connections: Connections) -> None:
-        """Ask a destination for all that is due, job by job."""
+    def ask_due(
+        self,
+        destination: Destination,
+        connections: Connections,
+        *,
+        set_aside: Callable[[Sequence[Delivery], Exception], None],
+    ) -> None:
+        """Ask a destination for all that is due, job by job.
+
+        Parameters
+        ----------
+        set_aside
+            Takes what cannot be asked for, for a reason that nobody foresaw.
+        """
         for deliveries in books.to_commit(
             self._around.store, destination.name, self._around.clock()
         ).values():
-            unheard = [
-                each
-                for each in deliveries
-                if each.unsure and len(each.transaction_uid.split()) >= _UNANSWERED
-            ]
-            if unheard:
-                message = f"{destination.name} does not report whether it has arrived; it is sent again"
-                books.send_again(self._around.store, unheard, message)
-            elif not connections.are_ended:
-                self._ask(destination, deliveries, connections)
+            try:
+                self._ask_or_send_again(destination, deliveries, connections)
+            except Exception as error:  # a border: one job harms no other
+                if is_of_surroundings(error):
+                    raise
+                set_aside(deliveries, error)
+
+    def _ask_or_send_again(
+        self, destination: Destination, deliveries: Sequence[Delivery], connections: Connections
+    ) -> None:
+        unheard = [
+            each for each in deliveries if each.unsure and len(each.transaction_uid.split()) >= _UNANSWERED
+        ]
+        if unheard:
+            message = f"{destination.name} does not report whether it has arrived; it is sent again"
+            books.send_again(self._around.store, unheard, message)
+        elif not connections.are_ended:
+            self._ask(destination, deliveries, connections)
 
     def take_report(self, report: Report, caller: str, address: str) -> tuple[bool, int]:
         """Write down a report that came to our port; return whether it is believed, and how many are lost.

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import ImplicitVRLittleEndian
-from pynetdicom import evt
 from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
@@ -148,20 +146,25 @@ def _take(association: Association, message: Message, on_report: Callable[[Repor
     return True
 
 
-def handle_report(event: evt.Event, on_report: Callable[[Report, str, str], bool]) -> int:
+def handle_report(
+    content: Dataset, caller: str, address: str, on_report: Callable[[Report, str, str], bool]
+) -> int:
     """Read an N-EVENT-REPORT that came to our port, pass it on, and return the status to answer with.
 
     Parameters
     ----------
+    content
+        The event information (PS3.4 table J.3-3).
+    caller, address
+        AE title and address of who sent it.
     on_report
-        Called with the report, the AE title of the caller, and its address; returns whether it is believed.
+        Called with the report, AE title and address; returns whether it is believed.
     """
     try:
-        report = read_report(event.event_information)
+        report = read_report(content)
     except DAMAGES:
         return _INVALID
-    caller: Any = event.assoc.requestor
-    return _SUCCESS if on_report(report, caller.ae_title.strip(), str(caller.address)) else _FAILED
+    return _SUCCESS if on_report(report, caller, address) else _FAILED
 
 
 def read_report(content: Dataset) -> Report:

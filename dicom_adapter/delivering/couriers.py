@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import sqlite3
 import threading
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Sequence
 
 from clara_wf.report_logs import without_uids
 from dicom_adapter.books import delivery_books as books
 from dicom_adapter.books.insist import insist
 from dicom_adapter.books.records import Delivery
+from dicom_adapter.books.set_aside import set_aside
 from dicom_adapter.books.store import StateError
 from dicom_adapter.config_blocks import Destination
 from dicom_adapter.deadline import Deadline
@@ -29,7 +28,17 @@ from dicom_adapter.delivering.connection import Connections
 from dicom_adapter.delivering.results import Result, read_result
 from dicom_adapter.delivering.senders import address_of, found_at, sender_to
 from dicom_adapter.retry import Backoff
-from dicom_adapter.running.jobs import Surroundings
+from dicom_adapter.running.jobs import PATIENCE, Surroundings
+from dicom_adapter.supervisor import (
+    Worker,
+    adopt,
+    is_of_surroundings,
+    reason_of,
+    sign_of_life,
+    stop_all,
+    traceback_of,
+    worker_here,
+)
 from dicom_adapter.watching.pseudonym import study_hash
 from stages.errors import OutputError
 
@@ -78,17 +87,27 @@ class Couriers:
         for each in list(self._couriers.values()):
             each.wake()
 
-    def stop(self) -> None:
-        """Stop after the instance that is being sent, or in the middle of it where that takes too long."""
-        couriers = list(self._couriers.values())
-        for each in couriers:
+    def ask_to_stop(self) -> None:
+        """Stop soon, after the instance that is being sent."""
+        for each in self._couriers.values():
             each.ask_to_stop()
-        for end, seconds in ((False, _STOP_S), (True, _END_S)):
-            deadline = Deadline(seconds)
+
+    def stop(self, deadline: Deadline | None = None) -> list[str]:
+        """Stop after the instance that is being sent, or in the middle of it where that takes too long.
+
+        Returns
+        -------
+        list of str
+            The names of threads that have not ended in time.
+        """
+        self.ask_to_stop()
+        couriers = list(self._couriers.values())
+        workers = [each.worker for each in couriers]
+        left_s = deadline.left_s() if deadline else _STOP_S + _END_S
+        if stop_all(workers, Deadline(min(_STOP_S, left_s / 2))):
             for each in couriers:
-                if end:
-                    each.end()
-                each.join(deadline.left_s())
+                each.end()
+        return stop_all(workers, deadline or Deadline(_END_S))
 
     def take_report(self, report: Report, caller: str, address: str) -> bool:
         """Write down what a destination reports on a request for commitment, and return whether it is one.
@@ -112,11 +131,11 @@ class Courier:
         self._connections = Connections()
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._failures, self._not_before, self._next_burial = 0, 0.0, 0.0
-        self._thread = threading.Thread(target=self._work, name=f"courier to {name}", daemon=True)
+        self.worker = around.supervisor.worker(f"delivery to {name}", self._work, patience=PATIENCE)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self.worker.start()
 
     def wake(self) -> None:
         """Look for deliveries at once."""
@@ -131,23 +150,12 @@ class Courier:
         """End what is being sent."""
         self._connections.end()
 
-    def join(self, seconds: float) -> None:
-        """Wait for the end, so many seconds at most."""
-        self._thread.join(seconds)
-
     def _work(self) -> None:
-        while not self._stopping.is_set():
-            self._wake.clear()
-            destination = self._destination()
-            try:
-                if destination is not None:
-                    self._look(destination)
-            except sqlite3.OperationalError as error:
-                logger.warning("the books cannot be used (%s); trying again", error)
-            except Exception:
-                logger.exception("the courier to %s stumbled, and goes on", self._name)
-                self._pause("an error of the adapter itself")
-            self._wake.wait(_LOOK_S)
+        self._wake.clear()
+        destination = self._destination()
+        if destination is not None:
+            self._look(destination)
+        self._wake.wait(_LOOK_S)
 
     def _destination(self) -> Destination | None:
         found = self._around.config().dicom.scu.destinations
@@ -162,7 +170,7 @@ class Courier:
         if due:
             self._deliver(destination, due)
         elif commits(destination):
-            self._requests.ask_due(destination, self._connections)
+            self._requests.ask_due(destination, self._connections, set_aside=self._set_aside)
 
     def _bury(self) -> None:
         """Give up what has waited for too long, which is looked for now and then."""
@@ -170,7 +178,7 @@ class Courier:
             return
         self._next_burial = self._around.clock() + _BURIAL_S
         hours = self._around.config().dicom.scu.give_up_hours
-        oldest = (datetime.now(UTC) - timedelta(hours=hours)).isoformat(timespec="milliseconds")
+        oldest = self._around.clock() - hours * 3600
         reason = f"given up after {hours:g} hours"
         if count := books.bury_older(self._around.store, self._name, oldest, reason=reason):
             logger.error("%d results for %s are dead letters: it never took them", count, self._name)
@@ -180,19 +188,17 @@ class Courier:
         by_job: dict[str, list[Delivery]] = {}
         for each in due:
             by_job.setdefault(each.job_id, []).append(each)
-        batches = iter([*by_job.values()])
+        batches, worker = iter([*by_job.values()]), worker_here()
         errors: list[Exception] = []
-
-        def send() -> None:
-            try:
-                for batch in batches:  # each is taken by one of the threads
-                    self._send(destination, batch)
-            except Exception as error:  # raised again in the courier's own thread
-                errors.append(error)
-
         at_once = min(self._around.config().dicom.scu.max_associations, len(by_job))
         threads = [
-            threading.Thread(target=send, name=f"to {self._name} {n}", daemon=True) for n in range(at_once)
+            threading.Thread(
+                target=self._send_each,
+                args=(destination, batches, worker, errors),
+                name=f"to {self._name} {n}",
+                daemon=True,
+            )
+            for n in range(at_once)
         ]
         for thread in threads:
             thread.start()
@@ -200,6 +206,47 @@ class Courier:
             thread.join()
         if errors:
             raise errors[0]
+
+    def _send_each(
+        self,
+        destination: Destination,
+        batches: Iterator[Sequence[Delivery]],
+        worker: Worker | None,
+        errors: list[Exception],
+    ) -> None:
+        """Send batches, each of which is taken by one of several threads."""
+        adopt(worker)
+        try:
+            for batch in batches:
+                self._send_or_set_aside(destination, batch)
+        except Exception as error:  # raised again in the worker's own thread
+            errors.append(error)
+
+    def _send_or_set_aside(self, destination: Destination, batch: Sequence[Delivery]) -> None:
+        """Send the results of one job; what fails in a way that nobody foresaw is set aside by itself."""
+        try:
+            self._send(destination, batch)
+        except Exception as error:  # a border: one result harms no other
+            if is_of_surroundings(error):
+                raise
+            ids = {each.id for each in self._around.store.deliveries("waiting", job_id=batch[0].job_id)}
+            waiting = [each for each in batch if each.id in ids]
+            if len(batch) > 1:
+                for each in waiting:
+                    self._send_or_set_aside(destination, [each])
+            elif waiting:
+                self._set_aside(waiting, error)
+
+    def _set_aside(self, deliveries: Sequence[Delivery], error: Exception) -> None:
+        job = deliveries[0].job_id
+        logger.error(
+            "a result of job %s cannot be delivered to %s (%s)",
+            *(job, self._name, reason_of(error)),
+            extra={"job": job},
+            exc_info=traceback_of(error),
+        )
+        for each in deliveries:
+            set_aside(self._around.store, "delivery", each.id, reason=reason_of(error))
 
     def _send(self, destination: Destination, batch: Sequence[Delivery]) -> None:
         """Send the results of one job, and write down what became of each."""
@@ -210,6 +257,7 @@ class Courier:
 
         def told(result: Result, answer: Answer) -> None:
             nonlocal accepted
+            sign_of_life()
             delivery = waiting.pop(result.sop_instance_uid)
             accepted += self._write_down(destination, delivery, answer) == "accepted"
             if self._stopping.is_set():

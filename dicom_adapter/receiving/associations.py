@@ -1,51 +1,60 @@
 """Associations that others open with us, each served by one thread that waits for the wire.
 
-pynetdicom serves an association by two threads that look for news every millisecond, and reads 4 KB at a
-time; with twenty senders at once most of the time goes into that. Here its parts are used without its
-threads: it decodes requests for an association, negotiates them, and serves every message but C-STORE.
-
 References
 ----------
-DICOM PS3.8 9.2 (the state machine: an acceptor reads, answers, and reads), PS3.7 9.3.1 (C-STORE).
+DICOM PS3.8 9.2 (the state machine: an acceptor reads, answers, and reads), PS3.7 9 and 10 (services), Annex C
+(statuses of what is refused).
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import socket
-import ssl
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from pynetdicom import evt
-from pynetdicom.association import MODE_ACCEPTOR, Association
-from pynetdicom.dul import DULServiceProvider
-from pynetdicom.pdu import (
-    A_ABORT_RQ,
-    A_ASSOCIATE_AC,
-    A_ASSOCIATE_RJ,
-    A_ASSOCIATE_RQ,
-    A_RELEASE_RP,
-    P_DATA_TF,
-)
-from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, P_DATA
-from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+from typing import TypeAlias
 
 from dicom_adapter.receiving import wire
-from dicom_adapter.receiving.commands import StoreCommand, read_store_command, store_response
-from dicom_adapter.receiving.room import Overflow
-from dicom_adapter.receiving.wire import DataSet, Incoming, MessageReader, ProtocolError
-from stages.errors import StageError
+from dicom_adapter.receiving.association_request import AssociationRequest, read_request
+from dicom_adapter.receiving.commands import (
+    C_ECHO,
+    N_EVENT_REPORT,
+    SUCCESS,
+    Command,
+    StoreCommand,
+    read_command,
+    read_store_command,
+    refusal_of,
+    response,
+    store_response,
+)
+from dicom_adapter.receiving.negotiation import (
+    STORAGE_COMMITMENT,
+    VERIFICATION,
+    AcceptedContext,
+    acceptance,
+    is_storage,
+    negotiate,
+    why_impossible,
+)
+from dicom_adapter.receiving.spool import SpooledDataSet
+from dicom_adapter.receiving.wire import DataSet, Incoming, MessageReader, Pace, ProtocolError, SlowPeerError
 
 logger = logging.getLogger(__name__)
 
-_HANDSHAKE_S = 10.0
-_REQUEST_S = 10.0
-_BEYOND_LIMIT = 64
-_PERMANENT, _BY_ACSE_PROVIDER, _VERSION_NOT_SUPPORTED = 0x01, 0x02, 0x02
+_RELEASE_RP = struct.pack(">BxLL", wire.RELEASE_RP, 4, 0)
+_KNOWN_PDUS = range(0x01, 0x08)
+_ABORTING_S = 1.0
+_LEAST_PDU = 7  # one value of one byte
+_LARGEST_REPORT = 1 << 20
+_NUMBERS = itertools.count(1)
+
+Ending: TypeAlias = str
+"""How a connection ended, one of `dicom_adapter.watching.metrics.ENDINGS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +66,7 @@ class StoreRequest:
     association
         Tells those of one association from others'.
     data
-        The data set as it came, valid until the request is answered; or why there was no place for it.
+        The data set as it came, valid until the request is answered.
     """
 
     association: int
@@ -69,236 +78,192 @@ class StoreRequest:
     data: DataSet
 
 
-class AssociationServer(ThreadedAssociationServer):  # type: ignore[misc]
-    """Listens; each connection is secured and served by a thread of its own.
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What an association is served with.
 
-    Parameters
+    Attributes
     ----------
     store
         Keeps an instance, and returns the status to answer with.
-    overflow
-        Returns where a data set goes that is too large for memory.
-    secure
-        Returns what a connection is secured with, or None.
-    idle_s
-        A peer that says nothing for so long is aborted.
+    report
+        Takes a report on storage commitment, its transfer syntax, and the caller's AE title and address;
+        returns the status to answer with.
+    spool
+        Returns where the data set of a request goes that is too large for memory.
+    ended
+        Told when an association is over, how, and in words why.
+    max_pdu
+        The longest P-DATA that we ask for, bytes.
     """
 
-    request_queue_size = 128
-    daemon_threads = True
+    store: Callable[[StoreRequest], int]
+    report: Callable[[bytes, str, str, str], int]
+    spool: Callable[[StoreRequest], SpooledDataSet]
+    ended: Callable[[Association, Ending, str], None]
+    max_pdu: int
+    pace: Pace
+
+
+class Association:
+    """An association that is opened with us.
+
+    Parameters
+    ----------
+    connection
+        What it is spoken over; closed in the end.
+    called, caller
+        AE titles that were let in.
+    """
 
     def __init__(
-        self,
-        *args: Any,
-        store: Callable[[StoreRequest], int],
-        overflow: Callable[[], Overflow],
-        secure: Callable[[], ssl.SSLContext | None],
-        idle_s: float,
-        **more: Any,
+        self, connection: socket.socket, address: str, *, called: str, caller: str, services: Services
     ) -> None:
-        self.store, self.overflow, self.secure, self.idle_s = store, overflow, secure, idle_s
-        super().__init__(*args, request_handler=_Handler, **more)
-        self.ae._servers.append(self)  # as start_server does; its associations are counted there
+        self.number = next(_NUMBERS)
+        self.has_spoken = False
+        self.address = address
+        self._connection, self._services = connection, services
+        self._called, self._caller = called, caller
+        self._contexts: dict[int, AcceptedContext] = {}
+        self._largest_answer = 0
+        self._is_unwanted = ""
+        self._is_over = threading.Event()
 
-    def service_actions(self) -> None:
-        """Leave the collection of garbage to Python; pynetdicom forces one every few seconds."""
+    def serve(self, pdu: bytes) -> None:
+        """Answer the request for the association and serve it, until one side ends it.
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Tell whether a connection may try; beyond the associations allowed some may, to hear why not."""
-        return bool(len(self.active_associations) < self.ae.maximum_associations + _BEYOND_LIMIT)
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """Secure a connection, in its own thread so that a slow peer keeps nobody waiting, and serve it."""
+        Parameters
+        ----------
+        pdu
+            The A-ASSOCIATE-RQ, whole.
+        """
+        ending, why = "broken", ""
         try:
-            context = self.secure()
-            request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if context is not None:
-                request.settimeout(_HANDSHAKE_S)
-                request = context.wrap_socket(request, server_side=True)
-        except (OSError, StageError) as error:
-            logger.warning("a connection from %s was not secured: %s", client_address[0], error)
-            self.shutdown_request(request)
-            return
-        super().finish_request(request, client_address)
-
-
-class _Handler(RequestHandler):  # type: ignore[misc]
-    def _create_association(self) -> Association:
-        """Return an association with what pynetdicom's own handler gives one."""
-        server, entity = self.server, self.ae
-        made = _Acceptor(entity, server, self.request)
-        made.acceptor.maximum_length = entity.maximum_pdu_size
-        made.acceptor.ae_title = server.ae_title
-        made.acceptor.address_info = self.local
-        made.acceptor.implementation_class_uid = entity.implementation_class_uid
-        made.acceptor.implementation_version_name = entity.implementation_version_name
-        made.acceptor.supported_contexts = server.contexts
-        made.requestor.address_info = self.remote
-        for event, bound in server._handlers.items():
-            if event.is_intervention and bound:
-                made.bind(event, *bound)
-            elif isinstance(event, evt.NotificationEvent):
-                for function, arguments in bound:
-                    made.bind(event, function, arguments)
-        return made
-
-
-class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
-    """What pynetdicom's services send by; its thread is never started."""
-
-    def send_pdu(self, primitive: Any) -> None:
-        self.assoc.send(primitive)
-
-
-class _Acceptor(Association):  # type: ignore[misc]
-    """An association that is opened with us."""
-
-    is_aborted: bool
-
-    def __init__(self, entity: Any, server: AssociationServer, connection: socket.socket) -> None:
-        super().__init__(entity, MODE_ACCEPTOR)
-        self.name = f"AcceptorThread-{id(self):x}"  # pynetdicom finds a server's associations by the word
-        self._server = server
-        self._connection = connection
-        self._incoming = Incoming(connection)
-        self._sending = threading.Lock()
-        self._is_over = False
-        self.dul = _UpperLayer(self)
-
-    @property
-    def is_acceptor(self) -> bool:
-        """Whether it counts as an association: not before the peer has asked for one, nor when it is over."""
-        return self.requestor.primitive is not None and not self._is_over
-
-    def run_reactor(self) -> None:
-        """Negotiate the association and serve it, until one side ends it."""
-        peer = self.requestor.address
-        try:
-            if self._is_accepted():
-                self._serve()
+            ending, why = self._serve(read_request(pdu), Incoming(self._connection, self._services.pace))
         except ProtocolError as error:
-            logger.warning("aborted the association with %s: %s", peer, error)
+            why = str(error)
             self._abort(wire.BY_PROVIDER, error.reason)
-        except (TimeoutError, BlockingIOError):
-            logger.warning("aborted the association with %s: it was silent", peer)
+        except SlowPeerError as error:
+            ending, why = "slow", str(error)
             self._abort(wire.BY_PROVIDER, wire.NO_REASON)
         except (OSError, EOFError) as error:
-            logger.info("the connection with %s is lost: %s", peer, error)
+            ending, why = "lost", f"the connection is lost: {error}"
         except Exception:  # a border: this peer's association ends, the others' go on
-            logger.exception("aborted the association with %s", peer)
+            logger.exception("aborted the association with %s", self.address)
             self._abort(wire.BY_PROVIDER, wire.NO_REASON)
         finally:
-            self.is_established, self._is_over = False, True
+            self._services.ended(self, ending, why)
             wire.part(self._connection)
-            evt.trigger(self, evt.EVT_CONN_CLOSE, {"address": self.requestor.address_info.as_tuple})
+            self._is_over.set()
 
-    def send(self, primitive: Any) -> None:
-        """Send what pynetdicom's services, or an abort from another thread, have to say."""
-        if isinstance(primitive, P_DATA):
-            self._write(P_DATA_TF(primitive).encode())
-        elif isinstance(primitive, A_ASSOCIATE):
-            answer = A_ASSOCIATE_RJ if primitive.result else A_ASSOCIATE_AC
-            self._write(answer(primitive).encode())
-        elif isinstance(primitive, A_ABORT):
-            self._abort(wire.BY_USER, wire.NO_REASON)
+    def cancel(self) -> None:
+        """Forget it, since no thread could be started."""
+        self._services.ended(self, "broken", "no thread could be started")
+        self._is_over.set()
 
-    def _is_accepted(self) -> bool:
-        """Answer the request for an association."""
-        wire.limit_silence(self._connection, min(self._server.idle_s, _REQUEST_S))
-        found = self._incoming.pdu(wire.LARGEST_PDU)
-        wire.limit_silence(self._connection, self._server.idle_s)
-        if found is None:
-            return False
-        kind, _, pdu = found
-        if kind != wire.ASSOCIATE_RQ:
-            raise ProtocolError(f"PDU type {kind:#04x} before an association", wire.UNEXPECTED_PDU)
-        try:
-            request = A_ASSOCIATE_RQ()
-            request.decode(pdu)
-            asked = request.to_primitive()
-        except Exception as error:  # pynetdicom raises anything on a broken request
-            raise ProtocolError(f"a request that cannot be read: {error}", wire.INVALID_PARAMETER) from error
-        self.requestor.primitive = asked
-        if not request.protocol_version & 1:
-            self.acse.send_reject(_PERMANENT, _BY_ACSE_PROVIDER, _VERSION_NOT_SUPPORTED)
-            return False
-        evt.trigger(self, evt.EVT_REQUESTED, {})
-        if not (self.is_aborted or self.is_rejected):
-            self.acse.negotiate_association()
-        return bool(self.is_established)
+    def end(self, why: str) -> None:
+        """Abort it as soon as its thread comes to it, for which it is woken; called by other threads."""
+        self._is_unwanted = why
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._connection, socket.SHUT_RD)  # TLS and all
 
-    def _serve(self) -> None:
-        with contextlib.closing(MessageReader(self._incoming, self._server.overflow)) as messages:
-            self._listen(messages)
+    def cut(self) -> None:
+        """Cut the connection, whatever its thread is doing."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
 
-    def _listen(self, messages: MessageReader) -> None:
-        largest = max(wire.LARGEST_PDU, self.acceptor.maximum_length)
-        while not self.is_aborted and (pdu := self._incoming.pdu(largest)) is not None:
-            kind, length, _ = pdu
-            if kind == wire.P_DATA:
-                for context_id, command, data in messages.read(length):
-                    self._answer(context_id, command, data)
-            elif kind == wire.RELEASE_RQ:
-                self._write(A_RELEASE_RP().encode())
-                self.is_released = True
-                evt.trigger(self, evt.EVT_RELEASED, {})
-                return
-            elif kind == wire.ABORT:
-                self.is_aborted = True
-                evt.trigger(self, evt.EVT_ABORTED, {})
-            else:
-                raise ProtocolError(f"PDU type {kind:#04x} in an association", wire.UNRECOGNISED_PDU)
+    def wait(self, seconds: float) -> bool:
+        """Return whether it is over within so many seconds."""
+        return self._is_over.wait(seconds)
 
-    def _answer(self, context_id: int, command: bytes, data: DataSet) -> None:
-        context = self._accepted_cx.get(context_id)
+    def _serve(self, request: AssociationRequest, incoming: Incoming) -> tuple[Ending, str]:
+        if impossible := why_impossible(request):
+            self._write(impossible.encoded())
+            return "rejected", impossible.words
+        if 0 < request.largest_pdu < _LEAST_PDU:
+            raise ProtocolError("the peer takes no PDU that could hold anything", wire.INVALID_PARAMETER)
+        self._contexts, results = negotiate(request)
+        self._largest_answer = request.largest_pdu
+        self._write(acceptance(request, self._contexts, results, max_pdu=self._services.max_pdu))
+        incoming.message_ended()
+        with contextlib.closing(MessageReader(incoming, self._spool)) as messages:
+            return self._listen(incoming, messages)
+
+    def _spool(self, context_id: int, request: StoreCommand) -> SpooledDataSet:
+        context = self._contexts.get(context_id)
         if context is None:
             raise ProtocolError(f"presentation context {context_id} was not accepted", wire.INVALID_PARAMETER)
-        request = read_store_command(command)
-        if request is not None:
-            status = self._server.store(self._store_request(request, context.transfer_syntax[0], data))
-            self._write(wire.p_data(context_id, store_response(request, status)))
-        elif isinstance(data, memoryview):
-            self._give_to_pynetdicom(context_id, command, data)
+        return self._services.spool(self._store_request(request, context.transfer_syntax, memoryview(b"")))
+
+    def _listen(self, incoming: Incoming, messages: MessageReader) -> tuple[Ending, str]:
+        largest = max(wire.LARGEST_PDU, self._services.max_pdu)
+        while not self._is_unwanted and (pdu := incoming.pdu(largest)) is not None:
+            kind, length, _ = pdu
+            if kind == wire.P_DATA and length:
+                for context_id, command, data in messages.read(length):
+                    self._answer(context_id, command, data)
+                    incoming.message_ended()
+            elif kind == wire.RELEASE_RQ:
+                self._write(_RELEASE_RP)
+                return "released", "within a message" if messages.is_within else ""
+            elif kind == wire.ABORT:
+                return "aborted", "within a message" if messages.is_within else ""
+            else:
+                raise _misplaced(kind, length)
+        if self._is_unwanted:
+            self._abort(wire.BY_USER, wire.NO_REASON)
+            return "ended", self._is_unwanted
+        return "lost", "the peer has hung up"
+
+    def _answer(self, context_id: int, encoded: bytes, data: DataSet) -> None:
+        context = self._contexts.get(context_id)
+        if context is None:
+            raise ProtocolError(f"presentation context {context_id} was not accepted", wire.INVALID_PARAMETER)
+        self.has_spoken = True
+        store = read_store_command(encoded)
+        if store is not None and is_storage(context.abstract_syntax):
+            status = self._services.store(self._store_request(store, context.transfer_syntax, data))
+            answer = store_response(store, status)
+        else:
+            command = read_command(encoded)
+            if command is None:
+                raise ProtocolError("a message that cannot be read", wire.INVALID_PARAMETER)
+            if not command.is_answered:
+                return  # there is nothing of ours that it could mean
+            answer = response(command, self._status(command, context, data))
+        self._write(wire.p_data(context_id, answer, self._largest_answer))
+
+    def _status(self, command: Command, context: AcceptedContext, data: DataSet) -> int:
+        """Return what is answered to a command other than C-STORE where objects are stored."""
+        if (command.field, context.abstract_syntax) == (C_ECHO, VERIFICATION):
+            return SUCCESS
+        is_report = (command.field, context.abstract_syntax) == (N_EVENT_REPORT, STORAGE_COMMITMENT)
+        if is_report and isinstance(data, memoryview) and len(data) <= _LARGEST_REPORT:
+            return self._services.report(bytes(data), context.transfer_syntax, self._caller, self.address)
+        return refusal_of(command.field)
 
     def _store_request(self, request: StoreCommand, syntax: str, data: DataSet) -> StoreRequest:
-        asked = self.requestor.primitive
         return StoreRequest(
-            association=id(self),
-            called=asked.called_ae_title.strip(),
-            caller=asked.calling_ae_title.strip(),
+            association=self.number,
+            called=self._called,
+            caller=self._caller,
             sop_class_uid=request.sop_class_uid,
             sop_instance_uid=request.sop_instance_uid,
-            transfer_syntax=str(syntax),
+            transfer_syntax=syntax,
             data=data,
         )
 
-    def _give_to_pynetdicom(self, context_id: int, command: bytes, data: memoryview) -> None:
-        message = P_DATA()
-        values = [[context_id, b"\x03" + command]]
-        if data:
-            values.append([context_id, b"\x02" + bytes(data)])
-        message.presentation_data_value_list = values
-        try:
-            self.dimse.receive_primitive(message)
-        except Exception as error:  # pydicom and pynetdicom raise anything on a broken command
-            raise ProtocolError(f"a message that cannot be read: {error}", wire.INVALID_PARAMETER) from error
-        found, request = self.dimse.get_msg(block=False)
-        if request is not None:
-            self._serve_request(request, found)
-        elif self.dul.event_queue.queue:
-            raise ProtocolError("a message that cannot be read", wire.INVALID_PARAMETER)
-
     def _abort(self, source: int, reason: int) -> None:
-        """Say so, and let a thread that waits for the peer know."""
-        self.is_aborted = True
-        pdu = A_ABORT_RQ()
-        pdu.source, pdu.reason_diagnostic = source, reason
-        try:
-            self._write(pdu.encode())
-            self._connection.shutdown(socket.SHUT_RD)
-        except OSError as error:
-            logger.debug("an abort was not heard: %s", error)
+        with contextlib.suppress(OSError):
+            wire.write(self._connection, wire.abort(source, reason), _ABORTING_S)
 
     def _write(self, data: bytes) -> None:
-        with self._sending:
-            self._connection.sendall(data)
+        wire.write(self._connection, data, self._services.pace.idle_s)
+
+
+def _misplaced(kind: int, length: int) -> ProtocolError:
+    if kind == wire.P_DATA:
+        return ProtocolError(f"a P-DATA of {length} bytes", wire.INVALID_PARAMETER)
+    if kind in _KNOWN_PDUS:
+        return ProtocolError(f"PDU type {kind:#04x} within an association", wire.UNEXPECTED_PDU)
+    return ProtocolError(f"PDU type {kind:#04x}", wire.UNRECOGNISED_PDU)

@@ -1,8 +1,8 @@
-"""C-STORE's command sets, read and written without a DICOM library: a handful of fields, thousands of times.
+"""Command sets, read and written without a DICOM library: a handful of fields, thousands of times.
 
 References
 ----------
-DICOM PS3.7 9.3.1 (C-STORE), E.1 (fields); always Implicit VR Little Endian.
+DICOM PS3.7 9.3 and 10.3 (messages), Annex C (statuses), E.1 (fields); always Implicit VR Little Endian.
 """
 
 from __future__ import annotations
@@ -10,9 +10,15 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+C_STORE, C_GET, C_FIND, C_MOVE, C_ECHO = 0x0001, 0x0010, 0x0020, 0x0021, 0x0030
+N_EVENT_REPORT, C_CANCEL = 0x0100, 0x0FFF
+SUCCESS, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION = 0x0000, 0x0122, 0x0211
+
+_IS_RESPONSE = 0x8000
 _GROUP_LENGTH, _SOP_CLASS, _FIELD, _MESSAGE_ID = 0x0000, 0x0002, 0x0100, 0x0110
 _RESPONDED_TO, _DATA_SET_TYPE, _STATUS, _SOP_INSTANCE = 0x0120, 0x0800, 0x0900, 0x1000
-_C_STORE_RQ, _C_STORE_RSP, _NO_DATA_SET = 0x0001, 0x8001, 0x0101
+_REQUESTED_CLASS, _REQUESTED_INSTANCE, _EVENT_TYPE = 0x0003, 0x1001, 0x1002
+_NO_DATA_SET = 0x0101
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +30,37 @@ class StoreCommand:
     sop_instance_uid: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What any command says.
+
+    Attributes
+    ----------
+    field
+        Command Field (0000,0100).
+    message_id
+        Its own; of a response and of C-CANCEL, that of the request.
+    event_type
+        Event Type ID (0000,1002) as it came, if it did.
+    """
+
+    field: int
+    message_id: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    event_type: bytes = b""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the peer waits for a response: not to a response, nor to C-CANCEL (PS3.7 9.3.2.3)."""
+        return not self.field & _IS_RESPONSE and self.field != C_CANCEL
+
+
 def read_store_command(command: bytes) -> StoreCommand | None:
     """Return a C-STORE request; None for any other command, and for one that cannot be read."""
     fields = _fields(command)
     field, message_id = (fields.get(element, b"") for element in (_FIELD, _MESSAGE_ID))
-    if len(field) != 2 or len(message_id) != 2 or int.from_bytes(field, "little") != _C_STORE_RQ:
+    if len(field) != 2 or len(message_id) != 2 or int.from_bytes(field, "little") != C_STORE:
         return None
     return StoreCommand(
         message_id=int.from_bytes(message_id, "little"),
@@ -47,7 +79,7 @@ def store_response(request: StoreCommand, status: int) -> bytes:
     body = b"".join(
         (
             _element(_SOP_CLASS, _padded(request.sop_class_uid)),
-            _element(_FIELD, struct.pack("<H", _C_STORE_RSP)),
+            _element(_FIELD, struct.pack("<H", C_STORE | _IS_RESPONSE)),
             _element(_RESPONDED_TO, struct.pack("<H", request.message_id)),
             _element(_DATA_SET_TYPE, struct.pack("<H", _NO_DATA_SET)),
             _element(_STATUS, struct.pack("<H", status)),
@@ -55,6 +87,69 @@ def store_response(request: StoreCommand, status: int) -> bytes:
         )
     )
     return _element(_GROUP_LENGTH, struct.pack("<L", len(body))) + body
+
+
+def read_command(command: bytes) -> Command | None:
+    """Return any command; None for one that cannot be read, or answered.
+
+    Parameters
+    ----------
+    command
+        A whole command set.
+    """
+    fields = _fields(command)
+    if len(fields.get(_FIELD, b"")) != 2:
+        return None
+    field = int.from_bytes(fields[_FIELD], "little")
+    is_answered = not field & _IS_RESPONSE and field != C_CANCEL
+    number = fields.get(_MESSAGE_ID if is_answered else _RESPONDED_TO, b"")
+    if is_answered and len(number) != 2:
+        return None
+    return Command(
+        field=field,
+        message_id=int.from_bytes(number, "little"),
+        sop_class_uid=_uid(fields.get(_SOP_CLASS) or fields.get(_REQUESTED_CLASS, b"")),
+        sop_instance_uid=_uid(fields.get(_SOP_INSTANCE) or fields.get(_REQUESTED_INSTANCE, b"")),
+        event_type=fields.get(_EVENT_TYPE, b""),
+    )
+
+
+def response(command: Command, status: int) -> bytes:
+    """Return the command set that answers a command, without a data set.
+
+    Parameters
+    ----------
+    status
+        As in PS3.7 Annex C.
+    """
+    short = struct.Struct("<H").pack
+    fields = {
+        _SOP_CLASS: _padded(command.sop_class_uid),
+        _FIELD: short(command.field | _IS_RESPONSE),
+        _RESPONDED_TO: short(command.message_id),
+        _DATA_SET_TYPE: short(_NO_DATA_SET),
+        _STATUS: short(status),
+        _SOP_INSTANCE: _padded(command.sop_instance_uid),
+        _EVENT_TYPE: command.event_type,
+    }
+    body = b"".join(_element(each, value) for each, value in fields.items() if value)
+    return _element(_GROUP_LENGTH, struct.pack("<L", len(body))) + body
+
+
+def refusal_of(field: int) -> int:
+    """Return the status that refuses a command which is no part of what was agreed upon.
+
+    Parameters
+    ----------
+    field
+        Its Command Field (0000,0100).
+
+    References
+    ----------
+    DICOM PS3.7 9.1 (composite services: SOP class not supported), C.5.23 (unrecognized operation).
+    """
+    composite = (C_STORE, C_GET, C_FIND, C_MOVE, C_ECHO)
+    return SOP_CLASS_NOT_SUPPORTED if field in composite else UNRECOGNISED_OPERATION
 
 
 def _fields(command: bytes) -> dict[int, bytes]:

@@ -9,15 +9,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dicom_adapter.config_blocks import Config
+from dicom_adapter.receiving.associations import Ending
 from dicom_adapter.receiving.receive import Kept
 from dicom_adapter.running.studies import Studies
 from dicom_adapter.watching.audit import AuditTrail
 from dicom_adapter.watching.metrics import Metrics
 from dicom_adapter.watching.pseudonym import study_hash
+from dicom_adapter.watching.repeats import Repeats
+from stages.errors import printable
 
 logger = logging.getLogger(__name__)
 
 _STRANGER = "unknown"  # names that anybody makes up would fill the metrics
+_LEVELS = {
+    "released": logging.DEBUG,
+    "no request": logging.DEBUG,
+    "lost": logging.INFO,
+    "ended": logging.INFO,
+}
 
 
 @dataclass
@@ -37,6 +46,7 @@ class Reception:
         self._studies, self._metrics, self._trail, self._config = studies, metrics, trail, config
         self._lock = threading.Lock()
         self._visits: dict[int, _Visit] = {}
+        self._repeats = Repeats()
 
     def opened(self, association: int, ae_title: str, caller: str, *, address: str) -> None:
         """Note that somebody has called one of our names."""
@@ -49,8 +59,9 @@ class Reception:
         """Note that somebody may not."""
         ours = {each.ae_title for each in self._config().dicom.scp.ae_titles}
         self._metrics.associations.labels(ae_title if ae_title in ours else _STRANGER, "rejected").inc()
-        logger.warning("rejected an association of %r with %r: %s", caller, ae_title, reason)
-        self._trail.rejected(source=caller, address=address, called=ae_title, why=reason)
+        if self._repeats.may_tell("rejected", address):
+            logger.warning("rejected an association of %r with %r: %s", caller, ae_title, reason)
+            self._trail.rejected(source=caller, address=address, called=ae_title, why=reason)
 
     def kept(self, association: int, kept: Kept) -> None:
         """Note an instance that is on disk, and will be acknowledged."""
@@ -75,7 +86,8 @@ class Reception:
         with self._lock:
             visit = self._visits.get(association)
         self._metrics.instances.labels(visit.called if visit else _STRANGER, "refused").inc()
-        logger.warning("refused an instance with 0x%04X: %s", status, reason)
+        if self._repeats.may_tell("refused", visit.address if visit else ""):
+            logger.warning("refused an instance with 0x%04X: %s", status, printable(reason))
 
     def closed(self, association: int) -> None:
         """Note that an association is over, whichever way."""
@@ -95,3 +107,21 @@ class Reception:
             self._trail.received(
                 study=told, source=visit.caller, address=visit.address, called=visit.called, instances=count
             )
+
+    def ended(self, ending: Ending, reason: str, *, address: str) -> None:
+        """Note how a connection ended, also one that never was an association."""
+        self._metrics.connections.labels(ending).inc()
+        level = logging.INFO if ending == "aborted" and not reason else _LEVELS.get(ending, logging.WARNING)
+        if logger.isEnabledFor(level) and self._repeats.may_tell(ending, address):
+            logger.log(level, "the connection with %s ended (%s): %s", address, ending, printable(reason))
+
+    def catch_up(self, *, all_of_it: bool = False) -> None:
+        """Sum up what happened too often to be told each time."""
+        for each in self._repeats.held_back(all_of_it=all_of_it):
+            told = (
+                f"{each.count} more in {each.seconds:.0f} s, "
+                f"from {each.addresses} addresses, most from {each.most or 'unknown'}"
+            )
+            logger.warning("%s: %s", each.kind, told)
+            if each.kind == "rejected":
+                self._trail.rejected(source=_STRANGER, address=each.most, called=_STRANGER, why=told)

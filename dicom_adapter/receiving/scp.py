@@ -8,34 +8,52 @@ DICOM PS3.4 Annex B (storage service class, table B.2-1: statuses), PS3.8 9.3.4 
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from io import BytesIO
+from pathlib import Path
+from typing import Protocol
 
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
 from pydicom.uid import UID
-from pynetdicom import AE, _config, evt
-from pynetdicom.presentation import AllStoragePresentationContexts
-from pynetdicom.sop_class import Verification
 
 from dicom_adapter.config_blocks import Scp, ScpTls
 from dicom_adapter.places import checked_uid
-from dicom_adapter.receiving.associations import AssociationServer, StoreRequest
+from dicom_adapter.receiving.admission import Admission, is_known
+from dicom_adapter.receiving.association_request import read_titles
+from dicom_adapter.receiving.associations import Association, Ending, Services, StoreRequest
 from dicom_adapter.receiving.file_meta import file_meta
 from dicom_adapter.receiving.headers import read_header
+from dicom_adapter.receiving.lobby import Door, Lobby, Verdict
+from dicom_adapter.receiving.negotiation import (
+    BY_ACSE,
+    BY_PRESENTATION,
+    BY_USER,
+    CALLED_UNKNOWN,
+    CALLING_UNKNOWN,
+    LIMIT_EXCEEDED,
+    PERMANENT,
+    TRANSIENT,
+    VERSION_NOT_SUPPORTED,
+    Rejection,
+)
 from dicom_adapter.receiving.receive import Kept, Receiver
 from dicom_adapter.receiving.room import FullError
-from dicom_adapter.receiving.transfer_syntaxes import TRANSFER_SYNTAXES
+from dicom_adapter.receiving.spool import SpooledDataSet
+from dicom_adapter.receiving.wire import Pace
+from dicom_adapter.supervisor import Supervisor
 from stages.errors import InputError, SettingsError, StageError
 
 logger = logging.getLogger(__name__)
 
-_config.UNRESTRICTED_STORAGE_SERVICE = True  # private and future storage SOP classes too
-_config.LOG_HANDLER_LEVEL = "none"  # texts of each message, which nobody reads
 _SUCCESS, _OUT_OF_RESOURCES, _MISMATCH, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
-_FAILED, _NOT_AUTHORISED = 0x0110, 0x0124  # PS3.7 annex C
-_PERMANENT, _BY_USER = 0x01, 0x01
-_CALLING_UNKNOWN, _CALLED_UNKNOWN = 0x03, 0x07
+_FAILED, _NOT_AUTHORISED, _INVALID = 0x0110, 0x0124, 0x0115  # PS3.7 annex C
+_PARTING_S, _CUTTING_S = 3.0, 2.0
 
 
 class Watcher(Protocol):
@@ -56,17 +74,25 @@ class Watcher(Protocol):
     def closed(self, association: int) -> None:
         """Note that an association is over, whichever way."""
 
+    def ended(self, ending: Ending, reason: str, *, address: str) -> None:
+        """Note how a connection ended, also one that never was an association."""
+
+    def catch_up(self, *, all_of_it: bool = False) -> None:
+        """Sum up what happened too often to be told each time; called every few seconds, and at the end."""
+
 
 class StorageScp:
     """Listens, until it is stopped.
 
     Parameters
     ----------
-    others
-        Handlers of other services (pairs of event and function), such as reports on storage commitment,
-        with their presentation contexts.
+    report
+        Takes a report on storage commitment, the AE title and the address of who sends it, and returns the
+        status to answer with.
     reporters
         Who may call for these alone, and has nothing to store, beside those of `config`.
+    supervisor
+        Watches the thread that listens; None for one of its own.
     """
 
     def __init__(
@@ -75,23 +101,32 @@ class StorageScp:
         receiver: Receiver,
         watcher: Watcher,
         *,
-        others: tuple[tuple[Any, Callable[[Any], Any]], ...] = (),
-        other_contexts: tuple[str, ...] = (),
+        report: Callable[[Dataset, str, str], int] | None = None,
         reporters: Callable[[], Scp] | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._config = config
         self._receiver = receiver
         self._watcher = watcher
-        self._others = others
-        self._other_contexts = other_contexts
+        self._take_report = report
         self._reporters = reporters
         self._reporting: set[int] = set()
-        self._server: Any = None
+        self._admission = Admission(config)
+        self._lobby: Lobby | None = None
+        self._supervisor = supervisor or Supervisor()
+        self._lock = threading.Lock()
+        self._open: dict[Association, bool] = {}
 
     @property
     def port(self) -> int:
         """Where it listens, once it does."""
-        return int(self._server.server_address[1])
+        assert self._lobby is not None, "it was started"
+        return self._lobby.port
+
+    @property
+    def waiting(self) -> int:
+        """How many connections have not asked for an association yet."""
+        return self._lobby.waiting if self._lobby else 0
 
     def start(self) -> None:
         """Begin to listen.
@@ -102,65 +137,111 @@ class StorageScp:
             If the address is taken, or TLS's files are not usable.
         """
         config = self._config()
-        entity = AE(ae_title="ANY-SCP")
-        entity.maximum_associations = config.max_associations
-        entity.maximum_pdu_size = config.max_pdu
-        entity.network_timeout = entity.dimse_timeout = config.idle_seconds
-        entity.add_supported_context(Verification)
-        for context in AllStoragePresentationContexts:
-            entity.add_supported_context(context.abstract_syntax, TRANSFER_SYNTAXES)
-        for uid in self._other_contexts:
-            entity.add_supported_context(uid, scu_role=True, scp_role=True)
-        handlers = [
-            (evt.EVT_REQUESTED, self._requested),
-            (evt.EVT_C_ECHO, lambda event: _SUCCESS),
-            (evt.EVT_CONN_CLOSE, self._closed),
-            *self._others,
-        ]
-        tls_context(config.tls)  # says at the start what is wrong
+        tls_files = TlsFiles()
+        tls_files.context(config.tls)  # says at the start what is wrong
+        door = Door(
+            secure=lambda: tls_files.context(self._config().tls),
+            is_known=lambda address: is_known(self._config(), address),
+            judge=self._judge,
+            turned_away=lambda address, ending, why: self._watcher.ended(ending, why, address=address),
+            catch_up=self._watcher.catch_up,
+            most=lambda: self._config().max_waiting,
+            patience_s=lambda: self._config().request_seconds,
+        )
         try:
-            self._server = entity.make_server(
-                (config.host, config.port),
-                contexts=entity.supported_contexts,
-                evt_handlers=handlers,
-                server_class=AssociationServer,
-                store=self._store,
-                overflow=self._receiver.overflow,
-                secure=lambda: tls_context(self._config().tls),
-                idle_s=config.idle_seconds,
-            )
+            self._lobby = Lobby(config.host, config.port, door)
         except OSError as error:
             raise SettingsError(
                 f"cannot listen on {config.host}:{config.port}: {error.strerror or error}; "
                 "is another adapter running?"
             ) from error
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="listens", daemon=True).start()
+        self._lobby.start(self._supervisor)
 
     def stop(self) -> None:
-        """Take no more calls; associations that are open are aborted."""
-        if self._server is not None:
-            self._server.shutdown()
-            for association in self._server.active_associations:
-                association.abort(block=False)
-
-    def _requested(self, event: Any) -> None:
-        request = event.assoc.requestor.primitive
-        called, caller = request.called_ae_title.strip(), request.calling_ae_title.strip()
-        address = str(event.assoc.requestor.address)
-        why = who_may_not(self._config(), called, caller, address)
-        if why and self._reporters and not who_may_not(self._reporters(), called, caller, address):
-            self._reporting.add(id(event.assoc))
-            why = None
-        if why is None:
-            self._watcher.opened(id(event.assoc), called, caller, address=address)
+        """Take no more calls and abort the associations that are open, within 5 s whatever their peers do."""
+        if self._lobby is None:
             return
-        diagnostic, reason = why
-        self._watcher.rejected(called, caller, reason, address=address)
-        event.assoc.acse.send_reject(_PERMANENT, _BY_USER, diagnostic)
+        self._lobby.close(_CUTTING_S)
+        for end, seconds in (
+            (lambda each: each.end("the adapter stops"), _PARTING_S),
+            (Association.cut, _CUTTING_S),
+        ):
+            with self._lock:
+                still_open = list(self._open)
+            for each in still_open:
+                end(each)
+            until = time.monotonic() + seconds
+            for each in still_open:
+                each.wait(max(0.0, until - time.monotonic()))
+        self._watcher.catch_up(all_of_it=True)
 
-    def _closed(self, event: Any) -> None:
-        self._reporting.discard(id(event.assoc))
-        self._watcher.closed(id(event.assoc))
+    # Who may come in
+
+    def _judge(self, connection: socket.socket, address: str, pdu: bytes) -> Verdict:
+        config, titles = self._config(), read_titles(pdu)
+        if not titles.is_version_1:
+            words = "protocol version not supported"
+            rejection = Rejection(result=PERMANENT, source=BY_ACSE, reason=VERSION_NOT_SUPPORTED, words=words)
+            return self._rejected(rejection, titles.called, titles.calling, address)
+        called = titles.called or config.blank_called_as or ""
+        caller = titles.calling or config.blank_calling_as or ""
+        why = who_may_not(config, called, caller, address)
+        reports_only = bool(
+            why and self._reporters and not who_may_not(self._reporters(), called, caller, address)
+        )
+        if why and not reports_only:
+            return self._rejected(why, called, caller, address)
+        association = Association(
+            connection, address, called=called, caller=caller, services=self._services(config)
+        )
+        if not self._admission.enter(association):
+            words = "local limit of associations exceeded"
+            rejection = Rejection(
+                result=TRANSIENT, source=BY_PRESENTATION, reason=LIMIT_EXCEEDED, words=words
+            )
+            return self._rejected(rejection, called, caller, address)
+        with self._lock:
+            self._open[association] = True
+            if reports_only:
+                self._reporting.add(association.number)
+        self._watcher.opened(association.number, called, caller, address=address)
+        return association
+
+    def _rejected(self, rejection: Rejection, called: str, caller: str, address: str) -> bytes:
+        self._watcher.rejected(called, caller, rejection.words, address=address)
+        return rejection.encoded()
+
+    def _services(self, config: Scp) -> Services:
+        return Services(
+            store=self._store,
+            report=self._report,
+            spool=lambda request: self._receiver.spool(_meta(request), request.transfer_syntax),
+            ended=self._ended,
+            max_pdu=config.max_pdu,
+            pace=Pace(idle_s=config.idle_seconds, least_rate=config.least_rate),
+        )
+
+    def _ended(self, association: Association, ending: Ending, why: str) -> None:
+        self._admission.leave(association)
+        with self._lock:
+            self._open.pop(association, None)
+            self._reporting.discard(association.number)
+        self._watcher.closed(association.number)
+        self._watcher.ended(ending, why, address=association.address)
+
+    # What they want
+
+    def _report(self, data: bytes, syntax: str, caller: str, address: str) -> int:
+        if self._take_report is None:
+            return _FAILED
+        try:
+            content = read_dataset(
+                BytesIO(data), is_implicit_VR=UID(syntax).is_implicit_VR, is_little_endian=True
+            )
+            return self._take_report(content, caller, address)
+        except Exception:  # a border: pydicom raises anything on a broken data set
+            logger.exception("a report on storage commitment could not be taken")
+            return _INVALID
 
     def _store(self, request: StoreRequest) -> int:
         status, reason = _FAILED, ""
@@ -185,37 +266,85 @@ class StorageScp:
         return status
 
     def _keep(self, request: StoreRequest) -> Kept:
-        if isinstance(request.data, StageError):
-            raise request.data
-        header = read_header(request.data, UID(request.transfer_syntax))
+        data = request.data
+        if isinstance(data, SpooledDataSet):
+            header = data.header()
+        else:
+            header = read_header(data, request.transfer_syntax)
         wanted = checked_uid(request.sop_instance_uid, "AffectedSOPInstanceUID")
         if (header.sop_instance_uid, header.sop_class_uid) != (wanted, request.sop_class_uid):
             raise _MismatchError("the data set has another SOP instance or class than the request")
-        return self._receiver.keep(request.called, header, _meta(request), request.data)
+        return self._receiver.keep(request.called, header, _meta(request), data)
 
 
 class _MismatchError(InputError):
     """The request and its data set contradict each other."""
 
 
-def who_may_not(config: Scp, called: str, caller: str, address: str) -> tuple[int, str] | None:
-    """Return why somebody may not call: the standard's number (PS3.8 table 9-21) and words; None: may.
+def who_may_not(config: Scp, called: str, caller: str, address: str) -> Rejection | None:
+    """Return why somebody may not call; None: may.
 
     Parameters
     ----------
+    called, caller
+        AE titles; "" for a blank one.
     address
         Where the call comes from.
     """
     if called not in {each.ae_title for each in config.ae_titles}:
-        return _CALLED_UNKNOWN, "called AE title not recognised"
+        return _unknown(CALLED_UNKNOWN, "called AE title not recognised")
+    if not caller:
+        return _unknown(CALLING_UNKNOWN, "calling AE title is blank, and there is no blank-calling-as")
     if not config.reject_unknown_sources:
         return None
     known = [each for each in config.sources if each.ae_title == caller]
     if not known:
-        return _CALLING_UNKNOWN, "calling AE title not recognised"
+        return _unknown(CALLING_UNKNOWN, "calling AE title not recognised")
     if any(each.host_ip in ("", address) for each in known):
         return None
-    return _CALLING_UNKNOWN, "calling AE title comes from another host"
+    return _unknown(CALLING_UNKNOWN, "calling AE title comes from another host")
+
+
+def _unknown(reason: int, words: str) -> Rejection:
+    return Rejection(result=PERMANENT, source=BY_USER, reason=reason, words=words)
+
+
+class TlsFiles:
+    """Certificates and keys as they lie there now; those that can be used no more leave the earlier ones."""
+
+    def __init__(self) -> None:
+        self._context: ssl.SSLContext | None = None
+        self._seen: object = None
+
+    def context(self, tls: ScpTls) -> ssl.SSLContext | None:
+        """Return what the next connection is secured with; None without TLS.
+
+        Raises
+        ------
+        SettingsError
+            If a file cannot be used, and none ever could.
+        """
+        if not tls.enabled:
+            return None
+        seen = tls, *map(_version_of, (tls.certificate, tls.key, tls.client_certificates))
+        if seen == self._seen:
+            return self._context
+        try:
+            self._context = tls_context(tls)
+        except SettingsError as error:
+            if self._context is None:
+                raise
+            logger.error("%s; the earlier ones are used until they can be", error)
+        self._seen = seen
+        return self._context
+
+
+def _version_of(file: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def tls_context(tls: ScpTls) -> ssl.SSLContext | None:
@@ -230,8 +359,11 @@ def tls_context(tls: ScpTls) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # PS3.15 B.12, BCP 195
+    for file in filter(None, (tls.certificate, tls.key, tls.client_certificates)):
+        if not Path(file).is_file():  # another thing would keep whoever opens it waiting
+            raise SettingsError(f"the TLS files of dicom.scp.tls cannot be used: {file} is no file")
     try:
-        context.load_cert_chain(tls.certificate, tls.key)
+        context.load_cert_chain(tls.certificate, tls.key, password="")  # never asked for at a terminal
         if tls.client_certificates:
             context.load_verify_locations(tls.client_certificates)
             context.verify_mode = ssl.CERT_REQUIRED
@@ -242,5 +374,5 @@ def tls_context(tls: ScpTls) -> ssl.SSLContext | None:
 
 def _meta(request: StoreRequest) -> bytes:
     """Return the file meta information (PS3.10 7.1): its variable part is four short texts."""
-    caller = request.caller.encode("ascii", "replace")[:16]
+    caller = request.caller.encode("ascii", "replace").replace(b"\\", b"?")[:16]
     return file_meta(request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax, caller)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import BinaryIO, Literal, TypeAlias
 
 from clara_wf.payload import Payload
 from clara_wf.workflow import Workflow
 from dicom_adapter.running import tethered
-from stages.errors import SettingsError, StageTimeoutError
+from stages.errors import OutputError, SettingsError, StageTimeoutError
 from stages.waiting import sole_owner
 
 Verdict: TypeAlias = Literal["done", "retry", "dead"]
@@ -23,7 +24,7 @@ Verdict: TypeAlias = Literal["done", "retry", "dead"]
 RETRYABLE = (1, 4, 5, 6, 7)
 _PACKAGES = str(Path(__file__).resolve().parents[2])
 _POLL_S = 0.05
-_STOP_S = 25.0
+_STOP_S = 8.0
 _OWNER_WAIT_S = 180.0  # a Pod whose clara-wf is gone ends by itself after a minute
 _LAST_WORDS = 4096
 
@@ -44,6 +45,8 @@ class How:
         The model repository of an engine that brings its own server.
     timeout_s
         Replaces each stage's own timeout, seconds.
+    stop_s
+        How long a run that is asked to stop may take before it is killed with its stages, seconds.
     environ
         The environment of the run.
     """
@@ -53,6 +56,7 @@ class How:
     server: str | None
     models: Path | None
     timeout_s: float | None = None
+    stop_s: float = _STOP_S
     environ: Mapping[str, str]
 
 
@@ -97,6 +101,8 @@ def run_job(
 
     Raises
     ------
+    OutputError
+        If the run cannot begin, such as when the job's folder was removed.
     StageTimeoutError
         If another process still runs it after `owner_wait_s`.
     """
@@ -104,16 +110,10 @@ def run_job(
         return None
     clock = time.monotonic()
     log = payload.root / "logs" / "clara-wf.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            _command(payload, workflow, how),
-            env={**how.environ, "PYTHONPATH": _python_path(how.environ)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=output,
-            start_new_session=True,
-        )
-        was_stopped = _wait(process, stopped)
+    with _new_log(log) as output:
+        process = _begun(payload, workflow, how, output)
+        was_stopped = _wait(process, stopped, how.stop_s)
+        words = _last_words(output)
     code, seconds = process.returncode, time.monotonic() - clock
     if code == 0:
         return RunOutcome(verdict="done", exit_code=0, message="", seconds=seconds)
@@ -122,7 +122,7 @@ def run_job(
     return RunOutcome(
         verdict="retry" if code < 0 or code in RETRYABLE else "dead",
         exit_code=code,
-        message=_why(log, code),
+        message=_why(words, code),
         seconds=seconds,
     )
 
@@ -134,6 +134,8 @@ def wait_until_alone(
 
     Raises
     ------
+    OutputError
+        If the job's folder is gone.
     StageTimeoutError
         If one still does at the end.
     """
@@ -145,10 +147,35 @@ def wait_until_alone(
                     owned.enter_context(sole_owner(payload.lock_dir, name))
             return True
         except SettingsError as error:
+            if not payload.lock_dir.is_dir():
+                raise OutputError(f"the job's folder {payload.root} was removed") from error
             if time.monotonic() > deadline:
                 raise StageTimeoutError(f"{error}; it did not end within {timeout_s:g} s") from error
         time.sleep(_POLL_S)
     return False
+
+
+def _new_log(log: Path) -> BinaryIO:
+    """Return a new file in place of what is there, which a stage may have made a link or a FIFO."""
+    try:
+        log.unlink(missing_ok=True)
+        return log.open("x+b")
+    except OSError as error:
+        raise OutputError(f"the log {log} cannot be written: {error.strerror}") from error
+
+
+def _begun(payload: Payload, workflow: Workflow, how: How, output: BinaryIO) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            _command(payload, workflow, how),
+            env={**how.environ, "PYTHONPATH": _python_path(how.environ)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=output,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise OutputError(f"the run of a job cannot begin: {error.strerror}") from error
 
 
 def _command(payload: Payload, workflow: Workflow, how: How) -> list[str]:
@@ -168,27 +195,38 @@ def _python_path(environ: Mapping[str, str]) -> str:
     return ":".join(filter(None, [environ.get("PYTHONPATH", ""), _PACKAGES]))
 
 
-def _wait(process: subprocess.Popen[bytes], stopped: Callable[[], bool]) -> bool:
+def _wait(process: subprocess.Popen[bytes], stopped: Callable[[], bool], stop_s: float) -> bool:
     """Wait for the end of a run, and tell whether we have stopped it."""
     asked_at: float | None = None
     while process.poll() is None:
         if asked_at is None and stopped():
             process.terminate()
             asked_at = time.monotonic()
-        if asked_at is not None and time.monotonic() - asked_at > _STOP_S:
-            process.kill()  # its stages end with it
+        if asked_at is not None and time.monotonic() - asked_at > stop_s:
+            _kill(process)
         time.sleep(_POLL_S)
     return asked_at is not None
 
 
-def _why(log: Path, code: int) -> str:
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a run and its stages, each of which leads a process group; else deaf ones would outlive it."""
+    try:
+        stages = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
+    except OSError:
+        stages = []  # they are asked to stop by the kernel
+    for each in map(int, stages):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(each, signal.SIGKILL)
+    process.kill()
+
+
+def _why(words: str, code: int) -> str:
     """Return why a run failed: its last words."""
-    words = next((line for line in reversed(_tail(log)) if line.strip()), "none").removeprefix("clara-wf: ")
     return words if code > 0 else f"the run was ended by signal {-code}; its last words: {words}"
 
 
-def _tail(log: Path) -> Sequence[str]:
-    with log.open("rb") as file:
-        file.seek(0, 2)
-        file.seek(max(0, file.tell() - _LAST_WORDS))
-        return file.read().decode("utf-8", errors="replace").splitlines()
+def _last_words(output: BinaryIO) -> str:
+    output.seek(0, os.SEEK_END)
+    output.seek(max(0, output.tell() - _LAST_WORDS))
+    lines = output.read().decode("utf-8", errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.strip()), "none").removeprefix("clara-wf: ")

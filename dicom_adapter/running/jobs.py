@@ -12,7 +12,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from clara_wf.engines import NO_SERVER
@@ -22,23 +23,38 @@ from clara_wf.published import load_published
 from clara_wf.workflow import Workflow
 from dicom_adapter.books.insist import insist
 from dicom_adapter.books.records import Job, Study
+from dicom_adapter.books.set_aside import set_aside
 from dicom_adapter.books.store import StateError, Store
 from dicom_adapter.config_blocks import Config, SeriesFilter
+from dicom_adapter.deadline import Deadline
 from dicom_adapter.delivering.results import Result, content_of, find_results
 from dicom_adapter.retry import Backoff
 from dicom_adapter.running.job_run import RETRYABLE, How, RunOutcome, Verdict, run_job
 from dicom_adapter.running.payload import fill_payload
 from dicom_adapter.running.studies import chosen
+from dicom_adapter.supervisor import (
+    Supervisor,
+    Worker,
+    is_of_surroundings,
+    reason_of,
+    sign_of_life,
+    stop_all,
+    traceback_of,
+)
 from dicom_adapter.watching.audit import AuditTrail
 from dicom_adapter.watching.metrics import Metrics
 from dicom_adapter.watching.pseudonym import study_hash
-from stages.errors import StageError
+from stages.errors import InputError, OutputError, SettingsError, StageError
+from stages.settings import INPUT_LOCK
 
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 0.5
 _SUPERSEDED_S = 2.0
 _LONGEST_RETRY_S = 3600.0
+_STOP_S = 10.0
+PATIENCE = 6.0
+"""How many times longer than others those may be silent who move files or wait for others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +66,11 @@ class Surroundings:
     config
         Returns the configuration as it is now.
     clock
-        Seconds of the epoch.
+        Seconds of service (`dicom_adapter.books.service_clock`).
     environ
         The environment that jobs run in.
+    supervisor
+        Watches the threads.
     """
 
     store: Store
@@ -61,6 +79,7 @@ class Surroundings:
     metrics: Metrics
     clock: Callable[[], float]
     environ: Mapping[str, str]
+    supervisor: Supervisor = field(default_factory=Supervisor)
 
 
 class JobQueue:
@@ -87,38 +106,37 @@ class JobQueue:
         self._around, self._models = around, models
         self._model_server, self._on_done = model_server, on_done
         self._stopping, self._wake = threading.Event(), threading.Event()
-        self._running: list[threading.Thread] = []
+        self._running: list[Worker] = []
         self._told_of_room = False
-        self._thread = threading.Thread(target=self._work, name="jobs")
+        self._worker = around.supervisor.worker("job queue", self._work)
 
     def start(self) -> None:
         """Begin, with the jobs that ran when the adapter ended."""
         for job in self._around.store.jobs("running"):
             logger.info("found job %s again, which was running", job.id, extra={"job": job.id})
             self._around.store.interrupt(job.id)
-        self._thread.start()
+        self._worker.start()
 
-    def stop(self) -> None:
-        """Stop what runs, so that it goes on at the next start, and wait for it."""
+    def ask_to_stop(self) -> None:
+        """Stop soon; what runs goes on at the next start."""
         self._stopping.set()
         self._wake.set()
-        self._thread.join()
-        for each in self._running:
-            each.join()
+
+    def stop(self, deadline: Deadline | None = None) -> list[str]:
+        """Stop, and return the names of threads that have not ended in time."""
+        self.ask_to_stop()
+        deadline = deadline or Deadline(_STOP_S)
+        return stop_all([self._worker], deadline) + stop_all(self._running, deadline)
 
     def wake(self) -> None:
         """Look for jobs at once."""
         self._wake.set()
 
     def _work(self) -> None:
-        while not self._stopping.is_set():
-            self._wake.clear()
-            self._running = [each for each in self._running if each.is_alive()]
-            try:
-                self._start_what_may()
-            except (sqlite3.OperationalError, OSError) as error:
-                logger.warning("no job can begin (%s); trying again", error)
-            self._wake.wait(_LOOK_S)
+        self._running = [each for each in self._running if not (each.is_over or each.is_dead)]
+        self._start_what_may()
+        self._wake.wait(_LOOK_S)
+        self._wake.clear()
 
     def _start_what_may(self) -> None:
         around = self._around
@@ -132,9 +150,19 @@ class JobQueue:
             job = around.store.start_next(around.clock())
             if job is None:
                 return
-            thread = threading.Thread(target=self._run, args=(job,), name=f"job {job.id}")
-            self._running.append(thread)
-            thread.start()
+            self._begin(job)
+
+    def _begin(self, job: Job) -> None:
+        name = f"job {job.id[:8]}"
+        worker = self._around.supervisor.worker(
+            name, partial(self._run, job), kind="job", once=True, patience=PATIENCE
+        )
+        try:
+            worker.start()
+        except RuntimeError as error:  # there is no room for another thread
+            self._around.store.interrupt(job.id)
+            raise OSError(f"{name} cannot begin: {error}") from error
+        self._running.append(worker)
 
     def _why_no_room(self) -> str:
         """Return why no job may begin: a full disk would make a dead letter of one after the other."""
@@ -146,20 +174,36 @@ class JobQueue:
         return f"{free >> 20} MiB are free, and {storage.minimum_free >> 20} MiB must stay so"
 
     def _run(self, job: Job) -> None:
-        study = insist(lambda: self._around.store.study(job.study_id))
+        """Run a job; one whose end cannot be written down is a dead letter, or set aside."""
+        try:
+            self._run_and_conclude(job)
+        except Exception as error:  # a border: a job harms no other
+            if is_of_surroundings(error):
+                raise  # and the worker tries again
+            logger.error(
+                "job %s cannot be concluded (%s)",
+                *(job.id, reason_of(error)),
+                extra={"job": job.id},
+                exc_info=traceback_of(error),
+            )
+            self._give_up(job, reason_of(error))
+        finally:
+            self._wake.set()
+            self._on_done()
+
+    def _give_up(self, job: Job, reason: str) -> None:
+        try:
+            self._around.store.bury(job.id, exit_code=StageError.exit_code, reason=reason)
+        except Exception as error:
+            if is_of_surroundings(error):
+                raise
+            set_aside(self._around.store, "job", job.id, reason=reason)
+
+    def _run_and_conclude(self, job: Job) -> None:
+        study = insist(lambda: self._around.store.study(job.study_id), until=self._stopping.is_set)
         told = {"job": job.id, "study": study_hash(study.study_uid)}
         logger.info("job %s (%s) begins, try %d", job.id, job.rule, job.tries, extra=told)
-        results: list[Result] = []
-        try:
-            workflow = load_published(self._around.config().storage.workflows, job.workflow)[1]
-            outcome = self._attempt(job, study, workflow)
-            if outcome is not None and outcome.verdict == "done":
-                results = self._results(job, workflow)
-        except StageError as error:
-            outcome = _failure(error)
-        except Exception as error:
-            logger.exception("job %s failed in the adapter itself", job.id, extra=told)
-            outcome = RunOutcome(verdict="retry", exit_code=1, message=type(error).__name__, seconds=0)
+        outcome, results = self._outcome(job, study)
         try:
             insist(lambda: self._conclude(job, outcome, results), until=self._stopping.is_set)
         except StateError:
@@ -168,14 +212,51 @@ class JobQueue:
             logger.warning("job %s is looked at again after the restart", job.id, extra=told)
         if outcome is not None:
             self._tell(job, study, outcome, len(results))
-        self._wake.set()
-        self._on_done()
+
+    def _outcome(self, job: Job, study: Study) -> tuple[RunOutcome | None, list[Result]]:
+        """Return what became of a job, None if it was stopped, and its results."""
+        try:
+            workflow = self._workflow(job)
+            outcome = self._attempt(job, study, workflow)
+            done = outcome is not None and outcome.verdict == "done"
+            results = self._results(job, workflow) if done else []
+            return self._unless_removed(job, outcome, results)
+        except StageError as error:
+            return _failure(error), []
+        except Exception as error:  # a border: a job that fails is tried again as often as any
+            if is_of_surroundings(error) and isinstance(error, sqlite3.Error):
+                raise  # which is no failure of the job
+            logger.error(
+                "job %s failed in the adapter itself (%s)",
+                *(job.id, reason_of(error)),
+                extra={"job": job.id},
+                exc_info=traceback_of(error),
+            )
+            return RunOutcome(verdict="retry", exit_code=1, message=reason_of(error), seconds=0), []
+
+    def _workflow(self, job: Job) -> Workflow:
+        """Return the workflow as it is published now; while somebody publishes it anew it may be gone."""
+        try:
+            return load_published(self._around.config().storage.workflows, job.workflow)[1]
+        except SettingsError as error:
+            raise OutputError(str(error)) from error
+
+    def _unless_removed(
+        self, job: Job, outcome: RunOutcome | None, results: list[Result]
+    ) -> tuple[RunOutcome | None, list[Result]]:
+        """Return the outcome, or another one where somebody has removed the job's folder meanwhile."""
+        if outcome is None or (self.payload(job).lock_dir / INPUT_LOCK).exists():
+            return outcome, results
+        why = f"the job's folder {self.payload(job).root} was removed while it ran"
+        return RunOutcome(
+            verdict="retry", exit_code=OutputError.exit_code, message=why, seconds=outcome.seconds
+        ), []
 
     def _attempt(self, job: Job, study: Study, workflow: Workflow) -> RunOutcome | None:
         config = self._around.config()
         payload = self.payload(job)
         files = chosen(self._around.store.instances(study.id), _filter(config, study))
-        fill_payload(payload, workflow, files)
+        fill_payload(payload, workflow, files, config.storage)
         return run_job(payload, workflow, self._how(workflow), stopped=self._is_given_up(job))
 
     def payload(self, job: Job) -> Payload:
@@ -193,6 +274,7 @@ class JobQueue:
             server=server or None,
             models=self._models,
             timeout_s=config.jobs.timeout_seconds,
+            stop_s=config.jobs.stop_seconds,
             environ=self._around.environ,
         )
 
@@ -203,19 +285,24 @@ class JobQueue:
 
         def is_given_up() -> bool:
             nonlocal looked, superseded
+            sign_of_life()
             if time.monotonic() - looked > _SUPERSEDED_S:
                 looked = time.monotonic()
-                superseded = insist(lambda: self._around.store.job(job.id)).state == "superseded"
+                found = insist(lambda: self._around.store.job(job.id), until=self._stopping.is_set)
+                superseded = found.state == "superseded"
             return superseded or self._stopping.is_set()
 
         return is_given_up
 
     def _results(self, job: Job, workflow: Workflow) -> list[Result]:
-        return [
-            each
-            for folder in workflow.result_folders
-            for each in find_results(self.payload(job).folder(folder))
-        ]
+        payload = self.payload(job)
+        folders = [payload.folder(name) for name in workflow.result_folders]
+        for folder in folders:
+            if not folder.resolve().is_relative_to(payload.root):
+                raise InputError(
+                    f"the results in {folder} are not looked at: it leads out of the job's folder"
+                )
+        return [each for folder in folders for each in find_results(folder)]
 
     def _conclude(self, job: Job, outcome: RunOutcome | None, results: Sequence[Result]) -> None:
         store, settings = self._around.store, self._around.config().jobs

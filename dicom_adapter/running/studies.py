@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import logging
 import queue
-import re
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from dicom_adapter.books.insist import insist
 from dicom_adapter.books.records import Job, Received, Study
+from dicom_adapter.books.set_aside import all_items, items_of, set_aside
 from dicom_adapter.books.store import Store
 from dicom_adapter.config_blocks import AeTitle, Config, SeriesFilter, WorkflowRule
+from dicom_adapter.deadline import Deadline
+from dicom_adapter.patterns import matches
 from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.receiving.claims import Claims
 from dicom_adapter.receiving.receive import kept_files, taken_up
-from stages.errors import InputError
+from dicom_adapter.supervisor import Supervisor, is_of_surroundings, reason_of, stop_all, traceback_of
+from dicom_adapter.watching.pseudonym import study_hash
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 200
 _LOOK_S = 0.2
 _GATHER_S = 0.05
+_EMPTY_S = 1.0
+_STOP_S = 10.0
 _Key = tuple[str, str]
 
 
@@ -50,7 +55,9 @@ class Studies:
     on_jobs
         Called with the jobs that were made of a study.
     claims
-        One is dropped for each instance that is in the books.
+        One is dropped for each instance that is in the books, or set aside.
+    supervisor
+        Watches the threads; None for one of their own.
     """
 
     def __init__(
@@ -60,6 +67,7 @@ class Studies:
         *,
         on_jobs: Callable[[Study, Sequence[Job]], None],
         claims: Claims,
+        supervisor: Supervisor | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -70,23 +78,31 @@ class Studies:
         self._lock = threading.Lock()
         self._open: dict[_Key, _Open] = {}
         self._unwritten: queue.Queue[Received | None] = queue.Queue()
+        self._in_hand: list[Received] = []
         self._stopped = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._write, name="books"),
-            threading.Thread(target=self._watch, name="studies"),
-        ]
+        supervisor = supervisor or Supervisor()
+        self._writer = supervisor.worker("database writer", self._write)
+        self._watcher = supervisor.worker("studies", self._watch)
 
     def start(self) -> None:
         """Begin to write and to watch."""
-        for thread in self._threads:
-            thread.start()
+        for worker in (self._writer, self._watcher):
+            worker.start()
 
-    def stop(self) -> None:
-        """Write what is left, and end."""
+    def ask_to_stop(self) -> None:
+        """Stop soon, after what is left was written."""
         self._stopped.set()
-        self._unwritten.put(None)
-        for thread in self._threads:
-            thread.join()
+        self._watcher.stop()
+
+    def stop(self, deadline: Deadline | None = None) -> list[str]:
+        """Write what is left, and end; return the names of threads that have not ended in time."""
+        deadline = deadline or Deadline(_STOP_S)
+        self.ask_to_stop()
+        while self._has_unwritten() and not (self._writer.waits_for or deadline.is_over()):
+            time.sleep(_GATHER_S)
+        self._writer.stop()
+        self._unwritten.put(None)  # it may wait for more
+        return stop_all((self._writer, self._watcher), deadline)
 
     def kept(self, association: int, received: Received) -> None:
         """Note an instance that is on disk, before it is acknowledged."""
@@ -104,12 +120,21 @@ class Studies:
                 study.associations.discard(association)
 
     def look(self) -> None:
-        """Complete the studies that are."""
+        """Complete the studies that are; one that cannot be is set aside, and harms no other."""
+        of_surroundings: BaseException | None = None
+        set_aside_before = items_of(self._store, "study")
         for study in self._store.studies("receiving"):
-            title = self._title(study.ae_title)
-            if title is not None and self._is_complete(study, title):
-                self._complete(study, title)
-                self._forget((study.ae_title, study.study_uid))
+            if str(study.id) in set_aside_before:
+                continue
+            try:
+                self._look_at(study)
+            except Exception as error:  # a border: the other studies go on
+                if not is_of_surroundings(error):
+                    self._set_study_aside(study, error)
+                else:
+                    of_surroundings = of_surroundings or error
+        if of_surroundings is not None:
+            raise of_surroundings
 
     def release(self, study_id: int) -> list[Job]:
         """Run the workflows on a study whose late instances were held.
@@ -121,6 +146,22 @@ class Studies:
         """
         study = self._store.study(study_id)
         return self._made(study, supersede=False)
+
+    def _look_at(self, study: Study) -> None:
+        title = self._title(study.ae_title)
+        if title is not None and self._is_complete(study, title):
+            self._complete(study, title)
+            self._forget((study.ae_title, study.study_uid))
+
+    def _set_study_aside(self, study: Study, error: Exception) -> None:
+        told = study_hash(study.study_uid)
+        logger.error(
+            "study %s cannot be completed (%s)",
+            *(told, reason_of(error)),
+            extra={"study": told},
+            exc_info=traceback_of(error),
+        )
+        set_aside(self._store, "study", study.id, reason=reason_of(error), study=told)
 
     def _forget(self, key: _Key) -> None:
         with self._lock:
@@ -141,6 +182,9 @@ class Studies:
             return self._clock() - seen.last >= title.quiet_seconds
 
     def _complete(self, study: Study, title: AeTitle) -> None:
+        told = study_hash(study.study_uid)
+        if aside := sum(each.study == told and each.kind == "instance" for each in all_items(self._store)):
+            logger.warning("study %d is completed without %d instances that are set aside", study.id, aside)
         late = study.generation > 0
         if late and title.late == "wait":
             self._store.hold(study.id)
@@ -166,56 +210,83 @@ class Studies:
         return [rule for rule in self._config().workflows if rule.clara_ae_title == ae_title]
 
     def _watch(self) -> None:
-        while not self._stopped.wait(_LOOK_S):
-            try:
-                self.look()
-            except sqlite3.OperationalError as error:
-                logger.warning("the books cannot be used, trying again: %s", error)
+        if not self._stopped.wait(_LOOK_S):
+            self.look()
 
     def _write(self) -> None:
-        while batch := self._next_batch():
-            while True:
-                try:
-                    self._store.add_instances(batch)
-                    break
-                except sqlite3.OperationalError as error:
-                    logger.warning("the books cannot be written, trying again: %s", error)
-                    if self._stopped.wait(1.0):
-                        return  # the files are there, and taken up at the next start
-            with self._lock:
-                for each in batch:
-                    self._open[_key(each)].unwritten -= 1  # which keeps it from being forgotten
-            for each in batch:
-                self._claims.drop(_key(each))
+        """Write one batch; what could not be written stays in hand for the next round."""
+        if not self._in_hand:
+            self._in_hand = self._next_batch()
+        write_each(self._store, self._in_hand, until=self._stopped.is_set)
+        with self._lock:
+            for each in self._in_hand:
+                self._open[_key(each)].unwritten -= 1  # which keeps it from being forgotten
+        for each in self._in_hand:
+            self._claims.drop(_key(each))
+        self._in_hand = []
+
+    def _has_unwritten(self) -> bool:
+        with self._lock:
+            return any(study.unwritten for study in self._open.values())
 
     def _next_batch(self) -> list[Received]:
-        first = self._unwritten.get()
-        batch = [] if first is None else [first]
-        if batch:
+        batch: list[Received | None] = []
+        try:
+            batch.append(self._unwritten.get(timeout=_EMPTY_S))
             self._stopped.wait(_GATHER_S)  # the files are safe: one sync of the books serves many of them
-        while batch and len(batch) < _BATCH:
-            try:
-                more = self._unwritten.get_nowait()
-            except queue.Empty:
-                break
-            if more is None:
-                self._unwritten.put(None)
-                break
-            batch.append(more)
-        return batch
+            while len(batch) < _BATCH:
+                batch.append(self._unwritten.get_nowait())
+        except queue.Empty:
+            pass
+        return [each for each in batch if each is not None]
+
+
+def write_each(store: Store, batch: Sequence[Received], *, until: Callable[[], bool] = lambda: False) -> int:
+    """Write instances into the database, at once where that can be; return how many were written.
+
+    One that cannot be written is set aside: its file stays, and the others are written.
+
+    Parameters
+    ----------
+    until
+        Tells when to give up while the database is locked; then `sqlite3.OperationalError` is raised.
+    """
+    if not batch:
+        return 0
+    try:
+        insist(lambda: store.add_instances(batch), until=until)
+    except Exception as error:  # a border: one instance harms no other
+        if is_of_surroundings(error):
+            raise
+        if len(batch) > 1:
+            half = len(batch) // 2
+            return sum(write_each(store, part, until=until) for part in (batch[:half], batch[half:]))
+        told = study_hash(batch[0].study_uid)
+        logger.error(
+            "an instance of study %s cannot be written into the database", told, exc_info=traceback_of(error)
+        )
+        set_aside(store, "instance", batch[0].path, reason=reason_of(error), study=told)
+        return 0
+    return len(batch)
 
 
 def take_up(store: Store, places: AdapterPlaces) -> int:
-    """Write acknowledged instances into the books that a crash has kept out of them; return how many."""
-    found = []
+    """Write acknowledged instances into the books that a crash has kept out of them; return how many.
+
+    What cannot be read or written is set aside, stays where it is, and is said once.
+    """
+    found, aside = [], items_of(store, "instance")
+    store.set_damaged_aside()
     for path in kept_files(places):
-        if not store.knows(path):
-            try:
-                found.append(taken_up(path))
-            except InputError as error:
-                logger.error("%s; it stays where it is", error)
-    store.add_instances(found)
-    return len(found)
+        if str(path) in aside or store.knows(path):
+            continue
+        try:
+            found.append(taken_up(path))
+        except Exception as error:  # a border: what one file holds keeps no adapter from its start
+            set_aside(store, "instance", path, reason=reason_of(error))
+    if aside:
+        logger.warning("%d received files are set aside: clara-wf adapter status", len(aside))
+    return write_each(store, found)
 
 
 def chosen(instances: Sequence[Received], wanted: SeriesFilter) -> list[Received]:
@@ -225,7 +296,7 @@ def chosen(instances: Sequence[Received], wanted: SeriesFilter) -> list[Received
         for each in instances
         if (not wanted.modalities or each.modality in wanted.modalities)
         and (not wanted.sop_classes or each.sop_class_uid in wanted.sop_classes)
-        and (not wanted.descriptions or re.search(wanted.descriptions, each.series_description))
+        and matches(wanted.descriptions, each.series_description)
     ]
 
 

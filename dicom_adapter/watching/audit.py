@@ -3,30 +3,21 @@
 Who sent what to whom, when, and how it ended. The profile identifies patients and studies; this trail holds
 no identity but a hash of the StudyInstanceUID, the same one as in logs and on the status page, so that who
 has the study finds its lines and who has the trail finds no patient. Every line holds the SHA-256 of the line
-before, so that a line that was changed or taken out shows (`first_break`).
+before, so that a line that was changed or taken out shows (`dicom_adapter.watching.audit_chain`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from stages.errors import OutputError
+from dicom_adapter.watching.audit_chain import AuditChain
 from stages.locks import HOST, now
-
-logger = logging.getLogger(__name__)
 
 Outcome: TypeAlias = Literal[0, 4, 8, 12]  # success, minor, serious, major failure
 
 _SYSTEM = "DCM"
-_BEGIN = "begin"
-_LONGEST_LINE = 65536
 _EVENTS = {
     "110100": "Application Activity",
     "110103": "DICOM Instances Accessed",
@@ -38,13 +29,15 @@ _TYPES = {
     "110120": "Application Start",
     "110121": "Application Stop",
     "110126": "Node Authentication",
+    "110134": "Audit Recording Started",
 }
 
 
 class AuditTrail:
     """An audit trail in a file that is opened for appending, each line synced to disk.
 
-    A line that cannot be written later on stops nobody's treatment: it goes to the log, and `trouble` tells.
+    A line that cannot be written stops nobody's treatment: it goes to the log, `trouble` tells, and it
+    follows in the trail once it can be written.
 
     Parameters
     ----------
@@ -60,15 +53,17 @@ class AuditTrail:
     """
 
     def __init__(self, file: Path, *, ae_title: str) -> None:
-        self._file, self._ae_title = file, ae_title
-        self._lock = threading.Lock()
-        self.trouble = ""
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
-            self._previous = self._resume()
-        except OSError as error:
-            raise OutputError(f"cannot write the audit trail {file}: {error.strerror}") from error
+        self._ae_title = ae_title
+        self._chain = AuditChain(file, mended=self._mended)
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot be written now; "" if it can."""
+        return self._chain.trouble
+
+    def mend(self) -> None:
+        """Write what could not be written before."""
+        self._chain.mend()
 
     def started(self) -> None:
         """Say that this application started."""
@@ -127,9 +122,12 @@ class AuditTrail:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        self._chain.close()
 
-    def _write(
+    def _write(self, event: str, action: str, outcome: Outcome, **more: Any) -> None:
+        self._chain.append(self._message(event, action, outcome, **more))
+
+    def _message(
         self,
         event: str,
         action: str,
@@ -141,7 +139,7 @@ class AuditTrail:
         study: str | None = None,
         instances: int | None = None,
         details: Mapping[str, str] | None = None,
-    ) -> None:
+    ) -> dict[str, Any]:
         identification: dict[str, Any] = {
             "EventActionCode": action,
             "EventDateTime": now(),
@@ -151,53 +149,15 @@ class AuditTrail:
         if kind:
             identification["EventTypeCode"] = _code(kind, _TYPES)
         us = _participant(self._ae_title, "110150", HOST)
-        message = {
+        return {
             "EventIdentification": identification,
             "ActiveParticipant": [each for each in (us, source, destination) if each],
             "AuditSourceIdentification": {"AuditSourceID": HOST, "AuditSourceTypeCode": "4"},
             "ParticipantObjectIdentification": _objects(study, instances, details),
         }
-        self._append(message)
 
-    def _append(self, message: Mapping[str, Any]) -> None:
-        with self._lock:
-            line = json.dumps({"previous": self._previous, **message}, separators=(",", ":"))
-            try:
-                os.write(self._descriptor, line.encode() + b"\n")
-                os.fsync(self._descriptor)
-            except OSError as error:
-                self.trouble = f"cannot write the audit trail {self._file}: {error.strerror}"
-                logger.error("%s; what it misses: %s", self.trouble, line)
-                return
-            self.trouble = ""
-            self._previous = _digest(line)
-
-    def _resume(self) -> str:
-        """Return the digest of the last line; end one that a crash has left in the middle."""
-        size = os.fstat(self._descriptor).st_size
-        lines = os.pread(self._descriptor, _LONGEST_LINE, max(0, size - _LONGEST_LINE)).split(b"\n")
-        if lines[-1]:
-            os.write(self._descriptor, b"\n")
-            return _digest(lines[-1].decode(errors="replace"))
-        return _digest(lines[-2].decode(errors="replace")) if len(lines) > 1 else _BEGIN
-
-
-def first_break(file: Path) -> int | None:
-    """Return the number, from 1, of the first line that does not follow the one before; None if all do.
-
-    The line after one that a crash left unfinished follows it like any other; that one itself is no message
-    and is not counted as a break.
-    """
-    previous = _BEGIN
-    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        try:
-            told = json.loads(line)["previous"]
-        except (ValueError, KeyError, TypeError):
-            told = previous
-        if told != previous:
-            return number
-        previous = _digest(line)
-    return None
+    def _mended(self, what: str) -> dict[str, Any]:
+        return self._message("110113", "E", 4, kind="110134", details={"reason": what})
 
 
 def _participant(name: str, role: str, address: str = "") -> dict[str, Any]:
@@ -233,7 +193,3 @@ def _objects(
 
 def _code(code: str, meanings: Mapping[str, str]) -> dict[str, str]:
     return {"csd-code": code, "codeSystemName": _SYSTEM, "originalText": meanings[code]}
-
-
-def _digest(line: str) -> str:
-    return hashlib.sha256(line.encode()).hexdigest()

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+ENDINGS = (
+    *("released", "aborted", "ended", "lost", "broken", "slow", "rejected"),
+    *("no request", "silent", "unsecured", "displaced", "no room"),
+)
+"""How a connection with a peer may end: the values of a label."""
+
 _JOB_SECONDS = (1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
 
@@ -27,6 +33,10 @@ class Queue:
         Age of the oldest result that a destination has not taken yet, seconds.
     free_bytes
         Room on the disk.
+    set_aside
+        How much of each kind is set aside.
+    workers
+        How many threads work, wait after a failure, are stuck, and are dead.
     """
 
     studies: Mapping[str, int]
@@ -34,6 +44,8 @@ class Queue:
     deliveries: Mapping[tuple[str, str], int]
     oldest_delivery_s: Mapping[str, float]
     free_bytes: int
+    set_aside: Mapping[str, int] = field(default_factory=dict)
+    workers: Mapping[str, int] = field(default_factory=dict)
 
 
 class Metrics:
@@ -50,6 +62,19 @@ class Metrics:
         )
         self.open_associations = Gauge(
             "clara_adapter_open_associations", "Associations that are open", registry=registry
+        )
+        self.connections = Counter(
+            "clara_adapter_connections",
+            "Connections with peers that have ended, by how",
+            ["ending"],
+            registry=registry,
+        )
+        for ending in ENDINGS:
+            self.connections.labels(ending)
+        self.waiting_connections = Gauge(
+            "clara_adapter_waiting_connections",
+            "Connections that have not asked for an association yet",
+            registry=registry,
         )
         self.instances = Counter(
             "clara_adapter_instances", "Instances received", ["called", "outcome"], registry=registry
@@ -77,6 +102,13 @@ class Metrics:
             registry=registry,
         )
 
+        self.worker_failures = Counter(
+            "clara_adapter_worker_failures",
+            "Errors that ended what a worker was at",
+            ["worker"],
+            registry=registry,
+        )
+
     def watch(self, queue: Callable[[], Queue]) -> None:
         """Tell of the queue as well, as it is when it is asked for."""
         self.registry.register(_QueueCollector(queue))
@@ -97,6 +129,11 @@ class _QueueCollector(Collector):  # type: ignore[misc]
         queue = self._queue()
         yield _by_state("clara_adapter_studies", "Studies by state", queue.studies)
         yield _by_state("clara_adapter_jobs", "Jobs by state", queue.jobs)
+        yield _by_state("clara_adapter_workers", "Workers by state", queue.workers)
+        aside = GaugeMetricFamily("clara_adapter_set_aside", "Items that are set aside", labels=["kind"])
+        for kind, count in queue.set_aside.items():
+            aside.add_metric([kind], count)
+        yield aside
         waiting = GaugeMetricFamily(
             "clara_adapter_results", "Results by destination and state", labels=["destination", "state"]
         )

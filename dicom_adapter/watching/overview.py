@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 from clara_wf.report import PAGE, REPORT
 from clara_wf.report_logs import without_uids
 from dicom_adapter.books import delivery_books as books
+from dicom_adapter.books import set_aside
 from dicom_adapter.books.records import Job, Study
 from dicom_adapter.books.store import StateError
 from dicom_adapter.running.jobs import Surroundings
@@ -32,18 +33,27 @@ def queue_of(around: Surroundings) -> Queue:
         studies=counted["studies"],
         jobs=counted["jobs"],
         deliveries=deliveries,
-        oldest_delivery_s={name: _age_s(since) for name, since in oldest.items()},
+        oldest_delivery_s=oldest,
         free_bytes=shutil.disk_usage(around.config().storage.root).free,
+        set_aside=set_aside.count(around.store),
+        workers=around.supervisor.states(),
     )
 
 
 def why_not_ready(around: Surroundings) -> str:
     """Return why no study can be taken now; "" if one can."""
+    if why := around.supervisor.why_not_ready():
+        return without_uids(why)
     storage = around.config().storage
     free = shutil.disk_usage(storage.root).free
     if free < storage.minimum_free:
         return f"{free >> 20} MiB are free where images are kept, {storage.minimum_free >> 20} must be"
-    return around.trail.trouble
+    return around.store.trouble or around.trail.trouble
+
+
+def why_unhealthy(around: Surroundings) -> str:
+    """Return which workers are dead or stuck, so that the adapter is to be started again; "" if none is."""
+    return without_uids(around.supervisor.why_unhealthy())
 
 
 def report_of(around: Surroundings, job: str) -> Path | None:
@@ -73,6 +83,7 @@ def page_of(around: Surroundings) -> Page:
             _jobs(around, jobs, by_id, more=sum(queue.jobs.values()) - len(jobs)),
             _deliveries(around, jobs),
             _destinations(around, queue),
+            *_set_aside(around),
             _studies(studies, more=sum(queue.studies.values()) - len(studies)),
         ),
     )
@@ -95,6 +106,8 @@ def _problems(around: Surroundings, queue: Queue) -> list[str]:
         told.append(f"{dead} jobs are dead letters; they run again with: clara-wf adapter replay")
     if held := queue.studies.get("held", 0):
         told.append(f"{held} studies have late instances that are held: clara-wf adapter release")
+    if aside := sum(queue.set_aside.values()):
+        told.append(f"{aside} items are set aside; they are tried again with: clara-wf adapter replay")
     known = {each.name for each in around.config().dicom.scu.destinations}
     for (destination, state), count in sorted(queue.deliveries.items()):
         if state == "dead":
@@ -140,6 +153,23 @@ def _deliveries(around: Surroundings, jobs: Sequence[Job]) -> Table:
     ]
     headings = ("job", "destination", "state", "delivered")
     return Table(key="deliveries", title="Deliveries", headings=headings, rows=rows)
+
+
+def _set_aside(around: Surroundings) -> list[Table]:
+    """Return the table of what is set aside, if anything is."""
+    rows = [
+        (
+            Cell(text=f"aside-{each.id}", kind="code"),
+            Cell(text=each.kind),
+            Cell(text=each.study, kind="code"),
+            Cell(text=_shown(each.since), kind="time"),
+            Cell(text=without_uids(each.reason), kind="message"),
+        )
+        for each in set_aside.all_items(around.store)
+    ]
+    headings = ("item", "kind", "study", "since", "reason")
+    shown = Table(key="set-aside", title="Set aside", headings=headings, rows=rows[-_MOST:])
+    return [replace(shown, more=max(0, len(rows) - _MOST))] if rows else []
 
 
 def _destinations(around: Surroundings, queue: Queue) -> Table:
@@ -199,10 +229,6 @@ def found_in(report: Path) -> str:
 
 def _page_of(around: Surroundings, job: Job) -> Path:
     return around.config().storage.payloads / job.id / "publish" / PAGE
-
-
-def _age_s(since: str) -> float:
-    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds())
 
 
 def _shown(time: str) -> str:

@@ -13,15 +13,17 @@ import binascii
 import hmac
 import ipaddress
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from dicom_adapter.deadline import Deadline
+from dicom_adapter.supervisor import Supervisor, sign_of_life
 from dicom_adapter.watching import metrics
 from dicom_adapter.watching.status_page import Page, policy, render
 from stages.errors import SettingsError
@@ -49,17 +51,29 @@ class Answers:
         Returns the metrics in Prometheus' text form.
     report
         Returns the file with a job's report; None if there is no such job or report.
+    why_unhealthy
+        Returns why the adapter has to be started again; "" if it need not.
     """
 
     why_not_ready: Callable[[], str]
     page: Callable[[], Page]
     metrics: Callable[[], bytes]
     report: Callable[[str], Path | None]
+    why_unhealthy: Callable[[], str] = str
 
 
 @contextmanager
-def serve(host: str, port: int, answers: Answers, *, token: str | None) -> Iterator[int]:
+def serve(
+    host: str, port: int, answers: Answers, *, token: str | None, supervisor: Supervisor | None = None
+) -> Iterator[int]:
     """Answer until the block ends; gives the port.
+
+    Parameters
+    ----------
+    token
+        What callers must show; None for none.
+    supervisor
+        Watches the thread that answers; None for one of its own.
 
     Raises
     ------
@@ -75,13 +89,14 @@ def serve(host: str, port: int, answers: Answers, *, token: str | None) -> Itera
         server = _Server((host, port), answers, token)
     except OSError as error:
         raise SettingsError(f"cannot answer HTTP at {host}:{port}: {error.strerror}") from error
-    thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,), name="http", daemon=True)
-    thread.start()
+    worker = (supervisor or Supervisor()).worker("http", partial(server.serve_forever, _POLL_S))
+    worker.start()
     try:
         yield int(server.server_address[1])
     finally:
+        worker.stop()
         server.shutdown()
-        thread.join()
+        worker.join(Deadline(_SILENCE_S))
         server.server_close()
 
 
@@ -99,6 +114,10 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], answers: Answers, token: str | None) -> None:
         self.answers, self.token = answers, token
         super().__init__(address, _Handler)
+
+    def service_actions(self) -> None:
+        """Give a sign of life."""
+        sign_of_life()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -118,12 +137,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.SERVICE_UNAVAILABLE, b"not now; the log says why\n", _TEXT)
 
     def _answer(self, path: str) -> None:
-        if path == "/healthz":
-            self._send(HTTPStatus.OK, b"ok\n", _TEXT)
-        elif path == "/readyz":
-            why = self.server.answers.why_not_ready()
-            ready = HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK
-            self._send(ready, f"{why or 'ok'}\n".encode(), _TEXT)
+        answers = self.server.answers
+        if path in ("/healthz", "/readyz"):
+            why = answers.why_unhealthy() if path == "/healthz" else answers.why_not_ready()
+            status = HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK
+            self._send(status, f"{why or 'ok'}\n".encode(), _TEXT)
         elif self._is_let_in():
             self._show(path)
 

@@ -1,11 +1,9 @@
 """An adapter's insides without its network: books, configuration, and what jobs and couriers need of them."""
 
 import os
-import time
 
 from pydicom.uid import CTImageStorage
 
-from dicom_adapter.books.insist import SteadyClock
 from dicom_adapter.books.records import Received
 from dicom_adapter.books.store import Store
 from dicom_adapter.config_blocks import Config, WorkflowRule
@@ -54,7 +52,7 @@ class Insides:
             config=lambda: self.config,
             trail=self.trail,
             metrics=Metrics(),
-            clock=SteadyClock(),
+            clock=self.store.clock,
             environ={key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ},
         )
 
@@ -88,7 +86,7 @@ class Insides:
         job = self.complete(self.receive(study_uid), *destinations)
         folder = self.folder / "payloads" / job.id / "stamp/output"
         made = find_results(save(ct_slices(series=f"{study_uid}.77")[:results], folder))
-        self.store.start_next(time.time())
+        self.store.start_next(self.store.clock())
         self.store.finish(job.id, {each.sop_instance_uid: each.path for each in made})
         return job
 

@@ -21,7 +21,7 @@ class Told:
 
     def __init__(self):
         self.new, self.again, self.conflicts, self.refusals, self.rejections = [], [], [], [], []
-        self.open = set()
+        self.open, self.endings = set(), []
 
     def opened(self, association, ae_title, caller, *, address):
         self.open.add(association)
@@ -40,9 +40,15 @@ class Told:
     def closed(self, association):
         self.open.discard(association)
 
+    def ended(self, ending, reason, *, address):
+        self.endings.append((ending, reason))
+
+    def catch_up(self, *, all_of_it=False):
+        pass
+
 
 class Service:
-    def __init__(self, root, *, minimum_free=0, reporters=None, **settings):
+    def __init__(self, root, *, minimum_free=0, reporters=None, report=None, **settings):
         self.places = AdapterPlaces(root=root)
         root.mkdir(exist_ok=True)
         sweep(self.places)
@@ -54,6 +60,7 @@ class Service:
         self.receiver = Receiver(self.places, minimum_free=minimum_free, claims=self.claims)
         self.scp = StorageScp(
             *(lambda: self.config, self.receiver, self.told),
+            report=report,
             reporters=reporters and (lambda: Scp.model_validate(reporters)),
         )
         self.scp.start()

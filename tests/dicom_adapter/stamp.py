@@ -1,10 +1,11 @@
 """A stage for tests: one result an instance, with a UID that follows from the instance's.
 
 Its argument is a folder that steers it: ``sleep`` holds seconds, ``exit`` an exit code and how often it
-counts, ``ran`` gets a line for every run.
+counts, ``ran`` gets a line for every run; with ``deaf`` it does not end when it is asked to.
 """
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,8 @@ def execute(job: Job) -> None:
     steering = Path(sys.argv[1])
     with (steering / "ran").open("a") as file:
         file.write(f"{job.output_dir}\n")
+    if (steering / "deaf").exists():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if (steering / "sleep").exists():
         time.sleep(float((steering / "sleep").read_text()))
     asked = (steering / "exit").read_text() if (steering / "exit").exists() else "0 0"

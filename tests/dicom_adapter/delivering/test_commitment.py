@@ -11,6 +11,7 @@ from dicom_adapter.delivering.commitment import handle_report, request_commitmen
 from dicom_adapter.delivering.results import find_results
 from dicom_adapter.delivering.scu import StoreScu
 from tests.dicom_adapter.destinations import Storescp, wait_until
+from tests.dicom_adapter.reports import told_by
 from tests.phantoms import ct_slices, save
 
 
@@ -30,7 +31,7 @@ def reports(report_port):
 
     entity = AE(ae_title="CLARA")
     entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
-    handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: (handle_report(event, take), None))]
+    handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: (handle_report(*told_by(event), take), None))]
     server = entity.start_server(("127.0.0.1", report_port), block=False, evt_handlers=handlers)
     yield reports
     server.shutdown()

@@ -19,6 +19,7 @@ from dicom_adapter.retry import Backoff
 from tests.dicom_adapter.benches import destination
 from tests.dicom_adapter.certificates import secured
 from tests.dicom_adapter.destinations import Storescp, Wire, free_port, wait_until
+from tests.dicom_adapter.reports import told_by
 from tests.dicom_adapter.workflows import ROOT
 
 UIDS = sorted(f"1.2.3.1.77.{n + 1}" for n in range(5))
@@ -169,7 +170,7 @@ def test_what_nobody_took_for_too_long_is_a_dead_letter_and_is_not_lost(insides)
     bench.deliver(lambda: bench.states() == {"dead": 2})
     message = bench.store.deliveries()[0].message
     assert message.startswith("given up after 0.0001 hours")
-    assert bench.store.finished_studies("9999") == []
+    assert bench.store.finished_studies(0) == []
     bench.change(**{"give-up-hours": 1})
     bench.store.replay(job.id)
     assert bench.states() == {"waiting": 2}
@@ -212,7 +213,7 @@ def takers(report_port):
     takers = []
 
     def handle(event):
-        return handle_report(event, lambda *told: all([take(*told) for take in takers])), None
+        return handle_report(*told_by(event), lambda *told: all([take(*told) for take in takers])), None
 
     entity = AE(ae_title="CLARA")
     entity.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
@@ -255,7 +256,7 @@ def test_without_a_report_nothing_counts_as_delivered(insides, tmp_path):
         bench = insides(destination("A", archive.port, "STORESCP", commitment=True))
         bench.done_job("A")
         bench.deliver(lambda: bench.states() == {"uncommitted": 5})
-    assert bench.store.finished_studies("9999") == []
+    assert bench.store.finished_studies(0) == []
 
 
 # Killed

@@ -1,6 +1,8 @@
 """The receiving side, called by DCMTK and pynetdicom; what it has on disk is compared byte by byte."""
 
 import hashlib
+import os
+import shutil
 import socket
 import threading
 from io import BytesIO
@@ -19,9 +21,10 @@ from pydicom.uid import (
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 
-from dicom_adapter.config_blocks import Scp
+from dicom_adapter.config_blocks import Scp, ScpTls
 from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.receiving.receive import sweep, taken_up
+from dicom_adapter.receiving.scp import TlsFiles
 from stages.errors import SettingsError
 from tests.dicom_adapter.certificates import secured
 from tests.dicom_adapter.door import Service, associate, data_set_of, dcmtk
@@ -319,6 +322,28 @@ def test_only_who_shows_a_known_certificate_may_call(service, certificates, tmp_
     told = dcmtk("storescu", running, *secured(certificates, client, "server"), tmp_path / "sent/00000.dcm")
     assert (told.returncode == 0) == may, told.stderr
     assert len(running.files) == int(may)
+
+
+def test_new_tls_files_are_used_once_they_can_be_and_the_earlier_ones_until_then(
+    certificates, tmp_path, caplog
+):
+    for name in ("pem", "key"):
+        shutil.copy(certificates / f"server.{name}", tmp_path / f"own.{name}")
+    tls = ScpTls(enabled=True, certificate=str(tmp_path / "own.pem"), key=str(tmp_path / "own.key"))
+    files = TlsFiles()
+    first = files.context(tls)
+    shutil.copy(certificates / "client.pem", tmp_path / "own.pem")  # and its key is still to come
+    assert files.context(tls) is files.context(tls) is first
+    assert caplog.text.count("the earlier ones are used") == 1
+    shutil.copy(certificates / "client.key", tmp_path / "own.key")
+    assert files.context(tls) is not first
+
+
+def test_a_fifo_in_place_of_a_certificate_keeps_nobody_waiting(certificates, tmp_path):
+    os.mkfifo(tmp_path / "own.pem")
+    tls = ScpTls(enabled=True, certificate=str(tmp_path / "own.pem"), key=str(certificates / "server.key"))
+    with pytest.raises(SettingsError, match="is no file"):
+        TlsFiles().context(tls)
 
 
 def test_tls_files_that_are_not_there_are_told(service):

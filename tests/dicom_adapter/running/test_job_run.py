@@ -1,6 +1,7 @@
 """One run of a job: the process of clara-wf, what it is stopped by, where it goes on."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +15,12 @@ from pydicom.uid import CTImageStorage
 
 from clara_wf.payload import Payload
 from clara_wf.published import load_published
-from dicom_adapter.config_blocks import SeriesFilter
+from dicom_adapter.config_blocks import SeriesFilter, Storage
 from dicom_adapter.delivering.results import find_results
 from dicom_adapter.running.job_run import How, run_job
 from dicom_adapter.running.payload import fill_payload
 from dicom_adapter.running.studies import chosen
-from stages.errors import InputError
+from stages.errors import InputError, OutputError
 from tests.dicom_adapter.benches import received_file
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.workflows import ROOT, STAMP, publish_stamp
@@ -41,9 +42,10 @@ class Bench:
             published=self.published, engine="process", server="none", models=None, environ=environ
         )
         self.stop = threading.Event()
+        self.storage = Storage.model_validate({"minimum-free": "1M"})
 
     def fill(self):
-        fill_payload(self.payload, self.workflow, self.files)
+        fill_payload(self.payload, self.workflow, self.files, self.storage)
 
     def run(self, **options):
         self.fill()
@@ -69,14 +71,10 @@ def test_a_job_runs_from_received_files_to_results(bench):
     assert (bench.payload.publish_dir / "report.html").is_file()
 
 
-def test_the_input_is_the_received_file_itself_and_filling_again_changes_nothing(bench):
+def test_filling_again_changes_nothing(bench):
     bench.fill()
-    folder = bench.payload.folder("pass/input")
     lock = bench.payload.lock_dir / "input.lock"
     before = lock.stat().st_mtime_ns
-    assert [os.stat(folder / f"{each.sop_instance_uid}.dcm").st_ino for each in bench.files] == [
-        each.path.stat().st_ino for each in bench.files
-    ]
     bench.fill()
     assert lock.stat().st_mtime_ns == before
 
@@ -140,6 +138,25 @@ def test_a_workflow_that_is_not_published_is_a_matter_of_settings(bench, tmp_pat
     outcome = run_job(bench.payload, bench.workflow, bench.how, stopped=bench.stop.is_set)
     assert (outcome.verdict, outcome.exit_code) == ("dead", 2)
     assert "no workflow" in outcome.message
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_what_a_stage_has_put_in_place_of_the_log_is_neither_followed_nor_waited_for(bench, kind):
+    victim = bench.steering / "victim"
+    victim.write_text("kept")
+    bench.fill()
+    log = bench.payload.root / "logs/clara-wf.log"
+    log.symlink_to(victim) if kind == "link" else os.mkfifo(log)
+    assert bench.run().verdict == "done"
+    assert victim.read_text() == "kept"
+    assert log.is_file()
+
+
+def test_a_run_whose_folder_was_removed_is_tried_again_at_once(bench):
+    bench.fill()
+    shutil.rmtree(bench.payload.root)
+    with pytest.raises(OutputError, match="was removed"):
+        run_job(bench.payload, bench.workflow, bench.how, stopped=bench.stop.is_set)
 
 
 def test_a_run_that_is_stopped_goes_on_where_it_was(bench):

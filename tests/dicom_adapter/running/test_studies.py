@@ -6,11 +6,13 @@ import threading
 import pytest
 
 from dicom_adapter.books.records import Received
+from dicom_adapter.books.set_aside import all_items, set_aside
 from dicom_adapter.books.store import Store
 from dicom_adapter.config_blocks import Config, SeriesFilter
 from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.receiving.claims import Claims
-from dicom_adapter.running.studies import Studies, chosen, take_up
+from dicom_adapter.running.studies import Studies, chosen, take_up, write_each
+from dicom_adapter.watching.pseudonym import study_hash
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.instances import instance, write
 
@@ -42,10 +44,9 @@ class Bench:
             clock=lambda: self.time,
             claims=self.claims,
         )
-        self.writer = self.studies._threads[0]
-        self.writer.start()
+        self.studies._writer.start()
 
-    def receive(self, *numbers, association=1, study="1.2.3", modality="CT"):
+    def receive(self, *numbers, association=1, study="1.2.3", modality="CT", description=""):
         for number in numbers:
             each = Received(
                 ae_title="CT",
@@ -55,6 +56,7 @@ class Bench:
                 path=f"/data/{study}/{number}.dcm",
                 size=1,
                 modality=modality,
+                series_description=description,
             )
             self.claims.take(("CT", study))
             self.studies.kept(association, each)
@@ -69,9 +71,7 @@ class Bench:
         return [(job.generation, job.state) for job in self.store.jobs()]
 
     def close(self):
-        self.studies._stopped.set()
-        self.studies._unwritten.put(None)
-        self.writer.join()
+        self.studies.stop()
         self.store.close()
 
 
@@ -201,6 +201,69 @@ def test_filter_looks_at_modality_class_and_description(wanted, passes):
     assert bool(chosen([each], SeriesFilter.model_validate(wanted))) == passes
 
 
+def test_an_instance_that_cannot_be_written_is_set_aside_alone_and_the_others_of_its_batch_are(bench):
+    running = bench()
+    running.studies._writer.stop()
+    wait_until(lambda: running.studies._writer.is_over)
+    batch = [received(n, description="\ud800" if n == 3 else "axial") for n in range(1, 9)]
+    assert write_each(running.store, batch) == 7
+    assert sorted(each.sop_instance_uid[-1] for each in running.store.instances(1)) == list("1245678")
+    (item,) = all_items(running.store)
+    assert (item.kind, item.item, item.study) == ("instance", "/data/3.dcm", study_hash("1.2.3"))
+    assert "axial" not in item.reason
+
+
+def test_an_instance_that_is_set_aside_keeps_its_study_from_nothing(bench):
+    running = bench()
+    running.receive(1, description="\udfff")
+    running.receive(2, 3)
+    running.pass_by(10)
+    assert running.jobs == [(1, "queued")]
+    assert running.store.study(1).instances == 2
+
+
+def test_a_study_that_cannot_be_completed_is_set_aside_and_the_others_go_on(bench):
+    running = bench(late="supersede")
+    running.receive(1, study="1.2.3")
+    running.receive(1, study="1.2.4")
+    running.pass_by(10)
+    with running.store.transaction() as books:  # a number that no column takes
+        books.execute("UPDATE studies SET state = 'receiving'")
+        books.execute("UPDATE studies SET generation = 9223372036854775807 WHERE id = 1")
+    running.pass_by(10)
+    running.pass_by(10)
+    assert sorted(running.jobs) == [(1, "queued"), (1, "superseded"), (2, "queued")]
+    ((kind, item),) = [(each.kind, each.item) for each in all_items(running.store)]
+    assert (kind, item) == ("study", "1")
+
+
+def test_what_is_set_aside_is_met_again_at_the_start_and_stays_so(tmp_path, caplog):
+    places = AdapterPlaces(root=tmp_path)
+    (made,) = write(tmp_path / "made", [instance(1)])
+    folder = places.study("CT", "1.2.3")
+    folder.mkdir(parents=True)
+    path = made.rename(folder / "1.2.3.4.1.dcm")
+    store = Store(places.books)
+    set_aside(store, "instance", path, reason="UnicodeEncodeError")
+    assert take_up(store, places) == 0
+    assert store.studies() == []
+    assert "1 received files are set aside" in caplog.text
+    assert caplog.text.count("set aside as") == 1
+    store.close()
+
+
+def received(number, *, description):
+    return Received(
+        ae_title="CT",
+        study_uid="1.2.3",
+        sop_instance_uid=f"1.2.3.{number}",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+        path=f"/data/{number}.dcm",
+        size=1,
+        series_description=description,
+    )
+
+
 def test_study_is_not_complete_before_it_is_in_the_books(bench, tmp_path):
     running = bench()
     running.receive(1)
@@ -229,6 +292,7 @@ def test_what_a_crash_kept_out_of_the_books_is_taken_up_once(tmp_path):
     store = Store(places.books)
     assert take_up(store, places) == 3
     assert take_up(store, places) == 0
+    assert [each.kind for each in all_items(store)] == ["instance"]
     (study,) = store.studies("receiving")
     assert (study.ae_title, study.study_uid, study.instances) == ("CT AI", "1.2.3", 3)
     assert (folder / "1.2.3.4.9.dcm").exists()

@@ -1,0 +1,94 @@
+"""Who works on a storage: one adapter at a time, on the database that belongs to it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dicom_adapter.private_file import open_private
+from stages.errors import OutputError, SettingsError
+
+_FILE = ".adapter.owner"
+
+
+class Owner:
+    """What is known of a storage beside its database, in a file that is locked while an adapter runs.
+
+    Attributes
+    ----------
+    identity
+        Of the database that belongs to it (`Store.identity`); "" if none does yet.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.keep(str(_told(descriptor).get("database", "")))
+
+    def keep(self, identity: str) -> None:
+        """Write down which database belongs to the storage.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        self.identity = identity
+        content = json.dumps({"process": os.getpid(), "database": self.identity}).encode() + b"\n"
+        try:
+            os.pwrite(self._descriptor, content.ljust(128), 0)
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise OutputError(f"the storage cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def sole_adapter(root: Path) -> Iterator[Owner]:
+    """Be the only adapter that works on a storage, until the block ends or the process dies.
+
+    Parameters
+    ----------
+    root
+        The folder of the storage; made, for us and our group, if it is not there.
+
+    Raises
+    ------
+    SettingsError
+        If another one does.
+    OutputError
+        If it cannot be written.
+    """
+    try:
+        _make(root)
+        descriptor = open_private(root / _FILE, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError as error:
+        raise OutputError(f"the storage {root} cannot be used: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            process = _told(descriptor).get("process", "unknown")
+            raise SettingsError(
+                f"another adapter (process {process}) already works on {root}; stop it first"
+            ) from error
+        yield Owner(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make(root: Path) -> None:
+    if not root.is_dir():
+        root.mkdir(parents=True)
+        root.chmod(0o750)
+
+
+def _told(descriptor: int) -> dict[str, Any]:
+    try:
+        told = json.loads(os.pread(descriptor, 4096, 0))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
