@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from dicom_adapter.deadline import Deadline
+from dicom_adapter.supervisor import sign_of_life
 
 _PIECE = 1 << 16
 _LOOK_S = 0.1
@@ -169,6 +170,7 @@ class Connection:
                 self._wire.settimeout(self.deadline.require())
                 with self._timed():
                     sent += self._wire.send(view[sent : sent + _PIECE])
+                sign_of_life()  # a large result may take long, but not longer than the deadline
 
     def receive_into(self, buffer: bytearray | memoryview) -> int:
         """Fill what there is of a buffer, and return how many bytes that are; 0 if the peer has hung up."""

@@ -229,8 +229,10 @@ class Courier:
         except Exception as error:  # a border: one result harms no other
             if is_of_surroundings(error):
                 raise
-            ids = {each.id for each in self._around.store.deliveries("waiting", job_id=batch[0].job_id)}
-            waiting = [each for each in batch if each.id in ids]
+            left = {
+                each.id: each for each in self._around.store.deliveries("waiting", job_id=batch[0].job_id)
+            }
+            waiting = [left[each.id] for each in batch if each.id in left]  # with what may have arrived
             if len(batch) > 1:
                 for each in waiting:
                     self._send_or_set_aside(destination, [each])

@@ -10,13 +10,13 @@ from pydicom.uid import generate_uid
 from pynetdicom.dsutils import encode
 
 from dicom_adapter.books.delivery_books import ask_again, to_commit
-from dicom_adapter.delivering import commit_requests, couriers
+from dicom_adapter.delivering import commit_requests
 from dicom_adapter.delivering.commit_requests import reporting
 from dicom_adapter.delivering.commitment import Report
 from dicom_adapter.delivering.couriers import Couriers
 from dicom_adapter.retry import Backoff
 from tests.dicom_adapter import rogues
-from tests.dicom_adapter.benches import Insides, destination
+from tests.dicom_adapter.benches import destination
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.rogues import Rogue, accept, number, pdu, read_message, stored
 
@@ -28,7 +28,6 @@ SOON = Backoff(first_s=0.05, longest_s=0.1)
 @pytest.fixture(autouse=True)
 def no_wait(monkeypatch):
     monkeypatch.setattr(commit_requests, "_REPORT_S", 0.1)
-    monkeypatch.setattr(couriers, "_LOOK_S", 0.02)
 
 
 class Archive:
@@ -77,19 +76,6 @@ def report(wire, context, asked, *, failed=(), reason=0x0110, transaction=None):
 
 
 @pytest.fixture
-def insides(tmp_path):
-    made = []
-
-    def make(*destinations, **options):
-        made.append(Insides(tmp_path / "adapter", *destinations, **options))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
-@pytest.fixture
 def deliver(insides):
     """Return what delivers two results to an archive until something is so, and the bench."""
 
@@ -129,8 +115,10 @@ def test_why_it_is_not_committed_stands_in_the_books_at_once(deliver):
 
 
 def test_one_that_does_not_report_is_told_of_while_it_is_waited_for(deliver):
-    bench = deliver(Archive(acknowledge), lambda bench: bench.store.deliveries("uncommitted"), asking=SOON)
-    assert "has not reported yet" in bench.store.deliveries()[0].message
+    bench = deliver(
+        Archive(acknowledge), lambda bench: "has not reported yet" in bench.store.deliveries()[0].message
+    )
+    assert bench.states() == {"uncommitted": 2}
 
 
 def test_a_report_before_the_answer_to_the_request_counts(deliver):

@@ -1,7 +1,6 @@
 """Results on their way to real archives, with destinations that are down, slow, refusing or dying."""
 
 import dataclasses
-import gc
 import json
 import logging
 import os
@@ -17,27 +16,13 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 from dicom_adapter.delivering.commitment import handle_report
 from dicom_adapter.delivering.couriers import Couriers
 from dicom_adapter.retry import Backoff
-from tests.dicom_adapter.benches import Insides, destination
+from tests.dicom_adapter.benches import destination
 from tests.dicom_adapter.certificates import secured
 from tests.dicom_adapter.destinations import Storescp, Wire, free_port, wait_until
 from tests.dicom_adapter.reports import told_by
 from tests.dicom_adapter.workflows import ROOT
 
 UIDS = sorted(f"1.2.3.1.77.{n + 1}" for n in range(5))
-
-
-@pytest.fixture
-def insides(tmp_path):
-    made = []
-
-    def make(*destinations, **options):
-        made.append(Insides(tmp_path / "adapter", *destinations, **options))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-    gc.collect()
 
 
 def test_every_result_reaches_each_destination_once_and_the_books_and_the_trail_say_so(
@@ -279,7 +264,7 @@ def test_without_a_report_nothing_counts_as_delivered(insides, tmp_path):
 SCRIPT = """
 import sys, time, json
 from pathlib import Path
-from tests.dicom_adapter.benches import Insides, destination
+from tests.dicom_adapter.benches import destination
 from dicom_adapter.delivering.couriers import Couriers
 bench = Insides(Path(sys.argv[1]), destination("A", int(sys.argv[2]), "ORTHANC"))
 Couriers(bench.around).start()

@@ -56,7 +56,7 @@ AT_THE_REQUEST = {
     "silent": (rogues.silence, "longer than 0.3 s"),
     "reset": (rogues.reset, "did not answer|cannot be reached"),
     "half": (lambda w: (request(w), w.sendall(b"\2\0\0\0\0\xb8\0\1"), rogues.silence(w)), "longer than"),
-    "dripping": (lambda w: (request(w), drip(w, b"\2\0\0\0\2\0")), "longer than 0.3 s"),
+    "dripping": (lambda w: (request(w), drip(w, b"\2\0\0\0\2\0" + bytes(512))), "longer than 0.3 s"),
     "huge": (lambda w: (request(w), w.sendall(b"\2\0\x10\0\0\0" + rogues.noise(300))), "268435456 bytes"),
     "cut": (lambda w: (request(w), w.sendall(b"\2\0\0\0\0\xb8\0\1")), "hung up"),
     "short": (lambda w: (request(w), w.sendall(pdu(2, bytes(40)))), "40 bytes is cut"),
@@ -82,14 +82,14 @@ def test_one_that_does_not_answer_the_request_for_an_association_is_told_in_time
     begin = time.monotonic()
     with Rogue(behave) as rogue, pytest.raises(DestinationError, match=told) as raised:
         send(peer(rogue.port), files)
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < 5
     assert raised.value.in_flight == ""
 
 
 AT_AN_INSTANCE = {
     "silent": (lambda w: (first_store(w), rogues.silence(w)), "longer than 0.3 s"),
     "half": (lambda w: (first_store(w), w.sendall(b"\4\0\0\0\0\x64\0\0"), rogues.silence(w)), "longer than"),
-    "dripping": (lambda w: (first_store(w), drip(w, b"\4\0\0\0\0\x64")), "longer than 0.3 s"),
+    "dripping": (lambda w: (first_store(w), drip(w, b"\4\0\0\0\0\x64" + bytes(100))), "longer than 0.3 s"),
     "cut": (lambda w: (first_store(w), w.sendall(b"\4\0\0\0\0\x64\0\0")), "hung up"),
     "reset": (lambda w: (first_store(w), rogues.reset(w)), "went away"),
     "aborts": (lambda w: (first_store(w), w.sendall(pdu(7, b"\0\0\0\0"))), "aborted the association"),
@@ -119,7 +119,7 @@ def test_one_that_does_not_answer_an_instance_is_told_in_time_with_what_may_have
         to = peer(rogue.port)
         with pytest.raises(DestinationError, match=told) as raised:
             send(to, files)
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < 5
     assert raised.value.in_flight == files[0].sop_instance_uid
     assert not to.connections._open
 
@@ -233,6 +233,6 @@ def test_a_stop_ends_what_waits_for_an_answer_at_once(files):
         begin = time.monotonic()
         with pytest.raises(DestinationError, match="went away"):
             send(to, files)
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 5
         with pytest.raises(DestinationError, match="we are stopping"):
             send(to, files)

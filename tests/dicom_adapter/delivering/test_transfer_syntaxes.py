@@ -29,7 +29,6 @@ from dicom_writer import write_results
 from tests import phantoms
 from tests.dicom_adapter.benches import destination
 from tests.dicom_adapter.delivering.test_scu import peer
-from tests.dicom_adapter.delivering.test_unsure import insides  # noqa: F401 - a fixture
 from tests.dicom_adapter.destinations import Storescp
 from tests.phantoms import ct_slices, save
 
@@ -132,7 +131,7 @@ def test_one_that_takes_packed_pixels_alone_gets_no_segmentation_and_a_reason(re
     )
 
 
-def test_what_is_taken_in_no_syntax_is_a_dead_letter_with_its_reason_and_the_rest_goes(insides):  # noqa: F811
+def test_what_is_taken_in_no_syntax_is_a_dead_letter_with_its_reason_and_the_rest_goes(insides):
     with archive_of((CTImageStorage, ImplicitVRLittleEndian)) as (port, _):
         bench = insides(destination("A", port, "PACS"))
         bench.done_job("A", results=2)

@@ -1,9 +1,5 @@
 """What went out and was not answered: asked for first, and sent again only where the archive has it not."""
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -14,27 +10,13 @@ from dicom_adapter.delivering.inquiry import found_by_query
 from dicom_adapter.delivering.results import find_results, read_result
 from dicom_adapter.delivering.scu import StoreScu
 from dicom_adapter.delivering.stow import StowClient
-from tests.dicom_adapter.benches import Insides, destination
+from tests.dicom_adapter.benches import destination
 from tests.dicom_adapter.delivering.test_scu import peer
 from tests.dicom_adapter.destinations import DICOMWEB, Storescp
 from tests.dicom_adapter.rogues import Rogue, accept, answer_stores, message, read_message, silence, stored
-from tests.dicom_adapter.workflows import ROOT
 from tests.phantoms import ct_slices, save
 
 UIDS = sorted(f"1.2.3.1.77.{n + 1}" for n in range(5))
-
-
-@pytest.fixture
-def insides(tmp_path):
-    made = []
-
-    def make(*destinations, **options):
-        made.append(Insides(tmp_path / "adapter", *destinations, **options))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
 
 
 def left_unsure(bench, uids, *, at):
@@ -151,37 +133,19 @@ def test_a_stop_does_not_wait_for_one_that_never_answers_and_what_was_under_way_
     assert [each.unsure for each in bench.store.deliveries("waiting")] == [True, False, False, False, False]
 
 
-SCRIPT = """
-import sys, time
-from pathlib import Path
-from tests.dicom_adapter.benches import Insides, destination
-from dicom_adapter.delivering.couriers import Couriers
-bench = Insides(Path(sys.argv[1]), destination("A", int(sys.argv[2]), "PACS"))
-Couriers(bench.around).start()
-time.sleep(60)
-"""
-
-
-def test_killed_before_the_answer_it_knows_that_something_may_have_arrived(insides):
-    came = threading.Event()
+def test_all_that_goes_out_is_marked_before_the_first_of_it_does(insides):
+    marks = []
 
     def behave(wire):
         accept(wire)
         read_message(wire)
-        came.set()
-        silence(wire)
+        marks.append([each.unsure for each in bench.store.deliveries()])
 
     with Rogue(behave) as rogue:
         bench = insides(destination("A", rogue.port, "PACS"))
         bench.done_job("A")
-        killed = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(bench.folder), str(rogue.port)],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        assert came.wait(20)
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
-    assert all(each.unsure for each in bench.store.deliveries("waiting"))
+        bench.deliver(lambda: marks)
+    assert marks[0] == [True] * 5
 
 
 def test_other_content_under_a_uid_that_is_there_is_sent_without_a_question(insides, archive):
