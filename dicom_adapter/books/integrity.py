@@ -44,6 +44,8 @@ def require_sound(
         If it is locked or cannot be read.
     """
     require_there(file, studies=studies)
+    if file.exists() and not file.is_file():
+        raise damaged(file, "it is no file")
     if _is_empty(file):
         return
     try:

@@ -111,14 +111,13 @@ class Store:
         try:
             with self._faults():
                 migrate(self._connection, file)
-                service = self._one("SELECT * FROM service")
+                seconds, self.identity = self._service()
                 self._connection.execute(f"PRAGMA busy_timeout = {_SHORT_MS}")
             self._place = _place(file)
         except BaseException:
             self._connection.close()
             raise
-        self.clock: Callable[[], float] = ServiceClock(float(service["seconds"]))
-        self.identity = str(service["identity"])
+        self.clock: Callable[[], float] = ServiceClock(seconds)
 
     @property
     def trouble(self) -> str:
@@ -141,6 +140,13 @@ class Store:
         """Close the file."""
         with self._lock:
             self._connection.close()
+
+    def _service(self) -> tuple[float, str]:
+        """Return the seconds of service and the identity."""
+        for row in self._rows("SELECT * FROM service"):
+            if isinstance(row["seconds"], (int, float)) and isinstance(row["identity"], str):
+                return float(row["seconds"]), row["identity"]
+        raise damaged(self._file, "it does not say how long the adapter was in service")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

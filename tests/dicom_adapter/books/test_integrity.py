@@ -37,11 +37,19 @@ def studies(tmp_path):
     return folder
 
 
-@pytest.fixture
-def file(tmp_path):
-    file = tmp_path / "adapter.sqlite"
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    """Return the bytes of a database with 2000 instances of a study."""
+    file = tmp_path_factory.mktemp("made") / "adapter.sqlite"
     with closing(Store(file)) as store:
         store.add_instances(instance(n) for n in range(2000))
+    return file.read_bytes()
+
+
+@pytest.fixture
+def file(tmp_path, content):
+    file = tmp_path / "adapter.sqlite"
+    file.write_bytes(content)
     return file
 
 
@@ -73,24 +81,37 @@ def remove(file):
     file.unlink()
 
 
+def put_a_folder_there(file):
+    file.unlink()
+    file.mkdir()
+
+
+def put_a_pipe_there(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
 def break_reference(file):
     with closing(sqlite3.connect(file)) as database:
         database.execute("UPDATE instances SET study_id = 77 WHERE sop_instance_uid = '1.2.3.4.5'")
         database.commit()
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [cut, cut_within_the_first_page, overwrite_pages, write_text, empty, remove, break_reference],
+DAMAGES = (
+    *(cut, cut_within_the_first_page, overwrite_pages, write_text, empty, remove),
+    *(put_a_folder_there, put_a_pipe_there, break_reference),
 )
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_database_is_refused_with_what_to_do_and_left_as_it_is(file, studies, damage):
     damage(file)
-    before = file.read_bytes() if file.exists() else None
+    before = file.read_bytes() if file.is_file() else None
     with pytest.raises(DatabaseDamagedError, match=r"is damaged .*clara-wf adapter rebuild") as told:
         require_sound(file, studies=studies)
     assert told.value.exit_code == 3
     assert "\n" not in str(told.value)
-    assert (file.read_bytes() if file.exists() else None) == before
+    assert (file.read_bytes() if file.is_file() else None) == before
 
 
 def test_a_sound_one_is_taken_and_so_is_none_where_nothing_was_received(file, studies, tmp_path):
@@ -183,6 +204,21 @@ def test_it_is_readable_for_us_and_our_group_alone_whatever_the_umask(tmp_path):
             assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM service", "UPDATE service SET seconds = 'long'"])
+def test_one_that_does_not_say_how_long_it_was_in_service_is_damaged(file, change):
+    with closing(connected(file)) as other:
+        other.execute(change)
+    with pytest.raises(DatabaseDamagedError, match="how long the adapter was in service"):
+        Store(file)
+
+
+def test_a_full_disk_and_a_lock_keep_nobody_from_looking(file):
+    with closing(connected(file)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with closing(Store(file)) as store:
+            assert len(store.studies()) == 1
 
 
 def test_a_folder_that_is_not_there_is_told_by_one_line(tmp_path):

@@ -4,7 +4,11 @@ import shutil
 
 import pytest
 
+from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.receiving import room
+from dicom_adapter.receiving.claims import Claims
+from dicom_adapter.receiving.headers import Header
+from dicom_adapter.receiving.receive import Receiver
 from dicom_adapter.receiving.room import FullError, Overflow, require_room
 
 
@@ -39,3 +43,17 @@ def test_an_overflow_looks_again_while_it_grows(tmp_path, monkeypatch):
     with pytest.raises(FullError):
         overflow.write(memoryview(b"more"))
     overflow.close()
+
+
+def test_while_nothing_can_be_written_down_no_instance_is_taken(tmp_path):
+    receiver = Receiver(
+        AdapterPlaces(root=tmp_path),
+        minimum_free=0,
+        claims=Claims(),
+        trouble=lambda: "the database is locked",
+    )
+    uids = {"study_uid": "1.2.5", "series_uid": "1.2.6", "sop_instance_uid": "1.2.4", "sop_class_uid": "1.2"}
+    header = Header(**uids, modality="CT", series_description="")
+    with pytest.raises(FullError, match="the database is locked"):
+        receiver.keep("CT_AI", header, b"", b"")
+    assert list(tmp_path.iterdir()) == []
