@@ -40,7 +40,6 @@ from dicom_adapter.books.records import (
 from dicom_adapter.books.schema import migrate
 from dicom_adapter.books.service_clock import ServiceClock
 from dicom_adapter.config_blocks import WorkflowRule
-from dicom_adapter.deadline import Deadline
 from stages.errors import SettingsError
 from stages.locks import now
 
@@ -171,16 +170,22 @@ class Store:
             self._fault = ""
 
     @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Ask something; that another process has locked the file for writing keeps nobody waiting."""
+        with self._faults(), self._lock:
+            yield self._connection
+
+    @contextmanager
     def _begun(self) -> Iterator[None]:
         """Hold the write lock; while another process has it, our own threads may read."""
-        deadline = Deadline(self._busy_s)
+        began = time.monotonic()
         while True:
             with self._lock:
                 self._require_same_file()
                 try:
                     self._connection.execute("BEGIN IMMEDIATE")
                 except sqlite3.OperationalError as error:
-                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or deadline.is_over():
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or self._has_waited(began):
                         raise
                 else:
                     self._waits_since = None
@@ -188,6 +193,9 @@ class Store:
                     return
             self._waits_since = self._waits_since or time.monotonic()
             time.sleep(_POLL_S)
+
+    def _has_waited(self, began: float) -> bool:
+        return time.monotonic() - began >= self._busy_s  # which `hurry` makes shorter
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -506,8 +514,8 @@ class Store:
             )
 
     def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with self._faults(), self._lock:
-            return self._connection.execute(query, values).fetchall()
+        with self.reading() as books:
+            return books.execute(query, values).fetchall()
 
     def _one(self, query: str, *values: object) -> sqlite3.Row:
         found = self._rows(query, *values)

@@ -6,11 +6,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from dicom_adapter.books.delivery_books import counts
 from dicom_adapter.books.faults import DatabaseDamagedError, DatabaseUnusableError
 from dicom_adapter.books.integrity import require_sound
 from dicom_adapter.books.records import Received
@@ -156,7 +158,7 @@ def test_a_store_that_another_process_locks_says_so_and_goes_on_when_it_is_free(
         while not store.trouble:
             assert waiting.is_alive()
         assert "is locked by another process" in store.trouble
-        assert len(store.studies()) == 1  # reading goes on
+        assert counts(store)["studies"] == {"receiving": 1}  # reading goes on
         other.execute("ROLLBACK")
         waiting.join()
         assert store.trouble == ""
@@ -166,14 +168,16 @@ def connected(file):
     return sqlite3.connect(file, isolation_level=None, check_same_thread=False)
 
 
-def test_a_store_that_ends_does_not_wait_for_a_lock(file, monkeypatch):
+def test_a_store_that_ends_waits_for_a_lock_no_longer_also_where_it_waits_already(file, monkeypatch):
     monkeypatch.setattr("dicom_adapter.books.store._HURRY_S", 0.1)
     with closing(Store(file)) as store, closing(connected(file)) as other:
         other.execute("BEGIN IMMEDIATE")
-        store.hurry()
+        threading.Timer(0.05, store.hurry).start()
+        began = time.monotonic()
         with pytest.raises(DatabaseUnusableError, match="locked") as told:
             store.keep_time()
         assert told.value.is_final
+        assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("replaced", [False, True])
