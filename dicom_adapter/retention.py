@@ -30,7 +30,7 @@ _TROUBLED_S = 2.0
 
 
 class Retention:
-    """Cleans up every minute while the adapter runs, and keeps the time of service.
+    """Cleans up every minute while the adapter runs, keeps the time of service, looks at the database.
 
     Every two seconds it tries whether a database or an audit trail that could not be written can be again.
 
@@ -68,6 +68,7 @@ class Retention:
                     self._around.store.keep_time()
                 if next_look.is_over():
                     next_look = Deadline(_LOOK_S)
+                    self._around.store.look()
                     self.clean_up()
             except (sqlite3.OperationalError, OSError) as error:
                 self._tell_once(f"what was delivered cannot be cleaned up: {error}")

@@ -28,6 +28,7 @@ from dicom_adapter.books.faults import (
     damaged,
     make_database,
 )
+from dicom_adapter.books.integrity import check_pages
 from dicom_adapter.books.records import (
     DELIVERY_MOVES,
     JOB_MOVES,
@@ -46,6 +47,7 @@ from stages.locks import now
 _BUSY_S = 30.0
 _HURRY_S = 2.0
 _VISIBLE_S = 5.0
+_LOOK_S = 1.0
 _POLL_S = 0.02
 _MOST_DUE = 1000
 _SHORT_MS = 100  # holds up our own readers
@@ -130,6 +132,20 @@ class Store:
         """Write down the seconds of service until now, for the next start."""
         with self.transaction() as books:
             books.execute("UPDATE service SET seconds = MAX(seconds, ?)", (self.clock(),))
+
+    def look(self) -> None:
+        """Look for a second whether the file still holds what it should; `trouble` says so from then on.
+
+        Raises
+        ------
+        DatabaseDamagedError
+            If it does not.
+        DatabaseUnusableError
+            If it cannot be read.
+        """
+        with self._faults():
+            self._require_same_file()
+            check_pages(self._file, identity=self.identity, longest_s=_LOOK_S, lock_s=_LOOK_S)
 
     def hurry(self) -> None:
         """Wait no longer than two seconds for a lock from now on, since the adapter ends."""

@@ -1,22 +1,28 @@
 """A new database in place of a damaged one: nothing is lost, and nothing is sent twice by itself."""
 
+import os
 import random
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from clara_wf.payload import Payload
 from clara_wf.published import load_published
+from dicom_adapter.books.faults import DatabaseDamagedError
 from dicom_adapter.books.store import Store
+from dicom_adapter.config import load_config
 from dicom_adapter.config_blocks import Config
 from dicom_adapter.owner import sole_adapter
 from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.rebuild import rebuild
 from dicom_adapter.running.payload import fill_payload
 from dicom_adapter.running.studies import take_up
+from dicom_adapter.service import running
 from dicom_adapter.watching.audit import AuditTrail
 from dicom_adapter.watching.pseudonym import study_hash
 from stages.errors import SettingsError
+from tests.dicom_adapter.adapters import Adapter
 from tests.dicom_adapter.instances import instance, write
 from tests.dicom_adapter.workflows import STAMP, publish_stamp
 
@@ -209,3 +215,38 @@ def test_whichever_pages_are_damaged_each_instance_and_result_is_there_once(site
     assert [count for _, count in studies] == [5]
     assert len(jobs) == 1
     assert jobs == ["queued"] or sum(deliveries.values()) == 10
+
+
+def start(folder):
+    """Start and stop an adapter without jobs in this process."""
+    adapter = Adapter(folder, workflows=[])
+    with running(adapter.file, environ=dict(os.environ)):
+        return Path(adapter.settings["storage"]["payloads"]).parent / "dicom-adapter"
+
+
+def test_an_adapter_does_not_start_on_a_damaged_database_and_does_on_the_rebuilt_one(tmp_path):
+    root = start(tmp_path)
+    (root / "adapter.sqlite").write_bytes(b"no database")
+    with pytest.raises(DatabaseDamagedError, match="file is not a database"):
+        start(tmp_path)
+    rebuild(load_config(tmp_path / "dicom-server-config.yaml"))
+    start(tmp_path)
+    assert root.stat().st_mode & 0o777 == 0o750
+
+
+def test_a_log_that_is_gone_after_a_kill_is_told(tmp_path, caplog):
+    root = start(tmp_path)
+    start(tmp_path)
+    assert "write-ahead log is gone" not in caplog.text
+    owner = root / ".adapter.owner"
+    owner.write_text(owner.read_text().replace('"ended": true', '"ended": false'))
+    start(tmp_path)
+    assert "write-ahead log is gone" in caplog.text
+
+
+def test_the_database_of_another_storage_is_refused(tmp_path):
+    root = start(tmp_path)
+    Store(tmp_path / "other.sqlite").close()
+    (tmp_path / "other.sqlite").rename(root / "adapter.sqlite")
+    with pytest.raises(DatabaseDamagedError, match="belongs to another storage"):
+        start(tmp_path)

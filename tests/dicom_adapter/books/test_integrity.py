@@ -200,6 +200,18 @@ def test_pages_that_are_damaged_while_it_runs_are_told(file):
         assert "is damaged" in store.trouble
 
 
+def test_garbage_that_is_written_over_a_running_database_is_noticed_by_the_next_look(file):
+    with closing(Store(file)) as store:
+        store.keep_time()
+        store.look()
+        for each in (file, file.with_name("adapter.sqlite-wal")):
+            each.write_bytes(random.Random(1).randbytes(each.stat().st_size))
+        with pytest.raises(DatabaseDamagedError, match="file is not a database"):
+            store.look()
+        store.keep_time()  # SQLite has its pages in memory
+        assert "is damaged" in store.trouble
+
+
 def test_it_is_readable_for_us_and_our_group_alone_whatever_the_umask(tmp_path):
     before = os.umask(0)
     try:
