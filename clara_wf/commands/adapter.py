@@ -216,7 +216,7 @@ def check_audit(context: typer.Context) -> None:
         say("older files of the trail are not there; it was checked from the oldest that is")
     if found.broken:
         raise InputError(f"{found.broken} does not follow the one before, which was changed or is gone")
-    say(f"{file}: every line of {found.lines} follows the one before")
+    say(f"{file}: every line follows the one before; there are {found.lines}")
 
 
 @app.command("rebuild")
