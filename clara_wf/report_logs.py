@@ -10,7 +10,7 @@ from stages.job_files import JobFileError, read_end
 
 _READ_BYTES = 1 << 20
 _LINE = 600  # characters of a line that are shown
-_UID = re.compile(r"(?<![\d.])[0-2](?:\.\d+){2,}(?!\.?\d)")
+_UID = re.compile(r"(?<![\d.])\d+(?:\.\d+){2,}(?!\.?\d)")
 _LEVEL = re.compile(r"^\S+ (WARNING|ERROR|CRITICAL) (\S+): (.*)$")
 _MODEL = re.compile(r" INFO \S+: model (\S+) version (\S+) at \S+ is ready$")
 
