@@ -125,7 +125,12 @@ def publish(path: Path, content: Lock | Failure | Mapping[str, Any], *, durable:
         If the file cannot be written.
     """
     record = content if isinstance(content, Mapping) else asdict(content)
-    job_files.write_whole(path, json.dumps(record, indent=1).encode(), durable=durable)
+    job_files.write_whole(path, as_json(record), durable=durable)
+
+
+def as_json(record: Mapping[str, Any]) -> bytes:
+    """Return a record as it is written."""
+    return json.dumps(record, indent=1).encode()
 
 
 def read_lock(path: Path) -> Lock | None:
