@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from clara_wf import golden
-from clara_wf.exchange import alone, made_beside, put
+from clara_wf.edit_lock import ADD_WAIT_S, sole_editor
+from clara_wf.exchange import made_beside, put
 from clara_wf.model_config import CONFIG, config_for, problem_of, read_config, with_name
 from clara_wf.model_repository import TRUSTED
 from clara_wf.model_server import MODEL_NAME, UnsupportedPlatformError
@@ -97,7 +98,7 @@ def add_model(
         )
     target = repository.resolve() / name
     try:
-        with alone(repository), made_beside(repository) as beside:
+        with sole_editor(target, wait_s=ADD_WAIT_S), made_beside(repository) as beside:
             return _add(source, target, beside / name, cache=cache, say=say, trust_code=trust_code)
     except OSError as error:
         if isinstance(error, InputError | OutputError):
