@@ -36,6 +36,7 @@ _LIBRARIES = (*_DICOM_LIBRARIES, "urllib3")
 _VALUE = re.compile(r"['\"]|: ")
 _PIPE = 4096  # bytes that a pipe takes whole as soon as it takes any (pipe(7), PIPE_BUF)
 _PATIENCE_MS = 100
+_STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
 _LONGEST_CHAIN = 10
 
 
@@ -104,19 +105,19 @@ class PatientHandler(logging.Handler):
 class _Printed(io.TextIOBase):
     """What stands in for a stream: each line that somebody prints becomes a record."""
 
-    def __init__(self, stream: TextIO, level: int) -> None:
-        self._stream, self._level = stream, level
+    def __init__(self, name: str, descriptor: int, level: int) -> None:
+        self._name, self._descriptor, self._level = name, descriptor, level
         self._parts = threading.local()
 
     def write(self, text: str) -> int:
         *lines, rest = (getattr(self._parts, "rest", "") + text).split("\n")
         self._parts.rest = rest[:LONGEST_LINE]
         for line in filter(str.strip, lines):
-            logging.getLogger(self._stream.name.strip("<>")).log(self._level, "%s", line)
+            logging.getLogger(self._name).log(self._level, "%s", line)
         return len(text)
 
     def fileno(self) -> int:
-        return self._stream.fileno()
+        return self._descriptor
 
     def writable(self) -> bool:
         return True
@@ -130,15 +131,28 @@ def configure(level: int = logging.INFO) -> None:
     level
         The least that is logged; of the libraries below, warnings.
     """
-    descriptor = sys.stderr.fileno()
-    logging.basicConfig(level=level, handlers=[PatientHandler(descriptor)], force=True)
+    _keep_standard_descriptors()
+    logging.basicConfig(level=level, handlers=[PatientHandler(_STANDARD_ERROR)], force=True)
     for library in _LIBRARIES:
         logging.getLogger(library).setLevel(logging.WARNING)
     warnings.showwarning = _warned
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
     sys.unraisablehook = _unraisable
-    sys.stdout, sys.stderr = _Printed(sys.stdout, logging.INFO), _Printed(sys.stderr, logging.ERROR)
+    sys.stdout = _Printed("stdout", _STANDARD_OUTPUT, logging.INFO)
+    sys.stderr = _Printed("stderr", _STANDARD_ERROR, logging.ERROR)
+
+
+def _keep_standard_descriptors() -> None:
+    """Take the numbers of standard streams that are closed, lest a file or connection gets them."""
+    for number in (0, _STANDARD_OUTPUT, _STANDARD_ERROR):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
 
 
 # Lines

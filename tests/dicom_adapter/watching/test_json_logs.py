@@ -143,6 +143,16 @@ def test_a_log_whose_reader_is_gone_stops_nobody():
     assert done.returncode == 7
 
 
+def test_without_standard_streams_no_other_file_gets_the_log(tmp_path):
+    file = tmp_path / "database"
+    body = f"opened = open({str(file)!r}, 'w'); logger.error('x'); print('y'); os._exit(opened.fileno() < 3)"
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", HEAD + body],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, file.read_text()) == (0, "")
+
+
 @pytest.mark.parametrize("text", ["x: [1", "dicom: {}\n", "dicom:\n  scp: {port: a}\n"])
 def test_also_why_an_adapter_does_not_begin_is_told_in_json(tmp_path, text):
     (tmp_path / "dicom-server-config.yaml").write_text(text)
