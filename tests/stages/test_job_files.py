@@ -7,6 +7,9 @@ import time
 import pytest
 
 from stages import InputError, OutputError, job_files, locks
+from stages.labels_file import read_labels
+from stages.origin_file import read_origin
+from stages.volume_io import read_volume
 from stages.waiting import sole_owner, wait_for_locks
 
 
@@ -143,3 +146,21 @@ def test_a_stage_whose_own_file_is_a_folder_says_so_in_one_line(ready_job, name)
     assert stage.wait() == 3
     (line,) = stage.log.splitlines()
     assert f"{name} is a folder" in line
+
+
+@pytest.mark.parametrize("name", ["ct.mhd", "ct.nii", "ct.json", "labels.yaml"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_lies_beside_a_volume_is_a_file_or_is_refused_at_once(tmp_path, name, make):
+    readers = {
+        "ct.json": lambda path: read_origin(path.with_suffix(".mhd")),
+        "labels.yaml": read_labels,
+    }
+    make(tmp_path / name)
+    with pytest.raises(ValueError, match=r"is a (FIFO|symbolic link|device)"):
+        readers.get(name, read_volume)(tmp_path / name)
+
+
+def test_a_volumes_header_of_ten_gibibytes_is_not_read(tmp_path):
+    sparse(tmp_path / "ct.mhd")
+    with pytest.raises(InputError, match="it may have 1048576 at most"):
+        read_volume(tmp_path / "ct.mhd")
