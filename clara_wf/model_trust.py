@@ -66,13 +66,14 @@ class Code:
         return f"{printable(self.path)}, {self.size} bytes, SHA-256 {self.sha256}: {self.why}"
 
 
-def require_plain(folder: Path, *, room_bytes: int) -> None:
+def require_plain(folder: Path, *, room_bytes: int | None = None) -> None:
     """Look at what a model's folder consists of, without following anything.
 
     Parameters
     ----------
     room_bytes
-        How much the repository has place for.
+        How much the repository has place for; None if it lies there already, where its files may have other
+        names too.
 
     Raises
     ------
@@ -86,8 +87,8 @@ def require_plain(folder: Path, *, room_bytes: int) -> None:
             raise InputError(
                 f"{printable(folder)} has more than {_MOST_FILES} files; is it a model's folder?"
             )
-        size += _plain_size(path, folder)
-        if size > room_bytes - _MARGIN:
+        size += _plain_size(path, folder, is_ours=room_bytes is None)
+        if room_bytes is not None and size > room_bytes - _MARGIN:
             raise InputError(
                 f"{printable(folder)} has more than {size} bytes up to {printable(path.relative_to(folder))}"
                 f", and the repository has room for {room_bytes}"
@@ -219,7 +220,7 @@ def _entries(folder: Path, depth: int = 0) -> Iterator[Path]:
             yield from _entries(path, depth + 1)
 
 
-def _plain_size(path: Path, folder: Path, *, may_link: bool = True) -> int:
+def _plain_size(path: Path, folder: Path, *, may_link: bool = True, is_ours: bool = False) -> int:
     """Return the size of a file, 0 for a folder; refuse what is neither, or leads out of a model's folder."""
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
@@ -234,7 +235,7 @@ def _plain_size(path: Path, folder: Path, *, may_link: bool = True) -> int:
         return 0
     if not stat.S_ISREG(found.st_mode):
         job_files.is_there(path)  # which says what it is
-    if found.st_nlink > 1:
+    if found.st_nlink > 1 and not is_ours:
         raise InputError(
             f"{printable(path)} is a hard link: the file has another name as well, by which it may change; "
             f"put a copy there (cp -r --no-preserve=links)"

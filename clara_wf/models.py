@@ -18,7 +18,7 @@ from clara_wf.model_config import problem_of
 from clara_wf.model_repository import KEPT as KEPT
 from clara_wf.model_repository import versions_in as versions_in
 from clara_wf.model_server import ModelServerError, serve
-from clara_wf.model_trust import require_trust
+from clara_wf.model_trust import require_plain, require_trust
 from clara_wf.suggestion import did_you_mean
 from stages.errors import InferenceError, InputError
 from stages.geometry import Grid
@@ -152,6 +152,7 @@ def check_model(
         raise InputError(f"{repository} has no model {name!r}{meant}; it has {', '.join(known) or 'none'}")
     if problem := problem_of(repository / name):
         raise InferenceError(problem)
+    require_plain(repository / name)
     require_trust(
         repository / name,
         trusted=trust_code,

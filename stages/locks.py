@@ -15,7 +15,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -125,7 +125,13 @@ def publish(path: Path, content: Lock | Failure | Mapping[str, Any], *, durable:
         If the file cannot be written.
     """
     record = content if isinstance(content, Mapping) else asdict(content)
-    job_files.write_whole(path, as_json(record), durable=durable)
+    text = as_json(record)
+    if len(text) > job_files.LARGEST_RECORD:
+        raise OutputError(
+            f"cannot publish {printable(path)}: it would have {len(text)} bytes, and nobody reads more than "
+            f"{job_files.LARGEST_RECORD}; put the files of the output together"
+        )
+    job_files.write_whole(path, text, durable=durable)
 
 
 def as_json(record: Mapping[str, Any]) -> bytes:
@@ -166,7 +172,11 @@ def read_failure(path: Path) -> Failure | None:
     with suppress(TypeError):
         failure = Failure(**record)
         if _is_failure(failure):
-            return failure
+            return replace(
+                failure,
+                message=failure.message[:_LONGEST_MESSAGE],
+                root_message=failure.root_message[:_LONGEST_MESSAGE],
+            )
     stage = path.name.removesuffix(".failed")
     message = str(record.get("message", "failed without a message"))[:_LONGEST_MESSAGE]
     return Failure(
@@ -195,13 +205,7 @@ def _is_lock(lock: Lock) -> bool:
 def _is_failure(failure: Failure) -> bool:
     told = dict(vars(failure))
     retryable, code = told.pop("retryable"), told.pop("exit_code")
-    return (
-        _are(str, told.values())
-        and type(code) is int
-        and 0 < code < 256
-        and isinstance(retryable, bool)
-        and max(len(failure.message), len(failure.root_message)) <= _LONGEST_MESSAGE
-    )
+    return _are(str, told.values()) and type(code) is int and 0 < code < 256 and isinstance(retryable, bool)
 
 
 def _are(kind: type, values: Iterable[object]) -> bool:

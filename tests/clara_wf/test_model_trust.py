@@ -12,6 +12,7 @@ import pytest
 from clara_wf.model_add import add_model
 from clara_wf.model_repository import TRUSTED
 from clara_wf.model_trust import code_in, require_plain, require_trust
+from clara_wf.models import check_model
 from clara_wf.onnx_tensors import read_tensors
 from stages.errors import InputError
 from stages.locks import file_sha256
@@ -165,6 +166,12 @@ def test_what_is_no_file_of_the_folder_is_refused_also_when_its_code_is_trusted(
     with pytest.raises(InputError, match=told):
         add_model(model, repository, cache=tmp_path, say=print, trust_code=True)
     assert os.listdir(repository) == []
+
+
+def test_a_model_of_ours_that_links_to_something_elsewhere_is_not_checked(model, tmp_path):
+    (model / "1/extra").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="is a symbolic link to /dev/zero, which is no file of this folder"):
+        check_model("liver", model.parent, cache=tmp_path, say=print, trust_code=True)
 
 
 def test_a_link_within_the_folder_is_code_of_somebody_and_is_copied_as_a_file_when_trusted(

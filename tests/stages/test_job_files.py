@@ -108,6 +108,18 @@ def test_a_failure_with_an_exit_code_that_is_none_is_told_as_a_foreign_one(tmp_p
     assert (failure.exit_code, failure.message) == (1, "no CT")
 
 
+def test_a_long_reason_of_a_failure_is_cut_and_its_exit_code_kept(tmp_path):
+    locks.publish(tmp_path / "a.failed", FAILED | {"exit_code": 3, "message": "x" * 20_000})
+    failure = locks.read_failure(tmp_path / "a.failed")
+    assert (failure.exit_code, len(failure.message)) == (3, 16384)
+
+
+def test_a_lock_that_nobody_would_read_is_not_published(tmp_path):
+    with pytest.raises(OutputError, match="nobody reads more than 33554432"):
+        locks.publish(tmp_path / "a.lock", {"job": "x" * (32 << 20)})
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
 @pytest.mark.parametrize("write", [job_files.open_own, job_files.open_to_append])
 def test_another_name_of_a_file_elsewhere_is_not_written(tmp_path, link, write):
