@@ -120,7 +120,7 @@ OVERFLOWING = """[...document.querySelectorAll(".scroll")].filter((e) => e.scrol
 
 
 @pytest.mark.browser
-def test_in_a_browser_numbers_end_where_their_headings_end(page):
+def test_in_a_browser_numbers_stand_below_their_headings_and_on_a_phone_beside_them(page):
     ends = page.evaluate(
         """() => [...document.querySelectorAll("td.number")].map((cell) => {
             const heading = cell.closest("table").querySelectorAll("th")[cell.cellIndex]
@@ -134,22 +134,12 @@ def test_in_a_browser_numbers_end_where_their_headings_end(page):
     )
     assert len(ends) > 10
     assert max(ends) < 1
-
-
-@pytest.mark.browser
-def test_in_a_browser_on_a_phone_each_value_stands_beside_its_heading(page):
     page.set_viewport_size({"width": 400, "height": 800})
     tries = page.locator("td[data-heading=tries]").first
-    told = tries.evaluate("(cell) => getComputedStyle(cell, '::before').content")
-    assert told == '"tries"'
-    assert tries.bounding_box()["width"] < 400
-
-
-@pytest.mark.browser
-def test_in_a_browser_what_is_complete_is_calm_and_only_trouble_is_loud(page):
-    of = "(badge) => getComputedStyle(badge).backgroundColor"
-    studies = page.get_by_role("region", name="Studies").locator(".badge")
-    assert {each.evaluate(of) for each in studies.all()} == {"rgb(232, 236, 242)"}
+    assert tries.evaluate("(cell) => getComputedStyle(cell, '::before').content") == '"tries"'
+    calm = page.get_by_role("region", name="Studies").locator(".badge")
+    colours = {each.evaluate("(it) => getComputedStyle(it).backgroundColor") for each in calm.all()}
+    assert colours == {"rgb(232, 236, 242)"}
 
 
 @pytest.mark.browser
