@@ -32,6 +32,8 @@ CLARA_WF = (
     "adapter replay",
     "adapter release",
     "adapter audit",
+    "adapter health",
+    "adapter echo",
 )
 COMMANDS = (
     ("clara-wf", ["-m", "clara_wf"]),

@@ -31,6 +31,11 @@ _SHOWN = ("queued", "running", "dead")
 _LIBRARIES = ("pynetdicom", "urllib3", "pydicom")
 
 
+WaitSeconds = Annotated[
+    float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="Longest wait for an answer.")
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Books:
     """The books of an adapter, whether it runs or not."""
@@ -141,12 +146,10 @@ def release(
 @app.command("audit")
 def check_audit(context: typer.Context) -> None:
     """Check the audit trail: no line was changed or taken out."""
-    from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
     from dicom_adapter.watching.audit import first_break
 
-    assert context.parent is not None, "the group has the option"
-    file = AdapterPlaces(root=load_config(_named(context.parent.params["config"])).storage.root).audit
+    file = AdapterPlaces(root=_config(context).storage.root).audit
     if not file.is_file():
         raise SettingsError(f"there is no audit trail {file}; no adapter has run there")
     broken = first_break(file)
@@ -157,15 +160,35 @@ def check_audit(context: typer.Context) -> None:
     say(f"{file}: every line follows the one before")
 
 
+@app.command("health")
+def show_health(context: typer.Context, timeout: WaitSeconds = 5.0) -> None:
+    """Ask the adapter on this machine whether it can take a study."""
+    from dicom_adapter.watching.health import ask_ready
+
+    say(ask_ready(_config(context).http, timeout_s=timeout))
+
+
+@app.command("echo")
+def send_echo(
+    context: typer.Context,
+    host: Annotated[str, typer.Option("--host", help="Where the adapter is called.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option("--port", help="Default: the configuration's.")] = None,
+    timeout: WaitSeconds = 10.0,
+) -> None:
+    """Call the adapter by C-ECHO, as one of its sources."""
+    from dicom_adapter.watching.health import echo
+
+    scp = _config(context).dicom.scp
+    say(echo(scp, host, port or scp.port, timeout_s=timeout))
+
+
 @contextmanager
 def _books(context: typer.Context) -> Iterator[_Books]:
     """Open the books of the adapter that the configuration is of."""
     from dicom_adapter.books.store import Store
-    from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
 
-    assert context.parent is not None, "the group has the option"
-    config = load_config(_named(context.parent.params["config"]))
+    config = _config(context)
     file = AdapterPlaces(root=config.storage.root).books
     if not file.is_file():
         raise SettingsError(f"there are no books in {file.parent}; no adapter has run there")
@@ -174,6 +197,13 @@ def _books(context: typer.Context) -> Iterator[_Books]:
         yield _Books(config=config, store=store)
     finally:
         store.close()
+
+
+def _config(context: typer.Context) -> Config:
+    from dicom_adapter.config import load_config
+
+    assert context.parent is not None, "the group has the option"
+    return load_config(_named(context.parent.params["config"]))
 
 
 def _named(config: Path | None) -> Path:
