@@ -2,16 +2,16 @@
 
 {{/* What is written where the configuration says nothing. */}}
 {{- define "platform.dicomDefaults" -}}
-{{- $adapter := .Values.adapter }}
 {{- $all := dict
       "http" (dict "host" "0.0.0.0" "port" 8080 "token-file" "/run/clara/token")
       "jobs" (dict "engine" "kubernetes") }}
 {{- if ne .Values.storage.type "hostPath" }}
 {{- $_ := set $all "storage" (dict "received" "/clara-io/clara-core/payloads/dicom-adapter") }}
 {{- end }}
-{{- if $adapter.tls.secretName }}
-{{- $tls := dict "enabled" true "certificate" "/etc/clara/tls/tls.crt" "key" "/etc/clara/tls/tls.key" }}
-{{- with $adapter.tls.clientCertificates }}
+{{- $given := .Values.adapter.tls | default dict }}
+{{- if $given.secretName }}
+{{- $tls := dict "certificate" "/etc/clara/tls/tls.crt" "key" "/etc/clara/tls/tls.key" }}
+{{- with $given.clientCertificates }}
 {{- $_ := set $tls "client-certificates" (printf "/etc/clara/tls/%s" .) }}
 {{- end }}
 {{- $_ := set $all "dicom" (dict "scp" (dict "tls" $tls)) }}
@@ -19,7 +19,20 @@
 {{- toYaml $all }}
 {{- end }}
 
-{{/* The text of the ConfigMap. The file stays as it is written, with what it lacks at its end, if whole blocks are lacking. */}}
+{{/* Write into a mapping what it lacks of another; expects both. What it says is kept, 0 and false too. */}}
+{{- define "platform.fill" -}}
+{{- $given := first . }}
+{{- range $key, $value := last . }}
+{{- $there := get $given $key }}
+{{- if or (not (hasKey $given $key)) (kindIs "invalid" $there) (eq (toString $there) "") }}
+{{- $_ := set $given $key $value }}
+{{- else if and (kindIs "map" $value) (kindIs "map" $there) }}
+{{- include "platform.fill" (list $there $value) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The text of the ConfigMap. It stays as it is written, with what it lacks at its end, if only whole blocks are lacking. */}}
 {{- define "platform.dicomConfig" -}}
 {{- $text := .Files.Get "files/dicom-server-config.yaml" }}
 {{- if .Values.adapter.config }}{{ $text = toYaml .Values.adapter.config }}{{ end }}
@@ -27,22 +40,26 @@
 {{- if hasKey $given "Error" }}
 {{- fail (printf "files/dicom-server-config.yaml cannot be read: %s" $given.Error) }}
 {{- end }}
-{{- $lacking := dict }}{{ $inside := false }}
-{{- range $block, $keys := (include "platform.dicomDefaults" . | fromYaml) }}
-{{- $there := get $given $block }}
+{{- $defaults := include "platform.dicomDefaults" . | fromYaml }}
+{{- $whole := fromYaml $text }}
+{{- include "platform.fill" (list $whole $defaults) }}
+{{- if (.Values.adapter.tls | default dict).secretName }}
+{{- $_ := set $whole.dicom.scp.tls "enabled" true }}
+{{- end }}
+{{- $lacking := dict }}{{ $changed := false }}
+{{- range $block, $keys := $whole }}
 {{- if not (hasKey $given $block) }}{{ $_ := set $lacking $block $keys }}
-{{- else if not (kindIs "map" $there) }}{{ $inside = true }}
-{{- else if ne (merge (deepCopy $there) $keys | toJson) (toJson $there) }}{{ $inside = true }}
+{{- else if ne (toJson $keys) (toJson (get $given $block)) }}{{ $changed = true }}
 {{- end }}
 {{- end }}
-{{- if $inside }}
-{{- toYaml (merge $given (include "platform.dicomDefaults" . | fromYaml)) }}
+{{- if $changed }}
+{{- toYaml $whole }}
 {{- else }}
 {{- trimSuffix "\n" $text }}
-{{- if $lacking }}
+{{- with $lacking }}
 
 # Added by the chart.
-{{ toYaml $lacking }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -69,7 +86,7 @@
 {{- end }}
 
 {{- define "platform.serviceAccount" -}}
-{{- default (include "platform.adapterName" .) .Values.adapter.serviceAccount.name }}
+{{- default (include "platform.adapterName" .) (.Values.adapter.serviceAccount | default dict).name }}
 {{- end }}
 
 {{/* The configuration and the Secrets it names, for the adapter and for the Pod that tests it. */}}
@@ -81,7 +98,7 @@
 - name: {{ $name }}
   secret:
     secretName: {{ $secret.name | quote }}
-    defaultMode: 0440
+    defaultMode: 288 # 0440
 {{- end }}
 {{- end }}
 
@@ -99,7 +116,7 @@
 {{/* By the volume's name: the Secret, and where it is mounted. */}}
 {{- define "platform.secrets" -}}
 {{- $all := dict "token" (dict "name" (include "platform.tokenSecret" .) "path" "/run/clara") }}
-{{- with .Values.adapter.tls.secretName }}
+{{- with (.Values.adapter.tls | default dict).secretName }}
 {{- $_ := set $all "tls" (dict "name" . "path" "/etc/clara/tls") }}
 {{- end }}
 {{- range $index, $name := (.Values.adapter.secrets | default list | uniq) }}

@@ -61,7 +61,7 @@ app.kubernetes.io/instance: {{ .Release.Name | trunc 63 | trimSuffix "-" }}
 {{- define "platform.resources" -}}
 {{- $all := dict }}
 {{- range $kind := list "requests" "limits" }}
-{{- $quantities := include "platform.texts" (get ($ | default dict) $kind) | fromYaml }}
+{{- $quantities := include "platform.texts" (index ($ | default dict) $kind) | fromYaml }}
 {{- if $quantities }}{{ $_ := set $all $kind $quantities }}{{ end }}
 {{- end }}
 {{- toYaml $all }}

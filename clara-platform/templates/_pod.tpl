@@ -21,7 +21,7 @@ nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
-terminationGracePeriodSeconds: {{ .terminationGracePeriodSeconds | int }}
+terminationGracePeriodSeconds: {{ .terminationGracePeriodSeconds | default 60 | int }}
 {{- end }}
 
 {{/* The block's podSecurityContext over ours. */}}

@@ -10,7 +10,7 @@
 {{- define "platform.adapterFolders" -}}
 {{- $adapter := .Values.adapter }}
 {{- $hostPath := eq .Values.storage.type "hostPath" }}
-{{- if or $adapter.makeFolders (not $hostPath) }}
+{{- if or (dig "makeFolders" true $adapter) (not $hostPath) }}
 initContainers:
   - name: folders
     image: {{ include "platform.image" $adapter.image }}
