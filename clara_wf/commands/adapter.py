@@ -176,7 +176,7 @@ def send_echo(
     timeout: WaitSeconds = 10.0,
 ) -> None:
     """Call the adapter by C-ECHO, as one of its sources."""
-    from dicom_adapter.watching.health import echo
+    from dicom_adapter.watching.echo import echo
 
     scp = _config(context).dicom.scp
     say(echo(scp, host, port or scp.port, timeout_s=timeout))
