@@ -40,7 +40,7 @@ STOPSIGNAL SIGTERM
 EXPOSE 104 8080
 ENV CLARA_ADAPTER_CONFIG=/etc/clara/dicom-server-config.yaml
 # Whether a study can be taken now; a configuration elsewhere is named in CLARA_ADAPTER_CONFIG.
-HEALTHCHECK --interval=15s --timeout=10s --start-period=60s \
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
     CMD ["python", "-m", "clara_wf", "adapter", "health"]
 ENTRYPOINT ["python", "-m", "clara_wf", "adapter"]
 ARG BASE_IMAGE
