@@ -204,9 +204,10 @@ def test_prometheus_is_told_where_to_read_and_with_which_token(helm, tmp_path):
 @one_helm
 def test_an_image_is_pulled_by_its_digest_where_there_is_one(helm, tmp_path):
     image = {"registry": "registry.example:5000/", "digest": DIGEST}
-    made = rendered(helm, {**adapter(image=image), "triton": {"image": {"registry": "r.example"}}}, tmp_path)
+    triton = {"repository": "localhost:5000/nvidia/tritonserver", "tag": f"25.01-py3@{DIGEST}"}
+    made = rendered(helm, {**adapter(image=image), "triton": {"image": triton}}, tmp_path)
     assert container_of(made)["image"] == f"registry.example:5000/clara/dicom-adapter@{DIGEST}"
-    assert container_of(made, "triton")["image"] == "r.example/tritonserver:25.01-py3"
+    assert container_of(made, "triton")["image"] == f"localhost:5000/nvidia/tritonserver:25.01-py3@{DIGEST}"
 
 
 # The configuration
