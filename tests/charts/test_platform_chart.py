@@ -314,6 +314,8 @@ def test_opening_dicom_to_the_hospital_opens_nothing_else(helm, tmp_path):
     made = rendered(helm, adapter(service={"type": "LoadBalancer"}), tmp_path)
     assert [each["name"] for each in made["Service", "site-adapter"]["spec"]["ports"]] == ["dicom"]
     assert made["Service", "site-adapter-http"]["spec"]["type"] == "ClusterIP"
+    inside = rendered(helm, adapter(), tmp_path)["Service", "site-adapter"]["spec"]
+    assert [each["name"] for each in inside["ports"]] == ["dicom", "http"]
 
 
 @one_helm
