@@ -19,6 +19,8 @@ RUN image-base
 FROM base AS packages
 ARG STAGE
 ARG PACKAGES=${STAGE}
+RUN case "${STAGE}" in dicom_reader | ai_livertumor | dicom_writer) ;; \
+    *) echo "no stage '${STAGE}'; --build-arg STAGE=dicom_reader, ai_livertumor or dicom_writer" >&2; exit 2 ;; esac
 RUN python3 -c 'import ensurepip' 2>/dev/null \
     || (apt-get update && apt-get install -y --no-install-recommends python3-venv)
 COPY scripts/image-packages requirements/images/${PACKAGES}.txt wheel[s] /build/

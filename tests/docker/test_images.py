@@ -73,7 +73,8 @@ def test_bases_are_pinned_where_they_stand_by_what_the_registry_says(tmp_path):
     (docker / "docker").write_text(
         "#!/bin/sh\n"
         '[ "$1" = pull ] && exit 0\n'
-        'echo "example/$5@sha256:$(printf %s "$5" | sha256sum | cut -d" " -f1)"\n'
+        'echo "mirror.example/other@sha256:0"\n'
+        'echo "registry.example/${5%:*}@sha256:$(printf %s "$5" | sha256sum | cut -d" " -f1)"\n'
     )
     (docker / "docker").chmod(0o755)
     environ = {**os.environ, "PATH": f"{docker}:{os.environ['PATH']}"}
