@@ -445,6 +445,16 @@ def test_labels_of_ones_own_stand_beside_those_that_the_chart_finds_its_pods_by(
     assert (labels["team"], labels["app.kubernetes.io/version"]) == ("a", "9")
 
 
+@one_helm
+@pytest.mark.parametrize("values", [MATRIX["all of it"], OLD_VALUES, NOTHING], ids=["all", "old", "nothing"])
+def test_lint_prints_the_notes_of_any_values_without_a_complaint(helm, tmp_path, values):
+    file = tmp_path / "values.json"
+    file.write_text(json.dumps(values))
+    lint = [helm, "lint", "--strict", str(PLATFORM), "--values", str(file)]
+    done = subprocess.run(lint, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 def whole(given, default):
     """Return values as Helm holds them against the schema: the chart's, with those given put over."""
     merged = {key: value for key, value in default.items() if key not in given}
