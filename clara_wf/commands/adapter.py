@@ -36,6 +36,11 @@ _ASIDE = "aside-"
 _SHOWN = ("queued", "running", "dead")
 
 
+WaitSeconds = Annotated[
+    float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="Longest wait for an answer.")
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Books:
     """The books of an adapter, whether it runs or not."""
@@ -202,12 +207,10 @@ def check_audit(context: typer.Context) -> None:
 
     No line was changed or taken out; lines that a full disk or a crash has cut off are told.
     """
-    from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
     from dicom_adapter.watching.audit_chain import check_chain
 
-    assert context.parent is not None, "the group has the option"
-    file = AdapterPlaces(root=load_config(_named(context.parent.params["config"])).storage.root).audit
+    file = AdapterPlaces(root=_config(context).storage.root).audit
     if not file.is_file():
         raise SettingsError(f"there is no audit trail {file}; no adapter has run there")
     found = check_chain(file)
@@ -228,11 +231,9 @@ def rebuild_database(context: typer.Context) -> None:
     files; jobs and results from what can still be read, the payloads and the audit trail. A result of which
     nothing tells whether its destination has it becomes a dead letter.
     """
-    from dicom_adapter.config import load_config
     from dicom_adapter.rebuild import rebuild
 
-    assert context.parent is not None, "the group has the option"
-    told = rebuild(load_config(_named(context.parent.params["config"])))
+    told = rebuild(_config(context))
     for line in told.unreadable:
         say(f"left where it is: {line}")
     if told.aside is not None:
@@ -250,16 +251,36 @@ def _counted(states: Mapping[str, int]) -> str:
     return f"{sum(states.values())} ({parts})" if parts else "0"
 
 
+@app.command("health")
+def show_health(context: typer.Context, timeout: WaitSeconds = 5.0) -> None:
+    """Ask the adapter on this machine whether it can take a study."""
+    from dicom_adapter.watching.health import ask_ready
+
+    say(ask_ready(_config(context).http, timeout_s=timeout))
+
+
+@app.command("echo")
+def send_echo(
+    context: typer.Context,
+    host: Annotated[str, typer.Option("--host", help="Where the adapter is called.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option("--port", help="Default: the configuration's.")] = None,
+    timeout: WaitSeconds = 10.0,
+) -> None:
+    """Call the adapter by C-ECHO, as one of its sources."""
+    from dicom_adapter.watching.echo import echo
+
+    scp = _config(context).dicom.scp
+    say(echo(scp, host, port or scp.port, timeout_s=timeout))
+
+
 @contextmanager
 def _books(context: typer.Context) -> Iterator[_Books]:
     """Open the books of the adapter that the configuration is of."""
     from dicom_adapter.books.integrity import require_there
     from dicom_adapter.books.store import Store
-    from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
 
-    assert context.parent is not None, "the group has the option"
-    config = load_config(_named(context.parent.params["config"]))
+    config = _config(context)
     places = AdapterPlaces(root=config.storage.root)
     file = places.books
     require_there(file, studies=places.studies)
@@ -270,6 +291,13 @@ def _books(context: typer.Context) -> Iterator[_Books]:
         yield _Books(config=config, store=store)
     finally:
         store.close()
+
+
+def _config(context: typer.Context) -> Config:
+    from dicom_adapter.config import load_config
+
+    assert context.parent is not None, "the group has the option"
+    return load_config(_named(context.parent.params["config"]))
 
 
 def _named(config: Path | None) -> Path:
