@@ -79,6 +79,28 @@ class Payload:
         return self.root / "job.json"
 
     @property
+    def pending(self) -> str:
+        """Why the job's stages do not run yet though it was started; "" if they do, or nobody runs it."""
+        try:
+            return str(json.loads(self._pending_note.read_text(encoding="utf-8"))["pending"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def note_pending(self, why: str) -> None:
+        """Write down why the stages do not run yet, for `clara-wf status`; "" once they do."""
+        try:
+            if why:
+                locks.publish(self._pending_note, {"pending": why, "since": locks.now()}, durable=False)
+            else:
+                self._pending_note.unlink(missing_ok=True)
+        except OSError as error:  # only for people to read; the job goes on without it
+            logger.warning("cannot write down that the job is pending: %s", error)
+
+    @property
+    def _pending_note(self) -> Path:
+        return self.root / "pending.json"
+
+    @property
     def workflow_id(self) -> str | None:
         """The workflow whose job this is; None where nobody wrote it down."""
         try:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 _STDIN, _STDOUT, _STDERR, _STATUS = 0, 1, 2, 3
 _SILENCE_S = 20.0
 _CHUNK = 1 << 18
+_MOST_ERRORS = 1 << 16  # bytes of what it says on standard error, the last
+_HANDSHAKE = re.compile(r"Handshake status (\d+ [^-{]*)")
 
 
 class PodExec:
     """A connection to a running program.
 
-    Reading belongs to one thread; any thread may write. What fails raises OSError.
+    Reading belongs to one thread; any thread may write. What fails raises ConnectionError.
     """
 
     def __init__(self, socket: Any) -> None:
@@ -32,8 +35,8 @@ class PodExec:
 
         Raises
         ------
-        OSError
-            If the cluster does not let us.
+        ConnectionError
+            If the cluster does not let us, or the Pod's node does not answer it.
         """
         from kubernetes import client
         from kubernetes.client.exceptions import ApiException
@@ -55,8 +58,9 @@ class PodExec:
                 binary=True,
                 _preload_content=False,
             )
-        except ApiException as error:
-            raise OSError(f"cannot run a program in {container} of {pod}: {error.reason}") from error
+        except (ApiException, OSError) as error:
+            why = _in_one_line(getattr(error, "reason", None) or error)
+            raise ConnectionError(f"cannot run a program in {container} of {pod}: {why}") from error
         return cls(connection.sock)
 
     def __enter__(self) -> PodExec:
@@ -73,8 +77,8 @@ class PodExec:
             for start in range(0, len(data), _CHUNK):
                 piece = data[start : start + _CHUNK]
                 self._socket.send(bytes([_STDIN]) + piece, opcode=ABNF.OPCODE_BINARY)
-        except WebSocketException as error:
-            raise OSError(f"the connection to the Pod broke: {error}") from error
+        except (WebSocketException, OSError) as error:
+            raise ConnectionError(f"the connection to the Pod broke: {error}") from error
 
     def read(self, size: int) -> bytes:
         """Return exactly so many bytes of its standard output, or b"" when it has ended before."""
@@ -86,16 +90,20 @@ class PodExec:
         del self._out[:size]
         return data
 
+    def said(self) -> str:
+        """Return the last line it said on standard error; "" for nothing."""
+        lines = self._errors.decode("utf-8", errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
     def problem(self) -> str:
         """Return what it said on standard error, or how it ended; "" if all was well."""
-        said = self._errors.decode("utf-8", errors="replace").strip().splitlines()
         try:
             status = json.loads(self._status) if self._status else {}
         except ValueError:
             status = {}
         if status.get("status") == "Success":
             return ""
-        return said[-1] if said else str(status.get("message", "the connection to the Pod broke"))
+        return self.said() or str(status.get("message", "the connection to the Pod broke"))
 
     def close(self) -> None:
         """End the connection."""
@@ -107,12 +115,23 @@ class PodExec:
 
         try:
             code, frame = self._socket.recv_data_frame(True)
-        except WebSocketException as error:
+        except (WebSocketException, OSError) as error:
             self._ended = True
-            raise OSError(f"the connection to the Pod broke: {error}") from error
+            raise ConnectionError(f"the connection to the Pod broke: {error}") from error
         if code == ABNF.OPCODE_CLOSE:
             self._ended = True
         elif code in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) and frame.data:
             target = {_STDOUT: self._out, _STDERR: self._errors, _STATUS: self._status}.get(frame.data[0])
             if target is not None:
                 target += frame.data[1:]
+                del self._errors[:-_MOST_ERRORS]
+
+
+def _in_one_line(reason: object) -> str:
+    """Return why no connection was made: what the API server says, without the client's account of it."""
+    text = " ".join(str(reason).split())
+    handshake = _HANDSHAKE.search(text)
+    if handshake is None:
+        return text
+    told = re.search(r'"message":\s*"((?:[^"\\]|\\.)*)"', text)
+    return told[1] if told else handshake[1].strip()

@@ -68,6 +68,10 @@ class LocalStage:
         """Return None while it runs."""
         return self._process.poll()
 
+    def pending(self) -> str:
+        """Return nothing: a process runs as soon as it is started."""
+        return ""
+
     def stop(self) -> None:
         """Send SIGTERM."""
         self._process.terminate()
@@ -89,9 +93,8 @@ class LocalStage:
                 return int(line.split()[1]) * 1024
         return 0
 
-    def why_killed(self) -> str:
+    def why_killed(self) -> None:
         """Return nothing: a process does not learn who ended it."""
-        return ""
 
 
 def command_of(step: Step) -> tuple[str, ...]:
