@@ -75,7 +75,7 @@ def show_status(
     from dicom_adapter.books.delivery_books import counts_by_destination, last_messages
 
     with _books(context) as books:
-        jobs = [_row(books.store, job) for job in books.store.jobs(*(() if every else _SHOWN))]
+        jobs = [_row(books, job) for job in books.store.jobs(*(() if every else _SHOWN))]
         counted, _ = counts_by_destination(books.store)
         messages = last_messages(books.store)
     destinations = [
@@ -188,17 +188,20 @@ def _dead_letters(store: Store) -> list[str]:
     return list(dict.fromkeys([*jobs, *(each.job_id for each in store.deliveries("dead"))]))
 
 
-def _row(store: Store, job: Job) -> dict[str, object]:
+def _row(books: _Books, job: Job) -> dict[str, object]:
+    from dicom_adapter.running.payload import why_pending
     from dicom_adapter.watching.pseudonym import study_hash
 
+    pending = why_pending(job, books.config.storage.payloads)
     return {
         "job": job.id,
         "workflow": job.rule,
-        "study": study_hash(store.study(job.study_id).study_uid),
-        "state": job.state,
+        "study": study_hash(books.store.study(job.study_id).study_uid),
+        "state": "pending" if pending else job.state,
         "tries": job.tries,
         "exit code": job.exit_code,
         "last failure": job.reason,
+        "pending": pending,
     }
 
 

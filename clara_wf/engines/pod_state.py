@@ -14,6 +14,7 @@ GPU = "nvidia.com/gpu"
 KILLED, TERMINATED = -9, -15
 CANNOT_RUN = {"ContainerCannotRun", "StartError"}
 """Reasons for the end of a container whose program could not be started."""
+_SETTINGS_OF = {"model-server": "modelServer.embedded"}
 _FIRST_SIGNAL, _LAST_SIGNAL = 129, 128 + 64
 
 Pod = Mapping[str, Any]
@@ -120,7 +121,8 @@ def why_container_failed(pod: Pod, container: str) -> StageError | None:
         if status["name"] != container or not state or state["exitCode"] == 0:
             continue
         if state.get("reason") == "OOMKilled":
-            error = StageError(_out_of_memory(_memory_limit(pod, container), f"its limit ({container})"))
+            setting = f"{_SETTINGS_OF.get(container, 'carrier')}.resources.limits.memory"
+            error = StageError(_out_of_memory(_memory_limit(pod, container), setting))
         else:
             error = StageError(last_words(pod, container))
         error.exit_code = state["exitCode"] if 0 < state["exitCode"] < _FIRST_SIGNAL else 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clara_wf.payload import Payload
 from clara_wf.workflow import Workflow
-from dicom_adapter.books.records import Received
+from dicom_adapter.books.records import Job, Received
 from dicom_adapter.places import SUFFIX, checked_uid
 from stages import locks
 from stages.errors import InputError, OutputError
@@ -63,3 +63,8 @@ def _link(file: Received, folder: Path) -> None:
         if error.errno not in _NO_LINK:
             raise
         shutil.copyfile(file.path, folder / name)
+
+
+def why_pending(job: Job, payloads: Path) -> str:
+    """Return why a job that was begun does not run yet, such as that no node is free; "" if it does."""
+    return Payload(root=payloads / job.id, job_id=job.id).pending if job.state == "running" else ""

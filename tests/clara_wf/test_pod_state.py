@@ -69,7 +69,7 @@ def test_a_container_of_the_toolkit_that_was_out_of_memory_names_its_limit():
     failed = pod(init=ended(137, "OOMKilled"), spec={"initContainers": limits})
     error = why_container_failed(failed, "receiver")
     assert (str(error), error.exit_code) == (
-        "out of memory, limit 6Mi; raise its limit (receiver) in values.yaml",
+        "out of memory, limit 6Mi; raise carrier.resources.limits.memory in values.yaml",
         1,
     )
 
