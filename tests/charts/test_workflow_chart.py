@@ -419,7 +419,8 @@ def test_gpu_arguments_limits_and_deadline_come_from_the_block(helm, tmp_path):
     values["stages"]["a"]["resources"] = {"limits": {"memory": "2Gi"}}
     values["stages"]["a"]["timeout"] = "100"
     values["workflows"][ID]["args"][0] = ["$(x)", 'say "hi"', "a b"]
-    run = {"workflow": ID, "job": {"id": "x", "startupSeconds": 10, "backoffLimit": 1}}
+    limits = {"schedulingSeconds": 1000, "startupSeconds": 10, "backoffLimit": 1}
+    run = {"workflow": ID, "job": {"id": "x", **limits}}
     code, manifests, errors = template(helm, {**one_workflow(values), **run}, tmp_path)
     assert code == 0, errors
     job = job_of(manifests)
@@ -427,7 +428,12 @@ def test_gpu_arguments_limits_and_deadline_come_from_the_block(helm, tmp_path):
     assert a["resources"] == {"limits": {"memory": "2Gi", "nvidia.com/gpu": "1"}}
     assert a["args"] == ["$$(x)", 'say "hi"', "a b"]  # Kubernetes reads $$ as $
     assert (b["resources"], b["args"]) == ({}, ["-p", "foo"])
-    assert job["spec"]["activeDeadlineSeconds"] == 2 * (10 + 100 + 30 + 300 + 30)
+    of_a_pod = 10 + 100 + 30 + 300 + 30  # from its start on a node
+    assert job["spec"]["template"]["spec"]["activeDeadlineSeconds"] == of_a_pod
+    assert job["spec"]["activeDeadlineSeconds"] == 2 * (1000 + of_a_pod)
+    told = job["metadata"]["annotations"]
+    assert told["clara-workflow/scheduling-seconds"] == "1000"
+    assert told["clara-workflow/startup-seconds"] == "10"
 
 
 @every_helm
