@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 _STDIN, _STDOUT, _STDERR, _STATUS = 0, 1, 2, 3
@@ -38,30 +41,16 @@ class PodExec:
         ConnectionError
             If the cluster does not let us, or the Pod's node does not answer it.
         """
-        from kubernetes import client
         from kubernetes.client.exceptions import ApiException
-        from kubernetes.stream import stream
 
-        # stream() bends the client it is given, so it gets one of its own
-        own = client.ApiClient(configuration)
+        def connect() -> Any:
+            return _connect(configuration, pod, namespace, container=container, command=list(command))
+
         try:
-            connection = stream(
-                client.CoreV1Api(own).connect_get_namespaced_pod_exec,
-                pod,
-                namespace,
-                container=container,
-                command=list(command),
-                stdin=True,
-                stdout=True,
-                stderr=True,
-                tty=False,
-                binary=True,
-                _preload_content=False,
-            )
+            return cls(_within(_SILENCE_S, connect))
         except (ApiException, OSError) as error:
             why = _in_one_line(getattr(error, "reason", None) or error)
             raise ConnectionError(f"cannot run a program in {container} of {pod}: {why}") from error
-        return cls(connection.sock)
 
     def __enter__(self) -> PodExec:
         return self
@@ -125,6 +114,41 @@ class PodExec:
             if target is not None:
                 target += frame.data[1:]
                 del self._errors[:-_MOST_ERRORS]
+
+
+def _connect(configuration: Any, pod: str, namespace: str, **program: Any) -> Any:
+    """Return the socket of a connection to a program that was started."""
+    from kubernetes import client
+    from kubernetes.stream import stream
+
+    own = client.ApiClient(configuration)  # stream() bends the client it is given, so it gets one of its own
+    streams: dict[str, Any] = {"stdin": True, "stdout": True, "stderr": True, "tty": False, "binary": True}
+    call = client.CoreV1Api(own).connect_get_namespaced_pod_exec
+    return stream(call, pod, namespace, **program, **streams, _preload_content=False).sock
+
+
+def _within(seconds: float, connect: Callable[[], Any]) -> Any:
+    """Return a connection if it is made in time; the client has no deadline of its own for that."""
+    outcome: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(connect())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="connection to the Pod", daemon=True).start()
+    try:
+        return outcome.result(seconds)
+    except FutureTimeoutError:
+        outcome.add_done_callback(_close_late)
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
+
+
+def _close_late(outcome: Future[Any]) -> None:
+    """Close a connection that was made when nobody waited for it any more."""
+    if outcome.exception() is None:
+        outcome.result().close()
 
 
 def _in_one_line(reason: object) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import stat
 import threading
 from contextlib import contextmanager
@@ -155,6 +156,15 @@ def test_a_node_that_does_not_answer_is_told_in_one_line(environ_for):
     ):
         cluster.run_in("x-1", "receiver", ["true"])
     assert str(error.value) == f"cannot run a program in receiver of x-1: {why}"
+
+
+def test_a_node_that_never_answers_is_given_up(environ_for, monkeypatch):
+    monkeypatch.setattr("clara_wf.engines.pod_exec._SILENCE_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        port = mute.getsockname()[1]
+        with Cluster.connect(environ_for(port)) as cluster, pytest.raises(ConnectionError) as error:
+            cluster.run_in("x-1", "receiver", ["true"])
+    assert str(error.value) == "cannot run a program in receiver of x-1: no answer within 0.3 s"
 
 
 # The Job as it is put on the cluster
