@@ -14,6 +14,7 @@ from clara_wf.engines.pod_state import (
     all_containers,
     has_begun,
     has_ended,
+    has_lost_sight,
     is_cut_off,
     is_going,
     is_running,
@@ -215,21 +216,23 @@ class Startup:
             self._endure(Trouble(key="no Pod", told=told, is_certain=certain, patience_s=patience_s))
 
     def _look_for_loss(self, pod: Pod) -> None:
+        why = why_pod_ended(pod)
+        if isinstance(why, StageTimeoutError):
+            raise StageTimeoutError(f"{BEFORE_IT_BEGAN}: {why}")
+        if why is not None or is_going(pod):  # what its containers say then is a consequence
+            raise PodLostError(str(why or "its Pod was deleted"))
+        if has_lost_sight(pod):
+            raise PodLostError(f"its node {pod['spec'].get('nodeName')} was lost or restarted")
+        failed = why_container_failed(pod, RECEIVER)
+        if failed is not None:
+            raise OutputError(f"the payload did not get into the Pod: {failed}")
         failed = why_container_failed(pod, READY)
         if failed is not None:
             error = StageError(f"the job's folders could not be made ready: {failed}")
             error.exit_code = failed.exit_code
             raise error
-        failed = why_container_failed(pod, RECEIVER)
-        if failed is not None:
-            raise OutputError(f"the payload did not get into the Pod: {failed}")
-        why = why_pod_ended(pod)
-        if isinstance(why, StageTimeoutError):
-            raise StageTimeoutError(f"{BEFORE_IT_BEGAN}: {why}")
         if has_ended(pod):
-            raise PodLostError(str(why or "its Pod has ended"))
-        if is_going(pod):
-            raise PodLostError(str(why or "its Pod was deleted"))
+            raise PodLostError("its Pod has ended")
 
     def _look_for_nodes(self, pod: Pod | None) -> None:
         waits = self.standing.told

@@ -14,6 +14,7 @@ GPU = "nvidia.com/gpu"
 KILLED, TERMINATED = -9, -15
 CANNOT_RUN = {"ContainerCannotRun", "StartError"}
 """Reasons for the end of a container whose program could not be started."""
+_NOT_KNOWN = "ContainerStatusUnknown"
 _SETTINGS_OF = {"model-server": "modelServer.embedded"}
 _FIRST_SIGNAL, _LAST_SIGNAL = 129, 128 + 64
 
@@ -48,6 +49,12 @@ def has_begun(pod: Pod, container: str) -> bool:
     )
 
 
+def has_lost_sight(pod: Pod) -> bool:
+    """Return whether the node does not know any more how a container of the Pod ended."""
+    ended = (status["state"].get("terminated") or {} for status in all_containers(pod))
+    return any(state.get("reason") == _NOT_KNOWN for state in ended)
+
+
 def is_going(pod: Pod) -> bool:
     """Tell whether a Pod is being deleted."""
     return bool(pod["metadata"].get("deletionTimestamp"))
@@ -79,7 +86,7 @@ def why_ended(pod: Pod, step: Step) -> StageError | None:
             return StageError(_out_of_memory(limit, f"resources.limits.memory of stage {step.name}"))
         if state.get("reason") in CANNOT_RUN:
             return SettingsError(f"its program cannot be started: {last_line(state.get('message', ''))}")
-        if state.get("reason") == "ContainerStatusUnknown":
+        if state.get("reason") == _NOT_KNOWN:
             return ClusterError("its node was lost or restarted")
     return why_pod_ended(pod)
 

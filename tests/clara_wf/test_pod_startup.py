@@ -14,7 +14,7 @@ from clara_wf.engines.launch import StartLimits
 from clara_wf.engines.pod_startup import Startup, standing_of
 from clara_wf.engines.pod_state import why_ended
 from clara_wf.workflow import Step
-from stages.errors import SettingsError, StageTimeoutError
+from stages.errors import OutputError, SettingsError, StageError, StageTimeoutError
 from tests.clara_wf.studies import stage_block
 
 RECORDED = json.loads(Path(__file__).with_name("pod_states.json").read_text())
@@ -134,3 +134,48 @@ def test_the_end_of_a_stage_has_its_cause_and_code(name, code, words):
     error = why_ended(Recorded(name).pods[-1], step)
     assert error.exit_code == code
     assert re.search(words, str(error))
+
+
+def initial(name, state, **metadata):
+    """Return a Pod whose first container has ended, as the API tells it."""
+    status = {"name": name, "image": "clara/stages:1", "state": {"terminated": state}}
+    return {
+        "metadata": {"name": "x-1", "uid": "u", **metadata},
+        "spec": {"nodeName": "node1", "containers": [{"name": "a"}]},
+        "status": {"phase": "Failed", "initContainerStatuses": [status]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("pod", "kind", "code", "words"),
+    [
+        (
+            initial("ready", {"exitCode": 3, "message": "the job has no input"}),
+            StageError,
+            3,
+            "the job's folders could not be made ready: the job has no input",
+        ),
+        (
+            initial("receiver", {"exitCode": 7, "message": "No space left on device"}),
+            OutputError,
+            7,
+            "the payload did not get into the Pod: No space left on device",
+        ),
+        (
+            initial("receiver", {"exitCode": 1, "message": "stopped by SIGTERM"}, deletionTimestamp="now"),
+            PodLostError,
+            1,
+            "its Pod was deleted",
+        ),
+        (
+            initial("receiver", {"exitCode": 137, "reason": "ContainerStatusUnknown"}),
+            PodLostError,
+            1,
+            "its node node1 was lost or restarted",
+        ),
+    ],
+)
+def test_a_container_of_the_beginning_that_failed_is_told_from_a_pod_that_was_lost(pod, kind, code, words):
+    with pytest.raises(StageError) as error:
+        Startup(Recorded("mount"), "job", StartLimits()).look(pod)
+    assert (type(error.value), error.value.exit_code, str(error.value)) == (kind, code, words)
