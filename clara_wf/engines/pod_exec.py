@@ -10,10 +10,13 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
+from stages.errors import SettingsError
+
 _STDIN, _STDOUT, _STDERR, _STATUS = 0, 1, 2, 3
 _SILENCE_S = 20.0
 _CHUNK = 1 << 18
 _MOST_ERRORS = 1 << 16  # bytes of what it says on standard error, the last
+_FORBIDDEN = "Handshake status 403"
 _HANDSHAKE = re.compile(r"Handshake status (\d+ [^-{]*)")
 
 
@@ -39,7 +42,9 @@ class PodExec:
         Raises
         ------
         ConnectionError
-            If the cluster does not let us, or the Pod's node does not answer it.
+            If the Pod's node does not answer the cluster, or the cluster does not answer us.
+        SettingsError
+            If this user may not do so.
         """
         from kubernetes.client.exceptions import ApiException
 
@@ -49,7 +54,13 @@ class PodExec:
         try:
             return cls(_within(_SILENCE_S, connect))
         except (ApiException, OSError) as error:
-            why = _in_one_line(getattr(error, "reason", None) or error)
+            reason = getattr(error, "reason", None) or error
+            why = _in_one_line(reason)
+            if _FORBIDDEN in str(reason):
+                raise SettingsError(
+                    "this user may not run a program in a Pod; ask the cluster's administrator for the right "
+                    f"to create and get pods/exec ({why})"
+                ) from error
             raise ConnectionError(f"cannot run a program in {container} of {pod}: {why}") from error
 
     def __enter__(self) -> PodExec:
@@ -158,4 +169,4 @@ def _in_one_line(reason: object) -> str:
     if handshake is None:
         return text
     told = re.search(r'"message":\s*"((?:[^"\\]|\\.)*)"', text)
-    return told[1] if told else handshake[1].strip()
+    return re.sub(r'\\+"', '"', told[1]) if told else handshake[1].strip()

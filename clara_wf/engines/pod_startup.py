@@ -190,7 +190,7 @@ class Startup:
         """
         if pod is None:
             self._look_for_refusal()
-        self.standing = standing_of(pod, refused=self._refused)
+        self.standing = standing_of(pod, refused=self._refused or self._where_it_says_why(pod))
         if pod is not None and not self._has_begun(pod):
             self._look_for_loss(pod)
         if self.standing.kind == "scheduling":
@@ -214,6 +214,12 @@ class Startup:
             certain = not _TRANSIENT.search(self._refused)
             patience_s = _SURE_S if certain else _UNSURE_S
             self._endure(Trouble(key="no Pod", told=told, is_certain=certain, patience_s=patience_s))
+
+    def _where_it_says_why(self, pod: Pod | None) -> str:
+        """Return how to learn why there is no Pod, where we may not see the events; "" at first."""
+        if pod is not None or self._lasts("no Pod seen") < _SURE_S:
+            return ""
+        return f"the cluster has made none yet; `kubectl describe job {self._job}` says why"
 
     def _look_for_loss(self, pod: Pod) -> None:
         why = why_pod_ended(pod)

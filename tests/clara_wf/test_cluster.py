@@ -158,6 +158,14 @@ def test_a_node_that_does_not_answer_is_told_in_one_line(environ_for):
     assert str(error.value) == f"cannot run a program in receiver of x-1: {why}"
 
 
+def test_the_right_to_run_programs_in_pods_is_named_where_it_is_missing(environ_for):
+    said = 'pods "x-1" is forbidden: User "weak" cannot create resource "pods/exec"'
+    answer = api_that_answers(403, {"kind": "Status", "message": said, "code": 403})
+    with answer as port, Cluster.connect(environ_for(port)) as cluster, pytest.raises(SettingsError) as error:
+        cluster.run_in("x-1", "receiver", ["true"])
+    assert str(error.value).endswith(f"the right to create and get pods/exec ({said})")
+
+
 def test_a_node_that_never_answers_is_given_up(environ_for, monkeypatch):
     monkeypatch.setattr("clara_wf.engines.pod_exec._SILENCE_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as mute:

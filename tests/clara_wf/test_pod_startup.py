@@ -118,6 +118,16 @@ def test_a_pod_that_the_cluster_does_not_make_yet_is_waited_for_with_its_reason(
     assert standing_of(None, refused=quota).told == f"waiting for a Pod: {quota}"
 
 
+def test_where_events_cannot_be_seen_it_is_told_how_to_learn_why_there_is_no_pod():
+    cluster = Recorded("arm")  # which has no events of its Job
+    startup = Startup(cluster, "study-1", StartLimits(), clock=lambda: cluster.now)
+    startup.look(None)
+    assert startup.standing.told == "waiting for a Pod: the cluster has made none yet"
+    cluster.now = 5
+    startup.look(None)
+    assert startup.standing.told.endswith("made none yet; `kubectl describe job study-1` says why")
+
+
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
