@@ -78,6 +78,28 @@ class Payload:
         return self.root / "job.json"
 
     @property
+    def pending(self) -> str:
+        """Why the job's stages do not run yet though it was started; "" if they do, or nobody runs it."""
+        try:
+            return str(job_files.read_object(self._pending_note)["pending"])
+        except (KeyError, TypeError):
+            return ""
+
+    def note_pending(self, why: str) -> None:
+        """Write down why the stages do not run yet, for `clara-wf status`; "" once they do."""
+        try:
+            if why:
+                locks.publish(self._pending_note, {"pending": why, "since": locks.now()}, durable=False)
+            else:
+                job_files.remove(self._pending_note)
+        except OSError as error:  # only for people to read; the job goes on without it
+            logger.warning("cannot write down that the job is pending: %s", error)
+
+    @property
+    def _pending_note(self) -> Path:
+        return self.root / "pending.json"
+
+    @property
     def workflow_id(self) -> str | None:
         """The workflow whose job this is; None where nobody wrote it down."""
         try:

@@ -28,7 +28,7 @@ class StageNow:
     state
         ``silent`` if its heartbeat stopped and it published neither success nor failure.
     message
-        Why it failed.
+        Why it failed, or why it is pending though the job was started, such as for want of a node.
     """
 
     name: str
@@ -75,7 +75,8 @@ def _jobs(payloads: Path) -> Iterator[JobNow]:
         try:
             content = job_files.read_object(record)
             payload = Payload(root=record.parent, job_id=str(content["job"]))
-            stages = tuple(_stage(payload, str(name)) for name in content["stages"])
+            pending = payload.pending if _is_run_by_somebody(payload) else ""
+            stages = tuple(_stage(payload, str(name), pending) for name in content["stages"])
             yield JobNow(
                 job=payload.job_id,
                 workflow=str(content["workflow"]["name"]),
@@ -88,7 +89,7 @@ def _jobs(payloads: Path) -> Iterator[JobNow]:
             raise InputError(f"{record} is not the record of a job: {error!r}") from error
 
 
-def _stage(payload: Payload, name: str) -> StageNow:
+def _stage(payload: Payload, name: str, pending: str) -> StageNow:
     lock = f"{name}.lock"
     failure = locks.read_failure(locks.failure_path(payload.lock_dir, lock))
     if job_files.is_there(payload.lock_dir / lock):
@@ -98,7 +99,7 @@ def _stage(payload: Payload, name: str) -> StageNow:
     try:
         age_s = time.time() - locks.running_path(payload.lock_dir, lock).stat().st_mtime
     except OSError:
-        return StageNow(name=name, state="pending")
+        return StageNow(name=name, state="pending", message=pending)
     return StageNow(name=name, state="running" if age_s < _SILENT_S else "silent")
 
 

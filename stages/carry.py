@@ -36,6 +36,7 @@ RECEIVED, DONE, ALIVE = "received", "done", "alive"
 CARRIERS = ("receiver", "carrier")
 MODEL_SERVER = "model-server"
 _LOOK_S = 0.1
+_SIGN_S = 0.5
 _GRACE_S = 12.0
 
 
@@ -129,16 +130,20 @@ def wait_until_received(signs: Path, *, lease_s: float) -> None:
 def put(folder: Path, signs: Path) -> None:
     """Write the files that come on standard input, and say so when the last one is there."""
     source = sys.stdin.buffer
+    signed = 0.0
 
     def read(size: int) -> bytes:
+        nonlocal signed
         data = source.read(size)
+        if time.monotonic() - signed > _SIGN_S:
+            signed = time.monotonic()
+            _touch(signs / ALIVE)  # a large file takes longer than the lease
         if data and len(data) < size:
             raise InputError("the payload broke off")
         return data
 
     count = 0
     while (header := read_header(read)) is not None:
-        _touch(signs / ALIVE)
         if header.get("end"):
             write_message(_write_out, {"received": count})
             _touch(signs / RECEIVED)

@@ -89,7 +89,7 @@ def show_status(
     from dicom_adapter.books.set_aside import all_items
 
     with _books(context) as books:
-        jobs = [_row(books.store, job) for job in books.store.jobs(*(() if every else _SHOWN))]
+        jobs = [_row(books, job) for job in books.store.jobs(*(() if every else _SHOWN))]
         counted, _ = counts_by_destination(books.store)
         messages = last_messages(books.store)
         aside = [_aside_row(each) for each in all_items(books.store)]
@@ -146,7 +146,7 @@ def show_dead_letters(context: typer.Context, as_json: AsJson = False) -> None:
     lets them start again.
     """
     with _books(context) as books:
-        jobs = [_row(books.store, job) for job in books.store.jobs("dead")]
+        jobs = [_row(books, job) for job in books.store.jobs("dead")]
         results = _dead_results(books.store)
     if as_json:
         say(json.dumps({"jobs": jobs, "results": results}, indent=2))
@@ -390,17 +390,20 @@ def _kind_of(path: Path) -> str:
         return "a file that cannot be read"
 
 
-def _row(store: Store, job: Job) -> dict[str, object]:
+def _row(books: _Books, job: Job) -> dict[str, object]:
+    from dicom_adapter.running.payload import why_pending
     from dicom_adapter.watching.pseudonym import study_hash
 
+    pending = why_pending(job, books.config.storage.payloads)
     return {
         "job": job.id,
         "workflow": job.rule,
-        "study": study_hash(store.study(job.study_id).study_uid),
-        "state": job.state,
+        "study": study_hash(books.store.study(job.study_id).study_uid),
+        "state": "pending" if pending else job.state,
         "tries": job.tries,
         "exit code": job.exit_code,
         "last failure": job.reason,
+        "pending": pending,
     }
 
 

@@ -69,6 +69,10 @@ class LocalStage:
         """Return None while it runs."""
         return self._process.poll()
 
+    def pending(self) -> str:
+        """Return nothing: a process runs as soon as it is started."""
+        return ""
+
     def stop(self) -> None:
         """Send SIGTERM."""
         self._process.terminate()
@@ -87,9 +91,8 @@ class LocalStage:
         """Return the most resident memory it has had (proc(5), VmHWM)."""
         return max(map(_peak_memory_bytes, _children(self._process.pid)), default=0)
 
-    def why_killed(self) -> str:
+    def why_killed(self) -> None:
         """Return nothing: a process does not learn who ended it."""
-        return ""
 
 
 def _children(pid: int) -> list[int]:

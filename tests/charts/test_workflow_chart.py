@@ -411,15 +411,41 @@ def test_gpu_arguments_limits_and_deadline_come_from_the_block(helm, tmp_path):
     values["stages"]["a"]["resources"] = {"limits": {"memory": "2Gi"}}
     values["stages"]["a"]["timeout"] = "100"
     values["workflows"][ID]["args"][0] = ["$(x)", 'say "hi"', "a b"]
-    run = {"workflow": ID, "job": {"id": "x", "startupSeconds": 10, "backoffLimit": 1}}
+    limits = {"schedulingSeconds": 1000, "startupSeconds": 10, "backoffLimit": 1}
+    run = {"workflow": ID, "job": {"id": "x", **limits}}
     code, manifests, errors = template(helm, {**one_workflow(values), **run}, tmp_path)
     assert code == 0, errors
     job = job_of(manifests)
     a, b = job["spec"]["template"]["spec"]["containers"]
-    assert a["resources"] == {"limits": {"memory": "2Gi", "nvidia.com/gpu": 1}}
+    assert a["resources"] == {"limits": {"memory": "2Gi", "nvidia.com/gpu": "1"}}
     assert a["args"] == ["$$(x)", 'say "hi"', "a b"]  # Kubernetes reads $$ as $
     assert (b["resources"], b["args"]) == ({}, ["-p", "foo"])
-    assert job["spec"]["activeDeadlineSeconds"] == 2 * (10 + 100 + 30 + 300 + 30)
+    of_a_pod = 10 + 100 + 30 + 300 + 30  # from its start on a node
+    assert job["spec"]["template"]["spec"]["activeDeadlineSeconds"] == of_a_pod
+    assert job["spec"]["activeDeadlineSeconds"] == 2 * (1000 + of_a_pod)
+    told = job["metadata"]["annotations"]
+    assert told["clara-workflow/scheduling-seconds"] == "1000"
+    assert told["clara-workflow/startup-seconds"] == "10"
+
+
+@every_helm
+def test_quantities_become_text_however_they_are_written(helm, tmp_path):
+    values = changed((*A, "gpu"), True)
+    values["stages"]["a"]["resources"] = {"limits": {"cpu": 2}, "requests": {"cpu": 0.5, "memory": 1.5e9}}
+    embedded = {"gpu": True, "enabled": True, "resources": {"limits": {"memory": 2**31}}, "sharedMemory": 1e9}
+    carrier = {"enabled": True, "resources": {"limits": {"cpu": 1}}}
+    run = {"workflow": ID, "job": {"id": "x"}, "carrier": carrier, "modelServer": {"embedded": embedded}}
+    code, manifests, errors = template(helm, {**one_workflow(values), **run}, tmp_path)
+    assert code == 0, errors
+    pod = job_of(manifests)["spec"]["template"]["spec"]
+    found = {each["name"]: each["resources"] for each in pod["containers"]}
+    assert found["a"] == {
+        "limits": {"cpu": "2", "nvidia.com/gpu": "1"},
+        "requests": {"cpu": "0.5", "memory": "1.5e+09"},
+    }
+    assert found["carrier"]["limits"]["cpu"] == "1"
+    assert found["model-server"]["limits"] == {"memory": "2.147483648e+09", "nvidia.com/gpu": "1"}
+    assert pod["volumes"][-1]["emptyDir"]["sizeLimit"] == "1e+09"
 
 
 @every_helm

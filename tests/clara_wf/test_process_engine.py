@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clara_wf.engines import JobRun
-from clara_wf.engines.process import ProcessEngine
+from clara_wf.engines.process import LocalStage, ProcessEngine
 from clara_wf.engines.watch import run_workflow
 from clara_wf.payload import Payload, fill_input, steps_to_run
 from clara_wf.workflow import StageBlock, Step, Workflow
@@ -140,6 +140,25 @@ def test_a_killed_stage_ends_the_run_soon_and_the_next_run_goes_on_behind_it(run
 def test_a_stage_that_never_ends_is_stopped_at_its_timeout(run):
     outcome = run(a="time.sleep(60)", b=COPY, c=COPY, timeout_s=1)
     assert (outcome.culprit.name, outcome.exit_code) == ("a", 4)
+
+
+def test_the_timeout_of_a_stage_begins_when_it_is_no_longer_pending(run, monkeypatch):
+    """It is pending for 1.7 s and runs for 2 s; from its start it would have had 1.3 s."""
+    began, told = time.monotonic(), []
+    waits = "waiting for a node: 0/2 nodes are available"
+    monkeypatch.setattr("clara_wf.engines.watch._OVERDUE_S", 0.3)
+    monkeypatch.setattr(LocalStage, "pending", lambda stage: waits * (time.monotonic() - began < 1.7))
+    outcome = run(
+        a=("sh", "-c", "sleep 2; touch $NVIDIA_CLARA_LOCKDIR/a.lock"),
+        timeout_s=1,
+        on_progress=lambda statuses: told.append((statuses[0].state, statuses[0].message)),
+    )
+    assert outcome.exit_code == 0
+    assert list(dict.fromkeys(told)) == [
+        ("pending", waits),
+        ("working", "it has not finished before"),
+        ("done", ""),
+    ]
 
 
 def test_a_foreign_program_that_never_ends_is_stopped_too(run, monkeypatch):

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from clara_wf.payload import Payload
 from dicom_adapter.watching.overview import page_of, queue_of, report_of, why_not_ready
 from dicom_adapter.watching.pseudonym import study_hash
 from dicom_adapter.watching.status_page import render
@@ -68,6 +69,22 @@ def test_the_page_says_what_wants_attention(bench):
     problems = page_of(bench.around).problems
     assert any("1 jobs are dead letters" in each for each in problems)
     assert any("1 results for PACS are dead letters" in each for each in problems)
+
+
+def test_a_job_that_waits_for_a_node_is_pending_and_says_why(bench):
+    job = bench.complete(bench.receive("1.2.10"), name="third")
+    bench.store.start_next(9e9)
+    payload = Payload(root=bench.folder / "payloads" / job.id, job_id=job.id)
+    payload.root.mkdir(parents=True)
+    payload.note_pending("waiting for a node: 0/2 nodes are available: 2 Insufficient nvidia.com/gpu.")
+    (jobs,) = [table for table in page_of(bench.around).tables if table.key == "jobs"]
+    (row,) = [row for row in jobs.rows if row[0].text == job.id[:8]]
+    assert row[3].text == "pending"
+    assert "Insufficient nvidia.com/gpu" in row[6].text
+    payload.note_pending("")
+    assert [table.rows[0][3].text for table in page_of(bench.around).tables if table.key == "jobs"] == [
+        "running"
+    ]
 
 
 def test_a_full_disk_is_not_ready(bench):
