@@ -82,7 +82,7 @@ class Payload:
         """Why the job's stages do not run yet though it was started; "" if they do, or nobody runs it."""
         try:
             return str(job_files.read_object(self._pending_note)["pending"])
-        except (KeyError, TypeError):
+        except (KeyError, job_files.JobFileError):
             return ""
 
     def note_pending(self, why: str) -> None:
