@@ -6,6 +6,7 @@ import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -69,6 +70,14 @@ def _bytes(value: object) -> int:
     if size > _LARGEST_SIZE:
         raise ValueError(f"{str(value)[:40]!r} is more than any disk has; write a number and K, M, G or T")
     return int(size)
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in ("http", "https") or not parts.hostname or not value.isascii()):
+        raise ValueError(f"{value!r} is no root of a service; write http://HOST:PORT/PATH or https://")
+    parts.port  # noqa: B018 - raises ValueError for what is none
+    return value
 
 
 AeName = Annotated[Text, AfterValidator(_ae_title)]
@@ -215,6 +224,9 @@ class Destination(Block):
         The service's root; results go to ``<root>/studies`` by STOW-RS then.
     dicomweb_token
         File with a bearer token.
+    query
+        Ask by C-FIND or QIDO-RS, where it answers that, whether what may have arrived is there before it is
+        sent again.
     """
 
     name: Text
@@ -223,16 +235,26 @@ class Destination(Block):
     ae_title: AeName = "ANY-SCP"
     tls: bool | DestinationTls = False
     commitment: bool = False
-    dicomweb: str = ""
+    dicomweb: Annotated[str, AfterValidator(_url)] = ""
     dicomweb_token: str = ""
+    query: bool = True
 
 
 class Scu(Block):
-    """How we call others."""
+    """How we call others.
+
+    Attributes
+    ----------
+    timeout_seconds
+        Longest time for a connection, and for each answer from its first to its last byte.
+    slowest_rate
+        Bytes a second that a destination takes of an instance at least, beside one `timeout_seconds`.
+    """
 
     ae_title: AeName = "CLARA"
     max_associations: Count = 2
     timeout_seconds: Seconds = 30.0
+    slowest_rate: Annotated[Size, Field(ge=1)] = 32 * 1024
     give_up_hours: Annotated[float, Field(gt=0, le=_CENTURY_H)] = 72.0
     destinations: tuple[Destination, ...] = ()
 

@@ -15,12 +15,12 @@ from pydicom.dataset import Dataset
 from clara_wf.helm import Helm
 from clara_wf.places import Places
 from dicom_adapter.books.delivery_books import try_everything_now
-from dicom_adapter.books.integrity import require_sound
+from dicom_adapter.books.integrity import lacks_log, require_sound
 from dicom_adapter.books.store import Store
 from dicom_adapter.config import load_config
 from dicom_adapter.config_blocks import Config, Http, Scp
 from dicom_adapter.deadline import Deadline
-from dicom_adapter.delivering.commitment import read_report
+from dicom_adapter.delivering.commitment import handle_report
 from dicom_adapter.delivering.couriers import Couriers
 from dicom_adapter.owner import sole_adapter
 from dicom_adapter.places import AdapterPlaces
@@ -42,7 +42,6 @@ from stages.errors import SettingsError, StageError
 logger = logging.getLogger(__name__)
 
 _FIXED = ("storage", "http")
-_SUCCESS, _INVALID = 0x0000, 0x0115  # PS3.7 annex C
 _FIXED_SCP = ("port", "host")
 _AFTER_JOBS_S = 1.0
 
@@ -120,6 +119,11 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
     places = AdapterPlaces(root=storage.root)
     with ExitStack() as stack:
         owner = stack.enter_context(sole_adapter(places.root))
+        if owner.was_killed and lacks_log(places.books):
+            logger.warning(
+                "the last run was killed, and the database's write-ahead log is gone since: what it held is "
+                "lost, and some results may be sent again"
+            )
         require_sound(places.books, studies=places.studies, identity=owner.identity)
         half = sweep(places, permissions=storage.permissions)
         store = Store(places.books)
@@ -265,13 +269,8 @@ class _Parts:
         ) as http_port:
             yield http_port
 
-    def _reported(self, content: Dataset) -> int:
-        try:
-            report = read_report(content)
-        except (AttributeError, ValueError, TypeError, KeyError):
-            return _INVALID
-        self.couriers.take_report(report)
-        return _SUCCESS
+    def _reported(self, content: Dataset, caller: str, address: str) -> int:
+        return handle_report(content, caller, address, self.couriers.take_report)
 
 
 def reporters(config: Config) -> Scp:

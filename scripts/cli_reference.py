@@ -29,9 +29,12 @@ CLARA_WF = (
     "models add",
     "adapter",
     "adapter status",
+    "adapter dead-letters",
     "adapter replay",
+    "adapter commit",
     "adapter release",
     "adapter audit",
+    "adapter rebuild",
 )
 COMMANDS = (
     ("clara-wf", ["-m", "clara_wf"]),

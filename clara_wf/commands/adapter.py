@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import typer
 
 from clara_wf.commands.lazy import SETTINGS
 from clara_wf.commands.options import AsJson, print_table, say, surroundings
-from stages.errors import InputError, SettingsError, StageError
+from stages.errors import InputError, OutputError, SettingsError, StageError
 
 if TYPE_CHECKING:
     from dicom_adapter.books.records import Job
@@ -123,15 +124,51 @@ def replay(
         if job is not None and job.startswith(_ASIDE):
             return
         found = _dead_letters(books.store)
-        chosen = found if job is None else [each for each in found if each.startswith(job)]
-        if job is not None and len(chosen) != 1:
-            known = ", ".join(found) or "none"
-            raise InputError(f"{job!r} is no dead letter, or the beginning of several; there are: {known}")
+        chosen = _chosen(found, job, "is a dead letter")
         for each in chosen:
             books.store.replay(each)
             say(f"job {each} starts again" if len(chosen) < 2 else f"{each} starts again")
         if not chosen:
             say("there are no dead letters")
+
+
+@app.command("dead-letters")
+def show_dead_letters(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show dead letters, and why they are.
+
+    They are jobs that failed, and results that could not be delivered. Nothing of them is removed; `replay`
+    lets them start again.
+    """
+    with _books(context) as books:
+        jobs = [_row(books.store, job) for job in books.store.jobs("dead")]
+        results = _dead_results(books.store)
+    if as_json:
+        say(json.dumps({"jobs": jobs, "results": results}, indent=2))
+        return
+    _show(jobs, "no job is a dead letter")
+    _show(results, "no result is a dead letter")
+
+
+@app.command("commit")
+def commit(
+    context: typer.Context,
+    job: Annotated[
+        str | None, typer.Argument(metavar="[JOB]", help="ID of a job, or how it begins. Without one: all.")
+    ] = None,
+) -> None:
+    """Ask destinations at once for storage commitment.
+
+    They are those that have taken results and have not committed themselves to keep them. The adapter that
+    runs asks; one that does not asks at its start.
+    """
+    from dicom_adapter.books.delivery_books import ask_again
+
+    with _books(context) as books:
+        found = list(dict.fromkeys(each.job_id for each in books.store.deliveries("uncommitted")))
+        for each in _chosen(found, job, "waits for storage commitment"):
+            say(f"{ask_again(books.store, each)} results of job {each} are asked for")
+        if not found:
+            say("no result waits for storage commitment")
 
 
 @app.command("release")
@@ -179,7 +216,7 @@ def check_audit(context: typer.Context) -> None:
         say("older files of the trail are not there; it was checked from the oldest that is")
     if found.broken:
         raise InputError(f"{found.broken} does not follow the one before, which was changed or is gone")
-    say(f"{file}: every line of {found.lines} follows the one before")
+    say(f"{file}: every line follows the one before; there are {found.lines}")
 
 
 @app.command("rebuild")
@@ -215,13 +252,16 @@ def _counted(states: Mapping[str, int]) -> str:
 @contextmanager
 def _books(context: typer.Context) -> Iterator[_Books]:
     """Open the books of the adapter that the configuration is of."""
+    from dicom_adapter.books.integrity import require_there
     from dicom_adapter.books.store import Store
     from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
 
     assert context.parent is not None, "the group has the option"
     config = load_config(_named(context.parent.params["config"]))
-    file = AdapterPlaces(root=config.storage.root).books
+    places = AdapterPlaces(root=config.storage.root)
+    file = places.books
+    require_there(file, studies=places.studies)
     if not file.is_file():
         raise SettingsError(f"there are no books in {file.parent}; no adapter has run there")
     store = Store(file)
@@ -273,6 +313,52 @@ def _aside_row(item: SetAside) -> dict[str, object]:
         "since": item.since,
         "reason": without_uids(item.reason),
     }
+
+
+def _chosen(found: list[str], job: str | None, what: str) -> list[str]:
+    """Return the jobs that are meant: the one that begins so, or all.
+
+    Raises
+    ------
+    InputError
+        If none begins so, or several do.
+    """
+    chosen = found if job is None else [each for each in found if each.startswith(job)]
+    if job is not None and len(chosen) != 1:
+        known = ", ".join(found) or "none"
+        raise InputError(f"no job, or more than one, that begins {job!r} {what}; there are: {known}")
+    return chosen
+
+
+def _dead_results(store: Store) -> list[dict[str, object]]:
+    """Return what could not be delivered: a row for each job, destination, kind and reason."""
+    counted = Counter(
+        (each.job_id, each.destination, _kind_of(each.path), each.tries, each.status, each.message)
+        for each in store.deliveries("dead")
+    )
+    return [
+        {
+            "job": job,
+            "destination": destination,
+            "results": count,
+            "kind": kind,
+            "tries": tries,
+            "last answer": status,
+            "reason": reason,
+        }
+        for (job, destination, kind, tries, status, reason), count in counted.items()
+    ]
+
+
+def _kind_of(path: Path) -> str:
+    from pydicom.uid import UID
+
+    from dicom_adapter.delivering.results import read_result
+
+    try:
+        return UID(read_result(path).sop_class_uid).name
+    except OutputError:
+        return "a file that cannot be read"
 
 
 def _row(store: Store, job: Job) -> dict[str, object]:

@@ -6,6 +6,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+from dicom_adapter.private_file import open_private
 from stages.errors import InputError, OutputError
 
 HOW_TO = "see docs/how-to/damaged-database.md: `clara-wf adapter rebuild` makes a new one and keeps this one"
@@ -60,21 +61,17 @@ def damaged(file: Path, what: str) -> DatabaseDamagedError:
     return DatabaseDamagedError(f"the database {file} is damaged ({what}); {HOW_TO}")
 
 
-def make_private(file: Path) -> None:
-    """Make an empty file that only we and our group may read, whatever the umask; leave one that is there.
+def make_database(file: Path) -> None:
+    """Make an empty file that only we and our group may read; leave one that is there.
 
     Raises
     ------
     DatabaseUnusableError
         If it cannot be made.
     """
-    try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640)
-    except FileExistsError:
+    if file.exists():
         return
+    try:
+        os.close(open_private(file, os.O_RDWR))
     except OSError as error:
         raise DatabaseUnusableError(f"the database {file} cannot be made: {error.strerror}") from error
-    try:
-        os.fchmod(descriptor, 0o640)
-    finally:
-        os.close(descriptor)

@@ -25,7 +25,7 @@ JOB_MOVES: Mapping[str, frozenset[str]] = {
 
 DELIVERY_MOVES: Mapping[str, frozenset[str]] = {
     "waiting": frozenset({"waiting", "uncommitted", "delivered", "dead", "cancelled"}),
-    "uncommitted": frozenset({"uncommitted", "delivered", "waiting", "cancelled"}),
+    "uncommitted": frozenset({"uncommitted", "delivered", "waiting", "dead", "cancelled"}),
     "dead": frozenset({"waiting", "cancelled"}),
     "delivered": frozenset(),
     "unchanged": frozenset(),
@@ -125,7 +125,9 @@ class Delivery:
     tries, refusals
         How often the destination has answered, and how often that it does not want it.
     transaction_uid
-        The request for storage commitment that it is in; "" for none.
+        The requests for storage commitment that it is in, the latest last, with spaces between; "" for none.
+    unsure
+        Whether it has gone out and was not answered, so that it may have arrived.
     """
 
     id: int
@@ -139,6 +141,7 @@ class Delivery:
     status: str
     message: str
     transaction_uid: str
+    unsure: bool
     not_before: float
     created: str
     changed: str

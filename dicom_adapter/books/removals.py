@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dicom_adapter.books.store import StateError, Store, forget_contents
 
-_PRUNED_AT_ONCE = 200
+_PRUNED_AT_ONCE = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ def prune(store: Store, age_s: float) -> int:
     Returns
     -------
     int
-        How many; 200 at most, so that nobody waits for the database meanwhile.
+        How many; 50 at most, so that nobody waits for the database meanwhile.
     """
     with store.transaction() as books:
         found = books.execute(

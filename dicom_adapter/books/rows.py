@@ -88,7 +88,7 @@ def delivery_of(row: sqlite3.Row) -> Delivery:
         If the row is damaged.
     """
     kept = _checked(row, Delivery, DELIVERY_MOVES)
-    return Delivery(**{**kept, "path": Path(kept["path"])})
+    return Delivery(**{**kept, "path": Path(kept["path"]), "unsure": bool(kept["unsure"])})
 
 
 def _checked(row: sqlite3.Row, kind: type, states: Collection[str] = ()) -> dict[str, Any]:

@@ -61,7 +61,10 @@ UPDATE studies SET ended_s = 0 WHERE state = 'removed';
 UPDATE jobs SET not_before = 0;
 UPDATE deliveries SET not_before = 0;
 CREATE INDEX jobs_of_study ON jobs (study_id);
-CREATE INDEX deliveries_that_wait ON deliveries (destination, since_s) WHERE state IN ('waiting', 'dead')
+CREATE INDEX deliveries_that_wait ON deliveries (destination, state, since_s)
+    WHERE state IN ('waiting', 'dead');
+CREATE INDEX deliveries_to_finish ON deliveries (job_id)
+    WHERE state NOT IN ('delivered', 'unchanged', 'cancelled')
 """  # since_s: when it began to wait; ended_s: when a study was finished, or removed
 
 _WHOSE_IS_CONDEMNED = """
@@ -76,11 +79,16 @@ CREATE TABLE set_aside (
     since TEXT NOT NULL, UNIQUE (kind, item))
 """
 
+_WHAT_MAY_HAVE_ARRIVED = """
+ALTER TABLE deliveries ADD COLUMN unsure INTEGER NOT NULL DEFAULT 0
+"""
+
 MIGRATIONS: tuple[Migration, ...] = (
     _first,
     _SECONDS_OF_SERVICE,
     _WHOSE_IS_CONDEMNED,
     _WHAT_IS_SET_ASIDE,
+    _WHAT_MAY_HAVE_ARRIVED,
 )  # fmt: skip
 
 
@@ -99,6 +107,8 @@ def migrate(database: sqlite3.Connection, file: Path) -> int:
     SettingsError
         If a later program has written it, or its tables are not those of its version.
     """
+    if _version(database) == len(MIGRATIONS):
+        return len(MIGRATIONS)  # which takes no lock and writes nothing
     database.execute("BEGIN IMMEDIATE")
     try:
         version = _version(database)

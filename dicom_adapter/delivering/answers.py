@@ -13,9 +13,19 @@ Verdict: TypeAlias = Literal["accepted", "busy", "refused"]
 
 
 class DestinationError(StageError):
-    """A destination cannot be reached, does not talk to us, or went away in the middle."""
+    """A destination cannot be reached, does not talk to us, or went away in the middle.
+
+    Attributes
+    ----------
+    in_flight
+        SOPInstanceUID of what had gone out and was not answered, so that it may have arrived; "" for none.
+    """
 
     retryable = True
+
+    def __init__(self, message: str, *, in_flight: str = "") -> None:
+        super().__init__(message)
+        self.in_flight = in_flight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +40,14 @@ class Answer:
         The DICOM or HTTP status as text, such as ``0xA700`` or ``HTTP 503``.
     message
         For people; never holds a patient's identity.
+    may_be_there
+        Whether it may have arrived all the same, so that the destination is asked before it is sent again.
     """
 
     verdict: Verdict
     status: str
     message: str = ""
+    may_be_there: bool = False
 
 
 Told: TypeAlias = Callable[[Result, Answer], None]

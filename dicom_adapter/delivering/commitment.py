@@ -1,31 +1,47 @@
 """Storage commitment (PS3.4 J): asked of a destination after it has taken instances, and its report read.
 
-The report may come over the association it was asked by, or, as most archives do it, over one of their own to
-the adapter's port; `read_report` serves both.
+The report may come over the association it was asked by, even before the request is answered, or, as most
+archives do it, over one of their own to the adapter's port; `read_report` serves both.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import ImplicitVRLittleEndian
-from pynetdicom import evt
+from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
 )
 
+from dicom_adapter.delivering import dimse
 from dicom_adapter.delivering.answers import DestinationError
-from dicom_adapter.delivering.results import Result
-from dicom_adapter.delivering.scu import Peer, associated
+from dicom_adapter.delivering.association import Association, Message, Peer, associated
+from dicom_adapter.delivering.pdus import ProtocolError
+from dicom_adapter.delivering.results import DAMAGES, Result, unvalidated
 
-_SUCCESS = 0x0000
-_INVALID = 0x0115
-_POLL_S = 0.05
+_SUCCESS, _FAILED, _INVALID, _UNKNOWN = 0x0000, 0x0110, 0x0115, 0x0211
+_SYNTAX = str(ImplicitVRLittleEndian)
+_MODEL = str(StorageCommitmentPushModel)
+_ACTION = 1
+_REASONS = {
+    0x0110: "processing failure",
+    0x0112: "it does not have it",
+    0x0119: "it has it with another SOP class",
+    0x0122: "it does not commit itself to this SOP class",
+    0x0131: "it has had this request before",
+    0x0213: "it is out of resources",
+}
+PERMANENT = (0x0119, 0x0122)
+"""Reasons for which the same would be said of the same instance again."""
+TRANSIENT = (0x0131, 0x0213)
+"""Reasons that are about the request; it is made again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,40 +87,84 @@ def request_commitment(
     DestinationError
         If the destination cannot be reached, or does not take the request.
     """
-    reported: list[bool] = []
-
-    def handle(event: evt.Event) -> tuple[int, None]:
-        status = handle_report(event, on_report)
-        reported.append(True)
-        return status, None
-
-    contexts = [(str(StorageCommitmentPushModel), str(ImplicitVRLittleEndian))]
-    with associated(peer, contexts, evt_handlers=[(evt.EVT_N_EVENT_REPORT, handle)]) as association:
-        status, _ = association.send_n_action(
-            _request(results, transaction_uid),
-            1,
-            StorageCommitmentPushModel,
-            StorageCommitmentPushModelInstance,
-        )
-        if "Status" not in status:
-            raise DestinationError(f"{peer.name} did not answer the request for storage commitment")
-        if status.Status != _SUCCESS:
-            raise DestinationError(
-                f"{peer.name} refused the request for storage commitment (0x{status.Status:04X})"
-            )
-        deadline = time.monotonic() + wait_s
-        while not reported and association.is_established and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
+    with associated(peer, [(_MODEL, _SYNTAX)]) as association:
+        if not association.takes(_MODEL, _SYNTAX):
+            raise DestinationError(f"{peer.place} does not offer storage commitment")
+        data = _request(results, transaction_uid)
+        values: dict[int, int | str] = {
+            dimse.REQUESTED_SOP_CLASS: _MODEL,
+            dimse.REQUESTED_SOP_INSTANCE: str(StorageCommitmentPushModelInstance),
+            dimse.ACTION_TYPE: _ACTION,
+        }
+        asked = association.call(_MODEL, _SYNTAX, dimse.N_ACTION, values, [data], size=len(data))
+        reported = False
+        while (message := association.message()) and not _answers(message, asked):
+            reported |= _take(association, message, on_report)
+        status = dimse.number(message.fields, dimse.STATUS)
+        if status != _SUCCESS:
+            raise DestinationError(f"{peer.name} refused the request for storage commitment (0x{status:04X})")
+        if not reported and wait_s:
+            _wait_for_report(association, on_report, wait_s)
 
 
-def handle_report(event: evt.Event, on_report: Callable[[Report], None]) -> int:
-    """Read an N-EVENT-REPORT, pass it on, and return the status to answer with."""
+def _answers(message: Message, asked: int) -> bool:
+    """Return whether a message is the response to our request.
+
+    Raises
+    ------
+    ProtocolError
+        If it is a response to another.
+    """
+    if not dimse.number(message.fields, dimse.FIELD) & dimse.RESPONSE:
+        return False
+    if dimse.number(message.fields, dimse.RESPONDED_TO) != asked:
+        raise ProtocolError("it answered another request than ours")
+    return True
+
+
+def _wait_for_report(association: Association, on_report: Callable[[Report], None], wait_s: float) -> None:
+    association.wait_at_most(wait_s)
     try:
-        report = read_report(event.event_information)
-    except (AttributeError, ValueError, TypeError, KeyError):
-        return _INVALID
+        _take(association, association.message(), on_report)
+    except (OSError, EOFError, ProtocolError):
+        association.is_over = True  # most archives report over an association of their own
+
+
+def _take(association: Association, message: Message, on_report: Callable[[Report], None]) -> bool:
+    """Take a request of the peer, and return whether it was a report that can be read."""
+    if dimse.number(message.fields, dimse.FIELD) != dimse.N_EVENT_REPORT:
+        association.answer(message, _UNKNOWN)
+        return False
+    try:
+        with unvalidated():
+            report = read_report(read_dataset(BytesIO(message.data), True, True))
+    except DAMAGES:
+        association.answer(message, _INVALID)
+        return False
     on_report(report)
-    return _SUCCESS
+    association.answer(message, _SUCCESS)
+    return True
+
+
+def handle_report(
+    content: Dataset, caller: str, address: str, on_report: Callable[[Report, str, str], bool]
+) -> int:
+    """Read an N-EVENT-REPORT that came to our port, pass it on, and return the status to answer with.
+
+    Parameters
+    ----------
+    content
+        The event information (PS3.4 table J.3-3).
+    caller, address
+        AE title and address of who sent it.
+    on_report
+        Called with the report, AE title and address; returns whether it is believed.
+    """
+    try:
+        report = read_report(content)
+    except DAMAGES:
+        return _INVALID
+    return _SUCCESS if on_report(report, caller, address) else _FAILED
 
 
 def read_report(content: Dataset) -> Report:
@@ -117,7 +177,12 @@ def read_report(content: Dataset) -> Report:
     return Report(transaction_uid=str(content.TransactionUID), committed=committed, failed=failed)
 
 
-def _request(results: Sequence[Result], transaction_uid: str) -> Dataset:
+def why_not_kept(reason: int) -> str:
+    """Return what a failure reason (0008,1197) says, for people."""
+    return f"it is not kept (0x{reason:04X}, {_REASONS.get(reason, 'a reason of its own')})"
+
+
+def _request(results: Sequence[Result], transaction_uid: str) -> bytes:
     request = Dataset()
     request.TransactionUID = transaction_uid
     items = []
@@ -127,4 +192,4 @@ def _request(results: Sequence[Result], transaction_uid: str) -> Dataset:
         item.ReferencedSOPInstanceUID = each.sop_instance_uid
         items.append(item)
     request.ReferencedSOPSequence = DicomSequence(items)
-    return request
+    return bytes(encode(request, True, True) or b"")

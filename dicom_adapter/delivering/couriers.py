@@ -1,33 +1,36 @@
 """Results on their way: a courier for each destination, so that a dead one never keeps another waiting.
 
-A delivery stands in the books before anything is sent and is marked right after the destination's Success. A
-crash between the two sends an instance again: with the same SOPInstanceUID and content, so that the
-destination keeps it once.
+A delivery stands in the books before anything is sent and is marked right after the destination's Success.
+What goes out is marked before, once for all that goes together: after a crash, or an answer that was lost,
+the destination is asked whether it has what may have arrived, and gets it again only where it has not, or
+cannot be asked. It has the same SOPInstanceUID and content then, so that it is kept once.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 
-from pydicom.uid import generate_uid
-
+from clara_wf.report_logs import without_uids
 from dicom_adapter.books import delivery_books as books
 from dicom_adapter.books.insist import insist
 from dicom_adapter.books.records import Delivery
-from dicom_adapter.books.set_aside import items_of, set_aside
+from dicom_adapter.books.set_aside import set_aside
 from dicom_adapter.books.store import StateError
 from dicom_adapter.config_blocks import Destination
 from dicom_adapter.deadline import Deadline
-from dicom_adapter.delivering.answers import Answer, DestinationError
-from dicom_adapter.delivering.commitment import Report, request_commitment
+from dicom_adapter.delivering.answers import Answer, DestinationError, Told
+from dicom_adapter.delivering.commit_requests import REFUSALS, CommitRequests, commits
+from dicom_adapter.delivering.commitment import Report
+from dicom_adapter.delivering.connection import Connections
 from dicom_adapter.delivering.results import Result, read_result
-from dicom_adapter.delivering.senders import address_of, peer_of, sender_to
+from dicom_adapter.delivering.senders import address_of, found_at, sender_to
 from dicom_adapter.retry import Backoff
 from dicom_adapter.running.jobs import PATIENCE, Surroundings
 from dicom_adapter.supervisor import (
+    Worker,
     adopt,
     is_of_surroundings,
     reason_of,
@@ -42,19 +45,30 @@ from stages.errors import OutputError
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 0.5
-_REFUSALS = 5  # of one instance, before it is a dead letter
 _BACKOFF = Backoff(first_s=5.0, longest_s=900.0)
+_ASKING = Backoff(first_s=60.0, longest_s=3600.0)
 _BURIAL_S = 2.0
-_ASK_AGAIN_S = 3600.0
-_STOP_S = 10.0
-_REPORT_S = 2.0  # how long the association stays open for the report
+_FAILED_QUESTIONS = 2  # in a row, after which what may have arrived is sent again
+_STOP_S, _END_S = 3.0, 2.0  # for what is being sent; for what is ended then
+_DUPLICATE = "0x0111"
 
 
 class Couriers:
-    """All couriers, one for each destination of the configuration; new ones come with a new configuration."""
+    """All couriers, one for each destination of the configuration; new ones come with a new configuration.
 
-    def __init__(self, around: Surroundings, *, backoff: Backoff = _BACKOFF) -> None:
+    Parameters
+    ----------
+    backoff
+        How long to wait before something is sent again.
+    asking
+        How long to wait for a report on storage commitment before it is asked for again.
+    """
+
+    def __init__(
+        self, around: Surroundings, *, backoff: Backoff = _BACKOFF, asking: Backoff = _ASKING
+    ) -> None:
         self._around, self._backoff = around, backoff
+        self._requests = CommitRequests(around, asking=asking, sending=backoff)
         self._couriers: dict[str, Courier] = {}
         self._lock = threading.Lock()
 
@@ -63,8 +77,9 @@ class Couriers:
         with self._lock:
             for each in self._around.config().dicom.scu.destinations:
                 if each.name not in self._couriers:
-                    self._couriers[each.name] = Courier(each.name, self._around, self._backoff)
-                    self._couriers[each.name].start()
+                    courier = Courier(each.name, self._around, self._backoff, self._requests)
+                    self._couriers[each.name] = courier
+                    courier.start()
         self.wake()
 
     def wake(self) -> None:
@@ -78,26 +93,42 @@ class Couriers:
             each.ask_to_stop()
 
     def stop(self, deadline: Deadline | None = None) -> list[str]:
-        """Stop, and return the names of threads that have not ended in time."""
-        self.ask_to_stop()
-        return stop_all([each.worker for each in self._couriers.values()], deadline or Deadline(_STOP_S))
+        """Stop after the instance that is being sent, or in the middle of it where that takes too long.
 
-    def take_report(self, report: Report) -> None:
-        """Write down what a destination reports on a request for commitment."""
-        failed = {uid: f"not kept (0x{reason:04X})" for uid, reason in report.failed.items()}
-        kept, lost = insist(
-            lambda: books.take_report(self._around.store, report.transaction_uid, report.committed, failed)
-        )
-        logger.info("a destination commits itself to keep %d results, and has lost %d", kept, lost)
+        Returns
+        -------
+        list of str
+            The names of threads that have not ended in time.
+        """
+        self.ask_to_stop()
+        couriers = list(self._couriers.values())
+        workers = [each.worker for each in couriers]
+        left_s = deadline.left_s() if deadline else _STOP_S + _END_S
+        if stop_all(workers, Deadline(min(_STOP_S, left_s / 2))):
+            for each in couriers:
+                each.end()
+        return stop_all(workers, deadline or Deadline(_END_S))
+
+    def take_report(self, report: Report, caller: str, address: str) -> bool:
+        """Write down what a destination reports on a request for commitment, and return whether it is one.
+
+        Parameters
+        ----------
+        caller, address
+            AE title and address of who reports.
+        """
+        is_believed, lost = self._requests.take_report(report, caller, address)
         if lost:
             self.wake()
+        return is_believed
 
 
 class Courier:
     """What sends to one destination, one batch after the other, until it is told to stop."""
 
-    def __init__(self, name: str, around: Surroundings, backoff: Backoff) -> None:
-        self._name, self._around, self._backoff = name, around, backoff
+    def __init__(self, name: str, around: Surroundings, backoff: Backoff, requests: CommitRequests) -> None:
+        self._name, self._around, self._backoff, self._requests = name, around, backoff, requests
+        self._connections = Connections()
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._failures, self._not_before, self._next_burial = 0, 0.0, 0.0
         self.worker = around.supervisor.worker(f"delivery to {name}", self._work, patience=PATIENCE)
@@ -114,6 +145,10 @@ class Courier:
         """Stop soon."""
         self._stopping.set()
         self._wake.set()
+
+    def end(self) -> None:
+        """End what is being sent."""
+        self._connections.end()
 
     def _work(self) -> None:
         self._wake.clear()
@@ -134,11 +169,8 @@ class Courier:
         due = self._around.store.due(self._name, at)
         if due:
             self._deliver(destination, due)
-        elif destination.commitment and not destination.dicomweb:
-            aside = items_of(self._around.store, "delivery")
-            for deliveries in books.to_commit(self._around.store, self._name, at).values():
-                if asked := [each for each in deliveries if str(each.id) not in aside]:
-                    self._ask_or_set_aside(destination, asked)
+        elif commits(destination):
+            self._requests.ask_due(destination, self._connections, set_aside=self._set_aside)
 
     def _bury(self) -> None:
         """Give up what has waited for too long, which is looked for now and then."""
@@ -152,15 +184,43 @@ class Courier:
             logger.error("%d results for %s are dead letters: it never took them", count, self._name)
 
     def _deliver(self, destination: Destination, due: Sequence[Delivery]) -> None:
+        """Send the results of several jobs at once, over an association for each."""
         by_job: dict[str, list[Delivery]] = {}
         for each in due:
             by_job.setdefault(each.job_id, []).append(each)
-        at_once = self._around.config().dicom.scu.max_associations
-        with ThreadPoolExecutor(
-            at_once, f"to {self._name}", initializer=adopt, initargs=(worker_here(),)
-        ) as pool:
-            for done in [pool.submit(self._send_or_set_aside, destination, b) for b in by_job.values()]:
-                done.result()
+        batches, worker = iter([*by_job.values()]), worker_here()
+        errors: list[Exception] = []
+        at_once = min(self._around.config().dicom.scu.max_associations, len(by_job))
+        threads = [
+            threading.Thread(
+                target=self._send_each,
+                args=(destination, batches, worker, errors),
+                name=f"to {self._name} {n}",
+                daemon=True,
+            )
+            for n in range(at_once)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+
+    def _send_each(
+        self,
+        destination: Destination,
+        batches: Iterator[Sequence[Delivery]],
+        worker: Worker | None,
+        errors: list[Exception],
+    ) -> None:
+        """Send batches, each of which is taken by one of several threads."""
+        adopt(worker)
+        try:
+            for batch in batches:
+                self._send_or_set_aside(destination, batch)
+        except Exception as error:  # raised again in the worker's own thread
+            errors.append(error)
 
     def _send_or_set_aside(self, destination: Destination, batch: Sequence[Delivery]) -> None:
         """Send the results of one job; what fails in a way that nobody foresaw is set aside by itself."""
@@ -169,21 +229,15 @@ class Courier:
         except Exception as error:  # a border: one result harms no other
             if is_of_surroundings(error):
                 raise
-            ids = {each.id for each in self._around.store.deliveries("waiting", job_id=batch[0].job_id)}
-            waiting = [each for each in batch if each.id in ids]
+            left = {
+                each.id: each for each in self._around.store.deliveries("waiting", job_id=batch[0].job_id)
+            }
+            waiting = [left[each.id] for each in batch if each.id in left]  # with what may have arrived
             if len(batch) > 1:
                 for each in waiting:
                     self._send_or_set_aside(destination, [each])
             elif waiting:
                 self._set_aside(waiting, error)
-
-    def _ask_or_set_aside(self, destination: Destination, deliveries: Sequence[Delivery]) -> None:
-        try:
-            self._ask(destination, deliveries)
-        except Exception as error:  # a border, as above
-            if is_of_surroundings(error):
-                raise
-            self._set_aside(deliveries, error)
 
     def _set_aside(self, deliveries: Sequence[Delivery], error: Exception) -> None:
         job = deliveries[0].job_id
@@ -207,20 +261,26 @@ class Courier:
             nonlocal accepted
             sign_of_life()
             delivery = waiting.pop(result.sop_instance_uid)
-            accepted += answer.verdict == "accepted"
-            self._write_down(destination, delivery, answer)
+            accepted += self._write_down(destination, delivery, answer) == "accepted"
             if self._stopping.is_set():
                 raise _StoppedError
 
         results = [found for each in batch if (found := self._readable(destination, each, waiting))]
         try:
-            if results:
-                sender_to(destination, self._around.config().dicom.scu).send(results, told)
+            self._ask_first(destination, results, waiting, told)
+            left = [each for each in results if each.sop_instance_uid in waiting]
+            if left:
+                insist(lambda: books.mark_as_sending(self._around.store, waiting.values()))
+                scu = self._around.config().dicom.scu
+                sender_to(destination, scu, self._connections).send(left, told)
             self._failures = 0
         except _StoppedError:
-            logger.info("sending to %s stops, and goes on after the restart", self._name)
+            self._stop_halfway(waiting, "")
         except DestinationError as error:
-            self._put_off(list(waiting.values()), str(error))
+            if self._stopping.is_set():
+                self._stop_halfway(waiting, error.in_flight)
+            else:
+                self._put_off(waiting, error)
         self._tell(destination, batch, accepted)
 
     def _readable(
@@ -234,25 +294,78 @@ class Courier:
             self._write_down(destination, delivery, answer)
             return None
 
-    def _write_down(self, destination: Destination, delivery: Delivery, answer: Answer) -> None:
+    def _ask_first(
+        self,
+        destination: Destination,
+        results: Sequence[Result],
+        waiting: dict[str, Delivery],
+        told: Told,
+    ) -> None:
+        """Ask whether what may have arrived is there; what is not asked for, or is not there, waits on."""
+        unsure = [each for each in results if self._is_askable(waiting[each.sop_instance_uid])]
+        if not unsure:
+            return
+        found = self._found(destination, unsure)
+        if found is None and commits(destination):
+            for each in unsure:
+                delivery = waiting.pop(each.sop_instance_uid)
+                self._move(delivery, "uncommitted", not_before=0)
+            return
+        logger.info(
+            "%d results may have arrived at %s; %s",
+            *(len(unsure), self._name),
+            "it cannot be asked, and they are sent again" if found is None else f"it has {len(found)}",
+        )
+        if found is None:
+            return
+        for each in unsure:
+            uid = each.sop_instance_uid
+            if uid in found:
+                told(each, Answer(verdict="accepted", status="found"))
+            else:
+                waiting[uid] = dataclasses.replace(waiting[uid], unsure=False)
+
+    def _is_askable(self, delivery: Delivery) -> bool:
+        return delivery.unsure and not books.has_other_content(self._around.store, delivery)
+
+    def _found(self, destination: Destination, results: Sequence[Result]) -> set[str] | None:
+        """Return which results a destination has; None if it is not asked."""
+        if not destination.query:
+            return None
+        try:
+            return found_at(destination, self._around.config().dicom.scu, self._connections, results)
+        except DestinationError:
+            if self._failures < _FAILED_QUESTIONS:
+                raise
+            return None  # what is wrong may be the question
+
+    def _write_down(self, destination: Destination, delivery: Delivery, answer: Answer) -> str:
+        """Write down what a destination has said of a result, and return its verdict."""
+        if answer.status == _DUPLICATE and delivery.unsure:
+            answer = dataclasses.replace(answer, verdict="accepted", message="")
+        message = without_uids(answer.message)
         self._around.metrics.deliveries.labels(self._name, answer.verdict).inc()
-        commits = destination.commitment and not destination.dicomweb
         tries = delivery.tries + 1
         refusals = delivery.refusals + (answer.verdict == "refused")
         more: dict[str, object] = {
             "tries": tries,
             "refusals": refusals,
             "status": answer.status,
-            "message": answer.message,
+            "message": message,
+            "unsure": answer.may_be_there,
         }
         if answer.verdict == "accepted":
-            state = "uncommitted" if commits else "delivered"
-        elif refusals >= _REFUSALS:
+            state = "uncommitted" if commits(destination) else "delivered"
+        elif refusals >= REFUSALS:
             state = "dead"
-            logger.error("a result of job %s is a dead letter: %s", delivery.job_id, answer.message)
+            logger.error("a result of job %s is a dead letter: %s", delivery.job_id, message)
         else:
             state = "waiting"
             more["not_before"] = self._around.clock() + self._backoff.wait_s(tries)
+        self._move(delivery, state, **more)
+        return answer.verdict
+
+    def _move(self, delivery: Delivery, state: str, **more: object) -> None:
         try:
             insist(
                 lambda: self._around.store.move_delivery(delivery.id, state, **more),
@@ -261,11 +374,27 @@ class Courier:
         except StateError:
             logger.info("a result of job %s went out, and was superseded meanwhile", delivery.job_id)
 
-    def _put_off(self, waiting: Sequence[Delivery], message: str) -> None:
+    def _put_off(self, waiting: dict[str, Delivery], error: DestinationError) -> None:
         self._around.metrics.destination_errors.labels(self._name).inc()
-        not_before = self._pause(message)
+        message = without_uids(str(error))
+        self._leave(waiting, error.in_flight, message=message, not_before=self._pause(message))
+
+    def _stop_halfway(self, waiting: dict[str, Delivery], in_flight: str) -> None:
+        self._leave(waiting, in_flight, message=None, not_before=0)
+        logger.info("sending to %s stops, and goes on after the restart", self._name)
+
+    def _leave(
+        self, waiting: dict[str, Delivery], in_flight: str, *, message: str | None, not_before: float
+    ) -> None:
+        """Let results wait, those that may have arrived marked."""
+        unsure = {each.id for uid, each in waiting.items() if each.unsure or uid == in_flight}
         insist(
-            lambda: books.put_off(self._around.store, waiting, message=message, not_before=not_before),
+            lambda: books.put_off(
+                *(self._around.store, waiting.values()),
+                message=message,
+                not_before=not_before,
+                unsure=unsure,
+            ),
             until=self._stopping.is_set,
         )
 
@@ -293,28 +422,6 @@ class Courier:
             instances=accepted,
             outcome=0 if accepted == len(batch) else 4 if accepted else 8,
         )
-
-    def _ask(self, destination: Destination, deliveries: Sequence[Delivery]) -> None:
-        """Ask for commitment; a request that is lost or not answered is made anew later."""
-        transaction = str(generate_uid(prefix=None))
-        store = self._around.store
-        books.ask(store, deliveries, transaction, not_before=self._around.clock() + _ASK_AGAIN_S)
-
-        def on_report(report: Report) -> None:
-            failed = {uid: f"not kept (0x{reason:04X})" for uid, reason in report.failed.items()}
-            books.take_report(store, report.transaction_uid, report.committed, failed)
-
-        try:
-            request_commitment(
-                peer_of(destination, self._around.config().dicom.scu),
-                [read_result(each.path) for each in deliveries],
-                transaction,
-                on_report=on_report,
-                wait_s=_REPORT_S,
-            )
-        except (DestinationError, OutputError) as error:
-            self._around.metrics.destination_errors.labels(self._name).inc()
-            logger.warning("%s; storage commitment is asked for again later", error)
 
 
 class _StoppedError(Exception):

@@ -6,7 +6,8 @@ import hashlib
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +22,11 @@ from stages.errors import OutputError
 
 _PREAMBLE = 128
 _TIMES = ("DA", "TM", "DT")
-_DAMAGES = (
+DAMAGES = (
     *(OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError),
     *(struct.error, zlib.error, RecursionError),
 )
+"""What pydicom raises of a damaged file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +100,10 @@ def content_of(path: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with config.disable_value_validation(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
+        with unvalidated():
             dataset = dcmread(path)
             _add(digest, dataset)
-    except _DAMAGES:
+    except DAMAGES:
         return ""
     return digest.hexdigest() if "SOPInstanceUID" in dataset else ""
 
@@ -127,9 +128,12 @@ def _known_vr(tag: int) -> str:
     return dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
 
 
-def contexts_of(results: Iterable[Result]) -> list[tuple[str, str]]:
-    """Return each pair of SOP class and transfer syntax among files, once, in their order."""
-    return list(dict.fromkeys((each.sop_class_uid, each.transfer_syntax_uid) for each in results))
+@contextmanager
+def unvalidated() -> Iterator[None]:
+    """Let pydicom take values as they are while a block runs, without a remark."""
+    with config.disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _is_dicom(path: Path) -> bool:

@@ -1,50 +1,34 @@
-"""C-STORE to a destination: a file as it lies, with the status of every instance."""
+"""C-STORE to a destination, with the status of every instance.
+
+A file goes as it lies where the destination takes that, else without loss in another transfer syntax.
+
+References
+----------
+DICOM PS3.4 Annex B (storage service class), PS3.5 10.1 (the default transfer syntax is always offered).
+"""
 
 from __future__ import annotations
 
-import ssl
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 from pydicom.uid import UID
-from pynetdicom import AE, _config
-from pynetdicom.association import Association
+from pynetdicom.dsutils import split_dataset
 
+from dicom_adapter.delivering import dimse
 from dicom_adapter.delivering.answers import Answer, DestinationError, Told
-from dicom_adapter.delivering.results import Result, contexts_of
+from dicom_adapter.delivering.association import MOST_CONTEXTS, Association, Peer, associated
+from dicom_adapter.delivering.pdus import ProtocolError
+from dicom_adapter.delivering.results import DAMAGES, Result
+from dicom_adapter.delivering.transcode import TranscodeError, alternatives, transcode
+from stages.errors import OutputError
 
-_config.LOG_HANDLER_LEVEL = "none"  # texts of each message, which nobody reads
-_config.STORE_SEND_CHUNKED_DATASET = True  # from the disk in pieces, never decoded
-_MOST_CONTEXTS = 128
-_PDU_BYTES = 131072
-
-
-@dataclass(frozen=True, kw_only=True)
-class Peer:
-    """A DICOM application that we call.
-
-    Attributes
-    ----------
-    name
-        What the configuration calls it.
-    host, port, ae_title
-        Where it listens, and under which name.
-    calling_ae_title
-        The name that we call it by.
-    tls
-        What the connection is secured with; None for a plain one.
-    timeout_s
-        Longest wait for a connection, and for an answer, seconds.
-    """
-
-    name: str
-    host: str
-    port: int
-    ae_title: str
-    calling_ae_title: str
-    tls: ssl.SSLContext | None = None
-    timeout_s: float = 30.0
+_PIECE = 1 << 20
+_MEDIUM = 0
+_STORED = (0x0000, 0x0001, 0x0107, 0x0116)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,91 +43,156 @@ class StoreScu:
         Raises
         ------
         DestinationError
-            If the association is refused, aborted or silent.
+            If the association is refused, aborted, too slow or not as the standard has it.
         """
-        contexts = contexts_of(results)
-        for first in range(0, len(contexts), _MOST_CONTEXTS):
-            chosen = contexts[first : first + _MOST_CONTEXTS]
-            with associated(self.peer, chosen) as association:
-                for each in results:
-                    if (each.sop_class_uid, each.transfer_syntax_uid) in chosen:
-                        told(each, self._store(association, each))
+        given = _given(results)
+        for chosen in _grouped(results, given):
+            contexts = _contexts(chosen, given)
+            with associated(self.peer, contexts) as association:
+                for each in chosen:
+                    told(each, self._store(association, each, given[_kind(each)]))
 
-    def _store(self, association: Association, result: Result) -> Answer:
-        try:
-            status = association.send_c_store(result.path)
-        except ValueError:
-            return Answer(
-                verdict="refused",
-                status="context",
-                message=f"{self.peer.name} does not take {UID(result.sop_class_uid).name} in "
-                f"{UID(result.transfer_syntax_uid).name}",
-            )
-        except RuntimeError as error:
-            raise self._gone() from error
-        if "Status" not in status:
-            association.abort()
-            raise self._gone()
-        return answer_of(int(status.Status), self.peer.name)
-
-    def _gone(self) -> DestinationError:
-        return DestinationError(
-            f"{self.peer.name} ({self.peer.host}:{self.peer.port}) went away, or was silent for "
-            f"{self.peer.timeout_s:g} s, before it had answered"
+    def _store(self, association: Association, result: Result, syntaxes: Sequence[str]) -> Answer:
+        """Send a file in the first transfer syntax that the peer takes and that it can be given in."""
+        why = ""
+        for syntax in syntaxes:
+            if not association.takes(result.sop_class_uid, syntax):
+                continue
+            try:
+                file, size = _opened(result, syntax)
+            except TranscodeError as error:
+                why = f" ({error})"
+            except OutputError as error:
+                return Answer(verdict="busy", status="file", message=str(error))
+            else:
+                with file:
+                    return self._send(association, result, syntax, _pieces(file), size)
+        return Answer(
+            verdict="refused",
+            status="context",
+            message=_not_taken(self.peer.name, association, result, syntaxes) + why,
         )
 
-
-@contextmanager
-def associated(peer: Peer, contexts: Sequence[tuple[str, str]], **options: object) -> Iterator[Association]:
-    """Open an association, and release it in the end; abort it after an error.
-
-    Raises
-    ------
-    DestinationError
-        If there is no connection, or the peer rejects it.
-    """
-    entity = AE(ae_title=peer.calling_ae_title)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = peer.timeout_s
-    entity.connection_timeout = peer.timeout_s
-    for sop_class, syntax in contexts:
-        entity.add_requested_context(sop_class, syntax)
-    association = entity.associate(
-        peer.host,
-        peer.port,
-        ae_title=peer.ae_title,
-        max_pdu=_PDU_BYTES,
-        tls_args=(peer.tls, peer.host) if peer.tls else None,
-        **options,
-    )
-    if not association.is_established:
-        raise DestinationError(_why_not(peer, association))
-    try:
-        yield association
-    except BaseException:
-        if association.is_established:
-            association.abort()
-        raise
-    else:
-        if association.is_established:
-            association.release()
+    def _send(
+        self, association: Association, result: Result, syntax: str, data: Iterator[bytes], size: int
+    ) -> Answer:
+        values: dict[int, int | str] = {
+            dimse.SOP_CLASS: result.sop_class_uid,
+            dimse.SOP_INSTANCE: result.sop_instance_uid,
+            dimse.PRIORITY: _MEDIUM,
+        }
+        try:
+            asked = association.call(result.sop_class_uid, syntax, dimse.C_STORE, values, data, size=size)
+            response = association.response(asked, dimse.C_STORE)
+            if dimse.text(response.fields, dimse.SOP_INSTANCE) not in ("", result.sop_instance_uid):
+                raise ProtocolError("it answered for another instance than ours")
+            return answer_of(dimse.number(response.fields, dimse.STATUS), self.peer.name)
+        except OutputError as error:
+            raise DestinationError(str(error)) from error
+        except (OSError, EOFError, ProtocolError) as error:
+            raise DestinationError(
+                f"{self.peer.place} went away before it had answered: {error}",
+                in_flight=result.sop_instance_uid,
+            ) from error
 
 
 def answer_of(status: int, name: str) -> Answer:
     """Return what a status of C-STORE means (PS3.4 table B.2-1): a warning says that it is stored."""
     told = f"0x{status:04X}"
-    if status == 0x0000 or 0xB000 <= status <= 0xBFFF or status in (0x0001, 0x0107, 0x0116):
+    if status in _STORED or 0xB000 <= status <= 0xBFFF:
         return Answer(verdict="accepted", status=told)
     if 0xA700 <= status <= 0xA7FF or status == 0x0110:
         return Answer(verdict="busy", status=told, message=f"{name} is out of resources ({told})")
-    return Answer(verdict="refused", status=told, message=f"{name} refused it ({told})")
+    meaning = "".join(f", {text}" for begin, end, text in _MEANINGS if begin <= status <= end)
+    return Answer(verdict="refused", status=told, message=f"{name} refused it ({told}{meaning})")
 
 
-def _why_not(peer: Peer, association: Association) -> str:
-    where = f"{peer.name} ({peer.ae_title} at {peer.host}:{peer.port})"
-    if association.is_rejected:
-        answer = association.acceptor.primitive
-        why = answer.reason_str if answer else "no reason given"
-        return f"{where} rejects our association as {peer.calling_ae_title}: {why}"
-    if association.is_aborted and association.acceptor.primitive is not None:
-        return f"{where} accepts none of what we offer"
-    return f"{where} cannot be reached; is it running, and is TLS the same on both sides?"
+_MEANINGS = (
+    (0x0111, 0x0111, "it has another instance with this UID"),
+    (0x0117, 0x0117, "it does not take the UID for one"),
+    (0x0122, 0x0122, "it does not support the SOP class"),
+    (0x0124, 0x0124, "we may not store there"),
+    (0xA900, 0xA9FF, "the data set is not what it expects of the SOP class"),
+    (0xC000, 0xCFFF, "it cannot understand the data set"),
+)
+
+
+def _kind(result: Result) -> tuple[str, str]:
+    return result.sop_class_uid, result.transfer_syntax_uid
+
+
+def _given(results: Sequence[Result]) -> dict[tuple[str, str], list[str]]:
+    """Return in which transfer syntaxes each kind of files can be given, by the first of each kind."""
+    first: dict[tuple[str, str], Result] = {}
+    for each in results:
+        first.setdefault(_kind(each), each)
+    return {kind: alternatives(each.path, kind[1]) for kind, each in first.items()}
+
+
+def _grouped(results: Sequence[Result], given: dict[tuple[str, str], list[str]]) -> Iterator[list[Result]]:
+    """Return results in groups, each of which one association has contexts enough for."""
+    groups: list[list[tuple[str, str]]] = [[]]
+    for kind in given:
+        if len({pair for each in [*groups[-1], kind] for pair in _pairs(each, given)}) > MOST_CONTEXTS:
+            groups.append([])
+        groups[-1].append(kind)
+    for group in groups:
+        yield [each for each in results if _kind(each) in group]
+
+
+def _contexts(results: Sequence[Result], given: dict[tuple[str, str], list[str]]) -> list[tuple[str, str]]:
+    """Return a presentation context for each way to give something, so that the peer may take any of them."""
+    return list(dict.fromkeys(pair for each in results for pair in _pairs(_kind(each), given)))
+
+
+def _pairs(kind: tuple[str, str], given: dict[tuple[str, str], list[str]]) -> list[tuple[str, str]]:
+    return [(kind[0], syntax) for syntax in given[kind]]
+
+
+def _not_taken(name: str, association: Association, result: Result, syntaxes: Sequence[str]) -> str:
+    what = UID(result.sop_class_uid).name
+    if not association.takes_any(result.sop_class_uid):
+        return f"{name} does not take {what} in any syntax that we can give it: {_named(syntaxes)}"
+    return f"{name} does not take this {what} in any syntax that it can be given in: {_named(syntaxes)}"
+
+
+def _named(syntaxes: Sequence[str]) -> str:
+    return ", ".join(UID(each).name for each in syntaxes)
+
+
+def _opened(result: Result, syntax: str) -> tuple[IO[bytes], int]:
+    """Return a file's data set, as it lies or transcoded, and its size.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be read, or there is no place for the other form of it.
+    TranscodeError
+        If it cannot be given in this transfer syntax.
+    """
+    try:
+        if syntax != result.transfer_syntax_uid:
+            made = _place_beside(result.path)
+            return made, transcode(result.path, syntax, made)
+        begin = int(split_dataset(result.path)[1])
+        file = result.path.open("rb")
+        file.seek(begin)
+        return file, result.path.stat().st_size - begin
+    except DAMAGES as error:
+        raise OutputError(f"{result.path.name} cannot be sent: {error}") from error
+
+
+def _place_beside(path: Path) -> IO[bytes]:
+    """Return a file without a name, where results lie or, if nothing may be written there, elsewhere."""
+    try:
+        return tempfile.TemporaryFile(dir=path.parent)
+    except PermissionError:
+        return tempfile.TemporaryFile()
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    try:
+        while piece := file.read(_PIECE):
+            yield piece
+    except OSError as error:
+        raise OutputError(f"a result cannot be read: {error}") from error

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 from dicom_adapter.config_blocks import Destination, DestinationTls, Scu
 from dicom_adapter.delivering.answers import DestinationError, Sender
-from dicom_adapter.delivering.scu import Peer, StoreScu
+from dicom_adapter.delivering.association import Peer
+from dicom_adapter.delivering.connection import Connections
+from dicom_adapter.delivering.inquiry import found_by_query
+from dicom_adapter.delivering.results import Result
+from dicom_adapter.delivering.scu import StoreScu
 from dicom_adapter.delivering.stow import StowClient
 
 
-def sender_to(destination: Destination, scu: Scu) -> Sender:
+def sender_to(destination: Destination, scu: Scu, connections: Connections) -> Sender:
     """Return what sends to a destination: STOW-RS where it has a URL, C-STORE otherwise.
+
+    Parameters
+    ----------
+    connections
+        Where its connections are known, so that a stop ends them.
 
     Raises
     ------
@@ -20,7 +30,28 @@ def sender_to(destination: Destination, scu: Scu) -> Sender:
         If a certificate, a key or a token cannot be read.
     """
     if not destination.dicomweb:
-        return StoreScu(peer=peer_of(destination, scu))
+        return StoreScu(peer=peer_of(destination, scu, connections))
+    return _stow_client(destination, scu, connections)
+
+
+def found_at(
+    destination: Destination, scu: Scu, connections: Connections, results: Sequence[Result]
+) -> set[str] | None:
+    """Return the SOPInstanceUIDs that a destination has of some results; None if it cannot be asked.
+
+    It is asked by QIDO-RS where it has a URL, by C-FIND otherwise.
+
+    Raises
+    ------
+    DestinationError
+        If it cannot be reached or went away.
+    """
+    if destination.dicomweb:
+        return _stow_client(destination, scu, connections).found(results)
+    return found_by_query(peer_of(destination, scu, connections), results)
+
+
+def _stow_client(destination: Destination, scu: Scu, connections: Connections) -> StowClient:
     headers = {}
     if destination.dicomweb_token:
         headers["Authorization"] = f"Bearer {_token(destination)}"
@@ -31,11 +62,18 @@ def sender_to(destination: Destination, scu: Scu) -> Sender:
         headers=headers,
         tls=_context(destination, _tls_of(destination) or DestinationTls()) if is_secure else None,
         timeout_s=scu.timeout_seconds,
+        slowest_rate=scu.slowest_rate,
+        connections=connections,
     )
 
 
-def peer_of(destination: Destination, scu: Scu) -> Peer:
+def peer_of(destination: Destination, scu: Scu, connections: Connections) -> Peer:
     """Return a destination as a DICOM application.
+
+    Parameters
+    ----------
+    connections
+        Where its connections are known, so that a stop ends them.
 
     Raises
     ------
@@ -51,12 +89,15 @@ def peer_of(destination: Destination, scu: Scu) -> Peer:
         calling_ae_title=scu.ae_title,
         tls=_context(destination, tls) if tls else None,
         timeout_s=scu.timeout_seconds,
+        slowest_rate=scu.slowest_rate,
+        connections=connections,
     )
 
 
 def address_of(destination: Destination) -> str:
     """Return where a destination is, for people."""
-    return destination.dicomweb or f"{destination.host_ip}:{destination.port}"
+    host = f"[{destination.host_ip}]" if ":" in destination.host_ip else destination.host_ip
+    return destination.dicomweb or f"{host}:{destination.port}"
 
 
 def _tls_of(destination: Destination) -> DestinationTls | None:
@@ -78,8 +119,10 @@ def _context(destination: Destination, tls: DestinationTls) -> ssl.SSLContext:
 
 def _token(destination: Destination) -> str:
     try:
-        return Path(destination.dicomweb_token).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise DestinationError(
-            f"the token for {destination.name} cannot be read: {error.strerror}"
-        ) from error
+        token = Path(destination.dicomweb_token).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", "") or "it is not ASCII"
+        raise DestinationError(f"the token for {destination.name} cannot be read: {why}") from error
+    if not token.isprintable():
+        raise DestinationError(f"the token for {destination.name} has more than one line")
+    return token

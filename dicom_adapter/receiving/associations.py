@@ -87,7 +87,8 @@ class Services:
     store
         Keeps an instance, and returns the status to answer with.
     report
-        Takes a report on storage commitment, in a transfer syntax, and returns the status to answer with.
+        Takes a report on storage commitment, its transfer syntax, and the caller's AE title and address;
+        returns the status to answer with.
     spool
         Returns where the data set of a request goes that is too large for memory.
     ended
@@ -97,7 +98,7 @@ class Services:
     """
 
     store: Callable[[StoreRequest], int]
-    report: Callable[[bytes, str], int]
+    report: Callable[[bytes, str, str, str], int]
     spool: Callable[[StoreRequest], SpooledDataSet]
     ended: Callable[[Association, Ending, str], None]
     max_pdu: int
@@ -236,13 +237,9 @@ class Association:
         """Return what is answered to a command other than C-STORE where objects are stored."""
         if (command.field, context.abstract_syntax) == (C_ECHO, VERIFICATION):
             return SUCCESS
-        if (command.field, context.abstract_syntax) == (N_EVENT_REPORT, STORAGE_COMMITMENT):
-            is_short = isinstance(data, memoryview) and len(data) <= _LARGEST_REPORT
-            return (
-                self._services.report(bytes(data), context.transfer_syntax)  # type: ignore[arg-type]
-                if is_short
-                else refusal_of(command.field)
-            )
+        is_report = (command.field, context.abstract_syntax) == (N_EVENT_REPORT, STORAGE_COMMITMENT)
+        if is_report and isinstance(data, memoryview) and len(data) <= _LARGEST_REPORT:
+            return self._services.report(bytes(data), context.transfer_syntax, self._caller, self.address)
         return refusal_of(command.field)
 
     def _store_request(self, request: StoreCommand, syntax: str, data: DataSet) -> StoreRequest:

@@ -27,6 +27,7 @@ _CHARACTER_SET, _SOP_CLASS, _SOP_INSTANCE = 0x00080005, 0x00080016, 0x00080018
 _MODALITY, _DESCRIPTION, _STUDY, _SERIES = 0x00080060, 0x0008103E, 0x0020000D, 0x0020000E
 _WANTED = frozenset({_CHARACTER_SET, _SOP_CLASS, _SOP_INSTANCE, _MODALITY, _DESCRIPTION, _STUDY, _SERIES})
 _END = _SERIES + 1
+_FIRST_GROUP = 0x0008
 _ODD_AT_MOST = 1 << 20
 _INFLATED, _INFLATED_AT_ONCE = 1 << 26, 1 << 18
 _DEFLATED_AT_ONCE = 1 << 14
@@ -115,6 +116,8 @@ class HeaderReader:
                 self._feed(piece)
         except ExcessError as error:
             raise InputError(f"the data set is refused: its header has {error}") from error
+        except InputError:
+            raise
         except zlib.error as error:
             raise InputError("the data set is said to be deflated and is not") from error
         except damages() as error:
@@ -144,18 +147,32 @@ class HeaderReader:
     def _feed_deflated(self, data: bytes | memoryview) -> None:
         for at in range(0, len(data), _DEFLATED_AT_ONCE):
             piece = bytes(data[at : at + _DEFLATED_AT_ONCE])
-            while piece and not self.is_done:
+            is_whole = False
+            while not (is_whole or self.is_done):
                 inflated = self._inflating.decompress(piece, _INFLATED_AT_ONCE)
                 piece = self._inflating.unconsumed_tail
+                is_whole = not piece and len(inflated) < _INFLATED_AT_ONCE
                 self._inflated += len(inflated)
                 if self._inflated > _INFLATED:
                     raise ExcessError(f"more than {_INFLATED >> 20} MiB before the UIDs when it is inflated")
                 self._feed(inflated)
 
+    def _require_a_data_set(self, begin: bytes | memoryview) -> None:
+        """Refuse what readers of the file would take for its meta information (PS3.10 7.1)."""
+        group = int.from_bytes(begin[:2], "big" if self._big else "little")
+        if len(begin) >= 2 and group < _FIRST_GROUP:
+            raise InputError(
+                f"the data set is refused: it begins with group {group:04X}, which has no place in it"
+            )
+
     def _feed(self, piece: bytes | memoryview) -> None:
-        if self.is_done or (self._stream is None and self._is_read_at_once(piece)):
+        if self.is_done:
             return
         is_first = self._stream is None
+        if is_first:
+            self._require_a_data_set(piece)
+            if self._is_read_at_once(piece):
+                return
         if self._stream is None:
             self._stream = ElementStream(implicit=self._implicit, big=self._big, end=_END, wanted=_WANTED)
         try:

@@ -13,14 +13,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from io import RawIOBase
 from pathlib import Path
-
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
 
 from dicom_adapter.books.records import Received
 from dicom_adapter.places import SUFFIX, AdapterPlaces, ae_title_of
@@ -31,10 +29,11 @@ from dicom_adapter.receiving.room import FullError, cannot_keep, require_room
 from dicom_adapter.receiving.shared_sync import SharedSync
 from dicom_adapter.receiving.spool import Spool, SpooledDataSet, SpoolFile
 from dicom_adapter.watching.pseudonym import study_hash
-from dicom_files.damage import damages
+from dicom_files.elements import Elements
 from stages.errors import InputError, OutputError, StageError
 
 _PREAMBLE = bytes(128) + b"DICM"
+_TRANSFER_SYNTAX, _END_OF_META = 0x00020010, 0x00030000
 _HEADER_PIECE = 1 << 16
 _STUDIES_AT_ONCE = 256
 
@@ -183,7 +182,7 @@ def sweep(places: AdapterPlaces, *, permissions: int = 0o640) -> int:
     Parameters
     ----------
     permissions
-        Of the files that will come, see `folder_mode`.
+        Of the files that will come; the folder that all lies in has those of `folder_mode` from now on.
 
     Raises
     ------
@@ -193,6 +192,8 @@ def sweep(places: AdapterPlaces, *, permissions: int = 0o640) -> int:
     try:
         for folder in (places.incoming, places.studies):
             make_folder(folder, places.root.parent, folder_mode(permissions))
+        with contextlib.suppress(PermissionError):  # somebody else's, who decides
+            places.root.chmod(folder_mode(permissions))
         half = [path for path in places.incoming.iterdir() if path.is_symlink() or not path.is_dir()]
         for path in half:
             path.unlink(missing_ok=True)
@@ -218,21 +219,24 @@ def taken_up(path: Path) -> Received:
     if path.exists() and not path.is_file():
         raise InputError(f"{told}: it is no file")  # opening a FIFO would wait for ever
     try:
-        meta = read_file_meta_info(path)
         with path.open("rb", buffering=0) as file:
-            file.seek(len(_PREAMBLE) + 12 + int(meta.FileMetaInformationGroupLength))
-            header = _header_of(file, str(meta.TransferSyntaxUID))
+            header = _header_of(file, _transfer_syntax(file))
             size = os.fstat(file.fileno()).st_size
-    except (OSError, AttributeError, InvalidDicomError, ValueError) as error:
-        raise InputError(f"{told}: {_reason(error)}") from error
-    except damages() as error:
+    except InputError as error:
+        raise InputError(f"{told}: {error}") from error
+    except (OSError, ValueError, LookupError, struct.error) as error:
         raise InputError(f"{told}: {type(error).__name__}") from error
     title = ae_title_of(path.parent.parent.name)
     return _received(title, header, path, size=size, conflict="~" in path.name)
 
 
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, InputError) else type(error).__name__
+def _transfer_syntax(file: RawIOBase) -> str:
+    """Return the transfer syntax that a file of ours names; it is left where its data set begins."""
+    begin = len(_PREAMBLE) + 12
+    head = file.read(begin) or b""
+    meta = file.read(int.from_bytes(head[-4:], "little")) or b""
+    found = Elements(meta, implicit=False).values(0, end=_END_OF_META, wanted=frozenset({_TRANSFER_SYNTAX}))
+    return found[0][_TRANSFER_SYNTAX].decode("ascii").rstrip("\0 ")
 
 
 def _header_of(file: RawIOBase, transfer_syntax: str) -> Header:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from clara_wf.model_server import ModelServer, ModelServerError, serve
+from dicom_adapter.private_file import open_private
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class SharedServer:
             if self._server is not None and not self._is_alive(self._server):
                 self.close()
             if self._server is None:
+                _make_log(self._log)
                 starting = serve(self._models, cache=self._cache, log=self._log, on_progress=logger.info)
                 self._server = self._running.enter_context(starting)
             return self._server.grpc_url
@@ -59,3 +62,8 @@ class SharedServer:
             logger.warning("the model server is started again: %s", str(error).splitlines()[0])
             return False
         return True
+
+
+def _make_log(log: Path) -> None:
+    with suppress(OSError):  # the server says why it cannot write
+        os.close(open_private(log, os.O_WRONLY))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dicom_adapter.private_file import open_private
 from stages.errors import OutputError
 
 logger = logging.getLogger(__name__)
@@ -224,13 +225,7 @@ def _lines(files: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
 
 
 def _open(file: Path) -> int:
-    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
-    try:
-        descriptor = os.open(file, flags | os.O_CREAT | os.O_EXCL, 0o640)
-    except FileExistsError:
-        return os.open(file, flags)
-    os.fchmod(descriptor, 0o640)
-    return descriptor
+    return open_private(file, os.O_RDWR | os.O_APPEND)
 
 
 def _stat(file: Path) -> os.stat_result | None:

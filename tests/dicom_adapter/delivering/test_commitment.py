@@ -6,10 +6,12 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from dicom_adapter.delivering.answers import DestinationError
+from dicom_adapter.delivering.association import Peer
 from dicom_adapter.delivering.commitment import handle_report, request_commitment
 from dicom_adapter.delivering.results import find_results
-from dicom_adapter.delivering.scu import Peer, StoreScu
+from dicom_adapter.delivering.scu import StoreScu
 from tests.dicom_adapter.destinations import Storescp, wait_until
+from tests.dicom_adapter.reports import told_by
 from tests.phantoms import ct_slices, save
 
 
@@ -22,9 +24,14 @@ def files(tmp_path):
 def reports(report_port):
     """Return the list of what is reported to CLARA."""
     reports = []
+
+    def take(report, caller, address):
+        reports.append(report)
+        return True
+
     entity = AE(ae_title="CLARA")
     entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
-    handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: (handle_report(event, reports.append), None))]
+    handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: (handle_report(*told_by(event), take), None))]
     server = entity.start_server(("127.0.0.1", report_port), block=False, evt_handlers=handlers)
     yield reports
     server.shutdown()
@@ -53,5 +60,8 @@ def test_what_orthanc_has_is_committed_and_what_it_lacks_is_not(files, archive, 
 
 
 def test_who_does_not_offer_it_is_told(files, tmp_path):
-    with Storescp(tmp_path / "got") as archive, pytest.raises(DestinationError, match="accepts none"):
+    with (
+        Storescp(tmp_path / "got") as archive,
+        pytest.raises(DestinationError, match="does not offer storage commitment"),
+    ):
         request_commitment(to(archive), files, generate_uid(), on_report=print)

@@ -43,7 +43,7 @@ def test_what_is_not_dicom_is_refused_and_the_rest_goes_on(files, archive):
 
 
 def test_nobody_there_is_told(files):
-    with pytest.raises(DestinationError, match=r"WEB at 127.0.0.1:\d+ does not answer"):
+    with pytest.raises(DestinationError, match=r"WEB at 127.0.0.1:\d+ cannot be reached"):
         send(f"http://127.0.0.1:{free_port()}/dicom-web", files)
 
 
@@ -109,6 +109,12 @@ def failed(reason):
         (415, b"", "refused"),
         (503, b"<html>", "busy"),
         (429, b"", "busy"),
+        (200, b"<html>", "refused"),
+        (200, b"[]", "refused"),
+        (200, b'[{"00081199": {}}]', "accepted"),
+        (200, b"<NativeDicomModel><DicomAttribute tag='00081199'/></NativeDicomModel>", "accepted"),
+        (202, b"<NativeDicomModel><DicomAttribute tag='00081198'/></NativeDicomModel>", "refused"),
+        (504, b"", "busy"),
     ],
 )
 def test_only_what_is_told_to_be_stored_counts_as_stored(status, body, verdict):
