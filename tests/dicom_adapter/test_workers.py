@@ -8,6 +8,9 @@ import sqlite3
 import time
 import urllib.error
 from functools import partial
+from pathlib import Path
+
+import psutil
 
 from dicom_adapter.books.store import Store
 from tests.dicom_adapter.adapters import Adapter
@@ -40,7 +43,7 @@ def states(adapter):
 
 
 def test_a_worker_that_fails_on_everything_settles_and_goes_on_when_it_can(tmp_path):
-    with Adapter(tmp_path / "a") as adapter:
+    with Adapter(tmp_path / "a", workflows=[]) as adapter:
         other = database(adapter)
         other.execute("PRAGMA legacy_alter_table = ON")
         other.execute("ALTER TABLE jobs RENAME TO elsewhere")
@@ -54,13 +57,13 @@ def test_a_worker_that_fails_on_everything_settles_and_goes_on_when_it_can(tmp_p
         other.execute("ALTER TABLE elsewhere RENAME TO jobs")
         other.close()
         adapter.send(study(tmp_path / "s", 11))
-        wait_until(lambda: states(adapter) == ["done"])
-        assert adapter.is_ready()
+        wait_until(lambda: 'clara_adapter_studies{state="complete"} 1.0' in adapter.get("/metrics"))
+        wait_until(adapter.is_ready)
         assert 'clara_adapter_worker_failures_total{worker="job queue"}' in adapter.get("/metrics")
 
 
 def test_a_worker_that_is_stuck_is_named_by_both_probes_until_it_goes_on(tmp_path):
-    adapter = Adapter(tmp_path / "a")
+    adapter = Adapter(tmp_path / "a", workflows=[])
     adapter.settings["http"]["stuck-seconds"] = 1
     adapter.write()
     with adapter:
@@ -72,18 +75,16 @@ def test_a_worker_that_is_stuck_is_named_by_both_probes_until_it_goes_on(tmp_pat
         other.execute("ROLLBACK")
         other.close()
         wait_until(lambda: told(adapter, "/healthz")[0] == 200)
-        wait_until(lambda: states(adapter) == ["done"])
+        wait_until(lambda: 'clara_adapter_studies{state="complete"} 1.0' in adapter.get("/metrics"))
 
 
 def test_what_cannot_be_read_at_the_start_is_shown_and_replayed_once_it_is_mended(tmp_path):
-    adapter = Adapter(tmp_path / "a")
+    adapter = Adapter(tmp_path / "a", workflows=[])
     folder = adapter.folder / "dicom-adapter/studies/CT_AI/1.2.3"
     folder.mkdir(parents=True)
     (folder / "1.2.3.4.1.dcm").write_bytes(b"broken")
     Store(adapter.folder / "dicom-adapter/adapter.sqlite").close()
     with adapter:
-        adapter.send(study(tmp_path / "s", 11))
-        wait_until(lambda: states(adapter) == ["done"])
         (item,) = json.loads(adapter.clara_wf("status", "--json").out)["set aside"]
         assert (item["item"], item["kind"]) == ("aside-1", "instance")
         assert 'clara_adapter_set_aside{kind="instance"} 1.0' in adapter.get("/metrics")
@@ -92,7 +93,7 @@ def test_what_cannot_be_read_at_the_start_is_shown_and_replayed_once_it_is_mende
         (made,) = write(tmp_path / "made", [instance(1)])
         shutil.move(made, folder / "1.2.3.4.1.dcm")
         assert "aside-1 (instance) is worked on again" in adapter.clara_wf("replay").out
-        wait_until(lambda: states(adapter) == ["done", "done"])
+        wait_until(lambda: 'clara_adapter_studies{state="complete"} 1.0' in adapter.get("/metrics"))
         assert "Set aside" not in adapter.get("/")
 
 
@@ -109,9 +110,10 @@ def test_a_payload_that_is_removed_and_a_workflow_that_is_unpublished_cost_a_try
         assert any("was removed while it ran" in line["message"] for line in adapter.lines())
         os.rename(tmp_path / "a/published", tmp_path / "a/away")
         adapter.send(study(tmp_path / "s2", 12))
-        wait_until(lambda: any("no workflow" in line["message"] for line in adapter.lines()))
-        os.rename(tmp_path / "a/away", tmp_path / "a/published")
-        wait_until(lambda: states(adapter) == ["done", "done"])
+        wait_until(lambda: states(adapter) == ["done", "dead"])
+        (_, job) = adapter.jobs()
+        assert job.tries == 3
+        assert "no workflow" in job.reason
 
 
 JUNK = {
@@ -173,7 +175,13 @@ def test_it_ends_in_time_though_a_stage_is_deaf_and_the_database_locked(tmp_path
     assert adapter.process.wait(15) == 0
     assert time.monotonic() - clock < 3.5
     other.close()
-    for each in ("sleep", "deaf"):
-        (adapter.steering / each).unlink()
-    with adapter:
-        wait_until(lambda: states(adapter) == ["done"])
+    ((stage, *_),) = [line.split() for line in (adapter.steering / "ran").read_text().splitlines()]
+    assert not [p for p in psutil.process_iter() if stage.encode() in environment_of(p)]
+    assert states(adapter) in (["running"], ["queued"])
+
+
+def environment_of(process):
+    try:
+        return Path(f"/proc/{process.pid}/environ").read_bytes()
+    except OSError:
+        return b""
