@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +23,35 @@ class Owner:
     ----------
     identity
         Of the database that belongs to it (`Store.identity`); "" if none does yet.
+    was_killed
+        Whether the run before did not come to its end.
     """
 
     def __init__(self, descriptor: int) -> None:
+        told = _told(descriptor)
         self._descriptor = descriptor
-        self.keep(str(_told(descriptor).get("database", "")))
+        self.was_killed = told.get("ended") is False
+        self._write(str(told.get("database", "")), ended=not self.was_killed)
 
     def keep(self, identity: str) -> None:
-        """Write down which database belongs to the storage.
+        """Write down which database belongs to the storage, and is open now.
 
         Raises
         ------
         OutputError
             If it cannot be written.
         """
+        self._write(identity, ended=False)
+
+    def end(self) -> None:
+        """Write down that the database was closed."""
+        with suppress(OutputError):
+            self._write(self.identity, ended=True)
+
+    def _write(self, identity: str, *, ended: bool) -> None:
         self.identity = identity
-        content = json.dumps({"process": os.getpid(), "database": self.identity}).encode() + b"\n"
+        told = {"process": os.getpid(), "database": identity, "ended": ended}
+        content = json.dumps(told).encode() + b"\n"
         try:
             os.pwrite(self._descriptor, content.ljust(128), 0)
             os.fsync(self._descriptor)
@@ -75,7 +88,11 @@ def sole_adapter(root: Path) -> Iterator[Owner]:
             raise SettingsError(
                 f"another adapter (process {process}) already works on {root}; stop it first"
             ) from error
-        yield Owner(descriptor)
+        owner = Owner(descriptor)
+        try:
+            yield owner
+        finally:
+            owner.end()
     finally:
         os.close(descriptor)
 

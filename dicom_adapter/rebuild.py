@@ -255,10 +255,10 @@ def _move_aside(file: Path) -> Path | None:
     try:
         aside.mkdir(mode=0o750)
         for each in there:
-            os.link(each, aside / each.name)
+            (os.link if each.is_file() else os.rename)(each, aside / each.name)
         for each in there:
             if each != file:
-                each.unlink()
+                each.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"cannot move {file} to {aside}: {error.strerror}") from error
     return aside

@@ -33,7 +33,7 @@ _STOP_S = 10.0
 
 
 class Retention:
-    """Cleans up every minute while the adapter runs, and keeps the time of service.
+    """Cleans up every minute while the adapter runs, keeps the time of service, looks at the database.
 
     Every two seconds it tries whether a database or an audit trail that could not be written can be again.
 
@@ -75,6 +75,7 @@ class Retention:
             self._around.store.keep_time()
         if is_due:
             self._next_look = Deadline(_LOOK_S)
+            self._around.store.look()
             self.clean_up()
         self._stopping.wait(_TROUBLED_S)
 

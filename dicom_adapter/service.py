@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from clara_wf.helm import Helm
 from clara_wf.places import Places
 from dicom_adapter.books.delivery_books import try_everything_now
-from dicom_adapter.books.integrity import require_sound
+from dicom_adapter.books.integrity import lacks_log, require_sound
 from dicom_adapter.books.store import Store
 from dicom_adapter.config import load_config
 from dicom_adapter.config_blocks import Config, Http, Scp
@@ -119,6 +119,11 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
     places = AdapterPlaces(root=storage.root)
     with ExitStack() as stack:
         owner = stack.enter_context(sole_adapter(places.root))
+        if owner.was_killed and lacks_log(places.books):
+            logger.warning(
+                "the last run was killed, and the database's write-ahead log is gone since: what it held is "
+                "lost, and some results may be sent again"
+            )
         require_sound(places.books, studies=places.studies, identity=owner.identity)
         half = sweep(places, permissions=storage.permissions)
         store = Store(places.books)

@@ -26,6 +26,7 @@ from types import FrameType
 from stages.carry_follow import follow
 from stages.errors import InputError, OutputError, StageError, StageTimeoutError, TerminatedError, printable
 from stages.frames import place_in, read_content, read_header, write_message
+from stages.job_files import remove
 from stages.processes import processes, send_signal
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def make_ready(payload: Path, input_folder: str, stages: Sequence[str]) -> None:
         _make_writable(payload, name)
     for stage in stages:
         for end in ("failed", "running"):
-            (payload / "locks" / f"{stage}.{end}").unlink(missing_ok=True)
+            remove(payload / "locks" / f"{stage}.{end}")
 
 
 def _make_writable(payload: Path, name: str) -> None:

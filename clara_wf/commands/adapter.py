@@ -34,7 +34,6 @@ _POLL_S = 0.1
 _STOP_S, _RESERVE_S = 9.0, 0.6
 _ASIDE = "aside-"
 _SHOWN = ("queued", "running", "dead")
-_LIBRARIES = ("pynetdicom", "urllib3", "pydicom")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,9 @@ def run(
     SIGHUP reads the file again; one with a mistake changes nothing. The log is one JSON object a line.
     """
     if context.invoked_subcommand is None:
-        _log_json(logging.DEBUG if verbose else logging.INFO)
+        from dicom_adapter.watching import json_logs
+
+        json_logs.configure(logging.DEBUG if verbose else logging.INFO)
         _serve(_named(config), surroundings(context).environ)
 
 
@@ -216,7 +217,7 @@ def check_audit(context: typer.Context) -> None:
         say("older files of the trail are not there; it was checked from the oldest that is")
     if found.broken:
         raise InputError(f"{found.broken} does not follow the one before, which was changed or is gone")
-    say(f"{file}: every line of {found.lines} follows the one before")
+    say(f"{file}: every line follows the one before; there are {found.lines}")
 
 
 @app.command("rebuild")
@@ -381,17 +382,6 @@ def _show(rows: list[dict[str, object]], nothing: str) -> None:
         return
     cells = [["" if cell is None else str(cell) for cell in row.values()] for row in rows]
     print_table(list(rows[0]), cells, whole=("job", "study", "item"))
-
-
-def _log_json(level: int) -> None:
-    from dicom_adapter.watching.json_logs import JsonFormatter
-
-    root = logging.getLogger()
-    root.setLevel(level)
-    for handler in root.handlers:
-        handler.setFormatter(JsonFormatter())
-    for library in _LIBRARIES:
-        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 @dataclass

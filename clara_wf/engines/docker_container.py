@@ -11,6 +11,7 @@ from pathlib import Path
 
 from clara_wf.engines.docker_client import Docker
 from stages.errors import SettingsError
+from stages.job_files import last_lines, open_to_append
 
 _KILL_DEADLINE_S = 20.0
 _MAYBE_NOT_STARTED = (125, 126, 127)  # of ``docker run`` itself, unless they are the program's own
@@ -57,12 +58,13 @@ class Container:
     def _could_not_start(self) -> bool:
         """Tell whether the end is Docker's own, and if so make its reason the last line of the log."""
         if self._not_started is None:
-            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = last_lines(self._log)
             reasons = [line for line in lines if line.startswith("docker: ")]
             self._not_started = bool(reasons)
             if reasons:
-                with self._log.open("a", encoding="utf-8") as log:
-                    log.write(f"the container could not be started: {reasons[-1].removeprefix('docker: ')}\n")
+                why = reasons[-1].removeprefix("docker: ")
+                with open_to_append(self._log) as log:
+                    log.write(f"the container could not be started: {why}\n".encode())
         return self._not_started
 
     def stop(self) -> None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from clara_wf.engines import ENDED, Engine, JobRun, Outcome, Progress, StageHandle, StageStatus
 from clara_wf.payload import Payload
 from clara_wf.workflow import Step
-from stages import locks
+from stages import job_files, locks
 from stages.errors import StageTimeoutError
 
 _POLL_S = 0.05
+_LONGEST_WORDS = 2000  # characters
 _OVERDUE_S = 9.0  # a stage ends itself at its timeout; this much later it is ended
 _AFTERMATH_S = 2.0  # what others get to report "upstream failed" by themselves
 _STOP_GRACE_S = 9.0
@@ -114,7 +115,7 @@ def _behind_failures(running: list[_Running]) -> list[_Running]:
 def _published(running: list[_Running], payload: Payload) -> set[str]:
     """Return the locks that are there, read once a look: nobody works on what is not done yet."""
     names = {name for stage in running for name in (stage.step.block.lockName, *stage.step.wait_locks)}
-    return {name for name in names if (payload.lock_dir / name).exists()}
+    return {name for name in names if job_files.is_there(payload.lock_dir / name)}
 
 
 def _update(stage: _Running, payload: Payload, published: set[str]) -> None:
@@ -136,7 +137,7 @@ def _update(stage: _Running, payload: Payload, published: set[str]) -> None:
     elif stage.inputs_seen is not None:
         status.state = "working"
         _end_if_overdue(stage, clock)
-    elif locks.running_path(payload.lock_dir, name).exists():
+    elif job_files.is_there(locks.running_path(payload.lock_dir, name)):
         status.state = "waiting"
 
 
@@ -145,13 +146,13 @@ def _conclude(stage: _Running, payload: Payload, code: int) -> None:
     stage.has_ended = True
     path = locks.failure_path(payload.lock_dir, name)
     ended_well = code == 0 or stage.stop_signal_sent is not None  # it may hang after its lock until stopped
-    if ended_well and (payload.lock_dir / name).exists():
+    if ended_well and job_files.is_there(payload.lock_dir / name):
         status.state, status.message, status.exit_code = "done", "", 0
         return
     status.exit_code = code if code >= 0 else 1
     status.state = "failed"
     failure = locks.read_failure(path) or _publish_for(stage, payload, code)
-    locks.running_path(payload.lock_dir, name).unlink(missing_ok=True)
+    job_files.remove(locks.running_path(payload.lock_dir, name))
     status.message, status.exit_code = failure.message, failure.exit_code
 
 
@@ -182,9 +183,8 @@ def _publish_for(stage: _Running, payload: Payload, code: int) -> locks.Failure:
 
 
 def _last_words(payload: Payload, stage: _Running) -> str:
-    log = payload.log(stage.step.name)
-    lines = log.read_text(encoding="utf-8", errors="backslashreplace").splitlines() if log.is_file() else []
-    return next((line for line in reversed(lines) if line.strip()), "none")
+    lines = job_files.last_lines(payload.log(stage.step.name))
+    return next((line for line in reversed(lines) if line.strip()), "none")[:_LONGEST_WORDS]
 
 
 def _first_failure(running: list[_Running], payload: Payload) -> StageStatus | None:
@@ -224,7 +224,7 @@ def _stop_all(running: list[_Running], payload: Payload) -> None:
         stage.handle.kill()
         if stage.status.state not in ENDED:
             stage.status.state = "stopped"
-            locks.running_path(payload.lock_dir, stage.step.block.lockName).unlink(missing_ok=True)
+            job_files.remove(locks.running_path(payload.lock_dir, stage.step.block.lockName))
 
 
 def _signal_name(number: int) -> str:

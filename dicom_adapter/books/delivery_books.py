@@ -192,7 +192,7 @@ def take_report(
 
 def counts(store: Store) -> dict[str, dict[str, int]]:
     """Return how many studies and jobs there are in each state."""
-    with store.transaction() as books:
+    with store.reading() as books:
         return {
             table: {
                 row["state"]: row["n"]
@@ -212,7 +212,7 @@ def counts_by_destination(store: Store) -> tuple[dict[tuple[str, str], int], dic
     dict
         How long the oldest has waited that a destination has not taken, seconds of service.
     """
-    with store.transaction() as books:
+    with store.reading() as books:
         states = {
             (row["destination"], row["state"]): row["n"]
             for row in books.execute(
@@ -233,7 +233,7 @@ def deliveries_of(store: Store, jobs: Sequence[str]) -> dict[tuple[str, str], di
     """Return, by job and destination, how many results are in each state."""
     found: dict[tuple[str, str], dict[str, int]] = {}
     marks = ", ".join("?" for _ in jobs)
-    with store.transaction() as books:
+    with store.reading() as books:
         for row in books.execute(
             f"SELECT job_id, destination, state, COUNT(*) AS n FROM deliveries "  # noqa: S608
             f"WHERE job_id IN ({marks}) GROUP BY job_id, destination, state",
@@ -245,7 +245,7 @@ def deliveries_of(store: Store, jobs: Sequence[str]) -> dict[tuple[str, str], di
 
 def last_messages(store: Store) -> dict[str, str]:
     """Return, by destination, why the latest of what waits, is not committed or is dead was not taken."""
-    with store.transaction() as books:
+    with store.reading() as books:
         return {
             row["destination"]: row["message"]
             for row in books.execute(

@@ -44,12 +44,28 @@ def require_sound(
         If it is locked or cannot be read.
     """
     require_there(file, studies=studies)
+    if file.exists() and not file.is_file():
+        raise damaged(file, "it is no file")
     if _is_empty(file):
         return
+    if not check_pages(file, identity=identity, longest_s=longest_s, lock_s=lock_s):
+        logger.warning("the database was looked at for %g s and is sound so far", longest_s)
+
+
+def check_pages(file: Path, *, identity: str, longest_s: float, lock_s: float) -> bool:
+    """Return whether all pages were looked at in the time, and are sound; by a connection of its own.
+
+    Raises
+    ------
+    DatabaseDamagedError
+        If some are damaged, or of another database.
+    DatabaseUnusableError
+        If it is locked or cannot be read.
+    """
     try:
         with closing(_opened(file, lock_s)) as database:
             _require_ours(database, file, identity)
-            _check(database, file, Deadline(longest_s))
+            return _check(database, file, Deadline(longest_s))
     except sqlite3.Error as error:
         raise as_fault(error, file) from error
 
@@ -65,6 +81,11 @@ def require_there(file: Path, *, studies: Path) -> None:
     if _is_empty(file) and any(studies.glob("*/*/*")):
         what = "it is empty" if file.exists() else "it is gone"
         raise damaged(file, f"{what}, and instances that were received lie in {studies}")
+
+
+def lacks_log(file: Path) -> bool:
+    """Return whether a database is there without the write-ahead log that an open one has beside it."""
+    return file.exists() and not file.with_name(f"{file.name}-wal").exists()
 
 
 def _is_empty(file: Path) -> bool:
@@ -87,7 +108,7 @@ def _require_ours(database: sqlite3.Connection, file: Path, identity: str) -> No
         raise damaged(file, "it, or the write-ahead log beside it, belongs to another storage")
 
 
-def _check(database: sqlite3.Connection, file: Path, deadline: Deadline) -> None:
+def _check(database: sqlite3.Connection, file: Path, deadline: Deadline) -> bool:
     database.set_progress_handler(deadline.is_over, _STEPS)
     try:
         for pragma in ("quick_check(1)", "foreign_key_check"):
@@ -99,7 +120,8 @@ def _check(database: sqlite3.Connection, file: Path, deadline: Deadline) -> None
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
             raise
-        logger.warning("the database was looked at for %g s and is sound so far", deadline.seconds)
+        return False
+    return True
 
 
 def _told(wrong: list[tuple[object, ...]]) -> str:

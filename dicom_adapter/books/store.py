@@ -29,6 +29,7 @@ from dicom_adapter.books.faults import (
     damaged,
     make_database,
 )
+from dicom_adapter.books.integrity import check_pages
 from dicom_adapter.books.records import (
     DELIVERY_MOVES,
     JOB_MOVES,
@@ -42,13 +43,13 @@ from dicom_adapter.books.rows import DamagedRowError, delivery_of, job_of, recei
 from dicom_adapter.books.schema import migrate
 from dicom_adapter.books.service_clock import ServiceClock
 from dicom_adapter.config_blocks import WorkflowRule
-from dicom_adapter.deadline import Deadline
 from stages.errors import SettingsError
 from stages.locks import now
 
 _BUSY_S = 30.0
 _HURRY_S = 2.0
 _VISIBLE_S = 5.0
+_LOOK_S = 1.0
 _POLL_S = 0.02
 _MOST_DUE = 1000
 _SHORT_MS = 100  # holds up our own readers
@@ -115,14 +116,13 @@ class Store:
         try:
             with self._faults():
                 migrate(self._connection, file)
-                service = self._one("SELECT * FROM service")
+                seconds, self.identity = self._service()
                 self._connection.execute(f"PRAGMA busy_timeout = {_SHORT_MS}")
             self._place = _place(file)
         except BaseException:
             self._connection.close()
             raise
-        self.clock: Callable[[], float] = ServiceClock(float(service["seconds"]))
-        self.identity = str(service["identity"])
+        self.clock: Callable[[], float] = ServiceClock(seconds)
 
     @property
     def trouble(self) -> str:
@@ -137,6 +137,20 @@ class Store:
         with self.transaction() as books:
             books.execute("UPDATE service SET seconds = MAX(seconds, ?)", (self.clock(),))
 
+    def look(self) -> None:
+        """Look for a second whether the file still holds what it should; `trouble` says so from then on.
+
+        Raises
+        ------
+        DatabaseDamagedError
+            If it does not.
+        DatabaseUnusableError
+            If it cannot be read.
+        """
+        with self._faults():
+            self._require_same_file()
+            check_pages(self._file, identity=self.identity, longest_s=_LOOK_S, lock_s=_LOOK_S)
+
     def hurry(self) -> None:
         """Wait no longer than two seconds for a lock from now on, since the adapter ends."""
         self._busy_s, self._is_ending = min(self._busy_s, _HURRY_S), True
@@ -145,6 +159,13 @@ class Store:
         """Close the file."""
         with self._lock:
             self._connection.close()
+
+    def _service(self) -> tuple[float, str]:
+        """Return the seconds of service and the identity."""
+        for row in self._rows("SELECT * FROM service"):
+            if isinstance(row["seconds"], (int, float)) and isinstance(row["identity"], str):
+                return float(row["seconds"]), row["identity"]
+        raise damaged(self._file, "it does not say how long the adapter was in service")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -169,16 +190,22 @@ class Store:
             self._fault = ""
 
     @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Ask something; that another process has locked the file for writing keeps nobody waiting."""
+        with self._faults(), self._lock:
+            yield self._connection
+
+    @contextmanager
     def _begun(self) -> Iterator[None]:
         """Hold the write lock; while another process has it, our own threads may read."""
-        deadline = Deadline(self._busy_s)
+        began = time.monotonic()
         while True:
             with self._lock:
                 self._require_same_file()
                 try:
                     self._connection.execute("BEGIN IMMEDIATE")
                 except sqlite3.OperationalError as error:
-                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or deadline.is_over():
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or self._has_waited(began):
                         raise
                 else:
                     self._waits_since = None
@@ -186,6 +213,9 @@ class Store:
                     return
             self._waits_since = self._waits_since or time.monotonic()
             time.sleep(_POLL_S)
+
+    def _has_waited(self, began: float) -> bool:
+        return time.monotonic() - began >= self._busy_s  # which `hurry` makes shorter
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -549,8 +579,8 @@ class Store:
             )
 
     def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with self._faults(), self._lock:
-            return self._connection.execute(query, values).fetchall()
+        with self.reading() as books:
+            return books.execute(query, values).fetchall()
 
     def _one(self, query: str, *values: object) -> sqlite3.Row:
         found = self._rows(query, *values)

@@ -77,6 +77,8 @@ def read_result(path: Path) -> Result:
         If it cannot be read, or its file meta information is incomplete.
     """
     try:
+        if path.exists() and not path.is_file():  # opening a FIFO would wait for ever
+            raise OutputError(f"{path} cannot be sent: it is no file")
         meta = read_file_meta_info(path)
         return Result(
             path=path,
@@ -84,6 +86,8 @@ def read_result(path: Path) -> Result:
             sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
             transfer_syntax_uid=str(meta.TransferSyntaxUID),
         )
+    except OutputError:
+        raise
     except (OSError, AttributeError, InvalidDicomError, ValueError) as error:
         raise OutputError(f"{path} cannot be sent: {error}") from error
 

@@ -1,12 +1,12 @@
-"""How many associations there may be at once, and whose."""
+"""How many connections may wait and how many associations there may be at once, and whose."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from dicom_adapter.config_blocks import Scp
 
@@ -76,6 +76,77 @@ class Admission:
         if not is_known(config, address) and len(strangers) >= config.max_associations - reserved(config):
             return strangers
         return None
+
+
+class Waiting(Protocol):
+    """Who waits to come in."""
+
+    address: str
+    is_known: bool
+
+
+_Waiting = TypeVar("_Waiting", bound=Waiting)
+
+
+class Crowd(Generic[_Waiting]):
+    """Who waits, the oldest first, and who of them makes room for others."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all: dict[_Waiting, None] = {}
+        self._by_address: dict[bool, dict[str, dict[_Waiting, None]]] = {True: {}, False: {}}
+        self._leaving: dict[_Waiting, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __contains__(self, each: _Waiting) -> bool:
+        return each in self._all
+
+    def __iter__(self) -> Iterator[_Waiting]:
+        with self._lock:
+            return iter(list(self._all))
+
+    def add(self, each: _Waiting) -> None:
+        """Let somebody wait."""
+        with self._lock:
+            self._all[each] = None
+            self._by_address[each.is_known].setdefault(each.address, {})[each] = None
+
+    def is_leaving(self, each: _Waiting) -> None:
+        """Note who has been told to go, and makes room before all others."""
+        with self._lock:
+            self._leaving[each] = None
+
+    def remove(self, each: _Waiting) -> bool:
+        """Forget somebody; return whether that one was there."""
+        with self._lock:
+            if each not in self._all:
+                return False
+            del self._all[each]
+            self._leaving.pop(each, None)
+            crowds = self._by_address[each.is_known]
+            del crowds[each.address][each]
+            if not crowds[each.address]:
+                del crowds[each.address]
+            return True
+
+    def who_makes_room(self, address: str, *, is_known: bool) -> _Waiting | None:
+        """Return the oldest of the address that has the most; one that is known only for a known one.
+
+        Parameters
+        ----------
+        address, is_known
+            Of the newcomer, who counts as one of its address.
+        """
+        with self._lock:
+            if self._leaving:
+                return next(iter(self._leaving))
+            crowds = self._by_address[False] or (self._by_address[True] if is_known else {})
+            if not crowds:
+                return None
+            most = max(crowds, key=lambda each: len(crowds[each]) + (each == address))
+            return next(iter(crowds[most]))
 
 
 def is_known(config: Scp, address: str) -> bool:

@@ -147,9 +147,11 @@ class HeaderReader:
     def _feed_deflated(self, data: bytes | memoryview) -> None:
         for at in range(0, len(data), _DEFLATED_AT_ONCE):
             piece = bytes(data[at : at + _DEFLATED_AT_ONCE])
-            while piece and not self.is_done:
+            is_whole = False
+            while not (is_whole or self.is_done):
                 inflated = self._inflating.decompress(piece, _INFLATED_AT_ONCE)
                 piece = self._inflating.unconsumed_tail
+                is_whole = not piece and len(inflated) < _INFLATED_AT_ONCE
                 self._inflated += len(inflated)
                 if self._inflated > _INFLATED:
                     raise ExcessError(f"more than {_INFLATED >> 20} MiB before the UIDs when it is inflated")

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import selectors
 import socket
 import ssl
@@ -24,19 +25,20 @@ from typing import Protocol, TypeAlias
 
 from dicom_adapter.deadline import Deadline
 from dicom_adapter.receiving import wire
-from dicom_adapter.receiving.admission import plain_address
+from dicom_adapter.receiving.admission import Crowd, plain_address
 from dicom_adapter.receiving.wire import Incoming, Pace, ProtocolError
 from dicom_adapter.supervisor import Supervisor, Worker, sign_of_life, traceback_of
 from stages.errors import StageError
 
 logger = logging.getLogger(__name__)
 
-_BATCH = 64
+_BATCH = 128
 _LOOK_S = 0.2
 _BREATH_S = 0.01  # between batches of a flood
 _CATCH_UP_S = 5.0
-_HANDSHAKES = 32
+_HANDSHAKES, _BRIEF_S = 32, 0.1
 _BACKLOG = 1024
+_SHARE = 4  # so much of the file descriptors that a process may have is for who waits
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RESET = struct.pack("ii", 1, 0)
 
@@ -61,8 +63,10 @@ class Door:
 
     Attributes
     ----------
+    is_secured
+        Returns whether connections are to be secured.
     secure
-        Returns what a connection is secured with, or None.
+        Returns what with; called by a thread that may wait.
     is_known
         Returns whether an address is that of a source.
     judge
@@ -77,7 +81,8 @@ class Door:
         Returns how long each may take to secure itself and to ask, seconds.
     """
 
-    secure: Callable[[], ssl.SSLContext | None]
+    is_secured: Callable[[], bool]
+    secure: Callable[[], ssl.SSLContext]
     is_known: Callable[[str], bool]
     judge: Callable[[socket.socket, str, bytes], Verdict]
     turned_away: Callable[[str, str, str], None]
@@ -96,6 +101,11 @@ class _Guest:
     is_leaving: bool = False
     is_securing: bool = False
     heard: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    def left_s(self) -> float:
+        """Return how much time is left, seconds, never nothing."""
+        return max(0.01, self.until - time.monotonic())
 
     def wanted(self) -> int:
         """Return how many bytes of the request are still to come."""
@@ -122,17 +132,15 @@ class Lobby:
 
     def __init__(self, host: str, port: int, door: Door) -> None:
         self._door = door
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        self._listening = _listening(host, port)
+        self._share = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
         self._listening.setblocking(False)
         self.port = int(self._listening.getsockname()[1])
         self._selector = selectors.DefaultSelector()
         self._waker, self._woken = socket.socketpair()
         self._spare = os.open(os.devnull, os.O_RDONLY)
-        self._lock = threading.Lock()
-        self._guests: dict[_Guest, None] = {}  # the oldest first, here and by address
-        self._crowds: dict[bool, dict[str, dict[_Guest, None]]] = {True: {}, False: {}}
-        self._leaving: dict[_Guest, None] = {}
+        self._guests: Crowd[_Guest] = Crowd()
+        self._securing: Crowd[_Guest] = Crowd()
         self._catch_up_at = 0.0
         self._is_closed = False
         self._is_listening = False
@@ -193,7 +201,7 @@ class Lobby:
 
     def _end(self) -> None:
         self._selector.close()
-        guests = [each.connection for each in list(self._guests)]
+        guests = [each.connection for each in self._guests]
         for each in (self._listening, self._woken, self._waker, *guests):
             with contextlib.suppress(OSError):
                 each.close()
@@ -219,7 +227,7 @@ class Lobby:
 
     def _without_descriptors(self, error: OSError) -> None:
         """Free one, so that who waits longest in the kernel's queue is hung up on rather than kept."""
-        self._door.turned_away("", "no room", f"no connection can be taken: {error.strerror}")
+        self._door.turned_away("unknown", "no room", f"no connection can be taken: {error.strerror}")
         if self._make_room(is_known=True, address=""):
             return
         os.close(self._spare)
@@ -229,7 +237,7 @@ class Lobby:
 
     def _welcome(self, connection: socket.socket, address: str) -> bool:
         is_known, is_crowded = self._door.is_known(address), False
-        if len(self._guests) >= self._door.most():
+        if len(self._guests) >= min(self._door.most(), self._share):
             is_crowded = True
             if not self._make_room(is_known=is_known, address=address):
                 _reset(connection)
@@ -240,29 +248,19 @@ class Lobby:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         until = time.monotonic() + self._door.patience_s()
         guest = _Guest(connection=connection, address=address, is_known=is_known, until=until)
-        with self._lock:
-            self._guests[guest] = None
-            self._crowds[is_known].setdefault(address, {})[guest] = None
+        self._guests.add(guest)
         self._selector.register(connection, selectors.EVENT_READ, guest)
         return is_crowded
 
     def _make_room(self, *, is_known: bool, address: str) -> bool:
         """Hang up on the one who must make room for a newcomer; return whether there is one."""
-        with self._lock:
-            victim = next(iter(self._leaving), None) or self._victim(is_known, address)
+        victim = self._guests.who_makes_room(address, is_known=is_known)
         if victim is None:
             return False
         if not victim.is_leaving:
             self._door.turned_away(victim.address, "displaced", "others wanted to connect")
         self._hang_up(victim)
         return True
-
-    def _victim(self, is_known: bool, address: str) -> _Guest | None:
-        crowds = self._crowds[False] or (self._crowds[True] if is_known else {})
-        if not crowds:
-            return None
-        most = max(crowds, key=lambda each: len(crowds[each]) + (each == address))
-        return next(iter(crowds[most]))
 
     # What they say
 
@@ -284,17 +282,15 @@ class Lobby:
 
     def _is_securing(self, guest: _Guest) -> bool:
         """Return whether a connection is one to be secured, which a thread begins to do."""
-        try:
-            context = self._door.secure()
-        except StageError as error:
-            self._turn_away(guest, "unsecured", str(error))
-            return True
-        if context is None:
+        if not self._door.is_secured():
             return False
+        if not self._may_secure(guest):
+            self._turn_away(guest, "displaced", "others wanted to connect")
+            return True
         self._selector.unregister(guest.connection)
-        self._bound_handshakes()
         guest.is_securing = True
-        if not _started(self._secure, guest, context):
+        self._securing.add(guest)
+        if not _started(self._secure, guest):
             self._turn_away(guest, "no room", "no thread could be started")
         return True
 
@@ -311,6 +307,9 @@ class Lobby:
             self._turn_away(guest, "no request" if is_probe else "lost", "the peer has hung up")
             return
         guest.request += piece
+        if guest.request[0] == wire.ABORT:
+            self._turn_away(guest, "aborted", "before it asked for anything")
+            return
         try:
             _check_head(guest.request)
         except ProtocolError as error:
@@ -344,50 +343,62 @@ class Lobby:
 
     # Securing
 
-    def _bound_handshakes(self) -> None:
-        """Keep the threads few that secure connections: the oldest makes room, a stranger if there is one."""
-        with self._lock:
-            securing = [each for each in self._guests if each.is_securing]
-        if len(securing) < _HANDSHAKES:
-            return
-        strangers = [each for each in securing if not each.is_known]
-        victim = (strangers or securing)[0]
+    def _may_secure(self, guest: _Guest) -> bool:
+        """Return whether there is room for one more handshake: threads are few."""
+        if len(self._securing) < _HANDSHAKES:
+            return True
+        victim = self._securing.who_makes_room(guest.address, is_known=guest.is_known)
+        if victim is None or (victim.address == guest.address and guest.since - victim.since < _BRIEF_S):
+            return False
         self._door.turned_away(victim.address, "displaced", "others wanted to connect")
         self._hang_up(victim)
+        return True
 
-    def _secure(self, guest: _Guest, context: ssl.SSLContext) -> None:
+    def _secure(self, guest: _Guest) -> None:
         """Secure a connection, read the request, and serve it; all in a thread of its own."""
-        connection = guest.connection
+        request = self._request_of(guest)
+        verdict = self._verdict(guest.connection, guest.address, request) if request else b""
+        if not isinstance(verdict, bytes):
+            self._forget(guest)
+            verdict.serve(request)
+            return
+        if verdict:
+            with contextlib.suppress(OSError):
+                wire.write(guest.connection, verdict, wire.PARTING_S)
+            wire.part(guest.connection)
+        guest.connection.close()
+        self._forget(guest)
+
+    def _request_of(self, guest: _Guest) -> bytes:
+        """Return the request for an association that comes over TLS; nothing if none does."""
         try:
-            connection.settimeout(max(0.01, guest.until - time.monotonic()))
-            guest.connection = connection = context.wrap_socket(
-                connection, server_side=True, do_handshake_on_connect=False
-            )
-            connection.do_handshake()
-            request = _request_over(connection, max(0.01, guest.until - time.monotonic()))
-        except (ProtocolError, EOFError, OSError, ValueError) as error:
+            return self._handshake(guest)
+        except (ProtocolError, StageError, EOFError, OSError, ValueError) as error:
             if guest in self._guests:
                 self._door.turned_away(guest.address, _ending_of(error), f"it was not secured: {error}")
-            self._forget(guest)
-            connection.close()
-            return
-        verdict = self._verdict(connection, guest.address, request)
-        if isinstance(verdict, bytes):
-            with contextlib.suppress(OSError):
-                wire.write(connection, verdict, wire.PARTING_S)
-            wire.part(connection)
-            self._forget(guest)
-            return
-        self._forget(guest)
-        verdict.serve(request)
+        except Exception:  # a border: what a library raises on a handshake ends this one alone
+            logger.exception("a connection from %s could not be secured", guest.address)
+        return b""
+
+    def _handshake(self, guest: _Guest) -> bytes:
+        context = self._door.secure()
+        guest.connection.settimeout(guest.left_s())
+        guest.connection = connection = context.wrap_socket(
+            guest.connection, server_side=True, do_handshake_on_connect=False
+        )
+        connection.do_handshake()
+        found = Incoming(connection, Pace(idle_s=guest.left_s())).pdu(wire.LARGEST_PDU)
+        if found is None:
+            raise EOFError("the peer has hung up")
+        _check_head(found[2] or bytes((found[0],)))
+        return found[2]
 
     # Going out
 
     def _say_goodbye(self, guest: _Guest, pdu: bytes) -> None:
         """Say why, and keep the connection until the peer has heard it."""
-        with self._lock:
-            guest.is_leaving = True
-            self._leaving[guest] = None
+        guest.is_leaving = True
+        self._guests.is_leaving(guest)
         guest.until = time.monotonic() + wire.PARTING_S
         try:
             guest.connection.send(pdu)
@@ -411,7 +422,7 @@ class Lobby:
         if now >= self._catch_up_at:
             self._catch_up_at = now + _CATCH_UP_S
             self._door.catch_up()
-        late = [each for each in list(self._guests) if each.until <= now and not each.is_securing]
+        late = [each for each in self._guests if each.until <= now and not each.is_securing]
         for guest in late:
             if guest.is_leaving or not guest.request:
                 if not guest.is_leaving:
@@ -440,14 +451,15 @@ class Lobby:
             socket.socket.shutdown(guest.connection, socket.SHUT_RDWR)  # its thread closes it
 
     def _forget(self, guest: _Guest) -> None:
-        with self._lock:
-            if self._guests.pop(guest, guest) is guest:
-                return
-            self._leaving.pop(guest, None)
-            crowds = self._crowds[guest.is_known]
-            del crowds[guest.address][guest]
-            if not crowds[guest.address]:
-                del crowds[guest.address]
+        self._guests.remove(guest)
+        self._securing.remove(guest)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    if ":" not in host:
+        return socket.create_server((host, port), backlog=_BACKLOG)
+    both = socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=both)
 
 
 def _started(target: Callable[..., None], *arguments: object) -> bool:
@@ -458,15 +470,6 @@ def _started(target: Callable[..., None], *arguments: object) -> bool:
         logger.error("no thread can be started: %s", error)
         return False
     return True
-
-
-def _request_over(connection: socket.socket, seconds: float) -> bytes:
-    """Return the request for an association that comes over a connection that is secured."""
-    found = Incoming(connection, Pace(idle_s=seconds)).pdu(wire.LARGEST_PDU)
-    if found is None:
-        raise EOFError("the peer has hung up")
-    _check_head(found[2] or bytes((found[0],)))
-    return found[2]
 
 
 def _check_head(request: bytes | bytearray) -> None:
@@ -484,7 +487,7 @@ def _ending_of(error: Exception) -> str:
         return "broken"
     if isinstance(error, TimeoutError):
         return "slow"
-    return "unsecured" if isinstance(error, ssl.SSLError) else "lost"
+    return "unsecured" if isinstance(error, (ssl.SSLError, StageError, ValueError)) else "lost"
 
 
 def _reset(connection: socket.socket) -> None:

@@ -182,7 +182,7 @@ def sweep(places: AdapterPlaces, *, permissions: int = 0o640) -> int:
     Parameters
     ----------
     permissions
-        Of the files that will come, see `folder_mode`.
+        Of the files that will come; the folder that all lies in has those of `folder_mode` from now on.
 
     Raises
     ------
@@ -192,6 +192,8 @@ def sweep(places: AdapterPlaces, *, permissions: int = 0o640) -> int:
     try:
         for folder in (places.incoming, places.studies):
             make_folder(folder, places.root.parent, folder_mode(permissions))
+        with contextlib.suppress(PermissionError):  # somebody else's, who decides
+            places.root.chmod(folder_mode(permissions))
         half = [path for path in places.incoming.iterdir() if path.is_symlink() or not path.is_dir()]
         for path in half:
             path.unlink(missing_ok=True)
@@ -214,6 +216,8 @@ def taken_up(path: Path) -> Received:
         If it is none of ours.
     """
     told = f"a file of study {study_hash(path.parent.name)} is no received instance"
+    if path.exists() and not path.is_file():
+        raise InputError(f"{told}: it is no file")  # opening a FIFO would wait for ever
     try:
         with path.open("rb", buffering=0) as file:
             header = _header_of(file, _transfer_syntax(file))

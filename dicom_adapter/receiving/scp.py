@@ -54,6 +54,15 @@ logger = logging.getLogger(__name__)
 _SUCCESS, _OUT_OF_RESOURCES, _MISMATCH, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
 _FAILED, _NOT_AUTHORISED, _INVALID = 0x0110, 0x0124, 0x0115  # PS3.7 annex C
 _PARTING_S, _CUTTING_S = 3.0, 2.0
+_OTHER_VERSION = Rejection(
+    result=PERMANENT, source=BY_ACSE, reason=VERSION_NOT_SUPPORTED, words="protocol version not supported"
+)
+_TOO_MANY = Rejection(
+    result=TRANSIENT,
+    source=BY_PRESENTATION,
+    reason=LIMIT_EXCEEDED,
+    words="local limit of associations exceeded",
+)
 
 
 class Watcher(Protocol):
@@ -138,8 +147,10 @@ class StorageScp:
         """
         config = self._config()
         tls_files = TlsFiles()
-        tls_files.context(config.tls)  # says at the start what is wrong
+        if config.tls.enabled:
+            tls_files.context(config.tls)  # says at the start what is wrong
         door = Door(
+            is_secured=lambda: self._config().tls.enabled,
             secure=lambda: tls_files.context(self._config().tls),
             is_known=lambda address: is_known(self._config(), address),
             judge=self._judge,
@@ -179,27 +190,20 @@ class StorageScp:
 
     def _judge(self, connection: socket.socket, address: str, pdu: bytes) -> Verdict:
         config, titles = self._config(), read_titles(pdu)
-        if not titles.is_version_1:
-            words = "protocol version not supported"
-            rejection = Rejection(result=PERMANENT, source=BY_ACSE, reason=VERSION_NOT_SUPPORTED, words=words)
-            return self._rejected(rejection, titles.called, titles.calling, address)
         called = titles.called or config.blank_called_as or ""
         caller = titles.calling or config.blank_calling_as or ""
+        if not titles.is_version_1:
+            return self._rejected(_OTHER_VERSION, called, caller, address)
         why = who_may_not(config, called, caller, address)
-        reports_only = bool(
-            why and self._reporters and not who_may_not(self._reporters(), called, caller, address)
-        )
+        reports = self._reporters() if why and self._reporters else None
+        reports_only = reports is not None and who_may_not(reports, called, caller, address) is None
         if why and not reports_only:
             return self._rejected(why, called, caller, address)
         association = Association(
             connection, address, called=called, caller=caller, services=self._services(config)
         )
         if not self._admission.enter(association):
-            words = "local limit of associations exceeded"
-            rejection = Rejection(
-                result=TRANSIENT, source=BY_PRESENTATION, reason=LIMIT_EXCEEDED, words=words
-            )
-            return self._rejected(rejection, called, caller, address)
+            return self._rejected(_TOO_MANY, called, caller, address)
         with self._lock:
             self._open[association] = True
             if reports_only:
@@ -316,18 +320,16 @@ class TlsFiles:
         self._context: ssl.SSLContext | None = None
         self._seen: object = None
 
-    def context(self, tls: ScpTls) -> ssl.SSLContext | None:
-        """Return what the next connection is secured with; None without TLS.
+    def context(self, tls: ScpTls) -> ssl.SSLContext:
+        """Return what the next connection is secured with.
 
         Raises
         ------
         SettingsError
             If a file cannot be used, and none ever could.
         """
-        if not tls.enabled:
-            return None
         seen = tls, *map(_version_of, (tls.certificate, tls.key, tls.client_certificates))
-        if seen == self._seen:
+        if self._context is not None and seen == self._seen:
             return self._context
         try:
             self._context = tls_context(tls)
@@ -347,16 +349,14 @@ def _version_of(file: str) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def tls_context(tls: ScpTls) -> ssl.SSLContext | None:
-    """Return what the listening side secures a connection with; None without TLS.
+def tls_context(tls: ScpTls) -> ssl.SSLContext:
+    """Return what the listening side secures a connection with.
 
     Raises
     ------
     SettingsError
         If a file cannot be used.
     """
-    if not tls.enabled:
-        return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # PS3.15 B.12, BCP 195
     for file in filter(None, (tls.certificate, tls.key, tls.client_certificates)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from dicom_adapter.running.jobs import Surroundings
 from dicom_adapter.watching.metrics import Queue
 from dicom_adapter.watching.pseudonym import study_hash
 from dicom_adapter.watching.status_page import Cell, Page, Table
+from stages import job_files
 from stages.locks import now
 
 _MOST, _MOST_LABELS = 50, 3
@@ -217,10 +217,10 @@ def _worst(states: Mapping[str, int]) -> str:
 def found_in(report: Path) -> str:
     """Return in a few words what a job's report says: its labels by name, and how many warnings it has."""
     try:
-        told = json.loads(report.read_text(encoding="utf-8"))
+        told = job_files.read_object(report)
         labels = [f"{each['name']} {each['volume_ml']:.1f} ml" for each in told["findings"]]
         warnings = len(told["warnings"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):  # also what is no file (`JobFileError`)
         return ""
     more = [f"{len(labels) - _MOST_LABELS} more labels"] if len(labels) > _MOST_LABELS else []
     warned = [f"{warnings} warning{'s' if warnings > 1 else ''}"] if warnings else []

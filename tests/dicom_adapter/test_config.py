@@ -72,6 +72,10 @@ def test_what_is_left_out_has_defaults(config):
         (LIVER_SEG, "liver-seg", 11, "is no ID of a workflow"),
         ("reject-unknown-sources: false", "reject-unknown-sources: true", 6, "everybody is rejected"),
         ("    reject-unknown-sources: false", "    reject-unknown-sources: no!", 6, "true or false"),
+        ("    reject-unknown", "    blank-called-as: NOBODY\n    reject-unknown", 6, "there are: CT_AI"),
+        ("    reject-unknown", '    blank-calling-as: "A\\\\B"\n    reject-unknown', 6, "no backslash"),
+        ("    reject-unknown", "    least-rate: slow\n    reject-unknown", 6, "expected a size"),
+        ("    reject-unknown", "    max-waiting: 0\n    reject-unknown", 6, "greater than or equal to 1"),
     ],
 )
 def test_mistake_is_told_with_its_line_and_what_to_write(config, old, new, line, told):
@@ -98,6 +102,30 @@ def test_sizes_are_written_with_their_unit(config):
     assert found.storage.minimum_free == 1536 << 20
     _, findings = examine(config(SMALL + "storage: {minimum-free: lots}\n"))
     assert "such as 2G" in str(findings[0])
+
+
+@pytest.mark.parametrize(
+    ("written", "mode"), [("'0640'", 0o640), ("0640", 0o640), ("'0o600'", 0o600), ("'664'", 0o664)]
+)
+def test_permissions_are_octal_however_they_are_written(config, written, mode):
+    assert load_config(config(f"{SMALL}storage: {{permissions: {written}}}")).storage.permissions == mode
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("permissions", "'0750'", "nobody executes"),
+        ("permissions", "'0440'", "the owner reads and writes"),
+        ("permissions", "rw-r-----", "write an octal number in quotes"),
+        ("permissions", "true", "write an octal number in quotes"),
+        ("job-input", "symlink", "copy"),
+        ("largest-instance", "1K", "1048576"),
+        ("largest-instance", "5G", "4294967296"),
+    ],
+)
+def test_a_setting_of_the_storage_that_cannot_be_is_told_with_its_line(config, key, value, told):
+    with pytest.raises(SettingsError, match=rf"config.yaml:\d+.*{told}"):
+        load_config(config(f"{SMALL}storage: {{{key}: {value}}}"))
 
 
 def test_workflow_that_is_not_published_is_a_warning(config, tmp_path):

@@ -15,6 +15,7 @@ from stages.errors import SettingsError
 from tests.dicom_adapter.adapters import Adapter
 from tests.dicom_adapter.benches import destination
 from tests.dicom_adapter.destinations import free_port, wait_until
+from tests.dicom_adapter.wires import STORE, Caller, command, p_data, request
 from tests.dicom_adapter.workflows import publish_stamp
 from tests.phantoms import ct_slices, mr_slices, save
 
@@ -139,6 +140,21 @@ def test_a_stop_while_a_job_runs_is_quick_and_the_job_goes_on_at_the_next_start(
         wait_until(lambda: archive.instances() == UIDS)
         (job,) = adapter.jobs()
         assert (job.state, job.tries) == ("done", 1)
+
+
+def test_a_stop_is_quick_whatever_peers_do(tmp_path):
+    adapter = Adapter(tmp_path, workflows=[])
+    with adapter:
+        idle, half, within = (Caller(adapter.port) for _ in range(3))
+        half.say(request()[:30])
+        within.enter()
+        within.say(p_data((1, 3, command(STORE, data=True)), (1, 0, bytes(10)))[:-1])
+        begun = time.monotonic()
+        adapter.process.terminate()
+        assert adapter.process.wait(40) == 0
+        assert time.monotonic() - begun < 10
+    for each in (idle, half, within):
+        each.wire.close()
 
 
 def test_a_full_disk_makes_no_dead_letters_and_jobs_begin_once_there_is_room(tmp_path, archive, ct):

@@ -7,11 +7,15 @@ import signal
 import sqlite3
 import time
 import urllib.error
+from functools import partial
 
+from dicom_adapter.books.store import Store
 from tests.dicom_adapter.adapters import Adapter
-from tests.dicom_adapter.destinations import wait_until
+from tests.dicom_adapter.destinations import wait_until as wait_for
 from tests.dicom_adapter.instances import instance, write
 from tests.phantoms import ct_slices, save
+
+wait_until = partial(wait_for, timeout_s=60)
 
 
 def study(folder, number):
@@ -76,6 +80,7 @@ def test_what_cannot_be_read_at_the_start_is_shown_and_replayed_once_it_is_mende
     folder = adapter.folder / "dicom-adapter/studies/CT_AI/1.2.3"
     folder.mkdir(parents=True)
     (folder / "1.2.3.4.1.dcm").write_bytes(b"broken")
+    Store(adapter.folder / "dicom-adapter/adapter.sqlite").close()
     with adapter:
         adapter.send(study(tmp_path / "s", 11))
         wait_until(lambda: states(adapter) == ["done"])

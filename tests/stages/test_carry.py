@@ -228,6 +228,16 @@ def test_links_out_of_a_result_are_not_followed(pod, follower):
     assert not any(each.get("content") == b"s" for each in follower.told)
 
 
+@pytest.mark.parametrize("name", ["locks/a.failed", "locks/a.running", "logs/a.log"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("../../secret")])
+def test_what_is_no_file_is_neither_read_nor_waited_for(pod, follower, name, make):
+    (pod.root / "secret").write_text("s" * 99)
+    make(pod.payload / name)
+    (pod.payload / "locks/a.lock").write_text("{}")
+    assert [each.get("file") for each in follower.rest()][-1:] == ["locks/a.lock"]
+    assert not any(b"sss" in each.get("content", b"") for each in follower.told)
+
+
 def test_follow_ends_with_the_one_it_tells(pod, follower):
     follower.until("beat")
     follower.process.stdin.close()

@@ -6,11 +6,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from dicom_adapter.books.delivery_books import counts
 from dicom_adapter.books.faults import DatabaseDamagedError, DatabaseUnusableError
 from dicom_adapter.books.integrity import require_sound
 from dicom_adapter.books.records import Received
@@ -37,11 +39,19 @@ def studies(tmp_path):
     return folder
 
 
-@pytest.fixture
-def file(tmp_path):
-    file = tmp_path / "adapter.sqlite"
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    """Return the bytes of a database with 2000 instances of a study."""
+    file = tmp_path_factory.mktemp("made") / "adapter.sqlite"
     with closing(Store(file)) as store:
         store.add_instances(instance(n) for n in range(2000))
+    return file.read_bytes()
+
+
+@pytest.fixture
+def file(tmp_path, content):
+    file = tmp_path / "adapter.sqlite"
+    file.write_bytes(content)
     return file
 
 
@@ -73,24 +83,37 @@ def remove(file):
     file.unlink()
 
 
+def put_a_folder_there(file):
+    file.unlink()
+    file.mkdir()
+
+
+def put_a_pipe_there(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
 def break_reference(file):
     with closing(sqlite3.connect(file)) as database:
         database.execute("UPDATE instances SET study_id = 77 WHERE sop_instance_uid = '1.2.3.4.5'")
         database.commit()
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [cut, cut_within_the_first_page, overwrite_pages, write_text, empty, remove, break_reference],
+DAMAGES = (
+    *(cut, cut_within_the_first_page, overwrite_pages, write_text, empty, remove),
+    *(put_a_folder_there, put_a_pipe_there, break_reference),
 )
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_database_is_refused_with_what_to_do_and_left_as_it_is(file, studies, damage):
     damage(file)
-    before = file.read_bytes() if file.exists() else None
+    before = file.read_bytes() if file.is_file() else None
     with pytest.raises(DatabaseDamagedError, match=r"is damaged .*clara-wf adapter rebuild") as told:
         require_sound(file, studies=studies)
     assert told.value.exit_code == 3
     assert "\n" not in str(told.value)
-    assert (file.read_bytes() if file.exists() else None) == before
+    assert (file.read_bytes() if file.is_file() else None) == before
 
 
 def test_a_sound_one_is_taken_and_so_is_none_where_nothing_was_received(file, studies, tmp_path):
@@ -135,7 +158,7 @@ def test_a_store_that_another_process_locks_says_so_and_goes_on_when_it_is_free(
         while not store.trouble:
             assert waiting.is_alive()
         assert "is locked by another process" in store.trouble
-        assert len(store.studies()) == 1  # reading goes on
+        assert counts(store)["studies"] == {"receiving": 1}  # reading goes on
         other.execute("ROLLBACK")
         waiting.join()
         assert store.trouble == ""
@@ -145,14 +168,16 @@ def connected(file):
     return sqlite3.connect(file, isolation_level=None, check_same_thread=False)
 
 
-def test_a_store_that_ends_does_not_wait_for_a_lock(file, monkeypatch):
+def test_a_store_that_ends_waits_for_a_lock_no_longer_also_where_it_waits_already(file, monkeypatch):
     monkeypatch.setattr("dicom_adapter.books.store._HURRY_S", 0.1)
     with closing(Store(file)) as store, closing(connected(file)) as other:
         other.execute("BEGIN IMMEDIATE")
-        store.hurry()
+        threading.Timer(0.05, store.hurry).start()
+        began = time.monotonic()
         with pytest.raises(DatabaseUnusableError, match="locked") as told:
             store.keep_time()
         assert told.value.is_final
+        assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("replaced", [False, True])
@@ -175,6 +200,18 @@ def test_pages_that_are_damaged_while_it_runs_are_told(file):
         assert "is damaged" in store.trouble
 
 
+def test_garbage_that_is_written_over_a_running_database_is_noticed_by_the_next_look(file):
+    with closing(Store(file)) as store:
+        store.keep_time()
+        store.look()
+        for each in (file, file.with_name("adapter.sqlite-wal")):
+            each.write_bytes(random.Random(1).randbytes(each.stat().st_size))
+        with pytest.raises(DatabaseDamagedError, match="file is not a database"):
+            store.look()
+        store.keep_time()  # SQLite has its pages in memory
+        assert "is damaged" in store.trouble
+
+
 def test_it_is_readable_for_us_and_our_group_alone_whatever_the_umask(tmp_path):
     before = os.umask(0)
     try:
@@ -183,6 +220,21 @@ def test_it_is_readable_for_us_and_our_group_alone_whatever_the_umask(tmp_path):
             assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM service", "UPDATE service SET seconds = 'long'"])
+def test_one_that_does_not_say_how_long_it_was_in_service_is_damaged(file, change):
+    with closing(connected(file)) as other:
+        other.execute(change)
+    with pytest.raises(DatabaseDamagedError, match="how long the adapter was in service"):
+        Store(file)
+
+
+def test_a_full_disk_and_a_lock_keep_nobody_from_looking(file):
+    with closing(connected(file)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with closing(Store(file)) as store:
+            assert len(store.studies()) == 1
 
 
 def test_a_folder_that_is_not_there_is_told_by_one_line(tmp_path):

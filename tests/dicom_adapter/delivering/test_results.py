@@ -1,11 +1,15 @@
 """What a result says, apart from when: equal results have equal contents."""
 
+import os
+from pathlib import Path
+
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
-from dicom_adapter.delivering.results import content_of
+from dicom_adapter.delivering.results import content_of, read_result
+from stages.errors import OutputError
 from tests.phantoms import ct_slices
 
 
@@ -60,3 +64,10 @@ def test_what_cannot_be_read_through_has_no_content(content, tmp_path):
     assert content_of(tmp_path / "nowhere") == ""
     (tmp_path / "x.dcm").write_bytes(whole)
     assert dcmread(tmp_path / "x.dcm").Rows == 4
+
+
+def test_what_is_in_place_of_a_result_and_is_no_file_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / "result.dcm")
+    for path in (tmp_path / "result.dcm", tmp_path, Path("/dev/zero")):
+        with pytest.raises(OutputError, match="cannot be sent: it is no file"):
+            read_result(path)

@@ -4,6 +4,10 @@ import shutil
 
 import pytest
 
+from dicom_adapter.places import AdapterPlaces
+from dicom_adapter.receiving.claims import Claims
+from dicom_adapter.receiving.headers import Header
+from dicom_adapter.receiving.receive import Receiver
 from dicom_adapter.receiving.room import FullError, require_room
 
 
@@ -12,3 +16,17 @@ def test_what_would_leave_too_little_free_is_refused_with_both_figures(tmp_path)
     require_room(tmp_path, 1 << 20, free // 2)
     with pytest.raises(FullError, match=r"\d+ MiB are free, and \d+ MiB must stay so"):
         require_room(tmp_path, free, 1 << 20)
+
+
+def test_while_nothing_can_be_written_down_no_instance_is_taken(tmp_path):
+    receiver = Receiver(
+        AdapterPlaces(root=tmp_path),
+        minimum_free=0,
+        claims=Claims(),
+        trouble=lambda: "the database is locked",
+    )
+    uids = {"study_uid": "1.2.5", "series_uid": "1.2.6", "sop_instance_uid": "1.2.4", "sop_class_uid": "1.2"}
+    header = Header(**uids, modality="CT", series_description="")
+    with pytest.raises(FullError, match="the database is locked"):
+        receiver.keep("CT_AI", header, b"", b"")
+    assert list(tmp_path.iterdir()) == []

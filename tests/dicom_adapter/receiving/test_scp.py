@@ -67,6 +67,41 @@ def test_echo_is_answered(service):
     assert dcmtk("echoscu", service()).returncode == 0
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-pdu", "4096"],
+        ["-pts", "38", "-ppc", "128"],
+        ["--abort"],
+        ["--repeat", "20"],
+    ],
+    ids=" ".join,
+)
+def test_echoscu_is_answered_whatever_it_proposes(service, options):
+    done = dcmtk("echoscu", service(), *options)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["-pdu", "4096"], ["-xs"], ["-xv"], ["-R"], ["-xi"], ["+C"], ["-usr", "bob", "-epw"]],
+    ids=" ".join,
+)
+def test_storescu_stores_whatever_it_proposes(service, tmp_path, options):
+    running = service()
+    sent = write(tmp_path / "sent", [instance(n) for n in (1, 2)])
+    assert dcmtk("storescu", running, *options, *sent).returncode == 0
+    assert len(running.files) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_zeros_that_lead_a_component_of_a_uid_make_it_another_one(service):
+    running = service()
+    for study in ("1.2.3", "1.2.03", "1.02.3"):
+        assert store(running, instance(1, study=study)) == 0
+    assert [path.parent.name for path in running.files] == ["1.02.3", "1.2.03", "1.2.3"]
+
+
 def test_what_storescu_sends_is_on_disk_byte_by_byte(service, tmp_path):
     running = service()
     sent = write(tmp_path / "sent", [instance(n, fill=n) for n in range(1, 31)])

@@ -1,5 +1,6 @@
 """When a study is complete, and what happens to what comes later. The clock is the test's own."""
 
+import os
 import sqlite3
 import threading
 
@@ -289,10 +290,12 @@ def test_what_a_crash_kept_out_of_the_books_is_taken_up_once(tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         path.rename(folder / f"1.2.3.4.{n}.dcm")
     (folder / "1.2.3.4.9.dcm").write_bytes(b"broken")
+    (folder / "1.2.3.4.8.dcm").mkdir()
+    os.mkfifo(folder / "1.2.3.4.7.dcm")
     store = Store(places.books)
     assert take_up(store, places) == 3
     assert take_up(store, places) == 0
-    assert [each.kind for each in all_items(store)] == ["instance"]
+    assert [each.kind for each in all_items(store)] == ["instance"] * 3
     (study,) = store.studies("receiving")
     assert (study.ae_title, study.study_uid, study.instances) == ("CT AI", "1.2.3", 3)
     assert (folder / "1.2.3.4.9.dcm").exists()
