@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from clara_wf.edit_lock import sole_editor
+from clara_wf.model_add import add_model
 from stages.errors import InputError, SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -120,3 +121,14 @@ def test_publishing_and_unpublishing_at_once_leave_whole_versions_only(tmp_path)
     assert versions == ["1", "2", "3"]
     assert all((folder / "versions" / each / "published.json").is_file() for each in versions)
     assert sorted(os.listdir(target)) == [workflow]
+
+
+def test_a_model_that_somebody_else_adds_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("clara_wf.model_add.ADD_WAIT_S", 0.1)
+    (tmp_path / "liver.onnx").touch()
+    (tmp_path / "models").mkdir()
+    with (
+        sole_editor(tmp_path / "models/liver"),
+        pytest.raises(SettingsError, match=r"models/liver is being changed by process"),
+    ):
+        add_model(tmp_path / "liver.onnx", tmp_path / "models", cache=tmp_path, say=print)
