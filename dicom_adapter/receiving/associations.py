@@ -23,6 +23,7 @@ from dicom_adapter.receiving.association_request import AssociationRequest, read
 from dicom_adapter.receiving.commands import (
     C_ECHO,
     N_EVENT_REPORT,
+    RESOURCE_LIMITATION,
     SUCCESS,
     Command,
     StoreCommand,
@@ -231,12 +232,9 @@ class Association:
         if (command.field, context.abstract_syntax) == (C_ECHO, VERIFICATION):
             return SUCCESS
         if (command.field, context.abstract_syntax) == (N_EVENT_REPORT, STORAGE_COMMITMENT):
-            is_short = isinstance(data, memoryview) and len(data) <= _LARGEST_REPORT
-            return (
-                self._services.report(bytes(data), context.transfer_syntax)  # type: ignore[arg-type]
-                if is_short
-                else refusal_of(command.field)
-            )
+            if not isinstance(data, memoryview) or len(data) > _LARGEST_REPORT:
+                return RESOURCE_LIMITATION
+            return self._services.report(bytes(data), context.transfer_syntax)
         return refusal_of(command.field)
 
     def _store_request(self, request: StoreCommand, syntax: str, data: DataSet) -> StoreRequest:
