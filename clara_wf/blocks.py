@@ -76,9 +76,10 @@ def _seconds(value: object) -> float:
 
 
 def _quantity_text(value: object) -> str:
-    text = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
-    quantity(text)
-    return text
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"expected a quantity such as 512Mi, 2 or 500m, found {shown(value)}")
+    quantity(str(value))
+    return str(value)
 
 
 def _variable(value: object) -> str:

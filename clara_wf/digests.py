@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from stages import locks
+from stages import job_files, locks
 from stages.errors import OutputError
 
 _WHOLE_S = 1_000_000_000
@@ -72,7 +71,7 @@ def _tick_s(path: Path) -> float:
 
 def _read(record: Path) -> dict[str, list[object]]:
     try:
-        known = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known = job_files.read_object(record, follow=True)
+    except job_files.JobFileError:
         return {}
-    return known if isinstance(known, dict) else {}
+    return {path: state for path, state in known.items() if isinstance(state, list) and state}

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _MANY_FILES = 5
 _STYLES: dict[State, str] = {
     "starting": "dim",
+    "pending": "yellow",
     "waiting": "dim",
     "working": "bold cyan",
     "done": "green",
@@ -39,6 +40,7 @@ class LiveProgress:
         self._console = console
         self._live: Any = None
         self._seen: dict[str, State] = {}
+        self._told = ""
 
     def __enter__(self) -> LiveProgress:
         if self._console.is_terminal:
@@ -60,14 +62,18 @@ class LiveProgress:
 
     def update(self, statuses: list[StageStatus]) -> None:
         """Show the status of every stage."""
+        why = next((status.message for status in statuses if status.state == "pending"), "")
         if self._live is not None:
-            self._live.update(stage_table(statuses))
+            self._live.update(Group(stage_table(statuses), Text(why, style=_STYLES["pending"])))
             return
         for status in statuses:
             if self._seen.get(status.name) != status.state:
                 self._seen[status.name] = status.state
                 after = f" after {status.seconds:.1f} s" if status.state in ENDED - {"kept"} else ""
                 self.say(f"{status.name}: {status.state}{after}")
+        if why and why != self._told:
+            self.say(why)
+        self._told = why
 
 
 def stage_table(statuses: list[StageStatus]) -> Table:
@@ -78,7 +84,7 @@ def stage_table(statuses: list[StageStatus]) -> Table:
     table.add_column("time", justify="right")
     table.add_column("peak memory", justify="right")
     for status in statuses:
-        measured = status.state not in ("kept", "starting", "waiting")
+        measured = status.state not in ("kept", "starting", "pending", "waiting")
         table.add_row(
             status.name,
             Text(status.state, style=_STYLES[status.state]),

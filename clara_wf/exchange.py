@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import shutil
 import tempfile
@@ -14,17 +13,6 @@ from pathlib import Path
 from stages import locks
 
 _AT_THE_WORKING_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
-
-
-@contextmanager
-def alone(repository: Path) -> Iterator[None]:
-    """Let nobody else add to the repository meanwhile."""
-    folder = os.open(repository, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
 
 
 @contextmanager

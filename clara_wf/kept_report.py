@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from clara_wf.payload import Payload
 from clara_wf.report import REPORT, Report
 from clara_wf.workflow import Workflow
-from stages import __version__, locks
+from stages import __version__, job_files, locks
 
 _KEPT = "kept.json"
 _PACKAGES = Path(__file__).resolve().parents[1]
@@ -74,7 +74,7 @@ def kept(payload: Payload, made_of: str, digest_of: Digest) -> Report | None:
         What it would be made of now, see `fingerprint`.
     """
     try:
-        note = json.loads((payload.root / _KEPT).read_text(encoding="utf-8"))
+        note = job_files.read_object(payload.root / _KEPT)
         if note["made of"] != made_of:
             return None
         if any(digest_of(Path(path)) != digest for path, digest in note["drawn"].items()):

@@ -17,6 +17,7 @@ from clara_wf.json_schema import problems_of
 from clara_wf.markers import marker_problems
 from clara_wf.model_rules import model_problems
 from clara_wf.places import Places
+from clara_wf.resource_rules import settings_problems
 from clara_wf.shape import shaped
 from clara_wf.stage_rules import stage_problems
 from clara_wf.suggestion import did_you_mean
@@ -83,6 +84,7 @@ def check(document: Document) -> Definitions:
         problems += workflow_problems(key, workflow, known)
     problems += shared_names(workflows)
     problems += _chosen_workflow(content, workflows)
+    problems += settings_problems(content)
     problems += _refused_by_helm(document, [problem.path for problem in problems])
     findings = [document.finding(problem) for problem in problems]
     findings += marker_problems(document, known)

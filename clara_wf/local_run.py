@@ -20,6 +20,7 @@ from clara_wf.report import Report, make_report
 from clara_wf.served_models import not_compared, publish_repository, publish_server
 from clara_wf.workflow import Step, Workflow
 from stages import locks
+from stages.job_files import is_there
 from stages.waiting import sole_owner
 
 DEMO_JOB = "11111111-1111-1111-1111-111111111111"
@@ -93,7 +94,7 @@ def run_locally(
         digests = Digests(payload.root / "digests.json")
         fill_input(payload, run.workflow, source, digests)
         _publish_models(run, payload, engine=engine.name)
-        finished = [step for step in run.workflow.steps if (payload.lock_dir / step.block.lockName).exists()]
+        finished = [step for step in run.workflow.steps if is_there(payload.lock_dir / step.block.lockName)]
         to_run = steps_to_run(payload, run.workflow, fresh=run.fresh, digest_of=digests)
         for line in _what_became_of(finished, to_run, payload):
             say(line)

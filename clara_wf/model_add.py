@@ -16,15 +16,19 @@ from pathlib import Path
 import numpy as np
 
 from clara_wf import golden
-from clara_wf.exchange import alone, made_beside, put
+from clara_wf.edit_lock import ADD_WAIT_S, sole_editor
+from clara_wf.exchange import made_beside, put
 from clara_wf.model_config import CONFIG, config_for, problem_of, read_config, with_name
+from clara_wf.model_repository import TRUSTED
 from clara_wf.model_server import MODEL_NAME, UnsupportedPlatformError
+from clara_wf.model_trust import copy_plain, plain_file, require_plain, require_trust
 from clara_wf.models import KEPT, CheckedModel, check_model, versions_in
 from clara_wf.onnx_tensors import OnnxTensors, read_tensors
 from stages import locks
 from stages.errors import InputError, OutputError
 
 _ONNX = "model.onnx"
+_TRUST = "look at it, and add it with --trust-code if you trust it:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,13 @@ class AddedModel:
 
 
 def add_model(
-    source: Path, repository: Path, *, name: str | None = None, cache: Path, say: Callable[[str], None]
+    source: Path,
+    repository: Path,
+    *,
+    name: str | None = None,
+    cache: Path,
+    say: Callable[[str], None],
+    trust_code: bool = False,
 ) -> AddedModel:
     """Add an ONNX file, or a folder with ``config.pbtxt`` and versions, to a repository.
 
@@ -66,11 +76,14 @@ def add_model(
         Where the model server is installed.
     say
         Called with a line for the user before what takes a while.
+    trust_code
+        Whether programs that the model brings along are trusted; each is told, and recorded beside the model.
 
     Raises
     ------
     InputError
-        If the source is no model, or incomplete and a model of that name is there.
+        If the source is no model, or incomplete and a model of that name is there; if something of it leads
+        out of its folder, or would run and nobody trusts it.
     InferenceError
         If it does not run on a real Triton as it describes itself.
     OutputError
@@ -85,17 +98,24 @@ def add_model(
         )
     target = repository.resolve() / name
     try:
-        with alone(repository), made_beside(repository) as beside:
-            return _add(source, target, beside / name, cache=cache, say=say)
+        with sole_editor(target, wait_s=ADD_WAIT_S), made_beside(repository) as beside:
+            return _add(source, target, beside / name, cache=cache, say=say, trust_code=trust_code)
     except OSError as error:
         if isinstance(error, InputError | OutputError):
             raise
         raise OutputError(f"cannot add {name} to {repository}: {error.strerror or error}") from error
 
 
-def _add(source: Path, target: Path, made: Path, *, cache: Path, say: Callable[[str], None]) -> AddedModel:
+def _add(
+    source: Path, target: Path, made: Path, *, cache: Path, say: Callable[[str], None], trust_code: bool
+) -> AddedModel:
     replaced = max(versions_in(target), default=None)
+    if source.is_dir() and (source / CONFIG).is_file():
+        require_plain(source, room_bytes=shutil.disk_usage(made.parent).free)
+        require_trust(source, trusted=trust_code, say=say, advice=_TRUST, is_ours=False)
     version = _copy_model(source, made, target if replaced else None)
+    (made / TRUSTED).unlink(missing_ok=True)  # of where it comes from: trust is given here
+    require_trust(made, trusted=trust_code, say=lambda line: None, advice=_TRUST)
     problem = problem_of(made)
     checked = None
     if problem is None:
@@ -128,6 +148,10 @@ def _copy_model(source: Path, made: Path, old: Path | None) -> int:
     """Copy a model, with a configuration, into a new folder, and return its version."""
     if not source.exists():
         raise InputError(f"there is no {source}; expected an ONNX file or the folder of a model")
+    if not source.is_dir() and not source.is_file():
+        raise InputError(
+            f"{source} is neither a file nor a folder; expected an ONNX file or a model's folder"
+        )
     version = max(versions_in(old), default=0) + 1 if old else 1
     made.mkdir()
     if source.is_dir() and (source / CONFIG).is_file():
@@ -144,9 +168,9 @@ def _copy_folder(source: Path, made: Path, version: int, *, renumber: bool) -> i
     for path in sorted(source.iterdir()):
         if path.is_dir() and (path.name.startswith(".") or (renumber and path.name.isdigit())):
             continue
-        _copy(path, made / path.name)
+        copy_plain(path, made / path.name, source)
     if renumber:
-        _copy(source / str(versions[-1]), made / str(version))
+        copy_plain(source / str(versions[-1]), made / str(version), source)
     config = (made / CONFIG).read_text(encoding="utf-8")
     (made / CONFIG).write_text(with_name(config, made.name), encoding="utf-8")
     return version if renumber else versions[-1]
@@ -168,11 +192,11 @@ def _copy_onnx(source: Path, made: Path, version: int, old: Path | None) -> None
     tensors = read_tensors(source)
     folder = made / str(version)
     folder.mkdir()
-    _copy(source, folder / _ONNX)
+    shutil.copyfile(source, folder / _ONNX)
     for weights in tensors.weight_files:
-        if not (source.parent / weights).is_file():
+        if not os.path.lexists(source.parent / weights):
             raise InputError(f"{source} has weights in {weights}, which is not beside it")
-        _copy(source.parent / weights, folder / weights)
+        copy_plain(plain_file(source.parent / weights), folder / weights, source.parent)
     config = config_for(made.name, tensors)
     if old is not None:
         config = _config_of(old, tensors)
@@ -189,13 +213,6 @@ def _config_of(old: Path, tensors: OnnxTensors) -> str:
             f"{[t.name for t in tensors.outputs]}; give it another --name, or a folder with its own {CONFIG}"
         )
     return (old / CONFIG).read_text(encoding="utf-8")
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target)
-    else:
-        shutil.copyfile(source, target)
 
 
 def _keep(old: Path, made: Path, version: int) -> None:

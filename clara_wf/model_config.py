@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clara_wf.onnx_tensors import OnnxTensors
+from stages import job_files
 from stages.errors import InferenceError, InputError
 from stages.model import ModelDescription
 from stages.triton import ServedModel, TensorSpec
@@ -15,6 +16,7 @@ from stages.triton import ServedModel, TensorSpec
 CONFIG = "config.pbtxt"
 _NAME = re.compile(r'^name\s*:\s*"[^"]*"[ \t]*\n?', re.MULTILINE)
 _LARGEST_BATCH = 4
+_LARGEST = 4 << 20  # bytes
 
 _EXAMPLES: tuple[tuple[str, Any, str], ...] = (
     ("orientation", "SPL", "patient directions in which slice, row and column index grow"),
@@ -103,12 +105,13 @@ def read_config(folder: Path) -> ServedModel:
 
     path = folder / CONFIG
     try:
-        text = path.read_text(encoding="utf-8")
+        content = job_files.read(path, most_bytes=_LARGEST, follow=True)
+        if content is None:
+            raise InputError(f"cannot read {path}: there is none")
+        text = content.decode("utf-8")
         _refuse_byte_order_mark(text, path)
         config = text_format.Parse(text, model_config_pb2.ModelConfig())
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (text_format.ParseError, UnicodeDecodeError) as error:
+    except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is no configuration of Triton: {error}") from error
     batch = (-1,) if config.max_batch_size > 0 else ()
     return ServedModel(

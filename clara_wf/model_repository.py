@@ -18,6 +18,9 @@ KEPT = ".previous"
 GOLDEN = "golden.npz"
 """File of a model's folder with what it made of a phantom."""
 
+TRUSTED = "trusted-code.json"
+"""File of a model's folder that says what it may run, see `clara_wf.model_trust`."""
+
 _COMPILED = "__pycache__"  # which a server writes itself
 _HASHES = "model-hashes.json"
 
@@ -79,7 +82,7 @@ def _read(folder: Path, version: str) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         top, *inside = path.relative_to(folder).parts
         is_hidden = any(part.startswith(".") or part == _COMPILED for part in (top, *inside))
-        is_note = not inside and (path.suffix == ".md" or top == GOLDEN)
+        is_note = not inside and (path.suffix == ".md" or top in (GOLDEN, TRUSTED))
         if not is_hidden and not is_note and (top == version or not top.isdigit()) and path.is_file():
             yield path
 

@@ -18,6 +18,7 @@ from clara_wf.model_config import problem_of
 from clara_wf.model_repository import KEPT as KEPT
 from clara_wf.model_repository import versions_in as versions_in
 from clara_wf.model_server import ModelServerError, serve
+from clara_wf.model_trust import require_plain, require_trust
 from clara_wf.suggestion import did_you_mean
 from stages.errors import InferenceError, InputError
 from stages.geometry import Grid
@@ -122,13 +123,24 @@ def _is_served(path: Path, folder: Path) -> bool:
     return path.is_file() and KEPT not in path.relative_to(folder).parts
 
 
-def check_model(name: str, repository: Path, *, cache: Path, say: Callable[[str], None]) -> CheckedModel:
+def check_model(
+    name: str, repository: Path, *, cache: Path, say: Callable[[str], None], trust_code: bool = False
+) -> CheckedModel:
     """Load a model on a real Triton, hold its description against its tensors, and run a phantom through.
+
+    Parameters
+    ----------
+    cache
+        Where the model server is installed.
+    say
+        Called with a line for the user before what takes a while.
+    trust_code
+        Whether what the model would run is trusted, and recorded as such.
 
     Raises
     ------
     InputError
-        If the repository has no such model.
+        If the repository has no such model, or it would run what nobody trusts.
     ModelServerError
         If the server cannot load it.
     InferenceError
@@ -140,6 +152,13 @@ def check_model(name: str, repository: Path, *, cache: Path, say: Callable[[str]
         raise InputError(f"{repository} has no model {name!r}{meant}; it has {', '.join(known) or 'none'}")
     if problem := problem_of(repository / name):
         raise InferenceError(problem)
+    require_plain(repository / name)
+    require_trust(
+        repository / name,
+        trusted=trust_code,
+        say=say,
+        advice="look at it, and check it with --trust-code if you trust it:",
+    )
     with _log() as log, serve(repository, models=[name], cache=cache, log=log, on_progress=say) as server:
         return _try(name, server.grpc_url, repository / name)
 

@@ -19,6 +19,17 @@ from stages.triton import TensorSpec
 Bytes = bytes | memoryview
 _GRAPH, _INITIALIZER, _INPUT, _OUTPUT = 7, 5, 11, 12
 _TENSOR_NAME, _EXTERNAL_DATA = 8, 13
+_DEEPEST = 64
+_MODEL, _TENSOR = "model", "tensor"
+_BELOW: dict[str, dict[int, str]] = {  # by field, what of a message holds tensors
+    _MODEL: {_GRAPH: "graph", 20: "training", 25: "function"},
+    "graph": {1: "node", _INITIALIZER: _TENSOR, 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: _TENSOR, 6: "graph", 10: _TENSOR, 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: _TENSOR, 2: _TENSOR},
+    "function": {7: "node", 11: "attribute"},
+    "training": {1: "graph", 2: "graph"},
+}
 _TRITON_TYPES = {
     1: "FP32",
     2: "UINT8",
@@ -77,12 +88,13 @@ def _tensors(content: memoryview) -> OnnxTensors:
     inputs, outputs = [], []
     weights: set[str] = set()
     files: set[str] = set()
+    for tensor in _tensors_below(content, _MODEL):
+        files.update(_external_files(tensor))
     for number, value in _fields(graphs[0]):
         if isinstance(value, int):
             continue
         if number == _INITIALIZER:
             weights.add(_text(value, _TENSOR_NAME))
-            files.update(_external_files(value))
         elif number == _INPUT:
             inputs.append(value)
         elif number == _OUTPUT:
@@ -93,6 +105,19 @@ def _tensors(content: memoryview) -> OnnxTensors:
         outputs=tuple(_tensor(value) for value in outputs),
         weight_files=tuple(sorted(files)),
     )
+
+
+def _tensors_below(message: Bytes, kind: str, depth: int = 0) -> Iterator[Bytes]:
+    """Yield every tensor of a message, wherever it stands: weights, constants, bodies of loops, functions."""
+    if kind == _TENSOR:
+        yield message
+        return
+    if depth > _DEEPEST:
+        raise ValueError(f"its graphs are nested more than {_DEEPEST} deep")
+    for number, value in _fields(message):
+        below = _BELOW[kind].get(number)
+        if below is not None and not isinstance(value, int):
+            yield from _tensors_below(value, below, depth + 1)
 
 
 def _tensor(value: Bytes) -> TensorSpec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages import locks
+from stages import job_files, locks
 from stages.errors import InputError, OutputError, SettingsError
 from stages.settings import INPUT_LOCK
 
@@ -79,11 +78,33 @@ class Payload:
         return self.root / "job.json"
 
     @property
+    def pending(self) -> str:
+        """Why the job's stages do not run yet though it was started; "" if they do, or nobody runs it."""
+        try:
+            return str(job_files.read_object(self._pending_note)["pending"])
+        except (KeyError, job_files.JobFileError):
+            return ""
+
+    def note_pending(self, why: str) -> None:
+        """Write down why the stages do not run yet, for `clara-wf status`; "" once they do."""
+        try:
+            if why:
+                locks.publish(self._pending_note, {"pending": why, "since": locks.now()}, durable=False)
+            else:
+                job_files.remove(self._pending_note)
+        except OSError as error:  # only for people to read; the job goes on without it
+            logger.warning("cannot write down that the job is pending: %s", error)
+
+    @property
+    def _pending_note(self) -> Path:
+        return self.root / "pending.json"
+
+    @property
     def workflow_id(self) -> str | None:
         """The workflow whose job this is; None where nobody wrote it down."""
         try:
-            return str(json.loads(self.record.read_text(encoding="utf-8"))["workflow"]["id"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return str(job_files.read_object(self.record)["workflow"]["id"])
+        except (KeyError, TypeError):
             return None
 
     def describe(self, workflow: Workflow, *, engine: str) -> None:
@@ -109,15 +130,14 @@ class Payload:
         Raises
         ------
         OutputError
-            If one cannot be made.
+            If one cannot be made, or a link that may lead out of the job stands in its place.
         """
         stage_folders = [self.folder(step.output_folder) for step in workflow.steps]
         publish = [self.publish_dir / step.name for step in workflow.steps]
-        try:
-            for folder in (self.lock_dir, self.root / "logs", *stage_folders, *publish):
-                folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make the job's folder {error.filename}: {error.strerror}") from error
+        for folder in (self.lock_dir, self.root / "logs", *stage_folders, *publish):
+            for part in [*reversed(folder.relative_to(self.root).parents)][1:]:
+                job_files.make_folder(self.root / part)
+            job_files.make_folder(folder)
 
 
 def payload_for(payloads: Path, job: str, workflow: Workflow) -> Payload:
@@ -172,7 +192,7 @@ def fill_input(
     if is_same and locks.describe_files(target, digest_of) == files:
         return
     for stale in payload.lock_dir.glob("*.lock"):
-        stale.unlink()
+        job_files.remove(stale)
     is_own = target.exists() and source.samefile(target)
     try:
         if not is_own:
@@ -247,7 +267,7 @@ def _why_invalid(
 
 def _clear(payload: Payload, step: Step) -> None:
     name = step.block.lockName
-    (payload.lock_dir / name).unlink(missing_ok=True)
-    locks.failure_path(payload.lock_dir, name).unlink(missing_ok=True)
-    locks.running_path(payload.lock_dir, name).unlink(missing_ok=True)
-    payload.log(step.name).unlink(missing_ok=True)
+    job_files.remove(payload.lock_dir / name)
+    job_files.remove(locks.failure_path(payload.lock_dir, name))
+    job_files.remove(locks.running_path(payload.lock_dir, name))
+    job_files.remove(payload.log(step.name))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from clara_wf.chart_values import narrowed
 from clara_wf.document import read_document
+from clara_wf.edit_lock import sole_editor
 from clara_wf.engines.docker_client import Docker
 from clara_wf.helm import Helm
 from clara_wf.published import (
@@ -33,7 +32,6 @@ from stages.errors import OutputError, SettingsError
 
 _WITHOUT_HELM = ("process", "docker")
 _JOB = "JOB"  # stands for the job's ID in what is rendered
-_LOCK = ".publishing"
 
 
 def publish(
@@ -92,7 +90,8 @@ def publish(
     told = replace(told, content=_digest(told, files))
     folder = workflow_folder(target, workflow.id)
     try:
-        with _alone(folder):
+        (folder / VERSIONS).mkdir(parents=True, exist_ok=True)
+        with sole_editor(folder):
             return _write(told, files, folder, helm)
     except OSError as error:
         if isinstance(error, OutputError):
@@ -113,14 +112,17 @@ def unpublish(workflow_id: str, target: Path) -> Published:
         If that cannot be written.
     """
     folder = workflow_folder(target, workflow_id)
-    found = current_version(folder)
-    if found is None:
+    if not folder.is_dir():
         raise SettingsError(f"no workflow {workflow_id} is published in {target}")
-    try:
-        (folder / CURRENT).unlink()
-        locks.sync_folder(folder)
-    except OSError as error:
-        raise OutputError(f"cannot unpublish in {target}: {error.strerror}") from error
+    with sole_editor(folder):
+        found = current_version(folder)
+        if found is None:
+            raise SettingsError(f"no workflow {workflow_id} is published in {target}")
+        try:
+            (folder / CURRENT).unlink()
+            locks.sync_folder(folder)
+        except OSError as error:
+            raise OutputError(f"cannot unpublish in {target}: {error.strerror}") from error
     return found
 
 
@@ -219,12 +221,3 @@ def _digest(told: Published, files: Mapping[str, bytes]) -> str:
 
 def _digest_of(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one publisher of a workflow at a time do its work."""
-    (folder / VERSIONS).mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from clara_wf.measure import Finding, compare
 from clara_wf.payload import Payload
 from clara_wf.workflow import Workflow
 from stages.errors import InputError
+from stages.job_files import write_whole
 
 if TYPE_CHECKING:  # what draws takes long to import, and a report may be there already
     from clara_wf.report_page import FinishedJob
@@ -72,7 +74,9 @@ def make_report(
         findings = compare(mask, labels, nameless, truth=truth_for(mask, truth_dir))
         if image is not None and outcome.culprit is None:
             picture = payload.publish_dir / PICTURE
-            three_planes(image, mask, findings).save(picture)
+            drawn = BytesIO()
+            three_planes(image, mask, findings).save(drawn, format="PNG")
+            write_whole(picture, drawn.getvalue(), durable=False)
     results = _files(payload.folder(f) for f in workflow.result_folders)
     job = FinishedJob(
         workflow=workflow,
@@ -98,7 +102,7 @@ def make_report(
         page=_draw_page(job),
         payload=str(payload.root),
     )
-    (payload.publish_dir / REPORT).write_text(report.as_json() + "\n", encoding="utf-8")
+    write_whole(payload.publish_dir / REPORT, report.as_json().encode() + b"\n", durable=False)
     return report
 
 

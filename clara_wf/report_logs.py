@@ -6,9 +6,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.job_files import JobFileError, read_end
+
 _READ_BYTES = 1 << 20
 _LINE = 600  # characters of a line that are shown
-_UID = re.compile(r"(?<![\d.])[0-2](?:\.\d+){2,}(?!\.?\d)")
+_UID = re.compile(r"(?<![\d.])\d+(?:\.\d+){2,}(?!\.?\d)")
 _LEVEL = re.compile(r"^\S+ (WARNING|ERROR|CRITICAL) (\S+): (.*)$")
 _MODEL = re.compile(r" INFO \S+: model (\S+) version (\S+) at \S+ is ready$")
 
@@ -34,13 +36,11 @@ class Model:
 def end_of(log: Path) -> list[str]:
     """Return the lines of the last MiB of a log; none if it cannot be read."""
     try:
-        with log.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - _READ_BYTES))
-            lines = file.read(_READ_BYTES).decode("utf-8", errors="backslashreplace").splitlines()
-    except OSError:
-        return []
-    return [line[:_LINE] for line in (lines[1:] if size > _READ_BYTES else lines)]
+        content = read_end(log, _READ_BYTES + 1)
+    except JobFileError as error:
+        return [str(error)]
+    lines = content.decode("utf-8", errors="backslashreplace").splitlines()
+    return [line[:_LINE] for line in (lines[1:] if len(content) > _READ_BYTES else lines)]
 
 
 def warnings_in(lines: list[str], *, stage: str) -> list[Warned]:

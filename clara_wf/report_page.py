@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -26,7 +24,7 @@ from clara_wf.report_logs import Warned, end_of, model_in, warnings_in, without_
 from clara_wf.report_timeline import make_timeline, readable_time
 from clara_wf.report_viewer import WINDOWS_HU, label_rows, make_viewer
 from clara_wf.workflow import Workflow
-from stages import __version__
+from stages import __version__, job_files
 from stages.geometry import orientation_of
 from stages.logs import printable
 from stages.notice import NOTICE
@@ -120,13 +118,7 @@ def write_page(job: FinishedJob, path: Path) -> Path:
     OSError
         If it cannot be written.
     """
-    page = render(job)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    job_files.write_whole(path, render(job).encode(), durable=False)
     return path
 
 
@@ -235,11 +227,7 @@ def _file(payload: Payload, path: Path) -> dict[str, Any]:
 
 
 def _record(payload: Payload) -> dict[str, Any]:
-    try:
-        record = json.loads(payload.record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+    return job_files.read_object(payload.record)
 
 
 def _own_file(name: str) -> str:

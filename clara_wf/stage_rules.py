@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from clara_wf.blocks import StageBlock, name_fault
 from clara_wf.findings import Path, Problem
+from clara_wf.resource_rules import resource_problems
 from stages.settings import INPUT_LOCK
 
 _ABSOLUTE = ("appDir", "inputLock", "logName", "lockDir", "publishPath")
@@ -25,6 +26,8 @@ def stage_problems(name: str, block: StageBlock) -> Iterator[Problem]:
     yield from _command(path, block)
     yield from _paths(path, block)
     yield from _folders(path, block)
+    given = block.resources
+    yield from resource_problems((*path, "resources"), limits=given.limits, requests=given.requests)
 
 
 def _command(path: Path, block: StageBlock) -> Iterator[Problem]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from clara_wf.payload import Payload
 from clara_wf.suggestion import did_you_mean
-from stages import locks
+from stages import job_files, locks
 from stages.errors import InputError, SettingsError
 from stages.waiting import HEARTBEAT_S, sole_owner
 
@@ -29,7 +28,7 @@ class StageNow:
     state
         ``silent`` if its heartbeat stopped and it published neither success nor failure.
     message
-        Why it failed.
+        Why it failed, or why it is pending though the job was started, such as for want of a node.
     """
 
     name: str
@@ -74,9 +73,10 @@ def job_in(payloads: Path, job: str) -> JobNow:
 def _jobs(payloads: Path) -> Iterator[JobNow]:
     for record in sorted(payloads.glob("*/job.json")):
         try:
-            content = json.loads(record.read_text(encoding="utf-8"))
+            content = job_files.read_object(record)
             payload = Payload(root=record.parent, job_id=str(content["job"]))
-            stages = tuple(_stage(payload, str(name)) for name in content["stages"])
+            pending = payload.pending if _is_run_by_somebody(payload) else ""
+            stages = tuple(_stage(payload, str(name), pending) for name in content["stages"])
             yield JobNow(
                 job=payload.job_id,
                 workflow=str(content["workflow"]["name"]),
@@ -89,17 +89,17 @@ def _jobs(payloads: Path) -> Iterator[JobNow]:
             raise InputError(f"{record} is not the record of a job: {error!r}") from error
 
 
-def _stage(payload: Payload, name: str) -> StageNow:
+def _stage(payload: Payload, name: str, pending: str) -> StageNow:
     lock = f"{name}.lock"
     failure = locks.read_failure(locks.failure_path(payload.lock_dir, lock))
-    if (payload.lock_dir / lock).exists():
+    if job_files.is_there(payload.lock_dir / lock):
         return StageNow(name=name, state="done")
     if failure is not None:
         return StageNow(name=name, state="failed", message=failure.message)
     try:
         age_s = time.time() - locks.running_path(payload.lock_dir, lock).stat().st_mtime
     except OSError:
-        return StageNow(name=name, state="pending")
+        return StageNow(name=name, state="pending", message=pending)
     return StageNow(name=name, state="running" if age_s < _SILENT_S else "silent")
 
 

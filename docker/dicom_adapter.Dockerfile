@@ -2,10 +2,9 @@
 # From the repository's root:
 #   docker build -f docker/dicom_adapter.Dockerfile -t clara/dicom-adapter:0.1.0 .
 # BASE_IMAGE: any Debian or Ubuntu with Python 3.11 to 3.13. Wheels in wheels/ are used instead of an index.
-# Helm, which makes the Jobs from a workflow's chart, is taken from wheels/helm, or from the image HELM_IMAGE:
-#   --build-arg HELM_IMAGE=alpine/helm:3.19.0
+# Helm, which makes the Jobs from a workflow's chart, is taken from wheels/helm, or from the image HELM_IMAGE.
 ARG BASE_IMAGE=python:3.11-slim
-ARG HELM_IMAGE=${BASE_IMAGE}
+ARG HELM_IMAGE=alpine/helm:3.19.0
 
 FROM ${HELM_IMAGE} AS helm
 
@@ -38,13 +37,19 @@ ENV PATH=/opt/clara/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 TCP_NODELAY=1
 WORKDIR /tmp
 USER 10001:10001
 STOPSIGNAL SIGTERM
-EXPOSE 11112 8080
+EXPOSE 104 8080
+ENV CLARA_ADAPTER_CONFIG=/etc/clara/dicom-server-config.yaml
+# Whether a study can be taken now; a configuration elsewhere is named in CLARA_ADAPTER_CONFIG.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
+    CMD ["python", "-m", "clara_wf", "adapter", "health"]
 ENTRYPOINT ["python", "-m", "clara_wf", "adapter"]
-CMD ["--config", "/etc/clara/dicom-server-config.yaml"]
+ARG BASE_IMAGE
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="clara/dicom-adapter" \
       org.opencontainers.image.description="From the modality to the workflow and back to the PACS" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
+      org.opencontainers.image.vendor="clara-stages" \
       org.opencontainers.image.licenses="Apache-2.0"

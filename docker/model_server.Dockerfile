@@ -28,10 +28,13 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=4)"]
 ENTRYPOINT ["python", "-I", "-S", "/opt/triton/start.py"]
 CMD ["--model-repository=/models", "--model-control-mode=explicit", "--load-model=*", "--exit-on-error=false"]
+ARG BASE_IMAGE
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="clara/model-server" \
       org.opencontainers.image.description="Triton server for CPUs with an ONNX backend" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
+      org.opencontainers.image.vendor="clara-stages" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -30,10 +30,13 @@ USER 10001:10001
 STOPSIGNAL SIGTERM
 # Runs a program that knows nothing of locks as a stage; a stage in Python names its own entry point.
 ENTRYPOINT ["python", "-m", "stages"]
+ARG BASE_IMAGE
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="clara/stages" \
       org.opencontainers.image.description="Toolkit for stages: driver, locks, volumes, geometry, Triton client" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
+      org.opencontainers.image.vendor="clara-stages" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -35,6 +35,8 @@ CLARA_WF = (
     "adapter release",
     "adapter audit",
     "adapter rebuild",
+    "adapter health",
+    "adapter echo",
 )
 COMMANDS = (
     ("clara-wf", ["-m", "clara_wf"]),

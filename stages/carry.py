@@ -26,6 +26,7 @@ from types import FrameType
 from stages.carry_follow import follow
 from stages.errors import InputError, OutputError, StageError, StageTimeoutError, TerminatedError, printable
 from stages.frames import place_in, read_content, read_header, write_message
+from stages.job_files import remove
 from stages.processes import processes, send_signal
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ RECEIVED, DONE, ALIVE = "received", "done", "alive"
 CARRIERS = ("receiver", "carrier")
 MODEL_SERVER = "model-server"
 _LOOK_S = 0.1
+_SIGN_S = 0.5
 _GRACE_S = 12.0
 
 
@@ -96,7 +98,7 @@ def make_ready(payload: Path, input_folder: str, stages: Sequence[str]) -> None:
         _make_writable(payload, name)
     for stage in stages:
         for end in ("failed", "running"):
-            (payload / "locks" / f"{stage}.{end}").unlink(missing_ok=True)
+            remove(payload / "locks" / f"{stage}.{end}")
 
 
 def _make_writable(payload: Path, name: str) -> None:
@@ -128,16 +130,20 @@ def wait_until_received(signs: Path, *, lease_s: float) -> None:
 def put(folder: Path, signs: Path) -> None:
     """Write the files that come on standard input, and say so when the last one is there."""
     source = sys.stdin.buffer
+    signed = 0.0
 
     def read(size: int) -> bytes:
+        nonlocal signed
         data = source.read(size)
+        if time.monotonic() - signed > _SIGN_S:
+            signed = time.monotonic()
+            _touch(signs / ALIVE)  # a large file takes longer than the lease
         if data and len(data) < size:
             raise InputError("the payload broke off")
         return data
 
     count = 0
     while (header := read_header(read)) is not None:
-        _touch(signs / ALIVE)
         if header.get("end"):
             write_message(_write_out, {"received": count})
             _touch(signs / RECEIVED)

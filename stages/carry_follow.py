@@ -16,6 +16,7 @@ Questions and orders come on standard input, a JSON object a line: ``{"sync": 1}
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import sys
@@ -25,7 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.frames import write_file, write_message
+from stages.job_files import JobFileError
 from stages.processes import processes, send_signal
+
+logger = logging.getLogger(__name__)
 
 _LOOK_S = 0.02
 _BEAT_S = 1.0
@@ -139,6 +143,8 @@ class Teller:
                 write_file(self._write, {"file": name}, self._payload / name)
             except FileNotFoundError:
                 continue  # a heartbeat that has ended just now
+            except JobFileError as error:
+                logger.warning("not sent: %s", error)
 
     def _tell_log(self, stage: str) -> None:
         log, told = self._payload / "logs" / f"{stage}.log", self._log_ends.get(stage, 0)
@@ -146,7 +152,7 @@ class Teller:
             if log.stat().st_size > told:
                 header = {"append": f"logs/{stage}.log", "at": told}
                 self._log_ends[stage] = write_file(self._write, header, log, start=told)
-        except FileNotFoundError:
+        except (FileNotFoundError, JobFileError):
             return
 
     def _write(self, data: bytes) -> None:

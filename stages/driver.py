@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from stages import locks, logs
+from stages import job_files, locks, logs
 from stages.errors import InputError, OutputError, SettingsError, StageError, UpstreamError, printable
 from stages.interrupts import Interrupts
 from stages.labels import Label
@@ -228,7 +228,8 @@ def _run_once(stage: Stage, parser: _Parser, argv: Sequence[str], settings: Stag
 
 
 def _run_in_job(stage: Stage, parser: _Parser, argv: Sequence[str], settings: StageSettings) -> int:
-    _make_output_folder(settings.lock_dir)
+    job_files.make_folder(settings.lock_dir)
+    _require_own_lock_files(settings)
     with sole_owner(settings.lock_dir, settings.stage_name):
         started = locks.now()
         heartbeat = Heartbeat(settings.lock_dir, settings.lock_name, job=settings.job_id)
@@ -237,7 +238,7 @@ def _run_in_job(stage: Stage, parser: _Parser, argv: Sequence[str], settings: St
             heartbeat.end()
             _publish_failure(error, settings, started)
 
-        locks.failure_path(settings.lock_dir, settings.lock_name).unlink(missing_ok=True)
+        job_files.remove(locks.failure_path(settings.lock_dir, settings.lock_name))
         with Interrupts(on_forced_exit=fail) as interrupts:
             try:
                 with heartbeat:
@@ -258,15 +259,16 @@ def _live(
 ) -> None:
     _require_own_output_folder(job, settings)
     awaited = [settings.lock_dir / name for name in settings.wait_locks]
-    if all(path.exists() for path in awaited) and _is_done(job, arguments, settings):
+    if all(map(job_files.is_there, awaited)) and _is_done(job, arguments, settings):
         return
     stage.startup()
     stage.prepare(job)
+    interrupts.raise_swallowed()
     logger.info("job %s: waiting for %s", job.job_id, ", ".join(settings.wait_locks))
     wait_for_locks(settings.lock_dir, settings.wait_locks, timeout_s=settings.timeout_s)
     if _is_done(job, arguments, settings):
         return
-    (settings.lock_dir / settings.lock_name).unlink(missing_ok=True)
+    job_files.remove(settings.lock_dir / settings.lock_name)
     _empty(job.output_dir)
     _require_inputs(job)
     inputs = locks.digests_of(settings.lock_dir, settings.wait_locks)
@@ -368,6 +370,13 @@ def _clean_up(stage: Stage) -> None:
         stage.cleanup()
     except Exception:
         logger.exception("cleanup failed; the result of the stage is not touched by it")
+
+
+def _require_own_lock_files(settings: StageSettings) -> None:
+    """Refuse a lock folder in which something else stands where this stage's files belong."""
+    folder, name = settings.lock_dir, settings.lock_name
+    for path in (folder / name, locks.failure_path(folder, name), locks.running_path(folder, name)):
+        job_files.is_there(path)
 
 
 def _require_own_output_folder(job: Job, settings: StageSettings) -> None:

@@ -7,12 +7,14 @@ content as ``header["size"]`` tells.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from stages.errors import InputError, printable
+from stages.job_files import open_to_read
 
 _LENGTH = struct.Struct("!I")
 _LONGEST_HEADER = 1 << 20
@@ -36,9 +38,21 @@ def write_file(write: Write, header: Mapping[str, Any], file: Path, *, start: in
     ----------
     start
         Leave out so many bytes at the file's beginning.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    JobFileError
+        If something else stands there, such as a link.
+    InputError
+        If it becomes shorter meanwhile.
     """
-    with file.open("rb") as content:
-        size = max(0, file.stat().st_size - start)
+    opened = open_to_read(file)
+    if opened is None:
+        raise FileNotFoundError(file)
+    with opened as content:
+        size = max(0, os.fstat(content.fileno()).st_size - start)
         content.seek(start)
         write_message(write, {**header, "size": size})
         left = size

@@ -6,6 +6,7 @@ A file of labels, the JSON beside a mask, ``labels:`` of a workflow in values.ya
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +14,11 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from stages import job_files
 from stages.errors import OutputError, SettingsError, printable
 from stages.labels import Label
+
+_LARGEST_FILE = 4 << 20  # bytes
 
 SUFFIX = ".labels.json"
 
@@ -33,7 +37,10 @@ def read_labels(path: str | Path) -> tuple[Label, ...]:
 
     path = Path(path)
     try:
-        stored = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        content = job_files.read(path, most_bytes=_LARGEST_FILE, follow=True)
+        if content is None:
+            raise FileNotFoundError(errno.ENOENT, "No such file")
+        stored = YAML(typ="safe", pure=True).load(content.decode("utf-8"))
         return _from_file(stored)
     except OSError as error:
         raise SettingsError(f"cannot read the labels {printable(path)}: {error.strerror or error}") from error

@@ -3,7 +3,8 @@
 One folder a job. ``<stage>.lock`` means success, ``<stage>.failed`` failure, ``<stage>.running`` is
 refreshed while the stage lives (`stages.waiting`). The existence of a lock is what counts, so a
 foreign stage may write an empty one; ours are one JSON object each. A file is written under another
-name, synced, renamed, and its folder synced: it is seen whole or not at all.
+name, synced, renamed, and its folder synced: it is seen whole or not at all. What is no regular file is
+refused (`stages.job_files`).
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from stages import job_files
 from stages.errors import OutputError, printable
 from stages.labels import Label
 from stages.labels_file import stored_labels
 from stages.model_record import ModelRecord, knows_weights, records_in, why_changed
 
 HOST = socket.gethostname()
+_LARGEST_FAILURE, _LONGEST_MESSAGE = 1 << 20, 16 << 10  # bytes, characters
 MODELS = "models.json"
 """Beside the locks: what the models are that a job's stages are served with, said by whoever runs the job."""
 
@@ -122,60 +125,91 @@ def publish(path: Path, content: Lock | Failure | Mapping[str, Any], *, durable:
         If the file cannot be written.
     """
     record = content if isinstance(content, Mapping) else asdict(content)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump(record, file, indent=1)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        beside.replace(path)
-        if durable:
-            sync_folder(path.parent)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise OutputError(f"cannot publish {printable(path)}: {error}") from error
+    text = as_json(record)
+    if len(text) > job_files.LARGEST_RECORD:
+        raise OutputError(
+            f"cannot publish {printable(path)}: it would have {len(text)} bytes, and nobody reads more than "
+            f"{job_files.LARGEST_RECORD}; put the files of the output together"
+        )
+    job_files.write_whole(path, text, durable=durable)
+
+
+def as_json(record: Mapping[str, Any]) -> bytes:
+    """Return a record as it is written."""
+    return json.dumps(record, indent=1).encode()
 
 
 def read_lock(path: Path) -> Lock | None:
-    """Read a lock; None if it is not one of ours (a foreign stage may write anything)."""
-    record = _read_object(path)
+    """Read a lock; None if it is not one of ours (a foreign stage may write anything).
+
+    Raises
+    ------
+    JobFileError
+        If what is there is no regular file, or too large for a lock.
+    """
+    record = job_files.read_object(path)
     try:
         outputs = tuple(OutputFile(**file) for file in record["outputs"])
         models = tuple(records_in(record.get("models")))
         arguments = tuple(record["arguments"])
-        return Lock(**{**record, "outputs": outputs, "arguments": arguments, "models": models})
+        lock = Lock(**{**record, "outputs": outputs, "arguments": arguments, "models": models})
     except (KeyError, TypeError):
         return None
+    return lock if _is_lock(lock) else None
 
 
 def read_failure(path: Path) -> Failure | None:
-    """Read a failure; None if there is none. A foreign one still counts, with its text as message."""
-    if not path.exists():
+    """Read a failure; None if there is none. A foreign one still counts, with its text as message.
+
+    Raises
+    ------
+    JobFileError
+        If what is there is no regular file, or too large for a failure.
+    """
+    if not job_files.is_there(path):
         return None
-    record = _read_object(path)
-    try:
-        return Failure(**record)
-    except TypeError:
-        stage = path.name.removesuffix(".failed")
-        message = str(record.get("message", "failed without a message"))
-        return Failure(
-            job="",
-            stage=stage,
-            error="",
-            exit_code=1,
-            message=message,
-            root_stage=stage,
-            root_message=message,
-        )
+    record = job_files.read_object(path, most_bytes=_LARGEST_FAILURE)
+    with suppress(TypeError):
+        failure = Failure(**record)
+        if _is_failure(failure):
+            return replace(
+                failure,
+                message=failure.message[:_LONGEST_MESSAGE],
+                root_message=failure.root_message[:_LONGEST_MESSAGE],
+            )
+    stage = path.name.removesuffix(".failed")
+    message = str(record.get("message", "failed without a message"))[:_LONGEST_MESSAGE]
+    return Failure(
+        job="",
+        stage=stage,
+        error="",
+        exit_code=1,
+        message=message,
+        root_stage=stage,
+        root_message=message,
+    )
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+def _is_lock(lock: Lock) -> bool:
+    """Return whether all of a lock is of the kind that it should be; a file may say anything."""
+    named = (lock.job, lock.stage, lock.host, lock.started, lock.finished, lock.labels)
+    outputs = (text for file in lock.outputs for text in (file.path, file.sha256))
+    return (
+        _are(str, [*named, *lock.arguments, *outputs])
+        and _are(int, [file.size for file in lock.outputs])
+        and _are(Mapping, [lock.inputs, lock.files])
+        and _are(str, [*lock.inputs.values(), *lock.files.values()])
+    )
+
+
+def _is_failure(failure: Failure) -> bool:
+    told = dict(vars(failure))
+    retryable, code = told.pop("retryable"), told.pop("exit_code")
+    return _are(str, told.values()) and type(code) is int and 0 < code < 256 and isinstance(retryable, bool)
+
+
+def _are(kind: type, values: Iterable[object]) -> bool:
+    return all(isinstance(value, kind) for value in values)
 
 
 def file_sha256(path: Path) -> str:
@@ -228,7 +262,12 @@ def sync_folder(folder: Path) -> None:
 
 def digests_of(lock_dir: Path, lock_names: Iterable[str]) -> dict[str, str]:
     """Return the SHA-256 of each lock file, by name; an absent one has an empty digest."""
-    return {name: file_sha256(path) if (path := lock_dir / name).is_file() else "" for name in lock_names}
+    return {name: _lock_sha256(lock_dir / name) for name in lock_names}
+
+
+def _lock_sha256(lock: Path) -> str:
+    content = job_files.read(lock)
+    return "" if content is None else hashlib.sha256(content).hexdigest()
 
 
 def files_named(arguments: Iterable[str]) -> dict[str, str]:
@@ -255,19 +294,19 @@ def publish_models(lock_dir: Path, models: Iterable[ModelRecord]) -> None:
     found = {model.name: asdict(model) for model in models}
     path = lock_dir / MODELS
     if not found:
-        path.unlink(missing_ok=True)
-    elif _read_object(path) != {"models": list(found.values())}:
+        job_files.remove(path)
+    elif job_files.read_object(path) != {"models": list(found.values())}:
         publish(path, {"models": list(found.values())})
 
 
 def read_models(lock_dir: Path) -> dict[str, ModelRecord]:
     """Return what the models are now, by name."""
-    return {model.name: model for model in records_in(_read_object(lock_dir / MODELS).get("models"))}
+    return {model.name: model for model in records_in(job_files.read_object(lock_dir / MODELS).get("models"))}
 
 
 def models_of(lock_dir: Path, lock_name: str) -> tuple[ModelRecord, ...]:
     """Return the models that a lock, also a foreign one, says its stage has used."""
-    return tuple(records_in(_read_object(lock_dir / lock_name).get("models")))
+    return tuple(records_in(job_files.read_object(lock_dir / lock_name).get("models")))
 
 
 def models_of_unknown_weights(lock_dir: Path, lock_name: str) -> list[str]:
@@ -301,7 +340,7 @@ def why_invalid(
         Returns the SHA-256 of a file.
     """
     path = lock_dir / lock_name
-    if not path.is_file():
+    if not job_files.is_there(path):
         return "it has not finished before"
     lock = read_lock(path)
     if lock is None:
@@ -333,6 +372,8 @@ def _why_outputs_differ(
     outputs: Iterable[OutputFile], folder: Path, digest_of: Callable[[Path], str]
 ) -> str | None:
     for file in outputs:
+        if PurePosixPath(file.path).is_absolute() or ".." in PurePosixPath(file.path).parts:
+            return f"its lock vouches for {printable(file.path)}, which is no file of its output"
         path = folder / file.path
         if not path.is_file() or path.stat().st_size != file.size or digest_of(path) != file.sha256:
             return f"its output {printable(file.path)} is missing or was changed"

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+from stages import job_files
 from stages.errors import SettingsError, printable
 
 __all__ = ["configure", "printable"]
@@ -42,8 +44,8 @@ def configure(log_file: Path | None = None, *, level: int = logging.INFO) -> Non
     if log_file is not None and not _is_stderr(log_file):
         try:
             log_file.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
-        except OSError as error:
+            handlers.append(_LogFile(log_file))
+        except (OSError, job_files.JobFileError) as error:
             raise SettingsError(f"cannot write the log to {log_file}: {error}") from error
     formatter = _PrintableFormatter(_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
@@ -52,6 +54,15 @@ def configure(log_file: Path | None = None, *, level: int = logging.INFO) -> Non
     logging.basicConfig(level=level, handlers=handlers, force=True)
     for library in ("highdicom", "pydicom", "PIL", "numba", "h5py"):
         logging.getLogger(library).setLevel(logging.WARNING)
+
+
+class _LogFile(logging.FileHandler):
+    """A log file of a job; what lies in /dev, such as /dev/stdout, is the machine's and may be anything."""
+
+    def _open(self) -> TextIOWrapper:
+        if Path(self.baseFilename).is_relative_to("/dev"):
+            return super()._open()
+        return TextIOWrapper(job_files.open_to_append(Path(self.baseFilename)), encoding="utf-8")
 
 
 def _is_stderr(log_file: Path) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from stages import job_files
 from stages.errors import InputError, printable
 from stages.labels import Label
 from stages.volume import Algorithm, Correction, Origin, SliceOrigin
@@ -44,10 +45,11 @@ def read_origin(path: Path) -> Origin:
         its place.
     """
     beside = path.with_suffix(".json")
-    if not beside.is_file():
+    content = job_files.read(beside, follow=True)
+    if content is None:
         return Origin(series_instance_uid=path.stem)
     try:
-        stored = json.loads(beside.read_text(encoding="utf-8"))
+        stored = job_files.parsed(content)
         if not isinstance(stored, dict):
             raise ValueError(f"expected a block of keys, found {_shown(stored)}")
         return _origin_of(stored)
@@ -56,7 +58,10 @@ def read_origin(path: Path) -> Origin:
         raise InputError(
             f"{printable(beside.name)}: not the description of a volume: no JSON, {where}"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (
+        OSError,
+        ValueError,
+    ) as error:
         raise InputError(f"{printable(beside.name)}: not the description of a volume: {error}") from error
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages import job_files
 from stages.arrays import to_host
 from stages.errors import InputError, OutputError, printable
 from stages.geometry import Affine
@@ -31,6 +32,7 @@ from stages.volume import Origin, Volume
 
 _ELEMENT_TYPES: dict[str, np.dtype[Any]] = {"MET_SHORT": np.dtype("<i2"), "MET_UCHAR": np.dtype("u1")}
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
+_LARGEST_HEADER = 1 << 20  # bytes
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -194,7 +196,10 @@ def _read_metaimage(path: Path) -> Volume:
 
 def _metaimage_fields(path: Path) -> dict[str, str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        content = job_files.read(path, most_bytes=_LARGEST_HEADER, follow=True)
+        if content is None:
+            raise FileNotFoundError("there is no such file")
+        lines = content.decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"cannot read {printable(path.name)} in {printable(path.parent)}: {error}"
@@ -226,6 +231,7 @@ def _read_nifti(path: Path, as_voxels: Callable[[NDArray[Any], str], NDArray[Any
 
     damages = (OSError, ValueError, EOFError, OverflowError, zlib.error, ImageFileError, HeaderDataError)
     name = path.name.removesuffix(".gz").removesuffix(".nii")
+    _require_file(path)
     try:
         image = nibabel.load(path)
         stored = np.asanyarray(image.dataobj)
@@ -242,6 +248,13 @@ def _read_nifti(path: Path, as_voxels: Callable[[NDArray[Any], str], NDArray[Any
         affine=affine[:, [2, 1, 0, 3]],
         origin=Origin(series_instance_uid=name),
     )
+
+
+def _require_file(path: Path) -> None:
+    """Refuse what would be waited for without end, such as a FIFO; a link may lead to a file."""
+    file = job_files.open_to_read(path, follow=True)
+    if file is not None:
+        file.close()
 
 
 def _as_int16(array: NDArray[Any], name: str) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from stages import job_files
 from stages.errors import OutputError, SettingsError, StageTimeoutError, UpstreamError, printable
 from stages.locks import HOST, failure_path, now, publish, read_failure, running_path, stage_of
 
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_S = 5.0
 _POLL_S = 0.02
 _PULSE_CHECK_S = 0.5
+_LARGEST_PULSE = 64 << 10
 
 
 @contextmanager
@@ -34,10 +36,12 @@ def sole_owner(lock_dir: Path, stage_name: str) -> Iterator[None]:
     ------
     SettingsError
         If another living driver owns it, or the lock folder cannot be used.
+    JobFileError
+        If something else stands where the file of the owner belongs.
     """
     path = lock_dir / f".{stage_name}.owner"
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = job_files.open_own(path)
     except OSError as error:
         raise SettingsError(f"cannot use the lock folder {printable(lock_dir)}: {error}") from error
     try:
@@ -85,7 +89,10 @@ class Heartbeat:
         """Remove the file for good; may be called more than once, from any thread."""
         self._ended.set()
         with self._writing:
-            self._path.unlink(missing_ok=True)
+            try:
+                job_files.remove(self._path)
+            except OutputError as error:
+                logger.warning("%s", error)
 
     def _beat(self) -> None:
         for count in itertools.count():
@@ -113,12 +120,14 @@ def wait_for_locks(lock_dir: Path, lock_names: Sequence[str], *, timeout_s: floa
         As soon as one of the awaited stages has failed.
     StageTimeoutError
         If nothing awaited showed a sign of life for `timeout_s`.
+    JobFileError
+        If something else than a file stands where a lock, a failure or a heartbeat belongs.
     """
     pending = list(lock_names)
     pulses: dict[str, bytes] = {}
     last_sign = next_pulse_check = time.monotonic()
     while True:
-        arrived = [name for name in pending if (lock_dir / name).exists()]
+        arrived = [name for name in pending if job_files.is_there(lock_dir / name)]
         pending = [name for name in pending if name not in arrived]
         if not pending:
             return
@@ -137,7 +146,7 @@ def wait_for_locks(lock_dir: Path, lock_names: Sequence[str], *, timeout_s: floa
 
 def _raise_if_failed(lock_dir: Path, lock_name: str) -> None:
     failure = read_failure(failure_path(lock_dir, lock_name))
-    if failure is not None and not (lock_dir / lock_name).exists():
+    if failure is not None and not job_files.is_there(lock_dir / lock_name):
         error = UpstreamError(f"upstream failed: {failure.root_stage}: {failure.root_message}")
         error.root = (failure.root_stage, failure.root_message)
         raise error
@@ -146,9 +155,8 @@ def _raise_if_failed(lock_dir: Path, lock_name: str) -> None:
 def _pulse_changed(lock_dir: Path, lock_names: Sequence[str], pulses: dict[str, bytes]) -> bool:
     changed = False
     for name in lock_names:
-        try:
-            pulse = running_path(lock_dir, name).read_bytes()
-        except OSError:
+        pulse = job_files.read(running_path(lock_dir, name), most_bytes=_LARGEST_PULSE)
+        if pulse is None:
             continue
         changed = changed or pulses.get(name) != pulse
         pulses[name] = pulse

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 
+from stages import subreaper
 from stages.driver import Job, Stage
 from stages.errors import SettingsError, StageError
 
 logger = logging.getLogger(__name__)
 
+_STOP_S = 4.0
+_GRACE_S = 0.3  # when this process is gone
+
 
 class WrappedCommand(Stage):
     """Wait for the locks, run a command, publish its success or its failure.
 
-    The command finds its folders in the ``NVIDIA_CLARA_*`` environment; exit code 0 is success.
+    The command finds its folders in the ``NVIDIA_CLARA_*`` environment; exit code 0 is success. What it
+    leaves running ends with it (`stages.subreaper`).
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -29,8 +36,12 @@ class WrappedCommand(Stage):
 
     def execute(self, job: Job) -> None:
         """Run the command to its end."""
+        if shutil.which(self._command[0]) is None:
+            raise SettingsError(f"cannot run {self._command[0]!r}: there is no such program")
         try:
-            self._process = subprocess.Popen(self._command)
+            self._process = subprocess.Popen(
+                subreaper.command_under(os.getpid(), self._command, grace_s=_GRACE_S)
+            )
         except OSError as error:
             raise SettingsError(f"cannot run {self._command[0]!r}: {error}") from error
         code = self._process.wait()
@@ -39,12 +50,12 @@ class WrappedCommand(Stage):
             raise StageError(f"{self._command[0]} {how}")
 
     def cleanup(self) -> None:
-        """End the command if it still runs."""
+        """End the command if it still runs, and all that it has started."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.terminate()
         try:
-            self._process.wait(timeout=4)
+            self._process.wait(timeout=_STOP_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._process.send_signal(subreaper.END_NOW)
             self._process.wait()

@@ -34,7 +34,11 @@ _POLL_S = 0.1
 _STOP_S, _RESERVE_S = 9.0, 0.6
 _ASIDE = "aside-"
 _SHOWN = ("queued", "running", "dead")
-_LIBRARIES = ("pynetdicom", "urllib3", "pydicom")
+
+
+WaitSeconds = Annotated[
+    float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="Longest wait for an answer.")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,9 @@ def run(
     SIGHUP reads the file again; one with a mistake changes nothing. The log is one JSON object a line.
     """
     if context.invoked_subcommand is None:
-        _log_json(logging.DEBUG if verbose else logging.INFO)
+        from dicom_adapter.watching import json_logs
+
+        json_logs.configure(logging.DEBUG if verbose else logging.INFO)
         _serve(_named(config), surroundings(context).environ)
 
 
@@ -83,7 +89,7 @@ def show_status(
     from dicom_adapter.books.set_aside import all_items
 
     with _books(context) as books:
-        jobs = [_row(books.store, job) for job in books.store.jobs(*(() if every else _SHOWN))]
+        jobs = [_row(books, job) for job in books.store.jobs(*(() if every else _SHOWN))]
         counted, _ = counts_by_destination(books.store)
         messages = last_messages(books.store)
         aside = [_aside_row(each) for each in all_items(books.store)]
@@ -140,7 +146,7 @@ def show_dead_letters(context: typer.Context, as_json: AsJson = False) -> None:
     lets them start again.
     """
     with _books(context) as books:
-        jobs = [_row(books.store, job) for job in books.store.jobs("dead")]
+        jobs = [_row(books, job) for job in books.store.jobs("dead")]
         results = _dead_results(books.store)
     if as_json:
         say(json.dumps({"jobs": jobs, "results": results}, indent=2))
@@ -201,12 +207,10 @@ def check_audit(context: typer.Context) -> None:
 
     No line was changed or taken out; lines that a full disk or a crash has cut off are told.
     """
-    from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
     from dicom_adapter.watching.audit_chain import check_chain
 
-    assert context.parent is not None, "the group has the option"
-    file = AdapterPlaces(root=load_config(_named(context.parent.params["config"])).storage.root).audit
+    file = AdapterPlaces(root=_config(context).storage.root).audit
     if not file.is_file():
         raise SettingsError(f"there is no audit trail {file}; no adapter has run there")
     found = check_chain(file)
@@ -227,11 +231,9 @@ def rebuild_database(context: typer.Context) -> None:
     files; jobs and results from what can still be read, the payloads and the audit trail. A result of which
     nothing tells whether its destination has it becomes a dead letter.
     """
-    from dicom_adapter.config import load_config
     from dicom_adapter.rebuild import rebuild
 
-    assert context.parent is not None, "the group has the option"
-    told = rebuild(load_config(_named(context.parent.params["config"])))
+    told = rebuild(_config(context))
     for line in told.unreadable:
         say(f"left where it is: {line}")
     if told.aside is not None:
@@ -249,16 +251,36 @@ def _counted(states: Mapping[str, int]) -> str:
     return f"{sum(states.values())} ({parts})" if parts else "0"
 
 
+@app.command("health")
+def show_health(context: typer.Context, timeout: WaitSeconds = 5.0) -> None:
+    """Ask the adapter on this machine whether it can take a study."""
+    from dicom_adapter.watching.health import ask_ready
+
+    say(ask_ready(_config(context).http, timeout_s=timeout))
+
+
+@app.command("echo")
+def send_echo(
+    context: typer.Context,
+    host: Annotated[str, typer.Option("--host", help="Where the adapter is called.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option("--port", help="Default: the configuration's.")] = None,
+    timeout: WaitSeconds = 10.0,
+) -> None:
+    """Call the adapter by C-ECHO, as one of its sources."""
+    from dicom_adapter.watching.echo import echo
+
+    scp = _config(context).dicom.scp
+    say(echo(scp, host, port or scp.port, timeout_s=timeout))
+
+
 @contextmanager
 def _books(context: typer.Context) -> Iterator[_Books]:
     """Open the books of the adapter that the configuration is of."""
     from dicom_adapter.books.integrity import require_there
     from dicom_adapter.books.store import Store
-    from dicom_adapter.config import load_config
     from dicom_adapter.places import AdapterPlaces
 
-    assert context.parent is not None, "the group has the option"
-    config = load_config(_named(context.parent.params["config"]))
+    config = _config(context)
     places = AdapterPlaces(root=config.storage.root)
     file = places.books
     require_there(file, studies=places.studies)
@@ -269,6 +291,13 @@ def _books(context: typer.Context) -> Iterator[_Books]:
         yield _Books(config=config, store=store)
     finally:
         store.close()
+
+
+def _config(context: typer.Context) -> Config:
+    from dicom_adapter.config import load_config
+
+    assert context.parent is not None, "the group has the option"
+    return load_config(_named(context.parent.params["config"]))
 
 
 def _named(config: Path | None) -> Path:
@@ -361,17 +390,20 @@ def _kind_of(path: Path) -> str:
         return "a file that cannot be read"
 
 
-def _row(store: Store, job: Job) -> dict[str, object]:
+def _row(books: _Books, job: Job) -> dict[str, object]:
+    from dicom_adapter.running.payload import why_pending
     from dicom_adapter.watching.pseudonym import study_hash
 
+    pending = why_pending(job, books.config.storage.payloads)
     return {
         "job": job.id,
         "workflow": job.rule,
-        "study": study_hash(store.study(job.study_id).study_uid),
-        "state": job.state,
+        "study": study_hash(books.store.study(job.study_id).study_uid),
+        "state": "pending" if pending else job.state,
         "tries": job.tries,
         "exit code": job.exit_code,
         "last failure": job.reason,
+        "pending": pending,
     }
 
 
@@ -381,17 +413,6 @@ def _show(rows: list[dict[str, object]], nothing: str) -> None:
         return
     cells = [["" if cell is None else str(cell) for cell in row.values()] for row in rows]
     print_table(list(rows[0]), cells, whole=("job", "study", "item"))
-
-
-def _log_json(level: int) -> None:
-    from dicom_adapter.watching.json_logs import JsonFormatter
-
-    root = logging.getLogger()
-    root.setLevel(level)
-    for handler in root.handlers:
-        handler.setFormatter(JsonFormatter())
-    for library in _LIBRARIES:
-        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 @dataclass

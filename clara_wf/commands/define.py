@@ -15,6 +15,7 @@ from clara_wf.commands.completion import WorkflowName, jobs
 from clara_wf.commands.completion import engines as known_engines
 from clara_wf.commands.options import AsJson, Payloads, Values, say, surroundings
 from clara_wf.document import Document, read_document
+from clara_wf.edit_lock import sole_editor
 from clara_wf.engines import ENGINES
 from clara_wf.engines.choice import known_engine, make_engine
 from clara_wf.findings import errors_of
@@ -35,16 +36,18 @@ def create_stage(
     values: Values = None,
 ) -> None:
     """Add a stage to the chart, or complete the one there is; what people wrote stays as it is."""
-    document = read_document(surroundings(context, values=values).places.values)
-    if folder is None:
-        edit = add_stage(document, name, stage_block(name))
-    else:
-        command = ["python", str(folder.resolve() / "stage.py")]
-        edit = add_stage(document, name, stage_block(name, command=command))
-        made = scaffold(name, folder)
-        say(f"made {', '.join(path.name for path in made)} in {folder}")
-        say(f"build its image: docker build -t {name}:latest {folder}")
-    _save(document, edit)
+    file = surroundings(context, values=values).places.values
+    with sole_editor(file):
+        document = read_document(file)
+        if folder is None:
+            edit = add_stage(document, name, stage_block(name))
+        else:
+            command = ["python", str(folder.resolve() / "stage.py")]
+            edit = add_stage(document, name, stage_block(name, command=command))
+            made = scaffold(name, folder)
+            say(f"made {', '.join(path.name for path in made)} in {folder}")
+            say(f"build its image: docker build -t {name}:latest {folder}")
+        _save(document, edit)
 
 
 def create_workflow(
@@ -57,12 +60,14 @@ def create_workflow(
     values: Values = None,
 ) -> None:
     """Add a workflow to the chart: a chain of stages, with an ID, locks and folders."""
-    document = read_document(surroundings(context, values=values).places.values)
+    file = surroundings(context, values=values).places.values
     try:
         key = str(uuid.UUID(identifier)) if identifier else str(uuid.uuid4())
     except ValueError as error:
         raise SettingsError(f"--id: a workflow's ID is a UUID, found {identifier!r}") from error
-    _save(document, add_workflow(document, key, name, [stage.strip() for stage in stages.split(",")]))
+    with sole_editor(file):
+        document = read_document(file)
+        _save(document, add_workflow(document, key, name, [stage.strip() for stage in stages.split(",")]))
 
 
 def _save(document: Document, edit: Edit) -> None:

@@ -21,6 +21,10 @@ app = typer.Typer(
     **SETTINGS, help="List the models of a repository, check one, add one.", no_args_is_help=True
 )
 
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Let the model run the programs that it brings along.")
+]
+
 
 @app.command("list")
 def list_models(context: typer.Context, models: Models = None, as_json: AsJson = False) -> None:
@@ -63,6 +67,7 @@ def check(
     record: Annotated[
         bool, typer.Option("--record", help="Keep the phantom's mask as the golden case.")
     ] = False,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Load a model on a real Triton and run a phantom through it.
@@ -76,7 +81,7 @@ def check(
     from clara_wf.models import check_model
 
     places = surroundings(context, models=models).places
-    found = check_model(name, places.models, cache=places.cache, say=_progress)
+    found = check_model(name, places.models, cache=places.cache, say=_progress, trust_code=trust_code)
     _warn_of_nameless(found)
     if record:
         golden.record(places.models / name, np.asarray(found.mask.array))
@@ -94,18 +99,23 @@ def add(
         str | None, typer.Option("--name", help="Name of the model; default: that of PATH.")
     ] = None,
     models: Models = None,
+    trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Add a model to the repository, whole or not at all.
 
     It is checked first, and its golden case recorded; the version that it replaces is kept. An ONNX file
-    gets a config.pbtxt to complete, or that of the model whose next version it is.
+    gets a config.pbtxt to complete, or that of the model whose next version it is. A folder whose files would
+    run as programs (Python, libraries, pickles), or are links, is refused unless you trust it: what would run
+    is printed. What leads out of the folder is refused always.
     """
     from clara_wf.model_add import add_model
     from clara_wf.model_config import CONFIG
 
     places = surroundings(context, models=models).places
-    added = add_model(path, places.models, name=name, cache=places.cache, say=_progress)
+    added = add_model(
+        path, places.models, name=name, cache=places.cache, say=_progress, trust_code=trust_code
+    )
     before = f", instead of version {added.replaced}, which is kept" if added.replaced else ""
     _progress(f"added {added.folder.name}, version {added.version}, to {added.folder.parent}{before}")
     if added.problem is not None:

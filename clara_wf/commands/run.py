@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +28,8 @@ from clara_wf.foreign_text import printable_lines
 from clara_wf.payload import checked_job_id
 from clara_wf.status import JobNow, job_in, jobs_in
 from clara_wf.suggestion import did_you_mean
-from stages.errors import InputError, SettingsError
+from stages.errors import SettingsError
+from stages.job_files import last_lines, open_to_read
 
 if TYPE_CHECKING:
     from clara_wf.report import Report
@@ -141,8 +143,7 @@ def _print(report: Report, outcome: Outcome, *, as_json: bool) -> None:
     if outcome.culprit is not None:
         name = outcome.culprit.name
         log = Path(report.payload) / "logs" / f"{name}.log"
-        text = log.read_text(encoding="utf-8", errors="backslashreplace") if log.is_file() else ""
-        end = "\n".join(["", f"the end of {log}:", *text.splitlines()[-_LAST_LINES:], ""])
+        end = "\n".join(["", f"the end of {log}:", *last_lines(log)[-_LAST_LINES:], ""])
         told = f"{end}\nclara-wf: {name} failed: {outcome.culprit.message}"
         typer.echo(printable_lines(told), err=True)
 
@@ -215,12 +216,9 @@ def _show(tails: dict[str, Iterator[str]], *, prefix: bool) -> None:
 
 def _tail(path: Path, lines: int | None, files: ExitStack) -> Iterator[str]:
     """Give the lines of a file, and "" whenever there are no more for now."""
-    while not path.is_file():
+    while (opened := open_to_read(path)) is None:
         yield ""
-    try:
-        file = files.enter_context(path.open(encoding="utf-8", errors="backslashreplace"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    file = files.enter_context(TextIOWrapper(opened, encoding="utf-8", errors="backslashreplace"))
     have = file.readlines()
     if lines is not None:
         have = have[max(0, len(have) - lines) :]

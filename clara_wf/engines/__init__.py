@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 if TYPE_CHECKING:
     from clara_wf.payload import Payload
     from clara_wf.workflow import Step, Workflow
+    from stages.errors import StageError
 
 ENGINES = ("process", "docker", "kubernetes")
 NO_SERVER = "none"
 """Says that a job does without a model server."""
 
-State: TypeAlias = Literal["starting", "waiting", "working", "done", "kept", "failed", "stopped"]
+State: TypeAlias = Literal["starting", "pending", "waiting", "working", "done", "kept", "failed", "stopped"]
 ENDED: frozenset[State] = frozenset({"done", "kept", "failed", "stopped"})
 
 
@@ -60,6 +61,9 @@ class StageHandle(Protocol):
     def exit_code(self) -> int | None:
         """Return None while it runs, then its exit code; -N if signal N ended it."""
 
+    def pending(self) -> str:
+        """Return why it does not run yet, such as that no node is free; "" once it does."""
+
     def stop(self) -> None:
         """Ask it to end (SIGTERM)."""
 
@@ -69,8 +73,8 @@ class StageHandle(Protocol):
     def peak_memory_bytes(self) -> int:
         """Return the most memory it has had, bytes; 0 where that is not known."""
 
-    def why_killed(self) -> str:
-        """Return what is known of why a signal ended it, such as its memory limit; "" for nothing."""
+    def why_killed(self) -> StageError | None:
+        """Return what is known of why it was ended, such as its memory limit; None for nothing."""
 
 
 class StartedJob(Protocol):
@@ -109,13 +113,14 @@ class StageStatus:
     Attributes
     ----------
     state
-        ``done`` as soon as its lock is there, though its process may take a while to end.
+        ``done`` as soon as its lock is there, though its process may take a while to end; ``pending`` while
+        it was asked for and cannot run yet, such as for want of a node (`message` says why).
     seconds
         Time since all it waits for was there, until its lock was there or it ended.
     peak_memory_bytes
         Most resident memory seen so far.
     message
-        Why it failed, or why it runs.
+        Why it failed, why it is pending, or why it runs.
     exit_code
         Of a stage that ended, as `stages.errors` has them.
     """

@@ -20,12 +20,25 @@ Object: TypeAlias = dict[str, Any]
 _REQUEST_S = 15.0
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _NOT_THERE = 404
+_NOT_ALLOWED = (401, 403)
+_BUSY = (409, 429, 500, 502, 503, 504)
+_MOST_LOG_LINES, _MOST_LOG_BYTES = 5000, 4 << 20
+_LONGEST_ANSWER = 1000
+_USED_UP = "exceeded quota"
 
 
-class UnreachableError(StageError):
-    """The cluster does not answer."""
+class ClusterError(StageError):
+    """The cluster could not do it now, though nothing is wrong with what it was asked to do."""
 
     retryable = True
+
+
+class UnreachableError(ClusterError):
+    """The cluster does not answer."""
+
+
+class PodLostError(ClusterError):
+    """The Pod of a study was lost before a stage of it began, so that another may take its place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +125,14 @@ class Cluster:
 
         return self._list("list the Jobs", BatchV1Api, "list_namespaced_job", labels)
 
+    def job(self, name: str) -> Object | None:
+        """Return a Job; None if there is none of this name."""
+        from kubernetes.client import BatchV1Api
+
+        selector = f"metadata.name={name}"
+        found = self._ask("list the Jobs", BatchV1Api, "list_namespaced_job", field_selector=selector)
+        return next(iter(found["items"]), None)
+
     def delete_job(self, name: str) -> None:
         """Delete a Job and, soon after, its Pods and what else it owns."""
         from kubernetes.client import BatchV1Api
@@ -166,13 +187,19 @@ class Cluster:
         return list(found["items"])
 
     def container_log(self, pod: str, container: str) -> str:
-        """Return what a container printed; "" if that is gone."""
+        """Return the end of what a container printed; "" if that is gone."""
         from kubernetes.client import CoreV1Api
         from kubernetes.client.exceptions import ApiException
 
         try:
             answer = CoreV1Api(self.client).read_namespaced_pod_log(
-                pod, self.namespace, container=container, _preload_content=False, _request_timeout=_REQUEST_S
+                pod,
+                self.namespace,
+                container=container,
+                tail_lines=_MOST_LOG_LINES,
+                limit_bytes=_MOST_LOG_BYTES,
+                _preload_content=False,
+                _request_timeout=_REQUEST_S,
             )
             return bytes(answer.read()).decode("utf-8", errors="replace")
         except (ApiException, OSError):
@@ -209,14 +236,21 @@ class Cluster:
                 f"the cluster at {self.host} does not answer ({_cause(error)}); "
                 f"check KUBECONFIG and the network"
             ) from error
+        except (ValueError, TypeError) as error:  # what the client's own check of the body finds
+            raise SettingsError(f"cannot {what}: {_misfit(error)}") from error
 
-    def _told(self, what: str, status: int | None, reason: Any, body: Any) -> SettingsError:
-        if status in (401, 403):
+    def _told(self, what: str, status: int | None, reason: Any, body: Any) -> StageError:
+        said = " ".join((_message(body) or str(reason or status)).split())[:_LONGEST_ANSWER]
+        if _USED_UP in said:
+            return ClusterError(f"the cluster cannot {what} now: {said}")
+        if status in _NOT_ALLOWED and ('User "' in said or not _message(body)):
             return SettingsError(
                 f"this user may not {what} in namespace {self.namespace} of the cluster at {self.host}; "
-                f"ask its administrator for that right ({_message(body) or reason})"
+                f"ask its administrator for that right ({said})"
             )
-        return SettingsError(f"the cluster refused to {what}: {_message(body) or reason or status}")
+        if status in _BUSY and "too large" not in said:
+            return ClusterError(f"the cluster at {self.host} failed to {what} ({status}): {said}; try again")
+        return SettingsError(f"the cluster refused to {what}: {said}")
 
 
 class _NotThereError(SettingsError):
@@ -253,6 +287,16 @@ def _configuration(environ: Mapping[str, str]) -> tuple[Any, str]:
         ) from error
     chosen = next((each for each in contexts if each["name"] == context), active)
     return configuration, str(chosen["context"].get("namespace") or "default")
+
+
+def _misfit(error: Exception) -> str:
+    """Return the first key of a body that the client refuses, and why."""
+    found: list[Object] = getattr(error, "errors", list)()
+    if not found:
+        return " ".join(str(error).split())
+    path = ".".join(str(part) for part in found[0]["loc"] if part != "body")
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{path}: {found[0]['msg']}, found {found[0]['input']!r}{more}"
 
 
 def _message(body: Any) -> str:

@@ -38,6 +38,7 @@ from clara_wf.engines.docker_leftovers import guarded, new_labels, sweep, token_
 from clara_wf.engines.relay import relay
 from clara_wf.workflow import Step
 from stages.errors import InferenceError, SettingsError
+from stages.job_files import last_lines, open_to_append
 
 _AMONG = "com.docker.network.bridge.inhibit_ipv4=true"  # containers reach each other, and not this machine
 _TO_HERE = "com.docker.network.bridge.enable_icc=false"  # they reach this machine, and not each other
@@ -203,7 +204,7 @@ def _start(docker: Docker, step: Step, run: JobRun, around: Surroundings) -> Con
 
 
 def _spawn(docker: Docker, arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("ab") as output:
+    with open_to_append(log) as output:
         return docker.start(*arguments, output=output, preexec_fn=_end_with_parent)
 
 
@@ -224,7 +225,7 @@ def _let_read(user: str, folder: Path) -> None:
 
 
 def _why_ended(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="backslashreplace").splitlines()
+    lines = last_lines(log)
     reasons = [line for line in lines if "failed to load" in line or line.startswith("docker:")]
     return "\n".join((reasons or lines)[-_LAST_LINES:])
 

@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from clara_wf.engines.docker_client import Docker
-from stages.errors import SettingsError
+from stages.errors import SettingsError, StageError
+from stages.job_files import last_lines, open_to_append
 
 _KILL_DEADLINE_S = 20.0
 _MAYBE_NOT_STARTED = (125, 126, 127)  # of ``docker run`` itself, unless they are the program's own
@@ -57,13 +58,18 @@ class Container:
     def _could_not_start(self) -> bool:
         """Tell whether the end is Docker's own, and if so make its reason the last line of the log."""
         if self._not_started is None:
-            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = last_lines(self._log)
             reasons = [line for line in lines if line.startswith("docker: ")]
             self._not_started = bool(reasons)
             if reasons:
-                with self._log.open("a", encoding="utf-8") as log:
-                    log.write(f"the container could not be started: {reasons[-1].removeprefix('docker: ')}\n")
+                why = reasons[-1].removeprefix("docker: ")
+                with open_to_append(self._log) as log:
+                    log.write(f"the container could not be started: {why}\n".encode())
         return self._not_started
+
+    def pending(self) -> str:
+        """Return nothing: a container runs as soon as Docker has started it."""
+        return ""
 
     def stop(self) -> None:
         """Send SIGTERM."""
@@ -89,14 +95,14 @@ class Container:
         """Return the most resident memory of its main process; 0 where the engine is not on this machine."""
         return max((_peak_of(pid) for pid in self._main_processes()), default=0)
 
-    def why_killed(self) -> str:
+    def why_killed(self) -> StageError | None:
         """Return whether it ran out of memory."""
         done = self._docker.ask("container", "inspect", "--format", "{{json .State}}", self.name)
         if done.returncode != 0 or not json.loads(done.stdout).get("OOMKilled"):
-            return ""
+            return None
         if not self._memory_limit:
-            return "out of memory, without a limit of its own"
-        return (
+            return StageError("out of memory, without a limit of its own")
+        return StageError(
             f"out of memory, limit {self._memory_limit}; "
             f"raise resources.limits.memory of stage {self._stage} in values.yaml"
         )

@@ -20,8 +20,9 @@ from typing import Any
 
 from clara_wf.chart_values import values_of
 from clara_wf.engines import JobRun
-from clara_wf.engines.cluster import Cluster, Object
+from clara_wf.engines.cluster import Cluster
 from clara_wf.engines.docker_command import user_of_containers
+from clara_wf.engines.launch import Launch
 from clara_wf.engines.pod_study import Study
 from clara_wf.helm import Helm
 from clara_wf.places import Places
@@ -83,8 +84,9 @@ class KubernetesEngine:
                 kube_version=cluster.version(),
             )
             storage.give_to(user_of_containers())
-            job = _create(cluster, manifests)
-            with Study(cluster, run, job, carries_payload=not storage.is_shared, models=models) as study:
+            with Study(
+                cluster, run, Launch(cluster, manifests), carries_payload=not storage.is_shared, models=models
+            ) as study:
                 yield study
 
     def plan(self, run: JobRun) -> list[str]:
@@ -198,20 +200,3 @@ def _sweep(cluster: Cluster, run: JobRun) -> None:
     """Delete what an earlier clara-wf that was killed has left of this very job."""
     for job in cluster.jobs({_OWNER: _owner(run)}):
         cluster.delete_job(job["metadata"]["name"])
-
-
-def _create(cluster: Cluster, manifests: list[Object]) -> str:
-    """Create the Job, and the rest as its property, so that it goes when the Job does."""
-    job = next(manifest for manifest in manifests if manifest["kind"] == "Job")
-    made = cluster.create(job)
-    name = str(made["metadata"]["name"])
-    owner = {"apiVersion": job["apiVersion"], "kind": "Job", "name": name, "uid": made["metadata"]["uid"]}
-    try:
-        for manifest in manifests:
-            if manifest is not job:
-                owned = {**manifest["metadata"], "ownerReferences": [owner]}
-                cluster.create({**manifest, "metadata": owned})
-    except BaseException:
-        cluster.delete_job(name)
-        raise
-    return name

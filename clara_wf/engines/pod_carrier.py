@@ -10,19 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from clara_wf.engines import JobRun
-from clara_wf.engines.cluster import Cluster
+from clara_wf.engines.cluster import Cluster, PodLostError
 from clara_wf.engines.pod_exec import PodExec
 from clara_wf.engines.pod_files import DamagedError, Receiver, send
-from clara_wf.engines.pod_state import exit_codes, has_ended, init_problem, is_going, is_running, last_words
+from clara_wf.engines.pod_startup import RECEIVER
+from clara_wf.engines.pod_state import (
+    exit_codes,
+    has_ended,
+    is_going,
+    is_running,
+    why_container_failed,
+)
 from stages.errors import InputError, OutputError, StageError
 from stages.frames import read_header
 
-RECEIVER, CARRIER = "receiver", "carrier"
+CARRIER = "carrier"
 _CARRY = ("python", "-m", "stages", "carry")
 _FOLDER = "/carry"
 _TRIES = 3
 _LOOK_S = 0.1
 _AGAIN_S = 0.5
+_NODE_SILENT_S = 20.0  # so long the node of a Pod may not answer before another is tried
 
 
 class Talk(threading.Thread):
@@ -130,36 +138,52 @@ class Talk(threading.Thread):
                 continue
             if is_running(pod, container):
                 return True
-            problem = init_problem(pod, RECEIVER)
-            if problem:
-                raise OutputError(f"the payload did not get into the Pod: {problem}")
             if has_ended(pod) or is_going(pod):
                 return False
             if CARRIER in exit_codes(pod):
-                raise OutputError(f"the carrier of the Pod has ended: {last_words(pod, CARRIER)}; try again")
+                why = why_container_failed(pod, CARRIER) or "it said nothing"
+                raise OutputError(f"the carrier of the Pod has ended: {why}; try again")
         return False
 
     def _bring(self) -> None:
-        """Send the payload; a connection that breaks is tried again from the start."""
-        problem = ""
-        for _ in range(_TRIES):
-            try:
-                with self._start(RECEIVER, "put") as link:
-                    try:
-                        send(link.write, self._run, self._models, payload=self._carries_payload)
-                        if (read_header(link.read) or {}).get("received") is not None:
-                            return
-                    except OSError as error:
-                        problem = str(error)
-                    problem = link.problem() or problem
-            except (OSError, InputError) as error:
-                problem = str(error)
-            pod = self._look()
-            if self._ending.wait(_AGAIN_S) or pod is None or has_ended(pod):
+        """Send the payload; where that breaks off it is sent again from the start."""
+        since = time.monotonic()
+        refusals = tries = 0
+        while True:
+            problem, is_of_the_pod = self._send_once()
+            if not problem:
                 return
-            if not is_running(pod, RECEIVER) and not init_problem(pod, RECEIVER):
+            tries, refusals = tries + 1, refusals + is_of_the_pod
+            pod = self._look()
+            if self._ending.wait(_AGAIN_S) or pod is None or has_ended(pod) or is_going(pod):
+                return
+            if not is_running(pod, RECEIVER) and why_container_failed(pod, RECEIVER) is None:
                 return  # it got all of it; only the answer was lost
-        raise OutputError(f"the payload could not be sent into the Pod, tried {_TRIES} times: {problem}")
+            if refusals >= _TRIES:
+                raise OutputError(
+                    f"the payload could not be sent into the Pod, tried {tries} times: {problem}"
+                )
+            if tries >= _TRIES and time.monotonic() - since > _NODE_SILENT_S:
+                node = pod["spec"].get("nodeName")
+                raise PodLostError(f"the payload could not be sent to node {node}: {problem}")
+
+    def _send_once(self) -> tuple[str, bool]:
+        """Send the payload; return what went wrong, "" for nothing, and whether the Pod itself says so."""
+        problem = ""
+        try:
+            with self._start(RECEIVER, "put") as link:
+                try:
+                    send(link.write, self._run, self._models, payload=self._carries_payload)
+                    if (read_header(link.read) or {}).get("received") is not None:
+                        return "", False
+                except ConnectionError as error:
+                    problem = str(error)
+                except OSError as error:
+                    raise InputError(f"cannot read {error.filename}: {error.strerror or error}") from error
+                said = link.said()
+                return said or problem or "the connection to the Pod broke", bool(said)
+        except (ConnectionError, InputError) as error:
+            return str(error), isinstance(error, InputError)
 
     def _follow(self) -> None:
         """Take what the carrier tells until the connection ends."""
@@ -178,9 +202,7 @@ class Talk(threading.Thread):
             self._damages += 1
             if self._damages >= _TRIES:
                 raise
-        except OutputError:
-            raise  # of this machine's own disk
-        except (OSError, InputError):
+        except (ConnectionError, InputError):
             return  # the connection broke
         finally:
             self._link = None
@@ -189,6 +211,6 @@ class Talk(threading.Thread):
     def _start(self, container: str, what: str, *arguments: str) -> PodExec:
         pod = self._look()
         if pod is None:
-            raise OSError("the Pod is gone")
+            raise ConnectionError("the Pod is gone")
         name = pod["metadata"]["name"]
         return self._cluster.run_in(name, container, [*_CARRY, what, _FOLDER, *arguments])

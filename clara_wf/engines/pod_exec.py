@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
+
+from stages.errors import SettingsError
 
 _STDIN, _STDOUT, _STDERR, _STATUS = 0, 1, 2, 3
 _SILENCE_S = 20.0
 _CHUNK = 1 << 18
+_MOST_ERRORS = 1 << 16  # bytes of what it says on standard error, the last
+_FORBIDDEN = "Handshake status 403"
+_HANDSHAKE = re.compile(r"Handshake status (\d+ [^-{]*)")
 
 
 class PodExec:
     """A connection to a running program.
 
-    Reading belongs to one thread; any thread may write. What fails raises OSError.
+    Reading belongs to one thread; any thread may write. What fails raises ConnectionError.
     """
 
     def __init__(self, socket: Any) -> None:
@@ -32,32 +41,27 @@ class PodExec:
 
         Raises
         ------
-        OSError
-            If the cluster does not let us.
+        ConnectionError
+            If the Pod's node does not answer the cluster, or the cluster does not answer us.
+        SettingsError
+            If this user may not do so.
         """
-        from kubernetes import client
         from kubernetes.client.exceptions import ApiException
-        from kubernetes.stream import stream
 
-        # stream() bends the client it is given, so it gets one of its own
-        own = client.ApiClient(configuration)
+        def connect() -> Any:
+            return _connect(configuration, pod, namespace, container=container, command=list(command))
+
         try:
-            connection = stream(
-                client.CoreV1Api(own).connect_get_namespaced_pod_exec,
-                pod,
-                namespace,
-                container=container,
-                command=list(command),
-                stdin=True,
-                stdout=True,
-                stderr=True,
-                tty=False,
-                binary=True,
-                _preload_content=False,
-            )
-        except ApiException as error:
-            raise OSError(f"cannot run a program in {container} of {pod}: {error.reason}") from error
-        return cls(connection.sock)
+            return cls(_within(_SILENCE_S, connect))
+        except (ApiException, OSError) as error:
+            reason = getattr(error, "reason", None) or error
+            why = _in_one_line(reason)
+            if _FORBIDDEN in str(reason):
+                raise SettingsError(
+                    "this user may not run a program in a Pod; ask the cluster's administrator for the right "
+                    f"to create and get pods/exec ({why})"
+                ) from error
+            raise ConnectionError(f"cannot run a program in {container} of {pod}: {why}") from error
 
     def __enter__(self) -> PodExec:
         return self
@@ -73,8 +77,8 @@ class PodExec:
             for start in range(0, len(data), _CHUNK):
                 piece = data[start : start + _CHUNK]
                 self._socket.send(bytes([_STDIN]) + piece, opcode=ABNF.OPCODE_BINARY)
-        except WebSocketException as error:
-            raise OSError(f"the connection to the Pod broke: {error}") from error
+        except (WebSocketException, OSError) as error:
+            raise ConnectionError(f"the connection to the Pod broke: {error}") from error
 
     def read(self, size: int) -> bytes:
         """Return exactly so many bytes of its standard output, or b"" when it has ended before."""
@@ -86,16 +90,20 @@ class PodExec:
         del self._out[:size]
         return data
 
+    def said(self) -> str:
+        """Return the last line it said on standard error; "" for nothing."""
+        lines = self._errors.decode("utf-8", errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
     def problem(self) -> str:
         """Return what it said on standard error, or how it ended; "" if all was well."""
-        said = self._errors.decode("utf-8", errors="replace").strip().splitlines()
         try:
             status = json.loads(self._status) if self._status else {}
         except ValueError:
             status = {}
         if status.get("status") == "Success":
             return ""
-        return said[-1] if said else str(status.get("message", "the connection to the Pod broke"))
+        return self.said() or str(status.get("message", "the connection to the Pod broke"))
 
     def close(self) -> None:
         """End the connection."""
@@ -107,12 +115,58 @@ class PodExec:
 
         try:
             code, frame = self._socket.recv_data_frame(True)
-        except WebSocketException as error:
+        except (WebSocketException, OSError) as error:
             self._ended = True
-            raise OSError(f"the connection to the Pod broke: {error}") from error
+            raise ConnectionError(f"the connection to the Pod broke: {error}") from error
         if code == ABNF.OPCODE_CLOSE:
             self._ended = True
         elif code in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) and frame.data:
             target = {_STDOUT: self._out, _STDERR: self._errors, _STATUS: self._status}.get(frame.data[0])
             if target is not None:
                 target += frame.data[1:]
+                del self._errors[:-_MOST_ERRORS]
+
+
+def _connect(configuration: Any, pod: str, namespace: str, **program: Any) -> Any:
+    """Return the socket of a connection to a program that was started."""
+    from kubernetes import client
+    from kubernetes.stream import stream
+
+    own = client.ApiClient(configuration)  # stream() bends the client it is given, so it gets one of its own
+    streams: dict[str, Any] = {"stdin": True, "stdout": True, "stderr": True, "tty": False, "binary": True}
+    call = client.CoreV1Api(own).connect_get_namespaced_pod_exec
+    return stream(call, pod, namespace, **program, **streams, _preload_content=False).sock
+
+
+def _within(seconds: float, connect: Callable[[], Any]) -> Any:
+    """Return a connection if it is made in time; the client has no deadline of its own for that."""
+    outcome: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(connect())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="connection to the Pod", daemon=True).start()
+    try:
+        return outcome.result(seconds)
+    except FutureTimeoutError:
+        outcome.add_done_callback(_close_late)
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
+
+
+def _close_late(outcome: Future[Any]) -> None:
+    """Close a connection that was made when nobody waited for it any more."""
+    if outcome.exception() is None:
+        outcome.result().close()
+
+
+def _in_one_line(reason: object) -> str:
+    """Return why no connection was made: what the API server says, without the client's account of it."""
+    text = " ".join(str(reason).split())
+    handshake = _HANDSHAKE.search(text)
+    if handshake is None:
+        return text
+    told = re.search(r'"message":\s*"((?:[^"\\]|\\.)*)"', text)
+    return re.sub(r'\\+"', '"', told[1]) if told else handshake[1].strip()

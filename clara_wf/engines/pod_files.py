@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from clara_wf.engines import JobRun
 from stages import locks
-from stages.errors import OutputError
+from stages.errors import OutputError, printable
 from stages.frames import Read, Write, place_in, read_content, write_file, write_message
 from stages.settings import INPUT_LOCK
 
@@ -68,6 +69,19 @@ def _files_below(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
+@contextmanager
+def _written_here(path: Path) -> Iterator[None]:
+    """Tell a disk of this machine that fails from a connection that breaks, which is made anew."""
+    try:
+        yield
+    except (ConnectionError, OutputError):
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {printable(path.name)} to the payload: {error.strerror or error}"
+        ) from error
+
+
 class DamagedError(OutputError):
     """What came out of the Pod is not what the stage vouches for."""
 
@@ -98,6 +112,10 @@ class Receiver:
 
         Raises
         ------
+        OutputError
+            If this machine cannot write it.
+        ConnectionError
+            If the connection breaks before all of it is here.
         DamagedError
             If a result differs from what its lock says.
         InputError
@@ -129,35 +147,33 @@ class Receiver:
         return path
 
     def _append(self, path: Path, header: Mapping[str, Any], read: Read) -> None:
-        with path.open("r+b" if path.exists() else "w+b") as file:
+        with _written_here(path), path.open("r+b" if path.exists() else "w+b") as file:
             file.seek(int(header["at"]))
             file.truncate()
             for chunk in read_content(read, header):
                 file.write(chunk)
 
     def _clear(self, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
+        with _written_here(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
 
     def _take_file(self, name: str, header: Mapping[str, Any], read: Read) -> None:
         path = self._place(name, "locks", "publish", "output")
         is_lock = path.parent == self.run.payload.lock_dir
-        path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            with beside.open("wb") as file:
-                for chunk in read_content(read, header):
-                    file.write(chunk)
-                if is_lock:
-                    file.flush()
-                    os.fsync(file.fileno())
-            if is_lock and path.suffix == ".lock":
-                self._check(path.stem, beside)
-            beside.replace(path)
-        except OSError as error:
-            if isinstance(error, DamagedError):
-                raise
-            raise OutputError(f"cannot write {name} to the payload: {error.strerror or error}") from error
+            with _written_here(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with beside.open("wb") as file:
+                    for chunk in read_content(read, header):
+                        file.write(chunk)
+                    if is_lock:
+                        file.flush()
+                        os.fsync(file.fileno())
+                if is_lock and path.suffix == ".lock":
+                    self._check(path.stem, beside)
+                beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
         if is_lock and path.suffix in (".lock", ".failed"):

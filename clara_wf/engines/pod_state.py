@@ -6,13 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from clara_wf.blocks import quantity
+from clara_wf.engines.cluster import ClusterError
 from clara_wf.workflow import Step
-from stages.errors import SettingsError
+from stages.errors import SettingsError, StageError, StageTimeoutError
 
 GPU = "nvidia.com/gpu"
 KILLED, TERMINATED = -9, -15
-_NO_IMAGE = {"ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName", "ImageInspectError"}
-_NOT_STARTED = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+CANNOT_RUN = {"ContainerCannotRun", "StartError"}
+"""Reasons for the end of a container whose program could not be started."""
+_NOT_KNOWN = "ContainerStatusUnknown"
+_SETTINGS_OF = {"model-server": "modelServer.embedded"}
 _FIRST_SIGNAL, _LAST_SIGNAL = 129, 128 + 64
 
 Pod = Mapping[str, Any]
@@ -26,25 +29,30 @@ def exit_codes(pod: Pod) -> dict[str, int]:
 
 def is_running(pod: Pod, container: str) -> bool:
     """Tell whether a container runs; an init container counts as well."""
-    return any(s["name"] == container and "running" in s["state"] for s in _all_containers(pod))
-
-
-def init_problem(pod: Pod, container: str) -> str:
-    """Return why an init container failed; "" if it did not."""
-    for status in _all_containers(pod):
-        state = status["state"].get("terminated")
-        if status["name"] == container and state and state["exitCode"] != 0:
-            return last_words(pod, container)
-    return ""
+    return any(s["name"] == container and "running" in s["state"] for s in all_containers(pod))
 
 
 def last_words(pod: Pod, container: str) -> str:
     """Return what a container that has ended said last, or its exit code."""
-    for status in _all_containers(pod):
+    for status in all_containers(pod):
         state = status["state"].get("terminated")
         if status["name"] == container and state:
-            return _last_line(state.get("message", "")) or f"exit code {state['exitCode']}"
+            return last_line(state.get("message", "")) or f"exit code {state['exitCode']}"
     return "it said nothing"
+
+
+def has_begun(pod: Pod, container: str) -> bool:
+    """Return whether a container runs or has run."""
+    return any(
+        status["name"] == container and ("running" in status["state"] or "terminated" in status["state"])
+        for status in _containers(pod)
+    )
+
+
+def has_lost_sight(pod: Pod) -> bool:
+    """Return whether the node does not know any more how a container of the Pod ended."""
+    ended = (status["state"].get("terminated") or {} for status in all_containers(pod))
+    return any(state.get("reason") == _NOT_KNOWN for state in ended)
 
 
 def is_going(pod: Pod) -> bool:
@@ -67,41 +75,76 @@ def images_of(pod: Pod) -> dict[str, str]:
     return images
 
 
-def why_ended(pod: Pod, step: Step) -> str:
-    """Return what the cluster knows of the end of a stage that a signal ended; "" for nothing."""
-    status = pod["status"]
-    limit = step.block.resources.limits.get("memory", "")
+def why_ended(pod: Pod, step: Step) -> StageError | None:
+    """Return what the cluster knows of the end of a stage that did not end by itself; None for nothing."""
     for container in _containers(pod):
         state = container["state"].get("terminated") or {}
-        if container["name"] == step.name and state.get("reason") == "OOMKilled":
-            raised = f"raise resources.limits.memory of stage {step.name} in values.yaml"
-            return f"out of memory, limit {limit}; {raised}" if limit else "out of memory"
-        if container["name"] == step.name and state.get("reason") == "ContainerStatusUnknown":
-            return "its node was lost or restarted"
-    if status.get("reason") == "Evicted":
-        return f"its Pod was evicted ({_last_line(status.get('message', ''))})"
-    if status.get("reason") == "NodeLost":
-        return f"its node {pod['spec'].get('nodeName')} was lost"
-    if status.get("reason") == "DeadlineExceeded":
-        return "the deadline of its Job has passed"
-    return ""
+        if container["name"] != step.name:
+            continue
+        if state.get("reason") == "OOMKilled":
+            limit = step.block.resources.limits.get("memory", "")
+            return StageError(_out_of_memory(limit, f"resources.limits.memory of stage {step.name}"))
+        if state.get("reason") in CANNOT_RUN:
+            return SettingsError(f"its program cannot be started: {last_line(state.get('message', ''))}")
+        if state.get("reason") == _NOT_KNOWN:
+            return ClusterError("its node was lost or restarted")
+    return why_pod_ended(pod)
 
 
-def refusal(pod: Pod) -> SettingsError | None:
-    """Return why a Pod will never run, as far as that is certain."""
-    for status in _all_containers(pod):
-        waiting = status["state"].get("waiting") or {}
-        reason, message = waiting.get("reason", ""), _last_line(waiting.get("message", ""))
-        where = f"{status['image']} of {status['name']}"
-        if reason in _NO_IMAGE:
-            node = pod["spec"].get("nodeName")
-            return SettingsError(
-                f"the image {where} is not on node {node} and cannot be pulled ({reason}); "
-                f"load it onto the nodes, or set image.registry and image.pullSecrets of the chart"
-            )
-        if reason in _NOT_STARTED:
-            return SettingsError(f"the container of {where} cannot be started: {message or reason}")
+def why_pod_ended(pod: Pod) -> StageError | None:
+    """Return why a whole Pod was ended, as far as it says so itself; None for nothing."""
+    reason, message = pod["status"].get("reason", ""), last_line(pod["status"].get("message", ""))
+    node = pod["spec"].get("nodeName")
+    if reason == "Evicted":
+        return ClusterError(f"its Pod was evicted ({message})" if message else "its Pod was evicted")
+    if reason == "NodeLost":
+        return ClusterError(f"its node {node} was lost")
+    if reason == "DeadlineExceeded":
+        seconds = pod["spec"].get("activeDeadlineSeconds")
+        return StageTimeoutError(f"the deadline of its Pod, {seconds} s after its start, has passed")
+    for each in pod["status"].get("conditions", ()):
+        if each["type"] == "DisruptionTarget" and each["status"] == "True":
+            return ClusterError(f"its Pod was removed ({each.get('message') or each.get('reason')})")
+    if reason and has_ended(pod):
+        return ClusterError(f"node {node} ended its Pod ({reason}: {message})")
     return None
+
+
+def why_job_ended(job: Mapping[str, Any] | None) -> StageError | None:
+    """Return why a Job has removed its Pod, as far as it says so; None for nothing."""
+    if job is None or job["metadata"].get("deletionTimestamp"):
+        return ClusterError("its Job was deleted")
+    for each in job["status"].get("conditions") or ():
+        if each["type"] == "Failed" and each.get("reason") == "DeadlineExceeded":
+            seconds = job["spec"].get("activeDeadlineSeconds")
+            return StageTimeoutError(f"the deadline of its Job, {seconds} s, has passed")
+    return None
+
+
+def why_container_failed(pod: Pod, container: str) -> StageError | None:
+    """Return why a container that is no stage has failed, with its exit code; None if it has not."""
+    for status in all_containers(pod):
+        state = status["state"].get("terminated")
+        if status["name"] != container or not state or state["exitCode"] == 0:
+            continue
+        if state.get("reason") == "OOMKilled":
+            setting = f"{_SETTINGS_OF.get(container, 'carrier')}.resources.limits.memory"
+            error = StageError(_out_of_memory(_memory_limit(pod, container), setting))
+        else:
+            error = StageError(last_words(pod, container))
+        error.exit_code = state["exitCode"] if 0 < state["exitCode"] < _FIRST_SIGNAL else 1
+        return error
+    return None
+
+
+def _memory_limit(pod: Pod, container: str) -> str:
+    every = [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
+    found = [each.get("resources", {}).get("limits", {}) for each in every if each["name"] == container]
+    return str(found[0].get("memory", "")) if found else ""
+
+
+def _out_of_memory(limit: str, setting: str) -> str:
+    return f"out of memory, limit {limit}; raise {setting} in values.yaml" if limit else "out of memory"
 
 
 def why_unschedulable(pod: Pod) -> str:
@@ -146,7 +189,8 @@ def _containers(pod: Pod) -> list[Mapping[str, Any]]:
     return list(pod["status"].get("containerStatuses") or ())
 
 
-def _all_containers(pod: Pod) -> list[Mapping[str, Any]]:
+def all_containers(pod: Pod) -> list[Mapping[str, Any]]:
+    """Return the status of every container, those of the beginning (init) first."""
     return [*(pod["status"].get("initContainerStatuses") or ()), *_containers(pod)]
 
 
@@ -154,5 +198,6 @@ def _as_signal(code: int) -> int:
     return 128 - code if _FIRST_SIGNAL <= code <= _LAST_SIGNAL else code
 
 
-def _last_line(text: str) -> str:
+def last_line(text: str) -> str:
+    """Return the last line of a text that is not blank."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +17,12 @@ from pathlib import Path
 from clara_wf.engines import JobRun
 from clara_wf.engines.environment import local_folders, settings_for
 from clara_wf.workflow import Step
+from stages import job_files, subreaper
 from stages.errors import SettingsError
 
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PACKAGES = str(Path(__file__).resolve().parents[2])
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_GRACE_S = 10.0  # in which a stage tells its failure when clara-wf is gone
+_KILL_S = 6.0
 
 
 class ProcessEngine:
@@ -59,7 +60,7 @@ class LocalJob:
 
 
 class LocalStage:
-    """A stage that runs as a process, in a session and process group of its own."""
+    """A stage that runs as a process, in a session of its own, below a `stages.subreaper`."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -68,30 +69,47 @@ class LocalStage:
         """Return None while it runs."""
         return self._process.poll()
 
+    def pending(self) -> str:
+        """Return nothing: a process runs as soon as it is started."""
+        return ""
+
     def stop(self) -> None:
         """Send SIGTERM."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """Send SIGKILL to the whole process group, and wait for it."""
+        """End it with all that it has started, and wait for it."""
+        if self._process.poll() is None:
+            self._process.send_signal(subreaper.END_NOW)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_KILL_S)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def peak_memory_bytes(self) -> int:
         """Return the most resident memory it has had (proc(5), VmHWM)."""
-        try:
-            status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii", errors="replace")
-        except OSError:
-            return 0
-        for line in status.splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-        return 0
+        return max(map(_peak_memory_bytes, _children(self._process.pid)), default=0)
 
-    def why_killed(self) -> str:
+    def why_killed(self) -> None:
         """Return nothing: a process does not learn who ended it."""
-        return ""
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        told = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    except OSError:
+        return [pid]
+    return list(map(int, told.split()))
+
+
+def _peak_memory_bytes(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    found = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(next(found, "0")) * 1024
 
 
 def command_of(step: Step) -> tuple[str, ...]:
@@ -118,17 +136,22 @@ def _line(step: Step, run: JobRun) -> str:
 
 
 def _start(step: Step, run: JobRun) -> LocalStage:
+    environ = {**run.environ, **_python_path(run), **step.block.env, **_settings(step, run)}
+    program, *rest = command_of(step)
+    found = shutil.which(program, path=environ.get("PATH"))
+    if found is None:
+        raise SettingsError(f"cannot start {step.name}: there is no program {program!r}")
+    command = subreaper.command_under(os.getpid(), [found, *rest, *step.arguments], grace_s=_GRACE_S)
     try:
-        with run.payload.log(step.name).open("ab") as output:
+        with job_files.open_to_append(run.payload.log(step.name)) as output:
             return LocalStage(
                 subprocess.Popen(
-                    [*command_of(step), *step.arguments],
-                    env={**run.environ, **_python_path(run), **step.block.env, **_settings(step, run)},
+                    command,
+                    env=environ,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
                     start_new_session=True,  # a terminal's Ctrl-C reaches us, and we stop the stages
-                    preexec_fn=_die_with_parent,
                 )
             )
     except OSError as error:
@@ -145,9 +168,3 @@ def _python_path(run: JobRun) -> dict[str, str]:
     given = run.environ.get("PYTHONPATH", "")
     paths = [path for path in given.split(os.pathsep) if path and path != _PACKAGES]
     return {"PYTHONPATH": os.pathsep.join([*paths, _PACKAGES])}
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the process that started this one is gone (prctl(2))."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from clara_wf.engines import ENDED, Engine, JobRun, Outcome, Progress, StageHandle, StageStatus
 from clara_wf.payload import Payload
 from clara_wf.workflow import Step
-from stages import locks
-from stages.errors import StageTimeoutError
+from stages import job_files, locks
+from stages.errors import StageError, StageTimeoutError, UpstreamError
 
 _POLL_S = 0.05
+_LONGEST_WORDS = 2000  # characters
 _OVERDUE_S = 9.0  # a stage ends itself at its timeout; this much later it is ended
 _AFTERMATH_S = 2.0  # what others get to report "upstream failed" by themselves
 _STOP_GRACE_S = 9.0
@@ -20,12 +22,16 @@ _STOP_GRACE_S = 9.0
 
 @dataclass(kw_only=True)
 class _Running:
-    """A stage that was started; it has ended when its process has, which may be a while after its lock."""
+    """A stage that was started; it has ended when its process has, which may be a while after its lock.
+
+    `reason` is why it runs; its timeout counts from `inputs_seen`, when it ran and its inputs were there.
+    """
 
     step: Step
     status: StageStatus
     handle: StageHandle
     timeout_s: float
+    reason: str = ""
     has_ended: bool = False
     inputs_seen: float | None = None
     stop_signal_sent: float | None = None
@@ -48,9 +54,16 @@ def run_workflow(engine: Engine, run: JobRun, *, on_progress: Progress) -> Outco
     if not run.to_run:
         on_progress(statuses)
         return Outcome(statuses=tuple(statuses), culprit=None, engine=engine.name, images={})
+    run.payload.note_pending("")
     with engine.start(run) as job:
         running = [
-            _Running(step=step, status=status, handle=job.stages[step.name], timeout_s=run.limit_s(step))
+            _Running(
+                step=step,
+                status=status,
+                handle=job.stages[step.name],
+                timeout_s=run.limit_s(step),
+                reason=status.message,
+            )
             for step, status in zip(run.workflow.steps, statuses, strict=True)
             if step.name in run.to_run
         ]
@@ -68,6 +81,7 @@ def run_workflow(engine: Engine, run: JobRun, *, on_progress: Progress) -> Outco
                 images=dict(job.images),
             )
         finally:
+            run.payload.note_pending("")
             _stop_all(running, run.payload)
 
 
@@ -77,6 +91,7 @@ class _Watch:
     def __init__(self, running: list[_Running], run: JobRun) -> None:
         self._running, self._run = running, run
         self._failed_at: float | None = None
+        self._pending = ""
         self._first: StageStatus | None = None
 
     @property
@@ -90,6 +105,7 @@ class _Watch:
         published = _published(self._running, self._run.payload)
         for stage in self._running:
             _update(stage, self._run.payload, published)
+        self._note_pending()
         if self._first is None:
             self._first = _first_failure(self._running, self._run.payload)
         if self._failed_at is None and self.culprit is not None:
@@ -98,6 +114,14 @@ class _Watch:
             doomed = _behind_failures(self._running) if self._run.keep_going else self._running
             for stage in doomed:
                 _ask_to_stop(stage)
+
+    def _note_pending(self) -> None:
+        """Have it written down why stages do not run yet, once for each reason."""
+        pending = (stage.status.message for stage in self._running if stage.status.state == "pending")
+        why = next(pending, "")
+        if why != self._pending:
+            self._pending = why
+            self._run.payload.note_pending(why)
 
 
 def _behind_failures(running: list[_Running]) -> list[_Running]:
@@ -114,7 +138,7 @@ def _behind_failures(running: list[_Running]) -> list[_Running]:
 def _published(running: list[_Running], payload: Payload) -> set[str]:
     """Return the locks that are there, read once a look: nobody works on what is not done yet."""
     names = {name for stage in running for name in (stage.step.block.lockName, *stage.step.wait_locks)}
-    return {name for name in names if (payload.lock_dir / name).exists()}
+    return {name for name in names if job_files.is_there(payload.lock_dir / name)}
 
 
 def _update(stage: _Running, payload: Payload, published: set[str]) -> None:
@@ -123,20 +147,25 @@ def _update(stage: _Running, payload: Payload, published: set[str]) -> None:
         return
     clock = time.monotonic()
     code = stage.handle.exit_code()
-    if stage.inputs_seen is None and published.issuperset(stage.step.wait_locks):
+    pending = stage.handle.pending() if code is None else ""
+    if stage.inputs_seen is None and not pending and published.issuperset(stage.step.wait_locks):
         stage.inputs_seen = clock
     status.peak_memory_bytes = max(status.peak_memory_bytes, stage.handle.peak_memory_bytes())
     if status.state != "done":
         status.seconds = clock - (stage.inputs_seen or clock)
+    if status.state == "pending":
+        status.state, status.message = "starting", stage.reason
     if code is not None:
         _conclude(stage, payload, code)
     elif name in published:
         status.state, status.message = "done", ""
         _end_if_overdue(stage, clock)
+    elif pending:
+        status.state, status.message = "pending", pending
     elif stage.inputs_seen is not None:
         status.state = "working"
         _end_if_overdue(stage, clock)
-    elif locks.running_path(payload.lock_dir, name).exists():
+    elif job_files.is_there(locks.running_path(payload.lock_dir, name)):
         status.state = "waiting"
 
 
@@ -145,35 +174,54 @@ def _conclude(stage: _Running, payload: Payload, code: int) -> None:
     stage.has_ended = True
     path = locks.failure_path(payload.lock_dir, name)
     ended_well = code == 0 or stage.stop_signal_sent is not None  # it may hang after its lock until stopped
-    if ended_well and (payload.lock_dir / name).exists():
+    if ended_well and job_files.is_there(payload.lock_dir / name):
         status.state, status.message, status.exit_code = "done", "", 0
         return
     status.exit_code = code if code >= 0 else 1
     status.state = "failed"
-    failure = locks.read_failure(path) or _publish_for(stage, payload, code)
-    locks.running_path(payload.lock_dir, name).unlink(missing_ok=True)
+    failure = _with_cause(stage, path) or _publish_for(stage, payload, code)
+    job_files.remove(locks.running_path(payload.lock_dir, name))
     status.message, status.exit_code = failure.message, failure.exit_code
+
+
+def _with_cause(stage: _Running, path: Path) -> locks.Failure | None:
+    """Return what a stage has published of its failure, with what its engine knows of the cause."""
+    failure = locks.read_failure(path)
+    if failure is None or failure.exit_code == UpstreamError.exit_code:
+        return failure
+    cause = stage.handle.why_killed()
+    if cause is None:
+        return failure
+    code = failure.exit_code if cause.exit_code == StageError.exit_code else cause.exit_code
+    message = f"{failure.message} ({cause})"
+    failure = replace(failure, exit_code=code, message=message, root_message=message)
+    locks.publish(path, failure)
+    return failure
 
 
 def _publish_for(stage: _Running, payload: Payload, code: int) -> locks.Failure:
     """Publish the failure of a stage that could not do so itself."""
     name, timed_out = stage.step.name, stage.stop_signal_sent is not None and code < 0
-    if code < 0:
-        why = stage.handle.why_killed()
+    cause = stage.handle.why_killed()
+    if cause is not None:
+        message = (
+            f"{name} was killed: {cause}" if code < 0 else f"{name} ended with exit code {code}: {cause}"
+        )
+    elif code < 0:
         message = f"{name} was ended by {_signal_name(-code)} before it could say why"
-        message = f"{name} was killed: {why}" if why else message
     elif code == 0:
         message = f"{name} ended without publishing {stage.step.block.lockName}"
     else:
         message = f"{name} ended with exit code {code}; its last words: {_last_words(payload, stage)}"
+    timed_out = timed_out or isinstance(cause, StageTimeoutError)
     failure = locks.Failure(
         job=payload.job_id,
         stage=name,
         finished=locks.now(),
         error="Killed" if code < 0 else "Exit",
-        exit_code=StageTimeoutError.exit_code if timed_out else max(code, 0) or 1,
+        exit_code=StageTimeoutError.exit_code if timed_out else _exit_code(code, cause),
         message=message,
-        retryable=code < 0,
+        retryable=code < 0 or (cause is not None and cause.retryable),
         root_stage=name,
         root_message=message,
     )
@@ -181,10 +229,15 @@ def _publish_for(stage: _Running, payload: Payload, code: int) -> locks.Failure:
     return failure
 
 
+def _exit_code(code: int, cause: StageError | None) -> int:
+    if cause is not None and cause.exit_code != StageError.exit_code:
+        return cause.exit_code
+    return max(code, 0) or 1
+
+
 def _last_words(payload: Payload, stage: _Running) -> str:
-    log = payload.log(stage.step.name)
-    lines = log.read_text(encoding="utf-8", errors="backslashreplace").splitlines() if log.is_file() else []
-    return next((line for line in reversed(lines) if line.strip()), "none")
+    lines = job_files.last_lines(payload.log(stage.step.name))
+    return next((line for line in reversed(lines) if line.strip()), "none")[:_LONGEST_WORDS]
 
 
 def _first_failure(running: list[_Running], payload: Payload) -> StageStatus | None:
@@ -224,7 +277,7 @@ def _stop_all(running: list[_Running], payload: Payload) -> None:
         stage.handle.kill()
         if stage.status.state not in ENDED:
             stage.status.state = "stopped"
-            locks.running_path(payload.lock_dir, stage.step.block.lockName).unlink(missing_ok=True)
+            job_files.remove(locks.running_path(payload.lock_dir, stage.step.block.lockName))
 
 
 def _signal_name(number: int) -> str:

@@ -11,6 +11,7 @@ import struct
 
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
+_LONGEST_UID = 64  # who sends another is refused, once all has come
 _VERSION = b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01"
 
 
@@ -37,7 +38,7 @@ def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, s
 
 
 def _uid(element: int, value: str) -> bytes:
-    return _element(element, b"UI", value.encode("ascii"), b"\0")
+    return _element(element, b"UI", value.encode("ascii", "replace")[:_LONGEST_UID], b"\0")
 
 
 def _element(element: int, vr: bytes, value: bytes, padding: bytes) -> bytes:

@@ -344,7 +344,7 @@ class Lobby:
     # Securing
 
     def _may_secure(self, guest: _Guest) -> bool:
-        """Return whether there is room for one more handshake: threads are few, and few are begun a second."""
+        """Return whether one more handshake may begin: threads are few, and few are begun a second."""
         if len(self._securing) < _HANDSHAKES:
             return True
         victim = self._securing.who_makes_room(guest.address, is_known=guest.is_known)

@@ -34,7 +34,8 @@ NO_REASON, UNRECOGNISED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER = 0x00, 0x01, 0x0
 LARGEST_PDU = 1 << 20
 _LARGEST_COMMAND = 1 << 16
 _LARGEST_DATA = (1 << 32) - 1
-_IN_MEMORY = 1 << 20  # of a data set; larger ones go to the disk while they come
+_IN_MEMORY = 1 << 20  # of an instance; larger ones go to the disk while they come
+_OTHERS_IN_MEMORY = 1 << 24  # of what is no instance, such as a report on storage commitment
 _HEADS = 12  # of a PDU and its first value
 _VALUE_HEAD = 6
 _MANY_FRAGMENTS, _SMALL_FRAGMENT = 10_000, 64
@@ -280,7 +281,9 @@ class MessageReader:
 
     def __init__(self, incoming: Incoming, spool: Callable[[int, StoreCommand], SpooledDataSet]) -> None:
         self._incoming, self._make_spool = incoming, spool
-        self._buffer = mmap.mmap(-1, _IN_MEMORY)  # goes back to the system at once when it is closed
+        # takes memory as it is filled, and gives it back when it is closed
+        self._buffer = mmap.mmap(-1, _OTHERS_IN_MEMORY)
+        self._most = _IN_MEMORY
         self._command = bytearray()
         self._context = self._size = self._held = self._fragments = 0
         self._spooled: SpooledDataSet | None = None
@@ -312,7 +315,7 @@ class MessageReader:
     def _forget(self) -> None:
         if self._spooled is not None:
             self._spooled.close()
-        self._spooled, self._held = None, 0
+        self._spooled, self._held, self._most = None, 0, _IN_MEMORY
 
     @contextlib.contextmanager
     def _data(self) -> Iterator[DataSet]:
@@ -349,17 +352,20 @@ class MessageReader:
             raise ProtocolError("a data set that never ends", INVALID_PARAMETER)
         with memoryview(self._buffer) as buffer:
             while size:
-                if self._held == len(buffer):
+                if self._held == self._most:
                     self._flush()
-                count = min(size, len(buffer) - self._held)
+                count = min(size, self._most - self._held)
                 with buffer[self._held : self._held + count] as free:
                     self._incoming.fill(free)
                 self._held, size = self._held + count, size - count
 
     def _flush(self) -> None:
-        """Write what is held to the disk."""
+        """Write what is held of an instance to the disk; of anything else more may be held."""
         if self._spooled is None:
             command = read_store_command(bytes(self._command))
+            if command is None and self._most < _OTHERS_IN_MEMORY:
+                self._most = _OTHERS_IN_MEMORY
+                return
             if command is None:
                 raise ProtocolError("a data set that never ends", INVALID_PARAMETER)
             self._spooled = self._make_spool(self._context, command)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from clara_wf.payload import Payload
 from clara_wf.workflow import Workflow
-from dicom_adapter.books.records import Received
+from dicom_adapter.books.records import Job, Received
 from dicom_adapter.config_blocks import Storage
 from dicom_adapter.places import SUFFIX, checked_uid
 from dicom_adapter.receiving.receive import folder_mode
@@ -154,3 +154,8 @@ def _copy(source: int, target: int) -> None:
             raise
         while os.sendfile(target, source, None, _AT_ONCE):
             pass
+
+
+def why_pending(job: Job, payloads: Path) -> str:
+    """Return why a job that was begun does not run yet, such as that no node is free; "" if it does."""
+    return Payload(root=payloads / job.id, job_id=job.id).pending if job.state == "running" else ""

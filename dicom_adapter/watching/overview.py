@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,9 +14,11 @@ from dicom_adapter.books import set_aside
 from dicom_adapter.books.records import Job, Study
 from dicom_adapter.books.store import StateError
 from dicom_adapter.running.jobs import Surroundings
+from dicom_adapter.running.payload import why_pending
 from dicom_adapter.watching.metrics import Queue
 from dicom_adapter.watching.pseudonym import study_hash
 from dicom_adapter.watching.status_page import Cell, Page, Table
+from stages import job_files
 from stages.locks import now
 
 _MOST, _MOST_LABELS = 50, 3
@@ -118,15 +119,17 @@ def _problems(around: Surroundings, queue: Queue) -> list[str]:
 
 
 def _jobs(around: Surroundings, jobs: Sequence[Job], studies: Mapping[int, Study], *, more: int) -> Table:
+    payloads = around.config().storage.payloads
+    pending = {job.id: why_pending(job, payloads) for job in jobs}
     rows = [
         (
             Cell(text=job.id[:8], kind="code"),
             Cell(text=job.rule),
             Cell(text=study_hash(studies[job.study_id].study_uid), kind="code"),
-            Cell(text=job.state, kind="state"),
+            Cell(text="pending" if pending[job.id] else job.state, kind="state"),
             Cell(text=str(job.tries), kind="number"),
             Cell(text=_shown(job.changed), kind="time"),
-            Cell(text=without_uids(job.reason), kind="message"),
+            Cell(text=without_uids(pending[job.id] or job.reason), kind="message"),
             Cell(text=found_in(_page_of(around, job).with_name(REPORT)), kind="message"),
             Cell(
                 text=f"report of {job.id[:8]}",
@@ -136,7 +139,7 @@ def _jobs(around: Surroundings, jobs: Sequence[Job], studies: Mapping[int, Study
         )
         for job in jobs
     ]
-    headings = ("job", "workflow", "study", "state", "tries", "since", "last failure", "found", "report")
+    headings = ("job", "workflow", "study", "state", "tries", "since", "why", "found", "report")
     return Table(key="jobs", title="Jobs", headings=headings, rows=rows, more=max(0, more))
 
 
@@ -217,10 +220,10 @@ def _worst(states: Mapping[str, int]) -> str:
 def found_in(report: Path) -> str:
     """Return in a few words what a job's report says: its labels by name, and how many warnings it has."""
     try:
-        told = json.loads(report.read_text(encoding="utf-8"))
+        told = job_files.read_object(report)
         labels = [f"{each['name']} {each['volume_ml']:.1f} ml" for each in told["findings"]]
         warnings = len(told["warnings"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):  # also what is no file (`JobFileError`)
         return ""
     more = [f"{len(labels) - _MOST_LABELS} more labels"] if len(labels) > _MOST_LABELS else []
     warned = [f"{warnings} warning{'s' if warnings > 1 else ''}"] if warnings else []

@@ -15,8 +15,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 Kind: TypeAlias = Literal["state", "link", "code", "text", "number", "time", "message"]
 
 _FILES = Path(__file__).parent / "page_files"
-_GOOD = ("done", "delivered", "unchanged", "committed", "ok")
-_BAD = ("dead", "failed", "refused", "down")
+REFRESH_S = 15
+_STATES = {
+    "good": ("done", "delivered", "unchanged", "committed", "ok"),
+    "bad": ("dead", "failed", "refused", "down"),
+    "calm": ("receiving", "complete", "removed", "queued", "running", "superseded", "cancelled"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,8 @@ class Page:
 def render(page: Page) -> str:
     """Return the page as HTML; nothing that it shows can run."""
     template = _environment().get_template("template.html")
-    return template.render(page=page, style=_style(), good=_GOOD, bad=_BAD)
+    states = {state: colour for colour, states in _STATES.items() for state in states}
+    return template.render(page=page, style=_style(), states=states, refresh_s=REFRESH_S)
 
 
 def policy() -> str:

@@ -189,3 +189,44 @@ def test_the_platform_serves_and_leaves_nothing(install, cluster, tmp_path, helm
     release("uninstall")
     until(lambda: not cluster.has_service("triton"))
     until(lambda: not cluster.pods({"app.kubernetes.io/component": "triton"}))
+
+
+@pytest.fixture
+def adapter_values(cluster):
+    """Return values for an adapter alone, in a new folder of one node, and no configuration."""
+    node, path = cluster.nodes()[0]["metadata"]["name"], f"/tmp/clara-test-{secrets.token_hex(3)}"
+    yield {
+        "storage": {"root": path},
+        "triton": {"enabled": False},
+        "adapter": {
+            "enabled": True,
+            "image": {"tag": TAG},
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "resources": {"requests": {"cpu": 0.01, "memory": 67108864}},
+        },
+    }
+    _run_as_root(cluster, node, path, "rm -rf /data/*")
+
+
+def test_the_adapter_is_ready_as_it_is_installed_and_an_upgrade_keeps_its_token(
+    install, cluster, adapter_values
+):
+    from kubernetes.client import CoreV1Api
+
+    def token():
+        namespace = cluster.namespace
+        return CoreV1Api(cluster.client).read_namespaced_secret("site-adapter-token", namespace).data["token"]
+
+    release = install(helms()[0], PLATFORM, "site")
+    release("install", adapter_values, "--wait", "--timeout", "120s")
+    first, before = cluster.pods({"app.kubernetes.io/component": "adapter"})[0], token()
+    release("upgrade", {**adapter_values, "labels": {"n": 1}}, "--wait", "--timeout", "120s")
+    (pod,) = cluster.pods({"app.kubernetes.io/component": "adapter"})
+    assert (pod["metadata"]["name"] != first["metadata"]["name"], token()) == (True, before)
+    said = subprocess.run(
+        [release.helm, "test", "site", "--logs", "--namespace", cluster.namespace],
+        env=release.environ,
+        capture_output=True,
+        text=True,
+    )
+    assert "CT_AI at site-adapter:104, called by DCM4CHEE, answers" in said.stdout, said.stderr

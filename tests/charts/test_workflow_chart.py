@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,12 @@ from clara_wf.places import Places
 from clara_wf.show import plan
 from clara_wf.workflow import load_workflows
 from stages.labels_file import labels_from_json
-from tests.cluster import helms
+from tests.charts import rendering
+from tests.charts.rendering import CURRENT_API, every_helm, validate
 
 CHART = Path(__file__).parents[2] / "clara-reference-workflows/charts/clara-workflow"
-PLATFORM = Path(__file__).parents[2] / "clara-platform"
 LIVER_SEG = "fd3ee8bf-b9f3-4808-bd60-243f870ff9bd"
 ID = "7b413e24-d018-4689-8c41-73272f6649d4"
-CURRENT_API = "1.37.0"
 RUN = {"workflow": "liver-seg", "job": {"id": "job-1"}}
 
 PLACES = {
@@ -37,8 +37,6 @@ PLACES = {
         "modelServer": {"embedded": {"enabled": True}},
     },
 }
-
-every_helm = pytest.mark.parametrize("helm", helms() or [pytest.param("", marks=pytest.mark.skip("no helm"))])
 
 
 @pytest.fixture(scope="module")
@@ -202,12 +200,7 @@ RIGHT = [
 ]  # fmt: skip
 
 
-def template(helm, values, folder, *options, chart=CHART):
-    file = folder / "given.yaml"
-    file.write_text(json.dumps(values))
-    command = [helm, "template", "study", str(chart), "--values", str(file), *options]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.returncode, list(YAML(typ="safe").load_all(done.stdout)), done.stderr
+template = partial(rendering.template, chart=CHART)
 
 
 def job_of(manifests):
@@ -292,9 +285,8 @@ def test_lint_refuses_what_helm_refuses_in_a_file_that_somebody_edited(helm, tmp
 
 
 @every_helm
-@pytest.mark.parametrize("chart", [CHART, PLATFORM], ids=lambda path: path.name)
-def test_helm_lint_finds_nothing(helm, chart):
-    done = subprocess.run([helm, "lint", "--strict", str(chart)], capture_output=True, text=True)
+def test_helm_lint_finds_nothing(helm):
+    done = subprocess.run([helm, "lint", "--strict", str(CHART)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert "WARNING" not in done.stdout + done.stderr
 
@@ -419,15 +411,41 @@ def test_gpu_arguments_limits_and_deadline_come_from_the_block(helm, tmp_path):
     values["stages"]["a"]["resources"] = {"limits": {"memory": "2Gi"}}
     values["stages"]["a"]["timeout"] = "100"
     values["workflows"][ID]["args"][0] = ["$(x)", 'say "hi"', "a b"]
-    run = {"workflow": ID, "job": {"id": "x", "startupSeconds": 10, "backoffLimit": 1}}
+    limits = {"schedulingSeconds": 1000, "startupSeconds": 10, "backoffLimit": 1}
+    run = {"workflow": ID, "job": {"id": "x", **limits}}
     code, manifests, errors = template(helm, {**one_workflow(values), **run}, tmp_path)
     assert code == 0, errors
     job = job_of(manifests)
     a, b = job["spec"]["template"]["spec"]["containers"]
-    assert a["resources"] == {"limits": {"memory": "2Gi", "nvidia.com/gpu": 1}}
+    assert a["resources"] == {"limits": {"memory": "2Gi", "nvidia.com/gpu": "1"}}
     assert a["args"] == ["$$(x)", 'say "hi"', "a b"]  # Kubernetes reads $$ as $
     assert (b["resources"], b["args"]) == ({}, ["-p", "foo"])
-    assert job["spec"]["activeDeadlineSeconds"] == 2 * (10 + 100 + 30 + 300 + 30)
+    of_a_pod = 10 + 100 + 30 + 300 + 30  # from its start on a node
+    assert job["spec"]["template"]["spec"]["activeDeadlineSeconds"] == of_a_pod
+    assert job["spec"]["activeDeadlineSeconds"] == 2 * (1000 + of_a_pod)
+    told = job["metadata"]["annotations"]
+    assert told["clara-workflow/scheduling-seconds"] == "1000"
+    assert told["clara-workflow/startup-seconds"] == "10"
+
+
+@every_helm
+def test_quantities_become_text_however_they_are_written(helm, tmp_path):
+    values = changed((*A, "gpu"), True)
+    values["stages"]["a"]["resources"] = {"limits": {"cpu": 2}, "requests": {"cpu": 0.5, "memory": 1.5e9}}
+    embedded = {"gpu": True, "enabled": True, "resources": {"limits": {"memory": 2**31}}, "sharedMemory": 1e9}
+    carrier = {"enabled": True, "resources": {"limits": {"cpu": 1}}}
+    run = {"workflow": ID, "job": {"id": "x"}, "carrier": carrier, "modelServer": {"embedded": embedded}}
+    code, manifests, errors = template(helm, {**one_workflow(values), **run}, tmp_path)
+    assert code == 0, errors
+    pod = job_of(manifests)["spec"]["template"]["spec"]
+    found = {each["name"]: each["resources"] for each in pod["containers"]}
+    assert found["a"] == {
+        "limits": {"cpu": "2", "nvidia.com/gpu": "1"},
+        "requests": {"cpu": "0.5", "memory": "1.5e+09"},
+    }
+    assert found["carrier"]["limits"]["cpu"] == "1"
+    assert found["model-server"]["limits"] == {"memory": "2.147483648e+09", "nvidia.com/gpu": "1"}
+    assert pod["volumes"][-1]["emptyDir"]["sizeLimit"] == "1e+09"
 
 
 @every_helm
@@ -454,13 +472,6 @@ def test_old_clusters_get_no_field_they_do_not_know(helm, tmp_path):
 # Current API versions
 
 
-def validate(manifests):
-    validator = pytest.importorskip("kubernetes_validate")
-    assert manifests
-    for manifest in manifests:
-        validator.validate(manifest, CURRENT_API.rpartition(".")[0], strict=True)
-
-
 @every_helm
 @pytest.mark.parametrize("workflow", [each["name"] for each in shipped()["workflows"].values()])
 @pytest.mark.parametrize("place", PLACES)
@@ -469,64 +480,6 @@ def test_manifests_are_valid_for_the_current_api(helm, tmp_path, workflow, place
     code, manifests, errors = template(helm, values, tmp_path, "--kube-version", CURRENT_API)
     assert code == 0, errors
     validate(manifests)
-
-
-@every_helm
-@pytest.mark.parametrize("storage", ["hostPath", "persistentVolumeClaim"])
-def test_manifests_of_the_platform_are_valid_for_the_current_api(helm, tmp_path, storage):
-    values = {"storage": {"type": storage}}
-    options = ("--kube-version", CURRENT_API)
-    code, manifests, errors = template(helm, values, tmp_path, *options, chart=PLATFORM)
-    assert code == 0, errors
-    validate(manifests)
-    service = next(each for each in manifests if each["kind"] == "Service")
-    assert {port["name"]: (port["port"], port["protocol"]) for port in service["spec"]["ports"]} == {
-        "http": (8000, "TCP"),
-        "grpc": (8001, "TCP"),
-        "metrics": (8002, "TCP"),
-    }
-
-
-@every_helm
-@pytest.mark.parametrize("storage", ["hostPath", "persistentVolumeClaim"])
-def test_the_adapter_is_deployed_with_rights_to_run_studies_and_no_more(helm, tmp_path, storage):
-    config = {"dicom": {"scp": {"port": 11112}}}
-    values = {"storage": {"type": storage}, "adapter": {"enabled": True, "config": config}}
-    options = ("--kube-version", CURRENT_API)
-    code, manifests, errors = template(helm, values, tmp_path, *options, chart=PLATFORM)
-    assert code == 0, errors
-    validate(manifests)
-    found = {each["kind"]: each for each in manifests if each["metadata"]["name"].endswith("-adapter")}
-    assert set(found) == {"Deployment", "Service", "ServiceAccount", "Role", "RoleBinding"}
-    allowed = {
-        (resource, verb)
-        for rule in found["Role"]["rules"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
-    assert ("jobs", "create") in allowed
-    assert not {resource for resource, _ in allowed} & {"secrets", "configmaps", "*"}
-    assert not {verb for _, verb in allowed} & {"*", "update", "patch", "deletecollection"}
-    (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
-    assert container["securityContext"]["readOnlyRootFilesystem"]
-    (written,) = [each for each in manifests if each["kind"] == "ConfigMap"]
-    assert YAML(typ="safe").load(written["data"]["dicom-server-config.yaml"]) == config
-
-
-def test_the_dicom_configuration_names_the_reference_workflow():
-    config = YAML(typ="safe").load(PLATFORM / "files/dicom-server-config.yaml")
-    scp = config["dicom"]["scp"]["ae-titles"]
-    assert [title["ae-title"] for title in scp] == ["CT_AI"]
-    assert scp[0]["processors"] == ["Nvidia.Clara.Dicom.Processors.JobProcessor,Nvidia.Clara.DicomServer"]
-    assert config["workflows"] == [
-        {
-            "name": "liver-seg",
-            "clara-ae-title": "CT_AI",
-            "destination-name": "DCM4CHEE",
-            "workflow": LIVER_SEG,
-        }
-    ]
-    assert [each["name"] for each in config["dicom"]["scu"]["destinations"]] == ["DCM4CHEE"]
 
 
 @every_helm

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import stat
 import threading
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ import pytest
 
 from clara_wf.chart_values import narrowed, values_of
 from clara_wf.document import parsed
-from clara_wf.engines.cluster import Cluster, UnreachableError
+from clara_wf.engines.cluster import Cluster, ClusterError, UnreachableError
+from clara_wf.engines.launch import Launch, StartLimits
 from clara_wf.helm import Helm
 from clara_wf.lint import check
 from clara_wf.workflow import load_workflows
@@ -110,6 +112,146 @@ def test_what_the_cluster_refuses_is_told_in_its_words(environ_for):
     with answer as port, Cluster.connect(environ_for(port)) as cluster:
         error = refused(cluster)
     assert error == "the cluster refused to create a Job: spec is wrong"
+
+
+def test_a_body_that_the_client_refuses_is_one_line_that_names_the_key(environ_for):
+    container = {"name": "a", "resources": {"limits": {"nvidia.com/gpu": 1}}}
+    spec = {"template": {"spec": {"containers": [container]}}}
+    with Cluster.connect(environ_for(1)) as cluster, pytest.raises(SettingsError) as error:
+        cluster.create({"kind": "Job", "spec": spec})
+    assert str(error.value) == (
+        "cannot create a Job: spec.template.spec.containers.0.resources.limits.nvidia.com/gpu: "
+        "Input should be a valid string, found 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "told"),
+    [
+        (
+            403,
+            "jobs.batch is forbidden: exceeded quota: q",
+            "the cluster cannot create a Job now: jobs.batch is",
+        ),
+        (503, "apiserver is shutting\ndown", "failed to create a Job (503): apiserver is shutting down; try"),
+        (429, "slow down", "failed to create a Job (429): slow down; try again"),
+    ],
+)
+def test_what_the_cluster_cannot_do_now_may_be_tried_again(environ_for, status, said, told):
+    answer = api_that_answers(status, {"message": said})
+    with answer as port, Cluster.connect(environ_for(port)) as cluster, pytest.raises(ClusterError) as error:
+        cluster.create({"kind": "Job"})
+    assert told in str(error.value)
+    assert error.value.retryable
+
+
+def test_a_node_that_does_not_answer_is_told_in_one_line(environ_for):
+    """As the API server says it when a kubelet has stopped."""
+    why = "error dialing backend: dial tcp 192.0.2.11:10250: connect: connection refused"
+    answer = api_that_answers(500, {"kind": "Status", "message": why, "code": 500})
+    with (
+        answer as port,
+        Cluster.connect(environ_for(port)) as cluster,
+        pytest.raises(ConnectionError) as error,
+    ):
+        cluster.run_in("x-1", "receiver", ["true"])
+    assert str(error.value) == f"cannot run a program in receiver of x-1: {why}"
+
+
+def test_the_right_to_run_programs_in_pods_is_named_where_it_is_missing(environ_for):
+    said = 'pods "x-1" is forbidden: User "weak" cannot create resource "pods/exec"'
+    answer = api_that_answers(403, {"kind": "Status", "message": said, "code": 403})
+    with answer as port, Cluster.connect(environ_for(port)) as cluster, pytest.raises(SettingsError) as error:
+        cluster.run_in("x-1", "receiver", ["true"])
+    assert str(error.value).endswith(f"the right to create and get pods/exec ({said})")
+
+
+def test_a_node_that_never_answers_is_given_up(environ_for, monkeypatch):
+    monkeypatch.setattr("clara_wf.engines.pod_exec._SILENCE_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        port = mute.getsockname()[1]
+        with Cluster.connect(environ_for(port)) as cluster, pytest.raises(ConnectionError) as error:
+            cluster.run_in("x-1", "receiver", ["true"])
+    assert str(error.value) == "cannot run a program in receiver of x-1: no answer within 0.3 s"
+
+
+# The Job as it is put on the cluster
+
+
+class Accepting:
+    """A cluster that takes everything."""
+
+    def __init__(self, *ready):
+        self.ready, self.made = ready, []
+
+    def create(self, manifest):
+        self.made.append(manifest)
+        return {"metadata": {**manifest["metadata"], "uid": "u"}}
+
+    def nodes(self):
+        ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+        return [{"metadata": {"name": name}, "spec": {}, "status": ready} for name in self.ready]
+
+
+def job(**spec):
+    pod = {"containers": [{"name": "a", **spec.pop("container", {})}], **spec}
+    metadata = {"name": "study"}
+    return {
+        "kind": "Job",
+        "apiVersion": "batch/v1",
+        "metadata": metadata,
+        "spec": {"template": {"spec": pod}},
+    }
+
+
+def pod_of(cluster):
+    return cluster.made[-1]["spec"]["template"]["spec"]
+
+
+def test_a_job_is_created_anew_under_another_name_and_what_belongs_to_it_too():
+    cluster = Accepting()
+    launch = Launch(cluster, [{"kind": "NetworkPolicy", "metadata": {"name": "study"}}, job()])
+    assert [launch.create(), launch.create()] == ["study", "study-2"]
+    assert [made["metadata"]["name"] for made in cluster.made] == ["study", "study", "study-2", "study-2"]
+    assert cluster.made[1]["metadata"]["ownerReferences"][0]["name"] == "study"
+
+
+def test_quantities_that_an_older_chart_left_as_numbers_become_text():
+    cluster = Accepting()
+    volumes = [{"name": "payload", "emptyDir": {"sizeLimit": 1000}}]
+    container = {"resources": {"limits": {"nvidia.com/gpu": 1, "memory": 1e9}}}
+    Launch(cluster, [job(container=container, volumes=volumes)]).create()
+    (found,) = pod_of(cluster)["containers"]
+    assert found["resources"]["limits"] == {"nvidia.com/gpu": "1", "memory": "1000000000.0"}
+    assert pod_of(cluster)["volumes"][0]["emptyDir"]["sizeLimit"] == "1000"
+
+
+@pytest.mark.parametrize(
+    ("ready", "kind"),
+    [
+        (("n1", "n2"), "requiredDuringSchedulingIgnoredDuringExecution"),
+        (("n1",), "preferredDuringSchedulingIgnoredDuringExecution"),
+        ((), "preferredDuringSchedulingIgnoredDuringExecution"),
+    ],
+)
+def test_a_node_that_has_lost_the_pod_gets_no_other_if_there_is_a_choice(ready, kind):
+    cluster = Accepting(*ready)
+    term = {"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    Launch(cluster, [job(affinity={"nodeAffinity": required})]).create(lost=["n1"])
+    others = [{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]
+    affinity = pod_of(cluster)["affinity"]["nodeAffinity"]
+    if kind.startswith("required"):
+        assert affinity[kind]["nodeSelectorTerms"] == [{**term, "matchFields": others}]
+    else:
+        assert affinity[kind] == [{"weight": 100, "preference": {"matchFields": others}}]
+
+
+def test_a_chart_says_how_long_its_pod_may_take_to_begin():
+    told = job()
+    told["metadata"]["annotations"] = {"clara-workflow/scheduling-seconds": "60"}
+    assert Launch(Accepting(), [told]).limits == StartLimits(scheduling_s=60, startup_s=600)
+    assert Launch(Accepting(), [job()]).limits == StartLimits(scheduling_s=3600, startup_s=600)
 
 
 def test_what_is_not_there_is_no_error_where_that_is_an_answer(environ_for):

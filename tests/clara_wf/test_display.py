@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 
 from clara_wf.commands.options import print_table, say
-from clara_wf.display import _results, print_report
+from clara_wf.display import LiveProgress, _results, print_report
 from clara_wf.engines import StageStatus
 from clara_wf.report import Report
 from clara_wf.terminal import Terminal
@@ -18,6 +18,20 @@ from clara_wf.terminal import Terminal
 def test_a_folder_of_many_results_is_one_line(count, lines):
     paths = ["/job/x.seg.dcm", *(f"/job/x.series/{n}.dcm" for n in range(count))]
     assert list(_results(paths)) == ["/job/x.seg.dcm", *lines]
+
+
+def test_without_a_terminal_each_reason_to_wait_is_one_line():
+    screen = StringIO()
+    with LiveProgress(Terminal(file=screen)) as progress:
+        for why in ("waiting for a node: 2 Insufficient memory", "", "starting on node n1"):
+            for _ in range(2):
+                state = "pending" if why else "starting"
+                progress.update([StageStatus(name=name, state=state, message=why) for name in "ab"])
+    assert screen.getvalue().splitlines() == [
+        *("a: pending", "b: pending", "waiting for a node: 2 Insufficient memory"),
+        *("a: starting", "b: starting"),
+        *("a: pending", "b: pending", "starting on node n1"),
+    ]
 
 
 def test_warnings_and_names_of_files_are_printed_as_they_are_with_escapes():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from clara_wf.engines.cluster import Cluster
 from clara_wf.engines.kubernetes import KubernetesEngine
 from clara_wf.engines.process import ProcessEngine
 from clara_wf.payload import steps_to_run
-from stages.errors import SettingsError, StageError
+from stages.errors import SettingsError, StageError, StageTimeoutError
 from tests.clara_wf.studies import COPY, ROOT, Study, states, when
 from tests.cluster import engine_environ
 
@@ -207,7 +208,10 @@ def test_a_pod_that_is_deleted_is_told_and_the_next_run_goes_on(study, cluster):
 
     outcome = study.run(a="true", b="sleep 60", on_progress=when("b", "working", delete))
     assert (outcome.exit_code, outcome.culprit.name) == (1, "b")
-    assert outcome.culprit.message in ("stopped by SIGTERM", "b was killed: its Pod was deleted")
+    assert outcome.culprit.message in (
+        "stopped by SIGTERM (its Pod was deleted)",
+        "b was killed: its Pod was deleted",
+    )
     assert states(study.run(a="true", b="true")) == [("a", "kept"), ("b", "done")]
 
 
@@ -237,15 +241,153 @@ def test_an_image_that_is_nowhere_is_named(study, tmp_path):
     ],
 )
 def test_storage_that_is_not_there_is_named(study, monkeypatch, variable, value, words):
-    monkeypatch.setattr("clara_wf.engines.pod_study._MOUNT_S", 3.0)
+    monkeypatch.setattr("clara_wf.engines.pod_startup._MOUNT_S", 0.0)
     study.environ = {**study.environ, variable: value}
     with pytest.raises(SettingsError, match=words):
         study.run(a="true")
 
 
-def test_a_gpu_that_no_node_has_is_named(study):
-    with pytest.raises(SettingsError, match=r"ask for 64 nvidia.com/gpu, and no node has more than"):
-        study.run(a="true", blocks={"a": {"resources": {"limits": {"nvidia.com/gpu": "64"}}}})
+def test_a_gpu_that_no_node_has_is_waited_for_in_vain_and_named(study, tmp_path):
+    study.environ = with_values(study, tmp_path, job={"schedulingSeconds": 3})
+    told = set()
+    with pytest.raises(StageTimeoutError, match=r"ask for 64 nvidia.com/gpu, and no node has more than"):
+        study.run(
+            a="true",
+            blocks={"a": {"resources": {"limits": {"nvidia.com/gpu": 64}}}},
+            on_progress=lambda statuses: told.add((statuses[0].state, study.payload.pending)),
+        )
+    assert any(state == "pending" and "Insufficient nvidia.com/gpu" in why for state, why in told)
+    assert study.payload.pending == ""
+
+
+def test_studies_that_queue_for_the_only_gpu_wait_without_their_timeout_and_then_run(
+    tmp_path, environ, one_gpu
+):
+    """Each works for 5 s and may take 9; the second waits at least as long as the first works."""
+    studies = [Study(tmp_path, environ, job=f"gpu-{n}") for n in range(2)]
+    waited = set()
+
+    def run(study):
+        def on_progress(statuses):
+            if "Insufficient nvidia.com/gpu" in statuses[0].message:
+                waited.add(study)
+
+        gpu = {"a": {"gpu": True, "resources": {"limits": {"cpu": 1}, "requests": {"cpu": 0.1}}}}
+        return study.run(
+            a="sleep 5; hostname >/app/output/file", blocks=gpu, timeout_s=9, on_progress=on_progress
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(run, studies))
+    assert [outcome.exit_code for outcome in outcomes] == [0, 0]
+    assert len(waited) == 1
+
+
+@pytest.fixture
+def one_gpu(cluster):
+    """Have a node of the cluster claim a GPU; skip where there are real ones, or the right is missing."""
+    from kubernetes.client import CoreV1Api
+    from kubernetes.client.exceptions import ApiException
+
+    api, path = CoreV1Api(cluster.client), "/status/capacity/nvidia.com~1gpu"
+    nodes = cluster.nodes() or []
+    if not nodes or any("nvidia.com/gpu" in node["status"]["allocatable"] for node in nodes):
+        pytest.skip("no node can be made to claim the cluster's only GPU")
+    name = nodes[-1]["metadata"]["name"]
+    try:
+        api.patch_node_status(name, [{"op": "add", "path": path, "value": "1"}])
+    except ApiException as error:
+        pytest.skip(f"a node cannot be made to claim a GPU: {error.reason}")
+    until(lambda: any("nvidia.com/gpu" in node["status"]["allocatable"] for node in cluster.nodes()))
+    yield name
+    api.patch_node_status(name, [{"op": "remove", "path": path}])
+
+
+def until(what, seconds=60):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def with_values(study, folder, **values):
+    """Return the environment of a study with further values of the chart."""
+    file = folder / "more-values.yaml"
+    file.write_text(json.dumps(values))
+    return {**study.environ, "CLARA_CHART_VALUES": f"{study.environ['CLARA_CHART_VALUES']}:{file}"}
+
+
+FAULTS = {
+    "no node": (
+        {"nodeSelector": {"no": "such"}, "job": {"schedulingSeconds": 3}},
+        {},
+        "StageTimeoutError: .*0/[0-9]+ nodes are available: .*affinity",
+    ),
+    "too little memory": (
+        {"carrier": {"resources": {"limits": {"memory": "6Mi"}, "requests": {"memory": "1Mi"}}}},
+        {},
+        "OutputError: the payload did not get into the Pod: out of memory, limit 6Mi; raise carrier",
+    ),
+    "its deadline while it waits": (
+        {"nodeSelector": {"no": "such"}, "job": {"activeDeadlineSeconds": 2}},
+        {},
+        "StageTimeoutError: .*before its stages began: the deadline of its Job, 2 s, has passed",
+    ),
+    "its deadline while it works": (
+        {"job": {"activeDeadlineSeconds": 20}},
+        {"a": "true", "b": "sleep 100"},
+        r"(exit 4 of b|StageTimeoutError): .*the deadline of its Job, 20 s, has passed",
+    ),
+    "a child out of memory": (
+        {},
+        {
+            "a": 'python -c "x = bytearray(10**9)"',
+            "blocks": {"a": {"resources": {"limits": {"memory": "96Mi"}}}},
+        },
+        r"exit 1 of a: .*out of memory, limit 96Mi; raise resources.limits.memory of stage a",
+    ),
+    "a value of the wrong kind": (
+        {"tolerations": [{"key": "x", "tolerationSeconds": "thirty"}]},
+        {},
+        "SettingsError: cannot create a Job: spec.template.spec.tolerations.0.tolerationSeconds: ",
+    ),
+}
+
+
+def test_what_goes_wrong_on_the_cluster_is_told_in_one_line(tmp_path, environ):
+    """All at once, since most of it is waiting."""
+
+    def told(name):
+        values, wiring, _ = FAULTS[name]
+        folder = tmp_path / name.replace(" ", "-")
+        folder.mkdir()
+        study = Study(folder, environ)
+        study.environ = with_values(study, folder, **values)
+        try:
+            outcome = study.run(**(wiring or {"a": "true"}))
+        except StageError as error:
+            return f"{type(error).__name__}: {error}"
+        return f"exit {outcome.exit_code} of {outcome.culprit.name}: {outcome.culprit.message}"
+
+    with ThreadPoolExecutor(len(FAULTS)) as pool:
+        found = dict(zip(FAULTS, pool.map(told, FAULTS), strict=True))
+    wrong = {name: line for name, line in found.items() if not re.match(FAULTS[name][2] + r"[^\n]*$", line)}
+    assert wrong == {}
+
+
+def test_a_pod_that_is_lost_before_its_stages_begin_is_replaced(study, cluster):
+    """The first Pod is deleted while the payload travels; the next one has another name."""
+    (study.source / "large").write_bytes(bytes(64 << 20))
+    names = []
+
+    def delete(statuses):
+        if "payload is on its way" in statuses[0].message and not names:
+            (pod,) = [p for p in pods_of(cluster) if not p["metadata"].get("deletionTimestamp")]
+            names.append(pod["metadata"]["name"])
+            cluster.delete_pod(names[0], grace_s=1)
+
+    outcome = study.run(a="wc -c </app/input/large >/app/output/file", on_progress=delete)
+    assert (outcome.exit_code, study.result("a").strip(), len(names)) == (0, str(64 << 20), 1)
 
 
 def test_a_server_on_this_machine_is_refused(study, environ):

@@ -86,6 +86,12 @@ def test_the_shipped_chart_has_no_finding():
     assert lint(CHART) == []
 
 
+@pytest.mark.parametrize("amount", ["1", "0.5", "500m", "1.5", "1e3", '"2"', "2000m", "0"])
+def test_quantities_may_be_written_as_numbers(found, amount):
+    assert found("cpu: 500m", f"cpu: {amount}") == []
+    assert found("memory: 2Gi", "memory: 1.5e9") == []
+
+
 def test_a_file_with_every_optional_key_has_no_finding(found):
     assert found() == []
     assert found('    args: ["", ["-p"', LABELLED) == []
@@ -124,6 +130,16 @@ def test_a_model_whose_labels_nobody_named_is_warned_of(tmp_path, meanings, more
         ('timeout: "300"', "timeout: -1", "20:5: error: stages.a.timeout: expected a positive number of seconds, found -1"),
         ("gpu: true", 'gpu: "true"', "37:5: error: stages.b.gpu: expected true or false"),
         ("memory: 2Gi", "memory: 2 GB", "39:26: error: stages.b.resources.limits.memory: expected a quantity such as 512Mi"),
+        ("cpu: 500m", "cpu: true", "39:39: error: stages.b.resources.limits.cpu: expected a quantity such as 512Mi, 2 or 500m, found true"),
+        ("cpu: 500m", 'cpu: "1,5"', "39:39: error: stages.b.resources.limits.cpu: expected a quantity such as 512Mi, 2 or 500m, found '1,5'"),
+        ("cpu: 500m", "cpu: -1", "39:39: error: stages.b.resources.limits.cpu: expected a quantity"),
+        ("memory: 2Gi", "memory: 512", "39:26: error: stages.b.resources.limits.memory: 512 is 512 bytes; write '512Mi' if you mean MiB"),
+        ("memory: 2Gi", "memory: 500m", "39:26: error: stages.b.resources.limits.memory: 500m is 0.5 bytes; write '500Mi' if you mean MiB"),
+        ("cpu: 500m", "gpu: 1", "39:39: error: stages.b.resources.limits.gpu: 'gpu' is nothing that a cluster counts; write 'nvidia.com/gpu'"),
+        ("cpu: 500m", "nvidia.com/gpu: 0.5", "39:39: error: stages.b.resources.limits.nvidia.com/gpu: found 0.5; nvidia.com/gpu is counted in whole ones"),
+        ("cpu: 500m}", "cpu: 1}, requests: {cpu: 2}", "39:59: error: stages.b.resources.requests.cpu: 2 is more than the limit, 1; ask for at most the limit"),
+        ("cpu: 500m}", "cpu: 1}, requests: {nvidia.com/gpu: 1}", "stages.b.resources.requests.nvidia.com/gpu: nvidia.com/gpu is asked for without a limit; write it under limits: nvidia.com/gpu: 1"),
+        ("stages:\n", "carrier: {resources: {limits: {memory: 64}}}\nstages:\n", "1:32: error: carrier.resources.limits.memory: 64 is 64 bytes; write '64Mi'"),
         ('THREADS: "1"', "THREADS: 1", "40:11: error: stages.b.env.OMP_NUM_THREADS: expected text, found 1; quote it"),
         ("OMP_NUM_THREADS:", "OMP-THREADS:", 'stages.b.env.OMP-THREADS: "OMP-THREADS" is no name of an environment variable'),
         ("[b, --fast]", "[b, 1]", "38:5: error: stages.b.command: expected text, found 1; quote it"),

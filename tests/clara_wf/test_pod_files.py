@@ -1,5 +1,6 @@
 """The files of a job on their way into a Pod and back, without a Pod: what is sent, and what is taken."""
 
+import errno
 import io
 import json
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from clara_wf.engines import JobRun
 from clara_wf.engines.pod_files import DamagedError, Receiver, send
 from clara_wf.payload import fill_input
 from stages import locks
-from stages.errors import InputError
+from stages.errors import InputError, OutputError
 from stages.frames import read_content, read_header
 from stages.model_record import ModelRecord
 from tests.clara_wf.studies import Study
@@ -160,3 +161,26 @@ def test_no_name_leads_out_of_the_payload(job, name):
     for header in ({"file": name}, {"clear": name}, {"append": name, "at": 0}, {"gone": name}):
         with pytest.raises(InputError, match="leads out of the folder"):
             take(job, header)
+
+
+@pytest.mark.parametrize("header", [{"file": "b/output/x"}, {"append": "logs/b.log", "at": 0}])
+def test_a_connection_that_breaks_within_a_file_is_no_fault_of_this_machine(job, header):
+    """So the talk with the Pod begins anew, rather than the study failing."""
+
+    def read(size):
+        raise ConnectionResetError("reset by peer")
+
+    with pytest.raises(ConnectionResetError):
+        Receiver(run=job.run, on_synced=lambda number: None).take({**header, "size": 10}, read)
+    assert list((job.root / "b/output").iterdir()) == [job.root / "b/output/half"]
+
+
+@pytest.mark.parametrize("header", [{"file": "b/output/x"}, {"append": "logs/b.log", "at": 0}])
+def test_a_disk_of_this_machine_that_fails_is_named(job, header):
+    """It is not taken for a connection that broke, which would be tried for ever."""
+
+    def read(size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"cannot write .* to the payload: No space left on device"):
+        Receiver(run=job.run, on_synced=lambda number: None).take({**header, "size": 10}, read)

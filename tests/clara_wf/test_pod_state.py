@@ -5,12 +5,12 @@ import pytest
 from clara_wf.engines.pod_state import (
     exit_codes,
     images_of,
-    init_problem,
     is_cut_off,
     is_running,
     missing_gpus,
-    refusal,
+    why_container_failed,
     why_ended,
+    why_job_ended,
     why_unschedulable,
 )
 from clara_wf.workflow import Step
@@ -56,56 +56,63 @@ def test_what_runs_or_waits_has_no_code():
     assert not is_running(pod({"waiting": {}}), "a")
 
 
-def test_an_init_container_that_failed_tells_its_last_words():
-    assert init_problem(pod(init=ended(4, message="INFO x\nnobody has sent the payload\n")), "receiver") == (
-        "nobody has sent the payload"
+def test_a_container_of_the_toolkit_that_failed_tells_its_last_words_and_its_code():
+    failed = pod(init=ended(4, message="INFO x\nnobody has sent the payload\n"))
+    error = why_container_failed(failed, "receiver")
+    assert (str(error), error.exit_code) == ("nobody has sent the payload", 4)
+    assert str(why_container_failed(pod(init=ended(1)), "receiver")) == "exit code 1"
+    assert why_container_failed(pod(init=ended(0)), "receiver") is None
+
+
+def test_a_container_of_the_toolkit_that_was_out_of_memory_names_its_limit():
+    limits = [{"name": "receiver", "resources": {"limits": {"memory": "6Mi"}}}]
+    failed = pod(init=ended(137, "OOMKilled"), spec={"initContainers": limits})
+    error = why_container_failed(failed, "receiver")
+    assert (str(error), error.exit_code) == (
+        "out of memory, limit 6Mi; raise carrier.resources.limits.memory in values.yaml",
+        1,
     )
-    assert init_problem(pod(init=ended(1)), "receiver") == "exit code 1"
-    assert init_problem(pod(init=ended(0)), "receiver") == ""
 
 
 @pytest.mark.parametrize(
     ("found", "words"),
     [
         (pod(ended(137, "OOMKilled")), "out of memory"),
-        (pod(ended(137)), ""),
         (pod(ended(137, "ContainerStatusUnknown")), "its node was lost or restarted"),
         (
             pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
             "its Pod was evicted (The node was low on resource: memory.)",
         ),
         (pod(reason="NodeLost"), "its node node1 was lost"),
-        (pod(reason="DeadlineExceeded"), "the deadline of its Job has passed"),
+        (
+            pod(
+                ended(1), conditions=[{"type": "DisruptionTarget", "status": "True", "message": "preempted"}]
+            ),
+            "its Pod was removed (preempted)",
+        ),
     ],
 )
 def test_why_a_stage_was_ended(found, words):
-    assert why_ended(found, step()) == words
+    assert str(why_ended(found, step())) == words
+
+
+def test_of_what_ended_by_itself_the_cluster_knows_nothing():
+    assert why_ended(pod(ended(137)), step()) is None
+
+
+def test_a_job_says_why_its_pod_is_gone():
+    deadline = [{"type": "Failed", "reason": "DeadlineExceeded"}]
+    job = {"metadata": {}, "spec": {"activeDeadlineSeconds": 12}, "status": {"conditions": deadline}}
+    error = why_job_ended(job)
+    assert (str(error), error.exit_code) == ("the deadline of its Job, 12 s, has passed", 4)
+    assert str(why_job_ended(None)) == "its Job was deleted"
+    assert why_job_ended({**job, "status": {}}) is None
 
 
 def test_out_of_memory_names_the_limit_and_where_to_raise_it():
-    assert why_ended(pod(ended(137, "OOMKilled")), step(resources={"limits": {"memory": "2Gi"}})) == (
+    assert str(why_ended(pod(ended(137, "OOMKilled")), step(resources={"limits": {"memory": "2Gi"}}))) == (
         "out of memory, limit 2Gi; raise resources.limits.memory of stage a in values.yaml"
     )
-
-
-@pytest.mark.parametrize("reason", ["ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"])
-def test_an_image_that_cannot_be_had_is_named_with_its_node(reason):
-    error = refusal(pod({"waiting": {"reason": reason}}))
-    assert f"the image clara/a:1 of a is not on node node1 and cannot be pulled ({reason}); load it" in str(
-        error
-    )
-
-
-def test_a_container_that_cannot_start_tells_why():
-    error = refusal(
-        pod({"waiting": {"reason": "CreateContainerConfigError", "message": "secret x not found"}})
-    )
-    assert str(error) == "the container of clara/a:1 of a cannot be started: secret x not found"
-
-
-def test_a_first_failed_pull_is_not_the_end():
-    assert refusal(pod({"waiting": {"reason": "ErrImagePull"}})) is None
-    assert refusal(pod({"waiting": {"reason": "ContainerCreating"}})) is None
 
 
 def test_a_digest_goes_with_the_image_whatever_the_runtime_calls_it():

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from clara_wf.engines import JobRun
-from clara_wf.engines.process import ProcessEngine
+from clara_wf.engines.process import LocalStage, ProcessEngine
 from clara_wf.engines.watch import run_workflow
 from clara_wf.payload import Payload, fill_input, steps_to_run
 from clara_wf.workflow import StageBlock, Step, Workflow
+from stages.errors import InputError, OutputError
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,6 +140,25 @@ def test_a_killed_stage_ends_the_run_soon_and_the_next_run_goes_on_behind_it(run
 def test_a_stage_that_never_ends_is_stopped_at_its_timeout(run):
     outcome = run(a="time.sleep(60)", b=COPY, c=COPY, timeout_s=1)
     assert (outcome.culprit.name, outcome.exit_code) == ("a", 4)
+
+
+def test_the_timeout_of_a_stage_begins_when_it_is_no_longer_pending(run, monkeypatch):
+    """It is pending for 1.7 s and runs for 2 s; from its start it would have had 1.3 s."""
+    began, told = time.monotonic(), []
+    waits = "waiting for a node: 0/2 nodes are available"
+    monkeypatch.setattr("clara_wf.engines.watch._OVERDUE_S", 0.3)
+    monkeypatch.setattr(LocalStage, "pending", lambda stage: waits * (time.monotonic() - began < 1.7))
+    outcome = run(
+        a=("sh", "-c", "sleep 2; touch $NVIDIA_CLARA_LOCKDIR/a.lock"),
+        timeout_s=1,
+        on_progress=lambda statuses: told.append((statuses[0].state, statuses[0].message)),
+    )
+    assert outcome.exit_code == 0
+    assert list(dict.fromkeys(told)) == [
+        ("pending", waits),
+        ("working", "it has not finished before"),
+        ("done", ""),
+    ]
 
 
 def test_a_foreign_program_that_never_ends_is_stopped_too(run, monkeypatch):
@@ -282,3 +302,42 @@ def test_with_keep_going_a_foreign_stage_behind_a_failure_is_stopped(run):
     outcome = run(a=FAIL, b=("sleep", "60"), waits={"b": ["a"]}, keep_going=True)
     assert outcome.culprit.name == "a"
     assert outcome.statuses[1].state == "failed"
+
+
+def test_a_daemon_of_a_stage_is_gone_when_the_stage_has_ended(run):
+    leave = """
+    import subprocess
+    child = subprocess.Popen(["setsid", "sh", "-c", "sleep 300"], env={"PATH": os.environ["PATH"]})
+    (job.output_dir / "pid").write_text(str(child.pid))
+    """
+    later = """
+    daemon = Path(job.input_dir / "pid").read_text()
+    end = time.monotonic() + 10
+    while Path("/proc", daemon).exists():
+        assert time.monotonic() < end, "it still runs"
+        time.sleep(0.01)
+    """
+    assert run(a=leave, b="from pathlib import Path\n" + textwrap.dedent(later)).exit_code == 0
+
+
+@pytest.mark.parametrize("place", ["logs", "publish", "a", "a/output", "locks"])
+def test_a_link_in_place_of_a_folder_of_the_job_is_refused_and_nothing_is_done_where_it_leads(
+    run, tmp_path, place
+):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/precious").touch()
+    link = run.payload.root / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match=f"{place} is a symbolic link; a folder of the job belongs there"):
+        run(a=COPY)
+    assert os.listdir(tmp_path / "elsewhere") == ["precious"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/etc/passwd"), Path.mkdir])
+def test_a_log_that_is_no_file_is_refused_in_one_line(run, monkeypatch, make):
+    monkeypatch.setattr("clara_wf.payload._clear", lambda payload, step: None)  # as if made just now
+    (run.payload.root / "logs").mkdir(parents=True)
+    make(run.payload.log("a"))
+    with pytest.raises(InputError, match=r"logs/a\.log is a .*; a regular file is expected there"):
+        run(a=COPY)

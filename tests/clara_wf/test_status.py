@@ -47,6 +47,15 @@ def test_a_job_that_somebody_runs_is_running(payload):
         assert states(payload) == ("running", "running", "pending")
 
 
+def test_a_job_that_waits_for_a_node_says_so_while_somebody_runs_it(payload):
+    payload.note_pending("waiting for a node: 0/2 nodes are available")
+    with sole_owner(payload.lock_dir, "clara-wf"):
+        assert states(payload) == ("running", "pending", "pending")
+        told = [stage.message for stage in job_in(payload.root.parent, "job-1").stages]
+    assert told == ["waiting for a node: 0/2 nodes are available"] * 2
+    assert [stage.message for stage in job_in(payload.root.parent, "job-1").stages] == ["", ""]
+
+
 def test_a_job_whose_stages_are_all_done_is_done(payload):
     for name in "ab":
         (payload.lock_dir / f"{name}.lock").touch()

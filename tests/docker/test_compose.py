@@ -44,6 +44,8 @@ def test_compose_names_the_images_of_this_version_and_builds_them_from_their_doc
     for name, service in services.items():
         assert service["image"] == f"clara/{name}:${{VERSION:-{__version__}}}"
         assert (COMPOSE.parents[1] / service["build"]["dockerfile"]).is_file()
+        stage = service["build"].get("args", {}).get("STAGE", name.replace("-", "_"))
+        assert stage.replace("_", "-") == name
     assert len(services) == 4
 
 

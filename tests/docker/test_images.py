@@ -1,8 +1,11 @@
 """The images as they are run in production: read-only, without capabilities, as nobody in particular."""
 
+import hashlib
 import json
+import os
 import re
 import secrets
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -14,6 +17,7 @@ from stages import __version__
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("dicom-reader", "ai-livertumor", "dicom-writer")
+HEALTH = ("python", "-m", "clara_wf", "adapter", "health")
 HARDENED = (
     "--read-only",
     "--tmpfs=/tmp",
@@ -23,6 +27,8 @@ HARDENED = (
     "--log-driver=none",
 )
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+BASES = ("alpine/helm:3.19.0", "python:3.11-slim")
+BUILT = (*STAGES, "stages", "model-server", "dicom-adapter")
 
 
 def docker(*arguments, check=True):
@@ -49,7 +55,37 @@ def locked(path):
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
 def test_an_image_is_built_as_the_version_of_the_toolkit(path):
     assert f"ARG VERSION={__version__}\n" in path.read_text()
-    assert f"clara/{path.stem.replace('_', '-')}:{__version__}" in path.read_text()
+    names = STAGES if path.stem == "stage" else [path.stem.replace("_", "-")]
+    assert all(f"clara/{name}:{__version__}" in path.read_text() for name in names)
+
+
+def test_every_image_builds_on_the_same_base_until_it_is_pinned_for_all():
+    bases = {re.search(r"^ARG BASE_IMAGE=(.+)$", path.read_text(), re.MULTILINE)[1] for path in DOCKERFILES}
+    assert len(bases) == 1
+    assert re.fullmatch(r"python:3\.11-slim(@sha256:[0-9a-f]{64})?", bases.pop())
+
+
+def test_bases_are_pinned_where_they_stand_by_what_the_registry_says(tmp_path):
+    for folder in ("scripts", "docker"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    docker = tmp_path / "docker-of-the-test"
+    docker.mkdir()
+    (docker / "docker").write_text(
+        "#!/bin/sh\n"
+        '[ "$1" = pull ] && exit 0\n'
+        'echo "mirror.example/other@sha256:0"\n'
+        'echo "registry.example/${5%:*}@sha256:$(printf %s "$5" | sha256sum | cut -d" " -f1)"\n'
+    )
+    (docker / "docker").chmod(0o755)
+    environ = {**os.environ, "PATH": f"{docker}:{os.environ['PATH']}"}
+    wanted = [f"{name}@sha256:{hashlib.sha256(name.encode()).hexdigest()}" for name in BASES]
+    for _ in range(2):  # pinned anew, they stay what they are
+        done = subprocess.run(
+            [tmp_path / "scripts/pin-bases"], env=environ, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == wanted
+    for path in (tmp_path / "docker").glob("*.Dockerfile"):
+        assert f"ARG BASE_IMAGE={wanted[1]}\n" in path.read_text()
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -67,7 +103,7 @@ def test_an_image_gets_the_versions_that_are_tested(path):
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize("name", [*STAGES, "stages", "model-server", "dicom-adapter"])
+@pytest.mark.parametrize("name", BUILT)
 def test_an_image_tells_what_it_is_and_runs_as_nobody_in_particular(images, name):
     config = config_of(images[name])
     labels = config["Labels"]
@@ -75,6 +111,9 @@ def test_an_image_tells_what_it_is_and_runs_as_nobody_in_particular(images, name
     assert labels["org.opencontainers.image.version"] == __version__
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert re.fullmatch(r"[0-9a-f]{40}", labels["org.opencontainers.image.revision"])
+    assert labels["org.opencontainers.image.base.name"] == os.environ.get(
+        "CLARA_BASE_IMAGE", "python:3.11-slim"
+    )
     assert config["User"] == "10001:10001"
     assert config["Entrypoint"][0] == "python"
     assert config["StopSignal"] == "SIGTERM"
@@ -252,6 +291,9 @@ print(entity.associate("127.0.0.1", 11112, ae_title="CT_AI").send_c_echo().Statu
             assert time.monotonic() < deadline, docker("inspect", container).stdout
             time.sleep(0.3)
         assert docker("exec", container, "python", "-c", echo).stdout.strip() == "0"
+        assert docker("exec", container, "python", "-m", "clara_wf", "adapter", "status").returncode == 0
+        assert config_of(images["dicom-adapter"])["Healthcheck"]["Test"] == ["CMD", *HEALTH]
+        assert docker("exec", container, *HEALTH).stdout == "ok\n"
         assert "v" in docker("exec", container, "helm", "version", "--short").stdout
         docker("stop", "--time=20", container)
         state = json.loads(docker("inspect", container).stdout)[0]["State"]

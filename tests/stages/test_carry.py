@@ -157,6 +157,18 @@ def test_receive_does_not_wait_for_ever(pod):
     assert b"nobody has sent the payload for 0.3 s" in receiver.stderr.read()
 
 
+def test_a_file_that_takes_long_is_a_sign_of_life_while_it_comes(pod):
+    process = pod.start("put", container="receiver")
+    write_message(process.stdin.write, {"path": "payload/a/input/x", "size": 1 << 40})
+    signs, end = set(), time.monotonic() + 20
+    while len(signs) < 3:
+        assert time.monotonic() < end, signs
+        process.stdin.write(bytes(1 << 18))
+        process.stdin.flush()
+        with suppress(OSError):
+            signs.add((pod.signs / "alive").read_text())
+
+
 def test_a_payload_that_breaks_off_is_not_taken_for_complete(pod):
     code, answer, errors = put(pod, ("payload/a/input/x", b"1"), end=False)
     assert (code, answer) == (3, None)
@@ -226,6 +238,16 @@ def test_links_out_of_a_result_are_not_followed(pod, follower):
     (pod.payload / "locks/a.lock").write_text("{}")
     assert [each.get("file") for each in follower.rest()][-1:] == ["locks/a.lock"]
     assert not any(each.get("content") == b"s" for each in follower.told)
+
+
+@pytest.mark.parametrize("name", ["locks/a.failed", "locks/a.running", "logs/a.log"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("../../secret")])
+def test_what_is_no_file_is_neither_read_nor_waited_for(pod, follower, name, make):
+    (pod.root / "secret").write_text("s" * 99)
+    make(pod.payload / name)
+    (pod.payload / "locks/a.lock").write_text("{}")
+    assert [each.get("file") for each in follower.rest()][-1:] == ["locks/a.lock"]
+    assert not any(b"sss" in each.get("content", b"") for each in follower.told)
 
 
 def test_follow_ends_with_the_one_it_tells(pod, follower):

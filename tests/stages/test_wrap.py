@@ -1,5 +1,9 @@
 import os
+import signal
 import sys
+import time
+
+import pytest
 
 WRAP = [sys.executable, "-m", "stages", "wrap", "--"]
 
@@ -76,3 +80,72 @@ def test_lock_of_a_wrapped_program_records_what_the_workflow_gives(ready_job):
     stage = ready_job.start_command([*WRAP, "true", "-p", "foo"], ARGUMENTS='["-p", "foo"]')
     assert stage.wait() == 0
     assert ready_job.read("my-stage.lock")["arguments"] == ["-p", "foo"]
+
+
+DAEMON = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.close(1), os.close(2)
+        with open("daemon.new", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename("daemon.new", "daemon.pid")
+        os.execvpe("sleep", ["sleep", "300"], {"PATH": os.environ["PATH"]})
+    os._exit(0)
+while not os.path.exists("daemon.pid"):
+    time.sleep(0.005)
+"""
+
+
+def daemon_of(job, stage, seconds=10):
+    end = time.monotonic() + seconds
+    while not (found := job.root / "daemon.pid").exists():
+        assert time.monotonic() < end, stage.log
+        time.sleep(0.005)
+    return int(found.read_text())
+
+
+def is_gone_within(pid, seconds):
+    end = time.monotonic() + seconds
+    while is_alive(pid):
+        if time.monotonic() > end:
+            os.kill(pid, signal.SIGKILL)
+            return False
+        time.sleep(0.01)
+    return True
+
+
+ENDS = {
+    "itself": ("", 0),
+    "an exit code": ("sys.exit(9)", 1),
+    "a signal of its own": ("os.kill(os.getpid(), 9)", 1),
+    "its time limit": ("time.sleep(60)", 4),
+    "SIGTERM": ("time.sleep(60)", 1),
+    "SIGKILL of the stage": ("time.sleep(60)", -9),
+    "SIGTERM that it ignores": ("import signal; signal.signal(15, signal.SIG_IGN); time.sleep(60)", None),
+}
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_what_a_command_has_made_a_daemon_ends_with_the_stage_whichever_way_it_ends(
+    ready_job, monkeypatch, way
+):
+    end, code = ENDS[way]
+    monkeypatch.chdir(ready_job.root)
+    timeout = 3 if way == "its time limit" else 60
+    stage = ready_job.start_command([*WRAP, sys.executable, "-c", DAEMON + end], timeout=timeout)
+    daemon = daemon_of(ready_job, stage)
+    if way == "SIGTERM":
+        stage.process.terminate()
+    elif "SIGKILL" in way or "ignores" in way:
+        stage.process.kill()
+    assert code is None or stage.wait() == code
+    assert is_gone_within(daemon, 1 if code is not None else 3)
+
+
+def test_what_was_left_running_is_told(ready_job, monkeypatch):
+    monkeypatch.chdir(ready_job.root)
+    stage = ready_job.start_command([*WRAP, sys.executable, "-c", DAEMON])
+    assert stage.wait() == 0
+    assert "left 1 running, which were killed" in stage.log

@@ -70,7 +70,7 @@ ROGUES = {
     "dripping status": (answering(then=lambda w: drip(w, OK + bytes(500))), "longer than 0.3 s"),
     "dripping body": (answering(OK, b"Content-Length: 10000\r\n\r\n", then=drip), "longer than 0.3 s"),
     "half a body": (answering(OK, b"Content-Length: 100\r\n\r\nab"), "longer than 0.3 s"),
-    "endless headers": (answering(OK, then=endlessly(b"X-A: b\r\n")), "got more than 100 headers"),
+    "endless headers": (answering(OK, then=endlessly(b"X-A: b\r\n" * 50)), "got more than 100 headers"),
     "endless header": (answering(OK, then=endlessly(b"X" * 4096)), "got more than 65536 bytes"),
     "endless continue": (answering(then=endlessly(b"HTTP/1.1 100 Continue\r\n\r\n")), "longer than 0.3 s"),
     "endless chunks": (

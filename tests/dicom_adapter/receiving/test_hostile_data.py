@@ -174,14 +174,14 @@ class Caller:
     def __exit__(self, *reason):
         self.wire.close()
 
-    def store(self, data):
+    def store(self, data, *, instance=INSTANCE):
         """Send a data set, and return the status that is answered."""
         fields = (
             (0x02, CT.encode()),
             (0x100, b"\1\0"),
             (0x110, b"\1\0"),
             (0x800, b"\0\0"),
-            (0x1000, INSTANCE),
+            (0x1000, instance),
         )
         self.wire.sendall(pdu(4, value(3, b"".join(element(tag, None, each) for tag, each in fields))))
         for at in range(0, max(len(data), 1), 200_000):
@@ -213,6 +213,16 @@ def test_it_is_kept_or_refused_by_itself_within_64_mib_and_10_s(adapter, name):
         assert peak_mib(adapter) - before < 64
         assert caller.store(data if syntax else GOOD) in (KEPT, status), "the association goes on"
     assert "Traceback" not in adapter.log.read_text()
+
+
+@pytest.mark.parametrize("instance", [b"\xff\xfe", b"1.2." + b"3" * 60_000, b"../../x ", b""])
+@pytest.mark.parametrize("size", [0, 2 * MIB])
+def test_a_request_whose_uid_is_none_is_refused_and_the_association_goes_on(adapter, instance, size):
+    with Caller(adapter.port, EXPLICIT) as caller:
+        assert (
+            caller.store(GOOD + element(0x7FE00010, b"OB", bytes(size)), instance=instance) == NOT_UNDERSTOOD
+        )
+        assert caller.store(GOOD) == KEPT
 
 
 def test_what_is_larger_than_the_largest_takes_no_space_and_the_association_goes_on(adapter):

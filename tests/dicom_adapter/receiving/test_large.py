@@ -11,6 +11,7 @@ import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_adapter.receiving.receive import taken_up
+from dicom_adapter.receiving.wire import MessageReader, ProtocolError
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.door import Service, associate, data_set_of, dcmtk
 from tests.dicom_adapter.instances import instance, write
@@ -119,6 +120,39 @@ def test_without_a_folder_for_it_it_is_refused_with_the_reason(service):
     assert association.send_c_store(large()).Status == 0x0110
     association.release()
     assert running.told.refusals == [(0x0110, "an instance cannot be kept: Not a directory")]
+
+
+class Bytes:
+    """What a peer has sent."""
+
+    def __init__(self, data):
+        self._data = memoryview(data)
+
+    def take(self, count):
+        taken, self._data = self._data[:count], self._data[count:]
+        return bytearray(taken)
+
+    def fill(self, buffer):
+        buffer[:] = self.take(len(buffer))
+
+
+def message(field, size):
+    """Return the body of a P-DATA: a command with that field (PS3.7 E.1), and a data set of so many bytes."""
+    command = struct.pack("<HHLHHHLHHHLH", 0, 0x100, 2, field, 0, 0x110, 2, 1, 0, 0x800, 2, 0)
+    parts = ((3, command), (2, bytes(size)))
+    return b"".join(struct.pack(">LBB", len(part) + 2, 1, header) + part for header, part in parts)
+
+
+def test_what_is_no_instance_is_held_up_to_16_mib_and_goes_to_no_disk():
+    report = message(0x0100, 3 << 20)
+    ((_, _, data),) = [
+        (context, command, len(data))
+        for context, command, data in MessageReader(Bytes(report), spool=None).read(len(report))
+    ]
+    assert data == 3 << 20
+    endless = message(0x0100, (16 << 20) + 1)
+    with pytest.raises(ProtocolError, match="never ends"):
+        list(MessageReader(Bytes(endless), spool=None).read(len(endless)))
 
 
 def test_one_that_is_cut_gives_its_room_back(service):

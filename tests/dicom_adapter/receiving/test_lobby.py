@@ -137,6 +137,19 @@ def test_known_addresses_wait_whatever_strangers_do(service, strangers):
         assert each.hear()[0] == ACCEPT
 
 
+def test_strangers_find_no_room_where_those_who_are_known_wait(service, strangers):
+    running = service(**{"max-waiting": 2, **KNOWN})
+    known = strangers(running, 2, request()[:20], "127.0.0.3")
+    wait_until(lambda: running.scp.waiting == 2, what="both")
+    (stranger,) = strangers(running, 1)
+    assert stranger.hear() == (None, b"")
+    wait_until(lambda: running.told.endings, what="its end")
+    assert running.told.endings == [("no room", "more connections than may wait")]
+    for each in known:
+        each.say(request()[20:])
+        assert each.hear()[0] == ACCEPT
+
+
 def test_a_crowd_of_one_address_makes_room_for_the_others(service, strangers):
     running = service(**{"max-waiting": 10})
     (quiet,) = strangers(running, 1, request()[:20], "127.0.0.4")

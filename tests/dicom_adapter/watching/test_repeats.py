@@ -7,7 +7,8 @@ import pytest
 
 from dicom_adapter.config_blocks import Config
 from dicom_adapter.receiving.reception import Reception
-from dicom_adapter.watching.audit import AuditTrail, first_break
+from dicom_adapter.watching.audit import AuditTrail
+from dicom_adapter.watching.audit_chain import check_chain
 from dicom_adapter.watching.metrics import ENDINGS, Metrics
 from dicom_adapter.watching.repeats import Repeats
 
@@ -80,7 +81,7 @@ def test_a_flood_of_rejections_is_a_dozen_lines_of_the_log_and_the_trail(recepti
     told = lines[-1]["ParticipantObjectIdentification"][0]["ParticipantObjectDetail"][0]["value"]
     assert told.startswith("990 more in 0 s, from 1 addresses, most from 10.0.0.1")
     assert len(caplog.records) == 11
-    assert first_break(tmp_path / "audit.jsonl") is None
+    assert not check_chain(tmp_path / "audit.jsonl").broken
     assert 'outcome="rejected"} 1000.0' in reception._metrics.text().decode()
 
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from clara_wf.payload import Payload
 from dicom_adapter.watching.overview import page_of, queue_of, report_of, why_not_ready
 from dicom_adapter.watching.pseudonym import study_hash
 from dicom_adapter.watching.status_page import render
@@ -70,6 +71,22 @@ def test_the_page_says_what_wants_attention(bench):
     assert any("1 results for PACS are dead letters" in each for each in problems)
 
 
+def test_a_job_that_waits_for_a_node_is_pending_and_says_why(bench):
+    job = bench.complete(bench.receive("1.2.10"), name="third")
+    bench.store.start_next(9e9)
+    payload = Payload(root=bench.folder / "payloads" / job.id, job_id=job.id)
+    payload.root.mkdir(parents=True)
+    payload.note_pending("waiting for a node: 0/2 nodes are available: 2 Insufficient nvidia.com/gpu.")
+    (jobs,) = [table for table in page_of(bench.around).tables if table.key == "jobs"]
+    (row,) = [row for row in jobs.rows if row[0].text == job.id[:8]]
+    assert row[3].text == "pending"
+    assert "Insufficient nvidia.com/gpu" in row[6].text
+    payload.note_pending("")
+    assert [table.rows[0][3].text for table in page_of(bench.around).tables if table.key == "jobs"] == [
+        "running"
+    ]
+
+
 def test_a_full_disk_is_not_ready(bench):
     assert why_not_ready(bench.around) == "" or "MiB are free" in why_not_ready(bench.around)
     bench.settings["storage"]["minimum-free"] = "1000T"
@@ -115,12 +132,53 @@ def test_in_a_browser_jobs_deliveries_and_studies_are_seen_and_reports_open(page
     assert page.get_by_role("heading", name="DICOM adapter").is_visible()
 
 
+OVERFLOWING = """[...document.querySelectorAll(".scroll")].filter((e) => e.scrollWidth > e.clientWidth)
+    .map((e) => e.getAttribute("aria-labelledby"))"""
+
+
+@pytest.mark.browser
+def test_in_a_browser_numbers_stand_below_their_headings_and_on_a_phone_beside_them(page):
+    ends = page.evaluate(
+        """() => [...document.querySelectorAll("td.number")].map((cell) => {
+            const heading = cell.closest("table").querySelectorAll("th")[cell.cellIndex]
+            const ends = [heading, cell].map((each) => {
+                const text = document.createRange()
+                text.selectNodeContents(each)
+                return text.getBoundingClientRect().right
+            })
+            return Math.abs(ends[0] - ends[1])
+        })"""
+    )
+    assert len(ends) > 10
+    assert max(ends) < 1
+    page.set_viewport_size({"width": 400, "height": 800})
+    tries = page.locator("td[data-heading=tries]").first
+    assert tries.evaluate("(cell) => getComputedStyle(cell, '::before').content") == '"tries"'
+    calm = page.get_by_role("region", name="Studies").locator(".badge")
+    colours = {each.evaluate("(it) => getComputedStyle(it).backgroundColor") for each in calm.all()}
+    assert colours == {"rgb(232, 236, 242)"}
+
+
+@pytest.mark.browser
+def test_in_a_browser_it_reads_itself_again_and_again(url, monkeypatch):
+    monkeypatch.setattr("dicom_adapter.watching.status_page.REFRESH_S", 1)
+    with chromium() as browser:
+        context = browser.new_context(
+            java_script_enabled=False, http_credentials={"username": "any", "password": TOKEN}
+        )
+        page = context.new_page()
+        page.goto(url)
+        with page.expect_event("load", timeout=10_000):
+            pass
+
+
 @pytest.mark.browser
 def test_in_a_browser_it_is_styled_fits_a_phone_and_every_control_and_table_has_a_name(page):
     colour = page.evaluate("() => getComputedStyle(document.querySelector('.badge.bad')).backgroundColor")
     assert colour == "rgb(253, 231, 231)"
     page.set_viewport_size({"width": 360, "height": 700})
     assert page.evaluate("() => document.documentElement.scrollWidth") == 360
+    assert page.evaluate(f"() => {OVERFLOWING}") == []
     unnamed = page.evaluate(
         """() => [...document.querySelectorAll("a, button, [role=region]")].filter((each) => !(
             each.textContent.trim() && (each.role !== "region" || each.getAttribute("aria-labelledby"))

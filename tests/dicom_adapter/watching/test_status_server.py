@@ -2,6 +2,11 @@
 
 import base64
 import http.client
+import os
+import select
+import socket
+import threading
+import time
 
 import pytest
 
@@ -87,7 +92,7 @@ def test_a_page_elsewhere_cannot_read_ours_by_a_name_of_its_own(answers):
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 def test_nothing_can_be_changed(answers, method):
     with serve("127.0.0.1", 0, answers, token=None) as port:
-        assert get(port, "/", method=method)[0] == 501
+        assert get(port, "/", method=method)[0] == 405
 
 
 def test_trouble_behind_an_answer_stops_no_other(answers):
@@ -100,3 +105,127 @@ def test_trouble_behind_an_answer_stops_no_other(answers):
     with serve("127.0.0.1", 0, trouble, token=None) as port:
         assert get(port, "/")[0] == 503
         assert get(port, "/metrics")[0] == 200
+
+
+# Callers that mean no good
+
+
+def said(port, request, *, seconds=5):
+    """Return all that is answered to bytes, until the connection closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as caller:
+        caller.sendall(request)
+        answer = b""
+        while more := caller.recv(65536):
+            answer += more
+    return answer
+
+
+def asked(first=b"GET /healthz HTTP/1.1", *headers, host=b"Host: localhost"):
+    return b"\r\n".join([first, *([host] if host else []), *headers, b"", b""])
+
+
+BODIES = {
+    "length": asked(b"GET /healthz HTTP/1.1", b"Content-Length: 9") + b"GET /metr",
+    "whole request": asked(b"HEAD /healthz HTTP/1.1", b"Content-Length: 40")
+    + asked(b"GET /metrics HTTP/1.1"),
+    "chunked": asked(b"GET /healthz HTTP/1.1", b"Transfer-Encoding: chunked") + b"0\r\n\r\n",
+    "no number": asked(b"GET /healthz HTTP/1.1", b"Content-Length: -1"),
+    "expected": asked(b"GET /healthz HTTP/1.1", b"Expect: 100-continue", b"Content-Length: 5"),
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_request_with_a_body_is_refused_and_what_follows_is_no_request(answers, body):
+    with serve("127.0.0.1", 0, answers, token=None) as port:
+        answer = said(port, BODIES[body])
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+STRANGE = {
+    b"GET /metrics\r\n\r\n": 400,
+    asked(b"GET /metrics HTTP/0.9"): 400,
+    asked(b"GET /metrics HTTP/2.0"): 400,
+    asked(b"GET /metrics  HTTP/1.1"): 400,
+    asked(b"GET http://evil/metrics HTTP/1.1"): 400,
+    asked(b"GET * HTTP/1.1"): 400,
+    asked(b"GET /healthz#/metrics HTTP/1.1"): 400,
+    asked(b"GET /\x00 HTTP/1.1"): 400,
+    asked(b"GET //evil/metrics HTTP/1.1"): 404,
+    asked(b"GET /healthz/../metrics HTTP/1.1"): 404,
+    asked(b"GET /reports/%2e%2e%2f%2e%2e%2fetc/passwd HTTP/1.1"): 404,
+    asked(b"GET /metrics%00 HTTP/1.1"): 404,
+    asked(host=b""): 400,
+    asked(b"GET /healthz HTTP/1.0", host=b""): 200,
+    asked(b"GET /metrics HTTP/1.1", b"Host: evil"): 400,
+    asked(b"GET /healthz HTTP/1.1", b"X : y"): 400,
+    asked(b"GET /healthz HTTP/1.1", b"X: y", b" folded: z"): 400,
+    asked(b"GET /healthz HTTP/1.1", b"X: y\nHost: z"): 400,
+    asked(b"TRACE / HTTP/1.1"): 405,
+    asked(b"X\x1b[31m / HTTP/1.1"): 400,
+    asked(b"GET /" + b"a" * 5000 + b" HTTP/1.1"): 414,
+    asked(b"GET / HTTP/1.1", *(b"X%d: y" % n for n in range(100))): 431,
+    asked(b"GET / HTTP/1.1", b"X: " + b"a" * 20_000): 431,
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n": 400,
+    asked() + asked(b"GET /metrics HTTP/1.1"): 200,
+}
+
+
+@pytest.mark.parametrize("request_", STRANGE, ids=lambda request: repr(request[:50]))
+def test_a_strange_request_gets_one_plain_answer_and_the_connection_closes(answers, request_):
+    with serve("127.0.0.1", 0, answers, token=None) as port:
+        answer = said(port, request_)
+    assert answer.startswith(b"HTTP/1.1 %d " % STRANGE[request_])
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"evil" not in answer
+    assert b"\x1b" not in answer
+
+
+def test_who_may_do_nothing_is_told_what_may_be_done(answers):
+    with serve("127.0.0.1", 0, answers, token=None) as port:
+        assert b"\r\nAllow: GET, HEAD\r\n" in said(port, asked(b"POST / HTTP/1.1", b"Content-Length: 0"))
+
+
+def test_a_caller_that_trickles_is_cut_off_by_a_total_deadline(answers):
+    with (
+        serve("127.0.0.1", 0, answers, token=None, request_s=0.5) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=5) as caller,
+    ):
+        clock = time.monotonic()
+        caller.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
+        while not select.select([caller], [], [], 0.02)[0]:
+            caller.sendall(b"a")
+        assert caller.recv(999).startswith(b"HTTP/1.1 408 ")
+        assert time.monotonic() - clock < 2
+
+
+def test_a_hundred_half_requests_cost_no_threads_and_keep_nobody_waiting(answers):
+    with serve("127.0.0.1", 0, answers, token=None) as port:
+        before = threading.active_count()
+        callers = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(100)]
+        for caller in callers:
+            caller.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
+        clock = time.monotonic()
+        assert get(port, "/healthz") == (200, "ok\n")
+        assert time.monotonic() - clock < 1
+        assert threading.active_count() - before <= 16
+        for caller in callers:
+            caller.close()
+
+
+def test_it_ends_at_once_though_callers_hold_on(answers):
+    with serve("127.0.0.1", 0, answers, token=None) as port:
+        callers = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(20)]
+        get(port, "/healthz")
+        clock = time.monotonic()
+    assert time.monotonic() - clock < 2
+    for caller in callers:
+        caller.close()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
+def test_a_report_that_is_no_file_is_not_shown(answers, tmp_path, make):
+    (tmp_path / "report.html").unlink()
+    make(tmp_path / "report.html")
+    with serve("127.0.0.1", 0, answers, token=None) as port:
+        assert get(port, "/reports/j1") == (404, "there is nothing here\n")

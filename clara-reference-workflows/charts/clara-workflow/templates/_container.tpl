@@ -65,15 +65,24 @@
 {{- mergeOverwrite (dict) ($block.env | default dict) $told | toJson }}
 {{- end }}
 
+{{/* Quantities are text in Kubernetes, and numbers where people write them so. */}}
+{{- define "clara.quantities" -}}
+{{- $texts := dict }}
+{{- range $name, $quantity := . }}{{ $_ := set $texts $name (toString $quantity) }}{{ end }}
+{{- toJson $texts }}
+{{- end }}
+
+{{/* Limits and requests as text, with the GPU that a block asks for. */}}
 {{- define "clara.resources" -}}
 {{- $given := .resources | default dict }}
-{{- $limits := deepCopy ($given.limits | default dict) }}
+{{- $limits := include "clara.quantities" ($given.limits | default dict) | fromJson }}
+{{- $requests := include "clara.quantities" ($given.requests | default dict) | fromJson }}
 {{- if .gpu }}
-{{- if not (hasKey $limits "nvidia.com/gpu") }}{{ $_ := set $limits "nvidia.com/gpu" 1 }}{{ end }}
+{{- if not (hasKey $limits "nvidia.com/gpu") }}{{ $_ := set $limits "nvidia.com/gpu" "1" }}{{ end }}
 {{- end }}
 {{- $all := dict }}
 {{- if $limits }}{{ $_ := set $all "limits" $limits }}{{ end }}
-{{- if $given.requests }}{{ $_ := set $all "requests" $given.requests }}{{ end }}
+{{- if $requests }}{{ $_ := set $all "requests" $requests }}{{ end }}
 {{- toYaml $all }}
 {{- end }}
 
@@ -128,7 +137,7 @@
     - name: CLARA_CONTAINER
       value: {{ .name }}
   resources:
-    {{- toYaml .root.Values.carrier.resources | nindent 4 }}
+    {{- include "clara.resources" .root.Values.carrier | nindent 4 }}
   terminationMessagePolicy: FallbackToLogsOnError
   securityContext:
     {{- include "clara.containerSecurity" .root | nindent 4 }}

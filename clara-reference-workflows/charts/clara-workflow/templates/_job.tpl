@@ -29,6 +29,8 @@ template:
       {{- toYaml . | nindent 6 }}
       {{- end }}
   spec:
+    # Counts from the Pod's start on its node, not while it waits for one.
+    activeDeadlineSeconds: {{ include "clara.podDeadline" . }}
     restartPolicy: Never
     automountServiceAccountToken: false
     enableServiceLinks: false
@@ -139,15 +141,21 @@ hostPath:
 {{- end }}
 {{- end }}
 
-{{/* Every stage may take its whole timeout, in each of the tries; then the Job is ended. */}}
-{{- define "clara.deadline" -}}
-{{- if .Values.job.activeDeadlineSeconds }}
-{{- int64 .Values.job.activeDeadlineSeconds }}
-{{- else }}
+{{/* Every stage may take its whole timeout; then the Pod is ended. */}}
+{{- define "clara.podDeadline" -}}
 {{- $seconds := float64 .Values.job.startupSeconds }}
 {{- range (include "clara.steps" . | fromJsonArray) }}
 {{- $seconds = addf $seconds (default .block.timeout $.Values.job.timeout | float64) 30 }}
 {{- end }}
-{{- mulf $seconds (add1 .Values.job.backoffLimit) | ceil | int64 }}
+{{- ceil $seconds | int64 }}
+{{- end }}
+
+{{/* Each of the tries may wait for its node and run for as long; then the Job is ended. */}}
+{{- define "clara.deadline" -}}
+{{- if .Values.job.activeDeadlineSeconds }}
+{{- int64 .Values.job.activeDeadlineSeconds }}
+{{- else }}
+{{- $try := add (int64 .Values.job.schedulingSeconds) (include "clara.podDeadline" . | int64) }}
+{{- mul $try (add1 .Values.job.backoffLimit) }}
 {{- end }}
 {{- end }}
