@@ -83,7 +83,8 @@ class _Settings:
         """Take what the file says now, but for what only a restart changes."""
         try:
             new = load_config(self._file)
-            tls_context(new.dicom.scp.tls)
+            if new.dicom.scp.tls.enabled:
+                tls_context(new.dicom.scp.tls)
             _token(new.http)
         except StageError as error:
             for line in str(error).splitlines():
@@ -301,6 +302,8 @@ def _find_programs(engine: str | None, environ: Mapping[str, str]) -> None:
 def _token(http: Http) -> str | None:
     if not http.token_file:
         return None
+    if Path(http.token_file).exists() and not Path(http.token_file).is_file():
+        raise SettingsError(f"the token for the status page cannot be read: {http.token_file} is no file")
     try:
         token = Path(http.token_file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -13,6 +13,7 @@ import pytest
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
+from dicom_adapter.books.set_aside import all_items
 from dicom_adapter.delivering.commitment import handle_report
 from dicom_adapter.delivering.couriers import Couriers
 from dicom_adapter.retry import Backoff
@@ -57,6 +58,20 @@ def test_one_that_is_down_is_waited_for_and_keeps_no_other_waiting(insides, tmp_
         with Storescp(tmp_path / "a", port=port):
             bench.deliver(lambda: bench.states("DOWN") == {"delivered": 5})
     assert len(list((tmp_path / "a").iterdir())) == 5
+
+
+def test_a_result_whose_row_cannot_be_changed_is_set_aside_and_the_others_are_delivered(insides, tmp_path):
+    with Storescp(tmp_path / "got") as other:
+        bench = insides(destination("A", other.port, "STORESCP"))
+        bench.done_job("A")
+        with bench.store.transaction() as books:
+            books.execute(
+                "CREATE TRIGGER broken BEFORE UPDATE ON deliveries WHEN OLD.id = 2 "
+                "BEGIN SELECT RAISE(ABORT, 'no'); END"
+            )
+        bench.deliver(lambda: bench.states() == {"delivered": 4, "waiting": 1} and all_items(bench.store))
+    assert [(each.kind, each.item) for each in all_items(bench.store)] == [("delivery", "2")]
+    assert bench.store.due("A", 1e12) == []
 
 
 def test_one_that_is_slow_keeps_no_other_waiting(insides, archive):
