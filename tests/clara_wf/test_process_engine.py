@@ -143,7 +143,7 @@ def test_a_stage_that_never_ends_is_stopped_at_its_timeout(run):
 
 
 def test_a_foreign_program_that_never_ends_is_stopped_too(run, monkeypatch):
-    monkeypatch.setattr("clara_wf.engines.watch._OVERDUE_S", 0.5)
+    monkeypatch.setattr("clara_wf.engines.watch._OVERDUE_S", 2)
     outcome = run(a=("sleep", "60"), b=COPY, c=COPY, timeout_s=1)
     assert outcome.exit_code == 4
     assert "a did not show up within 1 s" in outcome.culprit.message
