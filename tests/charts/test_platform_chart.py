@@ -346,7 +346,7 @@ def test_numbers_may_be_written_as_numbers_or_texts(helm, tmp_path):
     written = {"limits": {"cpu": 1, "memory": 4294967296}, "requests": {"cpu": 0.5, "memory": "1Gi"}}
     values = {
         "labels": {"site": 20260101},
-        **adapter(resources=written, user={"id": 1000650000, "group": "2000"}, nodeSelector={"gpu": True}),
+        **adapter(resources=written, user={"id": "1000650000", "group": 2000}, nodeSelector={"gpu": True}),
         "triton": {"gpus": "2", "replicas": "1", "startupSeconds": "61"},
     }
     made = rendered(helm, values, tmp_path)
