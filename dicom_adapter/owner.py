@@ -86,7 +86,7 @@ def sole_adapter(root: Path) -> Iterator[Owner]:
         except OSError as error:
             process = _told(descriptor).get("process", "unknown")
             raise SettingsError(
-                f"another adapter (process {process}) already works on {root}; stop it first"
+                f"another adapter already works on {root} (process {process}); stop it first"
             ) from error
         owner = Owner(descriptor)
         try:

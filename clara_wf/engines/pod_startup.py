@@ -230,6 +230,8 @@ class Startup:
         if has_lost_sight(pod):
             raise PodLostError(f"its node {pod['spec'].get('nodeName')} was lost or restarted")
         failed = why_container_failed(pod, RECEIVER)
+        if failed is not None and failed.exit_code == StageTimeoutError.exit_code:
+            raise PodLostError(f"its node {pod['spec'].get('nodeName')} cut it off: {failed}")
         if failed is not None:
             raise OutputError(f"the payload did not get into the Pod: {failed}")
         failed = why_container_failed(pod, READY)

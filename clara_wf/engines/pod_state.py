@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ GPU = "nvidia.com/gpu"
 KILLED, TERMINATED = -9, -15
 CANNOT_RUN = {"ContainerCannotRun", "StartError"}
 """Reasons for the end of a container whose program could not be started."""
+_LOGGED = re.compile(r"^\S+Z (WARNING|ERROR) [\w.]+: ")  # how the toolkit's programs begin a line
 _NOT_KNOWN = "ContainerStatusUnknown"
 _SETTINGS_OF = {"model-server": "modelServer.embedded"}
 _FIRST_SIGNAL, _LAST_SIGNAL = 129, 128 + 64
@@ -131,7 +133,7 @@ def why_container_failed(pod: Pod, container: str) -> StageError | None:
             setting = f"{_SETTINGS_OF.get(container, 'carrier')}.resources.limits.memory"
             error = StageError(_out_of_memory(_memory_limit(pod, container), setting))
         else:
-            error = StageError(last_words(pod, container))
+            error = StageError(_LOGGED.sub("", last_words(pod, container)))
         error.exit_code = state["exitCode"] if 0 < state["exitCode"] < _FIRST_SIGNAL else 1
         return error
     return None

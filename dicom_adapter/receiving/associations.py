@@ -23,6 +23,7 @@ from dicom_adapter.receiving.association_request import AssociationRequest, read
 from dicom_adapter.receiving.commands import (
     C_ECHO,
     N_EVENT_REPORT,
+    RESOURCE_LIMITATION,
     SUCCESS,
     Command,
     StoreCommand,
@@ -237,8 +238,9 @@ class Association:
         """Return what is answered to a command other than C-STORE where objects are stored."""
         if (command.field, context.abstract_syntax) == (C_ECHO, VERIFICATION):
             return SUCCESS
-        is_report = (command.field, context.abstract_syntax) == (N_EVENT_REPORT, STORAGE_COMMITMENT)
-        if is_report and isinstance(data, memoryview) and len(data) <= _LARGEST_REPORT:
+        if (command.field, context.abstract_syntax) == (N_EVENT_REPORT, STORAGE_COMMITMENT):
+            if not isinstance(data, memoryview) or len(data) > _LARGEST_REPORT:
+                return RESOURCE_LIMITATION
             return self._services.report(bytes(data), context.transfer_syntax, self._caller, self.address)
         return refusal_of(command.field)
 

@@ -242,10 +242,14 @@ class StorageScp:
             content = read_dataset(
                 BytesIO(data), is_implicit_VR=UID(syntax).is_implicit_VR, is_little_endian=True
             )
-            return self._take_report(content, caller, address)
-        except Exception:  # a border: pydicom raises anything on a broken data set
-            logger.exception("a report on storage commitment could not be taken")
+        except Exception as error:  # pydicom raises anything on a broken data set
+            logger.warning("a report on storage commitment cannot be read: %s", type(error).__name__)
             return _INVALID
+        try:
+            return self._take_report(content, caller, address)
+        except Exception:  # a border: the association goes on
+            logger.exception("a report on storage commitment could not be taken")
+            return _FAILED
 
     def _store(self, request: StoreRequest) -> int:
         status, reason = _FAILED, ""

@@ -244,7 +244,7 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 def _uncaught_in_thread(told: Any) -> None:
-    if told.exc_value is None or issubclass(told.exc_type, SystemExit):
+    if not isinstance(told.exc_value, Exception):  # such as a thread that ends itself
         return
     name = told.thread.name if told.thread else "a thread"
     logging.getLogger(__name__).critical(

@@ -177,6 +177,14 @@ def test_the_adapter_may_run_studies_and_no_more(helm, tmp_path):
 
 
 @one_helm
+def test_a_service_account_of_ones_own_gets_the_rights(helm, tmp_path):
+    made = rendered(helm, adapter(serviceAccount={"create": False, "name": "mine"}), tmp_path)
+    assert "ServiceAccount" not in {kind for kind, _ in made}
+    assert made["RoleBinding", "site-adapter"]["subjects"][0]["name"] == "mine"
+    assert pod_of(made)["serviceAccountName"] == "mine"
+
+
+@one_helm
 def test_a_drained_node_takes_one_of_several_servers_at_a_time(helm, tmp_path):
     old = rendered(helm, {"triton": {"replicas": 2}}, tmp_path, "--kube-version", "1.20.2")
     new = rendered(helm, {"triton": {"replicas": 2}}, tmp_path, "--kube-version", CURRENT_API)
@@ -338,7 +346,7 @@ def test_numbers_may_be_written_as_numbers_or_texts(helm, tmp_path):
     written = {"limits": {"cpu": 1, "memory": 4294967296}, "requests": {"cpu": 0.5, "memory": "1Gi"}}
     values = {
         "labels": {"site": 20260101},
-        **adapter(resources=written, user={"id": 1000650000, "group": "2000"}, nodeSelector={"gpu": True}),
+        **adapter(resources=written, user={"id": "1000650000", "group": 2000}, nodeSelector={"gpu": True}),
         "triton": {"gpus": "2", "replicas": "1", "startupSeconds": "61"},
     }
     made = rendered(helm, values, tmp_path)

@@ -178,6 +178,15 @@ def initial(name, state, **metadata):
             "its Pod was deleted",
         ),
         (
+            initial(
+                "receiver",
+                {"exitCode": 4, "message": "2026-11-26T22:23:21Z ERROR stages.carry: nobody has sent it\n"},
+            ),
+            PodLostError,
+            1,
+            "its node node1 cut it off: nobody has sent it",
+        ),
+        (
             initial("receiver", {"exitCode": 137, "reason": "ContainerStatusUnknown"}),
             PodLostError,
             1,

@@ -162,7 +162,7 @@ def test_the_timeout_of_a_stage_begins_when_it_is_no_longer_pending(run, monkeyp
 
 
 def test_a_foreign_program_that_never_ends_is_stopped_too(run, monkeypatch):
-    monkeypatch.setattr("clara_wf.engines.watch._OVERDUE_S", 0.5)
+    monkeypatch.setattr("clara_wf.engines.watch._OVERDUE_S", 2)
     outcome = run(a=("sleep", "60"), b=COPY, c=COPY, timeout_s=1)
     assert outcome.exit_code == 4
     assert "a did not show up within 1 s" in outcome.culprit.message

@@ -58,6 +58,12 @@ def test_who_can_skip_what_lies_ahead_may():
     assert found.is_done
 
 
+def test_an_end_of_what_never_began_ends_the_header():
+    found = stream()
+    found.feed(element(STUDY, b"UI", b"1.2.34") + ENDS["sequence"] + element(SERIES, b"UI", b"1.2.3.4\0"))
+    assert (found.is_done, found.values) == (True, {STUDY: b"1.2.34"})
+
+
 def test_it_holds_no_value_that_nobody_wants():
     found = stream()
     found.feed(element(0x00091010, b"OB", b"", length=1 << 30))

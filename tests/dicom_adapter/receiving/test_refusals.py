@@ -157,16 +157,25 @@ def test_a_report_on_commitment_is_read_and_answered(tmp_path):
     running.scp.stop()
 
 
-def test_a_report_that_cannot_be_read_is_answered(tmp_path):
-    running = Service(tmp_path / "adapter", report=lambda content: int(content.TransactionUID))
+@pytest.mark.parametrize(
+    ("data", "take", "status"),
+    [
+        (b"\xff" * 50, lambda content: 0, 0x0115),
+        (b"", lambda content: int(content.TransactionUID), 0x0110),
+        (bytes(2 << 20), lambda content: 0, 0x0213),
+    ],
+    ids=["garbage", "nobody takes it", "two megabytes"],
+)
+def test_a_report_that_cannot_be_taken_is_answered(tmp_path, data, take, status):
+    running = Service(tmp_path / "adapter", report=take)
     with Caller(running.scp.port) as caller:
         caller.enter(context(1, COMMITMENT))
         asked = {0x1000: b"1.2.3\0", 0x1002: b"\x01\0"}
-        caller.say(
-            p_data((1, 3, command(N_EVENT, uid=COMMITMENT, data=True, more=asked)), (1, 2, b"\xff" * 50))
-        )
+        pieces = [p_data((1, 0, data[at : at + 65536])) for at in range(0, len(data), 65536)]
+        said = command(N_EVENT, uid=COMMITMENT, data=True, more=asked)
+        caller.say(p_data((1, 3, said)), *pieces, p_data((1, 2, b"")))
         _, body = caller.hear()
-        assert (status_of(body), fields_of(body)[0x1002]) == (0x0115, b"\x01\0")
+        assert (status_of(body), fields_of(body)[0x1002]) == (status, b"\x01\0")
     running.scp.stop()
 
 
