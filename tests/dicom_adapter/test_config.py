@@ -67,6 +67,8 @@ def test_what_is_left_out_has_defaults(config):
         ("ae-titles", "ae-title", 4, "write 'ae-titles'"),
         ("host-ip: 10.0.0.1, ", "", 9, "has no address"),
         ("port: 11112", "port: 99999", 9, "less than or equal to 65535"),
+        ("port: 11112", "port: 2020-13-45", 9, "a value that cannot be read"),
+        ("CT_AI\n", "CT_AI\n        quiet-seconds: 1e9\n", 6, "less than or equal to 31536000"),
         ("destination-name: PACS", "destination-name: PACK", 11, "there are: PACS"),
         ("clara-ae-title: CT_AI", "clara-ae-title: MR_AI", 11, "there are: CT_AI"),
         (LIVER_SEG, "liver-seg", 11, "is no ID of a workflow"),
