@@ -16,6 +16,7 @@ SUCCESS, SOP_CLASS_NOT_SUPPORTED = 0x0000, 0x0122
 UNRECOGNISED_OPERATION, RESOURCE_LIMITATION = 0x0211, 0x0213
 
 _IS_RESPONSE = 0x8000
+_LONGEST_UID = 64  # PS3.5 9.1
 _GROUP_LENGTH, _SOP_CLASS, _FIELD, _MESSAGE_ID = 0x0000, 0x0002, 0x0100, 0x0110
 _RESPONDED_TO, _DATA_SET_TYPE, _STATUS, _SOP_INSTANCE = 0x0120, 0x0800, 0x0900, 0x1000
 _REQUESTED_CLASS, _REQUESTED_INSTANCE, _EVENT_TYPE = 0x0003, 0x1001, 0x1002
@@ -79,12 +80,12 @@ def store_response(request: StoreCommand, status: int) -> bytes:
     """Return the command set that answers a request."""
     body = b"".join(
         (
-            _element(_SOP_CLASS, _padded(request.sop_class_uid)),
+            _uid_element(_SOP_CLASS, request.sop_class_uid),
             _element(_FIELD, struct.pack("<H", C_STORE | _IS_RESPONSE)),
             _element(_RESPONDED_TO, struct.pack("<H", request.message_id)),
             _element(_DATA_SET_TYPE, struct.pack("<H", _NO_DATA_SET)),
             _element(_STATUS, struct.pack("<H", status)),
-            _element(_SOP_INSTANCE, _padded(request.sop_instance_uid)),
+            _uid_element(_SOP_INSTANCE, request.sop_instance_uid),
         )
     )
     return _element(_GROUP_LENGTH, struct.pack("<L", len(body))) + body
@@ -175,6 +176,11 @@ def _element(element: int, value: bytes) -> bytes:
 
 def _uid(value: bytes) -> str:
     return value.rstrip(b"\0 ").decode("ascii", "replace")
+
+
+def _uid_element(element: int, uid: str) -> bytes:
+    """Return a UID of the request for its response; nothing for what is too long to be one."""
+    return _element(element, _padded(uid)) if len(uid) <= _LONGEST_UID else b""
 
 
 def _padded(uid: str) -> bytes:

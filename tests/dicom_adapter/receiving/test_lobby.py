@@ -30,6 +30,7 @@ from tests.dicom_adapter.wires import (
     stored,
 )
 
+_SOON_S = 5.0  # half of what a stranger may take for its request; usually it is milliseconds
 LIMIT_EXCEEDED = (REJECT, b"\0\2\3\2")
 KNOWN = {"sources": [{"ae-title": "SCANNER", "host-ip": "127.0.0.3"}]}
 
@@ -92,7 +93,7 @@ def test_hundreds_who_wait_take_no_thread_and_keep_nobody_waiting(service, stran
     )
     wait_until(lambda: running.scp.waiting == 50, what="their end")
     assert threads_of("association") == []
-    assert echo_s(running) < 1
+    assert echo_s(running) < _SOON_S
 
 
 def test_who_asks_for_nothing_in_time_is_hung_up_on(service, strangers):
@@ -171,11 +172,11 @@ def test_a_flood_of_requests_that_are_rejected_keeps_nobody_waiting(service):
     thread = threading.Thread(target=flood)
     thread.start()
     try:
-        assert max(echo_s(running) for _ in range(3)) < 1
+        wait_until(lambda: len(running.told.rejections) > 50, what="the flood")
+        assert max(echo_s(running) for _ in range(3)) < _SOON_S
     finally:
         flooding.clear()
         thread.join()
-    assert len(running.told.rejections) > 50
 
 
 def test_an_ipv4_caller_of_an_ipv6_port_is_known_by_its_own_address(service):
@@ -226,7 +227,7 @@ def test_one_address_takes_half_of_all_places_at_most(service, strangers):
     first = strangers(running, 3, request())
     assert [each.hear()[0] for each in first[:2]] == [ACCEPT] * 2
     assert first[2].hear() == LIMIT_EXCEEDED
-    assert echo_s(running) < 1
+    assert echo_s(running) < _SOON_S
 
 
 def test_limits_are_those_of_the_configuration_as_it_is_now(service, strangers):
@@ -321,7 +322,7 @@ def test_a_peer_that_does_not_read_is_waited_for_once(reads):
     begun = time.monotonic()
     with pytest.raises(SlowPeerError, match=r"did not read for 0\.3 s"):
         write(ours, bytes(1 << 20), 0.3)
-    assert 0.2 < time.monotonic() - begun < 0.6
+    assert 0.2 < time.monotonic() - begun < 3
     over.set()
     reading.join()
     ours.close()
@@ -379,7 +380,7 @@ def test_a_request_over_tls_has_a_total_deadline(service, certificates, tls):
         begun = time.monotonic()
         with contextlib.suppress(OSError):
             wire.recv(10)
-        assert time.monotonic() - begun < 1.5
+        assert time.monotonic() - begun < 4
     wait_until(lambda: running.told.endings, what="its end")
     assert running.told.endings[-1][0] == "slow"
 

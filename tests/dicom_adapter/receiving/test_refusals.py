@@ -149,20 +149,22 @@ def report(service, content):
 
 def test_a_report_on_commitment_is_read_and_answered(tmp_path):
     heard = []
-    running = Service(tmp_path / "adapter", report=lambda content: heard.append(content.TransactionUID) or 0)
+    running = Service(
+        tmp_path / "adapter", report=lambda content, *who: heard.append((content.TransactionUID, *who)) or 0
+    )
     content = Dataset()
     content.TransactionUID = "1.2.3.4"
     assert report(running, content) == 0
-    assert heard == ["1.2.3.4"]
+    assert heard == [("1.2.3.4", "ARCHIVE", "127.0.0.1")]
     running.scp.stop()
 
 
 @pytest.mark.parametrize(
     ("data", "take", "status"),
     [
-        (b"\xff" * 50, lambda content: 0, 0x0115),
-        (b"", lambda content: int(content.TransactionUID), 0x0110),
-        (bytes(2 << 20), lambda content: 0, 0x0213),
+        (b"\xff" * 50, lambda content, *who: 0, 0x0115),
+        (b"", lambda content, *who: int(content.TransactionUID), 0x0110),
+        (bytes(2 << 20), lambda content, *who: 0, 0x0213),
     ],
     ids=["garbage", "nobody takes it", "two megabytes"],
 )
