@@ -186,7 +186,7 @@ def release(
 ) -> None:
     """Run the workflows on a study that is held.
 
-    Its late instances are, where the configuration says `late: wait`.
+    One is whose late instances wait for somebody (`late: wait`), or of which an instance is set aside.
     """
     from dicom_adapter.receiving.claims import Claims
     from dicom_adapter.running.studies import Studies

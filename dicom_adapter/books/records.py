@@ -12,7 +12,8 @@ STUDY_MOVES: Mapping[str, frozenset[str]] = {
     "held": frozenset({"receiving", "complete", "removed"}),
     "removed": frozenset({"receiving"}),
 }
-"""``receiving``: more may come; ``complete``: jobs were made; ``held``: late ones wait for somebody."""
+"""``receiving``: more may come; ``complete``: jobs were made; ``held``: late ones, or
+one that is set aside, wait for somebody."""
 
 JOB_MOVES: Mapping[str, frozenset[str]] = {
     "queued": frozenset({"running", "superseded"}),

@@ -183,10 +183,14 @@ class Studies:
 
     def _complete(self, study: Study, title: AeTitle) -> None:
         told = study_hash(study.study_uid)
-        if aside := sum(each.study == told and each.kind == "instance" for each in all_items(self._store)):
-            logger.warning("study %d is completed without %d instances that are set aside", study.id, aside)
         late = study.generation > 0
-        if late and title.late == "wait":
+        if aside := sum(each.study == told and each.kind == "instance" for each in all_items(self._store)):
+            self._store.hold(study.id)
+            logger.warning(
+                "study %d is held, since %d of its instances are set aside: replay them, or release the study",
+                *(study.id, aside),
+            )
+        elif late and title.late == "wait":
             self._store.hold(study.id)
             logger.warning("study %d: late instances are held (late: wait); release it by command", study.id)
         else:

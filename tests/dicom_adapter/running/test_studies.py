@@ -214,13 +214,17 @@ def test_an_instance_that_cannot_be_written_is_set_aside_alone_and_the_others_of
     assert "axial" not in item.reason
 
 
-def test_an_instance_that_is_set_aside_keeps_its_study_from_nothing(bench):
+def test_a_study_of_which_an_instance_is_set_aside_is_held_and_others_are_not(bench):
     running = bench()
     running.receive(1, description="\udfff")
     running.receive(2, 3)
+    running.receive(1, study="1.2.4")
     running.pass_by(10)
     assert running.jobs == [(1, "queued")]
-    assert running.store.study(1).instances == 2
+    (held,) = running.store.studies("held")
+    assert held.study_uid == "1.2.3"
+    running.studies.release(held.id)
+    assert running.jobs == [(1, "queued"), (1, "queued")]
 
 
 def test_a_study_that_cannot_be_completed_is_set_aside_and_the_others_go_on(bench):
