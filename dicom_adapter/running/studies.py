@@ -187,7 +187,7 @@ class Studies:
         if aside := sum(each.study == told and each.kind == "instance" for each in all_items(self._store)):
             self._store.hold(study.id)
             logger.warning(
-                "study %d is held, since %d of its instances are set aside: replay them, or release the study",
+                "study %d is held: %d of its instances are set aside; replay them, or release the study",
                 *(study.id, aside),
             )
         elif late and title.late == "wait":
