@@ -255,6 +255,60 @@ def compare(
     print(f"0 of {count * (rounds + 1)} instances lost or corrupted (SHA-256 of every data set)", flush=True)
 
 
+def compare_with_strangers(
+    work: Path, *, strangers: int, associations: int, instances: int, rounds: int, rows: int
+) -> None:
+    """Print the adapter's rate, and how long an echo takes, with strangers beside and without, by turns."""
+    kinds = (strangers * 45 // 100, strangers * 45 // 100, strangers // 20, strangers // 20)
+    folder, rates = work / "strangers", {False: [0.0] * 0, True: [0.0] * 0}
+    echoes: list[float] = []
+    folder.mkdir()
+    with adapter(folder) as (port, process):
+        for n in range(rounds + 1):  # the first warms it up
+            for is_crowded in (n % 2 == 0, n % 2 == 1):
+                with crowd(port, kinds if is_crowded else ()):
+                    first = 1 + (2 * n + is_crowded) * associations
+                    what = {"associations": associations, "instances": instances, "rows": rows}
+                    taken, _ = measure(port, process, associations * instances, **what, first=first)
+                    if n:
+                        rates[is_crowded].append(taken.rate)
+                    if is_crowded:
+                        echoes += [echo_s(port) for _ in range(3)]
+    shutil.rmtree(folder)
+    ratios = [beside / alone for alone, beside in zip(rates[False], rates[True], strict=True)]
+    print(
+        f"{associations} associations x {instances} instances, {rounds} rounds, load {os.getloadavg()[0]:.1f}"
+    )
+    for is_crowded, found in rates.items():
+        print(f"{sum(kinds) if is_crowded else 0:4} strangers: {statistics.median(found):.0f}/s")
+    print(f"beside them {statistics.median(ratios):.2f}x  ({min(ratios):.2f} to {max(ratios):.2f})")
+    print(f"an echo beside them {statistics.median(echoes):.2f} s, {max(echoes):.2f} s at most", flush=True)
+
+
+@contextmanager
+def crowd(port: int, kinds: Sequence[int]) -> Iterator[None]:
+    """Let strangers call until the block ends: idle ones, tricklers, garbage, unknown titles."""
+    if not kinds:
+        yield
+        return
+    script = ROOT / "benchmarks/soak/strangers.py"
+    process = subprocess.Popen([sys.executable, str(script), str(port), *map(str, kinds)])
+    try:
+        time.sleep(3)  # for all of them to come
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def echo_s(port: int) -> float:
+    """Return how long an echo of another takes, its program's start included, seconds."""
+    begun = time.perf_counter()
+    command = [program("echoscu"), "-aec", "BENCH", "127.0.0.1", str(port)]
+    subprocess.run(command, env=_ENVIRONMENT, capture_output=True, check=True)
+    return time.perf_counter() - begun
+
+
 def resident_mb(pid: int) -> float:
     text = Path(f"/proc/{pid}/status").read_text()
     return int(next(line for line in text.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
@@ -278,11 +332,21 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--peers", nargs="*", default=["Orthanc", "storescp"])
+    parser.add_argument("--strangers", type=int, default=0, metavar="COUNT", help="compare with and without")
     parser.add_argument("--memory", type=int, default=0, metavar="COUNT")
     parser.add_argument("--folder", type=Path, help="on the disk that is measured; default: TMPDIR")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder or tempfile.gettempdir()) as work:
-        for associations in given.associations if given.rounds else ():
+        if given.strangers:
+            compare_with_strangers(
+                Path(work),
+                strangers=given.strangers,
+                associations=max(given.associations),
+                instances=given.instances // max(given.associations),
+                rounds=given.rounds,
+                rows=given.rows,
+            )
+        for associations in given.associations if given.rounds and not given.strangers else ():
             compare(
                 Path(work),
                 associations=associations,

@@ -1,6 +1,7 @@
 """Who has no business with the adapter: idle callers, tricklers, garbage, and titles that nobody knows.
 
-``python strangers.py PORT``: until it is ended; whoever is hung up on calls again.
+``python strangers.py PORT [IDLE TRICKLING GARBAGE UNKNOWN]``: until it is ended; whoever is hung up on calls
+again.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 _CT, _EXPLICIT = b"1.2.840.10008.5.1.4.1.1.2", b"1.2.840.10008.1.2.1"
-_IDLE, _TRICKLING = 60, 60
+_USUAL = (60, 60, 4, 4)
 
 
 def _item(kind: int, body: bytes) -> bytes:
@@ -70,10 +71,14 @@ def be_unknown(wire: socket.socket) -> None:
     wire.recv(100)
 
 
-def main(port: int) -> None:
+def main(port: int, counts: Sequence[int]) -> None:
     random.seed(os.getpid())
-    crowd = [("127.0.0.60", be_idle)] * _IDLE + [("127.0.0.61", trickle)] * _TRICKLING
-    crowd += [("127.0.0.62", be_garbage)] * 4 + [("127.0.0.63", be_unknown)] * 4
+    kinds = (be_idle, trickle, be_garbage, be_unknown)
+    crowd = [
+        (f"127.0.0.{60 + n}", behave)
+        for n, (behave, count) in enumerate(zip(kinds, counts or _USUAL, strict=True))
+        for _ in range(count)
+    ]
     threads = [
         threading.Thread(target=keep_calling, args=(port, address, behave), daemon=True)
         for address, behave in crowd
@@ -84,4 +89,4 @@ def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), [int(each) for each in sys.argv[2:]])
