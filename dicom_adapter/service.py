@@ -16,6 +16,7 @@ from clara_wf.helm import Helm
 from clara_wf.places import Places
 from dicom_adapter.books.delivery_books import try_everything_now
 from dicom_adapter.books.integrity import lacks_log, require_sound
+from dicom_adapter.books.relocation import relocate
 from dicom_adapter.books.store import Store
 from dicom_adapter.config import load_config
 from dicom_adapter.config_blocks import Config, Http, Scp
@@ -147,6 +148,8 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
             ),
         )
         parts = _Parts(around, places, environ)
+        with store.transaction() as books:
+            relocate(books, places, storage.payloads)
         parts.retention.finish()
         found = take_up(store, places)
         try_everything_now(store)
