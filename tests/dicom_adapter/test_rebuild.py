@@ -57,7 +57,7 @@ class Site:
             store.start_next(0)
             workflow = load_published(published, STAMP)[1]
             self.payload = Payload(root=folder / "payloads" / self.job.id, job_id=self.job.id)
-            fill_payload(self.payload, workflow, store.instances(1))
+            fill_payload(self.payload, workflow, store.instances(1), self.config.storage)
             made = [instance(n, study=STUDY, series=f"{STUDY}.77") for n in range(5)]
             paths = write(self.payload.folder("stamp/output"), made)
             store.finish(self.job.id, {f"{STUDY}.77.{n}": path for n, path in enumerate(paths)})
