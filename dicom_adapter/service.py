@@ -38,6 +38,7 @@ from dicom_adapter.watching import status_server
 from dicom_adapter.watching.audit import AuditTrail
 from dicom_adapter.watching.metrics import Metrics
 from dicom_adapter.watching.overview import page_of, queue_of, report_of, why_not_ready, why_unhealthy
+from dicom_adapter.watching.unconfigured import unconfigured
 from stages.errors import SettingsError, StageError
 
 logger = logging.getLogger(__name__)
@@ -154,6 +155,7 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
         found = take_up(store, places)
         try_everything_now(store)
         logger.info("swept %d half-received files, took up %d received ones", half, found)
+        _tell_unconfigured(store, settings())
         trail.started()
         stack.callback(trail.stopped)
         with parts.started(left_over) as (dicom_port, http_port):
@@ -162,6 +164,7 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
                 try:
                     settings.reload()
                     parts.couriers.start()
+                    _tell_unconfigured(store, settings())
                 except Exception as error:  # a border: the old settings hold
                     logger.error(
                         "the configuration was not read again: %s",
@@ -275,6 +278,11 @@ class _Parts:
 
     def _reported(self, content: Dataset, caller: str, address: str) -> int:
         return handle_report(content, caller, address, self.couriers.take_report)
+
+
+def _tell_unconfigured(store: Store, config: Config) -> None:
+    for each in unconfigured(store, config):
+        logger.warning(each)
 
 
 def reporters(config: Config) -> Scp:

@@ -87,8 +87,10 @@ def show_status(
     """
     from dicom_adapter.books.delivery_books import counts_by_destination, last_messages
     from dicom_adapter.books.set_aside import all_items
+    from dicom_adapter.watching.unconfigured import unconfigured
 
     with _books(context) as books:
+        left = unconfigured(books.store, books.config)
         jobs = [_row(books, job) for job in books.store.jobs(*(() if every else _SHOWN))]
         counted, _ = counts_by_destination(books.store)
         messages = last_messages(books.store)
@@ -99,13 +101,19 @@ def show_status(
         if every or state not in ("delivered", "unchanged", "cancelled")
     ]
     if as_json:
-        say(json.dumps({"jobs": jobs, "deliveries": destinations, "set aside": aside}, indent=2))
+        say(
+            json.dumps(
+                {"jobs": jobs, "deliveries": destinations, "set aside": aside, "unconfigured": left}, indent=2
+            )
+        )
         return
     _show(jobs, "no job waits, runs or is a dead letter")
     _show(destinations, "no result waits for a destination")
     if aside:
         say("Set aside, until clara-wf adapter replay tries it again:")
         _show(aside, "nothing is set aside")
+    for each in left:
+        say(each)
 
 
 @app.command("replay")
