@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from clara_wf.helm import Helm
 from clara_wf.places import Places
 from dicom_adapter.books.delivery_books import try_everything_now
+from dicom_adapter.books.faults import DatabaseDamagedError, DatabaseUnusableError
 from dicom_adapter.books.integrity import lacks_log, require_sound
 from dicom_adapter.books.relocation import relocate
 from dicom_adapter.books.store import Store
@@ -281,8 +282,9 @@ class _Parts:
 
 
 def _tell_unconfigured(store: Store, config: Config) -> None:
-    for each in unconfigured(store, config):
-        logger.warning(each)
+    with suppress(DatabaseUnusableError, DatabaseDamagedError):  # which others tell
+        for each in unconfigured(store, config):
+            logger.warning(each)
 
 
 def reporters(config: Config) -> Scp:
