@@ -219,9 +219,10 @@ def check_audit(context: typer.Context) -> None:
     from dicom_adapter.watching.audit_chain import check_chain
 
     file = AdapterPlaces(root=_config(context).storage.root).audit
-    if not file.is_file():
-        raise SettingsError(f"there is no audit trail {file}; no adapter has run there")
-    found = check_chain(file)
+    with _permitted():
+        if not file.is_file():
+            raise SettingsError(f"there is no audit trail {file}; no adapter has run there")
+        found = check_chain(file)
     for place in found.cut:
         say(f"{place} was cut off by a full disk or a crash; it is part of the chain")
     if not found.is_whole:
@@ -291,14 +292,26 @@ def _books(context: typer.Context) -> Iterator[_Books]:
     config = _config(context)
     places = AdapterPlaces(root=config.storage.root)
     file = places.books
-    require_there(file, studies=places.studies)
-    if not file.is_file():
-        raise SettingsError(f"there are no books in {file.parent}; no adapter has run there")
-    store = Store(file)
+    with _permitted():
+        require_there(file, studies=places.studies)
+        if not file.is_file():
+            raise SettingsError(f"there are no books in {file.parent}; no adapter has run there")
+        store = Store(file, migrates=False)  # an adapter of another release may run on it
     try:
         yield _Books(config=config, store=store)
     finally:
         store.close()
+
+
+@contextmanager
+def _permitted() -> Iterator[None]:
+    """Say of what may not be read who may."""
+    try:
+        yield
+    except PermissionError as error:
+        raise OutputError(
+            f"{error.filename} cannot be read: {error.strerror}; be the adapter's user"
+        ) from error
 
 
 def _config(context: typer.Context) -> Config:

@@ -40,7 +40,7 @@ from dicom_adapter.books.records import (
     Study,
 )
 from dicom_adapter.books.rows import DamagedRowError, delivery_of, job_of, received_of, study_of
-from dicom_adapter.books.schema import migrate
+from dicom_adapter.books.schema import migrate, require_current
 from dicom_adapter.books.service_clock import ServiceClock
 from dicom_adapter.config_blocks import WorkflowRule
 from stages.errors import SettingsError
@@ -87,6 +87,8 @@ class Store:
         The SQLite file; made, for us and our group, if it is not there.
     busy_s
         How long a write waits while another process has locked the file, seconds.
+    migrates
+        Whether a database of an earlier release is brought forward; else it is refused.
 
     Attributes
     ----------
@@ -98,14 +100,14 @@ class Store:
     Raises
     ------
     SettingsError
-        If a later release has written it.
+        If a later release has written it, or an earlier one that it is not to be taken from.
     DatabaseUnusableError
         If it is locked, read only, or the disk is full.
     DatabaseDamagedError
         If it is no database, or damaged.
     """
 
-    def __init__(self, file: Path, *, busy_s: float = _BUSY_S) -> None:
+    def __init__(self, file: Path, *, busy_s: float = _BUSY_S, migrates: bool = True) -> None:
         self._file, self._busy_s = file, busy_s
         self._lock = threading.RLock()
         self._waits_since: float | None = None
@@ -115,7 +117,7 @@ class Store:
             self._connection = _connect(file, busy_s)
         try:
             with self._faults():
-                migrate(self._connection, file)
+                (migrate if migrates else require_current)(self._connection, file)
                 seconds, self.identity = self._service()
                 self._connection.execute(f"PRAGMA busy_timeout = {_SHORT_MS}")
             self._place = _place(file)
