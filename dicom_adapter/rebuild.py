@@ -20,6 +20,7 @@ from pathlib import Path
 from clara_wf.payload import Payload
 from clara_wf.published import load_published
 from dicom_adapter.books.records import Received, Study
+from dicom_adapter.books.relocation import relocate
 from dicom_adapter.books.salvage import Salvaged, salvage
 from dicom_adapter.books.store import Store, job_id_of
 from dicom_adapter.config_blocks import Config, Destination, SeriesFilter, WorkflowRule
@@ -98,6 +99,7 @@ class _Rebuilding:
     def run(self) -> Rebuilt:
         with self._store.transaction() as books:
             self._told.salvaged = salvage(self._places.books, books)
+            relocate(books, self._places, self._config.storage.payloads)
             self._drop_what_is_gone(books)
             known = {tuple(row) for row in books.execute("SELECT ae_title, study_uid FROM studies")}
         self._take_up_files()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,9 @@ from pydicom.dataset import Dataset
 from clara_wf.helm import Helm
 from clara_wf.places import Places
 from dicom_adapter.books.delivery_books import try_everything_now
+from dicom_adapter.books.faults import DatabaseDamagedError, DatabaseUnusableError
 from dicom_adapter.books.integrity import lacks_log, require_sound
+from dicom_adapter.books.relocation import relocate
 from dicom_adapter.books.store import Store
 from dicom_adapter.config import load_config
 from dicom_adapter.config_blocks import Config, Http, Scp
@@ -37,6 +39,7 @@ from dicom_adapter.watching import status_server
 from dicom_adapter.watching.audit import AuditTrail
 from dicom_adapter.watching.metrics import Metrics
 from dicom_adapter.watching.overview import page_of, queue_of, report_of, why_not_ready, why_unhealthy
+from dicom_adapter.watching.unconfigured import unconfigured
 from stages.errors import SettingsError, StageError
 
 logger = logging.getLogger(__name__)
@@ -147,10 +150,13 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
             ),
         )
         parts = _Parts(around, places, environ)
+        with store.transaction() as books:
+            relocate(books, places, storage.payloads)
         parts.retention.finish()
         found = take_up(store, places)
         try_everything_now(store)
         logger.info("swept %d half-received files, took up %d received ones", half, found)
+        _tell_unconfigured(store, settings())
         trail.started()
         stack.callback(trail.stopped)
         with parts.started(left_over) as (dicom_port, http_port):
@@ -159,6 +165,7 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
                 try:
                     settings.reload()
                     parts.couriers.start()
+                    _tell_unconfigured(store, settings())
                 except Exception as error:  # a border: the old settings hold
                     logger.error(
                         "the configuration was not read again: %s",
@@ -272,6 +279,12 @@ class _Parts:
 
     def _reported(self, content: Dataset, caller: str, address: str) -> int:
         return handle_report(content, caller, address, self.couriers.take_report)
+
+
+def _tell_unconfigured(store: Store, config: Config) -> None:
+    with suppress(DatabaseUnusableError, DatabaseDamagedError):  # which others tell
+        for each in unconfigured(store, config):
+            logger.warning(each)
 
 
 def reporters(config: Config) -> Scp:

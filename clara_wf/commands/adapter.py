@@ -87,8 +87,10 @@ def show_status(
     """
     from dicom_adapter.books.delivery_books import counts_by_destination, last_messages
     from dicom_adapter.books.set_aside import all_items
+    from dicom_adapter.watching.unconfigured import unconfigured
 
     with _books(context) as books:
+        left = unconfigured(books.store, books.config)
         jobs = [_row(books, job) for job in books.store.jobs(*(() if every else _SHOWN))]
         counted, _ = counts_by_destination(books.store)
         messages = last_messages(books.store)
@@ -99,13 +101,19 @@ def show_status(
         if every or state not in ("delivered", "unchanged", "cancelled")
     ]
     if as_json:
-        say(json.dumps({"jobs": jobs, "deliveries": destinations, "set aside": aside}, indent=2))
+        say(
+            json.dumps(
+                {"jobs": jobs, "deliveries": destinations, "set aside": aside, "unconfigured": left}, indent=2
+            )
+        )
         return
     _show(jobs, "no job waits, runs or is a dead letter")
     _show(destinations, "no result waits for a destination")
     if aside:
         say("Set aside, until clara-wf adapter replay tries it again:")
         _show(aside, "nothing is set aside")
+    for each in left:
+        say(each)
 
 
 @app.command("replay")
@@ -211,9 +219,10 @@ def check_audit(context: typer.Context) -> None:
     from dicom_adapter.watching.audit_chain import check_chain
 
     file = AdapterPlaces(root=_config(context).storage.root).audit
-    if not file.is_file():
-        raise SettingsError(f"there is no audit trail {file}; no adapter has run there")
-    found = check_chain(file)
+    with _permitted():
+        if not file.is_file():
+            raise SettingsError(f"there is no audit trail {file}; no adapter has run there")
+        found = check_chain(file)
     for place in found.cut:
         say(f"{place} was cut off by a full disk or a crash; it is part of the chain")
     if not found.is_whole:
@@ -283,14 +292,26 @@ def _books(context: typer.Context) -> Iterator[_Books]:
     config = _config(context)
     places = AdapterPlaces(root=config.storage.root)
     file = places.books
-    require_there(file, studies=places.studies)
-    if not file.is_file():
-        raise SettingsError(f"there are no books in {file.parent}; no adapter has run there")
-    store = Store(file)
+    with _permitted():
+        require_there(file, studies=places.studies)
+        if not file.is_file():
+            raise SettingsError(f"there are no books in {file.parent}; no adapter has run there")
+        store = Store(file, migrates=False)  # an adapter of another release may run on it
     try:
         yield _Books(config=config, store=store)
     finally:
         store.close()
+
+
+@contextmanager
+def _permitted() -> Iterator[None]:
+    """Say of what may not be read who may."""
+    try:
+        yield
+    except PermissionError as error:
+        raise OutputError(
+            f"{error.filename} cannot be read: {error.strerror}; be the adapter's user"
+        ) from error
 
 
 def _config(context: typer.Context) -> Config:

@@ -129,6 +129,27 @@ def send_again(store: Store, deliveries: Sequence[Delivery], message: str) -> No
         )
 
 
+def without_commitment(store: Store, destination: str) -> int:
+    """Let no result wait for the commitment of a destination that is not asked for it any more.
+
+    What it has taken is delivered; what may have arrived waits to be sent. Return how many did wait.
+    """
+    if not store.deliveries("uncommitted", destination=destination):
+        return 0
+    which = "WHERE state = 'uncommitted' AND destination = ?"
+    with store.transaction() as books:
+        again = books.execute(
+            "UPDATE deliveries SET state = 'waiting', transaction_uid = '', not_before = 0, message = '', "  # noqa: S608
+            f"changed = ? {which} AND unsure",
+            (now(), destination),
+        ).rowcount
+        taken = books.execute(
+            f"UPDATE deliveries SET state = 'delivered', message = '', changed = ? {which}",  # noqa: S608
+            (now(), destination),
+        ).rowcount
+    return again + taken
+
+
 def take_report(
     store: Store,
     transaction_uid: str,

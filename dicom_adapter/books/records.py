@@ -29,12 +29,13 @@ DELIVERY_MOVES: Mapping[str, frozenset[str]] = {
     "uncommitted": frozenset({"uncommitted", "delivered", "waiting", "dead", "cancelled"}),
     "dead": frozenset({"waiting", "cancelled"}),
     "delivered": frozenset(),
-    "unchanged": frozenset(),
+    "unchanged": frozenset({"waiting"}),
     "cancelled": frozenset(),
 }
 """``uncommitted``: taken, but the destination has not yet committed itself to keep it, as it was asked to;
-``dead``: refused for good, or tried for too long; ``unchanged``: never sent, since the destination has or
-gets the same from an earlier job; ``cancelled``: of a job that was superseded."""
+``dead``: refused for good, or tried for too long; ``unchanged``: not sent, since the destination has or
+gets the same from an earlier job, ``waiting`` if that was superseded before it had; ``cancelled``: of a job
+that was superseded."""
 
 
 @dataclass(frozen=True, kw_only=True)

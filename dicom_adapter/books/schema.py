@@ -125,6 +125,23 @@ def migrate(database: sqlite3.Connection, file: Path) -> int:
     return version
 
 
+def require_current(database: sqlite3.Connection, file: Path) -> None:
+    """Return where a database has the version of this program, for those who shall not bring it forward.
+
+    Raises
+    ------
+    SettingsError
+        If it has another one.
+    """
+    version = _version(database)
+    _refuse_later(version, file)
+    if version < len(MIGRATIONS):
+        raise SettingsError(
+            f"the database {file} has version {version}, and this program works on {len(MIGRATIONS)}; use "
+            "the release that its adapter is of, or start the adapter of this one, which brings it forward"
+        )
+
+
 def _version(database: sqlite3.Connection) -> int:
     return int(database.execute("PRAGMA user_version").fetchone()[0])
 

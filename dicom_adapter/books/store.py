@@ -40,7 +40,7 @@ from dicom_adapter.books.records import (
     Study,
 )
 from dicom_adapter.books.rows import DamagedRowError, delivery_of, job_of, received_of, study_of
-from dicom_adapter.books.schema import migrate
+from dicom_adapter.books.schema import migrate, require_current
 from dicom_adapter.books.service_clock import ServiceClock
 from dicom_adapter.config_blocks import WorkflowRule
 from stages.errors import SettingsError
@@ -87,6 +87,8 @@ class Store:
         The SQLite file; made, for us and our group, if it is not there.
     busy_s
         How long a write waits while another process has locked the file, seconds.
+    migrates
+        Whether a database of an earlier release is brought forward; else it is refused.
 
     Attributes
     ----------
@@ -98,14 +100,14 @@ class Store:
     Raises
     ------
     SettingsError
-        If a later release has written it.
+        If a later release has written it, or an earlier one that it is not to be taken from.
     DatabaseUnusableError
         If it is locked, read only, or the disk is full.
     DatabaseDamagedError
         If it is no database, or damaged.
     """
 
-    def __init__(self, file: Path, *, busy_s: float = _BUSY_S) -> None:
+    def __init__(self, file: Path, *, busy_s: float = _BUSY_S, migrates: bool = True) -> None:
         self._file, self._busy_s = file, busy_s
         self._lock = threading.RLock()
         self._waits_since: float | None = None
@@ -115,7 +117,7 @@ class Store:
             self._connection = _connect(file, busy_s)
         try:
             with self._faults():
-                migrate(self._connection, file)
+                (migrate if migrates else require_current)(self._connection, file)
                 seconds, self.identity = self._service()
                 self._connection.execute(f"PRAGMA busy_timeout = {_SHORT_MS}")
             self._place = _place(file)
@@ -562,6 +564,8 @@ class Store:
             for each in self.deliveries("waiting", "uncommitted", "dead", job_id=job.id):
                 self._move(books, "deliveries", each.id, "cancelled")
             self._move(books, "jobs", job.id, "superseded")
+        for number in _left_without(books, study_id):
+            self._move(books, "deliveries", number, "waiting", not_before=0, since_s=self.clock())
 
     def _move(
         self, books: sqlite3.Connection, table: str, key: str | int, state: str, **more: object
@@ -634,6 +638,27 @@ def _contents_there(books: sqlite3.Connection, job_id: str, destination: str, ui
         (uid, destination, job_id, job_id),
     )
     return {str(row["content"]) for row in rows}
+
+
+def _left_without(books: sqlite3.Connection, study_id: int) -> list[int]:
+    """Return what other jobs have not sent since those of a study would send the same, which was cancelled.
+
+    They are of the same study under another AE title; of several that made the same it is the first.
+    """
+    rows = books.execute(
+        "SELECT MIN(u.id) AS id FROM deliveries c JOIN jobs cj ON cj.id = c.job_id "
+        "JOIN deliveries u ON u.sop_instance_uid = c.sop_instance_uid AND u.destination = c.destination "
+        "AND u.content = c.content JOIN jobs uj ON uj.id = u.job_id "
+        "JOIN studies cs ON cs.id = cj.study_id JOIN studies us ON us.id = uj.study_id "
+        "WHERE cj.study_id = ? AND c.state = 'cancelled' AND u.state = 'unchanged' "
+        "AND uj.state != 'superseded' AND us.study_uid = cs.study_uid AND NOT EXISTS ("
+        "SELECT 1 FROM deliveries o WHERE o.sop_instance_uid = u.sop_instance_uid "
+        "AND o.destination = u.destination AND o.content = u.content "
+        "AND o.state IN ('waiting', 'uncommitted', 'delivered', 'dead')) "
+        "GROUP BY u.sop_instance_uid, u.destination, u.content",
+        (study_id,),
+    )
+    return [int(row["id"]) for row in rows]
 
 
 def _marks(values: Iterable[Any]) -> str:

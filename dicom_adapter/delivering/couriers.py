@@ -166,6 +166,11 @@ class Courier:
         if at < self._not_before:
             return
         self._bury()
+        if not commits(destination) and (count := books.without_commitment(self._around.store, self._name)):
+            logger.info(
+                "%d results waited for the commitment of %s, which is not asked for any more",
+                *(count, self._name),
+            )
         due = self._around.store.due(self._name, at)
         if due:
             self._deliver(destination, due)

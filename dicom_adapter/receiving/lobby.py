@@ -162,10 +162,11 @@ class Lobby:
             Longest time to wait for the thread.
         """
         self._is_closed = True
+        if self._worker is not None:
+            self._worker.stop()  # first, else it would begin anew when it has ended
         with contextlib.suppress(OSError):
             self._waker.send(b"\0")
         if self._worker is not None:
-            self._worker.stop()
             self._worker.join(Deadline(seconds))
 
     @property
@@ -205,7 +206,9 @@ class Lobby:
         for each in (self._listening, self._woken, self._waker, *guests):
             with contextlib.suppress(OSError):
                 each.close()
-        os.close(self._spare)
+        spare, self._spare = self._spare, -1
+        if spare >= 0:  # closed twice it could be somebody else's
+            os.close(spare)
 
     # Coming in
 

@@ -44,6 +44,7 @@ from dicom_adapter.supervisor import (
 from dicom_adapter.watching.audit import AuditTrail
 from dicom_adapter.watching.metrics import Metrics
 from dicom_adapter.watching.pseudonym import study_hash
+from stages import locks
 from stages.errors import InputError, OutputError, SettingsError, StageError
 from stages.settings import INPUT_LOCK
 
@@ -255,7 +256,9 @@ class JobQueue:
     def _attempt(self, job: Job, study: Study, workflow: Workflow) -> RunOutcome | None:
         config = self._around.config()
         payload = self.payload(job)
-        files = chosen(self._around.store.instances(study.id), _filter(config, study))
+        is_filled = locks.read_lock(payload.lock_dir / INPUT_LOCK) is not None
+        wanted = SeriesFilter() if is_filled else _filter(config, study)
+        files = chosen(self._around.store.instances(study.id), wanted)
         fill_payload(payload, workflow, files, config.storage)
         return run_job(payload, workflow, self._how(workflow), stopped=self._is_given_up(job))
 
@@ -358,8 +361,20 @@ class JobQueue:
 
 
 def _filter(config: Config, study: Study) -> SeriesFilter:
-    found = (each.filter for each in config.dicom.scp.ae_titles if each.ae_title == study.ae_title)
-    return next(found, SeriesFilter())
+    """Return which instances of a study are a job's input.
+
+    Raises
+    ------
+    SettingsError
+        If its AE title is not configured any more: without its filter a job would get what it must not.
+    """
+    for each in config.dicom.scp.ae_titles:
+        if each.ae_title == study.ae_title:
+            return each.filter
+    raise SettingsError(
+        f"{study.ae_title} is not among dicom.scp.ae-titles any more, so nothing tells which instances this "
+        "job is to have; add it again, and replay the job"
+    )
 
 
 def _failure(error: StageError) -> RunOutcome:

@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dicom_adapter.books.insist import insist
@@ -123,7 +123,10 @@ class Studies:
         """Complete the studies that are; one that cannot be is set aside, and harms no other."""
         of_surroundings: BaseException | None = None
         set_aside_before = items_of(self._store, "study")
-        for study in self._store.studies("receiving"):
+        written = self._written()
+        receiving = self._store.studies("receiving")
+        self._forget_repeated(written, {(each.ae_title, each.study_uid) for each in receiving})
+        for study in receiving:
             if str(study.id) in set_aside_before:
                 continue
             try:
@@ -167,6 +170,25 @@ class Studies:
         with self._lock:
             if key in self._open and not self._open[key].unwritten:
                 del self._open[key]
+
+    def _written(self) -> dict[_Key, float]:
+        """Return which studies have nothing that is not in the books, and when the last of each came."""
+        with self._lock:
+            return {key: study.last for key, study in self._open.items() if not study.unwritten}
+
+    def _forget_repeated(self, written: Mapping[_Key, float], receiving: Collection[_Key]) -> None:
+        """Forget studies of which nothing new came, and which are not received again for it.
+
+        Parameters
+        ----------
+        written
+            As it was before it was looked which are being received.
+        """
+        with self._lock:
+            for key, last in written.items():
+                seen = self._open.get(key)
+                if key not in receiving and seen and seen.last == last and not seen.unwritten:
+                    del self._open[key]
 
     def _title(self, name: str) -> AeTitle | None:
         titles = self._config().dicom.scp.ae_titles

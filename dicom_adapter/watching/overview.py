@@ -18,6 +18,7 @@ from dicom_adapter.running.payload import why_pending
 from dicom_adapter.watching.metrics import Queue
 from dicom_adapter.watching.pseudonym import study_hash
 from dicom_adapter.watching.status_page import Cell, Page, Table
+from dicom_adapter.watching.unconfigured import unconfigured
 from stages import job_files
 from stages.locks import now
 
@@ -111,13 +112,10 @@ def _problems(around: Surroundings, queue: Queue) -> list[str]:
         )
     if aside := sum(queue.set_aside.values()):
         told.append(f"{aside} items are set aside; they are tried again with: clara-wf adapter replay")
-    known = {each.name for each in around.config().dicom.scu.destinations}
     for (destination, state), count in sorted(queue.deliveries.items()):
         if state == "dead":
             told.append(f"{count} results for {destination} are dead letters: clara-wf adapter replay")
-        elif state == "waiting" and destination not in known:
-            told.append(f"{count} results wait for {destination}, which is not configured any more")
-    return [each for each in told if each]
+    return [each for each in (*told, *unconfigured(around.store, around.config())) if each]
 
 
 def _jobs(around: Surroundings, jobs: Sequence[Job], studies: Mapping[int, Study], *, more: int) -> Table:

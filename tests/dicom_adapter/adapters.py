@@ -95,9 +95,10 @@ class Adapter:
         except (urllib.error.URLError, ConnectionError):
             return False
 
-    def clara_wf(self, *arguments):
+    def clara_wf(self, *arguments, by=()):
+        """Run a command of the adapter, by another program if one is named."""
         done = subprocess.run(
-            [sys.executable, "-m", "clara_wf", "adapter", "--config", str(self.file), *arguments],
+            [*by, sys.executable, "-m", "clara_wf", "adapter", "--config", str(self.file), *arguments],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             cwd=ROOT,
             capture_output=True,

@@ -1,6 +1,9 @@
 """What the commands say of results that are not where they shall go; no adapter runs."""
 
 import json
+import os
+import sqlite3
+from contextlib import closing
 
 import pytest
 from pydicom.uid import CTImageStorage
@@ -55,3 +58,28 @@ def test_what_is_not_committed_is_asked_for_by_command(adapter):
     refused = adapter.clara_wf("commit", "nothing")
     assert refused.code == 3
     assert "begins 'nothing' waits for storage commitment; there are:" in refused.err
+
+
+def test_commands_take_no_database_from_an_adapter_of_an_earlier_release(adapter):
+    file = adapter.folder / "dicom-adapter/adapter.sqlite"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA user_version = 4")
+    told = adapter.clara_wf("status")
+    assert (told.code, "has version 4" in told.err) == (2, True)
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (4,)
+
+
+@pytest.mark.parametrize("command", ["status", "audit"])
+def test_what_may_not_be_read_is_told_in_a_line(adapter, command):
+    folder = adapter.folder / "dicom-adapter"
+    (folder / "audit.jsonl").touch()
+    folder.chmod(0)
+    weak = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+    try:
+        told = adapter.clara_wf(command, by=weak if os.geteuid() == 0 else [])
+    finally:
+        folder.chmod(0o750)
+    assert told.code == 7
+    assert "cannot be read: Permission denied" in told.err
+    assert len(told.err.splitlines()) == 1

@@ -16,7 +16,7 @@ from tests.dicom_adapter.adapters import Adapter
 from tests.dicom_adapter.benches import destination
 from tests.dicom_adapter.destinations import free_port, wait_until
 from tests.dicom_adapter.wires import STORE, Caller, command, p_data, request
-from tests.dicom_adapter.workflows import publish_stamp
+from tests.dicom_adapter.workflows import STAMP, publish_stamp
 from tests.phantoms import ct_slices, mr_slices, save
 
 UIDS = sorted(f"1.2.3.2.{n + 1}.77" for n in range(5))
@@ -286,3 +286,37 @@ def test_a_destination_that_is_down_is_shown_and_keeps_what_is_for_it(tmp_path, 
         wait_until(lambda: "cannot be reached" in adapter.get("/"))
         expected = {("PACS", "delivered"): 5, ("DOWN", "waiting"): 5}
         wait_until(lambda: adapter.deliveries() == expected)
+
+
+def test_a_job_whose_ae_title_is_removed_before_it_begins_is_a_dead_letter(tmp_path):
+    titles = [
+        {"ae-title": "ONE", "quiet-seconds": 0.5},
+        {"ae-title": "TWO", "quiet-seconds": 0.5, "filter": {"modalities": ["CT"]}},
+    ]
+    rules = [{"name": n, "clara-ae-title": n, "workflow": STAMP} for n in ("ONE", "TWO")]
+    with Adapter(tmp_path / "a", ae_titles=titles, workflows=rules) as adapter:
+        (adapter.steering / "sleep").write_text("3")
+        adapter.send(study(tmp_path / "s1", 11), called="ONE")
+        wait_until(lambda: [job.state for job in adapter.jobs()] == ["running"])
+        adapter.send(study(tmp_path / "s2", 12), called="TWO")
+        wait_until(lambda: [job.state for job in adapter.jobs()] == ["running", "queued"])
+        adapter.settings["dicom"]["scp"]["ae-titles"].pop()
+        adapter.settings["workflows"].pop()
+        adapter.write()
+        adapter.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: [job.state for job in adapter.jobs()] == ["done", "dead"])
+        assert "TWO is not among dicom.scp.ae-titles any more" in adapter.jobs()[1].reason
+
+
+def test_a_storage_that_was_moved_is_the_same_storage(tmp_path, ct):
+    adapter = Adapter(tmp_path / "a")
+    with adapter:
+        adapter.send(ct)
+        wait_until(lambda: [job.state for job in adapter.jobs()] == ["done"])
+    (tmp_path / "a/dicom-adapter").rename(tmp_path / "larger")
+    adapter.settings["storage"]["received"] = str(tmp_path / "larger")
+    adapter.write()
+    with adapter:
+        assert 'clara_adapter_studies{state="complete"} 1.0' in adapter.get("/metrics")
+        assert "took up 0 received ones" in adapter.log.read_text().splitlines()[-2]
+    assert adapter.ran() == 1

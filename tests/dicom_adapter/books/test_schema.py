@@ -75,3 +75,12 @@ def test_a_step_that_fails_changes_nothing(file, monkeypatch):
     with pytest.raises(sqlite3.OperationalError, match="nowhere"):
         Store(file)
     assert run(file) == 0
+
+
+def test_a_command_leaves_a_database_of_an_earlier_release_as_it_is(file):
+    run(file, UNVERSIONED)
+    with pytest.raises(SettingsError, match=r"has version 0.*start the adapter of this one"):
+        Store(file, migrates=False)
+    assert run(file) == 0
+    Store(file).close()
+    Store(file, migrates=False).close()

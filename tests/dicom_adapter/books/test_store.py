@@ -263,3 +263,20 @@ def test_a_study_that_was_removed_and_comes_again_is_delivered_again(store):
 def test_a_study_whose_every_result_was_there_already_is_cleaned_up(store):
     finished_twice(store, "abc")
     assert len(store.finished_studies(0)) == 1
+
+
+def test_what_was_left_to_a_job_that_is_superseded_is_sent_after_all(store):
+    store.add_instances([received(1), received(1, ae="MR")])
+    of = {each.ae_title: each.id for each in store.studies()}
+    jobs = {}
+    for ae_title, study in of.items():
+        (job,) = store.complete(study, [LIVER.model_copy(update={"clara_ae_title": ae_title})])
+        store.start_next(store.clock())
+        store.finish(job.id, {"1.2.9": Path("/made.dcm")}, contents={"1.2.9": "abc"})
+        jobs[ae_title] = job.id
+    first, second = sorted(of, key=lambda each: of[each], reverse=True)
+    assert {each.state for each in store.deliveries(job_id=jobs[second])} == {"unchanged"}
+    store.add_instances([received(2, ae=first)])
+    store.complete(of[first], [LIVER], supersede=True)
+    assert {each.state for each in store.deliveries(job_id=jobs[first])} == {"cancelled"}
+    assert [each.state for each in store.deliveries(job_id=jobs[second])] == ["waiting"] * 2

@@ -230,3 +230,15 @@ def test_a_command_asks_again_at_once(insides):
     assert to_commit(bench.store, "A", 0) == {}
     assert ask_again(bench.store, job.id) == 2
     assert len(to_commit(bench.store, "A", 0)[job.id]) == 2
+
+
+def test_nothing_waits_for_a_destination_that_is_not_asked_for_commitment_any_more(insides):
+    with Rogue(Archive(acknowledge)) as archive:
+        bench = insides(destination("PACS", archive.port, "PACS", commitment=True))
+        bench.done_job("PACS", results=2)
+        bench.deliver(lambda: bench.states() == {"uncommitted": 2})
+        unsure, _ = bench.store.deliveries("uncommitted")
+        with bench.store.transaction() as books:
+            books.execute("UPDATE deliveries SET unsure = 1 WHERE id = ?", (unsure.id,))
+        bench.change(destinations=[destination("PACS", archive.port, "PACS", query=False)])
+        bench.deliver(lambda: bench.states() == {"delivered": 2})

@@ -1,6 +1,7 @@
 """Crowds at the door, and peers that take their time: they cost others nothing, and end."""
 
 import contextlib
+import os
 import socket
 import ssl
 import subprocess
@@ -408,3 +409,14 @@ def test_a_stop_ends_within_seconds_whatever_peers_do(service, strangers):
     assert half.hear()[0] is None
     assert within.hear()[0] in (ABORT, None)
     wait_until(lambda: not threads_of("association"), what="the end of all threads")
+
+
+def test_the_end_closes_no_descriptor_twice(service, tmp_path):
+    """The number of one that is closed may be that of somebody else's file by then."""
+    lobby = service().scp._lobby
+    spare = lobby._spare
+    lobby.close(5)
+    with (tmp_path / "others").open("wb") as file:
+        os.dup2(file.fileno(), spare)
+        lobby._end()
+        os.close(spare)

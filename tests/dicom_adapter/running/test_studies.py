@@ -101,6 +101,7 @@ def test_study_is_complete_after_its_quiet_time_and_not_before(bench):
     assert running.told == [(1, 1)]
     running.pass_by(100)
     assert len(running.jobs) == 1
+    assert running.studies._open == {}
 
 
 def test_study_is_complete_when_the_last_of_its_senders_hangs_up(bench):
@@ -137,6 +138,7 @@ def test_duplicates_alone_start_nothing(bench):
     running.receive(1)
     running.pass_by(10)
     assert len(running.jobs) == 1
+    assert running.studies._open == {}
 
 
 @pytest.mark.parametrize(
