@@ -28,6 +28,11 @@ from stages import locks
 from stages.errors import InputError, OutputError
 
 _ONNX = "model.onnx"
+_NOT_SERVED = {"a bundle of MONAI": "configs/inference.json", "a folder of nnU-Net": "plans.json"}
+_EXPORT = (
+    f"export it as ONNX and add that file, or as TorchScript and add a folder with {CONFIG} and 1/model.pt "
+    "(docs/how-to/use-your-own-model.md)"
+)
 _TRUST = "look at it, and add it with --trust-code if you trust it:"
 
 
@@ -183,13 +188,36 @@ def _onnx_of(source: Path) -> Path:
     if len(found) != 1:
         raise InputError(
             f"{source} has no {CONFIG} and {len(found)} files *.onnx; expected a folder of a Triton "
-            f"repository, or one ONNX file"
+            f"repository, or one ONNX file{_advice_on(source)}"
         )
     return found[0]
 
 
+def _advice_on(source: Path) -> str:
+    """Return what to do with what people also call a model; "" for what is none of them."""
+    if source.is_dir():
+        for what, name in _NOT_SERVED.items():
+            if (source / name).exists():
+                return f"; this looks like {what}: {_EXPORT}"
+        return ""
+    with source.open("rb") as file:
+        begin = file.read(64)
+        is_script = begin.startswith(b"PK") and source.suffix in (".pt", ".pth", ".ts")
+    if begin.startswith(b"version https://git-lfs"):
+        return "; it is the pointer of a file in Git LFS: fetch the file itself (git lfs pull)"
+    if is_script or (source.suffix in (".pt", ".pth", ".ckpt") and begin):
+        return f"; this looks like a model of PyTorch: {_EXPORT}"
+    if begin.startswith((b"PK\x03\x04", b"\x1f\x8b")):
+        return "; this looks like an archive: unpack it, and add the folder or file in it"
+    return ""
+
+
 def _copy_onnx(source: Path, made: Path, version: int, old: Path | None) -> None:
-    tensors = read_tensors(source)
+    try:
+        tensors = read_tensors(source)
+    except InputError as error:
+        advice = _advice_on(source)
+        raise InputError(f"{error}{advice}") from error if advice else None
     folder = made / str(version)
     folder.mkdir()
     shutil.copyfile(source, folder / _ONNX)

@@ -9,6 +9,7 @@ Protocol Buffers, "Encoding": tags, variable-length integers, lengths.
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -73,6 +74,8 @@ def read_tensors(path: Path) -> OnnxTensors:
     """
     try:
         with path.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise ValueError("it is empty")
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closed with its last view
             return _tensors(memoryview(content))
     except OSError as error:

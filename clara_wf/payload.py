@@ -135,9 +135,19 @@ class Payload:
         stage_folders = [self.folder(step.output_folder) for step in workflow.steps]
         publish = [self.publish_dir / step.name for step in workflow.steps]
         for folder in (self.lock_dir, self.root / "logs", *stage_folders, *publish):
-            for part in [*reversed(folder.relative_to(self.root).parents)][1:]:
-                job_files.make_folder(self.root / part)
-            job_files.make_folder(folder)
+            self.make_folder(folder.relative_to(self.root).as_posix())
+
+    def make_folder(self, name: str) -> None:
+        """Make one of the job's folders and those above it.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be made, or a link that may lead out of the job stands in its place.
+        """
+        for part in [*reversed(Path(name).parents)][1:]:
+            job_files.make_folder(self.root / part)
+        job_files.make_folder(self.root / name)
 
 
 def payload_for(payloads: Path, job: str, workflow: Workflow) -> Payload:
@@ -194,6 +204,8 @@ def fill_input(
     for stale in payload.lock_dir.glob("*.lock"):
         job_files.remove(stale)
     is_own = target.exists() and source.samefile(target)
+    if not is_own:  # a link in its place would have the files of another folder written over
+        payload.make_folder(workflow.input_folder)
     try:
         if not is_own:
             shutil.rmtree(target, ignore_errors=True)

@@ -16,6 +16,8 @@ from dicom_adapter.patterns import checked_pattern
 
 JOB_PROCESSOR = "Nvidia.Clara.Dicom.Processors.JobProcessor,Nvidia.Clara.DicomServer"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
+_CODE_STRING = re.compile(r"[A-Z0-9_][A-Z0-9_ ]{0,14}[A-Z0-9_]|[A-Z0-9_]")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
 _LARGEST_SIZE = 2**60
 _YEAR_S, _CENTURY_H = 31_536_000, 876_000  # more than these no clock and no socket takes
@@ -28,6 +30,36 @@ def _ae_title(value: str) -> str:
             f"{value!r} is no application entity title; 1 to 16 ASCII characters, no backslash (PS3.5 6.2)"
         )
     return value.strip()
+
+
+def _address(value: str) -> str:
+    """Return an IP address as callers' addresses are told, so that other spellings of it match."""
+    try:
+        found = ip_address(value.strip())
+    except ValueError as error:
+        raise ValueError(
+            f"{value!r} is no IP address; write one such as 192.0.2.10, which a caller's is compared with "
+            "(no name, no network)"
+        ) from error
+    return str(getattr(found, "ipv4_mapped", None) or found)
+
+
+def _sop_classes(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not _UID.fullmatch(value) or len(value) > 64:
+            raise ValueError(
+                f"{value!r} is no UID of a SOP class; write one such as 1.2.840.10008.5.1.4.1.1.2"
+            )
+    return values
+
+
+def _modalities(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not _CODE_STRING.fullmatch(value):
+            raise ValueError(
+                f"{value!r} is no modality; write one such as CT, in capitals (PS3.3 C.7.3.1.1.1)"
+            )
+    return values
 
 
 def _some(values: tuple[AeTitle, ...]) -> tuple[AeTitle, ...]:
@@ -62,6 +94,14 @@ def _permissions(value: object) -> int:
     return mode
 
 
+def _path(value: object) -> object:
+    if value == "":
+        raise ValueError(
+            "it is empty, which would be the folder that the adapter is started in; leave the key out"
+        )
+    return value
+
+
 def _bytes(value: object) -> int:
     found = _SIZE.fullmatch(str(value).strip())
     if isinstance(value, bool) or found is None:
@@ -85,6 +125,7 @@ Processors = Annotated[Texts, AfterValidator(_processor)]
 WorkflowId = Annotated[Text, AfterValidator(_workflow)]
 Size = Annotated[int, BeforeValidator(_bytes)]
 Permissions = Annotated[int, BeforeValidator(_permissions)]
+Folder = Annotated[Path, BeforeValidator(_path)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[AnySeconds, Field(le=_YEAR_S)]
@@ -113,8 +154,8 @@ class SeriesFilter(Block):
         all.
     """
 
-    modalities: Texts = ()
-    sop_classes: Texts = ()
+    modalities: Annotated[Texts, AfterValidator(_modalities)] = ()
+    sop_classes: Annotated[Texts, AfterValidator(_sop_classes)] = ()
     descriptions: Pattern = ""
 
 
@@ -145,7 +186,7 @@ class Source(Block):
     """Somebody who may call us; from that address only, if there is one."""
 
     ae_title: AeName
-    host_ip: Text = ""
+    host_ip: Annotated[Text, AfterValidator(_address)] = ""
 
 
 class ScpTls(Block):
@@ -303,10 +344,10 @@ class Storage(Block):
         What the database says of a study is forgotten so long after its files were removed.
     """
 
-    payloads: Path = Path("/clara-io/clara-core/payloads")
-    workflows: Path = Path("/clara-io/clara-core/workflows")
-    received: Path | None = None
-    models: Path | None = None
+    payloads: Folder = Path("/clara-io/clara-core/payloads")
+    workflows: Folder = Path("/clara-io/clara-core/workflows")
+    received: Folder | None = None
+    models: Folder | None = None
     minimum_free: Size = 2 * 2**30
     largest_instance: Annotated[Size, Field(ge=2**20, le=2**32)] = 2**32
     permissions: Permissions = 0o640

@@ -69,7 +69,10 @@ def matches(pattern: str, text: str) -> bool:
 
 def _steps(pattern: str) -> int:
     """Return how many steps a search takes at most, wherever it begins."""
-    _, steps = _sequence(_parser.parse(pattern))
+    parsed = _parser.parse(pattern)
+    _, steps = _sequence(parsed)
+    if [str(part) for part in parsed[:1] for part in part] in _BEGINNINGS and not parsed.state.flags & re.M:
+        return sum(steps)  # it ends at once wherever it begins but there
     return sum(_times(_ANY_NUMBER, steps))
 
 
@@ -161,6 +164,7 @@ def _times(one: _Counts, other: _Counts) -> _Counts:
     return [min(each, 10**12) for each in found]
 
 
+_BEGINNINGS = [["AT", "AT_BEGINNING"], ["AT", "AT_BEGINNING_STRING"]]
 _KINDS: dict[str, Callable[[Any], tuple[_Counts, _Counts]]] = {
     "AT": _position,
     "BRANCH": _branch,

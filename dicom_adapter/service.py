@@ -22,8 +22,10 @@ from dicom_adapter.books.store import Store
 from dicom_adapter.config import load_config
 from dicom_adapter.config_blocks import Config, Http, Scp
 from dicom_adapter.deadline import Deadline
+from dicom_adapter.delivering.answers import DestinationError
 from dicom_adapter.delivering.commitment import handle_report
 from dicom_adapter.delivering.couriers import Couriers
+from dicom_adapter.delivering.senders import require_readable
 from dicom_adapter.owner import sole_adapter
 from dicom_adapter.places import AdapterPlaces
 from dicom_adapter.receiving.claims import Claims
@@ -89,6 +91,8 @@ class _Settings:
             if new.dicom.scp.tls.enabled:
                 tls_context(new.dicom.scp.tls)
             _token(new.http)
+            for destination in new.dicom.scu.destinations:
+                require_readable(destination)
         except StageError as error:
             for line in str(error).splitlines():
                 logger.error("the configuration stays as it was: %s", line)
@@ -157,6 +161,7 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
         try_everything_now(store)
         logger.info("swept %d half-received files, took up %d received ones", half, found)
         _tell_unconfigured(store, settings())
+        _warn_of_unreadable(settings())
         trail.started()
         stack.callback(trail.stopped)
         with parts.started(left_over) as (dicom_port, http_port):
@@ -180,6 +185,15 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
                 stop_s=lambda: settings().jobs.stop_seconds + _AFTER_JOBS_S,
                 left_over=left_over,
             )
+
+
+def _warn_of_unreadable(config: Config) -> None:
+    """Log which destinations cannot be called with what lies there now; studies are taken meanwhile."""
+    for destination in config.dicom.scu.destinations:
+        try:
+            require_readable(destination)
+        except DestinationError as error:
+            logger.warning("%s; its results wait", error)
 
 
 class _Parts:

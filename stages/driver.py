@@ -259,6 +259,7 @@ def _live(
 ) -> None:
     _require_own_output_folder(job, settings)
     awaited = [settings.lock_dir / name for name in settings.wait_locks]
+    had_lock = job_files.is_there(settings.lock_dir / settings.lock_name)
     if all(map(job_files.is_there, awaited)) and _is_done(job, arguments, settings):
         return
     stage.startup()
@@ -266,8 +267,10 @@ def _live(
     interrupts.raise_swallowed()
     logger.info("job %s: waiting for %s", job.job_id, ", ".join(settings.wait_locks))
     wait_for_locks(settings.lock_dir, settings.wait_locks, timeout_s=settings.timeout_s)
-    if _is_done(job, arguments, settings):
+    if had_lock and _is_done(job, arguments, settings):
         return
+    if not had_lock and job_files.is_there(settings.lock_dir / settings.lock_name):
+        logger.warning("%s was published by another; it counts for nothing", settings.lock_name)
     job_files.remove(settings.lock_dir / settings.lock_name)
     _empty(job.output_dir)
     _require_inputs(job)

@@ -94,6 +94,20 @@ def peer_of(destination: Destination, scu: Scu, connections: Connections) -> Pee
     )
 
 
+def require_readable(destination: Destination) -> None:
+    """Look whether the certificates, the key and the token of a destination can be used now.
+
+    Raises
+    ------
+    DestinationError
+        If one cannot be read.
+    """
+    if destination.dicomweb_token:
+        _token(destination)
+    if tls := _tls_of(destination):
+        _context(destination, tls)
+
+
 def address_of(destination: Destination) -> str:
     """Return where a destination is, for people."""
     host = f"[{destination.host_ip}]" if ":" in destination.host_ip else destination.host_ip
@@ -106,10 +120,16 @@ def _tls_of(destination: Destination) -> DestinationTls | None:
 
 
 def _context(destination: Destination, tls: DestinationTls) -> ssl.SSLContext:
+    for file in filter(None, (tls.authorities, tls.certificate, tls.key)):
+        if not Path(file).is_file():  # another thing would keep whoever opens it waiting
+            raise DestinationError(
+                f"the certificates for {destination.name} cannot be used: {file} is no file"
+            )
     try:
         context = ssl.create_default_context(cafile=tls.authorities or None)
         if tls.certificate:
-            context.load_cert_chain(tls.certificate, tls.key or None)
+            no_question = ""  # a key with a passphrase is refused; nobody is asked for it at a terminal
+            context.load_cert_chain(tls.certificate, tls.key or None, password=no_question)
     except OSError as error:
         raise DestinationError(
             f"the certificates for {destination.name} cannot be used: {error.strerror or error}"
@@ -118,8 +138,11 @@ def _context(destination: Destination, tls: DestinationTls) -> ssl.SSLContext:
 
 
 def _token(destination: Destination) -> str:
+    file = Path(destination.dicomweb_token)
+    if file.exists() and not file.is_file():
+        raise DestinationError(f"the token for {destination.name} cannot be read: {file} is no file")
     try:
-        token = Path(destination.dicomweb_token).read_text(encoding="ascii").strip()
+        token = file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", "") or "it is not ASCII"
         raise DestinationError(f"the token for {destination.name} cannot be read: {why}") from error

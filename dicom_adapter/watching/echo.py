@@ -78,7 +78,7 @@ def _secured(tls: ScpTls) -> tuple[ssl.SSLContext, None] | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        context.load_cert_chain(tls.certificate, tls.key)
+        context.load_cert_chain(tls.certificate, tls.key, password="")  # never asked for at a terminal
     except (OSError, ssl.SSLError) as error:
         raise StageError(f"the TLS files of dicom.scp.tls cannot be used: {error}") from error
     return context, None

@@ -205,6 +205,27 @@ def test_what_is_no_model_is_refused(tmp_path, add, source, name, problem):
 # The command
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("model.zip", b"PK\x03\x04" + bytes(60), "this looks like an archive: unpack it"),
+        ("model.tar.gz", b"\x1f\x8b" + bytes(60), "this looks like an archive: unpack it"),
+        ("weights.pth", b"\x80\x02x", "this looks like a model of PyTorch: export it as ONNX"),
+        ("script.pt", b"PK\x03\x04" + bytes(60), "or as TorchScript and add a folder with config.pbtxt"),
+        ("model.onnx", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("empty.onnx", b"", "is no ONNX model: it is empty$"),
+        ("bundle/configs/inference.json", b"{}", "this looks like a bundle of MONAI: export it"),
+        ("nnunet/plans.json", b"{}", "this looks like a folder of nnU-Net: export it"),
+    ],
+)
+def test_what_people_also_call_a_model_is_refused_with_what_to_do(tmp_path, add, name, content, told):
+    file = tmp_path / "given" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        add(tmp_path / "given" / name.partition("/")[0], name="new")
+
+
 @pytest.mark.triton
 def test_the_command_adds_checks_and_notices_a_changed_answer(tmp_path, repository):
     def clara_wf(*arguments):

@@ -1,13 +1,14 @@
 """A job's folders: how its input arrives, and which stages have to run."""
 
 import json
+import shutil
 
 import pytest
 
 from clara_wf.payload import Payload, fill_input, payload_for, steps_to_run
 from clara_wf.workflow import find_workflow, load_workflows
 from stages import locks
-from stages.errors import InputError
+from stages.errors import InputError, OutputError
 from tests.clara_wf.test_workflow import CHART
 
 STAGES = ["dicom-reader", "ai-livertumor", "dicom-writer"]
@@ -74,6 +75,21 @@ def test_another_input_makes_every_lock_void(payload, workflow, source):
     (source / "b.dcm").write_bytes(b"new")
     fill_input(payload, workflow, source)
     assert sorted(p.name for p in payload.lock_dir.glob("*.lock")) == ["input.lock"]
+
+
+@pytest.mark.parametrize("place", ["dicom-reader", "dicom-reader/input"])
+def test_a_link_where_the_input_belongs_is_refused_and_nothing_is_written_behind_it(
+    payload, workflow, source, tmp_path, place
+):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "input/deeper").mkdir(parents=True)
+    (elsewhere / "input/deeper/a.dcm").write_text("precious")
+    shutil.rmtree(payload.root / "dicom-reader")
+    (payload.root / place).parent.mkdir(exist_ok=True)
+    (payload.root / place).symlink_to(elsewhere if place == "dicom-reader" else elsewhere / "input")
+    with pytest.raises(OutputError, match="is a symbolic link; a folder of the job belongs there: remove it"):
+        fill_input(payload, workflow, source)
+    assert [path.read_text() for path in elsewhere.rglob("*.dcm")] == ["precious"]
 
 
 @pytest.mark.parametrize("make", [lambda folder: None, lambda folder: folder.mkdir()])

@@ -77,6 +77,23 @@ def test_what_is_left_out_has_defaults(config):
         ("    reject-unknown", "    blank-called-as: NOBODY\n    reject-unknown", 6, "there are: CT_AI"),
         ("    reject-unknown", '    blank-calling-as: "A\\\\B"\n    reject-unknown', 6, "no backslash"),
         ("    reject-unknown", "    least-rate: slow\n    reject-unknown", 6, "expected a size"),
+        *(
+            ("    reject-", f"    sources: [{{ae-title: A, host-ip: '{each}'}}]\n    reject-", 6, told)
+            for each, told in {
+                "scanner1.hospital": "no name",
+                "192.0.2.0/24": "no network",
+                "999.1.1.1": "is no IP address",
+            }.items()
+        ),
+        *(
+            ("CT_AI\n", f"CT_AI\n        filter: {{{written}}}\n", 6, told)
+            for written, told in {
+                "sop-classes: CT Image Storage": "is no UID of a SOP class",
+                "sop-classes: [1.2.840.x]": "is no UID of a SOP class",
+                "modalities: [CT, mr]": "'mr' is no modality",
+            }.items()
+        ),
+        ("workflows:", "storage: {received: ''}\nworkflows:", 10, "it is empty"),
         ("    reject-unknown", "    max-waiting: 0\n    reject-unknown", 6, "greater than or equal to 1"),
     ],
 )
@@ -84,6 +101,16 @@ def test_mistake_is_told_with_its_line_and_what_to_write(config, old, new, line,
     assert old in SMALL
     _, findings = examine(config(SMALL.replace(old, new, 1)))
     assert [finding.line for finding in findings if told in str(finding)] == [line]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("FE80::0001", "fe80::1"), ("::ffff:192.0.2.10", "192.0.2.10"), (" 192.0.2.10 ", "192.0.2.10")],
+)
+def test_address_of_a_source_is_that_of_its_callers_however_it_is_written(config, written, meant):
+    sources = f"    sources: [{{ae-title: A, host-ip: '{written}'}}]\n    reject-unknown"
+    found = load_config(config(SMALL.replace("    reject-unknown", sources, 1)))
+    assert found.dicom.scp.sources[0].host_ip == meant
 
 
 def test_all_mistakes_are_told_at_once(config):

@@ -19,6 +19,8 @@ from tests.dicom_adapter.test_config import SMALL
         r"(?:liver|portal) (phase|ven)\s*\d+(\.\d+)?\s*mm",
         "(?i)^(?=.*liver)(?=.*portal)(?!.*scout)",
         "a.*b.*c.*d.*e",
+        "^.*a.*b.*c.*d.*$",
+        r"(?i)^(ct )?abd(omen)?.*(ven|port).*\d+(\.\d+)? ?mm",
         r"\w+\w+\w+\w+!",
     ],
 )

@@ -100,6 +100,26 @@ def test_a_mistake_in_a_new_configuration_changes_nothing(tmp_path, archive, ct)
         wait_until(lambda: archive.instances() == UIDS)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tls": {"certificate": "/nowhere.pem"}},
+        {"tls": {"authorities": "/nowhere.pem"}},
+        {"dicomweb": "https://pacs.example/", "dicomweb-token": "/nowhere.pem"},
+    ],
+)
+def test_a_new_configuration_that_names_files_of_a_destination_that_are_not_there_changes_nothing(
+    tmp_path, archive, more
+):
+    with Adapter(tmp_path / "a", to(archive)) as adapter:
+        adapter.settings["dicom"]["scu"]["destinations"] = [{**to(archive), **more}]
+        adapter.write()
+        adapter.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "the configuration stays as it was: the " in adapter.log.read_text())
+    with Adapter(tmp_path / "b", {**to(archive), **more}) as adapter:
+        assert "; its results wait" in adapter.log.read_text()
+
+
 def test_bad_data_is_a_dead_letter_at_once_and_a_replay_delivers(tmp_path, archive, ct):
     with Adapter(tmp_path / "a", to(archive)) as adapter:
         (adapter.steering / "exit").write_text("3 1")

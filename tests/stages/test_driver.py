@@ -559,6 +559,16 @@ def test_empty_lock_of_a_foreign_stage_counts(ready_job):
     assert not (ready_job.root / "runs.txt").exists()
 
 
+def test_lock_that_another_publishes_while_the_stage_waits_is_not_its_own(job):
+    process = job.start(COUNTS)
+    job.until("my-stage.running")
+    (job.locks / "my-stage.lock").touch()
+    job.publish_input()
+    assert process.wait() == 0
+    assert runs_of(job) == 1
+    assert job.read("my-stage.lock")["stage"] == "my-stage"
+
+
 def test_failure_of_an_earlier_run_is_forgotten_by_the_next(ready_job):
     ready_job.run("def execute(job): raise InputError('bad')")
     assert ready_job.run() == 0
