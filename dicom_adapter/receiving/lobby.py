@@ -161,11 +161,12 @@ class Lobby:
         seconds
             Longest time to wait for the thread.
         """
+        if self._worker is not None:
+            self._worker.stop()  # before the round ends: what it closes must not be closed in another one
         self._is_closed = True
         with contextlib.suppress(OSError):
             self._waker.send(b"\0")
         if self._worker is not None:
-            self._worker.stop()
             self._worker.join(Deadline(seconds))
 
     @property
