@@ -211,6 +211,8 @@ def check_audit(context: typer.Context) -> None:
     from dicom_adapter.watching.audit_chain import check_chain
 
     file = AdapterPlaces(root=_config(context).storage.root).audit
+    if file.exists() and not file.is_file():
+        raise SettingsError(f"the audit trail {file} is no regular file; put it back, or move this away")
     if not file.is_file():
         raise SettingsError(f"there is no audit trail {file}; no adapter has run there")
     found = check_chain(file)
