@@ -278,6 +278,7 @@ def send_echo(
 @contextmanager
 def _books(context: typer.Context) -> Iterator[_Books]:
     """Open the books of the adapter that the configuration is of."""
+    from dicom_adapter.books.faults import damaged
     from dicom_adapter.books.integrity import require_there
     from dicom_adapter.books.store import Store
     from dicom_adapter.places import AdapterPlaces
@@ -286,8 +287,10 @@ def _books(context: typer.Context) -> Iterator[_Books]:
     places = AdapterPlaces(root=config.storage.root)
     file = places.books
     require_there(file, studies=places.studies)
+    if file.exists() and not file.is_file():
+        raise damaged(file, "it is no file")
     if not file.is_file():
-        raise SettingsError(f"there are no books in {file.parent}; no adapter has run there")
+        raise SettingsError(f"there is no database in {file.parent}; no adapter has run there")
     store = Store(file)
     try:
         yield _Books(config=config, store=store)

@@ -57,7 +57,7 @@ class Site:
             store.start_next(0)
             workflow = load_published(published, STAMP)[1]
             self.payload = Payload(root=folder / "payloads" / self.job.id, job_id=self.job.id)
-            fill_payload(self.payload, workflow, store.instances(1))
+            fill_payload(self.payload, workflow, store.instances(1), self.config.storage)
             made = [instance(n, study=STUDY, series=f"{STUDY}.77") for n in range(5)]
             paths = write(self.payload.folder("stamp/output"), made)
             store.finish(self.job.id, {f"{STUDY}.77.{n}": path for n, path in enumerate(paths)})
@@ -191,6 +191,15 @@ def test_where_the_database_is_gone_the_files_and_the_trail_make_another(site):
     site.places.books.unlink()
     assert rebuild(site.config).aside is None
     assert site.found()[2] == {("A", "delivered"): 5, ("B", "delivered"): 5}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_in_place_of_database_and_trail_is_not_waited_for(site, make):
+    for file in (site.places.books, site.places.audit):
+        file.unlink(missing_ok=True)
+        make(file)
+    rebuild(site.config)
+    assert site.found() == ([("complete", 5)], ["dead"], {})
 
 
 def test_while_an_adapter_works_nothing_is_rebuilt(site):
