@@ -29,10 +29,7 @@ from stages.errors import InputError, OutputError
 
 _ONNX = "model.onnx"
 _NOT_SERVED = {"a bundle of MONAI": "configs/inference.json", "a folder of nnU-Net": "plans.json"}
-_EXPORT = (
-    f"export it as ONNX and add that file, or as TorchScript and add a folder with {CONFIG} and 1/model.pt "
-    "(docs/how-to/use-your-own-model.md)"
-)
+_EXPORT = "export it as ONNX, and add that file (docs/how-to/use-your-own-model.md)"
 _TRUST = "look at it, and add it with --trust-code if you trust it:"
 
 

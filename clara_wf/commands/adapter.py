@@ -220,6 +220,8 @@ def check_audit(context: typer.Context) -> None:
 
     file = AdapterPlaces(root=_config(context).storage.root).audit
     with _permitted():
+        if file.exists() and not file.is_file():
+            raise SettingsError(f"the audit trail {file} is no regular file; put it back, or move this away")
         if not file.is_file():
             raise SettingsError(f"there is no audit trail {file}; no adapter has run there")
         found = check_chain(file)
@@ -285,6 +287,7 @@ def send_echo(
 @contextmanager
 def _books(context: typer.Context) -> Iterator[_Books]:
     """Open the books of the adapter that the configuration is of."""
+    from dicom_adapter.books.faults import damaged
     from dicom_adapter.books.integrity import require_there
     from dicom_adapter.books.store import Store
     from dicom_adapter.places import AdapterPlaces
@@ -294,8 +297,10 @@ def _books(context: typer.Context) -> Iterator[_Books]:
     file = places.books
     with _permitted():
         require_there(file, studies=places.studies)
+        if file.exists() and not file.is_file():
+            raise damaged(file, "it is no file")
         if not file.is_file():
-            raise SettingsError(f"there are no books in {file.parent}; no adapter has run there")
+            raise SettingsError(f"there is no database in {file.parent}; no adapter has run there")
         store = Store(file, migrates=False)  # an adapter of another release may run on it
     try:
         yield _Books(config=config, store=store)

@@ -51,6 +51,9 @@ def salvage(damaged: Path, books: sqlite3.Connection) -> Salvaged:
         row["name"]
         for row in books.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid")
     ]
+    if damaged.exists() and not damaged.is_file():  # whoever opens a FIFO waits
+        found.incomplete.update(tables)
+        return found
     address = f"file:{quote(str(damaged.absolute()))}?mode=ro"
     try:
         with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as source:

@@ -161,6 +161,8 @@ class Lobby:
         seconds
             Longest time to wait for the thread.
         """
+        if self._worker is not None:
+            self._worker.stop()  # before the round ends: what it closes must not be closed in another one
         self._is_closed = True
         if self._worker is not None:
             self._worker.stop()  # first, else it would begin anew when it has ended

@@ -7,10 +7,12 @@ and the chain goes on in a new one; no file is ever removed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -225,7 +227,11 @@ def _lines(files: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
 
 
 def _open(file: Path) -> int:
-    return open_private(file, os.O_RDWR | os.O_APPEND)
+    descriptor = open_private(file, os.O_RDWR | os.O_APPEND)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return descriptor
 
 
 def _stat(file: Path) -> os.stat_result | None:

@@ -33,7 +33,7 @@ class AuditRecord:
 
 def read_audit_record(file: Path) -> AuditRecord | None:
     """Return what a trail says in all its files; None where there is none."""
-    files = [*numbered(file), *([file] if file.exists() else [])]
+    files = [*numbered(file), *([file] if file.is_file() else [])]
     if not files:
         return None
     record = AuditRecord()

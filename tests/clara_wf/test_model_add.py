@@ -211,7 +211,7 @@ def test_what_is_no_model_is_refused(tmp_path, add, source, name, problem):
         ("model.zip", b"PK\x03\x04" + bytes(60), "this looks like an archive: unpack it"),
         ("model.tar.gz", b"\x1f\x8b" + bytes(60), "this looks like an archive: unpack it"),
         ("weights.pth", b"\x80\x02x", "this looks like a model of PyTorch: export it as ONNX"),
-        ("script.pt", b"PK\x03\x04" + bytes(60), "or as TorchScript and add a folder with config.pbtxt"),
+        ("script.pt", b"PK\x03\x04" + bytes(60), "this looks like a model of PyTorch: export it as ONNX"),
         ("model.onnx", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ("empty.onnx", b"", "is no ONNX model: it is empty$"),
         ("bundle/configs/inference.json", b"{}", "this looks like a bundle of MONAI: export it"),

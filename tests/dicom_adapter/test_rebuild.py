@@ -193,6 +193,15 @@ def test_where_the_database_is_gone_the_files_and_the_trail_make_another(site):
     assert site.found()[2] == {("A", "delivered"): 5, ("B", "delivered"): 5}
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_in_place_of_database_and_trail_is_not_waited_for(site, make):
+    for file in (site.places.books, site.places.audit):
+        file.unlink(missing_ok=True)
+        make(file)
+    rebuild(site.config)
+    assert site.found() == ([("complete", 5)], ["dead"], {})
+
+
 def test_while_an_adapter_works_nothing_is_rebuilt(site):
     with (
         sole_adapter(site.places.root),

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from dicom_adapter.receiving.wire import SlowPeerError, write
+from dicom_adapter.supervisor import Worker
 from tests.dicom_adapter.certificates import secured
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.door import Service, dcmtk
@@ -387,6 +388,16 @@ def test_a_request_over_tls_has_a_total_deadline(service, certificates, tls):
 
 
 # The end
+
+
+def test_a_stop_closes_once_however_the_threads_take_turns(service, monkeypatch):
+    """What is closed twice may be another's by then."""
+    failures = []
+    monkeypatch.setattr(Worker, "_start_again", lambda worker, error: failures.append(error))
+    stop = Worker.stop
+    monkeypatch.setattr(Worker, "stop", lambda worker: (time.sleep(0.2), stop(worker)))
+    service().scp.stop()
+    assert failures == []
 
 
 def test_a_stop_ends_within_seconds_whatever_peers_do(service, strangers):

@@ -91,6 +91,14 @@ def kind(message):
     return event.get("EventTypeCode", event["EventID"])["csd-code"]
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_refused_where_the_trail_belongs(file, make):
+    file.parent.mkdir()
+    make(file)
+    with pytest.raises(OutputError, match=r"no regular file|Is a directory"):
+        AuditTrail(file, ae_title="CLARA")
+
+
 def test_a_line_that_lacks_nothing_but_its_end_is_whole(file):
     write(file, 2)
     file.write_bytes(file.read_bytes()[:-1])
