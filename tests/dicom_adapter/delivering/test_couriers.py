@@ -279,7 +279,7 @@ def test_without_a_report_nothing_counts_as_delivered(insides, tmp_path):
 SCRIPT = """
 import sys, time, json
 from pathlib import Path
-from tests.dicom_adapter.benches import destination
+from tests.dicom_adapter.benches import Insides, destination
 from dicom_adapter.delivering.couriers import Couriers
 bench = Insides(Path(sys.argv[1]), destination("A", int(sys.argv[2]), "ORTHANC"))
 Couriers(bench.around).start()
