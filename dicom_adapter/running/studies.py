@@ -1,7 +1,8 @@
 """What comes is written into the books, and a study that is complete becomes jobs.
 
-Time is measured by a clock that nobody sets; after a restart each study's quiet time begins anew. A study is
-not complete before all its acknowledged instances are in the books.
+Time is measured by a clock that nobody sets; after a restart each study's quiet time begins anew, also where
+senders that hang up complete a study, since the restart has cut them off. A study is not complete before all
+its acknowledged instances are in the books.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class _Open:
     last: float
     associations: set[int] = field(default_factory=set)
     unwritten: int = 0
+    is_found: bool = False  # at a start, which its senders may have been cut off by
 
 
 class Studies:
@@ -108,7 +110,7 @@ class Studies:
         """Note an instance that is on disk, before it is acknowledged."""
         with self._lock:
             study = self._open.setdefault(_key(received), _Open(self._clock()))
-            study.last = self._clock()
+            study.last, study.is_found = self._clock(), False
             study.associations.add(association)
             study.unwritten += 1
         self._unwritten.put(received)
@@ -196,10 +198,11 @@ class Studies:
 
     def _is_complete(self, study: Study, title: AeTitle) -> bool:
         with self._lock:
-            seen = self._open.setdefault((study.ae_title, study.study_uid), _Open(self._clock()))
+            new = _Open(self._clock(), is_found=True)
+            seen = self._open.setdefault((study.ae_title, study.study_uid), new)
             if seen.unwritten:
                 return False
-            if title.complete == "association":
+            if title.complete == "association" and not seen.is_found:
                 return not seen.associations
             return self._clock() - seen.last >= title.quiet_seconds
 

@@ -306,3 +306,26 @@ def test_what_a_crash_kept_out_of_the_books_is_taken_up_once(tmp_path):
     assert (study.ae_title, study.study_uid, study.instances) == ("CT AI", "1.2.3", 3)
     assert (folder / "1.2.3.4.9.dcm").exists()
     store.close()
+
+
+def test_a_restart_does_not_complete_a_study_whose_sender_it_has_cut_off(bench):
+    running = bench(complete="association")
+    running.receive(1)
+    running.studies._open.clear()  # as after a restart
+    running.pass_by(1)
+    assert running.jobs == []
+    running.receive(2, association=2)
+    running.pass_by(20)
+    assert running.jobs == []
+    running.studies.closed(2)
+    running.pass_by(0)
+    assert running.jobs == [(1, "queued")]
+
+
+def test_a_study_that_a_restart_has_cut_off_is_complete_after_its_quiet_time(bench):
+    running = bench(complete="association")
+    running.receive(1)
+    running.studies._open.clear()  # as after a restart
+    running.pass_by(1)
+    running.pass_by(10)
+    assert running.jobs == [(1, "queued")]
