@@ -89,9 +89,9 @@ class Reception:
         if self._repeats.may_tell("refused", visit.address if visit else ""):
             logger.warning("refused an instance with 0x%04X: %s", status, printable(reason))
 
-    def closed(self, association: int) -> None:
-        """Note that an association is over, whichever way."""
-        self._studies.closed(association)
+    def closed(self, association: int, *, is_released: bool) -> None:
+        """Note that an association is over, and whether its peer has said that it was done."""
+        self._studies.closed(association, is_released=is_released)
         with self._lock:
             visit = self._visits.pop(association, None)
         if visit is None:

@@ -80,8 +80,8 @@ class Watcher(Protocol):
     def refused(self, association: int, status: int, reason: str) -> None:
         """Note an instance that was not taken."""
 
-    def closed(self, association: int) -> None:
-        """Note that an association is over, whichever way."""
+    def closed(self, association: int, *, is_released: bool) -> None:
+        """Note that an association is over, and whether its peer has said that it was done."""
 
     def ended(self, ending: Ending, reason: str, *, address: str) -> None:
         """Note how a connection ended, also one that never was an association."""
@@ -230,7 +230,7 @@ class StorageScp:
         with self._lock:
             self._open.pop(association, None)
             self._reporting.discard(association.number)
-        self._watcher.closed(association.number)
+        self._watcher.closed(association.number, is_released=ending == "released")
         self._watcher.ended(ending, why, address=association.address)
 
     # What they want

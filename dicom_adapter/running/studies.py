@@ -44,7 +44,7 @@ class _Open:
     last: float
     associations: set[int] = field(default_factory=set)
     unwritten: int = 0
-    is_found: bool = False  # at a start, which its senders may have been cut off by
+    is_cut: bool = False  # by a start of ours, or a sender that broke off: more may come
 
 
 class Studies:
@@ -110,16 +110,19 @@ class Studies:
         """Note an instance that is on disk, before it is acknowledged."""
         with self._lock:
             study = self._open.setdefault(_key(received), _Open(self._clock()))
-            study.last, study.is_found = self._clock(), False
+            study.last, study.is_cut = self._clock(), False
             study.associations.add(association)
             study.unwritten += 1
         self._unwritten.put(received)
 
-    def closed(self, association: int) -> None:
-        """Note that an association is over."""
+    def closed(self, association: int, *, is_released: bool = True) -> None:
+        """Note that an association is over, and whether its peer has said that it was done."""
         with self._lock:
             for study in self._open.values():
-                study.associations.discard(association)
+                if association in study.associations:
+                    study.associations.discard(association)
+                    study.is_cut |= not is_released
+                    study.last = study.last if is_released else self._clock()
 
     def look(self) -> None:
         """Complete the studies that are; one that cannot be is set aside, and harms no other."""
@@ -198,11 +201,11 @@ class Studies:
 
     def _is_complete(self, study: Study, title: AeTitle) -> bool:
         with self._lock:
-            new = _Open(self._clock(), is_found=True)
+            new = _Open(self._clock(), is_cut=True)
             seen = self._open.setdefault((study.ae_title, study.study_uid), new)
             if seen.unwritten:
                 return False
-            if title.complete == "association" and not seen.is_found:
+            if title.complete == "association" and (seen.associations or not seen.is_cut):
                 return not seen.associations
             return self._clock() - seen.last >= title.quiet_seconds
 

@@ -107,9 +107,7 @@ def _problems(around: Surroundings, queue: Queue) -> list[str]:
     if dead := queue.jobs.get("dead", 0):
         told.append(f"{dead} jobs are dead letters; they run again with: clara-wf adapter replay")
     if held := queue.studies.get("held", 0):
-        told.append(
-            f"{held} studies are held (instances late or set aside): clara-wf adapter release"
-        )
+        told.append(f"{held} studies are held (instances late or set aside): clara-wf adapter release")
     if aside := sum(queue.set_aside.values()):
         told.append(f"{aside} items are set aside; they are tried again with: clara-wf adapter replay")
     for (destination, state), count in sorted(queue.deliveries.items()):

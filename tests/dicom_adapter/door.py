@@ -37,7 +37,7 @@ class Told:
     def refused(self, association, status, reason):
         self.refusals.append((status, reason))
 
-    def closed(self, association):
+    def closed(self, association, *, is_released):
         self.open.discard(association)
 
     def ended(self, ending, reason, *, address):

@@ -329,3 +329,17 @@ def test_a_study_that_a_restart_has_cut_off_is_complete_after_its_quiet_time(ben
     running.pass_by(1)
     running.pass_by(10)
     assert running.jobs == [(1, "queued")]
+
+
+def test_a_study_whose_sender_broke_off_waits_for_the_rest_and_then_for_its_quiet_time(bench):
+    running = bench(complete="association")
+    running.receive(1, association=1)
+    running.studies.closed(1, is_released=False)
+    running.pass_by(1)
+    assert running.jobs == []
+    running.receive(2, association=2)
+    running.studies.closed(2, is_released=False)
+    running.pass_by(9)
+    assert running.jobs == []
+    running.pass_by(1.5)
+    assert running.jobs == [(1, "queued")]
