@@ -266,7 +266,12 @@ def _live(
     stage.prepare(job)
     interrupts.raise_swallowed()
     logger.info("job %s: waiting for %s", job.job_id, ", ".join(settings.wait_locks))
-    wait_for_locks(settings.lock_dir, settings.wait_locks, timeout_s=settings.timeout_s)
+    wait_for_locks(
+        settings.lock_dir,
+        settings.wait_locks,
+        timeout_s=settings.timeout_s,
+        check=interrupts.raise_swallowed,  # logging, for one, goes on after an error
+    )
     if had_lock and _is_done(job, arguments, settings):
         return
     if not had_lock and job_files.is_there(settings.lock_dir / settings.lock_name):

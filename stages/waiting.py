@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -106,13 +106,21 @@ class Heartbeat:
             self._ended.wait(self._every_s)
 
 
-def wait_for_locks(lock_dir: Path, lock_names: Sequence[str], *, timeout_s: float) -> None:
+def wait_for_locks(
+    lock_dir: Path,
+    lock_names: Sequence[str],
+    *,
+    timeout_s: float,
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Return as soon as all locks are there.
 
     Parameters
     ----------
     timeout_s
         Longest time without a sign of life (a lock or a changed heartbeat) of those still awaited.
+    check
+        Called again and again; what it raises ends the wait.
 
     Raises
     ------
@@ -127,6 +135,7 @@ def wait_for_locks(lock_dir: Path, lock_names: Sequence[str], *, timeout_s: floa
     pulses: dict[str, bytes] = {}
     last_sign = next_pulse_check = time.monotonic()
     while True:
+        check()
         arrived = [name for name in pending if job_files.is_there(lock_dir / name)]
         pending = [name for name in pending if name not in arrived]
         if not pending:

@@ -435,6 +435,22 @@ def test_sigterm_at_the_first_sign_of_life_leaves_no_sign_of_life(job):
         assert not job.has(f"stage-{attempt}.running")
 
 
+def test_sigterm_that_a_handler_of_the_log_has_swallowed_ends_the_wait(job):
+    stage = job.start("""
+    import logging, signal
+    class Handler(logging.StreamHandler):
+        def format(self, record):
+            if "waiting for" in record.getMessage():
+                signal.raise_signal(signal.SIGTERM)
+            return super().format(record)
+    class MyStage(Stage):
+        def prepare(self, job): logging.getLogger().addHandler(Handler())
+        def execute(self, job): pass
+    """)
+    assert stage.wait() == 1
+    assert job.read("my-stage.failed")["message"] == "stopped by SIGTERM"
+
+
 def test_sigterm_during_the_wait_cleans_up_and_is_published(job):
     stage = job.start(FOLLOWS_ITS_LIFE.format(work="pass"))
     job.until("../life.txt")
