@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -93,9 +94,15 @@ def send(port: int, *, associations: int, instances: int, rows: int, first: int)
 
 
 def free_port() -> int:
-    with socket.socket() as each:
-        each.bind(("127.0.0.1", 0))
-        return int(each.getsockname()[1])
+    """Return a port that nobody has, below those that connections of programs get."""
+    while True:
+        port = random.randrange(15000, 32000)
+        with socket.socket() as each:
+            try:
+                each.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
@@ -23,6 +22,7 @@ from stages import Origin, Volume, read_volume, write_volume
 from tests import phantoms
 from tests.dicom_writer import letters, peers
 from tests.dicom_writer.test_series import corner_mask
+from tests.ports import free_port
 
 KINDS = tuple(name for name in RESULTS if name != "volume")
 LABELMAP_COMPLAINTS = {"Error - Information Object Not found"}
@@ -124,9 +124,7 @@ def orthanc(tmp_path_factory):
     if program is None:
         pytest.skip("Orthanc is not installed")
     folder = tmp_path_factory.mktemp("orthanc")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = {
         "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"), "HttpPort": port,
         "HttpBindAddresses": ["127.0.0.1"], "RemoteAccessAllowed": False, "AuthenticationEnabled": False,

@@ -1,7 +1,6 @@
 """Real Triton servers for tests, with models that behave in known ways."""
 
 import os
-import socket
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from clara_wf import model_server
 from clara_wf.model_server import UnsupportedPlatformError, serve
 from clara_wf.places import Places
+from tests.ports import free_port
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFIX = "clara-windows-"
@@ -116,14 +116,7 @@ def at_ports(monkeypatch, *ports):
 
 
 def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    return [free_port() for _ in range(count)]
 
 
 def regions_of(process):
