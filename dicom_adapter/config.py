@@ -140,6 +140,12 @@ def _incomplete(config: Config) -> Iterator[Problem]:
                 message=f"destination {each.name!r} has no address",
                 advice="add host-ip, or dicomweb for a service with a URL",
             )
+    if config.http.port and config.http.port == scp.port:
+        yield Problem(
+            path=("dicom", "scp", "port"),
+            message=f"{scp.port} is the port of http as well",
+            advice="write another port",
+        )
     if not config.http.on_loopback and not config.http.token_file:
         yield Problem(
             path=("http", "host"),

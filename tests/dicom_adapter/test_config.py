@@ -76,6 +76,7 @@ def test_what_is_left_out_has_defaults(config):
         ("    reject-unknown-sources: false", "    reject-unknown-sources: no!", 6, "true or false"),
         ("    reject-unknown", "    blank-called-as: NOBODY\n    reject-unknown", 6, "there are: CT_AI"),
         ("    reject-unknown", '    blank-calling-as: "A\\\\B"\n    reject-unknown', 6, "no backslash"),
+        ("    reject-unknown", "    port: 8080\n    reject-unknown", 6, "8080 is the port of http as well"),
         ("    reject-unknown", "    least-rate: slow\n    reject-unknown", 6, "expected a size"),
         *(
             ("    reject-", f"    sources: [{{ae-title: A, host-ip: '{each}'}}]\n    reject-", 6, told)
