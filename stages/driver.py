@@ -29,10 +29,11 @@ from stages.interrupts import Interrupts
 from stages.labels import Label
 from stages.model_record import ModelRecord
 from stages.settings import PREFIX, StageSettings, is_in_job
-from stages.waiting import Heartbeat, sole_owner, wait_for_locks
+from stages.waiting import HEARTBEAT_S, Heartbeat, sole_owner, wait_for_locks
 
 logger = logging.getLogger(__name__)
 
+_SHORTEST_BEAT_S = 0.2
 _LONGEST_REASON = 4096  # bytes; Kubernetes keeps no more
 _NOT_IN_A_JOB = (
     f"No job has started this stage: no {PREFIX}... is set, and there is no lock folder. "
@@ -232,7 +233,12 @@ def _run_in_job(stage: Stage, parser: _Parser, argv: Sequence[str], settings: St
     _require_own_lock_files(settings)
     with sole_owner(settings.lock_dir, settings.stage_name):
         started = locks.now()
-        heartbeat = Heartbeat(settings.lock_dir, settings.lock_name, job=settings.job_id)
+        heartbeat = Heartbeat(
+            settings.lock_dir,
+            settings.lock_name,
+            job=settings.job_id,
+            every_s=min(HEARTBEAT_S, max(_SHORTEST_BEAT_S, settings.timeout_s / 4)),  # others wait as long
+        )
 
         def fail(error: BaseException) -> None:
             heartbeat.end()

@@ -155,13 +155,15 @@ def test_where_the_nodes_see_the_payloads_nothing_travels(study, tmp_path):
 
 # What fails ends as it does with processes
 
+DRIVER = "read -r _ _ _ driver _ < /proc/$PPID/stat"  # above the process that waits for all children
+
 
 @pytest.mark.parametrize(
     ("script", "timeout_s", "code", "message"),
     [
         ("echo oh >&2; exit 7", None, 1, "sh ended with exit code 7"),
         ("sleep 100", 1, 4, "the work took longer than the stage's timeout of 1 s"),
-        ("kill -9 $PPID", None, 1, "b was ended by SIGKILL before it could say why"),
+        (f"{DRIVER}; kill -9 $driver", None, 1, "b was ended by SIGKILL before it could say why"),
     ],
     ids=["fails", "hangs", "its container is killed"],
 )
@@ -187,14 +189,14 @@ def test_a_stage_that_fails_ends_the_same_way_as_a_process_and_resumes(
 
 
 def test_a_stage_that_heeds_nothing_is_ended(study):
-    outcome = study.run(timeout_s=1, a="kill -STOP $PPID; sleep 100")
+    outcome = study.run(timeout_s=1, a=f"{DRIVER}; kill -STOP $driver; sleep 100")
     assert outcome.exit_code == 4
     assert outcome.culprit.message == "a was ended by SIGKILL before it could say why"
 
 
 def test_a_stage_out_of_memory_names_its_limit(study):
     blocks = {"a": {"resources": {"limits": {"memory": "96Mi"}}}}
-    outcome = study.run(a='python -c "x = bytearray(10**9)"; kill -9 $PPID', blocks=blocks)
+    outcome = study.run(a=f'python -c "x = bytearray(10**9)"; {DRIVER}; kill -9 $driver', blocks=blocks)
     assert outcome.exit_code == 1
     assert outcome.culprit.message.startswith(
         "a was killed: out of memory, limit 96Mi; raise resources.limits"

@@ -319,8 +319,7 @@ def test_sign_of_life_upstream_keeps_a_stage_waiting_beyond_its_timeout(ready_jo
     ready_job.start(
         """
         from stages import driver
-        from functools import partial
-        driver.Heartbeat = partial(driver.Heartbeat, every_s=0.1)
+        driver.HEARTBEAT_S = 0.1
         def execute(job): time.sleep(2)
         """,
         name="slow",
@@ -338,9 +337,8 @@ def test_heartbeat_that_does_not_change_is_no_sign_of_life(job):
 
 def test_heartbeat_is_whole_whenever_it_is_read(ready_job):
     stage = ready_job.start("""
-    from functools import partial
     from stages import driver
-    driver.Heartbeat = partial(driver.Heartbeat, every_s=0.001)
+    driver.HEARTBEAT_S = 0.001
     def execute(job): time.sleep(0.5)
     """)
     path = ready_job.until("my-stage.running")
