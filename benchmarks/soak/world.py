@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from adapter import free_port  # benchmarks/adapter.py
 from ruamel.yaml import YAML
 
 from clara_wf.publish import publish
@@ -56,18 +55,6 @@ workflows:
     ioFolders: ["stamp/input", "stamp/output"]
     args: [""]
 """
-
-
-def free_port() -> int:
-    """Return a port that nobody has, below those that connections of programs get."""
-    while True:
-        port = random.randrange(15000, 32000)
-        with socket.socket() as each:
-            try:
-                each.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
 
 
 @contextmanager

@@ -117,8 +117,11 @@ def test_a_damaged_database_is_refused_with_what_to_do_and_left_as_it_is(file, s
 
 
 def test_a_sound_one_is_taken_and_so_is_none_where_nothing_was_received(file, studies, tmp_path):
+    before = file.read_bytes()
     require_sound(file, studies=studies)
+    assert file.read_bytes() == before
     require_sound(tmp_path / "none.sqlite", studies=tmp_path / "none")
+    assert not (tmp_path / "none.sqlite").exists(), "who looks makes none"
 
 
 def test_a_log_of_another_database_is_no_part_of_it(file, studies, tmp_path):

@@ -430,4 +430,5 @@ def test_the_end_closes_no_descriptor_twice(service, tmp_path):
     with (tmp_path / "others").open("wb") as file:
         os.dup2(file.fileno(), spare)
         lobby._end()
+        assert os.path.samestat(os.fstat(spare), os.fstat(file.fileno()))
         os.close(spare)
