@@ -133,18 +133,18 @@ def assemble_backends(installation: Installation, sources: Path = BACKENDS) -> P
     Parameters
     ----------
     sources
-        ``<backend>/model.py`` for each backend that is written in Python.
+        ``<backend>/model.py`` for each backend that is written in Python, and what it imports beside it.
     """
     triton = installation.folder / "server" / _TRITON
-    models = sorted(sources.glob("*/model.py"))
-    digest = hashlib.sha256(b"".join(path.parent.name.encode() + path.read_bytes() for path in models))
+    files = sorted(path.relative_to(sources) for path in sources.rglob("*.py"))
+    digest = hashlib.sha256(b"".join(bytes(path) + (sources / path).read_bytes() for path in files))
     folder = triton / f"backends-{digest.hexdigest()[:12]}"
     if not folder.is_dir():
         with _published(folder) as made:
             shutil.copytree(triton / "backends/python", made / "python", copy_function=os.link)
-            for path in models:
-                (made / path.parent.name).mkdir()
-                shutil.copy(path, made / path.parent.name)
+            for path in files:
+                (made / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(sources / path, made / path)
     return folder
 
 

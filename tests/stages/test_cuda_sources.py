@@ -3,7 +3,6 @@
 Without a device their text is compiled for the host, where a loop takes the place of the threads.
 """
 
-import ctypes
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,23 +14,14 @@ import stages
 from stages.geometry import Grid
 from stages.intensity import Intensity
 from stages.resample import axis_samples, labels_from_scores, resample_linear
+from tests.stages.cuda_host import HostKernels
 
 SOURCES = sorted((Path(stages.__file__).parent / "cuda").glob("*.cu"))
-HOST = """
-#include <cmath>
-#define __global__
-#define __device__
-struct Place { unsigned x; };
-static Place blockIdx, blockDim, threadIdx;
-#include "SOURCE"
-extern "C" void place_thread(unsigned block, unsigned threads, unsigned thread) {
-    blockIdx.x = block; blockDim.x = threads; threadIdx.x = thread;
-}
-"""
+ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
-@pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_cuda_source_compiles(tmp_path, source, architecture):
     nvcc = shutil.which("nvcc")
     if nvcc is None:
@@ -45,30 +35,14 @@ def test_cuda_source_compiles(tmp_path, source, architecture):
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory):
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("there is no g++")
-    folder = tmp_path_factory.mktemp("kernels")
-    code = folder / "host.cpp"
-    code.write_text(HOST.replace("SOURCE", str(SOURCES[0])))
-    library = folder / "host.so"
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, code], check=True)
-    return ctypes.CDLL(library)
+    source = next(source for source in SOURCES if source.name == "resample.cu")
+    return HostKernels(
+        source, tmp_path_factory.mktemp("kernels"), names=("resample_int16", "resample_float32")
+    )
 
 
 def run(kernels, name, arguments, voxels):
-    threads = 32
-    converted = [as_c(argument) for argument in arguments]
-    for block in range(-(-voxels // threads)):
-        for thread in range(threads):
-            kernels.place_thread(block, threads, thread)
-            getattr(kernels, name)(*converted)
-
-
-def as_c(value):
-    if isinstance(value, np.ndarray):
-        return ctypes.c_void_p(value.ctypes.data)
-    return ctypes.c_float(value) if isinstance(value, float) else ctypes.c_longlong(value)
+    kernels.launch(name, (-(-voxels // 32),), (32,), arguments)
 
 
 def steps(array):
@@ -105,7 +79,17 @@ def test_device_labels_as_the_host_does(kernels, threshold):
     run(
         kernels,
         "label",
-        [scores, 3, limit, *steps(scores), *arrays_of(samples), values, out, *steps(out), *out.shape],
+        [
+            scores,
+            np.int32(3),
+            limit,
+            *steps(scores),
+            *arrays_of(samples),
+            values,
+            out,
+            *steps(out),
+            *out.shape,
+        ],
         out.size,
     )
     expected = labels_from_scores(scores, SOURCE, TARGET, labels=(4, 1, 2), threshold=threshold)
