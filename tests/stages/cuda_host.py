@@ -40,6 +40,8 @@ template <typename T, typename U> static T atomicCAS(T *at, U expected, U value)
     return replaced<T>(at, *at == (T)expected ? (T)value : *at);
 }
 template <typename T> static T __ldg(const T *at) { return *at; }
+static int __popc(unsigned bits) { return __builtin_popcount(bits); }
+static int __ffs(int bits) { return __builtin_ffs(bits); }
 template <typename... A, size_t... I>
 static void call(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
     kernel(*(std::remove_cv_t<std::remove_reference_t<A>> *)arguments[I]...);
