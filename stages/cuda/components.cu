@@ -66,9 +66,8 @@ __device__ static bool is_outside(Word word, int slices, int rows, int columns) 
     return word >= (Word)slices * rows * ((columns + 31) / 32);
 }
 
-// The ones that lie side by side, from bit `first` on.
+// The ones that lie side by side from a bit on; none if there is none.
 __device__ static Word ones_from(Word bits, int first) {
-    bits &= ~0u << first;
     return bits & ~(bits + (1u << first));
 }
 

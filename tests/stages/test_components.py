@@ -13,12 +13,13 @@ from stages.components import fill_holes, keep_inside, keep_largest_component, r
 from stages.components_device import scratch_bytes
 from tests.stages.cuda_host import HostKernels
 
-RULES = {
-    "keep_largest_component": ((1, 3),),
-    "remove_small": (1, 3),
-    "keep_inside": (2, 1),
-    "fill_holes": (1,),
-}
+RULES = (
+    ("keep_largest_component", (1, 3)),
+    ("remove_small", 1, 3),
+    ("keep_inside", 2, 1),
+    ("keep_inside", 2, 2),  # what touches itself, in another row
+    ("fill_holes", 1),
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def kernels(tmp_path_factory):
             compiled.launch(name, (-(-threads // 32),), (32,), arguments, order=order)
 
         return SimpleNamespace(
-            **{rule: partial(getattr(components_device, rule), launch=launch) for rule in RULES}
+            **{rule: partial(getattr(components_device, rule), launch=launch) for rule, *_ in RULES}
         )
 
     return rules
@@ -230,7 +231,7 @@ ORDERS = [None, "reversed", np.random.default_rng(4)]
 
 def assert_as_on_the_host(kernels, mask, *, orders=ORDERS):
     """See that every rule makes the same of a mask with kernels, whatever the order of their threads."""
-    for rule, arguments in RULES.items():
+    for rule, *arguments in RULES:
         expected = mask.copy()
         getattr(components_host, rule)(expected, *arguments)
         for order in orders:
