@@ -33,7 +33,7 @@ __device__ static bool holds(const Set &set, Word value) {
 // Which of up to 32 voxels are members, the first one as the lowest bit.
 __device__ static Word members_at(const Voxel *at, Step step, int count, const Set &set) {
     Word found = 0;
-    if (step == 1 && count == 32 && ((size_t)at & 3) == 0) {
+    if (step == 1 && count == 32 && ((Long)at & 3) == 0) {
         Word four[8];
         for (int n = 0; n < 8; ++n) four[n] = ((const Word *)at)[n];
         for (int n = 0; n < 8; ++n) {
