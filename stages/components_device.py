@@ -130,7 +130,7 @@ def runs_of(mask: Array, values: Sequence[int], launch: Launch) -> Runs | None:
     if mask.size >= _MOST:
         raise SettingsError(
             f"components on the device are found in less than {_MOST} voxels, the mask has {mask.size}; "
-            "segment on the host"
+            "segment on the host (--device cpu)"
         )
     xp, words = array_namespace(mask), _words(mask.shape)
     if words == 0:

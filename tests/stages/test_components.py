@@ -24,7 +24,7 @@ RULES = (
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory):
-    """Return what the device would do, with the kernels compiled for the host: threads in any order."""
+    """Return what does as the device, with the kernels compiled for the host: threads in any order."""
     compiled = HostKernels(components_device.SOURCE, tmp_path_factory.mktemp("kernels"))
 
     def rules(order=None):
@@ -36,6 +36,28 @@ def kernels(tmp_path_factory):
         )
 
     return rules
+
+
+@pytest.fixture(scope="module", params=["kernels", "device"])
+def same_as_host(request, kernels):
+    """Return what sees that every rule makes the same of a mask, whatever the order of the threads."""
+    orders = [None, "reversed", np.random.default_rng(4)]
+    ways = [(kernels(order), np.copy) for order in orders]
+    if request.param == "device":
+        if not device_available():
+            pytest.skip("CuPy sees no CUDA device")
+        ways = [(components_device, to_device)]
+
+    def check(mask):
+        for rule, *arguments in RULES:
+            expected = mask.copy()
+            getattr(components_host, rule)(expected, *arguments)
+            for rules, put in ways:
+                found = put(mask)
+                getattr(rules, rule)(found, *arguments)
+                assert np.array_equal(to_host(found), expected), rule
+
+    return check
 
 
 @pytest.fixture(params=["host", "kernels", "device"])
@@ -226,45 +248,36 @@ def test_of_two_equal_components_the_first_in_memory_stays_however_the_mask_is_t
     assert np.array_equal(to_host(labels), labels_with((1, (0, 1), (0, 1), (0, 2))))
 
 
-ORDERS = [None, "reversed", np.random.default_rng(4)]
-
-
-def assert_as_on_the_host(kernels, mask, *, orders=ORDERS):
-    """See that every rule makes the same of a mask with kernels, whatever the order of their threads."""
-    for rule, *arguments in RULES:
-        expected = mask.copy()
-        getattr(components_host, rule)(expected, *arguments)
-        for order in orders:
-            found = mask.copy()
-            getattr(kernels(order), rule)(found, *arguments)
-            assert np.array_equal(found, expected), (rule, order)
-
-
 def noise(shape, share, labels=4, seed=1):
     random = np.random.default_rng(seed)
     return np.where(random.random(shape) < share, random.integers(1, labels, shape), 0).astype(np.uint8)
 
 
-@given(mask=masks(), seed=st.integers(0, 99))
+@given(mask=masks())
 @settings(deadline=None, max_examples=60)
-def test_kernels_make_of_any_mask_what_the_host_makes_of_it(kernels, mask, seed):
-    lies = components._as_it_lies(mask)
-    assert_as_on_the_host(kernels, lies, orders=[np.random.default_rng(seed)])
+def test_kernels_make_of_any_mask_what_the_host_makes_of_it(same_as_host, mask):
+    same_as_host(mask.copy())
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.25, 0.32, 0.5, 0.7, 0.95])
-def test_kernels_agree_with_the_host_on_noise_of_any_density(kernels, share):
-    assert_as_on_the_host(kernels, noise((9, 14, 37), share))
-    assert_as_on_the_host(kernels, noise((5, 4, 128), share, labels=2))
+def test_kernels_agree_with_the_host_on_noise_of_any_density(same_as_host, share):
+    same_as_host(noise((9, 14, 37), share))
+    same_as_host(noise((5, 4, 128), share, labels=2))
 
 
-def test_kernels_agree_with_the_host_on_a_larger_mask(kernels):
+def test_kernels_agree_with_the_host_on_a_larger_mask(same_as_host):
     z, y, x = np.ogrid[:60, :80, :90]
     mask = noise((60, 80, 90), 0.03)
     mask[((z - 30) / 25) ** 2 + ((y - 40) / 30) ** 2 + ((x - 45) / 40) ** 2 < 1] = 1
     mask[noise(mask.shape, 0.05, seed=2) > 1] = 0  # holes, some of them with labels of the noise before
     mask[28:33, 38:43, 40:50] = 2
-    assert_as_on_the_host(kernels, mask)
+    same_as_host(mask)
+
+
+@pytest.mark.parametrize("same_as_host", ["device"], indirect=True)
+def test_kernels_agree_with_the_host_where_thousands_of_threads_meet(same_as_host):
+    for share in (0.2, 0.32, 0.8):  # specks, one component that winds through all, and holes
+        same_as_host(noise((150, 256, 300), share, labels=2))
 
 
 def snake(slices, rows, columns):
@@ -298,8 +311,8 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_kernels_agree_with_the_host_on_odd_shapes(kernels, shape):
-    assert_as_on_the_host(kernels, SHAPES[shape])
+def test_kernels_agree_with_the_host_on_odd_shapes(same_as_host, shape):
+    same_as_host(SHAPES[shape])
 
 
 @pytest.mark.parametrize("start", range(4))
