@@ -34,7 +34,12 @@ Launch = Callable[[str, int, tuple[Any, ...]], None]
 
 def on_device(name: str, threads: int, arguments: tuple[Any, ...]) -> None:
     """Start a kernel on CuPy's current stream."""
-    _kernels().get_function(name)((-(-threads // _THREADS),), (_THREADS,), arguments)
+    _kernel(name)((-(-threads // _THREADS),), (_THREADS,), arguments)
+
+
+@cache
+def _kernel(name: str) -> Any:
+    return _kernels().get_function(name)
 
 
 @cache
@@ -135,10 +140,9 @@ def runs_of(mask: Array, values: Sequence[int], launch: Launch) -> Runs | None:
     xp, words = array_namespace(mask), _words(mask.shape)
     if words == 0:
         return None
-    bits, begun = xp.empty(words, np.uint32), xp.empty(words, np.int32)
-    launch("find_runs", words, (*_lies(mask), *_sizes(mask), *_set_of(values), bits, begun))
-    up_to = xp.cumsum(begun, dtype=np.int32)
-    del begun
+    bits, up_to = xp.empty(words, np.uint32), xp.empty(words, np.int32)
+    launch("find_runs", words, (*_lies(mask), *_sizes(mask), *_set_of(values), bits, up_to))
+    xp.cumsum(up_to, dtype=np.int32, out=up_to)
     count = int(up_to[-1])
     if count == 0:
         return None
@@ -160,9 +164,8 @@ def scratch_bytes(shape: tuple[int, int, int], *, runs_a_row: int = 8) -> int:
         columns in the mean; more than half of them there cannot be.
     """
     slices, rows, columns = shape
-    runs = 4 * slices * rows * min(runs_a_row, -(-columns // 2))
-    words = 4 * _words(shape)
-    return 2 * words + max(words, runs)
+    runs = slices * rows * min(runs_a_row, -(-columns // 2))
+    return 4 * (2 * _words(shape) + runs)
 
 
 def _words(shape: tuple[int, ...]) -> int:
