@@ -99,8 +99,7 @@ class SegmentationStage(Stage):
             raise SettingsError(f"--deadline is a positive number of seconds, found {arguments.deadline:g}")
         self._limit = host_limit(arguments.memory_limit)
         self._on_device = arguments.device == "cuda" or (arguments.device == "auto" and device_available())
-        if not self._on_device:
-            warm_up()
+        warm_up(on_device=self._on_device)
         self._predictor = connect(
             url, arguments.model, transport=arguments.transport, deadline_s=arguments.deadline
         )
