@@ -5,6 +5,7 @@ answers as ONNX Runtime does, which is tried with a random window before it answ
 """
 
 import ctypes
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,8 @@ _TYPES = {
     "u16": "tensor(uint16)",
 }
 _INPUTS = ("TYPE_FP16", "TYPE_FP32")
-# Batches of larger windows are answered one window after the other: it takes no longer, a third of the memory
-# of three at once, and nothing is prepared anew for another number of them.
+# Voxels. Batches of larger windows are answered one by one: it takes no longer, a third of the memory of
+# three at once, and nothing is prepared anew for another number of them.
 _SMALL_WINDOW = 2**15
 
 
@@ -50,32 +51,43 @@ class OpenvinoEngine:
 
     def __init__(self, path, config):
         _refuse_inputs(config)
+        self._path, self._config, self._onnx_cpu = path, config, None
         core = openvino.Core()
         model = _read(core, path)
         self._inputs = {name: n for n, port in enumerate(model.inputs) for name in port.names}
         self._outputs = {name: n for n, port in enumerate(model.outputs) for name in port.names}
         self.inputs = {name: _type_of(model.inputs[n]) for name, n in self._inputs.items()}
         self.outputs = {name: _type_of(model.outputs[n]) for name, n in self._outputs.items()}
-        self._divides_batches = config["max_batch_size"] > 0 and _is_of_any_batch(model)
+        self._divides_batches = config["max_batch_size"] > 1 and _is_of_any_batch(model)
         *others, last = _precisions(core, config)
         remark = ""
         for precision in others:
             try:
-                self._start(core, model, precision, path, config)
+                self._start(core, model, precision)
                 return
             except UnfitError as error:
                 remark = f" (in {precision}: {error})"
-        self._start(core, model, last, path, config)
+        self._start(core, model, last)
         self.name += remark
 
     def run(self, names, given):
-        """Return the outputs of these names, of the inputs by name."""
-        results = self.answer(names, {name: as_array(tensor) for name, tensor in given.items()})
+        """Return the outputs of these names, of the inputs by name.
+
+        What is not a number, or infinite, has its way through ONNX Runtime, since some operators of OpenVINO
+        make a number of it; and what OpenVINO refuses to answer, such as a window below its size.
+        """
+        arrays = {name: np.ascontiguousarray(as_array(tensor)) for name, tensor in given.items()}
+        results = None
+        if all(np.isfinite(array.sum(dtype=np.float32)) for array in arrays.values()):
+            with suppress(RuntimeError, ValueError):
+                results = self.answer(names, arrays)
+        if results is None:
+            results = self._reference().answer(names, arrays)
         return [as_tensor(*pair) for pair in zip(names, results, strict=True)]
 
     def answer(self, names, arrays):
         """Return the outputs of these names as arrays that are the caller's own."""
-        windows = self._windows({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        windows = self._windows(arrays)
         firsts = self._infer(names, windows[0])
         if len(windows) == 1:
             return firsts
@@ -86,11 +98,18 @@ class OpenvinoEngine:
             self._infer(names, window, into=[whole[n : n + 1] for whole in wholes])
         return wholes
 
-    def _start(self, core, model, precision, path, config):
+    def _reference(self):
+        if self._onnx_cpu is None:
+            from .onnx_cpu import OnnxCpuEngine
+
+            self._onnx_cpu = OnnxCpuEngine(self._path, self._config)
+        return self._onnx_cpu
+
+    def _start(self, core, model, precision):
         self.precision = precision
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]} on the CPU in {precision}"
-        self._compiled = _compile(core, model, precision, config)
-        require_same_answers(self, path, config)
+        self._compiled = _compile(core, model, precision, self._config)
+        require_same_answers(self, self._path, self._config)
 
     def _windows(self, arrays):
         """Return the inputs of each infer request."""
@@ -110,10 +129,7 @@ class OpenvinoEngine:
             request.set_input_tensor(self._inputs[name], _shared(array))
         for name, array in zip(names, into, strict=False):
             request.set_output_tensor(self._outputs[name], _shared(array))
-        try:
-            request.infer()
-        except RuntimeError as error:
-            raise ValueError(_text(error)) from error
+        request.infer()
         return [request.get_output_tensor(self._outputs[name]).data for name in names]
 
 
