@@ -5,7 +5,7 @@ unpacked, never the package installed: that would tie this project to old versio
 ::
 
     <cache>/triton-2.51.0-py3.X-<hash of the requirements and the Python>/
-      python/                          an environment with onnxruntime and NumPy
+      python/                          an environment with OpenVINO, ONNX Runtime and NumPy
       server/nvidia_pytriton.libs/     libraries of the server, and a link to this Python's own
       server/pytriton/tritonserver/    bin/tritonserver, backends/python, backends-<hash>
       complete                         written last
@@ -97,7 +97,7 @@ def install(cache: Path, *, on_progress: Say) -> Installation:
     Parameters
     ----------
     cache
-        The folder that keeps the installation, 260 MB. Processes that install at the same time wait
+        The folder that keeps the installation, 380 MB. Processes that install at the same time wait
         for each other; what an interrupted one left is made anew.
     on_progress
         Called with a line for the user before what takes a while.
@@ -119,7 +119,7 @@ def install(cache: Path, *, on_progress: Say) -> Installation:
     except OSError as error:
         raise ModelServerError(
             f"could not install the model server in {cache}: {error}; it needs a folder on a disk with "
-            f"300 MB free, from which programs may be run (CLARA_CACHE names another), {ELSEWHERE}"
+            f"600 MB free, from which programs may be run (CLARA_CACHE names another), {ELSEWHERE}"
         ) from error
     return installation
 
@@ -165,8 +165,8 @@ def _install(installation: Installation, say: Say) -> None:
     python = installation.python_bin / "python"
     if not python.exists():
         say(
-            "installing a Python environment with onnxruntime for the model server "
-            "(once, 45 MB to fetch, 180 MB on disk)"
+            "installing a Python environment with OpenVINO and ONNX Runtime for the model server "
+            "(once, 105 MB to fetch, 275 MB on disk)"
         )
         shutil.rmtree(folder / "python", ignore_errors=True)
         with _signs_of_life("installing the Python environment", say), _published(folder / "python") as made:

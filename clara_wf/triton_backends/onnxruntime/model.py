@@ -39,6 +39,7 @@ class TritonPythonModel:
         file_name = config.get("default_model_filename") or "model.onnx"
         path = Path(args["model_repository"], args["model_version"], file_name)
         self._engine = engines.choose(path, config)
+        engines.log(f"model {args['model_name']} is answered by {self._engine.name}")
         _check_tensors("input", config["input"], self._engine.inputs)
         _check_tensors("output", config["output"], self._engine.outputs)
         self._inputs = [tensor["name"] for tensor in config["input"]]
