@@ -23,7 +23,7 @@ class OnnxCpuEngine:
     name = f"ONNX Runtime {onnxruntime.__version__} on the CPU"
 
     def __init__(self, path, config):
-        options = _session_options(config)
+        options = session_options(config)
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.inputs = {tensor.name: tensor.type for tensor in self._session.get_inputs()}
         self.outputs = {tensor.name: tensor.type for tensor in self._session.get_outputs()}
@@ -49,7 +49,8 @@ def parameter(config, name, default=""):
     return config.get("parameters", {}).get(name, {}).get("string_value") or default
 
 
-def _session_options(config):
+def session_options(config):
+    """Return options of a session of ONNX Runtime, as the model's parameters have them."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(parameter(config, "intra_op_thread_count", usable_cores()))
     options.inter_op_num_threads = int(parameter(config, "inter_op_thread_count", 0))
