@@ -13,6 +13,8 @@ from __future__ import annotations
 
 BACKEND_PARAMETERS = frozenset(
     {
+        # the embedded server
+        "use_tf32",
         # Triton itself
         "EXECUTION_ENV_PATH",
         "TRITON_BATCH_STRATEGY_PATH",
