@@ -5,7 +5,7 @@ unpacked, never the package installed: that would tie this project to old versio
 ::
 
     <cache>/triton-2.51.0-py3.X-<hash of the requirements and the Python>/
-      python/                          an environment with onnxruntime and NumPy
+      python/                          an environment with OpenVINO, ONNX Runtime and NumPy
       server/nvidia_pytriton.libs/     libraries of the server, and a link to this Python's own
       server/pytriton/tritonserver/    bin/tritonserver, backends/python, backends-<hash>
       complete                         written last
@@ -57,8 +57,8 @@ _TRITON = Path("pytriton/tritonserver")
 _LIBRARIES = Path("nvidia_pytriton.libs")
 _BUNDLED_LIBPYTHON = "libpython3-419a3a08.13.so.1.0"  # of Python 3.13, under a name of the wheel's own
 _WHAT = {
-    False: "onnxruntime for the model server (once, 45 MB to fetch, 180 MB on disk)",
-    True: "onnxruntime-gpu and CUDA for the model server (once, 1.2 GB to fetch, 1.9 GB on disk; "
+    False: "OpenVINO and ONNX Runtime for the model server (once, 105 MB to fetch, 275 MB on disk)",
+    True: "OpenVINO, onnxruntime-gpu and CUDA for the model server (once, 1.3 GB to fetch, 2 GB on disk; "
     "CLARA_GPU=off does without)",
 }
 Say = Callable[[str], None]
@@ -122,7 +122,7 @@ def install(cache: Path, *, on_progress: Say, gpu: bool = False) -> Installation
     Parameters
     ----------
     cache
-        The folder that keeps the installation, 260 MB, or 2 GB for a GPU. Processes that install at the
+        The folder that keeps the installation, 380 MB, or 2 GB for a GPU. Processes that install at the
         same time wait for each other; what an interrupted one left is made anew.
     on_progress
         Called with a line for the user before what takes a while.
@@ -146,7 +146,7 @@ def install(cache: Path, *, on_progress: Say, gpu: bool = False) -> Installation
     except OSError as error:
         raise ModelServerError(
             f"could not install the model server in {cache}: {error}; it needs a folder on a disk with "
-            f"{'4 GB' if gpu else '300 MB'} free, from which programs may be run "
+            f"{'4 GB' if gpu else '600 MB'} free, from which programs may be run "
             f"(CLARA_CACHE names another), {ELSEWHERE}"
         ) from error
     return installation

@@ -14,6 +14,7 @@ from __future__ import annotations
 BACKEND_PARAMETERS = frozenset(
     {
         # the embedded server
+        "engine",
         "use_tf32",
         # Triton itself
         "EXECUTION_ENV_PATH",

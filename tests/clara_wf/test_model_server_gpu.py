@@ -158,10 +158,10 @@ def test_installation_for_the_gpu_that_fails_leaves_that_for_the_cpu(
 def test_every_step_of_the_gpus_engine_but_the_gpu_is_served(add_model, triton_cache, tmp_path, monkeypatch):
     shutil.copytree(BACKENDS, tmp_path / "backends")
     choice = tmp_path / "backends/onnxruntime/engines/__init__.py"
+    text = choice.read_text().replace("import OpenvinoEngine", "import OnnxCudaEngine")
+    text = text.replace("from .openvino", "from .onnx_cuda")
     choice.write_text(
-        "def choose(path, config, *rest):\n"
-        "    from .onnx_cuda import OnnxCudaEngine\n"
-        '    return OnnxCudaEngine(path, config, 0, on="cpu")\n'
+        text.replace("OpenvinoEngine(path, config)", 'OnnxCudaEngine(path, config, 0, on="cpu")')
     )
     monkeypatch.setattr(
         model_server, "assemble_backends", partial(assemble_backends, sources=tmp_path / "backends")

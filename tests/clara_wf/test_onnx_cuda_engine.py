@@ -35,10 +35,7 @@ class HostTensor:
 @pytest.fixture
 def engines(monkeypatch):
     """Return the package of engines, as the server's Python sees it."""
-    said = []
-    logger = SimpleNamespace(log_info=said.append)
-    fake = SimpleNamespace(Tensor=HostTensor, Logger=logger, said=said)
-    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", fake)
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", SimpleNamespace(Tensor=HostTensor))
     monkeypatch.syspath_prepend(str(BACKENDS / "onnxruntime"))
     yield importlib.import_module("engines")
     for name in [each for each in sys.modules if each.partition(".")[0] == "engines"]:
@@ -123,17 +120,17 @@ def test_each_shape_keeps_its_session_until_there_are_too_many(engine_for, cuda)
     assert session_for(shapes[4]) is sessions[1]  # of the shape that was unused the longest
 
 
-def test_warm_up_runs_a_full_batch_and_a_single_window_and_says_so(engine_for, engines):
+def test_warm_up_runs_a_full_batch_and_a_single_window_and_says_so(engine_for, capsys):
     engine = engine_for(config_of(window_shape="[7]"))
-    said = sys.modules["triton_python_backend_utils"].said
+    said = capsys.readouterr().err.splitlines()
     assert [shape for ((_, shape),) in engine._sessions] == [(4, 1, 7), (1, 1, 7)]
     assert len(said) == 2
     assert "x [4, 1, 7] warmed up in 0." in said[0]
 
 
-def test_warm_up_that_fails_is_told_and_the_model_still_loads(engine_for, engines):
+def test_warm_up_that_fails_is_told_and_the_model_still_loads(engine_for, capfd):
     engine_for(config_of(window_shape="[4]"), k=[1, 2, 3])
-    assert "could not be warmed up" in sys.modules["triton_python_backend_utils"].said[0]
+    assert "could not be warmed up" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -185,13 +182,16 @@ def test_tensorrt_that_is_not_installed_is_refused(cuda, monkeypatch):
     config = config_of()
     config["optimization"] = {"execution_accelerators": {"gpu_execution_accelerator": [{"name": "tensorrt"}]}}
     monkeypatch.setattr(cuda.onnxruntime, "get_available_providers", lambda: [cuda.CUDA])
-    with pytest.raises(RuntimeError, match=r"asks for TensorRT .*, which is not installed"):
+    with pytest.raises(cuda.UnfitError, match=r"asks for TensorRT .*, which is not installed"):
         cuda._providers(config, 0)
 
 
 def test_installation_without_the_provider_says_so(engines, add_model, tmp_path):
     path = add_model(tmp_path) / "1/model.onnx"
-    with pytest.raises(RuntimeError, match=r"ONNX Runtime 1\S+ of this installation has no CUDA provider"):
+    with pytest.raises(
+        ValueError,
+        match=r"'cuda' is not for this model: ONNX Runtime 1\S+ of this installation has no CUDA provider",
+    ):
         engines.choose(path, config_of(), 0)
 
 
@@ -216,3 +216,21 @@ def test_memory_of_a_device_is_told_with_its_number(engines):
     tensor.device.type = 10  # ROCm
     with pytest.raises(ValueError, match="device of DLPack's type 10"):
         dlpack.Memory(capsule)
+
+
+@pytest.mark.parametrize(
+    ("engine", "device_id", "message"),
+    [
+        ("cuda", None, "engine 'cuda' does not run on the CPU"),
+        ("onnxruntime", 0, "engine 'onnxruntime' does not run on the GPU"),
+        ("opemvino", 0, "there is no engine 'opemvino'; there are openvino, onnxruntime, cuda"),
+    ],
+)
+def test_engine_that_does_not_run_where_the_model_is_served_is_refused(engines, engine, device_id, message):
+    with pytest.raises(ValueError, match=message):
+        engines.choose("model.onnx", config_of(engine=engine), device_id, {})
+
+
+def test_environment_asks_for_an_engine_by_name(engines):
+    with pytest.raises(ValueError, match="engine 'openvino' does not run on the GPU"):
+        engines.choose("model.onnx", config_of(), 0, {"CLARA_ONNX_ENGINE": "openvino"})

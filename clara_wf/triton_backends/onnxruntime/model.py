@@ -42,7 +42,7 @@ class TritonPythonModel:
         self._engine = engines.choose(
             path, config, int(args["model_instance_device_id"]) if on_device else None
         )
-        pb_utils.Logger.log_info(f"model {args['model_name']} is answered by {self._engine.name}")
+        engines.log(f"model {args['model_name']} is answered by {self._engine.name}")
         _check_tensors("input", config["input"], self._engine.inputs)
         _check_tensors("output", config["output"], self._engine.outputs)
         self._inputs = [tensor["name"] for tensor in config["input"]]

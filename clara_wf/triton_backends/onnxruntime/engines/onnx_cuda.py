@@ -3,7 +3,6 @@
 import ctypes
 import importlib
 import importlib.util
-import json
 import sys
 import time
 from collections import OrderedDict
@@ -11,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import triton_python_backend_utils as pb_utils
 
+from . import log
 from .dlpack import Memory
-from .onnx_cpu import parameter, session_options
+from .onnx_cpu import session_options
+from .settings import parameter, value
 from .tensors import as_tensor, from_capsule
+from .unfit import UnfitError
 
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
@@ -69,7 +70,7 @@ class OnnxCudaEngine:
 
     Raises
     ------
-    RuntimeError
+    UnfitError
         If the provider does not start, with the reason.
     """
 
@@ -113,10 +114,10 @@ class OnnxCudaEngine:
         session.run_with_iobinding(binding)
         return binding.get_outputs()
 
-    def _tensor(self, name, value):
+    def _tensor(self, name, output):
         if self._is_for_the_host(name):
-            return as_tensor(name, value.numpy())
-        return from_capsule(name, value.__dlpack__())  # which keeps the value, and its memory, alive
+            return as_tensor(name, output.numpy())
+        return from_capsule(name, output.__dlpack__())  # which keeps the value, and its memory, alive
 
     def _is_for_the_host(self, name):
         """Whether an output cannot stay on the device: ONNX Runtime hands out truth values as numbers."""
@@ -140,7 +141,7 @@ class OnnxCudaEngine:
         )
         wanted = self._providers[0][0]
         if session.get_providers()[0] != wanted:
-            raise RuntimeError(f"ONNX Runtime's {wanted} does not start: {_why_not(wanted)}")
+            raise UnfitError(f"ONNX Runtime's {wanted} does not start: {_why_not(wanted)}")
         return session
 
     def _warm_up(self):
@@ -153,7 +154,7 @@ class OnnxCudaEngine:
             except Exception as error:  # what is wrong is told to whoever asks for such a shape
                 outcome = f"could not be warmed up: {error}"
             told = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-            pb_utils.Logger.log_info(f"{self.name}: {told} {outcome}")
+            log(f"{self.name}: {told} {outcome}")
 
     def _try(self, shapes):
         arrays = {name: np.zeros(shape, _DTYPES[self.inputs[name]]) for name, shape in shapes.items()}
@@ -168,12 +169,11 @@ def cuda_options(config, device_id):
     the model such as ``use_tf32``; those of the accelerator ``cuda`` of its ``optimization``.
     """
     options = dict(_OPTIONS)
-    if parameter(config, "precision").strip('"') in ("bf16", "f16", "tf32"):
+    if value(config, "precision") in ("bf16", "f16", "tf32"):
         options["use_tf32"] = "1"  # ten bits of a fraction, as f16 has; bf16 has seven
     for name, meanings in _PARAMETERS.items():
-        value = parameter(config, name).strip('"')
-        if value:
-            options[name] = meanings.get(value, value)
+        if said := parameter(config, name):
+            options[name] = meanings.get(said, said)
     options |= accelerator(config, "cuda") or {}
     return options | {"device_id": str(device_id)}
 
@@ -190,7 +190,7 @@ def warm_up_shapes(config):
 
     None are known where the model's parameter ``window_shape`` does not say every size that is left open.
     """
-    window = _json(parameter(config, "window_shape")) or []
+    window = value(config, "window_shape") or []
     dims = {tensor["name"]: [int(each) for each in tensor["dims"]] for tensor in config["input"]}
     filled = {name: _filled(sizes, window) for name, sizes in dims.items()}
     if any(-1 in sizes for sizes in filled.values()):
@@ -215,13 +215,6 @@ def _filled(sizes, window):
     return tuple(int(known.get(index, size)) for index, size in enumerate(sizes))
 
 
-def _json(text):
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
 def _cpu_providers():
     return [("CPUExecutionProvider", {})]
 
@@ -230,9 +223,7 @@ def _providers(config, device_id):
     """Return the providers that are asked for, with their options; the CPU's is always the last."""
     found = onnxruntime.get_available_providers()
     if CUDA not in found:
-        raise RuntimeError(
-            f"ONNX Runtime {onnxruntime.__version__} of this installation has no CUDA provider"
-        )
+        raise UnfitError(f"ONNX Runtime {onnxruntime.__version__} of this installation has no CUDA provider")
     providers = [(CUDA, cuda_options(config, device_id))]
     tensorrt = accelerator(config, "tensorrt")
     if tensorrt is not None:
@@ -245,9 +236,9 @@ def _tensorrt_options(asked, device_id):
     if importlib.util.find_spec("tensorrt_libs"):
         importlib.import_module("tensorrt_libs")  # which loads them
     elif not _loads("libnvinfer.so.10"):
-        raise RuntimeError("the model asks for TensorRT (gpu_execution_accelerator), which is not installed")
+        raise UnfitError("the model asks for TensorRT (gpu_execution_accelerator), which is not installed")
     precision = asked.pop("precision_mode", "FP32")
-    options = {_TENSORRT_NAMES.get(name, name): value for name, value in asked.items()}
+    options = {_TENSORRT_NAMES.get(name, name): said for name, said in asked.items()}
     kept = Path(sys.prefix).parent / "tensorrt"  # engines take minutes to make
     cached = {
         "trt_engine_cache_enable": "1",
