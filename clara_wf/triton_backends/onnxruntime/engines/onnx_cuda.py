@@ -136,10 +136,14 @@ class OnnxCudaEngine:
         return self._sessions.popitem(last=False)[1]
 
     def _new_session(self):
-        session = onnxruntime.InferenceSession(
-            str(self._path), session_options(self._config), providers=self._providers, enable_fallback=0
-        )
-        wanted = self._providers[0][0]
+        options, wanted = session_options(self._config), self._providers[0][0]
+        try:
+            session = onnxruntime.InferenceSession(
+                str(self._path), options, providers=self._providers, enable_fallback=0
+            )
+        except Exception as error:  # of each kind of fault ONNX Runtime has an exception of its own
+            reason = str(error).rpartition("[ONNXRuntimeError] : ")[2]
+            raise UnfitError(f"ONNX Runtime's {wanted} does not take it: {reason}") from error
         if session.get_providers()[0] != wanted:
             raise UnfitError(f"ONNX Runtime's {wanted} does not start: {_why_not(wanted)}")
         return session
