@@ -86,7 +86,7 @@ class OnnxCudaEngine:
         self.outputs = {tensor.name: tensor.type for tensor in first.get_outputs()}
         used = first.get_providers()[0].removesuffix("ExecutionProvider")
         self.name = f"ONNX Runtime {onnxruntime.__version__} on {used}, device {device_id}"
-        self._warm_up()
+        self._warm_up(first)
 
     def run(self, names, given):
         """Return the outputs of these names, of the inputs by name.
@@ -96,12 +96,12 @@ class OnnxCudaEngine:
         """
         capsules = {name: tensor.to_dlpack() for name, tensor in given.items()}
         memories = {name: Memory(capsule) for name, capsule in capsules.items()}
-        outputs = self._answer(names, memories)
+        session = self._session_for(tuple((name, memory.shape) for name, memory in memories.items()))
+        outputs = self._answer(session, names, memories)
         return [self._tensor(*pair) for pair in zip(names, outputs, strict=True)]
 
-    def _answer(self, names, memories):
+    def _answer(self, session, names, memories):
         """Return the values of the outputs; the memories of the inputs are only read meanwhile."""
-        session = self._session_for(tuple((name, memory.shape) for name, memory in memories.items()))
         binding = session.io_binding()
         for name, memory in memories.items():
             place = ("cuda", memory.device_id) if memory.on_device else ("cpu", 0)
@@ -148,22 +148,27 @@ class OnnxCudaEngine:
             raise UnfitError(f"ONNX Runtime's {wanted} does not start: {_why_not(wanted)}")
         return session
 
-    def _warm_up(self):
-        """Run the model once on each shape that its parameters name, so that no request pays for it."""
+    def _warm_up(self, session):
+        """Run the model once on shapes that its parameters name, so that no request pays for what that takes.
+
+        The session is then that of the last of them, if that is what is asked for first.
+        """
         for shapes in warm_up_shapes(self._config):
             started = time.monotonic()
             try:
-                self._try(shapes)
+                self._try(session, shapes)
                 outcome = f"warmed up in {time.monotonic() - started:.1f} s"
             except Exception as error:  # what is wrong is told to whoever asks for such a shape
                 outcome = f"could not be warmed up: {error}"
             told = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
             log(f"{self.name}: {told} {outcome}")
 
-    def _try(self, shapes):
+    def _try(self, session, shapes):
         arrays = {name: np.zeros(shape, _DTYPES[self.inputs[name]]) for name, shape in shapes.items()}
         capsules = {name: array.__dlpack__() for name, array in arrays.items()}
-        self._answer(list(self.outputs), {name: Memory(capsule) for name, capsule in capsules.items()})
+        self._answer(
+            session, list(self.outputs), {name: Memory(capsule) for name, capsule in capsules.items()}
+        )
 
 
 def cuda_options(config, device_id):
@@ -190,7 +195,7 @@ def accelerator(config, name):
 
 
 def warm_up_shapes(config):
-    """Return shapes of all inputs by name: full batches of windows, then a single window.
+    """Return shapes of all inputs by name: a single window, then a full batch of them.
 
     None are known where the model's parameter ``window_shape`` does not say every size that is left open.
     """
@@ -202,10 +207,7 @@ def warm_up_shapes(config):
     batch = int(config.get("max_batch_size", 0))
     if not batch:
         return [filled]
-    return [
-        {name: (count, *sizes) for name, sizes in filled.items()}
-        for count in sorted({batch, 1}, reverse=True)
-    ]
+    return [{name: (count, *sizes) for name, sizes in filled.items()} for count in sorted({1, batch})]
 
 
 def _filled(sizes, window):
