@@ -71,6 +71,11 @@ def is_wanted(environ: Mapping[str, str]) -> bool:
     return environ.get(SWITCH, "").strip().lower() not in _OFF
 
 
+def without_gpu(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which no program finds a GPU, this project's or another."""
+    return {**environ, SWITCH: "off", "CUDA_VISIBLE_DEVICES": ""}
+
+
 def find_gpu(environ: Mapping[str, str] | None = None) -> Gpu | None:
     """Return the GPU of this machine; None where there is none, or none is wanted.
 
@@ -90,7 +95,7 @@ def find_gpu(environ: Mapping[str, str] | None = None) -> Gpu | None:
         return None
 
 
-def lack_of(gpu: Gpu, *, cuda: tuple[int, int], compute_capability: tuple[int, int]) -> str | None:
+def unfit_reason(gpu: Gpu, *, cuda: tuple[int, int], compute_capability: tuple[int, int]) -> str | None:
     """Return why programs made for a CUDA do not run on a GPU; None if they do.
 
     Parameters

@@ -25,7 +25,7 @@ _ON_DEVICE = "FORCE_CPU_ONLY_INPUT_TENSORS"
 def usable_gpu(environ: Mapping[str, str] | None) -> tuple[Gpu | None, str]:
     """Return the GPU that the server can use, or None and why not; without any there is no reason."""
     found = gpu.find_gpu(environ)
-    lack = gpu.lack_of(found, cuda=CUDA, compute_capability=COMPUTE_CAPABILITY) if found else None
+    lack = gpu.unfit_reason(found, cuda=CUDA, compute_capability=COMPUTE_CAPABILITY) if found else None
     return (None, lack) if lack else (found, "")
 
 

@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from clara_wf import gpu
-from clara_wf.gpu import Gpu, ask_driver, find_gpu, is_wanted, lack_of
+from clara_wf import doctor, gpu
+from clara_wf.doctor import examine_gpu
+from clara_wf.gpu import Gpu, ask_driver, find_gpu, is_wanted, unfit_reason, without_gpu
 
 H200 = Gpu(
     name="NVIDIA H200",
@@ -90,12 +94,55 @@ def test_environment_that_does_not_say_no_leaves_the_gpu(environ):
     ],
 )
 def test_gpu_that_does_not_do_is_told_with_what_is_needed(cuda, capability, lack):
-    found = Gpu(**{**H200.__dict__, "cuda": cuda, "compute_capability": capability})
-    told = lack_of(found, cuda=(13, 0), compute_capability=(7, 5))
+    found = replace(H200, cuda=cuda, compute_capability=capability)
+    told = unfit_reason(found, cuda=(13, 0), compute_capability=(7, 5))
     if lack is None:
         assert told is None
     else:
-        assert pytest.importorskip("re").search(lack, told)
+        assert re.search(lack, told)
+
+
+def examined(monkeypatch, found, *, cupy=None, usable=False, cache):
+    module = None if cupy is None else SimpleNamespace(__version__=cupy)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: module)
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setattr(doctor, "device_available", lambda: usable)
+    return {each.what: (each.verdict, each.found, each.advice) for each in examine_gpu(found, cache=cache)}
+
+
+def test_doctor_without_a_gpu_says_what_one_needs(monkeypatch, tmp_path):
+    told = examined(monkeypatch, None, cache=tmp_path)
+    assert list(told) == ["GPU"]
+    assert told["GPU"][:2] == ("missing", "none seen")
+    (off,) = examine_gpu(None, cache=tmp_path, wanted=False)
+    assert (off.verdict, off.found) == ("ok", "not asked for (CLARA_GPU)")
+
+
+def test_doctor_with_a_gpu_shows_all_that_uses_it(monkeypatch, tmp_path):
+    told = examined(monkeypatch, H200, cupy="14.2.0", usable=True, cache=tmp_path)
+    assert told["GPU"][:2] == ("ok", str(H200))
+    assert told["CuPy"][:2] == ("ok", "14.2.0")
+    assert told["model on the GPU"][:2] == ("ok", "can be; the first test installs it (1.3 GB to fetch)")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "cupy", "found", "extra"),
+    [
+        ((13, 0), None, "not installed", "[cuda13]"),
+        ((12, 4), None, "not installed", "[cuda12]"),
+        ((13, 0), "14.2.0", "14.2.0, which cannot use the GPU", "[cuda13]"),
+    ],
+)
+def test_doctor_says_which_cupy_is_missing(monkeypatch, tmp_path, cuda, cupy, found, extra):
+    told = examined(monkeypatch, replace(H200, cuda=cuda), cupy=cupy, cache=tmp_path)
+    assert told["CuPy"][:2] == ("missing", found)
+    assert extra in told["CuPy"][2]
+
+
+def test_doctor_says_why_the_model_is_computed_on_the_cpu(monkeypatch, tmp_path):
+    told = examined(monkeypatch, replace(H200, cuda=(12, 4)), cache=tmp_path)
+    assert told["model on the GPU"][0] == "missing"
+    assert "runs CUDA 12.4" in told["model on the GPU"][1]
 
 
 def test_program_prints_what_can_be_read_back(monkeypatch, capsys):
@@ -131,3 +178,8 @@ def test_driver_that_does_not_answer_is_no_gpu(monkeypatch, tmp_path, answer):
     monkeypatch.setattr(gpu, "_PATIENCE_S", 0.2)
     monkeypatch.setattr(gpu.sys, "executable", str(program))
     assert find_gpu({"PATH": os.defpath}) is None
+
+
+def test_environment_without_a_gpu_hides_it_from_every_program():
+    environ = without_gpu({"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "0,1"})
+    assert environ == {"PATH": "/bin", "CLARA_GPU": "off", "CUDA_VISIBLE_DEVICES": ""}
