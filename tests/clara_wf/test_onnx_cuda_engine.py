@@ -201,7 +201,7 @@ def test_installation_without_the_provider_says_so(engines, add_model, tmp_path)
         ValueError,
         match=r"'cuda' is not for this model: ONNX Runtime 1\S+ of this installation has no CUDA provider",
     ):
-        engines.choose(path, config_of(), 0)
+        engines.choose(path, config_of(), device_id=0)
 
 
 @pytest.mark.parametrize("device", [1, 3])
@@ -237,9 +237,9 @@ def test_memory_of_a_device_is_told_with_its_number(engines):
 )
 def test_engine_that_does_not_run_where_the_model_is_served_is_refused(engines, engine, device_id, message):
     with pytest.raises(ValueError, match=message):
-        engines.choose("model.onnx", config_of(engine=engine), device_id, {})
+        engines.choose("model.onnx", config_of(engine=engine), {}, device_id)
 
 
 def test_environment_asks_for_an_engine_by_name(engines):
     with pytest.raises(ValueError, match="engine 'openvino' does not run on the GPU"):
-        engines.choose("model.onnx", config_of(), 0, {"CLARA_ONNX_ENGINE": "openvino"})
+        engines.choose("model.onnx", config_of(), {"CLARA_ONNX_ENGINE": "openvino"}, 0)

@@ -16,7 +16,7 @@ from .settings import parameter
 from .unfit import UnfitError
 
 
-def choose(path, config, device_id=None, environ=os.environ):
+def choose(path, config, environ=os.environ, device_id=None):
     """Return the engine for a model; of each that is not for it, a line in the server's log says why.
 
     Parameters
@@ -25,11 +25,11 @@ def choose(path, config, device_id=None, environ=os.environ):
         The ONNX file.
     config
         The model's ``config.pbtxt``, as Triton gives it. Its parameter ``engine`` allows only one.
+    environ
+        ``CLARA_ONNX_ENGINE`` allows only one to the models whose configuration does not say.
     device_id
         Number of the CUDA device that an instance of ``KIND_GPU`` is for; None for one on the CPU. What is
         for a device gets its tensors there, so that no engine of the CPU can stand in for the GPU's.
-    environ
-        ``CLARA_ONNX_ENGINE`` allows only one to the models whose configuration does not say.
 
     Raises
     ------

@@ -82,6 +82,14 @@ def _difference(engine, path, config):
             refusal = error
     else:
         return f"no window was found to compare it with: {refusal}"
+    pairs = [(arrays, wanted)]
+    if config["max_batch_size"] > 1:  # what else is in a batch must not matter
+        last = {name: array[-1:] for name, array in arrays.items()}
+        pairs.append((last, [each[-1:] for each in wanted]))
+    return next(filter(None, (_judge_all(engine, names, *pair) for pair in pairs)), "")
+
+
+def _judge_all(engine, names, arrays, wanted):
     try:
         found = engine.answer(names, arrays)
     except Exception as error:
@@ -95,8 +103,8 @@ def _judge(name, found, wanted, precision):
     if found.shape != wanted.shape or found.dtype != wanted.dtype:
         return f"{name} is {found.dtype} {found.shape} instead of {wanted.dtype} {wanted.shape}"
     if wanted.dtype.kind != "f":
-        share, most = float((found != wanted).mean()), _LABELS[precision]
-        return "" if share <= most else f"{100 * share:.3g} % of {name} differ"
+        share = np.count_nonzero(found != wanted) / max(found.size, 1)
+        return "" if share <= _LABELS[precision] else f"{100 * share:.3g} % of {name} differ"
     if not np.array_equal(np.isfinite(found), np.isfinite(wanted)):
         return f"{name} is not finite elsewhere"
     finite = np.isfinite(wanted)

@@ -5,6 +5,7 @@ answers as ONNX Runtime does, which is tried with a random window before it answ
 """
 
 import ctypes
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,20 @@ _TYPES = {
     "u8": "tensor(uint8)",
     "u16": "tensor(uint16)",
 }
+_NUMPY = {
+    "tensor(bool)": np.bool_,
+    "tensor(float16)": np.float16,
+    "tensor(float)": np.float32,
+    **{
+        f"tensor({kind}{bits})": np.dtype(f"{kind}{bits}")
+        for kind in ("int", "uint")
+        for bits in (8, 16, 32, 64)
+    },
+}
 _INPUTS = ("TYPE_FP16", "TYPE_FP32")
-# Batches of larger windows are answered one window after the other: it takes no longer, a third of the memory
-# of three at once, and nothing is prepared anew for another number of them.
+_KNOWN = 256
+# Voxels. Batches of larger windows are answered one by one: it takes no longer, a third of the memory of
+# three at once, and nothing is prepared anew for another number of them.
 _SMALL_WINDOW = 2**15
 
 
@@ -50,47 +62,93 @@ class OpenvinoEngine:
 
     def __init__(self, path, config):
         _refuse_inputs(config)
+        self._path, self._config, self._onnx_cpu = path, config, None
         core = openvino.Core()
-        model = _read(core, path)
+        self._model = model = _read(core, path)
+        self._known = {}
         self._inputs = {name: n for n, port in enumerate(model.inputs) for name in port.names}
         self._outputs = {name: n for n, port in enumerate(model.outputs) for name in port.names}
         self.inputs = {name: _type_of(model.inputs[n]) for name, n in self._inputs.items()}
         self.outputs = {name: _type_of(model.outputs[n]) for name, n in self._outputs.items()}
-        self._divides_batches = config["max_batch_size"] > 0 and _is_of_any_batch(model)
+        self._divides_batches = config["max_batch_size"] > 1 and _is_of_any_batch(model)
         *others, last = _precisions(core, config)
         remark = ""
         for precision in others:
             try:
-                self._start(core, model, precision, path, config)
+                self._start(core, model, precision)
                 return
             except UnfitError as error:
                 remark = f" (in {precision}: {error})"
-        self._start(core, model, last, path, config)
+        self._start(core, model, last)
         self.name += remark
 
     def run(self, names, given):
-        """Return the outputs of these names, of the inputs by name."""
-        results = self.answer(names, {name: as_array(tensor) for name, tensor in given.items()})
+        """Return the outputs of these names, of the inputs by name.
+
+        ONNX Runtime answers what is not a number, or infinite, since some operators of OpenVINO make a number
+        of it; and what OpenVINO does not answer, such as a window that is too small for it. Of what neither
+        answers, the reason is ONNX Runtime's.
+        """
+        arrays = {name: np.ascontiguousarray(as_array(tensor)) for name, tensor in given.items()}
+        results = None
+        if all(array.size and np.isfinite(array.sum(dtype=np.float32)) for array in arrays.values()):
+            with suppress(RuntimeError, ValueError):
+                results = self.answer(names, arrays)
+        if results is None:
+            results = self._reference().answer(names, arrays)
         return [as_tensor(*pair) for pair in zip(names, results, strict=True)]
 
     def answer(self, names, arrays):
-        """Return the outputs of these names as arrays that are the caller's own."""
-        windows = self._windows({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-        firsts = self._infer(names, windows[0])
+        """Return the outputs of these names as arrays that are the caller's own.
+
+        Raises
+        ------
+        RuntimeError, ValueError
+            If OpenVINO does not answer it.
+        """
+        windows = self._windows(arrays)
+        shapes = [self._output_shapes(windows[0])[self._outputs[name]] for name in names]
         if len(windows) == 1:
-            return firsts
-        wholes = [np.empty((len(windows), *first.shape[1:]), first.dtype) for first in firsts]
-        for whole, first in zip(wholes, firsts, strict=True):
-            whole[:1] = first
-        for n, window in enumerate(windows[1:], 1):
+            return self._infer(names, arrays)
+        if any(shape is None or shape[0] != 1 for shape in shapes):
+            raise ValueError("the first axis of an output is no batch")
+        kinds = [_NUMPY[self.outputs[name]] for name in names]
+        wholes = [
+            np.empty((len(windows), *shape[1:]), kind) for shape, kind in zip(shapes, kinds, strict=True)
+        ]
+        for n, window in enumerate(windows):
             self._infer(names, window, into=[whole[n : n + 1] for whole in wholes])
         return wholes
 
-    def _start(self, core, model, precision, path, config):
+    def _output_shapes(self, arrays):
+        """Return the shape of each output, None where it depends on values.
+
+        Sizes that do not fit are found here, once for each: where it computes in one thread, OpenVINO
+        would answer something of another size, or end the process.
+        """
+        shapes = {self._inputs[name]: array.shape for name, array in arrays.items()}
+        key = tuple(shapes.items())
+        if key not in self._known:
+            model = self._model.clone()
+            model.reshape({n: list(shape) for n, shape in shapes.items()})
+            if len(self._known) == _KNOWN:
+                self._known.clear()
+            ports = [port.partial_shape for port in model.outputs]
+            self._known[key] = [tuple(port.to_shape()) if port.is_static else None for port in ports]
+        return self._known[key]
+
+    def _reference(self):
+        if self._onnx_cpu is None:
+            from .onnx_cpu import OnnxCpuEngine
+
+            self._onnx_cpu = OnnxCpuEngine(self._path, self._config)
+        return self._onnx_cpu
+
+    def _start(self, core, model, precision):
         self.precision = precision
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]} on the CPU in {precision}"
-        self._compiled = _compile(core, model, precision, config)
-        require_same_answers(self, path, config)
+        self._compiled = _compile(core, model, precision, self._config)
+        require_same_answers(self, self._path, self._config)
 
     def _windows(self, arrays):
         """Return the inputs of each infer request."""
@@ -110,10 +168,7 @@ class OpenvinoEngine:
             request.set_input_tensor(self._inputs[name], _shared(array))
         for name, array in zip(names, into, strict=False):
             request.set_output_tensor(self._outputs[name], _shared(array))
-        try:
-            request.infer()
-        except RuntimeError as error:
-            raise ValueError(_text(error)) from error
+        request.infer()
         return [request.get_output_tensor(self._outputs[name]).data for name in names]
 
 
