@@ -33,7 +33,8 @@ from clara_wf.places import Places  # noqa: E402
 from stages import Origin, Volume, arrays  # noqa: E402
 from stages.arrays import Array, array_namespace, device_available, to_host  # noqa: E402
 from stages.components import fill_holes, keep_inside, keep_largest_component, remove_small  # noqa: E402
-from stages.memory import in_words  # noqa: E402
+from stages.gpu_memory import CudaGpu, GpuMemory  # noqa: E402
+from stages.memory import host_limit, in_words  # noqa: E402
 from stages.preprocess import ModelInput, preprocess  # noqa: E402
 from stages.resample import labels_from_scores  # noqa: E402
 from stages.segmentation import window_plan  # noqa: E402
@@ -283,8 +284,13 @@ def any_server(url: str | None) -> Iterator[tuple[str, str]]:
         with serve(
             places.models, models=[REFERENCE_MODEL], cache=places.cache, log=log, on_progress=print
         ) as server:
-            said = [line for line in log.read_text(errors="replace").splitlines() if REFERENCE_MODEL in line]
-            yield server.grpc_url, "\n".join(said[-3:])
+            yield server.grpc_url, "\n".join(engine_lines(log.read_text(errors="replace")))
+
+
+def engine_lines(log: str) -> list[str]:
+    """Return what a server's log says of what computes the model, and how long its start took."""
+    lines = [line for line in log.splitlines() if "answered by" in line or "warmed up" in line]
+    return [line.partition("] ")[2].strip('"') or line for line in lines]
 
 
 def check_triton(bench: Bench, url: str, *, on_device: bool) -> None:
@@ -308,35 +314,64 @@ def check_triton(bench: Bench, url: str, *, on_device: bool) -> None:
 
 
 @contextmanager
-def asked(url: str, transport: str, *, on_device: bool) -> Iterator[Callable[[Volume], Volume]]:
+def asked(
+    url: str, transport: str, *, on_device: bool, gpu: GpuMemory | None = None
+) -> Iterator[Callable[[Volume], Volume]]:
     """Give what segments a volume by the reference model."""
     with closing(TritonPredictor(url, REFERENCE_MODEL, transport=transport)) as predictor:
         predictor.wait_until_ready(60)
         predictor.choose_transport(on_device=on_device)
         served = predictor.describe()
         model = ModelDescription.from_server(served)
-        yield partial(segment, predictor=predictor, model=model, tensors=model.tensors_of(served))
+        tensors = model.tensors_of(served)
+        yield partial(segment, predictor=predictor, model=model, tensors=tensors, limit=host_limit(), gpu=gpu)
 
 
 def check_road(bench: Bench, url: str, *, on_device: bool) -> None:
     """Time all of the AI stage between the mapped volume and the mask on the host."""
-    few = Volume(
-        array=np.ascontiguousarray(bench.host.array[:FEW_SLICES]),
-        affine=bench.host.affine,
-        origin=bench.host.origin,
-    )
+    few = replace(bench.host, array=np.ascontiguousarray(bench.host.array[:FEW_SLICES]))
     for volume, wanted_ms in ((bench.host, 60), (few, 25)):
-        with tempfile.TemporaryDirectory() as folder:
-            path = write_volume(volume, Path(folder))
-            mapped = read_volume(path)
-            with asked(url, "cuda" if on_device else "system", on_device=on_device) as run:
-                spent = timed(
-                    lambda run=run, mapped=mapped: to_host(
-                        run(replace(mapped, array=bench.put(mapped.array))).array
-                    )
-                )[1]
+        gpu = GpuMemory(CudaGpu()) if on_device else None
+        transport = "cuda" if on_device else "system"
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            asked(url, transport, on_device=on_device, gpu=gpu) as run,
+        ):
+            mapped = read_volume(write_volume(volume, Path(folder)))
+            _, spent = timed(partial(from_file_to_mask, mapped, run, bench.put))
         shape = " x ".join(map(str, volume.array.shape))
         bench.table.row(f"mapped volume to mask, {shape}", device_ms=spent, wanted_ms=wanted_ms)
+        if gpu is not None:
+            check_memory(bench.table, gpu)
+            gpu.close()
+
+
+def from_file_to_mask(
+    mapped: Volume, run: Callable[[Volume], Volume], put: Callable[[Array], Array]
+) -> Array:
+    """Segment a volume of a file, and return the mask on the host."""
+    return to_host(run(replace(mapped, array=put(mapped.array))).array)
+
+
+def check_memory(table: Table, gpu: GpuMemory) -> None:
+    """Compare what a run said it would take of the GPU with what it took."""
+    told, taken = gpu.reserved, gpu.peak
+    off = taken / told - 1 if told else float("inf")
+    table.row(
+        "memory of the GPU",
+        difference=f"told {in_words(told)}, taken {in_words(taken)} ({off:+.0%}); process {of_process()}",
+        agrees=abs(off) <= 0.15,
+    )
+
+
+def of_process() -> str:
+    """Return what the driver says that this process holds of the GPU."""
+    query = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader"]
+    try:
+        lines = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
+    except OSError:
+        return "unknown"
+    return next((line.partition(", ")[2] for line in lines if line.startswith(f"{os.getpid()},")), "unknown")
 
 
 def check_decoding(table: Table, syntax: str) -> None:
@@ -403,7 +438,6 @@ def main() -> int:
         check_triton(bench, url, on_device=not rehearsal)
         check_road(bench, url, on_device=not rehearsal)
     if not rehearsal:
-        tell_the_peak()
         for syntax in ("JPEG 2000", "HTJ2K"):
             check_decoding(table, syntax)
     print("all good" if not table.failed else f"NOT GOOD: {', '.join(table.failed)}")
@@ -424,13 +458,6 @@ def tell_the_device(host: Volume) -> None:
         f"Python {platform.python_version()}, commit {commit.stdout.strip() or 'unknown'}"
     )
     print(f"volume {' x '.join(map(str, host.array.shape))} {host.array.dtype}; medians of {REPEATS}")
-
-
-def tell_the_peak() -> None:
-    """Print the most memory that the device held for this process."""
-    import cupy
-
-    print(f"peak device memory {in_words(cupy.get_default_memory_pool().total_bytes())}")
 
 
 if __name__ == "__main__":
