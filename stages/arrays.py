@@ -50,6 +50,13 @@ def device_available() -> bool:
         return False
 
 
+def empty(shape: tuple[int, ...], dtype: Any, *, on_device: bool) -> Array:
+    """Return an array that is not filled yet, on the host or on the CUDA device."""
+    if not on_device:
+        return np.empty(shape, dtype)
+    return importlib.import_module("cupy").empty(shape, dtype)
+
+
 def to_device(array: Array) -> Array:
     """Copy an array to the CUDA device (a CuPy array stays as it is).
 

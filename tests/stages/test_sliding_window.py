@@ -258,6 +258,12 @@ def test_mirrored_questions_are_turned_back_and_averaged():
     assert scores[0, 1, 2].tolist() == [0.5, 0, 0, 0.5]
 
 
+def test_answer_mirrored_along_slices_is_added_where_the_ring_is_split_after_one_slice():
+    image = random_image(9, 4, 3)  # windows of 4 slices begin at 0, 2, 3 and 5: 3 is the last slice of a ring
+    scores = predict(image, np.copy, (4, 4, 3), mirror_axes=(0,))
+    assert scores[0] == pytest.approx(image, abs=1e-6)
+
+
 def test_each_combination_of_mirrored_axes_is_asked_once():
     seen = set()
     image = random_image(3, 3, 3)
