@@ -5,6 +5,7 @@ mode, a size that only this model has. So nothing is answered by one that was no
 """
 
 import hashlib
+import json
 import os
 import sys
 import tempfile
@@ -47,7 +48,7 @@ def require_same_answers(engine, path, config):
 def _key(engine, path, config):
     """Return a name for what decides: the files of the model, its configuration, the engine, this machine."""
     files = sorted(each for each in path.resolve().parent.iterdir() if each.is_file())
-    facts = [engine.name, sys.version, sorted(config.items(), key=str), _processor()]
+    facts = [engine.name, sys.version, json.dumps(config, sort_keys=True), _processor()]
     facts += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
