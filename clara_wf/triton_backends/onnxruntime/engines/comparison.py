@@ -19,6 +19,7 @@ from .unfit import UnfitError
 _VERDICTS = Path(sys.prefix).parent / "compared"
 _SIZES = (64, 32, 16, 96, 128, 8)  # of axes that nothing is known of, in this order
 _SEED = 1
+_MOST = 200  # verdicts that are kept
 
 # By precision of the engine: largest difference of a float by the largest value, and share of integers
 # (labels) that may differ.
@@ -64,6 +65,8 @@ def _remember(verdict, reason):
         with tempfile.NamedTemporaryFile("w", dir=verdict.parent, delete=False) as file:
             file.write(reason)
         os.replace(file.name, verdict)
+        for outdated in sorted(verdict.parent.iterdir(), key=os.path.getmtime)[:-_MOST]:
+            outdated.unlink(missing_ok=True)
     except OSError:  # an installation that is only read compares each time
         pass
 
