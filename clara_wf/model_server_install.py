@@ -47,7 +47,7 @@ from clara_wf.model_server_platform import (
 TRITON_VERSION = "2.51.0"
 
 _SILENCE_S = 10.0
-_LAYOUT = "1"  # another number makes every installation anew
+_LAYOUT = "2"  # another number makes every installation anew
 
 BACKENDS = Path(__file__).parent / "triton_backends"
 
@@ -97,7 +97,7 @@ def install(cache: Path, *, on_progress: Say) -> Installation:
     Parameters
     ----------
     cache
-        The folder that keeps the installation, 380 MB. Processes that install at the same time wait
+        The folder that keeps the installation, 370 MB. Processes that install at the same time wait
         for each other; what an interrupted one left is made anew.
     on_progress
         Called with a line for the user before what takes a while.
@@ -166,7 +166,7 @@ def _install(installation: Installation, say: Say) -> None:
     if not python.exists():
         say(
             "installing a Python environment with OpenVINO and ONNX Runtime for the model server "
-            "(once, 105 MB to fetch, 275 MB on disk)"
+            "(once, 105 MB to fetch, 265 MB on disk)"
         )
         shutil.rmtree(folder / "python", ignore_errors=True)
         with _signs_of_life("installing the Python environment", say), _published(folder / "python") as made:
