@@ -33,8 +33,8 @@ openvino==2026.4.1 \\
     --hash=sha256:6b4375c17ddcac83a5180349e2e2bb811185c261066e2a920659892d58ef0e3b \\
     --hash=sha256:a9b637846c579d7b81b17b6585e0c7b1947574e8d13cf83d7307ce50cd2c352e
 """
-# What an ONNX model on a CPU does not need: 83 of OpenVINO's 180 MB, with all that knows of telemetry, and 9 of
-# ONNX Runtime's 78.
+# What an ONNX model on a CPU does not need: 83 of OpenVINO's 180 MB, with all that knows of telemetry, and
+# 9 of ONNX Runtime's 78.
 _UNUSED = (
     *(f"onnxruntime/{each}" for each in ("quantization", "tools", "transformers")),
     *(f"openvino/{each}" for each in ("cmake", "include", "tools", "torch")),
