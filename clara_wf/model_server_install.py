@@ -50,7 +50,7 @@ from clara_wf.model_server_platform import (
 TRITON_VERSION = "2.51.0"
 
 _SILENCE_S = 10.0
-_LAYOUT = "1"  # another number makes every installation anew
+_LAYOUT = "2"  # another number makes every installation anew
 
 BACKENDS = Path(__file__).parent / "triton_backends"
 
@@ -58,7 +58,7 @@ _TRITON = Path("pytriton/tritonserver")
 _LIBRARIES = Path("nvidia_pytriton.libs")
 _BUNDLED_LIBPYTHON = "libpython3-419a3a08.13.so.1.0"  # of Python 3.13, under a name of the wheel's own
 _WHAT = {
-    False: "OpenVINO and ONNX Runtime for the model server (once, 105 MB to fetch, 275 MB on disk)",
+    False: "OpenVINO and ONNX Runtime for the model server (once, 105 MB to fetch, 265 MB on disk)",
     True: "OpenVINO, onnxruntime-gpu and CUDA for the model server (once, 1.3 GB to fetch, 2 GB on disk; "
     "CLARA_GPU=off does without)",
 }
@@ -142,7 +142,7 @@ def install(
     Parameters
     ----------
     cache
-        The folder that keeps the installation, 380 MB, or 2 GB for a GPU. Processes that install at the
+        The folder that keeps the installation, 370 MB, or 2 GB for a GPU. Processes that install at the
         same time wait for each other; what an interrupted one left is made anew.
     on_progress
         Called with a line for the user before what takes a while.

@@ -53,17 +53,19 @@ onnxruntime-gpu==1.31.1 \\
     --hash=sha256:05d548956197b9d01f59b625de740e0d6be3593f874e241a12dc0362650ecdf7 \\
     --hash=sha256:f659529e07c21ec6b6179fd1bfaf82ffb7c3dc9c0916e18f6f313f9a690891be
 """
-# Of OpenVINO, what an ONNX model on a CPU does not need: 83 of 180 MB, with all that knows of telemetry.
+# What an ONNX model on a CPU does not need: 83 of OpenVINO's 180 MB, with all that knows of telemetry, and
+# 9 of ONNX Runtime's 78.
 _UNUSED = (
-    *("cmake", "include", "tools", "torch"),
-    *(f"frontend/{each}" for each in ("jax", "paddle", "pytorch", "tensorflow")),
-    *(f"libs/libopenvino_{each}_plugin.so" for each in ("auto", "auto_batch", "hetero")),
-    *(f"libs/libopenvino_intel_{each}_plugin.so" for each in ("gpu", "npu")),
+    *(f"onnxruntime/{each}" for each in ("quantization", "tools", "transformers")),
+    *(f"openvino/{each}" for each in ("cmake", "include", "tools", "torch")),
+    *(f"openvino/frontend/{each}" for each in ("jax", "paddle", "pytorch", "tensorflow")),
+    *(f"openvino/libs/libopenvino_{each}_plugin.so" for each in ("auto", "auto_batch", "hetero")),
+    *(f"openvino/libs/libopenvino_intel_{each}_plugin.so" for each in ("gpu", "npu")),
     *(
-        f"libs/libopenvino_{each}_frontend.so*"
+        f"openvino/libs/libopenvino_{each}_frontend.so*"
         for each in ("gguf", "ir", "jax", "paddle", "pytorch", "tensorflow", "tensorflow_lite")
     ),
-    *("libs/cache.json", "libs/libopenvino_c.so*"),
+    *("openvino/libs/cache.json", "openvino/libs/libopenvino_c.so*"),
 )
 
 _NO_NETWORK = (
@@ -94,8 +96,7 @@ def make_python(folder: Path, requirements: str = BACKEND_REQUIREMENTS) -> None:
     _run([sys.executable, "-I", "-m", "venv", str(folder)], doing="make a Python environment")
     with _requirements(requirements) as path:
         _pip(folder / "bin/python", "install", "--requirement", str(path))
-    for package in folder.glob("lib/python3*/site-packages/openvino"):
-        _remove_unused(package)
+    _remove_unused(folder)
 
 
 def link_python(folder: Path, packages: Sequence[Path]) -> None:
@@ -118,10 +119,9 @@ def link_python(folder: Path, packages: Sequence[Path]) -> None:
         (site / "brought.pth").write_text("".join(f"{each.resolve()}\n" for each in packages))
 
 
-def _remove_unused(openvino: Path) -> None:
-    """Remove what nothing here needs of OpenVINO; what it never had is no error."""
+def _remove_unused(folder: Path) -> None:
     for pattern in _UNUSED:
-        for path in openvino.glob(pattern):
+        for path in folder.glob(f"lib/python3*/site-packages/{pattern}"):
             if path.is_dir():
                 shutil.rmtree(path)
             else:

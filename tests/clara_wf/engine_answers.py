@@ -27,8 +27,9 @@ def result_of(job):
             engine = engines.choose(Path(job["path"]), job["config"], job["environ"])
     except Exception as error:
         return {"error": str(error), "log": log.getvalue()}
-    for name in job["inputs"]:
-        np.save(f"{name}.answer.npy", answer_of(engine, np.load(name)))
+    answers = [answer_of(engine, np.load(name)) for name in job["inputs"]]  # all held at once
+    for name, answer in zip(job["inputs"], answers, strict=True):
+        np.save(f"{name}.answer.npy", answer)
     return {"name": engine.name, "log": log.getvalue()}
 
 

@@ -1,10 +1,14 @@
 """The embedded server's engines answer ONNX models alike, whichever is chosen, and say why."""
 
+import contextlib
+import importlib
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -368,3 +372,63 @@ def test_an_answer_of_openvino_opens_no_connection(triton_cache, tmp_path):
         pytest.skip(done.stderr.strip())
     assert done.stdout == "(1, 3, 16, 16, 16)\n"
     assert "socket(" not in (tmp_path / "trace").read_text()
+
+
+class Otherwise:
+    """An engine that doubles and adds one, or as much more, and counts how often it is asked."""
+
+    name, precision = "test", "f32"
+
+    def __init__(self, more=0.0):
+        self.more, self.asked = more, 0
+
+    def answer(self, names, arrays):
+        self.asked += 1
+        return [2 * arrays["x"] + np.float32(1 + self.more)]
+
+
+@pytest.fixture
+def comparison(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BACKEND))
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", types.ModuleType("utilities"))
+    module = importlib.import_module("engines.comparison")
+    monkeypatch.setattr(module, "_VERDICTS", tmp_path / "compared")
+    yield module
+    for name in [each for each in sys.modules if each.partition(".")[0] == "engines"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def line(tmp_path):
+    (tmp_path / "1").mkdir()
+    path = tmp_path / "1/model.onnx"
+    path.write_bytes(LINE.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(("more", "differs"), [(0.001, False), (0.1, True), (np.nan, True)])
+def test_an_engine_that_answers_otherwise_answers_nothing(comparison, line, more, differs):
+    with pytest.raises(Exception, match="y") if differs else contextlib.nullcontext():
+        comparison.require_same_answers(Otherwise(more), line, config_of(LINE))
+
+
+def test_a_model_is_compared_once_and_again_when_it_has_changed(comparison, line):
+    engine = Otherwise()
+    config = config_of(LINE, precision='"f32"')
+    turned = {**config, "parameters": dict(reversed(config["parameters"].items()))}
+    counts = []
+    for given in (config, config, turned, {**config, "max_batch_size": 1}):
+        comparison.require_same_answers(engine, line, given)
+        counts.append(engine.asked)
+    os.utime(line, ns=(1, 1))
+    comparison.require_same_answers(engine, line, config)
+    assert (counts, engine.asked) == ([2, 2, 2, 3], 5)
+
+
+def test_what_was_refused_is_refused_again_for_the_same_reason(comparison, line):
+    reasons = []
+    for more in (0.1, 0):
+        with pytest.raises(Exception, match="y differs") as refusal:
+            comparison.require_same_answers(Otherwise(more), line, config_of(LINE))
+        reasons.append(str(refusal.value))
+    assert reasons[0] == reasons[1]

@@ -72,6 +72,13 @@ def test_packages_that_cannot_be_fetched_are_told_with_what_to_do(triton_cache, 
     assert not list(tmp_path.rglob("*.part-*"))
 
 
+@pytest.mark.triton
+def test_the_installation_takes_what_the_user_is_told(triton_cache):
+    folder = install(triton_cache, on_progress=print).folder
+    paths = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert sum({path.stat().st_ino: path.stat().st_size for path in paths}.values()) < 400e6
+
+
 def test_cache_that_cannot_be_written_is_told_with_what_to_do(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ModelServerError, match=r"could not install the model server in .*CLARA_CACHE"):

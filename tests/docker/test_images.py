@@ -248,6 +248,12 @@ def test_the_model_server_becomes_healthy_and_stops_when_asked(images):
 
 
 @pytest.mark.docker
+def test_the_model_server_takes_less_than_500_megabytes(images):
+    (facts,) = json.loads(docker("image", "inspect", images["model-server"]).stdout)
+    assert facts["Size"] < 500e6
+
+
+@pytest.mark.docker
 def test_a_stage_of_ones_own_is_built_on_the_toolkit_and_can_call_triton_and_install(images):
     code = "import stages, scipy.ndimage, nibabel, tritonclient.grpc, pip; print(stages.__version__)"
     assert python_in(images["stages"], code) == __version__

@@ -5,6 +5,7 @@ mode, a size that only this model has. So nothing is answered by one that was no
 """
 
 import hashlib
+import json
 import os
 import sys
 import tempfile
@@ -18,12 +19,21 @@ from .unfit import UnfitError
 _VERDICTS = Path(sys.prefix).parent / "compared"
 _SIZES = (64, 32, 16, 96, 128, 8)  # of axes that nothing is known of, in this order
 _SEED = 1
+_MOST = 200  # verdicts that are kept
 
 # By precision of the engine: largest difference of a float by the largest value, and share of integers
 # (labels) that may differ.
 _FLOATS = {"f32": 1e-3, "bf16": 0.05}
 _HALVES = 1e-2
 _LABELS = {"f32": 1e-3, "bf16": 0.02}
+
+
+def known_difference(engine, path, config):
+    """Return what came of an earlier comparison: an empty text if the answers were the same, None of none."""
+    try:
+        return (_VERDICTS / _key(engine, path, config)).read_text()
+    except OSError:
+        return None
 
 
 def require_same_answers(engine, path, config):
@@ -34,20 +44,26 @@ def require_same_answers(engine, path, config):
     UnfitError
         If it does not, or no window was found that ONNX Runtime answers.
     """
-    verdict = _VERDICTS / _key(engine, path, config)
-    try:
-        reason = verdict.read_text()
-    except OSError:
+    reason = known_difference(engine, path, config)
+    if reason is None:
         reason = _difference(engine, path, config)
-        _remember(verdict, reason)
+        _remember(_VERDICTS / _key(engine, path, config), reason)
     if reason:
         raise UnfitError(reason)
+
+
+def warm_up(engine, config):
+    """Answer a window of the size that the model describes: no request waits for what is made only once."""
+    if value(config, "window_shape"):
+        names = [tensor["name"] for tensor in config["output"]]
+        window = next(_windows(config))
+        engine.answer(names, {name: array[-1:] for name, array in window.items()})
 
 
 def _key(engine, path, config):
     """Return a name for what decides: the files of the model, its configuration, the engine, this machine."""
     files = sorted(each for each in path.resolve().parent.iterdir() if each.is_file())
-    facts = [engine.name, sys.version, sorted(config.items(), key=str), _processor()]
+    facts = [engine.name, sys.version, json.dumps(config, sort_keys=True), _processor()]
     facts += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
@@ -63,6 +79,8 @@ def _remember(verdict, reason):
         with tempfile.NamedTemporaryFile("w", dir=verdict.parent, delete=False) as file:
             file.write(reason)
         os.replace(file.name, verdict)
+        for outdated in sorted(verdict.parent.iterdir(), key=os.path.getmtime)[:-_MOST]:
+            outdated.unlink(missing_ok=True)
     except OSError:  # an installation that is only read compares each time
         pass
 

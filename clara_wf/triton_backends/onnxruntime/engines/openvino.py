@@ -5,12 +5,13 @@ answers as ONNX Runtime does, which is tried with a random window before it answ
 """
 
 import ctypes
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from .comparison import require_same_answers
+from .comparison import known_difference, require_same_answers, warm_up
 from .settings import thread_count, value
 from .tensors import as_array, as_tensor
 from .unfit import UnfitError
@@ -64,7 +65,8 @@ class OpenvinoEngine:
         _refuse_inputs(config)
         self._path, self._config, self._onnx_cpu = path, config, None
         core = openvino.Core()
-        self._model = model = _read(core, path)
+        model = _read(core, path)
+        self._model = model.clone()
         self._known = {}
         self._inputs = {name: n for n, port in enumerate(model.inputs) for name in port.names}
         self._outputs = {name: n for n, port in enumerate(model.outputs) for name in port.names}
@@ -92,7 +94,7 @@ class OpenvinoEngine:
         arrays = {name: np.ascontiguousarray(as_array(tensor)) for name, tensor in given.items()}
         results = None
         if all(array.size and np.isfinite(array.sum(dtype=np.float32)) for array in arrays.values()):
-            with suppress(RuntimeError, ValueError):
+            with suppress(RuntimeError, UnfitError, ValueError):
                 results = self.answer(names, arrays)
         if results is None:
             results = self._reference().answer(names, arrays)
@@ -145,10 +147,15 @@ class OpenvinoEngine:
         return self._onnx_cpu
 
     def _start(self, core, model, precision):
+        """Make the engine ready, or let it become so meanwhile where an earlier start showed that it will."""
         self.precision = precision
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]} on the CPU in {precision}"
-        self._compiled = _compile(core, model, precision, self._config)
+        thread = ThreadPoolExecutor(max_workers=1)
+        self._compiled = thread.submit(_compile, core, model, precision, self._config)
+        if known_difference(self, self._path, self._config) is None:
+            self._compiled.result()
         require_same_answers(self, self._path, self._config)
+        thread.submit(warm_up, self, self._config)
 
     def _windows(self, arrays):
         """Return the inputs of each infer request."""
@@ -163,7 +170,7 @@ class OpenvinoEngine:
         Each call is a request of its own, whose results live as long as somebody holds them; those of a
         request that is used again would be overwritten.
         """
-        request = self._compiled.create_infer_request()
+        request = self._compiled.result().create_infer_request()
         for name, array in arrays.items():
             request.set_input_tensor(self._inputs[name], _shared(array))
         for name, array in zip(names, into, strict=False):
