@@ -174,7 +174,8 @@ def test_driver_that_does_not_answer_is_no_gpu(monkeypatch, tmp_path, answer):
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\n{answer}\n")
     program.chmod(0o755)
-    monkeypatch.setattr(gpu, "_DEVICES", (tmp_path,))
+    (tmp_path / "nvidiactl").touch()
+    monkeypatch.setattr(gpu, "_DEV", tmp_path)
     monkeypatch.setattr(gpu, "_PATIENCE_S", 0.2)
     monkeypatch.setattr(gpu.sys, "executable", str(program))
     assert find_gpu({"PATH": os.defpath}) is None
