@@ -105,6 +105,9 @@ def test_truth_values_are_answered_as_such(engine_for, values_of):
     engine = engine_for(onnx_type=TensorProto.BOOL, nodes=[helper.make_node("Not", ["x"], ["y"])])
     (answer,) = engine.run(["y"], {"x": HostTensor("x", np.array([[[True, False]]]))})
     assert values_of(answer, np.bool_).tolist() == [[[False, True]]]
+    dlpack = importlib.import_module("engines.dlpack")
+    told = dlpack._Tensor.from_address(dlpack._pointer_of(answer._capsule, b"dltensor"))
+    assert told.dtype.code == 6  # of truth values; the capsule of ONNX Runtime 1.31 has that of uint8
 
 
 def test_file_that_is_no_model_is_told_in_one_line(cuda, tmp_path):

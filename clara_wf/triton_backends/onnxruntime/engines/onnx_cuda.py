@@ -127,7 +127,7 @@ class OnnxCudaEngine:
         return from_capsule(name, output.__dlpack__())  # which keeps the value, and its memory, alive
 
     def _is_for_the_host(self, name):
-        """Whether an output cannot stay on the device: ONNX Runtime hands out truth values as numbers."""
+        """Whether an output cannot stay on the device: ONNX Runtime before 1.32 hands out bool as uint8."""
         return self.outputs[name] == "tensor(bool)"
 
     def _session_for(self, shapes):
