@@ -1,9 +1,10 @@
 """What the CUDA engine of the embedded server takes, without a server: ``benchmarks/onnx_cuda_engine.py``.
 
-Run it with the Python of the server's installation for a GPU (``<cache>/triton-*-gpu-*/python/bin/python``),
-or any that has onnxruntime-gpu. One table: start, and the least and the median time of a request by its
-number of windows, with and without TF32; of the same shape again and again, and of two by turns, which
-is what the engine's sessions are for. ``--on cpu`` runs every step without a GPU.
+Run it with the Python of the server's installation for a GPU
+(``<cache>/triton-*-gpu-*/python/bin/python``), or any that has onnxruntime-gpu.
+One table: start, and the least and the median time of a request by its number
+of windows, with and without TF32; of the same shape again and again, and of two by turns, which is what the
+engine's sessions are for. ``--on cpu`` runs every step without a GPU.
 """
 
 from __future__ import annotations

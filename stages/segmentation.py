@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
-from dataclasses import replace
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stages.arrays import array_namespace
-from stages.memory import MemoryLimit, MemoryNeed, device_limit, fit, resident_bytes, stage_need
+from stages.memory import UNLIMITED, MemoryLimit, MemoryNeed, fit, resident_bytes, stage_need
 from stages.model import ModelDescription
 from stages.model_tensors import ModelTensors
 from stages.postprocess import postprocess_slabs
@@ -19,6 +19,9 @@ from stages.remote_windows import score_slabs_anywhere
 from stages.sliding_window import LazyImage, Predictor
 from stages.volume import Volume
 from stages.window_plan import CANONICAL, WindowPlan
+
+if TYPE_CHECKING:
+    from stages.gpu_memory import GpuMemory
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +33,7 @@ def segment(
     model: ModelDescription,
     tensors: ModelTensors | None = None,
     limit: MemoryLimit | None = None,
+    gpu: GpuMemory | None = None,
     deadline_s: float = 120.0,
 ) -> Volume:
     """Return the mask of a CT volume: uint8 labels on the volume's own grid.
@@ -47,6 +51,9 @@ def segment(
         How the model wants its windows; by default (batch, channels, slices, rows, columns), float32.
     limit
         What the host's memory may take; the peak is told before the start, and kept below it.
+    gpu
+        What may be taken of the GPU that the volume is on: it is reserved before the start, waited for where
+        other stages hold it, and kept.
     deadline_s
         Longest time for the answer about a window, seconds, where windows are cut beside the model.
 
@@ -54,33 +61,47 @@ def segment(
     ------
     InferenceError
         If the predictor does not answer, or answers with another shape.
+    SettingsError
+        If the memory of host or device does not suffice for a window at a time.
+    StageTimeoutError
+        If other stages did not leave the GPU's memory in time.
+    DeviceMemoryError
+        If the GPU's memory came to its end meanwhile.
     """
     clock = time.monotonic()
-    prepared = preprocess(volume, model, by_slabs=True)
-    windows = window_plan(prepared, model, tensors)
-    if limit is not None:
-        windows = _fitted(windows, prepared, volume, limit)
-    slabs = score_slabs_anywhere(
-        prepared.image, predictor, windows=windows, limit=limit, deadline_s=deadline_s
-    )
-    mask = postprocess_slabs(slabs, prepared, volume, model)
+    with gpu.kept() if gpu is not None else nullcontext():
+        prepared = preprocess(volume, model, by_slabs=True)
+        windows = window_plan(prepared, model, tensors)
+        if limit is not None or gpu is not None:
+            windows = _fitted(windows, prepared, volume, limit or UNLIMITED, gpu)
+        slabs = score_slabs_anywhere(
+            prepared.image, predictor, windows=windows, limit=limit, deadline_s=deadline_s
+        )
+        mask = postprocess_slabs(slabs, prepared, volume, model)
     logger.info(
         "segmented %s voxels in %.2f s", " x ".join(map(str, prepared.grid.shape)), time.monotonic() - clock
     )
     return mask
 
 
-def _fitted(windows: WindowPlan, prepared: ModelInput, volume: Volume, limit: MemoryLimit) -> WindowPlan:
-    """Return the plan that the memory allows."""
-    on_device = array_namespace(volume.array) is not np
-    held, taken = resident_bytes(), math.prod(prepared.grid.shape)
-    whole = 0 if isinstance(prepared.image, LazyImage) else 4 * taken
+def _fitted(
+    windows: WindowPlan, prepared: ModelInput, volume: Volume, limit: MemoryLimit, gpu: GpuMemory | None
+) -> WindowPlan:
+    """Return the plan that the memory allows, its share of the GPU's reserved."""
+    held, held_on_device = resident_bytes(), gpu.held(volume.array.nbytes) if gpu is not None else 0
 
     def need(plan: WindowPlan) -> MemoryNeed:
-        found = stage_need(plan, volume.grid.shape, prepared.grid.shape, on_device=on_device, held_bytes=held)
-        return replace(found, host={**found.host, "whole image": 0 if on_device else whole})
+        return stage_need(
+            plan,
+            volume.grid.shape,
+            prepared.grid.shape,
+            on_device=array_namespace(volume.array) is not np,
+            held_bytes=held,
+            held_on_device=held_on_device,
+            whole_image=not isinstance(prepared.image, LazyImage),
+        )
 
-    return fit(windows, need, limit, device_limit() if on_device else None)
+    return fit(windows, need, limit, gpu.reserve if gpu is not None else None)
 
 
 def window_plan(

@@ -22,6 +22,7 @@ from stages.volume_io import find_volumes, read_volume, write_volume
 
 if TYPE_CHECKING:
     from stages.arrays import Array
+    from stages.gpu_memory import GpuMemory
     from stages.labels import Label
     from stages.model import ModelDescription
     from stages.model_tensors import ModelTensors
@@ -52,6 +53,7 @@ class SegmentationStage(Stage):
         self._predictor: TritonPredictor | HttpPredictor
         self._limit: MemoryLimit
         self._on_device = False
+        self._gpu: GpuMemory | None = None
         self._model: ModelDescription
         self._tensors: ModelTensors
         self._algorithm: Algorithm | None = None
@@ -85,6 +87,11 @@ class SegmentationStage(Stage):
         parser.add_argument(
             "--memory-limit", metavar="SIZE", help="such as 4G (default: the container's, or what is free)"
         )
+        parser.add_argument(
+            "--gpu-memory-limit",
+            metavar="SIZE",
+            help="such as 4G or 50%% (default: what is free and not reserved by other stages)",
+        )
 
     def prepare(self, job: Job) -> None:
         """Import, connect, and read the model's description while the stages before still work."""
@@ -103,8 +110,12 @@ class SegmentationStage(Stage):
             raise SettingsError(f"--deadline is a positive number of seconds, found {arguments.deadline:g}")
         self._limit = host_limit(arguments.memory_limit)
         self._on_device = arguments.device == "cuda" or (arguments.device == "auto" and device_available())
-        if not self._on_device:
-            warm_up()
+        if self._on_device:
+            from stages.gpu_memory import CudaGpu, GpuMemory
+
+            self._gpu = GpuMemory(CudaGpu(), wanted=arguments.gpu_memory_limit, wait_s=job.timeout_s)
+            self._open.callback(self._gpu.close)
+        warm_up(on_device=self._on_device)
         self._predictor = connect(
             url, arguments.model, transport=arguments.transport, deadline_s=arguments.deadline
         )
@@ -143,6 +154,7 @@ class SegmentationStage(Stage):
                 model=self._model,
                 tensors=self._tensors,
                 limit=self._limit,
+                gpu=self._gpu,
                 deadline_s=job.arguments.deadline,
             )
             mask = replace(mask, origin=replace(mask.origin, **self._said_of_masks()))
@@ -170,7 +182,7 @@ class SegmentationStage(Stage):
         return (ModelRecord(**asdict(self._algorithm)),) if self._algorithm else ()
 
     def cleanup(self) -> None:
-        """Close the connection to the server."""
+        """Close the connection to the server, and give the GPU's memory back."""
         self._open.close()
 
 
