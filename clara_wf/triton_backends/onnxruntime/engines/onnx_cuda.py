@@ -22,6 +22,9 @@ CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 SESSIONS = 4
 
+_ERRORS = 3
+"""Of ONNX Runtime's severities. Below it is a warning for each session that CUDA's provider is no plug-in."""
+
 _OPTIONS = {
     # EXHAUSTIVE took three times as long, and its choice changed voxels
     "cudnn_conv_algo_search": "HEURISTIC",
@@ -78,6 +81,7 @@ class OnnxCudaEngine:
         self._path, self._config, self._device, self._device_id = path, config, on, device_id
         self._providers = _cpu_providers() if on == "cpu" else _providers(config, device_id)
         if on != "cpu":
+            onnxruntime.set_default_logger_severity(_ERRORS)
             _preload()
         self._sessions = OrderedDict()
         first = self._new_session()
