@@ -10,6 +10,7 @@ what the engine's sessions are for. ``--on cpu`` runs every step without a GPU.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import statistics
 import sys
 import time
@@ -70,14 +71,26 @@ def main() -> None:
         print(
             f"  beside the CPU: {apart:.1e} of {np.abs(wanted).max():.1f} apart, {labels:.1e} of the labels"
         )
+        print(f"  of the device {taken_mib(arguments.on)} MiB are taken, with one session")
         for counts in [*((count,) for count in COUNTS), (4, 2)]:
             first, *rest = times(engine, counts, arguments)
             print(
                 f"  {' and '.join(map(str, counts)):>8} windows: first {first:7.1f} ms, then least "
                 f"{min(rest):6.2f}, median {statistics.median(rest):6.2f} ms a request"
             )
+        print(f"  of the device {taken_mib(arguments.on)} MiB are taken, with four sessions")
         turns = times(engine, (4, 2), arguments, one_session=True)[2:]
         print(f"   4 and 2 windows with one session: median {statistics.median(turns):6.2f} ms a request")
+
+
+def taken_mib(on: str) -> int:
+    """Return how much memory of the device is taken, by whomever."""
+    if on == "cpu":
+        return 0
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    runtime = ctypes.CDLL(f"libcudart.so.{onnxruntime.cuda_version.partition('.')[0]}")
+    runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total))
+    return (total.value - free.value) >> 20
 
 
 def windows(count: int) -> Any:
