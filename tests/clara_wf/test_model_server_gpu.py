@@ -221,3 +221,40 @@ def test_server_that_starts_with_the_gpu_says_so_and_sees_it(add_model, pretende
         assert server.on_gpu
     (line,) = said
     assert re.fullmatch(r"the model server uses an H200, ready after \d+\.\d s", line)
+
+
+@pytest.mark.triton
+def test_view_follows_links_and_leaves_the_rest_of_the_repository_where_it_is(
+    add_model, triton_cache, tmp_path
+):
+    repository, elsewhere = tmp_path / "my models; $(touch x)", tmp_path / "else where"
+    (repository / "linked").parent.mkdir()
+    (repository / "linked").symlink_to(add_model(elsewhere, "linked"))
+    config = add_model(repository, "line") / "config.pbtxt"
+    add_model(repository, "as it is")
+    for path in (config, elsewhere / "linked/config.pbtxt"):
+        path.write_text(
+            path.read_text().replace("KIND_CPU", "KIND_GPU") + "# ünïcode, and no end of the line"
+        )
+    config.symlink_to(config.rename(elsewhere / "line.pbtxt"))
+    (repository / "README.md").touch()
+    (repository / ".hidden").mkdir()
+    with (
+        serve(
+            repository,
+            models=["line", "linked"],
+            cache=triton_cache,
+            log=tmp_path / "log",
+            on_progress=print,
+        ) as server,
+        grpc.InferenceServerClient(server.grpc_url) as client,
+    ):
+        assert client.is_model_ready("line")
+        assert client.is_model_ready("linked")
+    assert sorted(path.name for path in repository.iterdir()) == [
+        ".hidden",
+        "README.md",
+        "as it is",
+        "line",
+        "linked",
+    ]
