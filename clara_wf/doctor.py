@@ -125,7 +125,7 @@ def _model_server(places: Places) -> Examined:
     except UnsupportedPlatformError as error:
         return Examined(what=what, verdict="missing", found=str(error), advice="use --server HOST:PORT")
     installed = sorted(places.cache.glob(f"triton-{TRITON_VERSION}-*/complete"))
-    found = "is installed" if installed else "can run here; the first test installs it (100 MB to fetch)"
+    found = "is installed" if installed else "can run here; the first test installs it (160 MB to fetch)"
     return Examined(what=what, verdict="ok", found=f"Triton {TRITON_VERSION} {found}")
 
 

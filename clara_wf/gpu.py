@@ -26,7 +26,8 @@ SWITCH = "CLARA_GPU"
 """Environment variable that says no to the GPU, as ``CLARA_GPU=off``."""
 
 _OFF = frozenset({"off", "no", "0", "false", "none"})
-_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # of the driver; of Windows' Linux
+_DEV = Path("/dev")
+_DEVICES = ("nvidia*", "dxg")  # the second on the Linux of Windows
 _DRIVER = Path("/proc/driver/nvidia/version")
 _PATIENCE_S = 30.0
 _MAJOR, _MINOR = 75, 76  # attributes: compute capability
@@ -85,7 +86,7 @@ def find_gpu(environ: Mapping[str, str] | None = None) -> Gpu | None:
         ``CLARA_GPU=off`` says no; ``CUDA_VISIBLE_DEVICES`` counts as for every CUDA program. Default: that of
         this process.
     """
-    if not any(device.exists() for device in _DEVICES):
+    if not any(any(_DEV.glob(name)) for name in _DEVICES):
         return None
     command = [sys.executable, "-I", "-S", __file__]
     try:

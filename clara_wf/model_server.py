@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clara_wf import model_server_guard
+from clara_wf.gpu import Gpu
 from clara_wf.model_server_gpu import usable_gpu, view_of
 from clara_wf.model_server_health import answers_as, not_ready
 from clara_wf.model_server_install import Installation, assemble_backends, install
@@ -43,7 +44,7 @@ class _Plan:
     repository: Path
     models: tuple[str, ...]
     log: Path
-    on_gpu: bool
+    gpu: Gpu | None
 
 
 class _PortTakenError(Exception):
@@ -136,7 +137,7 @@ def serve(
         repository=repository.resolve(),
         models=names,
         log=log.resolve(),
-        on_gpu=installation.gpu,
+        gpu=gpu if installation.gpu else None,
     )
     server = _start_where_it_can(plan, ready_timeout_s, on_progress)
     try:
@@ -160,14 +161,18 @@ def _installation(cache: Path, *, gpu: bool, say: Callable[[str], None]) -> Inst
 
 def _start_where_it_can(plan: _Plan, timeout_s: float, say: Callable[[str], None]) -> ModelServer:
     """Start the server with the GPU; without it if it does not serve the models there."""
-    if plan.on_gpu:
+    if plan.gpu is not None:
+        started = time.monotonic()
         try:
-            return _start(plan, timeout_s)
+            server = _start(plan, timeout_s)
         except ModelServerError as error:
             kept = plan.log.with_name(f"{plan.log.name}.gpu")
             plan.log.replace(kept)
             say(_without_gpu(str(error).replace(str(plan.log), str(kept))))
-    return _start(replace(plan, on_gpu=False), timeout_s)
+        else:
+            say(f"the model server uses {plan.gpu}, ready after {time.monotonic() - started:.1f} s")
+            return server
+    return _start(replace(plan, gpu=None), timeout_s)
 
 
 def _without_gpu(reason: str) -> str:
@@ -201,7 +206,7 @@ def _start(plan: _Plan, timeout_s: float) -> ModelServer:
             http_url=f"{_LOOPBACK}:{http_port}",
             models=plan.models,
             log=plan.log,
-            on_gpu=plan.on_gpu,
+            on_gpu=plan.gpu is not None,
             _guard=_spawn_guard(plan, name, _command(plan, name, http_port, grpc_port)),
         )
         try:
@@ -238,8 +243,8 @@ def _command(plan: _Plan, name: str, http_port: int, grpc_port: int) -> list[str
 
 def _spawn_guard(plan: _Plan, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
     folders = [plan.installation.python_bin, plan.installation.folder, plan.repository]
-    view = view_of(plan.repository, on_gpu=plan.on_gpu)
-    wanted = json.dumps({"on_gpu": plan.on_gpu, "configurations": view})
+    view = view_of(plan.repository, on_gpu=plan.gpu is not None)
+    wanted = json.dumps({"on_gpu": plan.gpu is not None, "configurations": view})
     arguments = [name, str(os.getpid()), *map(str, folders), wanted, *command]
     plan.log.write_bytes(b"")
     with plan.log.open("ab") as output:

@@ -228,7 +228,7 @@ def test_cupy_brings_the_numpy_that_is_there(name):
 def test_environment_without_cupy_is_looked_at_again_where_there_is_a_gpu(tmp_path, switch, asked):
     (tmp_path / "scripts").mkdir()
     (tmp_path / "gpu").touch()
-    text = (ROOT / "scripts/with-python").read_text().replace("/dev/nvidiactl", str(tmp_path / "gpu"))
+    text = (ROOT / "scripts/with-python").read_text().replace("/dev/nvidia*", str(tmp_path / "gp*"))
     (tmp_path / "scripts/with-python").write_text(text)
     (tmp_path / "scripts/with-python").chmod(0o755)
     (tmp_path / "scripts/environment.py").write_text(MAKES_NONE)

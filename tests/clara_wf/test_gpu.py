@@ -27,14 +27,14 @@ H200 = Gpu(
 class Driver:
     """``libcuda`` of a machine with one H200."""
 
-    def __init__(self, *, count=1, init=0):
-        self._count, self._init = count, init
+    def __init__(self, *, count=1, init=0, version=13000):
+        self._count, self._init, self._version = count, init, version
 
     def cuInit(self, flags):  # noqa: N802 - of the driver's API
         return self._init
 
     def cuDriverGetVersion(self, version):  # noqa: N802
-        version._obj.value = 13000
+        version._obj.value = self._version
         return 0
 
     def cuDeviceGetCount(self, count):  # noqa: N802
@@ -62,6 +62,7 @@ def test_first_device_is_described(monkeypatch):
     assert ask_driver(Driver()) == H200
     assert str(H200) == "NVIDIA H200, 141 GiB, driver 580.95.05, CUDA 13.0"
     assert str(ask_driver(Driver(count=8))).startswith("8 x NVIDIA H200, ")
+    assert ask_driver(Driver(version=12040)).cuda == (12, 4)
 
 
 @pytest.mark.parametrize("driver", [Driver(count=0), Driver(init=100), Driver(init=999)])
@@ -174,7 +175,8 @@ def test_driver_that_does_not_answer_is_no_gpu(monkeypatch, tmp_path, answer):
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\n{answer}\n")
     program.chmod(0o755)
-    monkeypatch.setattr(gpu, "_DEVICES", (tmp_path,))
+    (tmp_path / "nvidiactl").touch()
+    monkeypatch.setattr(gpu, "_DEV", tmp_path)
     monkeypatch.setattr(gpu, "_PATIENCE_S", 0.2)
     monkeypatch.setattr(gpu.sys, "executable", str(program))
     assert find_gpu({"PATH": os.defpath}) is None

@@ -1,5 +1,6 @@
 """The embedded model server with a GPU that a test pretends to have, and without."""
 
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -107,7 +108,7 @@ def test_installations_for_gpu_and_cpu_lie_apart(tmp_path):
 @pytest.fixture
 def pretended(monkeypatch, triton_cache):
     """Pretend a GPU, whose installation is that of the CPU."""
-    monkeypatch.setattr(model_server, "usable_gpu", lambda environ: (object(), ""))
+    monkeypatch.setattr(model_server, "usable_gpu", lambda environ: ("an H200", ""))
     folder = install(triton_cache, on_progress=print).folder
     monkeypatch.setattr(
         model_server, "install", lambda cache, *, on_progress, gpu=False: Installation(folder=folder, gpu=gpu)
@@ -208,3 +209,52 @@ def test_gpus_that_the_environment_leaves_visible_are_seen_only_by_a_server_that
     environ = server_environ({"CUDA_VISIBLE_DEVICES": "1", "PATH": "/bin"}, "/python/bin", on_gpu=on_gpu)
     assert environ["CUDA_VISIBLE_DEVICES"] == seen
     assert environ["PATH"] == "/python/bin:/bin"
+
+
+@pytest.mark.triton
+def test_server_that_starts_with_the_gpu_says_so_and_sees_it(add_model, pretended, triton_cache, tmp_path):
+    said = []
+    add_model(tmp_path / "models")  # on the CPU, as its configuration says
+    with serve(
+        tmp_path / "models", cache=triton_cache, log=tmp_path / "log", on_progress=said.append
+    ) as server:
+        assert server.on_gpu
+    (line,) = said
+    assert re.fullmatch(r"the model server uses an H200, ready after \d+\.\d s", line)
+
+
+@pytest.mark.triton
+def test_view_follows_links_and_leaves_the_rest_of_the_repository_where_it_is(
+    add_model, triton_cache, tmp_path
+):
+    repository, elsewhere = tmp_path / "my models; $(touch x)", tmp_path / "else where"
+    (repository / "linked").parent.mkdir()
+    (repository / "linked").symlink_to(add_model(elsewhere, "linked"))
+    config = add_model(repository, "line") / "config.pbtxt"
+    add_model(repository, "as it is")
+    for path in (config, elsewhere / "linked/config.pbtxt"):
+        path.write_text(
+            path.read_text().replace("KIND_CPU", "KIND_GPU") + "# ünïcode, and no end of the line"
+        )
+    config.symlink_to(config.rename(elsewhere / "line.pbtxt"))
+    (repository / "README.md").touch()
+    (repository / ".hidden").mkdir()
+    with (
+        serve(
+            repository,
+            models=["line", "linked"],
+            cache=triton_cache,
+            log=tmp_path / "log",
+            on_progress=print,
+        ) as server,
+        grpc.InferenceServerClient(server.grpc_url) as client,
+    ):
+        assert client.is_model_ready("line")
+        assert client.is_model_ready("linked")
+    assert sorted(path.name for path in repository.iterdir()) == [
+        ".hidden",
+        "README.md",
+        "as it is",
+        "line",
+        "linked",
+    ]

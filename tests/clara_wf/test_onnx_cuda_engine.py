@@ -4,6 +4,7 @@ import ctypes
 import gc
 import importlib
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -104,6 +105,9 @@ def test_truth_values_are_answered_as_such(engine_for, values_of):
     engine = engine_for(onnx_type=TensorProto.BOOL, nodes=[helper.make_node("Not", ["x"], ["y"])])
     (answer,) = engine.run(["y"], {"x": HostTensor("x", np.array([[[True, False]]]))})
     assert values_of(answer, np.bool_).tolist() == [[[False, True]]]
+    dlpack = importlib.import_module("engines.dlpack")
+    told = dlpack._Tensor.from_address(dlpack._pointer_of(answer._capsule, b"dltensor"))
+    assert told.dtype.code == 6  # of truth values; the capsule of ONNX Runtime 1.31 has that of uint8
 
 
 def test_file_that_is_no_model_is_told_in_one_line(cuda, tmp_path):
@@ -126,6 +130,52 @@ def test_each_shape_keeps_its_session_until_there_are_too_many(engine_for, cuda)
     assert len(set(map(id, sessions))) == cuda.SESSIONS == 4
     assert session_for(shapes[0]) is sessions[0]
     assert session_for(shapes[4]) is sessions[1]  # of the shape that was unused the longest
+
+
+def test_sessions_of_other_shapes_give_way_where_memory_runs_out(engine_for, values_of, monkeypatch, capsys):
+    engine = engine_for()
+    for length in (1, 2, 3):
+        engine.run(["y"], {"x": HostTensor("x", np.zeros((1, 1, length), np.float32))})
+    answer, failures = engine._answer, [RuntimeError("BFCArena: Failed to allocate memory for 5 bytes")]
+
+    def short_of_memory(*arguments):
+        if failures:
+            raise failures.pop()
+        return answer(*arguments)
+
+    monkeypatch.setattr(engine, "_answer", short_of_memory)
+    (found,) = engine.run(["y"], {"x": HostTensor("x", np.float32([[[5]]]))})
+    assert values_of(found, np.float32).tolist() == [[[11]]]
+    assert list(engine._sessions) == [(("x", (1, 1, 1)),)]
+    assert "memory of the device ran out" in capsys.readouterr().err
+
+
+def test_other_failures_are_told_as_they_are(engine_for):
+    engine = engine_for(k=[1, 2, 3])
+    with pytest.raises(Exception, match="broadcast an axis"):
+        engine.run(["y"], {"x": HostTensor("x", np.zeros((1, 1, 4), np.float32))})
+    (found,) = engine.run(["y"], {"x": HostTensor("x", np.zeros((1, 1, 3), np.float32))})
+    assert found is not None
+
+
+def test_only_the_outputs_that_are_asked_for_are_answered_in_that_order(cuda, tmp_path, values_of):
+    value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT)
+    nodes = [
+        helper.make_node("Add", ["a", "b"], ["sum"]),
+        helper.make_node("Sub", ["a", "b"], ["difference"]),
+        helper.make_node("ReduceMax", ["a"], ["largest"], keepdims=0),
+    ]
+    outputs = [
+        value(name, shape=shape) for name, shape in (("sum", ["n"]), ("difference", ["n"]), ("largest", []))
+    ]
+    graph = helper.make_graph(nodes, "g", [value("a", shape=["n"]), value("b", shape=["n"])], outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    config = {"input": [{"name": "a", "dims": [-1]}, {"name": "b", "dims": [-1]}]}
+    engine = cuda.OnnxCudaEngine(tmp_path / "model.onnx", config, on="cpu")
+    given = {"b": HostTensor("b", np.float32([10, 20])), "a": HostTensor("a", np.float32([1, 2]))}
+    largest, total = engine.run(["largest", "sum"], given)
+    assert (values_of(largest, np.float32).tolist(), values_of(total, np.float32).tolist()) == (2, [11, 22])
 
 
 def test_warm_up_runs_a_single_window_and_a_full_batch_and_says_so(engine_for, capsys):

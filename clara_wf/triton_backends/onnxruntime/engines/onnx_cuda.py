@@ -22,6 +22,9 @@ CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 SESSIONS = 4
 
+_ERRORS = 3
+"""Of ONNX Runtime's severities. Below it is a warning for each session that CUDA's provider is no plug-in."""
+
 _OPTIONS = {
     # EXHAUSTIVE took three times as long, and its choice changed voxels
     "cudnn_conv_algo_search": "HEURISTIC",
@@ -78,6 +81,7 @@ class OnnxCudaEngine:
         self._path, self._config, self._device, self._device_id = path, config, on, device_id
         self._providers = _cpu_providers() if on == "cpu" else _providers(config, device_id)
         if on != "cpu":
+            onnxruntime.set_default_logger_severity(_ERRORS)
             _preload()
         self._sessions = OrderedDict()
         first = self._new_session()
@@ -85,7 +89,8 @@ class OnnxCudaEngine:
         self.inputs = {tensor.name: tensor.type for tensor in first.get_inputs()}
         self.outputs = {tensor.name: tensor.type for tensor in first.get_outputs()}
         used = first.get_providers()[0].removesuffix("ExecutionProvider")
-        self.name = f"ONNX Runtime {onnxruntime.__version__} on {used}, device {device_id}"
+        rounded = ", with TF32" if self._providers[0][1].get("use_tf32") == "1" else ""
+        self.name = f"ONNX Runtime {onnxruntime.__version__} on {used}, device {device_id}{rounded}"
         self._warm_up(first)
 
     def run(self, names, given):
@@ -96,8 +101,14 @@ class OnnxCudaEngine:
         """
         capsules = {name: tensor.to_dlpack() for name, tensor in given.items()}
         memories = {name: Memory(capsule) for name, capsule in capsules.items()}
-        session = self._session_for(tuple((name, memory.shape) for name, memory in memories.items()))
-        outputs = self._answer(session, names, memories)
+        shapes = tuple((name, memory.shape) for name, memory in memories.items())
+        try:
+            outputs = self._answer(self._session_for(shapes), names, memories)
+        except Exception as error:
+            if not (self._sessions and _tells_lack_of_memory(error)):
+                raise
+            log(f"{self.name}: memory of the device ran out; the sessions of other shapes give theirs back")
+            outputs = self._answer(self._only_session_for(shapes), names, memories)
         return [self._tensor(*pair) for pair in zip(names, outputs, strict=True)]
 
     def _answer(self, session, names, memories):
@@ -120,13 +131,19 @@ class OnnxCudaEngine:
         return from_capsule(name, output.__dlpack__())  # which keeps the value, and its memory, alive
 
     def _is_for_the_host(self, name):
-        """Whether an output cannot stay on the device: ONNX Runtime hands out truth values as numbers."""
+        """Whether an output cannot stay on the device: ONNX Runtime before 1.32 hands out bool as uint8."""
         return self.outputs[name] == "tensor(bool)"
 
     def _session_for(self, shapes):
         session = self._sessions.pop(shapes, None) or self._unused_session()
         self._sessions[shapes] = session
         return session
+
+    def _only_session_for(self, shapes):
+        """Return a session for shapes, after all of them have given back what they held."""
+        self._sessions.clear()
+        self._spare.clear()
+        return self._session_for(shapes)
 
     def _unused_session(self):
         if self._spare:
@@ -276,6 +293,12 @@ def _why_not(provider):
     except OSError as error:
         return str(error)
     return "its reason is in the server's log"
+
+
+def _tells_lack_of_memory(error):
+    """Whether an error of ONNX Runtime, CUDA or cuDNN is about memory."""
+    text = str(error).lower()
+    return any(words in text for words in ("failed to allocate memory", "out of memory", "alloc_failed"))
 
 
 def _loads(library):
