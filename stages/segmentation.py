@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,7 +75,9 @@ def segment(
         prepared = preprocess(volume, model, by_slabs=True)
         windows = window_plan(prepared, model, tensors)
         if limit is not None or gpu is not None:
-            windows = _fitted(windows, prepared, volume, limit or UNLIMITED, gpu)
+            need = _need(prepared, volume, predictor, gpu)
+            reserve = gpu.reserve if gpu is not None else None
+            windows = fit(windows, need, limit or UNLIMITED, reserve)
         slabs = score_slabs_anywhere(
             prepared.image, predictor, windows=windows, limit=limit, deadline_s=deadline_s
         )
@@ -84,24 +88,40 @@ def segment(
     return mask
 
 
-def _fitted(
-    windows: WindowPlan, prepared: ModelInput, volume: Volume, limit: MemoryLimit, gpu: GpuMemory | None
-) -> WindowPlan:
-    """Return the plan that the memory allows, its share of the GPU's reserved."""
-    held, held_on_device = resident_bytes(), gpu.held(volume.array.nbytes) if gpu is not None else 0
+def predicted_need(
+    volume: Volume,
+    predictor: Predictor,
+    *,
+    model: ModelDescription,
+    tensors: ModelTensors | None = None,
+    gpu: GpuMemory | None = None,
+) -> MemoryNeed:
+    """Return what `segment` takes of host and device where no limit makes it ask about fewer windows.
 
-    def need(plan: WindowPlan) -> MemoryNeed:
-        return stage_need(
-            plan,
-            volume.grid.shape,
-            prepared.grid.shape,
-            on_device=array_namespace(volume.array) is not np,
-            held_bytes=held,
-            held_on_device=held_on_device,
-            whole_image=not isinstance(prepared.image, LazyImage),
-        )
+    Parameters
+    ----------
+    volume, predictor, model, tensors, gpu
+        As for `segment`.
+    """
+    prepared = preprocess(volume, model, by_slabs=True)
+    return _need(prepared, volume, predictor, gpu)(window_plan(prepared, model, tensors))
 
-    return fit(windows, need, limit, gpu.reserve if gpu is not None else None)
+
+def _need(
+    prepared: ModelInput, volume: Volume, predictor: Predictor, gpu: GpuMemory | None
+) -> Callable[[WindowPlan], MemoryNeed]:
+    """Return what tells the memory that a run with a plan takes."""
+    return partial(
+        stage_need,
+        volume_shape=volume.grid.shape,
+        model_shape=prepared.grid.shape,
+        on_device=array_namespace(volume.array) is not np,
+        held_bytes=resident_bytes(),
+        held_on_device=gpu.held(volume.array.nbytes) if gpu is not None else 0,
+        by_messages=getattr(predictor, "transport", None) in ("grpc", "http"),
+        whole_image=not isinstance(prepared.image, LazyImage),
+        volume_itemsize=volume.array.dtype.itemsize,
+    )
 
 
 def window_plan(
