@@ -6,7 +6,6 @@ A function asks its input where it lives, works there and returns there. Only `t
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any, TypeAlias
 
@@ -32,12 +31,6 @@ def array_namespace(array: Array) -> Any:
     if cupy is not None and isinstance(array, cupy.ndarray):
         return cupy
     raise TypeError(f"expected a NumPy or a CuPy array, got {type(array).__module__}.{type(array).__name__}")
-
-
-def ndimage_namespace(array: Array) -> Any:
-    """Return `scipy.ndimage` or `cupyx.scipy.ndimage`, whichever fits the array."""
-    library = "scipy" if array_namespace(array) is np else "cupyx.scipy"
-    return importlib.import_module(f"{library}.ndimage")
 
 
 def device_available() -> bool:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stages.arrays import Array, array_namespace, ndimage_namespace
+from stages.arrays import Array, array_namespace
+from stages.components import keep_largest_component
 from stages.geometry import Grid, grid_of_size, grid_with_spacing, points_at, reorient
 from stages.intensity import Intensity
 from stages.model import ModelDescription, Statistics
@@ -129,11 +130,9 @@ def _cropped(view: Array, model: ModelDescription) -> Box:
 
 def _body_box(view: Array, above_hu: float) -> Box:
     """Return the box around the largest bright component, found on every fourth voxel, one of them wider."""
-    xp, ndimage = array_namespace(view), ndimage_namespace(view)
-    components, _ = ndimage.label(view[::_COARSE, ::_COARSE, ::_COARSE] > above_hu)
-    sizes = xp.bincount(components.ravel())
-    sizes[0] = 0
-    box = _box_around(components == max(1, int(sizes.argmax())))
+    bright = (view[::_COARSE, ::_COARSE, ::_COARSE] > above_hu).astype(np.uint8, order="C")
+    keep_largest_component(bright, [1])
+    box = _box_around(bright)
     if box is None:
         return _all_of(view)
     z, y, x = (
