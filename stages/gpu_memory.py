@@ -118,6 +118,7 @@ class GpuMemory:
             MemoryLimit(parse_share(wanted, self._gpu.total), "--gpu-memory-limit") if wanted else None
         )
         self._wait_s = wait_s
+        gpu.pool.free_all_blocks()  # what others have left there would be counted among what a run takes
         self.peak = self._gpu.taken()
         self.reserved = 0
 

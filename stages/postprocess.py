@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,14 +12,12 @@ from stages.arrays import Array, array_namespace
 from stages.blending import ScoreSlab
 from stages.components import fill_holes, keep_inside, keep_largest_component, remove_small
 from stages.geometry import reorient
-from stages.memory_layout import order_in_memory
+from stages.memory_layout import order_in_memory, parts_of
 from stages.model import ModelDescription
 from stages.preprocess import ModelInput
 from stages.resample import labels_from_scores
 from stages.slabs import labels_from_slabs
 from stages.volume import Volume
-
-_COUNTED_AT_ONCE = 2**22  # voxels, each of which takes a byte more for that time
 
 
 def postprocess(scores: Array, prepared: ModelInput, volume: Volume, model: ModelDescription) -> Volume:
@@ -65,7 +62,5 @@ def _clean(labels: Array, model: ModelDescription, *, voxel_ml: float) -> None:
 def label_volumes_ml(mask: Volume, labels: Sequence[int]) -> dict[int, float]:
     """Return the volume of each label, millilitres."""
     array = mask.array.transpose(order_in_memory(mask.array)[0])
-    slices = max(1, _COUNTED_AT_ONCE // max(1, math.prod(array.shape[1:])))
-    parts = [array[start : start + slices] for start in range(0, len(array), slices)]
-    counts = {label: sum(int((part == label).sum()) for part in parts) for label in labels}
+    counts = {label: sum(int((part == label).sum()) for part in parts_of(array)) for label in labels}
     return {label: count * mask.voxel_volume_mm3 / 1000 for label, count in counts.items()}

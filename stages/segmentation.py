@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stages.arrays import array_namespace
-from stages.memory import UNLIMITED, MemoryLimit, MemoryNeed, fit, resident_bytes, stage_need
+from stages.memory import UNLIMITED, MemoryLimit, fit, resident_bytes, stage_need
 from stages.model import ModelDescription
 from stages.model_tensors import ModelTensors
 from stages.postprocess import postprocess_slabs
-from stages.preprocess import ModelInput, preprocess
+from stages.preprocess import ModelInput, preprocess, uncropped_shape
 from stages.remote_windows import score_slabs_anywhere
-from stages.sliding_window import LazyImage, Predictor
+from stages.sliding_window import Predictor
 from stages.volume import Volume
 from stages.window_plan import CANONICAL, WindowPlan
 
@@ -72,12 +72,10 @@ def segment(
     """
     clock = time.monotonic()
     with gpu.kept() if gpu is not None else nullcontext():
+        fitted = _fitted(volume, predictor, model, tensors, limit=limit, gpu=gpu)
         prepared = preprocess(volume, model, by_slabs=True)
         windows = window_plan(prepared, model, tensors)
-        if limit is not None or gpu is not None:
-            need = _need(prepared, volume, predictor, gpu)
-            reserve = gpu.reserve if gpu is not None else None
-            windows = fit(windows, need, limit or UNLIMITED, reserve)
+        windows = replace(windows, batch=min(windows.batch, fitted.batch), in_flight=fitted.in_flight)
         slabs = score_slabs_anywhere(
             prepared.image, predictor, windows=windows, limit=limit, deadline_s=deadline_s
         )
@@ -88,53 +86,51 @@ def segment(
     return mask
 
 
-def predicted_need(
+def _fitted(
     volume: Volume,
     predictor: Predictor,
-    *,
     model: ModelDescription,
-    tensors: ModelTensors | None = None,
-    gpu: GpuMemory | None = None,
-) -> MemoryNeed:
-    """Return what `segment` takes of host and device where no limit makes it ask about fewer windows.
-
-    Parameters
-    ----------
-    volume, predictor, model, tensors, gpu
-        As for `segment`.
-    """
-    prepared = preprocess(volume, model, by_slabs=True)
-    return _need(prepared, volume, predictor, gpu)(window_plan(prepared, model, tensors))
-
-
-def _need(
-    prepared: ModelInput, volume: Volume, predictor: Predictor, gpu: GpuMemory | None
-) -> Callable[[WindowPlan], MemoryNeed]:
-    """Return what tells the memory that a run with a plan takes."""
-    return partial(
+    tensors: ModelTensors | None,
+    *,
+    limit: MemoryLimit | None,
+    gpu: GpuMemory | None,
+) -> WindowPlan:
+    """Return the plan that the memory allows for all of a volume, however little of it the model will see."""
+    on_device = array_namespace(volume.array) is not np
+    shape = uncropped_shape(volume, model)
+    windows = _plan(shape, model, tensors)
+    if limit is None and gpu is None:
+        return windows
+    need = partial(
         stage_need,
         volume_shape=volume.grid.shape,
-        model_shape=prepared.grid.shape,
-        on_device=array_namespace(volume.array) is not np,
+        model_shape=shape,
+        on_device=on_device,
         held_bytes=resident_bytes(),
-        held_on_device=gpu.held(volume.array.nbytes) if gpu is not None else 0,
+        held_on_device=gpu.held(volume.array.nbytes) if gpu is not None and on_device else 0,
         by_messages=getattr(predictor, "transport", None) in ("grpc", "http"),
-        whole_image=not isinstance(prepared.image, LazyImage),
+        whole_image=model.intensity_zscore == "foreground",
         volume_itemsize=volume.array.dtype.itemsize,
     )
+    return fit(windows, need, limit or UNLIMITED, gpu.reserve if gpu is not None and on_device else None)
 
 
 def window_plan(
     prepared: ModelInput, model: ModelDescription, tensors: ModelTensors | None = None
 ) -> WindowPlan:
     """Return how an image is cut into windows for a model."""
-    shape = model.window_shape or prepared.grid.shape
+    return replace(_plan(prepared.grid.shape, model, tensors), padding=prepared.padding)
+
+
+def _plan(
+    image_shape: tuple[int, int, int], model: ModelDescription, tensors: ModelTensors | None
+) -> WindowPlan:
+    shape = model.window_shape or image_shape
     return WindowPlan(
         shape=shape,
         classes=len(model.channel_labels),
         overlap=model.overlap,
         blending=model.blending,
-        padding=prepared.padding,
         activation=model.activation,
         mirror_axes=model.mirror_axes,
         batch=tensors.batch(shape) if tensors else 1,
