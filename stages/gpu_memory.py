@@ -119,7 +119,7 @@ class GpuMemory:
         )
         self._wait_s = wait_s
         gpu.pool.free_all_blocks()  # what others have left there would be counted among what a run takes
-        self.peak = self._gpu.taken()
+        self.peak = self._seen = self._gpu.taken()
         self.reserved = 0
 
     def reserve(self, sizes: Sequence[int]) -> tuple[int, MemoryLimit]:
@@ -180,9 +180,10 @@ class GpuMemory:
         """Return memory as the pool does; CuPy's allocator while a run goes on."""
         memory = self._take(size)
         taken = self._gpu.taken()
-        if taken > self.peak:
-            self.peak = taken
-        self._reservations.note_taken()
+        if taken != self._seen:
+            self._seen = taken
+            self.peak = max(self.peak, taken)
+            self._reservations.note_taken()
         return memory
 
     def _take(self, size: int) -> Any:
