@@ -187,6 +187,30 @@ class Bench:
         return device_ms
 
 
+def check_transfer(bench: Bench) -> None:
+    """Bring the volume of a mapped file to the device, and a mask back into memory made ready before."""
+    from stages.device_transfer import download_place, stream_event, upload
+
+    with tempfile.TemporaryDirectory() as folder:
+        mapped = read_volume(write_volume(bench.host, Path(folder))).array
+
+        def arrive() -> Array:
+            with upload(mapped) as arriving:
+                arriving.wait_for(arriving.array)
+            return arriving.array
+
+        bench.compare("upload of the mapped volume", lambda: bench.host.array, arrive, wanted_ms=8)
+    mask = (bench.device.array > 0).astype(np.uint8)
+    places = [download_place(mask.shape, np.uint8) for _ in range(REPEATS + 1)]
+    time.sleep(0.5)
+    bench.compare(
+        "the mask's way back",
+        lambda: to_host(mask),
+        lambda: places.pop().fill(mask, after=stream_event()),
+        wanted_ms=4,
+    )
+
+
 def check_steps(bench: Bench) -> None:
     """Check what stands before and behind the model, one step after the other."""
     host, device, put = bench.host, bench.device, bench.put
@@ -316,7 +340,7 @@ def check_triton(bench: Bench, url: str, *, on_device: bool) -> None:
 @contextmanager
 def asked(
     url: str, transport: str, *, on_device: bool, gpu: GpuMemory | None = None
-) -> Iterator[Callable[[Volume], Volume]]:
+) -> Iterator[Callable[..., Volume]]:
     """Give what segments a volume by the reference model."""
     with closing(TritonPredictor(url, REFERENCE_MODEL, transport=transport)) as predictor:
         predictor.wait_until_ready(60)
@@ -338,19 +362,12 @@ def check_road(bench: Bench, url: str, *, on_device: bool) -> None:
             asked(url, transport, on_device=on_device, gpu=gpu) as run,
         ):
             mapped = read_volume(write_volume(volume, Path(folder)))
-            _, spent = timed(partial(from_file_to_mask, mapped, run, bench.put))
+            _, spent = timed(lambda run=run, mapped=mapped: run(mapped, on_device=on_device).array)
         shape = " x ".join(map(str, volume.array.shape))
         bench.table.row(f"mapped volume to mask, {shape}", device_ms=spent, wanted_ms=wanted_ms)
         if gpu is not None:
             check_memory(bench.table, gpu)
             gpu.close()
-
-
-def from_file_to_mask(
-    mapped: Volume, run: Callable[[Volume], Volume], put: Callable[[Array], Array]
-) -> Array:
-    """Segment a volume of a file, and return the mask on the host."""
-    return to_host(run(replace(mapped, array=put(mapped.array))).array)
 
 
 def check_memory(table: Table, gpu: GpuMemory) -> None:
@@ -429,9 +446,9 @@ def main() -> int:
         tell_the_device(host)
     table = Table(counts_time=not rehearsal)
     table.head()
-    on_device, upload_ms = timed(lambda: put(host.array))
-    table.row("upload of the volume", device_ms=upload_ms, wanted_ms=8)
-    bench = Bench(table, host, replace(host, array=on_device), put)
+    bench = Bench(table, host, replace(host, array=put(host.array)), put)
+    if not rehearsal:
+        check_transfer(bench)
     check_steps(bench)
     with any_server(arguments.server) as (url, said):
         print(said)

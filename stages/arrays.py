@@ -6,6 +6,7 @@ A function asks its input where it lives, works there and returns there. Only `t
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any, TypeAlias
 
@@ -41,6 +42,13 @@ def device_available() -> bool:
         return bool(cupy.cuda.runtime.getDeviceCount() > 0)
     except Exception:  # a broken CUDA installation raises anything; it means "no device" here
         return False
+
+
+def empty(shape: tuple[int, ...], dtype: Any, *, on_device: bool) -> Array:
+    """Return an array that is not filled yet, on the host or on the CUDA device."""
+    if not on_device:
+        return np.empty(shape, dtype)
+    return importlib.import_module("cupy").empty(shape, dtype)
 
 
 def to_device(array: Array) -> Array:

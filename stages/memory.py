@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from stages.components_device import scratch_bytes
 from stages.errors import SettingsError
 from stages.window_plan import WindowPlan
 
@@ -28,7 +29,6 @@ logger = logging.getLogger(__name__)
 MIB = 2**20
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _BYTES_A_ROW = 110  # for components on the host: a row's counts, and two runs of a label
-_BYTES_A_VOXEL = 0.5  # for components on the device, two runs in each row
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 _UNLIMITED = 2**60  # version 1 writes a number near 2**63 where there is no limit
@@ -242,21 +242,21 @@ def window_need(
     asked = windows.batch * math.prod(windows.shape) * image_itemsize
     answered = windows.batch * math.prod(windows.shape) * windows.classes * 4
     # the image's layer and the one it is made from; sums, their weights, and the slab that is handed out
+    weights = 1 if on_device else 3
     layers = {
         "image": 2 * layer * image_itemsize,
-        "scores": (2 * windows.classes + 3) * layer * 4,
+        "scores": (2 * windows.classes + weights) * layer * 4,
     }
-    # windows side by side, their result, and the scores made of it
-    batch = {"one batch": asked + 2 * answered}
+    # windows side by side, their result, and on the host the scores made of it
+    batch = {"one batch": asked + (1 if on_device else 2) * answered}
     # messages hold what they carry twice; the first results come in some even where memory is shared
     messages = windows.in_flight * 2 * answered
     flight = {"requests in flight": windows.in_flight * asked * (2 if by_messages else 1) + messages}
     if not on_device:
         return MemoryNeed(host={**layers, **flight, **batch})
     if by_messages:
-        return MemoryNeed(host={**flight, **batch}, device={**layers, **batch})
+        return MemoryNeed(host=flight, device={**layers, **batch})
     slots = {"requests in flight": windows.in_flight * (asked + answered)}
-    batch["one batch"] += 2 * answered // windows.classes  # each voxel's highest score, and their sum
     return MemoryNeed(host={"requests in flight": messages}, device={**layers, **slots, **batch})
 
 
@@ -267,6 +267,7 @@ def stage_need(
     *,
     on_device: bool,
     held_bytes: int,
+    pinned_bytes: int = 0,
     held_on_device: int = 0,
     by_messages: bool = False,
     whole_image: bool = False,
@@ -279,6 +280,8 @@ def stage_need(
     ----------
     held_bytes, held_on_device
         What the process holds already (`resident_bytes`); on the device without the volume.
+    pinned_bytes
+        What of the host's memory the way to the device and back takes.
     whole_image
         Whether the model's input is made at once, since its intensities depend on all of it.
     volume_itemsize
@@ -294,10 +297,11 @@ def stage_need(
     if not on_device:
         found = volume_shape[0] * volume_shape[1] * _BYTES_A_ROW
         return MemoryNeed(host={**host, **whole, "components": _beyond(found, asked.host)})
-    found = math.ceil(_BYTES_A_VOXEL * voxels)
+    found = scratch_bytes(volume_shape)
     device = {"the process": held_on_device, "volume": volume_itemsize * voxels, "mask": voxels}
     return MemoryNeed(
-        host=host, device={**device, **whole, **asked.device, "components": _beyond(found, asked.device)}
+        host={**host, "way to the GPU": pinned_bytes},
+        device={**device, **whole, **asked.device, "components": _beyond(found, asked.device)},
     )
 
 

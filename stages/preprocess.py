@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from stages.geometry import Grid, grid_of_size, grid_with_spacing, points_at, re
 from stages.intensity import Intensity
 from stages.memory_layout import order_in_memory, parts_of, turned
 from stages.model import ModelDescription, Statistics
-from stages.resample import resample_linear
+from stages.resample import axis_samples, resample_linear
 from stages.slabs import lazy_image
 from stages.volume import Volume
 from stages.window_source import Image
@@ -52,7 +53,13 @@ class ModelInput:
         return part_of(self.source_grid, self.box)
 
 
-def preprocess(volume: Volume, model: ModelDescription, *, by_slabs: bool = False) -> ModelInput:
+def preprocess(
+    volume: Volume,
+    model: ModelDescription,
+    *,
+    by_slabs: bool = False,
+    wait_for: Callable[[Array], None] | None = None,
+) -> ModelInput:
     """Bring a CT volume (int16 HU) into the model's orientation, box, grid and intensities.
 
     Parameters
@@ -60,17 +67,29 @@ def preprocess(volume: Volume, model: ModelDescription, *, by_slabs: bool = Fals
     by_slabs
         Make the image slab by slab, when it is needed. Where intensities depend on all of it, it is made
         at once all the same.
+    wait_for
+        Called with a part of the volume before it is read; returns when the part is there.
     """
     view, affine = reorient(volume.array, volume.affine, model.orientation)
     source_grid = Grid((view.shape[0], view.shape[1], view.shape[2]), affine)
+    if wait_for and model.crop != "none":
+        wait_for(view)
     box = _with_margins(_cropped(view, model), model, view.shape)
     seen = part_of(source_grid, box)
     grid = _models_grid(seen, model)
     image: Image
     if by_slabs and model.intensity_zscore != "foreground":
         intensity = intensity_of(model, None)
-        image = lazy_image(grid, lambda part: resample_linear(view[box], seen, part, intensity=intensity))
+
+        def make(part: Grid) -> Array:
+            if wait_for:
+                wait_for(view[box][_slices_below(seen, part)])
+            return resample_linear(view[box], seen, part, intensity=intensity)
+
+        image = lazy_image(grid, make)
     else:
+        if wait_for:
+            wait_for(view[box])
         whole = resample_linear(view[box], seen, grid)
         intensity = intensity_of(model, whole)
         for part in parts_of(whole):
@@ -89,6 +108,12 @@ def uncropped_shape(volume: Volume, model: ModelDescription) -> tuple[int, int, 
     """Return the shape of the model's input for all of a volume; that for a part of it is no larger."""
     view, affine = reorient(volume.array, volume.affine, model.orientation)
     return _models_grid(Grid((view.shape[0], view.shape[1], view.shape[2]), affine), model).shape
+
+
+def _slices_below(source: Grid, target: Grid) -> slice:
+    """Return the slices of a grid that another one's voxels fall between."""
+    samples = axis_samples(source, target)[0]
+    return slice(int(samples.lower.min()), int(samples.upper.max()) + 1)
 
 
 def intensity_of(model: ModelDescription, image: Array) -> Intensity:

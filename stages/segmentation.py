@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.arrays import array_namespace
+from stages.arrays import Array, array_namespace
+from stages.device_transfer import buffer_bytes, download_place, stream_event, upload
+from stages.geometry import reorient
 from stages.memory import UNLIMITED, MemoryLimit, fit, resident_bytes, stage_need
 from stages.model import ModelDescription
 from stages.model_tensors import ModelTensors
@@ -37,13 +40,14 @@ def segment(
     limit: MemoryLimit | None = None,
     gpu: GpuMemory | None = None,
     deadline_s: float = 120.0,
+    on_device: bool = False,
 ) -> Volume:
     """Return the mask of a CT volume: uint8 labels on the volume's own grid.
 
     Parameters
     ----------
     volume
-        Int16 HU, on the host or on the device; the work is done where it lives.
+        Int16 HU, on the host or on the device; the work is done where it lives, and the mask lies there.
     predictor
         Takes windows (batch, 1, slices, rows, columns), float32, and returns class scores of the
         same batch and size; usually a `stages.triton.TritonPredictor`.
@@ -58,6 +62,9 @@ def segment(
         other stages hold it, and kept.
     deadline_s
         Longest time for the answer about a window, seconds, where windows are cut beside the model.
+    on_device
+        Whether to work on the current CUDA device on a volume of the host, a mapped one at best: it comes
+        there while its first slices are worked on already, and the mask comes back.
 
     Raises
     ------
@@ -71,48 +78,84 @@ def segment(
         If the GPU's memory came to its end meanwhile.
     """
     clock = time.monotonic()
+    brings = on_device and array_namespace(volume.array) is np
+    asked = _Asked(predictor, model, tensors, limit or UNLIMITED, gpu, deadline_s)
     with gpu.kept() if gpu is not None else nullcontext():
-        fitted = _fitted(volume, predictor, model, tensors, limit=limit, gpu=gpu)
-        prepared = preprocess(volume, model, by_slabs=True)
-        windows = window_plan(prepared, model, tensors)
-        windows = replace(windows, batch=min(windows.batch, fitted.batch), in_flight=fitted.in_flight)
-        slabs = score_slabs_anywhere(
-            prepared.image, predictor, windows=windows, limit=limit, deadline_s=deadline_s
-        )
-        mask = postprocess_slabs(slabs, prepared, volume, model)
+        fitted = _fitted(volume, asked, on_device=brings)
+        mask = (_segment_on_device if brings else _segment)(volume, asked, fitted)
     logger.info(
-        "segmented %s voxels in %.2f s", " x ".join(map(str, prepared.grid.shape)), time.monotonic() - clock
+        "segmented %s voxels in %.2f s", " x ".join(map(str, mask.array.shape)), time.monotonic() - clock
     )
     return mask
 
 
-def _fitted(
-    volume: Volume,
-    predictor: Predictor,
-    model: ModelDescription,
-    tensors: ModelTensors | None,
-    *,
-    limit: MemoryLimit | None,
-    gpu: GpuMemory | None,
-) -> WindowPlan:
-    """Return the plan that the memory allows for all of a volume, however little of it the model will see."""
-    on_device = array_namespace(volume.array) is not np
-    shape = uncropped_shape(volume, model)
-    windows = _plan(shape, model, tensors)
-    if limit is None and gpu is None:
+@dataclass(frozen=True)
+class _Asked:
+    """What a volume is segmented by, and within which limits."""
+
+    predictor: Predictor
+    model: ModelDescription
+    tensors: ModelTensors | None
+    limit: MemoryLimit
+    gpu: GpuMemory | None
+    deadline_s: float
+
+
+def _segment(
+    volume: Volume, asked: _Asked, fitted: WindowPlan, wait_for: Callable[[Array], None] | None = None
+) -> Volume:
+    """Return the mask where the volume lives; `wait_for` is that of `preprocess`."""
+    prepared = preprocess(volume, asked.model, by_slabs=True, wait_for=wait_for)
+    windows = window_plan(prepared, asked.model, asked.tensors)
+    windows = replace(windows, batch=min(windows.batch, fitted.batch), in_flight=fitted.in_flight)
+    slabs = score_slabs_anywhere(
+        prepared.image, asked.predictor, windows=windows, limit=asked.limit, deadline_s=asked.deadline_s
+    )
+    return postprocess_slabs(slabs, prepared, volume, asked.model)
+
+
+def _segment_on_device(volume: Volume, asked: _Asked, fitted: WindowPlan) -> Volume:
+    """Return the mask on the host, worked out on the device."""
+    with upload(volume.array, backwards=_begins_at_the_end(volume, asked.model)) as arriving:
+        place = download_place(volume.array.shape, np.uint8)
+        mask = _segment(replace(volume, array=arriving.array), asked, fitted, arriving.wait_for)
+    return mask.with_array(place.fill(mask.array, after=stream_event()))
+
+
+def _begins_at_the_end(volume: Volume, model: ModelDescription) -> bool:
+    """Return whether the model's first slices are the volume's last."""
+    index = np.broadcast_to(np.arange(len(volume.array))[:, None, None], volume.array.shape)
+    turned, _ = reorient(index, volume.affine, model.orientation)
+    return bool(turned[0, 0, 0] > turned[-1, -1, -1])
+
+
+def _fitted(volume: Volume, asked: _Asked, *, on_device: bool) -> WindowPlan:
+    """Return the plan that the memory allows for all of a volume, however little of it the model will see.
+
+    Parameters
+    ----------
+    on_device
+        Whether a volume of the host will be brought to the device.
+    """
+    shape = uncropped_shape(volume, asked.model)
+    windows = _plan(shape, asked.model, asked.tensors)
+    if asked.limit is UNLIMITED and asked.gpu is None:
         return windows
+    is_there = array_namespace(volume.array) is not np
     need = partial(
         stage_need,
         volume_shape=volume.grid.shape,
         model_shape=shape,
-        on_device=on_device,
+        on_device=on_device or is_there,
         held_bytes=resident_bytes(),
-        held_on_device=gpu.held(volume.array.nbytes) if gpu is not None and on_device else 0,
-        by_messages=getattr(predictor, "transport", None) in ("grpc", "http"),
-        whole_image=model.intensity_zscore == "foreground",
+        pinned_bytes=buffer_bytes() if on_device else 0,
+        held_on_device=asked.gpu.held(volume.array.nbytes if is_there else 0) if asked.gpu else 0,
+        by_messages=getattr(asked.predictor, "transport", None) in ("grpc", "http"),
+        whole_image=asked.model.intensity_zscore == "foreground",
         volume_itemsize=volume.array.dtype.itemsize,
     )
-    return fit(windows, need, limit or UNLIMITED, gpu.reserve if gpu is not None and on_device else None)
+    reserve = asked.gpu.reserve if asked.gpu is not None and (on_device or is_there) else None
+    return fit(windows, need, asked.limit, reserve)
 
 
 def window_plan(

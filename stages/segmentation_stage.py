@@ -146,8 +146,6 @@ class SegmentationStage(Stage):
             logger.info(
                 "%s: %s voxels of %s mm", printable(path.name), volume.grid.shape, _rounded(volume.spacing)
             )
-            if self._on_device:
-                volume = replace(volume, array=to_device(volume.array))
             mask = segment(
                 volume,
                 self._predictor,
@@ -156,6 +154,7 @@ class SegmentationStage(Stage):
                 limit=self._limit,
                 gpu=self._gpu,
                 deadline_s=job.arguments.deadline,
+                on_device=self._on_device,
             )
             mask = replace(mask, origin=replace(mask.origin, **self._said_of_masks()))
             found = label_volumes_ml(mask, self._model.labels)

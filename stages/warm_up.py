@@ -29,7 +29,9 @@ def warm_up(*, on_device: bool = False) -> None:
         If what was compiled cannot be kept.
     """
     put = to_device if on_device else np.asarray
-    if not on_device:
+    if on_device:
+        _warm_up_transfer()
+    else:
         _warm_up_blending()
     for dtype in (np.int16, np.float32):
         resample_linear(put(np.zeros(_GRID.shape, dtype)), _GRID, _GRID)
@@ -41,6 +43,14 @@ def warm_up(*, on_device: bool = False) -> None:
         remove_small(mask, 1, 1)
         fill_holes(mask, 1)
         keep_inside(mask, 1, 2)
+
+
+def _warm_up_transfer() -> None:
+    import cupy
+
+    from stages.device_transfer import cuda_threads
+
+    cuda_threads(cupy.cuda.runtime.getDevice()).warm_up()
 
 
 def _warm_up_blending() -> None:
