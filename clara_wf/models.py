@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clara_wf import golden
 from clara_wf.model_config import problem_of
+from clara_wf.model_parity import Engine, Parity, parity_with_reference
 from clara_wf.model_repository import KEPT as KEPT
 from clara_wf.model_repository import versions_in as versions_in
-from clara_wf.model_server import ModelServerError, serve
+from clara_wf.model_server import ModelServer, ModelServerError, serve
 from clara_wf.model_trust import require_plain, require_trust
 from clara_wf.suggestion import did_you_mean
 from stages.errors import InferenceError, InputError
@@ -79,6 +81,10 @@ class CheckedModel:
     agreement
         Dice of each label with the golden case; empty where it is the golden case itself, None where there is
         none.
+    engine
+        What of the server computes its answers; None where it does not say.
+    parity
+        How these differ from those of ONNX Runtime on the CPU; None where that is what answers.
     """
 
     served: ServedModel
@@ -90,6 +96,8 @@ class CheckedModel:
     memory: Mapping[str, int]
     mask: Volume
     agreement: Mapping[int, float] | None
+    engine: Engine | None
+    parity: Parity | None
 
     @property
     def found_ml(self) -> dict[int, float]:
@@ -160,7 +168,7 @@ def check_model(
         advice="look at it, and check it with --trust-code if you trust it:",
     )
     with _log() as log, serve(repository, models=[name], cache=cache, log=log, on_progress=say) as server:
-        return _try(name, server.grpc_url, repository / name)
+        return _try(repository / name, server, cache, say)
 
 
 @contextmanager
@@ -179,8 +187,8 @@ def _log() -> Iterator[Path]:
             Path(name).unlink(missing_ok=True)
 
 
-def _try(name: str, url: str, folder: Path) -> CheckedModel:
-    with TritonPredictor(url, name) as predictor:
+def _try(folder: Path, server: ModelServer, cache: Path, say: Callable[[str], None]) -> CheckedModel:
+    with TritonPredictor(server.grpc_url, folder.name) as predictor:
         predictor.wait_until_ready(_READY_S)
         served = predictor.describe()
         model = ModelDescription.from_server(served)
@@ -189,6 +197,11 @@ def _try(name: str, url: str, folder: Path) -> CheckedModel:
         clock = time.monotonic()
         mask = segment(volume, predictor, model=model, tensors=tensors)
         seconds = time.monotonic() - clock
+        engine = Engine.of_log(server.log, folder.name)
+        parity = None
+        if engine is not None and not engine.is_reference:
+            window = _middle(volume, model)
+            parity = parity_with_reference(folder, window, predictor, tensors, cache=cache, say=say)
     _, _, windows = plan_of(model, tensors, volume.grid)
     plan, shape, windows_of_ct = plan_of(model, tensors, Grid(CT_SHAPE, golden.axial(CT_SPACING_MM)))
     need = stage_need(plan, CT_SHAPE, shape, on_device=False, held_bytes=resident_bytes())
@@ -202,7 +215,20 @@ def _try(name: str, url: str, folder: Path) -> CheckedModel:
         memory=need.host,
         mask=mask,
         agreement=golden.agreement(folder, np.asarray(mask.array)),
+        engine=engine,
+        parity=parity,
     )
+
+
+def _middle(volume: Volume, model: ModelDescription) -> NDArray[np.float32]:
+    """Return the window in the middle of a volume, as the model sees it."""
+    prepared = preprocess(volume, model)
+    image = np.asarray(prepared.image)
+    shape = model.window_shape or image.shape
+    lacking = [max(0, size - length) for size, length in zip(shape, image.shape, strict=True)]
+    image = np.pad(image, [(0, each) for each in lacking], constant_values=prepared.padding)
+    starts = [(length - size) // 2 for size, length in zip(shape, image.shape, strict=True)]
+    return image[tuple(slice(start, start + size) for start, size in zip(starts, shape, strict=True))]
 
 
 def plan_of(

@@ -6,7 +6,6 @@ A function asks its input where it lives, works there and returns there. Only `t
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any, TypeAlias
 
@@ -34,12 +33,6 @@ def array_namespace(array: Array) -> Any:
     raise TypeError(f"expected a NumPy or a CuPy array, got {type(array).__module__}.{type(array).__name__}")
 
 
-def ndimage_namespace(array: Array) -> Any:
-    """Return `scipy.ndimage` or `cupyx.scipy.ndimage`, whichever fits the array."""
-    library = "scipy" if array_namespace(array) is np else "cupyx.scipy"
-    return importlib.import_module(f"{library}.ndimage")
-
-
 def device_available() -> bool:
     """Tell whether CuPy is installed and sees a CUDA device."""
     try:
@@ -54,7 +47,9 @@ def empty(shape: tuple[int, ...], dtype: Any, *, on_device: bool) -> Array:
     """Return an array that is not filled yet, on the host or on the CUDA device."""
     if not on_device:
         return np.empty(shape, dtype)
-    return importlib.import_module("cupy").empty(shape, dtype)
+    import cupy
+
+    return cupy.empty(shape, dtype)
 
 
 def to_device(array: Array) -> Array:

@@ -72,6 +72,9 @@ class ModelDescription(BaseModel):
         Weights of overlapping windows.
     mirror_axes
         Axes of the window (0 slices, 1 rows, 2 columns) along which the model is also asked mirrored.
+    precision
+        The least precise arithmetic that its answers were shown to stand: single precision (``f32``), or with
+        10 (``tf32``, ``f16``) or 7 bits (``bf16``) of a fraction. A server may compute more precisely.
     activation
         What makes the model's output scores between 0 and 1; ``none`` when it has done so itself, ``labels``
         when its output is the index of a channel.
@@ -124,6 +127,7 @@ class ModelDescription(BaseModel):
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     blending: Literal["gaussian", "constant"] = "gaussian"
     mirror_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
+    precision: Literal["f32", "tf32", "f16", "bf16"] = "f32"
     activation: Literal["softmax", "sigmoid", "none", "labels"]
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     channel_labels: Annotated[tuple[_Label | None, ...], Field(min_length=1)]

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from stages.arrays import Array, empty, to_host
+from stages.gpu_memory import count_outside_pool
 from stages.shared_memory import Region
 from stages.triton_connection import Connection
 
@@ -93,6 +94,7 @@ class CudaSlot:
         self._size = self.question_bytes + answer_bytes
         self._device = cupy.cuda.runtime.getDevice()
         self._pointer = cupy.cuda.runtime.malloc(self._size)
+        count_outside_pool(self._size)
 
     def register(self) -> None:
         """Tell the server of it."""
@@ -126,6 +128,7 @@ class CudaSlot:
         finally:
             self._cupy.cuda.get_current_stream().synchronize()
             self._cupy.cuda.runtime.free(self._pointer)
+            count_outside_pool(-self._size)
 
     def _view(self, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> Array:
         memory = self._cupy.cuda.UnownedMemory(self._pointer, self._size, self, self._device)

@@ -5,7 +5,8 @@
     python -m training.evaluate models/segmentation_liver_v1 --image DICOM --labels seg.nii.gz --liver 5
 
 Preprocessing, windows and post-processing are those of the stage `ai_livertumor`, told by the model's own
-`config.pbtxt`; only the server is replaced by onnxruntime in this process. A DICOM folder goes through the
+`config.pbtxt`; only the server is replaced by onnxruntime in this process, unless `--server` names one, which
+answers in the precision that the model allows. A DICOM folder goes through the
 whole workflow instead: `clara-wf test`, a real Triton, and the mask that the stage wrote. `--pictures DIR`
 draws each volume.
 """
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,10 +34,12 @@ from stages import Origin, Volume, find_volumes, read_volume
 from stages.geometry import orientation_of, reorient
 from stages.model import ModelDescription
 from stages.segmentation import segment
+from stages.triton import TritonPredictor
 from training.agreement import Agreement, agreement, summary
 from training.data import EVALUATION_SEEDS, held_out_phantom
 
 _PARAMETER = re.compile(r'key:\s*"(\w+)"\s*value:\s*\{\s*string_value:\s*"((?:[^"\\]|\\.)*)"')
+_READY_S = 60.0
 _WORLD = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
 
 Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -61,6 +65,18 @@ def onnx_predictor(path: Path, threads: int = 2) -> Predictor:
         return np.asarray(scores, np.float32)
 
     return predict
+
+
+@contextmanager
+def predictor_of(arguments: argparse.Namespace) -> Iterator[Predictor]:
+    """Scores of windows, from the server that is named, or from onnxruntime."""
+    if arguments.server is None:
+        yield onnx_predictor(arguments.model / "1" / "model.onnx")
+        return
+    with TritonPredictor(arguments.server, arguments.model.name) as predictor:
+        predictor.wait_until_ready(_READY_S)
+        predictor.describe()
+        yield predictor
 
 
 def volume_of(phantom: AbdomenPhantom) -> Volume:
@@ -145,6 +161,7 @@ def main() -> None:
         "--axes", help="directions of the axes, such as SPL, where the file's are a placeholder"
     )
     parser.add_argument("--spacing", type=float, nargs=3, default=(1.0, 1.0, 1.0), help="mm, with --axes")
+    parser.add_argument("--server", metavar="HOST:PORT", help="a Triton server with the model, by gRPC")
     parser.add_argument("--pictures", type=Path, help="folder for a picture of each volume")
     for line in _report(parser.parse_args()):
         print(line, flush=True)  # noqa: T201 - the report is this command's output
@@ -152,17 +169,18 @@ def main() -> None:
 
 def _report(arguments: argparse.Namespace) -> Iterator[str]:
     model = read_description(arguments.model / "config.pbtxt")
-    predictor = onnx_predictor(arguments.model / "1" / "model.onnx")
     draw = _drawing(arguments.pictures)
-    if arguments.phantoms:
-        results = evaluate_phantoms(predictor, model, EVALUATION_SEEDS[: arguments.phantoms], draw=draw)
-        yield from map(str, results)
-        yield summary(results)
-    if arguments.demo:
-        demo = make_demo()
-        yield str(agreement(segment(volume_of(demo), predictor, model=model), demo.truth))
-    if arguments.image:
-        yield str(_real(arguments, predictor, model, draw))
+    with predictor_of(arguments) as predictor:
+        if arguments.phantoms:
+            seeds = EVALUATION_SEEDS[: arguments.phantoms]
+            results = evaluate_phantoms(predictor, model, seeds, draw=draw)
+            yield from map(str, results)
+            yield summary(results)
+        if arguments.demo:
+            demo = make_demo()
+            yield str(agreement(segment(volume_of(demo), predictor, model=model), demo.truth))
+        if arguments.image:
+            yield str(_real(arguments, predictor, model, draw))
 
 
 def _real(

@@ -171,10 +171,28 @@ def _told(found: CheckedModel) -> dict[str, object]:
         "becomes": " x ".join(map(str, found.input_shape)),
         "in windows": found.windows,
         "seconds": round(found.windows * found.seconds_a_window, 1),
+        "answered by": _engine(found),
+        "beside ONNX Runtime": _parity(found),
         "memory of the stage": in_words(sum(found.memory.values())),
         "phantom, ml": {label: round(ml, 1) for label, ml in found.found_ml.items()},
         "golden case": "none recorded" if found.agreement is None else _dices(found.agreement),
     }
+
+
+def _engine(found: CheckedModel) -> str:
+    if found.engine is None:
+        return "the backend that config.pbtxt names"
+    return "; ".join([found.engine.name, *found.engine.others])
+
+
+def _parity(found: CheckedModel) -> str:
+    if found.parity is None:
+        return "it is that" if found.engine else "not compared"
+    parity = found.parity
+    labels = f"{100 * parity.labels_that_differ:.3g} % of the labels differ"
+    if parity.largest_value == 0:
+        return labels
+    return f"scores up to {parity.largest_value:.3g} differ by {parity.largest_difference:.2g}, {labels}"
 
 
 def _dices(agreement: Mapping[int, float]) -> str:

@@ -69,9 +69,10 @@ def test_its_operators_are_those_that_onnxruntime_has_had_for_years():
 
 
 @pytest.mark.triton
-def test_a_real_triton_gives_the_scores_that_onnxruntime_gives(session, tmp_path):
+def test_a_real_triton_gives_the_labels_that_onnxruntime_gives(session, tmp_path):
     from clara_wf.model_server import UnsupportedPlatformError, serve
     from clara_wf.places import Places
+    from stages.errors import InferenceError
     from stages.triton import TritonPredictor
 
     windows = np.random.default_rng(7).random((2, 1, 64, 96, 96), dtype=np.float32)
@@ -83,7 +84,10 @@ def test_a_real_triton_gives_the_scores_that_onnxruntime_gives(session, tmp_path
             TritonPredictor(server.grpc_url, FOLDER.name) as predictor,
         ):
             scores = predictor(windows)
+            with pytest.raises(InferenceError, match=r"concat_axis|Concat"):
+                predictor(windows[:, :, :63])
     except UnsupportedPlatformError as error:
         pytest.skip(str(error))
-    assert np.abs(scores - expected).max() < 1e-4
-    assert (scores.argmax(1) == expected.argmax(1)).mean() > 0.999999
+    # bfloat16, which its description allows; single precision: tests/clara_wf/test_model_engines.py
+    assert np.abs(scores - expected).max() < 0.01 * np.abs(expected).max()
+    assert (scores.argmax(1) == expected.argmax(1)).mean() > 0.999
