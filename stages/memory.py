@@ -234,9 +234,10 @@ def window_need(
     one = window * (image_itemsize + 4 * windows.classes)
     # a question and its answer in memory shared with the server; as messages they exist twice
     flight = {"requests in flight": (windows.in_flight + 1) * 2 * one, "one answer": 2 * one}
-    if on_device:
+    if on_device:  # written where the server reads, and read where it answers
+        there = {"requests in flight": windows.in_flight * one, "one answer": one}
         return MemoryNeed(
-            host={"requests in flight": flight["requests in flight"]}, device={**layers, **flight}
+            host={"requests in flight": flight["requests in flight"]}, device={**layers, **there}
         )
     return MemoryNeed(host={**layers, **flight})
 

@@ -101,7 +101,8 @@ class _Asked:
 def _segment(volume: Volume, asked: _Asked, wait_for: Callable[[Array], None] | None = None) -> Volume:
     """Return the mask where the volume lives; `wait_for` is that of `preprocess`."""
     prepared = preprocess(volume, asked.model, by_slabs=True, wait_for=wait_for)
-    windows = window_plan(prepared, asked.model, asked.tensors)
+    on_device = array_namespace(volume.array) is not np
+    windows = window_plan(prepared, asked.model, asked.tensors, on_device=on_device)
     if asked.limit is not UNLIMITED or asked.gpu is not None:
         windows = _fitted(windows, prepared, volume, asked.limit, asked.gpu)
     slabs = score_slabs_anywhere(
@@ -148,9 +149,13 @@ def _fitted(
 
 
 def window_plan(
-    prepared: ModelInput, model: ModelDescription, tensors: ModelTensors | None = None
+    prepared: ModelInput,
+    model: ModelDescription,
+    tensors: ModelTensors | None = None,
+    *,
+    on_device: bool = False,
 ) -> WindowPlan:
-    """Return how an image is cut into windows for a model."""
+    """Return how an image, on the CUDA device or not, is cut into windows for a model."""
     shape = model.window_shape or prepared.grid.shape
     return WindowPlan(
         shape=shape,
@@ -160,7 +165,7 @@ def window_plan(
         padding=prepared.padding,
         activation=model.activation,
         mirror_axes=model.mirror_axes,
-        batch=tensors.batch(shape) if tensors else 1,
+        batch=tensors.batch(shape, on_device=on_device) if tensors else 1,
         input_layout=tensors.input_layout if tensors else CANONICAL,
         output_layout=tensors.output_layout if tensors else CANONICAL,
     )
