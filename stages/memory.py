@@ -247,17 +247,16 @@ def window_need(
         "image": 2 * layer * image_itemsize,
         "scores": (2 * windows.classes + weights) * layer * 4,
     }
-    # windows side by side, their result, and on the host the scores made of it
-    batch = {"one batch": asked + (1 if on_device else 2) * answered}
     # messages hold what they carry twice; the first results come in some even where memory is shared
     messages = windows.in_flight * 2 * answered
     flight = {"requests in flight": windows.in_flight * asked * (2 if by_messages else 1) + messages}
-    if not on_device:
-        return MemoryNeed(host={**layers, **flight, **batch})
+    if not on_device:  # windows side by side, their result, and the scores made of it
+        return MemoryNeed(host={**layers, **flight, "one batch": asked + 2 * answered})
     if by_messages:
-        return MemoryNeed(host=flight, device={**layers, **batch})
-    slots = {"requests in flight": windows.in_flight * (asked + answered)}
-    return MemoryNeed(host={"requests in flight": messages}, device={**layers, **slots, **batch})
+        return MemoryNeed(host=flight, device={**layers, "one batch": asked + answered})
+    # written where the server reads, and read where it answers; but the first result comes in a message
+    there = {"requests in flight": windows.in_flight * (asked + answered), "one batch": answered}
+    return MemoryNeed(host={"requests in flight": messages}, device={**layers, **there})
 
 
 def stage_need(

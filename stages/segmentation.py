@@ -106,7 +106,8 @@ def _segment(
 ) -> Volume:
     """Return the mask where the volume lives; `wait_for` is that of `preprocess`."""
     prepared = preprocess(volume, asked.model, by_slabs=True, wait_for=wait_for)
-    windows = window_plan(prepared, asked.model, asked.tensors)
+    on_device = array_namespace(volume.array) is not np
+    windows = window_plan(prepared, asked.model, asked.tensors, on_device=on_device)
     windows = replace(windows, batch=min(windows.batch, fitted.batch), in_flight=fitted.in_flight)
     slabs = score_slabs_anywhere(
         prepared.image, asked.predictor, windows=windows, limit=asked.limit, deadline_s=asked.deadline_s
@@ -137,11 +138,11 @@ def _fitted(volume: Volume, asked: _Asked, *, on_device: bool) -> WindowPlan:
     on_device
         Whether a volume of the host will be brought to the device.
     """
+    is_there = array_namespace(volume.array) is not np
     shape = uncropped_shape(volume, asked.model)
-    windows = _plan(shape, asked.model, asked.tensors)
+    windows = _plan(shape, asked.model, asked.tensors, on_device or is_there)
     if asked.limit is UNLIMITED and asked.gpu is None:
         return windows
-    is_there = array_namespace(volume.array) is not np
     need = partial(
         stage_need,
         volume_shape=volume.grid.shape,
@@ -159,14 +160,18 @@ def _fitted(volume: Volume, asked: _Asked, *, on_device: bool) -> WindowPlan:
 
 
 def window_plan(
-    prepared: ModelInput, model: ModelDescription, tensors: ModelTensors | None = None
+    prepared: ModelInput,
+    model: ModelDescription,
+    tensors: ModelTensors | None = None,
+    *,
+    on_device: bool = False,
 ) -> WindowPlan:
-    """Return how an image is cut into windows for a model."""
-    return replace(_plan(prepared.grid.shape, model, tensors), padding=prepared.padding)
+    """Return how an image, on the CUDA device or not, is cut into windows for a model."""
+    return replace(_plan(prepared.grid.shape, model, tensors, on_device), padding=prepared.padding)
 
 
 def _plan(
-    image_shape: tuple[int, int, int], model: ModelDescription, tensors: ModelTensors | None
+    image_shape: tuple[int, int, int], model: ModelDescription, tensors: ModelTensors | None, on_device: bool
 ) -> WindowPlan:
     shape = model.window_shape or image_shape
     return WindowPlan(
@@ -176,7 +181,7 @@ def _plan(
         blending=model.blending,
         activation=model.activation,
         mirror_axes=model.mirror_axes,
-        batch=tensors.batch(shape) if tensors else 1,
+        batch=tensors.batch(shape, on_device=on_device) if tensors else 1,
         input_layout=tensors.input_layout if tensors else CANONICAL,
         output_layout=tensors.output_layout if tensors else CANONICAL,
     )
