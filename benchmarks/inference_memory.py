@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,10 +23,12 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
+from benchmarks.memory_peak import HostPeak, beside  # noqa: E402
 from clara_wf.model_server import serve  # noqa: E402
 from clara_wf.places import Places  # noqa: E402
 from phantoms.abdomen import DEMO_SPACING_MM, make_demo  # noqa: E402
 from stages import Origin, Volume, write_volume  # noqa: E402
+from stages.memory import parse_size  # noqa: E402
 
 MIB = 2**20
 
@@ -42,25 +45,36 @@ def main() -> None:
         size = write_phantom(given, slices)
         cache, log = Places.of_checkout(os.environ).cache, Path(folder, "server.log")
         with serve(ROOT / "models", cache=cache, log=log, on_progress=lambda _: None) as server:
-            told, seconds, peak = run_stage(given, made, server.grpc_url)
-    print("\n".join(line for line in told.splitlines() if "memory: at most" in line))
-    print(
-        f"volume {size / MIB:.0f} MiB, peak of the stage {peak / MIB:.0f} MiB, {peak / size:.2f} x the volume"
-    )
+            told, seconds, held, resident = run_stage(given, made, server.grpc_url)
+    (line,) = (line for line in told.splitlines() if "memory: at most" in line)
+    print(line)
+    print(f"{slices} slices, {size / MIB:.0f} MiB: {beside(predicted(line), held)}")
+    print(f"{held / size:.2f} x the volume; with the files that are mapped {resident / MIB:.0f} MiB")
     print(f"{seconds:.1f} s from start to exit, model included")
 
 
-def run_stage(given: Path, made: Path, server: str) -> tuple[str, float, int]:
-    """Run the stage; return what it logged, its wall time and its peak of resident memory, bytes."""
+def run_stage(given: Path, made: Path, server: str) -> tuple[str, float, int, int]:
+    """Run the stage; return its log, its wall time, what it held at most, and with mapped files, bytes."""
     command = [sys.executable, "-m", "ai_livertumor", "--input", given, "--output", made, "--server", server]
     clock = time.monotonic()
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as stage:
-        told = stage.stderr.read() if stage.stderr else ""
+    with subprocess.Popen(
+        [*command, "--device", "cpu"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as stage:
+        with HostPeak(stage.pid) as peak:
+            told = stage.stderr.read() if stage.stderr else ""
         _, status, used = os.wait4(stage.pid, 0)
         stage.returncode = os.waitstatus_to_exitcode(status)
     if stage.returncode:
         sys.exit(told)
-    return told, time.monotonic() - clock, used.ru_maxrss * 1024
+    return told, time.monotonic() - clock, peak.bytes, used.ru_maxrss * 1024
+
+
+def predicted(line: str) -> int:
+    """Return the bytes that the stage said it would take."""
+    found = re.search(r"at most ([0-9.]+ [MG]iB)", line)
+    if not found:
+        sys.exit(f"no size in {line!r}")
+    return parse_size(found[1])
 
 
 def write_phantom(folder: Path, slices: int) -> int:

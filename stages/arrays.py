@@ -6,7 +6,6 @@ A function asks its input where it lives, works there and returns there. Only `t
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any, TypeAlias
 
@@ -48,7 +47,9 @@ def empty(shape: tuple[int, ...], dtype: Any, *, on_device: bool) -> Array:
     """Return an array that is not filled yet, on the host or on the CUDA device."""
     if not on_device:
         return np.empty(shape, dtype)
-    return importlib.import_module("cupy").empty(shape, dtype)
+    import cupy
+
+    return cupy.empty(shape, dtype)
 
 
 def to_device(array: Array) -> Array:

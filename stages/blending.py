@@ -62,24 +62,26 @@ class Reused:
     ----------
     shape
         Of all scores: classes, slices, rows, columns.
+    most
+        How many new slices a slab has at most.
     kept
         How many slices of a slab lie before the next one too, 0 or 1.
     """
 
-    def __init__(self, shape: tuple[int, ...], *, kept: int = 0) -> None:
-        self._shape = shape
+    def __init__(self, shape: tuple[int, ...], *, most: int, kept: int = 0) -> None:
+        self._shape = shape[0], min(most, shape[1]) + kept, *shape[2:]
         self._kept = kept
         self._array: Array = None
         self._filled = 0
 
     def __call__(self, start: int, stop: int, xp: Any) -> tuple[int, Array]:
         """Return the memory of the slab before, with what is kept of it."""
-        kept, before = self._kept if start else 0, self._array
+        kept = self._kept if start else 0
         needed = kept + stop - start
-        if before is None or before.shape[1] < needed:
-            self._array = xp.empty((self._shape[0], needed, *self._shape[2:]), dtype=np.float32)
+        if self._array is None:
+            self._array = xp.empty(self._shape, dtype=np.float32)
         if kept:
-            self._array[:, 0] = before[:, self._filled - 1]
+            self._array[:, 0] = self._array[:, self._filled - 1]
         self._filled = needed
         return kept, self._array[:, :needed]
 

@@ -118,7 +118,8 @@ class GpuMemory:
             MemoryLimit(parse_share(wanted, self._gpu.total), "--gpu-memory-limit") if wanted else None
         )
         self._wait_s = wait_s
-        self.peak = self._gpu.taken()
+        gpu.pool.free_all_blocks()  # what others have left there would be counted among what a run takes
+        self.peak = self._seen = self._gpu.taken()
         self.reserved = 0
 
     def reserve(self, sizes: Sequence[int]) -> tuple[int, MemoryLimit]:
@@ -179,9 +180,10 @@ class GpuMemory:
         """Return memory as the pool does; CuPy's allocator while a run goes on."""
         memory = self._take(size)
         taken = self._gpu.taken()
-        if taken > self.peak:
-            self.peak = taken
-        self._reservations.note_taken()
+        if taken != self._seen:
+            self._seen = taken
+            self.peak = max(self.peak, taken)
+            self._reservations.note_taken()
         return memory
 
     def _take(self, size: int) -> Any:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from stages.components_device import scratch_bytes
 from stages.errors import SettingsError
 from stages.window_plan import WindowPlan
 
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 MIB = 2**20
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_RUNS_A_ROW, _BYTES_A_RUN = 8, 40  # of a mask's label: more than a noisy one has; `components_host.Runs`
+_BYTES_A_ROW = 110  # for components on the host: a row's counts, and two runs of a label
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 _UNLIMITED = 2**60  # version 1 writes a number near 2**63 where there is no limit
@@ -193,10 +194,16 @@ def _available(proc: Path) -> int:
     return int(found[1]) * 1024 if found else _UNLIMITED
 
 
-def resident_bytes(proc: Path = Path("/proc")) -> int:
-    """Return what this process holds of the host's memory now, mapped files not counted."""
+def resident_bytes(proc: Path = Path("/proc"), *, process: int | None = None) -> int:
+    """Return what a process holds of the host's memory now, mapped files not counted, bytes.
+
+    Parameters
+    ----------
+    process
+        Its number; by default this process.
+    """
     try:
-        status = (proc / "self/status").read_text()
+        status = (proc / str(process or "self") / "status").read_text()
     except OSError:
         return 0
     kept = re.findall(r"^(?:RssAnon|RssShmem):\s+(\d+) kB", status, re.MULTILINE)
@@ -210,7 +217,12 @@ def peak_bytes(proc: Path = Path("/proc")) -> int:
 
 
 def window_need(
-    windows: WindowPlan, model_shape: tuple[int, int, int], *, on_device: bool, image_itemsize: int = 4
+    windows: WindowPlan,
+    model_shape: tuple[int, int, int],
+    *,
+    on_device: bool,
+    by_messages: bool = False,
+    image_itemsize: int = 4,
 ) -> MemoryNeed:
     """Return what asking about the windows of an image takes, slab by slab.
 
@@ -220,25 +232,31 @@ def window_need(
         The image on the model's grid.
     on_device
         Whether image and scores lie on the CUDA device.
+    by_messages
+        Whether windows and answers travel in messages, rather than in memory shared with the server.
     image_itemsize
         Bytes of a voxel of the image.
     """
     _, rows, columns = windows.padded_shape(model_shape)
     layer = windows.shape[0] * rows * columns
-    window = windows.batch * math.prod(windows.shape)
+    asked = windows.batch * math.prod(windows.shape) * image_itemsize
+    answered = windows.batch * math.prod(windows.shape) * windows.classes * 4
     # the image's layer and the one it is made from; sums, their weights, and the slab that is handed out
+    weights = 1 if on_device else 3
     layers = {
         "image": 2 * layer * image_itemsize,
-        "scores": (2 * windows.classes + 3) * layer * 4,
+        "scores": (2 * windows.classes + weights) * layer * 4,
     }
-    one = window * (image_itemsize + 4 * windows.classes)
-    # a question and its answer in memory shared with the server; as messages they exist twice
-    flight = {"requests in flight": (windows.in_flight + 1) * 2 * one, "one answer": 2 * one}
-    if on_device:
-        return MemoryNeed(
-            host={"requests in flight": flight["requests in flight"]}, device={**layers, **flight}
-        )
-    return MemoryNeed(host={**layers, **flight})
+    # messages hold what they carry twice; the first results come in some even where memory is shared
+    messages = windows.in_flight * 2 * answered
+    flight = {"requests in flight": windows.in_flight * asked * (2 if by_messages else 1) + messages}
+    if not on_device:  # windows side by side, their result, and the scores made of it
+        return MemoryNeed(host={**layers, **flight, "one batch": asked + 2 * answered})
+    if by_messages:
+        return MemoryNeed(host=flight, device={**layers, "one batch": asked + answered})
+    # written where the server reads, and read where it answers; but the first result comes in a message
+    there = {"requests in flight": windows.in_flight * (asked + answered), "one batch": answered}
+    return MemoryNeed(host={"requests in flight": messages}, device={**layers, **there})
 
 
 def stage_need(
@@ -248,7 +266,9 @@ def stage_need(
     *,
     on_device: bool,
     held_bytes: int,
+    pinned_bytes: int = 0,
     held_on_device: int = 0,
+    by_messages: bool = False,
     whole_image: bool = False,
     volume_itemsize: int = 2,
     image_itemsize: int = 4,
@@ -259,6 +279,8 @@ def stage_need(
     ----------
     held_bytes, held_on_device
         What the process holds already (`resident_bytes`); on the device without the volume.
+    pinned_bytes
+        What of the host's memory the way to the device and back takes.
     whole_image
         Whether the model's input is made at once, since its intensities depend on all of it.
     volume_itemsize
@@ -266,17 +288,25 @@ def stage_need(
         on the device the volume lies whole.
     """
     voxels = math.prod(volume_shape)
-    asked = window_need(windows, model_shape, on_device=on_device, image_itemsize=image_itemsize)
-    runs = volume_shape[0] * volume_shape[1] * _RUNS_A_ROW
+    asked = window_need(
+        windows, model_shape, on_device=on_device, by_messages=by_messages, image_itemsize=image_itemsize
+    )
     whole = {"whole image": math.prod(model_shape) * image_itemsize} if whole_image else {}
     host = {"the process": held_bytes, "mask": voxels, **asked.host}
     if not on_device:
-        return MemoryNeed(host={**host, **whole, "components": runs * _BYTES_A_RUN})
+        found = volume_shape[0] * volume_shape[1] * _BYTES_A_ROW
+        return MemoryNeed(host={**host, **whole, "components": _beyond(found, asked.host)})
+    found = scratch_bytes(volume_shape)
     device = {"the process": held_on_device, "volume": volume_itemsize * voxels, "mask": voxels}
-    left = asked.device["scores"] + asked.device["one answer"]  # to the components, as free blocks
-    components = 3 * voxels
-    device |= {"components": max(0, components - left), **whole, **asked.device}
-    return MemoryNeed(host=host, device=device)
+    return MemoryNeed(
+        host={**host, "way to the GPU": pinned_bytes},
+        device={**device, **whole, **asked.device, "components": _beyond(found, asked.device)},
+    )
+
+
+def _beyond(size: int, windows: Mapping[str, int]) -> int:
+    """Return what is taken after the last window beyond what the windows have left free by then."""
+    return max(0, size - windows["scores"] - windows["one batch"])
 
 
 def fit(

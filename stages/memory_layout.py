@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -17,6 +18,13 @@ def order_in_memory(array: Array) -> tuple[Axes, tuple[bool, bool, bool]]:
     axes = sorted(range(3), key=lambda axis: (-abs(strides[axis]), axis))
     flips = [strides[axis] < 0 for axis in axes]
     return (axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2])
+
+
+def parts_of(array: Array, *, voxels: int = 2**22) -> Iterator[Array]:
+    """Yield a volume some slices at a time, so that what is made of them takes little memory."""
+    slices = max(1, voxels // max(1, math.prod(array.shape[1:])))
+    for start in range(0, array.shape[0], slices):
+        yield array[start : start + slices]
 
 
 def turned(array: Array, axes: Axes, flips: Sequence[bool]) -> Array:

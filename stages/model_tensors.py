@@ -16,7 +16,8 @@ from stages.triton import ServedModel, TensorSpec
 _FLOATS = ("FP32", "FP16")
 _INDICES = ("UINT8", "INT8", "INT16", "UINT16", "INT32", "INT64")
 _SPATIAL = {3: "zyx", 2: "yx"}
-_REQUEST_VOXELS = 2**21
+_REQUEST_VOXELS = 2**21  # more make no processor faster
+_REQUEST_VOXELS_ON_DEVICE = 2**24
 _ANY_BATCH = 64
 
 Sizes = tuple[int, int, int]
@@ -100,9 +101,18 @@ class ModelTensors:
             largest_batch=_largest_batch(served),
         )
 
-    def batch(self, window: Sizes) -> int:
-        """Return how many windows of a shape go in one request: small ones together."""
-        return max(1, min(self.largest_batch, _REQUEST_VOXELS // math.prod(window)))
+    def batch(self, window: Sizes, *, on_device: bool = False) -> int:
+        """Return how many windows of a shape go in one request.
+
+        Parameters
+        ----------
+        window
+            Slices, rows and columns of one.
+        on_device
+            Whether they lie on a GPU, where large ones too go together.
+        """
+        voxels = _REQUEST_VOXELS_ON_DEVICE if on_device else _REQUEST_VOXELS
+        return max(1, min(self.largest_batch, voxels // math.prod(window)))
 
     def window(self, wanted: Sizes | None, size: Sizes | None) -> Sizes:
         """Return the shape of a window: what is wanted where the tensors allow it, else what they say.

@@ -12,6 +12,7 @@ from stages.arrays import Array, array_namespace
 from stages.blending import ScoreSlab
 from stages.components import fill_holes, keep_inside, keep_largest_component, remove_small
 from stages.geometry import reorient
+from stages.memory_layout import order_in_memory, parts_of
 from stages.model import ModelDescription
 from stages.preprocess import ModelInput
 from stages.resample import labels_from_scores
@@ -60,5 +61,6 @@ def _clean(labels: Array, model: ModelDescription, *, voxel_ml: float) -> None:
 
 def label_volumes_ml(mask: Volume, labels: Sequence[int]) -> dict[int, float]:
     """Return the volume of each label, millilitres."""
-    counts = {label: int((mask.array == label).sum()) for label in labels}
+    array = mask.array.transpose(order_in_memory(mask.array)[0])
+    counts = {label: sum(int((part == label).sum()) for part in parts_of(array)) for label in labels}
     return {label: count * mask.voxel_volume_mm3 / 1000 for label, count in counts.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from stages.arrays import Array, array_namespace
 from stages.components import keep_largest_component
 from stages.geometry import Grid, grid_of_size, grid_with_spacing, points_at, reorient
 from stages.intensity import Intensity
+from stages.memory_layout import order_in_memory, parts_of, turned
 from stages.model import ModelDescription, Statistics
 from stages.resample import axis_samples, resample_linear
 from stages.slabs import lazy_image
@@ -90,7 +92,9 @@ def preprocess(
             wait_for(view[box])
         whole = resample_linear(view[box], seen, grid)
         intensity = intensity_of(model, whole)
-        image = intensity(whole)
+        for part in parts_of(whole):
+            part[:] = intensity(part)
+        image = whole
     return ModelInput(
         image=image,
         grid=grid,
@@ -98,6 +102,12 @@ def preprocess(
         box=box,
         padding=float(intensity(np.array([model.padding_value_hu]))[0]),
     )
+
+
+def uncropped_shape(volume: Volume, model: ModelDescription) -> tuple[int, int, int]:
+    """Return the shape of the model's input for all of a volume; that for a part of it is no larger."""
+    view, affine = reorient(volume.array, volume.affine, model.orientation)
+    return _models_grid(Grid((view.shape[0], view.shape[1], view.shape[2]), affine), model).shape
 
 
 def _slices_below(source: Grid, target: Grid) -> slice:
@@ -134,11 +144,18 @@ def _models_grid(grid: Grid, model: ModelDescription) -> Grid:
 
 
 def _statistics(image: Array, above_hu: float, low: float, high: float) -> Statistics:
-    body = image[image > above_hu].astype(np.float64)
-    if body.size == 0:
+    """Return mean and deviation of what is above a value, clipped; part by part (Chan et al., 1979)."""
+    count, mean, squares = 0, 0.0, 0.0
+    for part in parts_of(image, voxels=2**20):  # some are of 64 bits
+        values = part[part > above_hu].astype(np.float64).clip(low, high)
+        if values.size:
+            total, own = count + values.size, float(values.mean())
+            squares += float(((values - own) ** 2).sum()) + (own - mean) ** 2 * count * values.size / total
+            mean += (own - mean) * values.size / total
+            count = total
+    if count == 0:
         return Statistics(mean=0.0, std=1.0)
-    values = body.clip(low, high)
-    return Statistics(mean=float(values.mean()), std=max(float(values.std()), 1e-3))
+    return Statistics(mean=mean, std=max(math.sqrt(squares / count), 1e-3))
 
 
 def _all_of(view: Array) -> Box:
@@ -149,7 +166,7 @@ def _cropped(view: Array, model: ModelDescription) -> Box:
     if model.crop == "body":
         return _body_box(view, model.foreground_hu)
     if model.crop == "foreground":
-        return _box_around(view > model.foreground_hu) or _all_of(view)
+        return _box_above(view, model.foreground_hu) or _all_of(view)
     return _all_of(view)
 
 
@@ -157,7 +174,7 @@ def _body_box(view: Array, above_hu: float) -> Box:
     """Return the box around the largest bright component, found on every fourth voxel, one of them wider."""
     bright = (view[::_COARSE, ::_COARSE, ::_COARSE] > above_hu).astype(np.uint8, order="C")
     keep_largest_component(bright, [1])
-    box = _box_around(bright)
+    box = _box_above(bright, 0)
     if box is None:
         return _all_of(view)
     z, y, x = (
@@ -167,15 +184,24 @@ def _body_box(view: Array, above_hu: float) -> Box:
     return z, y, x
 
 
-def _box_around(mask: Array) -> Box | None:
-    """Return the smallest box that holds a mask; None for an empty one."""
-    xp = array_namespace(mask)
-    sides = []
-    for axis in range(3):
-        found = xp.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        if not found.size:
+def _box_above(view: Array, value: float) -> Box | None:
+    """Return the smallest box that holds all voxels above a value; None if there are none."""
+    xp, (axes, flips) = array_namespace(view), order_in_memory(view)
+    read = turned(view, axes, flips)
+    found = [xp.zeros(length, bool) for length in read.shape]
+    start = 0
+    for part in parts_of(read):
+        above = part > value
+        found[0][start : start + len(part)] = above.any(axis=(1, 2))
+        found[1] |= above.any(axis=(0, 2))
+        found[2] |= above.any(axis=(0, 1))
+        start += len(part)
+    sides = {}
+    for axis, flip, along in zip(axes, flips, found, strict=True):
+        places = xp.flatnonzero(along[::-1] if flip else along)
+        if not places.size:
             return None
-        sides.append(slice(int(found[0]), int(found[-1]) + 1))
+        sides[axis] = slice(int(places[0]), int(places[-1]) + 1)
     return sides[0], sides[1], sides[2]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,10 +45,9 @@ def label(scores: Array, threshold: float, samples: Any, values: NDArray[np.uint
     values
         Label of each class, and of none.
     """
-    import cupy
-
-    given = (scores, np.int32(len(scores)), np.float32(threshold), *_steps(scores), *_on_device(samples))
-    _run("label", out.size, (*given, cupy.asarray(values), out, *_steps(out), *_sizes(out)))
+    *sampled, labels = _on_device(samples, values)
+    given = (scores, np.int32(len(scores)), np.float32(threshold), *_steps(scores), *sampled, labels)
+    _run("label", out.size, (*given, out, *_steps(out), *_sizes(out)))
 
 
 def _run(name: str, voxels: int, arguments: tuple[Any, ...]) -> None:
@@ -61,10 +62,24 @@ def _kernels() -> Any:
     return cupy.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=("--std=c++14",))
 
 
-def _on_device(samples: Any) -> list[Array]:
+def _on_device(samples: Any, *more: NDArray[Any]) -> list[Array]:
+    """Return arrays on the device, whose bytes went there together: what a copy costs is to begin it."""
     import cupy
 
-    return [cupy.asarray(array) for axis in samples for array in axis.arrays]
+    arrays = [*(array for axis in samples for array in axis.arrays), *more]
+    packed, starts = packed_bytes(arrays)
+    there = cupy.asarray(packed)
+    return [there[start : start + array.nbytes] for start, array in zip(starts, arrays, strict=True)]
+
+
+def packed_bytes(arrays: Sequence[NDArray[Any]]) -> tuple[NDArray[np.uint8], list[int]]:
+    """Return the bytes of arrays one after the other, and where each begins, at a multiple of 16."""
+    sizes = [-(-array.nbytes // 16) * 16 for array in arrays]
+    starts = [0, *itertools.accumulate(sizes)]
+    packed = np.zeros(starts.pop(), np.uint8)
+    for start, array in zip(starts, arrays, strict=True):
+        packed[start : start + array.nbytes] = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
+    return packed, starts
 
 
 def _steps(array: Array) -> list[Any]:

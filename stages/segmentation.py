@@ -7,19 +7,21 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stages.arrays import Array, array_namespace
+from stages.device_transfer import buffer_bytes, download_place, stream_event, upload
 from stages.geometry import reorient
-from stages.memory import UNLIMITED, MemoryLimit, MemoryNeed, fit, resident_bytes, stage_need
+from stages.memory import UNLIMITED, MemoryLimit, fit, resident_bytes, stage_need
 from stages.model import ModelDescription
 from stages.model_tensors import ModelTensors
 from stages.postprocess import postprocess_slabs
-from stages.preprocess import ModelInput, preprocess
+from stages.preprocess import ModelInput, preprocess, uncropped_shape
 from stages.remote_windows import score_slabs_anywhere
-from stages.sliding_window import LazyImage, Predictor
+from stages.sliding_window import Predictor
 from stages.volume import Volume
 from stages.window_plan import CANONICAL, WindowPlan
 
@@ -76,10 +78,11 @@ def segment(
         If the GPU's memory came to its end meanwhile.
     """
     clock = time.monotonic()
-    work = _segment_on_device if on_device and array_namespace(volume.array) is np else _segment
+    brings = on_device and array_namespace(volume.array) is np
     asked = _Asked(predictor, model, tensors, limit or UNLIMITED, gpu, deadline_s)
     with gpu.kept() if gpu is not None else nullcontext():
-        mask = work(volume, asked)
+        fitted = _fitted(volume, asked, on_device=brings)
+        mask = (_segment_on_device if brings else _segment)(volume, asked, fitted)
     logger.info(
         "segmented %s voxels in %.2f s", " x ".join(map(str, mask.array.shape)), time.monotonic() - clock
     )
@@ -98,25 +101,25 @@ class _Asked:
     deadline_s: float
 
 
-def _segment(volume: Volume, asked: _Asked, wait_for: Callable[[Array], None] | None = None) -> Volume:
+def _segment(
+    volume: Volume, asked: _Asked, fitted: WindowPlan, wait_for: Callable[[Array], None] | None = None
+) -> Volume:
     """Return the mask where the volume lives; `wait_for` is that of `preprocess`."""
     prepared = preprocess(volume, asked.model, by_slabs=True, wait_for=wait_for)
-    windows = window_plan(prepared, asked.model, asked.tensors)
-    if asked.limit is not UNLIMITED or asked.gpu is not None:
-        windows = _fitted(windows, prepared, volume, asked.limit, asked.gpu)
+    on_device = array_namespace(volume.array) is not np
+    windows = window_plan(prepared, asked.model, asked.tensors, on_device=on_device)
+    windows = replace(windows, batch=min(windows.batch, fitted.batch), in_flight=fitted.in_flight)
     slabs = score_slabs_anywhere(
         prepared.image, asked.predictor, windows=windows, limit=asked.limit, deadline_s=asked.deadline_s
     )
     return postprocess_slabs(slabs, prepared, volume, asked.model)
 
 
-def _segment_on_device(volume: Volume, asked: _Asked) -> Volume:
+def _segment_on_device(volume: Volume, asked: _Asked, fitted: WindowPlan) -> Volume:
     """Return the mask on the host, worked out on the device."""
-    from stages.device_transfer import download_place, stream_event, upload
-
     with upload(volume.array, backwards=_begins_at_the_end(volume, asked.model)) as arriving:
         place = download_place(volume.array.shape, np.uint8)
-        mask = _segment(replace(volume, array=arriving.array), asked, arriving.wait_for)
+        mask = _segment(replace(volume, array=arriving.array), asked, fitted, arriving.wait_for)
     return mask.with_array(place.fill(mask.array, after=stream_event()))
 
 
@@ -127,40 +130,58 @@ def _begins_at_the_end(volume: Volume, model: ModelDescription) -> bool:
     return bool(turned[0, 0, 0] > turned[-1, -1, -1])
 
 
-def _fitted(
-    windows: WindowPlan, prepared: ModelInput, volume: Volume, limit: MemoryLimit, gpu: GpuMemory | None
-) -> WindowPlan:
-    """Return the plan that the memory allows, its share of the GPU's reserved."""
-    held, held_on_device = resident_bytes(), gpu.held(volume.array.nbytes) if gpu is not None else 0
+def _fitted(volume: Volume, asked: _Asked, *, on_device: bool) -> WindowPlan:
+    """Return the plan that the memory allows for all of a volume, however little of it the model will see.
 
-    def need(plan: WindowPlan) -> MemoryNeed:
-        return stage_need(
-            plan,
-            volume.grid.shape,
-            prepared.grid.shape,
-            on_device=array_namespace(volume.array) is not np,
-            held_bytes=held,
-            held_on_device=held_on_device,
-            whole_image=not isinstance(prepared.image, LazyImage),
-        )
-
-    return fit(windows, need, limit, gpu.reserve if gpu is not None else None)
+    Parameters
+    ----------
+    on_device
+        Whether a volume of the host will be brought to the device.
+    """
+    is_there = array_namespace(volume.array) is not np
+    shape = uncropped_shape(volume, asked.model)
+    windows = _plan(shape, asked.model, asked.tensors, on_device or is_there)
+    if asked.limit is UNLIMITED and asked.gpu is None:
+        return windows
+    need = partial(
+        stage_need,
+        volume_shape=volume.grid.shape,
+        model_shape=shape,
+        on_device=on_device or is_there,
+        held_bytes=resident_bytes(),
+        pinned_bytes=buffer_bytes() if on_device else 0,
+        held_on_device=asked.gpu.held(volume.array.nbytes if is_there else 0) if asked.gpu else 0,
+        by_messages=getattr(asked.predictor, "transport", None) in ("grpc", "http"),
+        whole_image=asked.model.intensity_zscore == "foreground",
+        volume_itemsize=volume.array.dtype.itemsize,
+    )
+    reserve = asked.gpu.reserve if asked.gpu is not None and (on_device or is_there) else None
+    return fit(windows, need, asked.limit, reserve)
 
 
 def window_plan(
-    prepared: ModelInput, model: ModelDescription, tensors: ModelTensors | None = None
+    prepared: ModelInput,
+    model: ModelDescription,
+    tensors: ModelTensors | None = None,
+    *,
+    on_device: bool = False,
 ) -> WindowPlan:
-    """Return how an image is cut into windows for a model."""
-    shape = model.window_shape or prepared.grid.shape
+    """Return how an image, on the CUDA device or not, is cut into windows for a model."""
+    return replace(_plan(prepared.grid.shape, model, tensors, on_device), padding=prepared.padding)
+
+
+def _plan(
+    image_shape: tuple[int, int, int], model: ModelDescription, tensors: ModelTensors | None, on_device: bool
+) -> WindowPlan:
+    shape = model.window_shape or image_shape
     return WindowPlan(
         shape=shape,
         classes=len(model.channel_labels),
         overlap=model.overlap,
         blending=model.blending,
-        padding=prepared.padding,
         activation=model.activation,
         mirror_axes=model.mirror_axes,
-        batch=tensors.batch(shape) if tensors else 1,
+        batch=tensors.batch(shape, on_device=on_device) if tensors else 1,
         input_layout=tensors.input_layout if tensors else CANONICAL,
         output_layout=tensors.output_layout if tensors else CANONICAL,
     )

@@ -206,7 +206,8 @@ def ask_once(
     if model.window_shape is None:
         return
     started = time.monotonic()
-    sizes = dict(zip("bczyx", (tensors.batch(model.window_shape), 1, *model.window_shape), strict=True))
+    batch = tensors.batch(model.window_shape, on_device=True)
+    sizes = dict(zip("bczyx", (batch, 1, *model.window_shape), strict=True))
     predictor(place(np.zeros([sizes[axis] for axis in tensors.input_layout], np.float32)))
     logger.info("the server answered its first request in %.1f s", time.monotonic() - started)
 

@@ -107,7 +107,7 @@ def score_slabs(
     shared_slice
         Whether a slab begins with the last slice of the one before it, so that one can interpolate between.
     """
-    place = Reused((windows.classes, *image.shape), kept=int(shared_slice))
+    place = Reused((windows.classes, *image.shape), most=windows.shape[0], kept=int(shared_slice))
     return _slabs(image, predictor, windows, place)
 
 
@@ -149,11 +149,12 @@ def _answers(
 ) -> Iterator[tuple[Sequence[Question], Array]]:
     """Give each batch with its answer (batch, channels, slices, rows, columns), in order."""
     waiting: deque[tuple[Sequence[Question], Pending]] = deque()
+    ask = _asking(predictor, source, windows)
     try:
         for batch in _batches(source, windows):
             if len(waiting) == windows.in_flight:
                 yield from _next(waiting, windows)
-            waiting.append((batch, _ask(predictor, source, batch, windows)))
+            waiting.append((batch, ask(batch)))
         while waiting:
             yield from _next(waiting, windows)
     finally:
@@ -167,19 +168,23 @@ def _batches(source: WindowSource, windows: WindowPlan) -> Iterator[list[Questio
         yield batch
 
 
-def _ask(
-    predictor: Predictor, source: WindowSource, batch: Sequence[Question], windows: WindowPlan
-) -> Pending:
+def _asking(
+    predictor: Predictor, source: WindowSource, windows: WindowPlan
+) -> Callable[[Sequence[Question]], Pending]:
+    """Return what asks about a batch of windows."""
     if isinstance(predictor, BufferSubmitter):
-        return predictor.submit_into(
+        submit_into = predictor.submit_into
+        return lambda batch: submit_into(
             windows.input_shape(len(batch)),
             lambda out: source.write(batch, from_layout(out, windows.input_layout)),
             on_device=source.on_device,
         )
-    asked = to_layout(source.cut(batch), windows.input_layout)
-    if isinstance(predictor, Submitter):
-        return predictor.submit(asked)
-    return _Answered(predictor(asked))
+    submit = predictor.submit if isinstance(predictor, Submitter) else _at_once(predictor)
+    return lambda batch: submit(to_layout(source.cut(batch), windows.input_layout))
+
+
+def _at_once(predictor: Callable[[Array], Array]) -> Callable[[Array], Pending]:
+    return lambda windows: _Answered(predictor(windows))
 
 
 class _Answered:

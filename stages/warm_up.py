@@ -11,6 +11,7 @@ from stages.arrays import to_device
 from stages.components import fill_holes, keep_inside, keep_largest_component, remove_small
 from stages.geometry import Grid
 from stages.resample import labels_from_scores, resample_linear
+from stages.sliding_window import WindowPlan, predict_in_windows
 
 _GRID = Grid((3, 3, 3), np.eye(4))
 
@@ -31,6 +32,8 @@ def warm_up(*, on_device: bool = False) -> None:
     put = to_device if on_device else np.asarray
     if on_device:
         _warm_up_transfer()
+        plan = WindowPlan(shape=_GRID.shape, classes=1)
+        predict_in_windows(put(np.zeros(_GRID.shape, np.float32)), lambda windows: windows, windows=plan)
     else:
         _warm_up_blending()
     for dtype in (np.int16, np.float32):

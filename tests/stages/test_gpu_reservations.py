@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import stages
-from stages import SettingsError
+from stages import SettingsError, gpu_reservations
 from stages.errors import StageTimeoutError
 from stages.gpu_reservations import Reservations
 from stages.memory import MIB, MemoryLimit, NoRoomError
@@ -117,7 +117,8 @@ def test_run_that_never_fits_is_refused_at_once_even_if_others_work(stage):
     assert time.monotonic() - began < 1
 
 
-def test_run_that_would_fit_but_for_what_no_stage_holds_is_refused(stage, tmp_path):
+def test_run_that_would_fit_but_for_what_no_stage_holds_is_refused(stage, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_reservations, "_SETTLES_WITHIN_S", 0.1)
     stranger = FolderGpu(tmp_path)
     stranger.hold(500 * MIB)
     with pytest.raises(NoRoomError, match="600 MiB of 500 MiB"):
@@ -217,3 +218,31 @@ def test_memory_is_never_promised_twice_whoever_starts_and_dies(tmp_path):
     assert len(list(tmp_path.glob("held-*"))) > 90
     assert not (tmp_path / "OVER").exists()
     assert Reservations(FolderGpu(tmp_path), folder=tmp_path).room().now == TOTAL
+
+
+WAITS = """
+from tests.stages.test_gpu_reservations import FolderGpu, MIB, Reservations
+
+def execute(job):
+    mine = Reservations(FolderGpu(Path({folder!r})), folder=Path({folder!r}))
+    (job.output_dir / "waits").touch()
+    mine.reserve([900 * MIB], wait_s=60)
+"""
+
+
+def test_stage_that_waits_for_the_gpu_longer_than_its_timeout_says_what_for(ready_job, stage, tmp_path):
+    stage().reserve([200 * MIB])
+    failed = ready_job.start(WAITS.format(folder=str(tmp_path)), timeout=0.5)
+    assert failed.wait() == 4
+    message = ready_job.read("my-stage.failed")["message"]
+    assert "longer than the stage's timeout of 0.5 s; waited" in message
+    assert "900 MiB are needed, 800 MiB are free and not reserved by the 1 other stages" in message
+    assert "INFO stages.gpu_reservations: waiting for GPU memory: 900 MiB are needed" in failed.log
+
+
+def test_stage_that_waits_for_the_gpu_ends_when_it_is_asked_to(ready_job, stage, tmp_path):
+    stage().reserve([200 * MIB])
+    waiting = ready_job.start(WAITS.format(folder=str(tmp_path)), timeout=30)
+    ready_job.until("../my-stage/output/waits")
+    assert waiting.ask_to_stop() == 1
+    assert ready_job.read("my-stage.failed")["message"] == "stopped by SIGTERM"

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -119,3 +121,13 @@ def test_an_unwanted_channel_of_overlapping_ones_hides_no_label(put, place, desc
     model = describe(activation="sigmoid", channel_labels=[4, None, 7], largest_component=[], inside={})
     mask = postprocess(put(scores), prepared(volume.grid, volume.grid), volume, model)
     assert label_volumes_ml(mask, [4, 7]) == {4: pytest.approx(18 * 0.002), 7: 0.0}
+
+
+def test_labels_are_counted_without_a_copy_of_the_mask(place):
+    mask = place(np.ones((400, 200, 200), np.uint8), "RIP")
+    tracemalloc.start()
+    found = label_volumes_ml(mask, [1])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == {1: pytest.approx(16e6 * 0.002)}
+    assert peak < 5 * 2**20

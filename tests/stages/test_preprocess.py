@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -133,3 +135,33 @@ def test_statistics_of_the_foreground_leave_air_out(place, describe):
     # 32 voxels of 100 and 16 of 200: mean 133.3, deviation 47.14
     assert image[0, 0, 0] == pytest.approx(-33.333 / 47.14, abs=1e-4)
     assert image[2, 0, 0] == pytest.approx(66.667 / 47.14, abs=1e-4)
+
+
+def test_statistics_of_an_image_in_parts_are_those_of_the_whole(place, describe):
+    hu = np.random.default_rng(2).normal(100, 40, (130, 100, 100)).astype(np.int16)  # more than 2^20 voxels
+    model = describe(
+        spacing_mm="native", intensity_scale=None, intensity_clip_hu=None, intensity_zscore="foreground"
+    )
+    found = preprocess(place(hu), model).image[hu > model.foreground_hu]
+    assert found.astype(np.float64).mean() == pytest.approx(0, abs=1e-6)
+    assert found.astype(np.float64).std() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("orientation", ["SPL", "RIP", "LSA"])
+def test_foreground_of_an_image_in_parts_is_found(place, describe, orientation):
+    hu = np.full((200, 180, 160), -1000, np.int16)  # more than 2^22 voxels
+    hu[3, 70, 80] = hu[170, 90, 20] = 100
+    model = describe(spacing_mm="native", crop="foreground", foreground_hu=60)
+    assert preprocess(place(hu, orientation), model).box == (slice(3, 171), slice(70, 91), slice(20, 81))
+
+
+def test_model_whose_intensities_depend_on_the_whole_image_takes_little_beside_it(place, describe):
+    volume = place(np.ones((120, 200, 200), np.int16))
+    brightness = {"intensity_scale": None, "intensity_zscore": "foreground", "foreground_hu": 0}
+    model = describe(spacing_mm="native", crop="foreground", **brightness)
+    preprocess(volume, model)  # compiled
+    tracemalloc.start()
+    image = preprocess(volume, model).image
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < image.nbytes + 40 * 2**20
