@@ -183,10 +183,8 @@ def test_holes_are_filled_and_what_lies_in_them_stays(put):
 
 
 def test_a_single_slice_is_cleaned_from_either_side(put):
-    ring = labels_with((1, (0, 1), (2, 5), (2, 5)), shape=(1, 8, 8))
-    ring[0, 3, 3] = 0
-    labels = put(ring)
-    fill_holes(labels[::-1, ::-1], 1)
+    labels = put(labels_with((1, (0, 1), (2, 5), (2, 5)), (1, (0, 1), (6, 8), (0, 1)), shape=(1, 8, 8)))
+    remove_small(labels[::-1, ::-1], 1, 3)
     assert to_host(labels).sum() == 9
 
 
