@@ -239,8 +239,11 @@ def window_need(
     """
     _, rows, columns = windows.padded_shape(model_shape)
     layer = windows.shape[0] * rows * columns
-    asked = windows.batch * math.prod(windows.shape) * image_itemsize
-    answered = windows.batch * math.prod(windows.shape) * windows.classes * 4
+    count = windows.count(model_shape)
+    batch = min(windows.batch, count)
+    in_flight = min(windows.in_flight, -(-count // batch))
+    asked = batch * math.prod(windows.shape) * image_itemsize
+    answered = batch * math.prod(windows.shape) * windows.classes * 4
     # the image's layer and the one it is made from; sums, their weights, and the slab that is handed out
     weights = 1 if on_device else 3
     layers = {
@@ -248,14 +251,14 @@ def window_need(
         "scores": (2 * windows.classes + weights) * layer * 4,
     }
     # messages hold what they carry twice; the first results come in some even where memory is shared
-    messages = windows.in_flight * 2 * answered
-    flight = {"requests in flight": windows.in_flight * asked * (2 if by_messages else 1) + messages}
+    messages = in_flight * 2 * answered
+    flight = {"requests in flight": in_flight * asked * (2 if by_messages else 1) + messages}
     if not on_device:  # windows side by side, their result, and the scores made of it
         return MemoryNeed(host={**layers, **flight, "one batch": asked + 2 * answered})
     if by_messages:
         return MemoryNeed(host=flight, device={**layers, "one batch": asked + answered})
     # written where the server reads, and read where it answers; but the first result comes in a message
-    there = {"requests in flight": windows.in_flight * (asked + answered), "one batch": answered}
+    there = {"requests in flight": in_flight * (asked + answered), "one batch": answered}
     return MemoryNeed(host={"requests in flight": messages}, device={**layers, **there})
 
 

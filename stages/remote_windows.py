@@ -103,8 +103,7 @@ class RemoteWindows:
             "output": exit_.name,
             "datatype": entry.datatype,
         }
-        starts = windows.starts(windows.padded_shape(image.shape))
-        count = math.prod(len(along) for along in starts) * len(windows.flips)
+        count = windows.count(image.shape)
         logger.info("the image goes once, its %d windows are cut beside the model", count)
         question = self._predictor.submit(
             whole.astype(np.float32, copy=False),

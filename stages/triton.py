@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from stages.arrays import Array, array_namespace, to_device
+from stages.arrays import Array, array_namespace, to_device, to_host
 from stages.errors import InferenceError, SettingsError
 from stages.triton_connection import CALL_DEADLINE_S, Connection
 from stages.triton_question import Question
@@ -350,7 +350,7 @@ class TritonPredictor:
             answer = question.slot.answer(shape, dtype)
         else:
             answer = result.as_numpy(name)
-        return answer if question.on_host or array_namespace(answer) is not np else to_device(answer)
+        return to_host(answer) if question.on_host else to_device(answer)
 
     def _make_ready_again(self, error: Any, *, sent_before: int, since: float, attempt: int) -> None:
         """Return when a question that ended with an error may be asked again."""

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -110,9 +111,12 @@ class WindowPlan:
         return tuple(sizes[letter] for letter in self.input_layout)
 
     def weights(self) -> NDArray[np.float32]:
-        """Return the importance of each voxel of a window."""
-        make = gaussian_weights if self.blending == "gaussian" else constant_weights
-        return make(self.shape)
+        """Return the importance of each voxel of a window; made once, so not to be written to."""
+        return _weights(self.blending, self.shape)
+
+    def count(self, shape: Sequence[int]) -> int:
+        """Return how many windows an image of a shape is asked about in, mirrored ones included."""
+        return math.prod(map(len, self.starts(self.padded_shape(shape)))) * len(self.flips)
 
 
 def window_starts(size: int, window: int, overlap: float, *, placement: Placement = "even") -> list[int]:
@@ -135,6 +139,13 @@ def window_starts(size: int, window: int, overlap: float, *, placement: Placemen
     if placement == "stepped":
         return [min(n * step, size - window) for n in range(count)]
     return [round(n * (size - window) / (count - 1)) for n in range(count)]
+
+
+@cache
+def _weights(blending: Blending, shape: Triple) -> NDArray[np.float32]:
+    weights = gaussian_weights(shape) if blending == "gaussian" else constant_weights(shape)
+    weights.flags.writeable = False
+    return weights
 
 
 def gaussian_weights(window: Sequence[int]) -> NDArray[np.float32]:

@@ -72,13 +72,6 @@ def test_what_was_compiled_serves_other_processors(held):
     assert all(b"x86-64-v3" in index for index in indices)
 
 
-def test_stage_that_will_work_on_the_device_warms_up_there(monkeypatch):
-    put = []
-    monkeypatch.setattr("stages.warm_up.to_device", lambda array: put.append(array.shape) or array)
-    stages.warm_up.warm_up(on_device=True)
-    assert put == [(3, 3, 3), (3, 3, 3), (2, 3, 3, 3), (2, 3, 3, 3)]
-
-
 @pytest.mark.skipif(not device_available(), reason="CuPy sees no CUDA device")
 def test_kernels_of_the_device_are_compiled_before_there_is_a_volume():
     stages.warm_up.warm_up(on_device=True)

@@ -15,6 +15,7 @@ import pytest
 
 import stages
 from stages import InferenceError
+from stages.arrays import device_available
 from stages.shared_memory import Region
 from stages.sliding_window import WindowPlan, predict_in_windows
 from stages.triton import TritonPredictor
@@ -104,10 +105,16 @@ def test_regions_are_used_again(url, monkeypatch):
     assert len(made) <= 1 + 2 * WINDOWS.in_flight
 
 
+@pytest.mark.skipif(device_available(), reason="there is a CUDA device")
 def test_cuda_shared_memory_is_refused_by_name_where_there_is_none(url):
     with pytest.raises(InferenceError, match="cannot be reached by CUDA shared memory") as told:
         scores_of(url, "doubles", transport="cuda")
     assert told.value.exit_code == 6
+
+
+@pytest.mark.skipif(not device_available(), reason="CuPy sees no CUDA device")
+def test_windows_of_the_host_travel_by_memory_of_the_device_and_come_back(url):
+    assert np.array_equal(scores_of(url, "doubles", transport="cuda"), scores_of(url, "doubles"))
 
 
 def test_shared_memory_that_is_full_is_told_and_messages_take_over(url, caplog, monkeypatch):
