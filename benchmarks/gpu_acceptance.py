@@ -1,8 +1,8 @@
-"""Check every GPU path against its CPU twin and print timings: ``python benchmarks/gpu_acceptance.py``.
+"""Check every GPU path against its CPU twin and time it: ``python benchmarks/gpu_acceptance.py``.
 
-One command, no network, a few minutes at most. Needs CuPy and a CUDA device; exits with 1 if a result
-differs or pre- and post-processing take longer than they may, with 2 if there is no device. Windows go to a
-real Triton where the embedded model server is installed (``clara-wf doctor``).
+One command, no network, under three minutes. Needs CuPy and a CUDA device; exits with 1 if a result differs
+or takes longer than it may, with 2 if there is no device. Windows go to a real Triton: the embedded model
+server where it is installed (``clara-wf doctor``), or one of this machine that ``--server HOST:PORT`` names.
 ``--rehearse`` runs the script itself, small and without a device: it shows that the script works, no more.
 """
 
@@ -12,11 +12,13 @@ import argparse
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,27 +28,26 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from ai_livertumor import ModelDescription, segment  # noqa: E402
-from clara_wf.model_server import ModelServer, serve  # noqa: E402
+from clara_wf.model_server import serve  # noqa: E402
 from clara_wf.places import Places  # noqa: E402
-from dicom_reader import nvimgcodec  # noqa: E402
-from dicom_reader.decoders import decode  # noqa: E402
-from dicom_reader.find import find_headers  # noqa: E402
-from dicom_reader.hounsfield import Encoding  # noqa: E402
 from stages import Origin, Volume, arrays  # noqa: E402
 from stages.arrays import Array, array_namespace, device_available, to_host  # noqa: E402
 from stages.components import fill_holes, keep_inside, keep_largest_component, remove_small  # noqa: E402
-from stages.memory import in_words  # noqa: E402
-from stages.preprocess import preprocess  # noqa: E402
+from stages.gpu_memory import CudaGpu, GpuMemory  # noqa: E402
+from stages.memory import host_limit, in_words  # noqa: E402
+from stages.preprocess import ModelInput, preprocess  # noqa: E402
 from stages.resample import labels_from_scores  # noqa: E402
 from stages.segmentation import window_plan  # noqa: E402
 from stages.sliding_window import predict_in_windows  # noqa: E402
 from stages.triton import TritonPredictor  # noqa: E402
+from stages.volume_io import read_volume, write_volume  # noqa: E402
 
 SHAPE = (400, 512, 512)
+FEW_SLICES = 120
 SMALL = (24, 128, 128)
 SPACING_MM = (1.0, 0.78, 0.78)
 REPEATS = 5
-MOST_MS = 25.0  # before and behind the model, 400 x 512 x 512, after upload
+REFERENCE_MODEL = "segmentation_liver_v1"
 
 MODEL = ModelDescription(
     orientation="SPL",
@@ -62,6 +63,46 @@ MODEL = ModelDescription(
     largest_component=(1, 2),
     inside={2: 1},
 )
+
+
+@dataclass
+class Table:
+    """What is printed: a line a check.
+
+    Parameters
+    ----------
+    counts_time
+        Whether a missed time is a failure.
+    """
+
+    counts_time: bool
+    failed: list[str] = field(default_factory=list)
+
+    def row(
+        self,
+        name: str,
+        *,
+        host_ms: float | None = None,
+        device_ms: float | None = None,
+        wanted_ms: float | None = None,
+        difference: str = "",
+        agrees: bool = True,
+    ) -> None:
+        """Print a line, and remember whether it is good."""
+        late = device_ms is not None and wanted_ms is not None and device_ms > wanted_ms
+        verdict = "WRONG" if not agrees else "LATE" if late else "ok"
+        if not agrees or (late and self.counts_time):
+            self.failed.append(name)
+        times = f"{_ms(host_ms)} {_ms(device_ms)} {_ms(wanted_ms)}"
+        print(f"{name:40s} {times}   {difference:34s} {verdict}", flush=True)
+
+    def head(self) -> None:
+        """Print the names of the columns."""
+        print(f"{'':40s} {'host ms':>9s} {'device ms':>9s} {'wanted':>9s}   difference")
+
+
+def _ms(value: float | None) -> str:
+    return f"{'' if value is None else format(value, '.2f'):>9s}"
 
 
 def ct_volume(shape: tuple[int, int, int]) -> Volume:
@@ -89,10 +130,11 @@ def by_intensity(windows: Array) -> Array:
     return xp.stack([40 - hu, 40 - xp.abs(hu - 100), hu - 160], axis=1).astype(np.float32)
 
 
-def timed(work: Callable[[], Array]) -> tuple[Array, float]:
-    """Return a result and the median time of a few runs, milliseconds, the device's work included."""
+def timed(work: Callable[[], Array], *, repeats: int = REPEATS) -> tuple[Array, float]:
+    """Return a result and the median time of a few runs after one more, ms, the device's work included."""
+    work()
     times = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         synchronise()
         clock = time.perf_counter()
         result = work()
@@ -107,41 +149,263 @@ def synchronise() -> None:
         sys.modules["cupy"].cuda.get_current_stream().synchronize()
 
 
-def components(labels: Array) -> Array:
-    """Apply every rule about components to a copy."""
-    labels = labels.copy()
-    keep_largest_component(labels, (1, 2))
-    keep_inside(labels, 2, 1)
-    remove_small(labels, 2, 30)
-    fill_holes(labels, 1)
-    return labels
-
-
-def report(name: str, host: tuple[Array, float], device: tuple[Array, float], *, tolerance: float) -> bool:
-    """Print one line and tell whether the two results agree."""
-    expected, found = to_host(host[0]), to_host(device[0])
+def difference(host: Array, device: Array, tolerance: float) -> tuple[str, bool]:
+    """Return how far two results are apart, in words, and whether that is near enough."""
+    expected, found = to_host(host), to_host(device)
     if expected.dtype == np.uint8:
         off = float((expected != found).mean())
-        what = f"{off:.2e} of the voxels differ"
-    else:
-        off = float(np.abs(expected - found).max())
-        what = f"largest difference {off:.2e}"
-    good = off <= tolerance
-    times = f"host {host[1]:9.1f} ms   device {device[1]:8.2f} ms"
-    print(f"{name:34s} {times}   {what}   {'ok' if good else 'WRONG'}")
-    return good
+        return f"{off:.1e} of the voxels differ", off <= tolerance
+    off = float(np.abs(expected - found).max())
+    return f"at most {off:.1e} apart", off <= tolerance
 
 
-def decoding_agrees(syntax: str) -> bool:
+@dataclass(frozen=True)
+class Bench:
+    """The volume on both sides, and where lines go."""
+
+    table: Table
+    host: Volume
+    device: Volume
+    put: Callable[[Array], Array]
+
+    def compare(
+        self,
+        name: str,
+        on_host: Callable[[], Array],
+        on_device: Callable[[], Array],
+        *,
+        tolerance: float = 0.0,
+        wanted_ms: float | None = None,
+    ) -> float:
+        """Time both twins, print a line, and return the device's time, milliseconds."""
+        host, host_ms = timed(on_host, repeats=2)
+        device, device_ms = timed(on_device)
+        text, agrees = difference(host, device, tolerance)
+        self.table.row(
+            name, host_ms=host_ms, device_ms=device_ms, wanted_ms=wanted_ms, difference=text, agrees=agrees
+        )
+        return device_ms
+
+
+def check_transfer(bench: Bench) -> None:
+    """Bring the volume of a mapped file to the device, and a mask back into memory made ready before."""
+    from stages.device_transfer import download_place, stream_event, upload
+
+    with tempfile.TemporaryDirectory() as folder:
+        mapped = read_volume(write_volume(bench.host, Path(folder))).array
+
+        def arrive() -> Array:
+            with upload(mapped) as arriving:
+                arriving.wait_for(arriving.array)
+            return arriving.array
+
+        bench.compare("upload of the mapped volume", lambda: bench.host.array, arrive, wanted_ms=8)
+    mask = (bench.device.array > 0).astype(np.uint8)
+    places = [download_place(mask.shape, np.uint8) for _ in range(REPEATS + 1)]
+    time.sleep(0.5)
+    bench.compare(
+        "the mask's way back",
+        lambda: to_host(mask),
+        lambda: places.pop().fill(mask, after=stream_event()),
+        wanted_ms=4,
+    )
+
+
+def check_steps(bench: Bench) -> None:
+    """Check what stands before and behind the model, one step after the other."""
+    host, device, put = bench.host, bench.device, bench.put
+    before = bench.compare(
+        "preprocess",
+        lambda: preprocess(host, MODEL).image,
+        lambda: preprocess(device, MODEL).image,
+        tolerance=1e-5,
+    )
+    prepared, twin = preprocess(host, MODEL), preprocess(device, MODEL)
+    scores = predict_in_windows(prepared.image, by_intensity, windows=window_plan(prepared, MODEL))
+    scores_twin, grids = put(scores), (prepared.grid, prepared.source_grid)
+    behind = bench.compare(
+        "scores to labels, original grid",
+        lambda: labels_from_scores(scores, *grids, labels=(0, 1, 2)),
+        lambda: labels_from_scores(scores_twin, *grids, labels=(0, 1, 2)),
+        tolerance=1e-6,
+    )
+    labels = labels_from_scores(scores, *grids, labels=(0, 1, 2))
+    behind += check_components(bench, labels)
+    bench.table.row("before and behind the model", device_ms=before + behind, wanted_ms=10)
+    check_blending(bench, prepared, twin)
+    bench.compare(
+        "segment by a formula, on the device",
+        lambda: segment(host, by_intensity, model=MODEL).array,
+        lambda: segment(device, by_intensity, model=MODEL).array,
+        tolerance=1e-5,
+    )
+
+
+RULES: dict[str, Callable[[Array], None]] = {
+    "largest component": lambda labels: keep_largest_component(labels, (1, 2)),
+    "inside another label": lambda labels: keep_inside(labels, 2, 1),
+    "small ones removed": lambda labels: remove_small(labels, 2, 30),
+    "holes filled": lambda labels: fill_holes(labels, 1),
+}
+
+
+def check_components(bench: Bench, labels: Array) -> float:
+    """Check each rule about components, and return the time of all four, milliseconds."""
+    twin = bench.put(labels)
+
+    def apply(mask: Array, *rules: Callable[[Array], None]) -> Array:
+        mask = mask.copy()
+        for rule in rules:
+            rule(mask)
+        return mask
+
+    for name, rule in RULES.items():
+        bench.compare(name, partial(apply, labels, rule), partial(apply, twin, rule))
+    every = tuple(RULES.values())
+    noise = (np.random.default_rng(3).random(labels.shape, np.float32) < 0.3).astype(np.uint8)
+    there = bench.put(noise)
+    bench.compare(
+        "the same of noise (0.3 of the voxels)", partial(apply, noise, *every), partial(apply, there, *every)
+    )
+    return bench.compare(
+        "all four", partial(apply, labels, *every), partial(apply, twin, *every), wanted_ms=5
+    )
+
+
+def check_blending(bench: Bench, prepared: ModelInput, twin: ModelInput) -> None:
+    """Check how windows are cut, weighted and added, by a formula; then time that alone."""
+    windows = window_plan(prepared, MODEL)
+    bench.compare(
+        "windows, by a formula, blended",
+        lambda: predict_in_windows(prepared.image, by_intensity, windows=windows),
+        lambda: predict_in_windows(twin.image, by_intensity, windows=windows),
+        tolerance=1e-4,
+    )
+    for spacing_mm, wanted_ms in ((3.0, 3), (1.5, 15)):
+        model = MODEL.model_copy(update={"spacing_mm": (spacing_mm,) * 3})
+        image = preprocess(bench.device, model)
+        plan = replace(window_plan(image, model), batch=4)
+        known = bench.put(np.random.default_rng(2).random((4, 3, *plan.shape), np.float32))
+        starts = plan.starts(plan.padded_shape(image.grid.shape))
+        count = len(starts[0]) * len(starts[1]) * len(starts[2])
+        _, spent = timed(
+            lambda image=image, known=known, plan=plan: predict_in_windows(
+                image.image, lambda windows: known[: len(windows)], windows=plan
+            )
+        )
+        bench.table.row(f"{count} windows cut and blended, no model", device_ms=spent, wanted_ms=wanted_ms)
+
+
+@contextmanager
+def any_server(url: str | None) -> Iterator[tuple[str, str]]:
+    """Serve the reference model, or take the server that is named; give its address and what it is."""
+    if url:
+        yield url, f"Triton at {url}"
+        return
+    places = Places.of_checkout(os.environ)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "server.log")
+        with serve(
+            places.models, models=[REFERENCE_MODEL], cache=places.cache, log=log, on_progress=print
+        ) as server:
+            yield server.grpc_url, "\n".join(engine_lines(log.read_text(errors="replace")))
+
+
+def engine_lines(log: str) -> list[str]:
+    """Return what a server's log says of what computes the model, and how long its start took."""
+    lines = [line for line in log.splitlines() if "answered by" in line or "warmed up" in line]
+    return [line.partition("] ")[2].strip('"') or line for line in lines]
+
+
+def check_triton(bench: Bench, url: str, *, on_device: bool) -> None:
+    """Segment by the reference model, each way that windows can travel."""
+    ways = [("grpc", bench.host), ("system", bench.host), ("cuda" if on_device else "system", bench.device)]
+    first: Array = None
+    for transport, volume in ways:
+        with asked(url, transport, on_device=volume is bench.device and on_device) as run:
+            clock = time.perf_counter()
+            run(volume)
+            cold_ms = (time.perf_counter() - clock) * 1000
+            mask, spent = timed(lambda run=run, volume=volume: run(volume).array)
+        text, agrees = difference(mask if first is None else first, mask, 1e-5)
+        first = mask if first is None else first
+        bench.table.row(
+            f"Triton by {transport}, first {cold_ms:.0f} ms",
+            device_ms=spent,
+            difference=f"{text} from grpc",
+            agrees=agrees,
+        )
+
+
+@contextmanager
+def asked(
+    url: str, transport: str, *, on_device: bool, gpu: GpuMemory | None = None
+) -> Iterator[Callable[..., Volume]]:
+    """Give what segments a volume by the reference model."""
+    with closing(TritonPredictor(url, REFERENCE_MODEL, transport=transport)) as predictor:
+        predictor.wait_until_ready(60)
+        predictor.choose_transport(on_device=on_device)
+        served = predictor.describe()
+        model = ModelDescription.from_server(served)
+        tensors = model.tensors_of(served)
+        yield partial(segment, predictor=predictor, model=model, tensors=tensors, limit=host_limit(), gpu=gpu)
+
+
+def check_road(bench: Bench, url: str, *, on_device: bool) -> None:
+    """Time all of the AI stage between the mapped volume and the mask on the host."""
+    few = replace(bench.host, array=np.ascontiguousarray(bench.host.array[:FEW_SLICES]))
+    for volume, wanted_ms in ((bench.host, 60), (few, 25)):
+        gpu = GpuMemory(CudaGpu()) if on_device else None
+        transport = "cuda" if on_device else "system"
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            asked(url, transport, on_device=on_device, gpu=gpu) as run,
+        ):
+            mapped = read_volume(write_volume(volume, Path(folder)))
+            _, spent = timed(lambda run=run, mapped=mapped: run(mapped, on_device=on_device).array)
+        shape = " x ".join(map(str, volume.array.shape))
+        bench.table.row(f"mapped volume to mask, {shape}", device_ms=spent, wanted_ms=wanted_ms)
+        if gpu is not None:
+            check_memory(bench.table, gpu)
+            gpu.close()
+
+
+def check_memory(table: Table, gpu: GpuMemory) -> None:
+    """Compare what a run said it would take of the GPU with what it took."""
+    told, taken = gpu.reserved, gpu.peak
+    off = taken / told - 1 if told else float("inf")
+    table.row(
+        "memory of the GPU",
+        difference=f"told {in_words(told)}, taken {in_words(taken)} ({off:+.0%}); process {of_process()}",
+        agrees=abs(off) <= 0.15,
+    )
+
+
+def of_process() -> str:
+    """Return what the driver says that this process holds of the GPU."""
+    query = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader"]
+    try:
+        lines = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
+    except OSError:
+        return "unknown"
+    return next((line.partition(", ")[2] for line in lines if line.startswith(f"{os.getpid()},")), "unknown")
+
+
+def check_decoding(table: Table, syntax: str) -> None:
     """Decode 100 compressed slices on the device, by nvImageCodec, and on one core of the host."""
     from read_series import make_series
+
+    from dicom_reader import nvimgcodec
+    from dicom_reader.decoders import decode
+    from dicom_reader.find import find_headers
+    from dicom_reader.hounsfield import Encoding
 
     with tempfile.TemporaryDirectory() as folder:
         make_series(Path(folder), syntax, 100)
         headers = find_headers(Path(folder)).headers
         if not nvimgcodec.takes(headers):
-            print(f"{syntax:34s} nvImageCodec (extra nvimgcodec) is not installed: not checked")
-            return True
+            print(f"{syntax}: nvImageCodec (extra nvimgcodec-cuda12, -cuda13) is not installed: not checked")
+            return
         encodings = [Encoding.from_header(header) for header in headers]
         stored, twin = np.zeros((2, 100, 512, 512), np.int16)
 
@@ -155,83 +419,22 @@ def decoding_agrees(syntax: str) -> bool:
                 twin.fill(-1)
             return twin
 
-        return report(f"{syntax}, 100 slices", timed(on_host), timed(on_device), tolerance=0.0)
-
-
-Check = tuple[str, Callable[[], Array], Callable[[], Array], float]
-
-
-def checks_of(host: Volume, twin: Volume, put: Callable[[Array], Array]) -> list[Check]:
-    """Return each step: its name, on the host, on the device, and how far apart they may be."""
-    prepared, prepared_twin = preprocess(host, MODEL), preprocess(twin, MODEL)
-    windows = window_plan(prepared, MODEL)
-    scores = predict_in_windows(prepared.image, by_intensity, windows=windows)
-    scores_twin, grids = put(scores), (prepared.grid, prepared.source_grid)
-    labels = labels_from_scores(scores, *grids, labels=(0, 1, 2))
-    labels_twin = put(labels)
-    return [
-        ("preprocess", lambda: preprocess(host, MODEL).image, lambda: preprocess(twin, MODEL).image, 1e-5),
-        (
-            "windows, blended",
-            lambda: predict_in_windows(prepared.image, by_intensity, windows=windows),
-            lambda: predict_in_windows(prepared_twin.image, by_intensity, windows=windows),
-            1e-4,
-        ),
-        (
-            "scores to labels, original grid",
-            lambda: labels_from_scores(scores, *grids, labels=(0, 1, 2)),
-            lambda: labels_from_scores(scores_twin, *grids, labels=(0, 1, 2)),
-            1e-6,
-        ),
-        ("components and holes", lambda: components(labels), lambda: components(labels_twin), 0.0),
-        (
-            "segment, all of it",
-            lambda: segment(host, by_intensity, model=MODEL).array,
-            lambda: segment(twin, by_intensity, model=MODEL).array,
-            1e-5,
-        ),
-    ]
-
-
-def soon_enough(host: Volume, twin: Volume, put: Callable[[Array], Array]) -> bool:
-    """Print how long what stands before and behind the model takes on the device, components included."""
-    _, before = timed(lambda: preprocess(twin, MODEL).image)
-    prepared = preprocess(host, MODEL)
-    scores = put(predict_in_windows(prepared.image, by_intensity, windows=window_plan(prepared, MODEL)))
-    _, behind = timed(
-        lambda: components(labels_from_scores(scores, prepared.grid, prepared.source_grid, labels=(0, 1, 2)))
-    )
-    good = before + behind <= MOST_MS
-    name = "before and behind the model"
-    print(f"{name:34s} {before:.1f} + {behind:.1f} ms, at most {MOST_MS:.0f} ms wanted")
-    return good
-
-
-def triton_agrees(server: ModelServer, host: Volume, twin: Volume, *, on_device: bool) -> bool:
-    """Segment by the reference model on a real Triton, each way that windows can travel."""
-    results: dict[str, tuple[Array, float]] = {}
-    ways = [("grpc", host), ("system", host), ("cuda" if on_device else "system", twin)]
-    for transport, volume in ways:
-        with closing(TritonPredictor(server.grpc_url, "segmentation_liver_v1", transport=transport)) as asked:
-            asked.wait_until_ready(60)
-            asked.choose_transport(on_device=volume is twin and on_device)
-            served = asked.describe()
-            model = ModelDescription.from_server(served)
-            tensors = model.tensors_of(served)
-
-            run = partial(segment, volume, asked, model=model, tensors=tensors)
-            results[transport] = timed(lambda run=run: run().array)
-    first = results["grpc"]
-    return all(
-        report(f"Triton, {way} against grpc", first, found, tolerance=1e-5) for way, found in results.items()
-    )
+        (host, host_ms), (device, device_ms) = timed(on_host, repeats=1), timed(on_device)
+        text, agrees = difference(host, device, 0.0)
+        table.row(
+            f"{syntax}, 100 slices", host_ms=host_ms, device_ms=device_ms, difference=text, agrees=agrees
+        )
 
 
 def main() -> int:
     """Run every check."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rehearse", action="store_true", help="small, on the host twice; proves nothing")
-    rehearsal = parser.parse_args().rehearse
+    parser.add_argument(
+        "--server", metavar="HOST:PORT", help="a Triton on this machine with the reference model"
+    )
+    arguments = parser.parse_args()
+    rehearsal = arguments.rehearse
     if rehearsal:
         print("REHEARSAL: no device is used, and what follows says nothing about one")
     elif not device_available():
@@ -241,24 +444,21 @@ def main() -> int:
     put = np.copy if rehearsal else arrays.to_device
     if not rehearsal:
         tell_the_device(host)
-    on_device, upload_ms = timed(lambda: put(host.array))
-    print(f"{'upload of the volume':34s} {'':17s}   device {upload_ms:8.2f} ms")
-    twin = Volume(array=on_device, affine=host.affine, origin=host.origin)
-    good = [
-        report(name, timed(cpu), timed(gpu), tolerance=limit)
-        for name, cpu, gpu, limit in checks_of(host, twin, put)
-    ]
-    good.append(soon_enough(host, twin, put) or rehearsal)
-    places = Places.of_checkout(os.environ)
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder, "server.log")
-        with serve(places.models, cache=places.cache, log=log, on_progress=print) as server:
-            good.append(triton_agrees(server, host, twin, on_device=not rehearsal))
+    table = Table(counts_time=not rehearsal)
+    table.head()
+    bench = Bench(table, host, replace(host, array=put(host.array)), put)
     if not rehearsal:
-        good += [decoding_agrees(syntax) for syntax in ("JPEG 2000", "HTJ2K")]
-        tell_the_peak()
-    print("all good" if all(good) else "SOMETHING IS WRONG, see above")
-    return 0 if all(good) else 1
+        check_transfer(bench)
+    check_steps(bench)
+    with any_server(arguments.server) as (url, said):
+        print(said)
+        check_triton(bench, url, on_device=not rehearsal)
+        check_road(bench, url, on_device=not rehearsal)
+    if not rehearsal:
+        for syntax in ("JPEG 2000", "HTJ2K"):
+            check_decoding(table, syntax)
+    print("all good" if not table.failed else f"NOT GOOD: {', '.join(table.failed)}")
+    return 1 if table.failed else 0
 
 
 def tell_the_device(host: Volume) -> None:
@@ -266,15 +466,15 @@ def tell_the_device(host: Volume) -> None:
     import cupy
 
     device = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
-    print(f"{device}, CuPy {cupy.__version__}, {platform.machine()}, volume {host.array.shape} int16")
-    print(f"medians of {REPEATS}")
-
-
-def tell_the_peak() -> None:
-    """Print the most memory that the device held for this process."""
-    import cupy
-
-    print(f"peak device memory {in_words(cupy.get_default_memory_pool().total_bytes())}")
+    commit = subprocess.run(
+        ["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    driver = cupy.cuda.runtime.driverGetVersion()
+    print(
+        f"{device}, CuPy {cupy.__version__}, driver for CUDA {driver // 1000}.{driver % 1000 // 10}, "
+        f"Python {platform.python_version()}, commit {commit.stdout.strip() or 'unknown'}"
+    )
+    print(f"volume {' x '.join(map(str, host.array.shape))} {host.array.dtype}; medians of {REPEATS}")
 
 
 if __name__ == "__main__":

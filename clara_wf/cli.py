@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # looking for some takes 20 ms; there are none
     for number in _STOPPING:
         signal.signal(number, _stop)
+    _heed_switch()
     around = Surroundings(environ=os.environ, places=Places.of_checkout(os.environ))
     commands = group_of(
         app, {name: (f"clara_wf.commands.{at}", said) for name, (at, said) in COMMANDS.items()}
@@ -85,6 +86,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
     return 0
+
+
+def _heed_switch() -> None:
+    """Hide the GPU from all that is started here, where the environment says so."""
+    if "CLARA_GPU" in os.environ:
+        from clara_wf.gpu import is_wanted, without_gpu
+
+        if not is_wanted(os.environ):
+            os.environ.update(without_gpu(os.environ))
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

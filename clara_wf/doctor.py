@@ -9,14 +9,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from clara_wf.engines.cluster import Cluster
 from clara_wf.findings import errors_of
+from clara_wf.gpu import Gpu, find_gpu, is_wanted, unfit_reason
 from clara_wf.lint import lint
 from clara_wf.model_config import lack_of
-from clara_wf.model_server_install import TRITON_VERSION
+from clara_wf.model_server_gpu import COMPUTE_CAPABILITY, CUDA
+from clara_wf.model_server_install import TRITON_VERSION, installation_in
 from clara_wf.model_server_platform import PlatformFacts, UnsupportedPlatformError, check_platform
 from clara_wf.places import Places
 from clara_wf.workflow import load_workflows
@@ -55,7 +58,7 @@ def examine(places: Places, environ: Mapping[str, str]) -> Iterator[Examined]:
     yield _chart(places)
     yield _models(places)
     yield _model_server(places)
-    yield _gpu()
+    yield from examine_gpu(find_gpu(environ), cache=places.cache, wanted=is_wanted(environ))
     yield from _docker(places)
     yield from _cluster(environ)
 
@@ -126,15 +129,57 @@ def _model_server(places: Places) -> Examined:
     return Examined(what=what, verdict="ok", found=f"Triton {TRITON_VERSION} {found}")
 
 
-def _gpu() -> Examined:
-    name = _answer(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"])
-    if name is None:
-        advice = "stages run on the CPU; a GPU needs its driver (nvidia-smi)"
-        return Examined(what="GPU", verdict="missing", found="none seen", advice=advice)
+def examine_gpu(gpu: Gpu | None, *, cache: Path, wanted: bool = True) -> Iterator[Examined]:
+    """Look at the GPU, at what works on it beside the model, and at what computes the model.
+
+    Parameters
+    ----------
+    gpu
+        What the driver says of it.
+    cache
+        Where the model server is installed.
+    wanted
+        Whether the environment leaves it to be used.
+    """
+    if gpu is None:
+        found = "none seen" if wanted else "not asked for (CLARA_GPU)"
+        advice = "everything runs on the CPU; an NVIDIA GPU needs its driver (libcuda.so.1)" if wanted else ""
+        yield Examined(what="GPU", verdict="missing" if wanted else "ok", found=found, advice=advice)
+        return
+    yield Examined(what="GPU", verdict="ok", found=str(gpu))
+    yield _cupy(gpu)
+    yield _provider(gpu, cache)
+
+
+def _cupy(gpu: Gpu) -> Examined:
+    """Look at what pre- and post-processing need."""
+    extra = f"cuda{min(gpu.cuda[0], 13)}"
+    advice = (
+        f"pre- and post-processing run on the CPU; install the extra: pip install 'clara-stages[{extra}]'"
+    )
+    if find_spec("cupy") is None:
+        return Examined(what="CuPy", verdict="missing", found="not installed", advice=advice)
+    import cupy
+
     if not device_available():
-        advice = "install the extra: pip install 'clara-stages[cuda12]' or [cuda13]"
-        return Examined(what="GPU", verdict="missing", found=f"{name}, but CuPy cannot use it", advice=advice)
-    return Examined(what="GPU", verdict="ok", found=name)
+        found = f"{cupy.__version__}, which cannot use the GPU"
+        return Examined(what="CuPy", verdict="missing", found=found, advice=advice)
+    return Examined(what="CuPy", verdict="ok", found=str(cupy.__version__))
+
+
+def _provider(gpu: Gpu, cache: Path) -> Examined:
+    """Look at what computes the model in the embedded server."""
+    what = "model on the GPU"
+    lack = unfit_reason(gpu, cuda=CUDA, compute_capability=COMPUTE_CAPABILITY)
+    if lack:
+        advice = "models are computed on the CPU; put a newer driver in"
+        return Examined(what=what, verdict="missing", found=lack, advice=advice)
+    installation = installation_in(cache, gpu=True)
+    if not installation.is_complete:
+        return Examined(what=what, verdict="ok", found="can be; the first test installs it (1.3 GB to fetch)")
+    packages = [path.name for path in installation.folder.glob("python/lib/python3*/site-packages/*")]
+    tensorrt = ", TensorRT where a model asks for it" if "tensorrt_libs" in packages else ""
+    return Examined(what=what, verdict="ok", found=f"ONNX Runtime's CUDA provider{tensorrt}")
 
 
 def _docker(places: Places) -> Iterator[Examined]:

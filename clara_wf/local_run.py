@@ -101,7 +101,7 @@ def run_locally(
         _refuse_living_stages(payload, to_run)
         payload.describe(run.workflow, engine=engine.name)
         needed = bool(to_run) and engine.name == "process"
-        with _model_server(run, payload, needed=needed, say=say) as triton_url:
+        with _model_server(run, payload, environ, needed=needed, say=say) as triton_url:
             job_run = JobRun(
                 workflow=run.workflow,
                 payload=payload,
@@ -180,7 +180,7 @@ def _refuse_living_stages(payload: Payload, to_run: Mapping[str, str]) -> None:
 
 @contextmanager
 def _model_server(
-    run: LocalRun, payload: Payload, *, needed: bool, say: Callable[[str], None]
+    run: LocalRun, payload: Payload, environ: Mapping[str, str], *, needed: bool, say: Callable[[str], None]
 ) -> Iterator[str | None]:
     if run.server == NO_SERVER:
         yield None
@@ -192,5 +192,7 @@ def _model_server(
         from clara_wf.model_server import serve
 
         log = payload.root / "logs" / "model-server.log"
-        with serve(run.places.models, cache=run.places.cache, log=log, on_progress=say) as server:
+        with serve(
+            run.places.models, cache=run.places.cache, log=log, on_progress=say, environ=environ
+        ) as server:
             yield server.grpc_url

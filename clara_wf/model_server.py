@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -10,12 +11,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clara_wf import model_server_guard
+from clara_wf.model_server_gpu import usable_gpu, view_of
 from clara_wf.model_server_health import answers_as, not_ready
 from clara_wf.model_server_install import Installation, assemble_backends, install
 from clara_wf.model_server_platform import ELSEWHERE, ModelServerError, UnsupportedPlatformError
@@ -41,6 +43,7 @@ class _Plan:
     repository: Path
     models: tuple[str, ...]
     log: Path
+    on_gpu: bool
 
 
 class _PortTakenError(Exception):
@@ -59,12 +62,16 @@ class ModelServer:
         What it serves.
     log
         Its output.
+    on_gpu
+        Whether it has a GPU, on which each model of the ``onnxruntime`` backend runs unless its configuration
+        says otherwise.
     """
 
     grpc_url: str
     http_url: str
     models: tuple[str, ...]
     log: Path
+    on_gpu: bool
     _guard: subprocess.Popen[bytes] = field(repr=False, compare=False)
 
     def check(self) -> None:
@@ -88,6 +95,7 @@ def serve(
     log: Path,
     on_progress: Callable[[str], None],
     ready_timeout_s: float = 300.0,
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[ModelServer]:
     """Serve models until the block ends; the server never outlives this process.
 
@@ -105,6 +113,9 @@ def serve(
         Called with a line for the user before what takes a while.
     ready_timeout_s
         Longest time for the models to load, seconds.
+    environ
+        Where a GPU is looked for: ``CLARA_GPU=off`` says no. Where there is one that does not do, a line says
+        why and the models are served from the CPU. Default: the environment of this process.
 
     Raises
     ------
@@ -112,7 +123,10 @@ def serve(
         If the server does not run on this machine, or a model cannot be served, with the server's reason.
     """
     names = _models_to_serve(repository, models)
-    installation = install(cache, on_progress=on_progress)
+    gpu, lack = usable_gpu(environ)
+    if lack:
+        on_progress(_without_gpu(lack))
+    installation = _installation(cache, gpu=gpu is not None, say=on_progress)
     model_server_guard.sweep()
     _mention_small_shared_memory(on_progress)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -122,13 +136,42 @@ def serve(
         repository=repository.resolve(),
         models=names,
         log=log.resolve(),
+        on_gpu=installation.gpu,
     )
-    server = _start(plan, ready_timeout_s)
+    server = _start_where_it_can(plan, ready_timeout_s, on_progress)
     try:
         logger.info("serving %s at %s after %.1f s", names, server.grpc_url, time.monotonic() - started)
         yield server
     finally:
         _stop(server._guard)
+
+
+def _installation(cache: Path, *, gpu: bool, say: Callable[[str], None]) -> Installation:
+    """Return the server's installation; that for a GPU, unless it cannot be made."""
+    if gpu:
+        try:
+            return install(cache, on_progress=say, gpu=True)
+        except UnsupportedPlatformError:
+            raise
+        except ModelServerError as error:
+            say(_without_gpu(str(error)))
+    return install(cache, on_progress=say)
+
+
+def _start_where_it_can(plan: _Plan, timeout_s: float, say: Callable[[str], None]) -> ModelServer:
+    """Start the server with the GPU; without it if it does not serve the models there."""
+    if plan.on_gpu:
+        try:
+            return _start(plan, timeout_s)
+        except ModelServerError as error:
+            kept = plan.log.with_name(f"{plan.log.name}.gpu")
+            plan.log.replace(kept)
+            say(_without_gpu(str(error).replace(str(plan.log), str(kept))))
+    return _start(replace(plan, on_gpu=False), timeout_s)
+
+
+def _without_gpu(reason: str) -> str:
+    return f"the model server answers from the CPU: {' '.join(reason.split())}"
 
 
 def _models_to_serve(repository: Path, models: Sequence[str] | None) -> tuple[str, ...]:
@@ -158,6 +201,7 @@ def _start(plan: _Plan, timeout_s: float) -> ModelServer:
             http_url=f"{_LOOPBACK}:{http_port}",
             models=plan.models,
             log=plan.log,
+            on_gpu=plan.on_gpu,
             _guard=_spawn_guard(plan, name, _command(plan, name, http_port, grpc_port)),
         )
         try:
@@ -194,7 +238,9 @@ def _command(plan: _Plan, name: str, http_port: int, grpc_port: int) -> list[str
 
 def _spawn_guard(plan: _Plan, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
     folders = [plan.installation.python_bin, plan.installation.folder, plan.repository]
-    arguments = [name, str(os.getpid()), *map(str, folders), *command]
+    view = view_of(plan.repository, on_gpu=plan.on_gpu)
+    wanted = json.dumps({"on_gpu": plan.on_gpu, "configurations": view})
+    arguments = [name, str(os.getpid()), *map(str, folders), wanted, *command]
     plan.log.write_bytes(b"")
     with plan.log.open("ab") as output:
         return subprocess.Popen(

@@ -1,6 +1,7 @@
 """The process between clara-wf and its model server, so that nothing of the server is left behind.
 
-It runs as a program, ``model_server_guard.py NAME PARENT-PID PYTHON-BIN INSTALLATION REPOSITORY COMMAND...``,
+It runs as a program,
+``model_server_guard.py NAME PARENT-PID PYTHON-BIN INSTALLATION REPOSITORY WANTED COMMAND...``,
 in a session of its own, and holds the reading end of a pipe as standard input. When that ends, however its
 parent ended, or when it is asked by a signal, it ends the server and everything that belongs to it.
 
@@ -16,9 +17,11 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,7 +55,7 @@ def plain_path(name: str, folder: str) -> Path:
     return SHARED_MEMORY / f"{name}-{folder}"
 
 
-def server_environ(environ: Mapping[str, str], python_bin: str) -> dict[str, str]:
+def server_environ(environ: Mapping[str, str], python_bin: str, *, on_gpu: bool) -> dict[str, str]:
     """Return an environment in which the server's stubs find their own Python, and no other's packages.
 
     Parameters
@@ -61,11 +64,13 @@ def server_environ(environ: Mapping[str, str], python_bin: str) -> dict[str, str
         The environment to start from.
     python_bin
         The folder of their Python, which they look for in PATH.
+    on_gpu
+        Whether they may see the GPUs that the environment leaves visible.
     """
     kept = {key: value for key, value in environ.items() if not key.startswith("PYTHON")}
     kept["PATH"] = os.pathsep.join([python_bin, environ.get("PATH", os.defpath)])
     kept["PYTHONNOUSERSITE"] = "1"
-    if not any(Path("/dev").glob("nvidia[0-9]*")):
+    if not on_gpu:
         kept["CUDA_VISIBLE_DEVICES"] = ""
     return kept
 
@@ -86,16 +91,17 @@ def sweep() -> None:
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the server until it is no longer wanted, or ends by itself."""
-    name, parent, python_bin, installation, repository, *command = argv
+    name, parent, python_bin, installation, repository, text, *command = argv
+    wanted = json.loads(text)
     signals = _listen_to_signals()
     _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # so that the server's orphans are reaped here
     with _held(name):
         try:
             plain_path(name, "installation").symlink_to(installation)
-            plain_path(name, "repository").symlink_to(repository)
+            _lay_out(plain_path(name, "repository"), Path(repository), wanted["configurations"])
             server = subprocess.Popen(
                 command,
-                env=server_environ(environ, python_bin),
+                env=server_environ(environ, python_bin, on_gpu=wanted["on_gpu"]),
                 stdin=subprocess.DEVNULL,
                 preexec_fn=_die_with_the_guard,
             )
@@ -129,6 +135,29 @@ def _listen_to_signals() -> int:
     return reading
 
 
+def _lay_out(place: Path, repository: Path, view: Mapping[str, str]) -> None:
+    """Lay out the repository for the server: a link, or links to all of it but some models' configurations.
+
+    Parameters
+    ----------
+    view
+        Text of ``config.pbtxt`` in place of that in the repository, by the name of the model's folder.
+    """
+    if not view:
+        place.symlink_to(repository)
+        return
+    place.mkdir()
+    for entry in repository.iterdir():
+        if entry.name not in view:
+            (place / entry.name).symlink_to(entry)
+            continue
+        (place / entry.name).mkdir()
+        for part in entry.iterdir():
+            if part.name != "config.pbtxt":
+                (place / entry.name / part.name).symlink_to(part)
+        (place / entry.name / "config.pbtxt").write_text(view[entry.name], encoding="utf-8")
+
+
 @contextmanager
 def _held(name: str) -> Iterator[None]:
     """Hold the server's lock, visible to others only once it is held."""
@@ -153,7 +182,10 @@ def _clear(name: str) -> None:
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.01)
     for trace in SHARED_MEMORY.glob(f"{name}-*"):
-        trace.unlink(missing_ok=True)
+        if trace.is_dir() and not trace.is_symlink():
+            shutil.rmtree(trace, ignore_errors=True)
+        else:
+            trace.unlink(missing_ok=True)
 
 
 def _processes(name: str) -> list[int]:

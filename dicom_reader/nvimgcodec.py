@@ -1,7 +1,8 @@
 """A series of lossless JPEG 2000 or HTJ2K in batches on the CUDA device, where nvImageCodec is installed.
 
-The extra ``nvimgcodec`` installs it (NVIDIA's licence, so never unasked). The first slice is decoded by the
-CPU as well; where the two differ in a single bit, or the device fails, the CPU decodes all of them.
+The extras ``nvimgcodec-cuda12`` and ``nvimgcodec-cuda13`` install it (NVIDIA's licence, so never unasked).
+The first slice is decoded by the CPU as well; where the two differ in a single bit, or the device fails, the
+CPU decodes all of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Run Python with this project's packages: ``environment.py [--for NAME] [--found FILE] -- ARGS...``.
 
 The first time an environment is made in the user's cache from ``requirements/NAME.txt`` (versions and
-hashes are locked there); afterwards it is only looked up, and FILE says where it is. Standard library only.
+hashes are locked there); afterwards it is only looked up, and FILE says where it is. Where there is an NVIDIA
+GPU it gets CuPy of the driver's CUDA as well, unless ``CLARA_GPU=off``. Standard library only.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ from pathlib import Path
 from types import TracebackType
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from clara_wf.gpu import Gpu, find_gpu  # noqa: E402 - of this checkout
+
 SUPPORTED = ((3, 11), (3, 13))
-SIZES_MB = {"run": (190, 880), "dev": (380, 1640)}
+SIZES_MB = {"run": (190, 880), "dev": (380, 1640), "cuda12": (170, 420), "cuda13": (165, 420)}
 """What is fetched, and what it takes on disk."""
 
 _COMPLETE = ".complete"
+_CUPY = ".cupy"
+"""In an environment: what became of CuPy there; it is tried once, and again when this file is gone."""
 _SILENCE_S = 10.0
 
 
@@ -31,6 +38,7 @@ def main(argv: list[str]) -> int:
     requirements = ROOT / "requirements" / f"{name}.txt"
     try:
         python = ensure(requirements)
+        ensure_cupy(python, find_gpu())
     except OSError as error:
         raise SystemExit(
             f"cannot use the folder {cache_folder()} for the Python environment: {error.strerror}; name "
@@ -61,6 +69,45 @@ def ensure(requirements: Path) -> Path:
     return python
 
 
+def ensure_cupy(python: Path, gpu: Gpu | None) -> None:
+    """Install CuPy of the driver's CUDA into an environment, if it is not there and there is a GPU for it.
+
+    Without it everything works on the CPU, so that a failure is told and no more.
+
+    Parameters
+    ----------
+    python
+        The Python of the environment.
+    gpu
+        What CuPy is for.
+    """
+    told = python.parent.parent / _CUPY
+    if gpu is None or told.exists():
+        return
+    with (told.parent.parent / f"{told.parent.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not told.exists():
+            told.write_text(_add_cupy(python, gpu) + "\n", encoding="utf-8")
+
+
+def _add_cupy(python: Path, gpu: Gpu) -> str:
+    """Return what became of CuPy."""
+    name = f"cuda{min(gpu.cuda[0], 13)}"
+    requirements = ROOT / "requirements" / f"{name}.txt"
+    if not requirements.exists():
+        _say(f"{gpu}: CuPy needs a driver for CUDA 12 or 13; pre- and post-processing run on the CPU")
+        return f"none: the driver runs CUDA {gpu.cuda[0]}"
+    fetched, taken = SIZES_MB[name]
+    _say(f"{gpu}: adding CuPy, once ({fetched} MB to fetch, {taken} MB on disk; CLARA_GPU=off does without)")
+    try:
+        _install([*_pip(python), "-r", str(requirements)], requirements)
+    except SystemExit as error:
+        again = f"to try again, remove {python.parent.parent / _CUPY}"
+        _say(f"{error}; pre- and post-processing run on the CPU ({again})")
+        return f"none: {error}"
+    return name
+
+
 def cache_folder() -> Path:
     """Return the folder for what can be made again: ``CLARA_CACHE``, or one in the user's cache."""
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -83,10 +130,21 @@ def _make(folder: Path, python: Path, requirements: Path) -> None:
             f"{sys.executable} cannot make an environment: {' '.join(last)}\n"
             f"install its venv module (Debian, Ubuntu: apt-get install python{version}-venv) and try again"
         ) from error
-    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps"]
-    _install([*command, "--require-hashes", "--only-binary=:all:", "-r", str(requirements)], requirements)
+    _install([*_pip(python), "-r", str(requirements)], requirements)
     (folder / _COMPLETE).touch()
     _say(f"environment ready after {time.monotonic() - started:.0f} s")
+
+
+def _pip(python: Path) -> list[str]:
+    """Return the command that installs what is locked, and nothing else."""
+    options = [
+        "--disable-pip-version-check",
+        "--no-input",
+        "--no-deps",
+        "--require-hashes",
+        "--only-binary=:all:",
+    ]
+    return [str(python), "-m", "pip", "install", *options]
 
 
 def _install(command: list[str], requirements: Path) -> None:

@@ -34,12 +34,6 @@ def array_namespace(array: Array) -> Any:
     raise TypeError(f"expected a NumPy or a CuPy array, got {type(array).__module__}.{type(array).__name__}")
 
 
-def ndimage_namespace(array: Array) -> Any:
-    """Return `scipy.ndimage` or `cupyx.scipy.ndimage`, whichever fits the array."""
-    library = "scipy" if array_namespace(array) is np else "cupyx.scipy"
-    return importlib.import_module(f"{library}.ndimage")
-
-
 def device_available() -> bool:
     """Tell whether CuPy is installed and sees a CUDA device."""
     try:
@@ -48,6 +42,13 @@ def device_available() -> bool:
         return bool(cupy.cuda.runtime.getDeviceCount() > 0)
     except Exception:  # a broken CUDA installation raises anything; it means "no device" here
         return False
+
+
+def empty(shape: tuple[int, ...], dtype: Any, *, on_device: bool) -> Array:
+    """Return an array that is not filled yet, on the host or on the CUDA device."""
+    if not on_device:
+        return np.empty(shape, dtype)
+    return importlib.import_module("cupy").empty(shape, dtype)
 
 
 def to_device(array: Array) -> Array:

@@ -15,6 +15,7 @@ BACKEND_PARAMETERS = frozenset(
     {
         # the embedded server
         "engine",
+        "use_tf32",
         # Triton itself
         "EXECUTION_ENV_PATH",
         "TRITON_BATCH_STRATEGY_PATH",

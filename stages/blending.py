@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
-from stages.arrays import Array, array_namespace
+from stages.activation import activate
+from stages.arrays import Array
 from stages.errors import InferenceError
 from stages.window_plan import WindowPlan
 from stages.window_source import Question, WindowSource
@@ -82,60 +84,111 @@ class Reused:
         return kept, self._array[:, :needed]
 
 
-class Blender:
-    """The weighted sum of the answers in one layer of windows; slice n lies at n modulo its length."""
+class Blender(ABC):
+    """What the answers about one layer of windows add up to; slice n lies at n modulo its length."""
 
-    def __init__(self, source: WindowSource, windows: WindowPlan, place: Place, xp: Any) -> None:
+    def __init__(self, source: WindowSource, windows: WindowPlan, place: Place) -> None:
         self._place = place
         self._source = source
         self._windows = windows
-        self._xp = xp
-        self._weights = xp.asarray(windows.weights())
+        self._finished = 0
+
+    @abstractmethod
+    def add(self, questions: Sequence[Question], answer: Array) -> None:
+        """Add the answer about some windows, all of which begin at the same slice.
+
+        Parameters
+        ----------
+        answer
+            Of the model, shape (windows, channels, slices, rows, columns).
+
+        Raises
+        ------
+        InferenceError
+            If it holds labels that no class has.
+        """
+
+    def finish_before(self, stop: int) -> Iterator[ScoreSlab]:
+        """Give what lies before a slice, where no window begins any more."""
+        while self._finished < stop:
+            start, self._finished = self._finished, min(stop, self._finished + self._windows.shape[0])
+            slab = self._finish(start, self._finished)
+            if slab is not None:
+                yield slab
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise an error if an answer was no result and that has not been told yet; called at the end."""
+
+    @abstractmethod
+    def _finish(self, start: int, stop: int) -> ScoreSlab | None:
+        """Return the scores of some slices, if they are not padding, and make their sums 0."""
+
+    def _scores_of(self, start: int, stop: int, xp: Any) -> tuple[int, int, int, Array] | None:
+        """Return which of some slices are not padding, how many are kept before them, and where all go."""
+        inside = self._source.inner[0]
+        first, last = max(start, inside.start), min(stop, inside.stop)
+        if first >= last:
+            return None
+        return first, last, *self._place(first - inside.start, last - inside.start, xp)
+
+    def _raise_not_finite(self) -> NoReturn:
+        raise InferenceError("the model's scores hold values that are not finite; its output is no result")
+
+
+class HostBlender(Blender):
+    """The weighted sum of the answers on the host."""
+
+    def __init__(self, source: WindowSource, windows: WindowPlan, place: Place) -> None:
+        super().__init__(source, windows, place)
+        self._weights = windows.weights()
         self._starts, rows, columns = windows.starts(source.padded_shape)
         plane = source.padded_shape[1:]
-        self._sums = xp.zeros((windows.classes, windows.shape[0], *plane), dtype=np.float32)
-        self._layer_weight = xp.zeros((windows.shape[0], *plane), dtype=np.float32)
+        self._sums = np.zeros((windows.classes, windows.shape[0], *plane), dtype=np.float32)
+        self._layer_weight = np.zeros((windows.shape[0], *plane), dtype=np.float32)
         for y, x in itertools.product(rows, columns):
             part = slice(y, y + windows.shape[1]), slice(x, x + windows.shape[2])
             self._layer_weight[(slice(None), *part)] += len(windows.flips) * self._weights
-        self._finished = 0
 
-    def add(self, question: Question, scores: Array) -> None:
-        """Add the scores of one window."""
+    def add(self, questions: Sequence[Question], answer: Array) -> None:
+        """Add the answer about some windows, all of which begin at the same slice."""
+        scores = activate(answer, self._windows.activation, self._windows.classes)
+        for question, of_one in zip(questions, scores, strict=True):
+            self._add(question, of_one)
+
+    def check(self) -> None:
+        """Do nothing: the host looks at each slab."""
+
+    def _add(self, question: Question, scores: Array) -> None:
         if question.flip:
-            scores = self._xp.flip(scores, [1 + axis for axis in question.flip])
+            scores = np.flip(scores, tuple(1 + axis for axis in question.flip))
         (z, y, x), (_, rows, columns) = question.origin, self._windows.shape
         sums = self._sums[:, :, y : y + rows, x : x + columns]
         for ring, part in _ring(z, self._windows.shape[0], self._windows.shape[0]):
             _add_weighted(sums[:, ring], scores[:, part], self._weights[part])
 
-    def finish_before(self, stop: int) -> Iterator[ScoreSlab]:
-        """Give what lies before a slice, where no window begins any more."""
-        depth = self._windows.shape[0]
-        while self._finished < stop:
-            start, self._finished = self._finished, min(stop, self._finished + depth)
-            slab = self._divided(start, self._finished)
-            for ring, _ in _ring(start, self._finished - start, depth):
-                self._sums[:, ring] = 0
-            if slab is not None:
-                yield slab
+    def _finish(self, start: int, stop: int) -> ScoreSlab | None:
+        slab = self._divided(start, stop)
+        for ring, _ in _ring(start, stop - start, self._windows.shape[0]):
+            self._sums[:, ring] = 0
+        return slab
 
     def _divided(self, start: int, stop: int) -> ScoreSlab | None:
-        """Return the scores of those slices that are not padding."""
-        inside, rows, columns = self._source.inner
-        first, last = max(start, inside.start), min(stop, inside.stop)
-        if first >= last:
+        found = self._scores_of(start, stop, np)
+        if found is None:
             return None
-        kept, scores = self._place(first - inside.start, last - inside.start, self._xp)
+        first, last, kept, scores = found
+        inside, rows, columns = self._source.inner
         total = self._total(first, last)[:, rows, columns]
         for ring, part in _ring(first, last - first, self._windows.shape[0]):
-            _divide(self._sums[:, ring, rows, columns], total[part], scores[:, kept:][:, part])
+            if not _divide(self._sums[:, ring, rows, columns], total[part], scores[:, kept:][:, part]):
+                self._raise_not_finite()
         return ScoreSlab(first - inside.start - kept, scores)
 
     def _total(self, start: int, stop: int) -> Array:
         """Return the sum of the weights of all windows over some slices."""
         depth = self._windows.shape[0]
-        total = self._xp.zeros((stop - start, *self._layer_weight.shape[1:]), dtype=np.float32)
+        total = np.zeros((stop - start, *self._layer_weight.shape[1:]), dtype=np.float32)
         for origin in self._starts:
             first, last = max(start, origin), min(stop, origin + depth)
             if first < last:
@@ -154,31 +207,19 @@ def _ring(start: int, count: int, size: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _add_weighted(sums: Array, scores: Array, weights: Array) -> None:
-    if array_namespace(sums) is not np:
-        _device_kernel()(scores, weights, sums)
-    elif _compiled() is not None:
+    if _compiled() is not None:
         _compiled().add_weighted(sums, scores, weights)
     else:
         for n in range(scores.shape[1]):  # a slice at a time stays in the cache
             sums[:, n] += scores[:, n] * weights[n]
 
 
-def _divide(sums: Array, weights: Array, out: Array) -> None:
-    xp = array_namespace(sums)
-    if xp is np and _compiled() is not None:
-        finite = _compiled().divide(sums, weights, out)
-    else:
-        xp.divide(sums, weights, out=out)
-        finite = bool(xp.isfinite(out.min()) & xp.isfinite(out.max()))
-    if not finite:
-        raise InferenceError("the model's scores hold values that are not finite; its output is no result")
-
-
-@functools.cache
-def _device_kernel() -> Any:
-    import cupy
-
-    return cupy.ElementwiseKernel("float32 score, float32 weight", "float32 sum", "sum += score * weight")
+def _divide(sums: Array, weights: Array, out: Array) -> bool:
+    """Divide sums by weights, and return whether all results are finite."""
+    if _compiled() is not None:
+        return bool(_compiled().divide(sums, weights, out))
+    np.divide(sums, weights, out=out)
+    return bool(np.isfinite(out.min()) & np.isfinite(out.max()))
 
 
 @functools.cache

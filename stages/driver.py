@@ -61,6 +61,8 @@ class Job:
         The stage's own options, as `Stage.add_arguments` declared them.
     labels
         What the workflow says of the labels of masks that do not say it themselves.
+    timeout_s
+        Longest time that `execute` may take, seconds; run by hand, longest time that it may wait for others.
     """
 
     job_id: str
@@ -72,6 +74,7 @@ class Job:
     triton_url: str | None
     arguments: argparse.Namespace
     labels: tuple[Label, ...] = ()
+    timeout_s: float = 300.0
 
     @property
     def input_dir(self) -> Path:
@@ -206,6 +209,7 @@ def _job(parser: _Parser, argv: Sequence[str], settings: StageSettings) -> Job:
         triton_url=settings.triton_url,
         arguments=arguments,
         labels=settings.labels,
+        timeout_s=settings.timeout_s,
     )
 
 

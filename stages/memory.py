@@ -15,9 +15,10 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from stages.errors import SettingsError
 from stages.window_plan import WindowPlan
@@ -28,6 +29,7 @@ MIB = 2**20
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _RUNS_A_ROW, _BYTES_A_RUN = 8, 40  # of a mask's label: more than a noisy one has; `components_host.Runs`
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
+_SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 _UNLIMITED = 2**60  # version 1 writes a number near 2**63 where there is no limit
 
 
@@ -45,6 +47,24 @@ class MemoryLimit:
 
     size: int
     source: str
+
+
+class NoRoomError(SettingsError):
+    """A run does not fit, however long one waits.
+
+    Attributes
+    ----------
+    limit
+        What there would be, and whose limit it is.
+    """
+
+    limit = MemoryLimit(0, "")
+
+
+Reserve: TypeAlias = Callable[[Sequence[int]], tuple[int, MemoryLimit]]
+
+
+UNLIMITED = MemoryLimit(_UNLIMITED, "nobody's limit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +106,30 @@ def parse_size(text: str) -> int:
     return size
 
 
+def parse_share(text: str, whole: int) -> int:
+    """Return the bytes of a size, or of a share of a whole such as ``50%``.
+
+    Parameters
+    ----------
+    text
+        The size or the share.
+    whole
+        What a share is of, bytes.
+
+    Raises
+    ------
+    SettingsError
+        If it is neither, or not more than 0 and at most 100 %.
+    """
+    found = _SHARE.fullmatch(text.strip())
+    if not found:
+        return parse_size(text)
+    share = float(found[1])
+    if not 0 < share <= 100:
+        raise SettingsError(f"a share of memory lies above 0 and up to 100%, found {text!r}")
+    return int(whole * share / 100)
+
+
 def in_words(size: int) -> str:
     """Return a size for a person."""
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{math.ceil(size / MIB)} MiB"
@@ -111,15 +155,6 @@ def host_limit(
         limits.append(MemoryLimit(container, "the container's limit"))
     limits.append(MemoryLimit(_available(proc) + resident_bytes(proc), "the machine's free memory"))
     return min(limits, key=lambda limit: limit.size)
-
-
-def device_limit() -> MemoryLimit:
-    """Return what this process may take on the current CUDA device."""
-    import cupy
-
-    free, _ = cupy.cuda.runtime.memGetInfo()
-    held = cupy.get_default_memory_pool().total_bytes()
-    return MemoryLimit(int(free + held), "the GPU's free memory")
 
 
 def container_limit(*, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
@@ -213,6 +248,8 @@ def stage_need(
     *,
     on_device: bool,
     held_bytes: int,
+    held_on_device: int = 0,
+    whole_image: bool = False,
     volume_itemsize: int = 2,
     image_itemsize: int = 4,
 ) -> MemoryNeed:
@@ -220,28 +257,33 @@ def stage_need(
 
     Parameters
     ----------
-    held_bytes
-        What the process holds already (`resident_bytes`).
+    held_bytes, held_on_device
+        What the process holds already (`resident_bytes`); on the device without the volume.
+    whole_image
+        Whether the model's input is made at once, since its intensities depend on all of it.
     volume_itemsize
         Bytes of a voxel of the volume. A mapped file takes no memory of the host that cannot be had back;
         on the device the volume lies whole.
     """
     voxels = math.prod(volume_shape)
     asked = window_need(windows, model_shape, on_device=on_device, image_itemsize=image_itemsize)
-    runs = _RUNS_A_ROW * _BYTES_A_RUN * volume_shape[0] * volume_shape[1]
+    runs = volume_shape[0] * volume_shape[1] * _RUNS_A_ROW
+    whole = {"whole image": math.prod(model_shape) * image_itemsize} if whole_image else {}
     host = {"the process": held_bytes, "mask": voxels, **asked.host}
     if not on_device:
-        return MemoryNeed(host={**host, "components": runs})
-    # two masks of truth values for one label, and the components within an organ's box
-    there = {"volume": volume_itemsize * voxels, "mask": voxels, "components": 3 * voxels}
-    return MemoryNeed(host=host, device={**there, **asked.device})
+        return MemoryNeed(host={**host, **whole, "components": runs * _BYTES_A_RUN})
+    device = {"the process": held_on_device, "volume": volume_itemsize * voxels, "mask": voxels}
+    left = asked.device["scores"] + asked.device["one answer"]  # to the components, as free blocks
+    components = 3 * voxels
+    device |= {"components": max(0, components - left), **whole, **asked.device}
+    return MemoryNeed(host=host, device=device)
 
 
 def fit(
     windows: WindowPlan,
     need: Callable[[WindowPlan], MemoryNeed],
     host: MemoryLimit,
-    device: MemoryLimit | None = None,
+    reserve: Reserve | None = None,
 ) -> WindowPlan:
     """Return the plan with as many requests in flight, and as large batches, as the limits allow; log it.
 
@@ -249,19 +291,32 @@ def fit(
     ----------
     need
         What a run with a plan takes: all of it, what the process holds already included.
+    host
+        What the host's memory may take.
+    reserve
+        Takes what is needed of the device by each plan, bytes, from the largest to the smallest, and returns
+        which of them it has reserved, and the limit; raises `NoRoomError` where none can be. None where no
+        device is used.
 
     Raises
     ------
     SettingsError
         If even one window at a time does not fit, with the sum and its largest parts.
     """
-    for plan in _smaller(windows):
-        needed = need(plan)
-        if needed.host_bytes <= host.size and (device is None or needed.device_bytes <= device.size):
-            _log(plan, windows, needed, host, device)
-            return plan
-    needed = need(replace(windows, in_flight=1, batch=1))
-    raise SettingsError(_refusal(needed, host, device))
+    plans = _smaller(windows)
+    needs = [(plan, need(plan)) for plan in plans]
+    fitting = [(plan, needed) for plan, needed in needs if needed.host_bytes <= host.size]
+    if not fitting:
+        raise SettingsError(_refusal(needs[-1][1], host, None))
+    chosen, device = 0, None
+    if reserve is not None:
+        try:
+            chosen, device = reserve([needed.device_bytes for _, needed in fitting])
+        except NoRoomError as error:
+            raise SettingsError(_refusal(fitting[-1][1], host, error.limit)) from error
+    plan, needed = fitting[chosen]
+    _log(plan, windows, needed, host, device)
+    return plan
 
 
 def _smaller(windows: WindowPlan) -> list[WindowPlan]:
@@ -279,8 +334,11 @@ def _log(
 ) -> None:
     places = [f"{in_words(need.host_bytes)} of {in_words(host.size)} ({host.source})"]
     if device is not None:
-        places.append(f"on the GPU {in_words(need.device_bytes)} of {in_words(device.size)}")
-    logger.info("memory: at most %s; %s", ", ".join(places), _parts(need.host))
+        places.append(
+            f"on the GPU {in_words(need.device_bytes)} of {in_words(device.size)} ({device.source})"
+        )
+    parts = [_parts(need.host)] + ([f"on the GPU {_parts(need.device)}"] if device else [])
+    logger.info("memory: at most %s; %s", ", ".join(places), "; ".join(parts))
     if plan != wanted:
         logger.warning(
             "to stay within the memory, %d requests of %d windows are in flight instead of %d of %d",
@@ -292,7 +350,7 @@ def _log(
 
 
 def _refusal(need: MemoryNeed, host: MemoryLimit, device: MemoryLimit | None) -> str:
-    if device is not None and need.device_bytes > device.size:
+    if device is not None:
         kind, parts, needed, limit = "GPU memory", need.device, need.device_bytes, device
         advice = "run on the host (--device cpu)"
     else:

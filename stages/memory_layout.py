@@ -26,8 +26,9 @@ def turned(array: Array, axes: Axes, flips: Sequence[bool]) -> Array:
 
 def rows_in_order(array: Array) -> bool:
     """Tell whether neighbours along the last axis are neighbours in memory, and no stride is negative."""
-    last = array.shape[-1] < 2 or array.strides[-1] == array.itemsize
-    return last and all(stride >= 0 and stride % array.itemsize == 0 for stride in array.strides[:-1])
+    *others, (columns, step) = zip(array.shape, array.strides, strict=True)
+    last = columns < 2 or step == array.itemsize
+    return last and all(size < 2 or (stride >= 0 and stride % array.itemsize == 0) for size, stride in others)
 
 
 def flat(array: Array, *, writeable: bool = False) -> tuple[Array, tuple[int, ...]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stages.arrays import Array, array_namespace, ndimage_namespace
+from stages.arrays import Array, array_namespace
+from stages.components import keep_largest_component
 from stages.geometry import Grid, grid_of_size, grid_with_spacing, points_at, reorient
 from stages.intensity import Intensity
 from stages.model import ModelDescription, Statistics
-from stages.resample import resample_linear
+from stages.resample import axis_samples, resample_linear
 from stages.slabs import lazy_image
 from stages.volume import Volume
 from stages.window_source import Image
@@ -49,7 +51,13 @@ class ModelInput:
         return part_of(self.source_grid, self.box)
 
 
-def preprocess(volume: Volume, model: ModelDescription, *, by_slabs: bool = False) -> ModelInput:
+def preprocess(
+    volume: Volume,
+    model: ModelDescription,
+    *,
+    by_slabs: bool = False,
+    wait_for: Callable[[Array], None] | None = None,
+) -> ModelInput:
     """Bring a CT volume (int16 HU) into the model's orientation, box, grid and intensities.
 
     Parameters
@@ -57,17 +65,29 @@ def preprocess(volume: Volume, model: ModelDescription, *, by_slabs: bool = Fals
     by_slabs
         Make the image slab by slab, when it is needed. Where intensities depend on all of it, it is made
         at once all the same.
+    wait_for
+        Called with a part of the volume before it is read; returns when the part is there.
     """
     view, affine = reorient(volume.array, volume.affine, model.orientation)
     source_grid = Grid((view.shape[0], view.shape[1], view.shape[2]), affine)
+    if wait_for and model.crop != "none":
+        wait_for(view)
     box = _with_margins(_cropped(view, model), model, view.shape)
     seen = part_of(source_grid, box)
     grid = _models_grid(seen, model)
     image: Image
     if by_slabs and model.intensity_zscore != "foreground":
         intensity = intensity_of(model, None)
-        image = lazy_image(grid, lambda part: resample_linear(view[box], seen, part, intensity=intensity))
+
+        def make(part: Grid) -> Array:
+            if wait_for:
+                wait_for(view[box][_slices_below(seen, part)])
+            return resample_linear(view[box], seen, part, intensity=intensity)
+
+        image = lazy_image(grid, make)
     else:
+        if wait_for:
+            wait_for(view[box])
         whole = resample_linear(view[box], seen, grid)
         intensity = intensity_of(model, whole)
         image = intensity(whole)
@@ -78,6 +98,12 @@ def preprocess(volume: Volume, model: ModelDescription, *, by_slabs: bool = Fals
         box=box,
         padding=float(intensity(np.array([model.padding_value_hu]))[0]),
     )
+
+
+def _slices_below(source: Grid, target: Grid) -> slice:
+    """Return the slices of a grid that another one's voxels fall between."""
+    samples = axis_samples(source, target)[0]
+    return slice(int(samples.lower.min()), int(samples.upper.max()) + 1)
 
 
 def intensity_of(model: ModelDescription, image: Array) -> Intensity:
@@ -129,11 +155,9 @@ def _cropped(view: Array, model: ModelDescription) -> Box:
 
 def _body_box(view: Array, above_hu: float) -> Box:
     """Return the box around the largest bright component, found on every fourth voxel, one of them wider."""
-    xp, ndimage = array_namespace(view), ndimage_namespace(view)
-    components, _ = ndimage.label(view[::_COARSE, ::_COARSE, ::_COARSE] > above_hu)
-    sizes = xp.bincount(components.ravel())
-    sizes[0] = 0
-    box = _box_around(components == max(1, int(sizes.argmax())))
+    bright = (view[::_COARSE, ::_COARSE, ::_COARSE] > above_hu).astype(np.uint8, order="C")
+    keep_largest_component(bright, [1])
+    box = _box_around(bright)
     if box is None:
         return _all_of(view)
     z, y, x = (

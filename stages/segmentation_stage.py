@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from stages.arrays import device_available, to_device
 from stages.driver import Job, Stage
@@ -18,6 +21,8 @@ from stages.quantities import volume_text
 from stages.volume_io import find_volumes, read_volume, write_volume
 
 if TYPE_CHECKING:
+    from stages.arrays import Array
+    from stages.gpu_memory import GpuMemory
     from stages.labels import Label
     from stages.model import ModelDescription
     from stages.model_tensors import ModelTensors
@@ -48,6 +53,7 @@ class SegmentationStage(Stage):
         self._predictor: TritonPredictor | HttpPredictor
         self._limit: MemoryLimit
         self._on_device = False
+        self._gpu: GpuMemory | None = None
         self._model: ModelDescription
         self._tensors: ModelTensors
         self._algorithm: Algorithm | None = None
@@ -81,6 +87,11 @@ class SegmentationStage(Stage):
         parser.add_argument(
             "--memory-limit", metavar="SIZE", help="such as 4G (default: the container's, or what is free)"
         )
+        parser.add_argument(
+            "--gpu-memory-limit",
+            metavar="SIZE",
+            help="such as 4G or 50%% (default: what is free and not reserved by other stages)",
+        )
 
     def prepare(self, job: Job) -> None:
         """Import, connect, and read the model's description while the stages before still work."""
@@ -99,8 +110,12 @@ class SegmentationStage(Stage):
             raise SettingsError(f"--deadline is a positive number of seconds, found {arguments.deadline:g}")
         self._limit = host_limit(arguments.memory_limit)
         self._on_device = arguments.device == "cuda" or (arguments.device == "auto" and device_available())
-        if not self._on_device:
-            warm_up()
+        if self._on_device:
+            from stages.gpu_memory import CudaGpu, GpuMemory
+
+            self._gpu = GpuMemory(CudaGpu(), wanted=arguments.gpu_memory_limit, wait_s=job.timeout_s)
+            self._open.callback(self._gpu.close)
+        warm_up(on_device=self._on_device)
         self._predictor = connect(
             url, arguments.model, transport=arguments.transport, deadline_s=arguments.deadline
         )
@@ -117,6 +132,8 @@ class SegmentationStage(Stage):
         self.takes_labels = bool(model.nameless)
         if nameless:
             logger.warning("%s; %s", nameless_text(nameless), where_to_say(served.name))
+        if self._on_device:
+            ask_once(self._predictor, self._model, self._tensors, place=to_device)
 
     def execute(self, job: Job) -> None:
         """Segment each volume and write its mask under the same name."""
@@ -129,15 +146,15 @@ class SegmentationStage(Stage):
             logger.info(
                 "%s: %s voxels of %s mm", printable(path.name), volume.grid.shape, _rounded(volume.spacing)
             )
-            if self._on_device:
-                volume = replace(volume, array=to_device(volume.array))
             mask = segment(
                 volume,
                 self._predictor,
                 model=self._model,
                 tensors=self._tensors,
                 limit=self._limit,
+                gpu=self._gpu,
                 deadline_s=job.arguments.deadline,
+                on_device=self._on_device,
             )
             mask = replace(mask, origin=replace(mask.origin, **self._said_of_masks()))
             found = label_volumes_ml(mask, self._model.labels)
@@ -164,8 +181,34 @@ class SegmentationStage(Stage):
         return (ModelRecord(**asdict(self._algorithm)),) if self._algorithm else ()
 
     def cleanup(self) -> None:
-        """Close the connection to the server."""
+        """Close the connection to the server, and give the GPU's memory back."""
         self._open.close()
+
+
+def ask_once(
+    predictor: Callable[[Array], Array],
+    model: ModelDescription,
+    tensors: ModelTensors,
+    *,
+    place: Callable[[Array], Array],
+) -> None:
+    """Send one request of the shape that most will have, so that no volume waits for what a server does once.
+
+    On a GPU that is seconds: CUDA starts, and cuDNN looks for the best way to compute windows of this shape.
+
+    Parameters
+    ----------
+    predictor
+        Answers windows in the shape of the model's input tensor.
+    place
+        Puts an array of the host where windows will lie.
+    """
+    if model.window_shape is None:
+        return
+    started = time.monotonic()
+    sizes = dict(zip("bczyx", (tensors.batch(model.window_shape), 1, *model.window_shape), strict=True))
+    predictor(place(np.zeros([sizes[axis] for axis in tensors.input_layout], np.float32)))
+    logger.info("the server answered its first request in %.1f s", time.monotonic() - started)
 
 
 def _rounded(spacing: tuple[float, float, float]) -> str:

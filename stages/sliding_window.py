@@ -12,14 +12,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from stages.activation import activate
+import numpy as np
+
 from stages.arrays import Array, array_namespace
-from stages.blending import Blender, Place, Reused, ScoreSlab, Whole
+from stages.blending import Blender, HostBlender, Place, Reused, ScoreSlab, Whole
 from stages.errors import InferenceError
 from stages.window_plan import WindowPlan, from_layout, to_layout
-from stages.window_source import Image, LazyImage, Question, WindowSource
+from stages.window_source import Image, LazyImage, Question, WindowSource, layers
 
 __all__ = [
+    "BufferSubmitter",
     "LazyImage",
     "Pending",
     "Predictor",
@@ -49,8 +51,18 @@ class Submitter(Protocol):
         """Ask about windows in the layout of the model's input tensor."""
 
 
-Predictor: TypeAlias = Callable[[Array], Array] | Submitter
-"""Takes windows, returns the model's answer: at once (any function) or later (`submit`).
+@runtime_checkable
+class BufferSubmitter(Protocol):
+    """A predictor into whose own memory windows are written, so that they are not copied again."""
+
+    def submit_into(
+        self, shape: tuple[int, ...], write: Callable[[Array], None], *, on_device: bool
+    ) -> Pending:
+        """Have windows written into an array of a shape, on the host or the device, and ask about them."""
+
+
+Predictor: TypeAlias = Callable[[Array], Array] | Submitter | BufferSubmitter
+"""Takes windows, returns the model's answer: at once (any function) or later (`submit`, `submit_into`).
 
 Windows and answers have the plan's layouts: usually (batch, channels, slices, rows, columns).
 """
@@ -100,27 +112,48 @@ def score_slabs(
 
 
 def _slabs(image: Image, predictor: Predictor, windows: WindowPlan, place: Place) -> Iterator[ScoreSlab]:
-    source = WindowSource(image, windows)
+    source = _source(image, windows)
     blender: Blender | None = None
-    for question, scores in _answers(source, predictor, windows):
+    for batch, answer in _answers(source, predictor, windows):
         if blender is None:
-            blender = Blender(source, windows, place, array_namespace(scores))
-        yield from blender.finish_before(question.origin[0])
-        blender.add(question, scores)
+            blender = _blender(source, windows, place, answer)
+        done = 0
+        for layer in layers(batch):
+            yield from blender.finish_before(layer[0].origin[0])
+            blender.add(layer, answer[done : done + len(layer)])
+            done += len(layer)
     assert blender is not None
     yield from blender.finish_before(source.padded_shape[0])
+    blender.check()
+
+
+def _source(image: Image, windows: WindowPlan) -> WindowSource:
+    layer = image[0 : min(image.shape[0], windows.shape[0])]
+    if (xp := array_namespace(layer)) is np:
+        return WindowSource(image, windows)
+    from stages.windows_device import DeviceSource
+
+    return DeviceSource(image, windows, xp)
+
+
+def _blender(source: WindowSource, windows: WindowPlan, place: Place, answer: Array) -> Blender:
+    if (xp := array_namespace(answer)) is np:
+        return HostBlender(source, windows, place)
+    from stages.windows_device import DeviceBlender
+
+    return DeviceBlender(source, windows, place, xp)
 
 
 def _answers(
     source: WindowSource, predictor: Predictor, windows: WindowPlan
-) -> Iterator[tuple[Question, Array]]:
-    """Give each question with its scores (classes, slices, rows, columns), in the order of the questions."""
+) -> Iterator[tuple[Sequence[Question], Array]]:
+    """Give each batch with its answer (batch, channels, slices, rows, columns), in order."""
     waiting: deque[tuple[Sequence[Question], Pending]] = deque()
     try:
         for batch in _batches(source, windows):
             if len(waiting) == windows.in_flight:
                 yield from _next(waiting, windows)
-            waiting.append((batch, _ask(predictor, [source.cut(each) for each in batch], windows)))
+            waiting.append((batch, _ask(predictor, source, batch, windows)))
         while waiting:
             yield from _next(waiting, windows)
     finally:
@@ -129,19 +162,21 @@ def _answers(
 
 
 def _batches(source: WindowSource, windows: WindowPlan) -> Iterator[list[Question]]:
-    slices, rows, columns = windows.starts(source.padded_shape)
-    questions = (
-        Question(origin, flip)
-        for origin in itertools.product(slices, rows, columns)
-        for flip in windows.flips
-    )
+    questions = source.questions()
     while batch := list(itertools.islice(questions, windows.batch)):
         yield batch
 
 
-def _ask(predictor: Predictor, cut: Sequence[Array], windows: WindowPlan) -> Pending:
-    stacked = cut[0][None, None] if len(cut) == 1 else array_namespace(cut[0]).stack(cut)[:, None]
-    asked = to_layout(stacked, windows.input_layout)
+def _ask(
+    predictor: Predictor, source: WindowSource, batch: Sequence[Question], windows: WindowPlan
+) -> Pending:
+    if isinstance(predictor, BufferSubmitter):
+        return predictor.submit_into(
+            windows.input_shape(len(batch)),
+            lambda out: source.write(batch, from_layout(out, windows.input_layout)),
+            on_device=source.on_device,
+        )
+    asked = to_layout(source.cut(batch), windows.input_layout)
     if isinstance(predictor, Submitter):
         return predictor.submit(asked)
     return _Answered(predictor(asked))
@@ -162,21 +197,20 @@ class _Answered:
 
 def _next(
     waiting: deque[tuple[Sequence[Question], Pending]], windows: WindowPlan
-) -> Iterator[tuple[Question, Array]]:
+) -> Iterator[tuple[Sequence[Question], Array]]:
     batch, pending = waiting[0]
     answer = pending.result()
     waiting.popleft()
-    scores = _scores(answer, len(batch), windows)
-    yield from zip(batch, scores, strict=True)
+    yield batch, _checked(answer, len(batch), windows)
     if release := getattr(pending, "release", None):  # the memory of the answer may be used again
         release()
 
 
-def _scores(answer: Array, count: int, windows: WindowPlan) -> Array:
+def _checked(answer: Array, count: int, windows: WindowPlan) -> Array:
     answer = from_layout(answer, windows.output_layout)
     channels = 1 if windows.activation == "labels" else windows.classes
     if answer.shape != (count, channels, *windows.shape):
         raise InferenceError(
             f"the model answered {answer.shape}, expected {(count, channels, *windows.shape)}"
         )
-    return activate(answer, windows.activation, windows.classes)
+    return answer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +18,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from stages.arrays import Array, array_namespace, to_device, to_host
+from stages.arrays import Array, array_namespace, to_device
 from stages.errors import InferenceError, SettingsError
 from stages.triton_connection import CALL_DEADLINE_S, Connection
 from stages.triton_question import Question
-from stages.triton_slots import Slot
+from stages.triton_slots import Write, on_host
 from stages.triton_transport import Slots, Transport
 from stages.volume import Algorithm
 
@@ -261,13 +262,44 @@ class TritonPredictor:
         deadline_s
             Longest time for this answer; default: the predictor's.
         """
+        return self.submit_into(
+            windows.shape,
+            partial(_copy, windows),
+            on_device=array_namespace(windows) is not np,
+            parameters=parameters,
+            deadline_s=deadline_s,
+        )
+
+    def submit_into(
+        self,
+        shape: tuple[int, ...],
+        write: Write,
+        *,
+        on_device: bool,
+        parameters: Mapping[str, str] | None = None,
+        deadline_s: float | None = None,
+    ) -> Question:
+        """Have windows written into the memory that they travel in, ask about them, and return at once.
+
+        Parameters
+        ----------
+        shape
+            Of the windows, in the layout of the model's input tensor.
+        write
+            Writes them into an array of this shape and of the tensor's data type.
+        on_device
+            Whether it writes to the CUDA device, where the answer then is wanted too.
+        parameters, deadline_s
+            As for `submit`.
+        """
         served = self._served or self.describe()
         dtype = tensor_dtype(served.inputs[0])
-        answer_bytes = self._answer_bytes.get(windows.shape, 0)
-        slot = self._slots.take(windows, windows.size * dtype.itemsize, answer_bytes, _MOST_SLOTS)
-        question = Question(self, windows.shape, array_namespace(windows) is np, slot)
-        question.tensors = self._tensors(served, windows, dtype, slot, has_room=answer_bytes > 0)
+        answer_bytes = self._answer_bytes.get(shape, 0)
+        size = math.prod(shape) * dtype.itemsize
+        slot = self._slots.take(size, answer_bytes, _MOST_SLOTS, on_device=on_device)
+        question = Question(self, shape, not on_device, slot)
         question.answer_in_slot = slot is not None and answer_bytes > 0
+        question.tensors = self._tensors(served, question, dtype, write)
         question.parameters = dict(parameters) if parameters else None
         question.deadline_s = deadline_s or self._deadline_s
         self._open.add(question)
@@ -277,19 +309,20 @@ class TritonPredictor:
     # What a question needs
 
     def _tensors(
-        self, served: ServedModel, windows: Array, dtype: np.dtype[Any], slot: Slot | None, *, has_room: bool
+        self, served: ServedModel, question: Question, dtype: np.dtype[Any], write: Write
     ) -> tuple[Any, Any]:
         """Return the input, filled, and the output that is wanted."""
         entry, exit_ = served.inputs[0], served.outputs[0]
         protocol = self._connection.protocol
-        tensor = protocol.InferInput(entry.name, list(windows.shape), entry.datatype)
+        tensor = protocol.InferInput(entry.name, list(question.shape), entry.datatype)
         wanted = protocol.InferRequestedOutput(exit_.name)
+        slot, on_device = question.slot, not question.on_host
         if slot is None:
-            tensor.set_data_from_numpy(np.ascontiguousarray(to_host(windows), dtype=dtype))
+            tensor.set_data_from_numpy(on_host(write, question.shape, dtype, on_device=on_device))
             return tensor, wanted
-        slot.put(windows, dtype)
-        tensor.set_shared_memory(slot.name, windows.size * dtype.itemsize)
-        if has_room:
+        slot.put(write, question.shape, dtype, on_device=on_device)
+        tensor.set_shared_memory(slot.name, math.prod(question.shape) * dtype.itemsize)
+        if question.answer_in_slot:
             wanted.set_shared_memory(slot.name, slot.answer_bytes, slot.question_bytes)
         return tensor, wanted
 
@@ -329,6 +362,10 @@ class TritonPredictor:
         if restarted:
             logger.warning("%s is back, asking again", self._connection.url)
             self._slots.register_again()
+
+
+def _copy(windows: Array, out: Array) -> None:
+    array_namespace(windows).copyto(out, windows, casting="same_kind")
 
 
 def tensor_dtype(tensor: TensorSpec) -> np.dtype[Any]:

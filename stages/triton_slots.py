@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from stages.arrays import Array, to_host
+from stages.arrays import Array, empty, to_host
+from stages.gpu_memory import count_outside_pool
 from stages.shared_memory import Region
 from stages.triton_connection import Connection
 
 _ALIGNMENT = 4096
 _DEADLINE_S = 2.0
+
+
+Write: TypeAlias = Callable[[Array], None]
+"""Writes windows into an array of the shape of the model's input tensor, on the host or on the device."""
 
 
 class Slot(Protocol):
@@ -27,8 +33,8 @@ class Slot(Protocol):
     def register(self) -> None:
         """Tell the server of it."""
 
-    def put(self, windows: Array, dtype: np.dtype[Any]) -> None:
-        """Write a question."""
+    def put(self, write: Write, shape: tuple[int, ...], dtype: np.dtype[Any], *, on_device: bool) -> None:
+        """Have a question written by what writes to the host or to the device."""
 
     def answer(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return the answer where it lies."""
@@ -53,10 +59,13 @@ class SystemSlot:
             self.name, f"/{self.name}", self._region.size, client_timeout=_DEADLINE_S
         )
 
-    def put(self, windows: Array, dtype: np.dtype[Any]) -> None:
-        """Write a question."""
-        view = self._region.array(windows.shape, dtype)
-        np.copyto(view, to_host(windows), casting="same_kind")
+    def put(self, write: Write, shape: tuple[int, ...], dtype: np.dtype[Any], *, on_device: bool) -> None:
+        """Have a question written by what writes to the host or to the device."""
+        view = self._region.array(shape, dtype)
+        if on_device:
+            np.copyto(view, on_host(write, shape, dtype, on_device=True))
+        else:
+            write(view)
 
     def answer(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return the answer where it lies."""
@@ -85,6 +94,7 @@ class CudaSlot:
         self._size = self.question_bytes + answer_bytes
         self._device = cupy.cuda.runtime.getDevice()
         self._pointer = cupy.cuda.runtime.malloc(self._size)
+        count_outside_pool(self._size)
 
     def register(self) -> None:
         """Tell the server of it."""
@@ -97,9 +107,13 @@ class CudaSlot:
             client_timeout=_DEADLINE_S,
         )
 
-    def put(self, windows: Array, dtype: np.dtype[Any]) -> None:
-        """Write a question."""
-        self._view(windows.shape, dtype, 0)[...] = windows
+    def put(self, write: Write, shape: tuple[int, ...], dtype: np.dtype[Any], *, on_device: bool) -> None:
+        """Have a question written by what writes to the host or to the device."""
+        view = self._view(shape, dtype, 0)
+        if on_device:
+            write(view)
+        else:
+            view.set(on_host(write, shape, dtype, on_device=False))
         self._cupy.cuda.get_current_stream().synchronize()  # the server reads on a stream of its own
 
     def answer(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -114,10 +128,20 @@ class CudaSlot:
         finally:
             self._cupy.cuda.get_current_stream().synchronize()
             self._cupy.cuda.runtime.free(self._pointer)
+            count_outside_pool(-self._size)
 
     def _view(self, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> Array:
         memory = self._cupy.cuda.UnownedMemory(self._pointer, self._size, self, self._device)
         return self._cupy.ndarray(shape, dtype, self._cupy.cuda.MemoryPointer(memory, offset))
+
+
+def on_host(
+    write: Write, shape: tuple[int, ...], dtype: np.dtype[Any], *, on_device: bool
+) -> np.ndarray[Any, Any]:
+    """Return on the host, in order, what is written to the host or to the device."""
+    made = empty(shape, dtype, on_device=on_device)
+    write(made)
+    return to_host(made)
 
 
 def _aligned(size: int) -> int:

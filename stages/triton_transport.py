@@ -19,9 +19,6 @@ from __future__ import annotations
 import logging
 from typing import Literal, TypeAlias, get_args
 
-import numpy as np
-
-from stages.arrays import Array, array_namespace
 from stages.errors import InferenceError, SettingsError
 from stages.shared_memory import sweep
 from stages.triton_connection import Connection, reason
@@ -59,17 +56,19 @@ class Slots:
         self._free: list[Slot] = []
         self.chosen: str | None = None
 
-    def take(self, windows: Array, question_bytes: int, answer_bytes: int, limit: int) -> Slot | None:
+    def take(self, question_bytes: int, answer_bytes: int, limit: int, *, on_device: bool) -> Slot | None:
         """Return a free slot that is large enough; None where the question goes in a message.
 
         Parameters
         ----------
-        windows
-            The question; where it lives decides which transports come into question.
+        question_bytes, answer_bytes
+            What it must hold.
         limit
             How many slots there may be.
+        on_device
+            Where the windows live, which decides which transports come into question.
         """
-        chosen = self.choose(on_device=array_namespace(windows) is not np)
+        chosen = self.choose(on_device=on_device)
         if chosen == "grpc":
             return None
         for slot in self._free:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages import blending_host
+from stages.arrays import to_device
 from stages.components import fill_holes, keep_inside, keep_largest_component, remove_small
 from stages.geometry import Grid
 from stages.resample import labels_from_scores, resample_linear
@@ -15,26 +15,49 @@ from stages.resample import labels_from_scores, resample_linear
 _GRID = Grid((3, 3, 3), np.eye(4))
 
 
-def warm_up() -> None:
-    """Do everything once on a few voxels, on the host.
+def warm_up(*, on_device: bool = False) -> None:
+    """Do everything once on a few voxels.
+
+    Parameters
+    ----------
+    on_device
+        Whether on CuPy's device, whose kernels are compiled then, rather than on the host.
 
     Raises
     ------
     OSError
         If what was compiled cannot be kept.
     """
-    weights = np.ones(_GRID.shape, np.float32)
-    blending_host.add_weighted(np.ones((1, *_GRID.shape), np.float32), weights[None], weights)
+    put = to_device if on_device else np.asarray
+    if on_device:
+        _warm_up_transfer()
+    else:
+        _warm_up_blending()
     for dtype in (np.int16, np.float32):
-        resample_linear(np.zeros(_GRID.shape, dtype), _GRID, _GRID)
+        resample_linear(put(np.zeros(_GRID.shape, dtype)), _GRID, _GRID)
     scores = np.zeros((2, *_GRID.shape), np.float32)
     scores[1, 1, 1, 1] = 1
     for given in (scores, scores.transpose(0, 3, 2, 1)):
-        mask = labels_from_scores(given, _GRID, _GRID, labels=(0, 1))
+        mask = labels_from_scores(put(given), _GRID, _GRID, labels=(0, 1))
         keep_largest_component(mask, (1,))
         remove_small(mask, 1, 1)
         fill_holes(mask, 1)
         keep_inside(mask, 1, 2)
+
+
+def _warm_up_transfer() -> None:
+    import cupy
+
+    from stages.device_transfer import cuda_threads
+
+    cuda_threads(cupy.cuda.runtime.getDevice()).warm_up()
+
+
+def _warm_up_blending() -> None:
+    from stages import blending_host
+
+    weights = np.ones(_GRID.shape, np.float32)
+    blending_host.add_weighted(np.ones((1, *_GRID.shape), np.float32), weights[None], weights)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,11 @@ class WindowPlan:
         slices, rows, columns = (max(pair) for pair in zip(shape, self.shape, strict=True))
         return slices, rows, columns
 
+    def input_shape(self, count: int) -> tuple[int, ...]:
+        """Return the shape of a tensor of so many windows, in the input's layout."""
+        sizes = dict(zip(CANONICAL, (count, 1, *self.shape), strict=True))
+        return tuple(sizes[letter] for letter in self.input_layout)
+
     def weights(self) -> NDArray[np.float32]:
         """Return the importance of each voxel of a window."""
         make = gaussian_weights if self.blending == "gaussian" else constant_weights

@@ -170,3 +170,80 @@ def test_a_cache_that_cannot_be_used_is_told_in_one_line(tmp_path):
     )
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"cannot use the folder {tmp_path}/file for the Python environment: ")
+
+
+@pytest.fixture
+def add_cupy(environment, tmp_path, monkeypatch):
+    """Return what adds CuPy to an environment, what was asked of pip so far, and what became of it."""
+    (tmp_path / "env").mkdir()
+    asked = []
+    monkeypatch.setattr(
+        environment, "_install", lambda command, requirements: asked.append(requirements.stem)
+    )
+
+    def add(cuda):
+        gpu = environment.Gpu(
+            name="NVIDIA H200", memory_bytes=0, compute_capability=(9, 0), cuda=cuda, driver="", count=1
+        )
+        environment.ensure_cupy(tmp_path / "env/bin/python", gpu if cuda else None)
+        told = tmp_path / "env/.cupy"
+        return asked, told.read_text().strip() if told.exists() else None
+
+    return add
+
+
+@pytest.mark.parametrize(("cuda", "name"), [((13, 0), "cuda13"), ((14, 1), "cuda13"), ((12, 4), "cuda12")])
+def test_cupy_of_the_drivers_cuda_is_added_once(add_cupy, cuda, name):
+    assert [add_cupy(cuda), add_cupy(cuda)] == [([name], name)] * 2
+
+
+def test_without_a_gpu_no_cupy_is_added_and_with_an_old_driver_it_is_told_why(add_cupy, capsys):
+    assert add_cupy(None) == ([], None)
+    assert add_cupy((11, 8)) == ([], "none: the driver runs CUDA 11")
+    assert "CuPy needs a driver for CUDA 12 or 13" in capsys.readouterr().err
+
+
+def test_cupy_that_cannot_be_had_is_told_once_and_everything_goes_on(
+    add_cupy, environment, monkeypatch, capsys
+):
+    def fail(command, requirements):
+        raise SystemExit("pip could not install the packages")
+
+    monkeypatch.setattr(environment, "_install", fail)
+    for _ in range(2):
+        assert add_cupy((13, 0)) == ([], "none: pip could not install the packages")
+    assert capsys.readouterr().err.count("to try again, remove ") == 1
+
+
+@pytest.mark.parametrize("name", ["cuda12", "cuda13"])
+def test_cupy_brings_the_numpy_that_is_there(name):
+    def numpy_in(requirements):
+        text = (ROOT / "requirements" / f"{requirements}.txt").read_text()
+        return [line.partition(" \\")[0] for line in text.splitlines() if line.startswith("numpy==")]
+
+    assert numpy_in(name) == numpy_in("run")
+
+
+@pytest.mark.parametrize(("switch", "asked"), [("", True), ("off", False)])
+def test_environment_without_cupy_is_looked_at_again_where_there_is_a_gpu(tmp_path, switch, asked):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "gpu").touch()
+    text = (ROOT / "scripts/with-python").read_text().replace("/dev/nvidiactl", str(tmp_path / "gpu"))
+    (tmp_path / "scripts/with-python").write_text(text)
+    (tmp_path / "scripts/with-python").chmod(0o755)
+    (tmp_path / "scripts/environment.py").write_text(MAKES_NONE)
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/run.txt").write_text("one==1.0\n")
+    environ = {"PATH": os.environ["PATH"], "CLARA_PYTHON": sys.executable, "CLARA_CACHE": str(tmp_path / "c")}
+    command = [tmp_path / "scripts/with-python", "--", "-c", "print(7)"]
+
+    def printed():
+        done = subprocess.run(
+            command, env={**environ, "CLARA_GPU": switch}, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    printed()
+    assert printed() == ("" if asked else "7\n")
+    (tmp_path / "c/env-run/.cupy").touch()
+    assert printed() == "7\n"

@@ -85,6 +85,9 @@ def try_workflow(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="After a failure finish the stages that do not need it.")
     ] = False,
+    cpu: Annotated[
+        bool, typer.Option("--cpu", help="Leave the GPU alone, as CLARA_GPU=off does (process engine).")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a workflow on this machine or on a cluster, and report on the job.
@@ -92,6 +95,7 @@ def try_workflow(
     A job that was interrupted goes on at the first stage that has not finished.
     """
     from clara_wf.display import LiveProgress
+    from clara_wf.gpu import without_gpu
     from clara_wf.local_run import LocalRun, run_locally
     from clara_wf.terminal import Terminal
 
@@ -115,7 +119,10 @@ def try_workflow(
     )
     with LiveProgress(Terminal(stderr=True)) as progress:
         report, outcome = run_locally(
-            run, environ=around.environ, say=progress.say, on_progress=progress.update
+            run,
+            environ=without_gpu(around.environ) if cpu else around.environ,
+            say=progress.say,
+            on_progress=progress.update,
         )
     _print(report, outcome, as_json=as_json)
     raise typer.Exit(outcome.exit_code)

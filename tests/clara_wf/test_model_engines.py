@@ -328,7 +328,7 @@ def test_one_engine_may_be_asked_for_by_the_model_or_the_environment(choose):
         (EXOTIC["bytes"], config_of(EXOTIC["bytes"], engine="openvino")),
     )
     assert by_model["name"].startswith("ONNX Runtime")
-    assert wrong["error"] == "there is no engine 'tensorrt'; there are openvino, onnxruntime"
+    assert wrong["error"] == "there is no engine 'tensorrt'; there are openvino, onnxruntime, cuda"
     assert re.match("engine 'openvino' is not for this model: .* of y differ", unfit["error"])
     (by_environment,) = choose((LINE, config_of(LINE)), environ={"CLARA_ONNX_ENGINE": "onnxruntime"})
     assert by_environment["name"].startswith("ONNX Runtime")

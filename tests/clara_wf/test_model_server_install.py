@@ -13,6 +13,7 @@ import pytest
 
 from clara_wf.model_server import serve
 from clara_wf.model_server_install import ModelServerError, _signs_of_life, assemble_backends, install
+from clara_wf.model_server_packages import link_python
 from clara_wf.model_server_platform import (
     PlatformFacts,
     UnsupportedPlatformError,
@@ -147,3 +148,13 @@ def test_a_long_installation_shows_signs_of_life_and_none_after_it_has_ended():
     time.sleep(0.05)
     assert told[0] == "still installing the model server, after 0 s"
     assert len(told) == count
+
+
+def test_python_of_packages_that_were_brought_along_imports_them_where_they_lie(tmp_path):
+    for name, folder in (("one", "first"), ("one", "second"), ("two", "second")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / f"{name}.py").write_text(f"place = {folder!r}\n")
+    link_python(tmp_path / "python", [tmp_path / "first", tmp_path / "second"])
+    code = "import one, two; print(one.place, two.place)"
+    done = subprocess.run([tmp_path / "python/bin/python", "-I", "-c", code], capture_output=True, text=True)
+    assert done.stdout == "first second\n"

@@ -1,7 +1,8 @@
 """CUDA kernels compiled for the host: loops take the place of the threads, in any order that is asked for.
 
 The source may use ``blockIdx``, ``blockDim``, ``gridDim``, ``threadIdx`` (x, y, z) and the atomic functions
-below; not shared memory, barriers or what a warp's threads tell each other.
+below; not shared memory, barriers or what a warp's threads tell each other. Whoever is about to compare and
+swap is overtaken by the next threads first, so that what was read before may no longer be true.
 """
 
 import ctypes
@@ -16,6 +17,7 @@ import pytest
 _PRELUDE = """
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <utility>
 using std::isfinite;
@@ -26,6 +28,17 @@ using std::isfinite;
 #define __launch_bounds__(...)
 struct Place { unsigned x, y, z; };
 static Place blockIdx, blockDim, gridDim, threadIdx;
+static std::function<void()> next_thread;
+static void be_overtaken() {
+    static int waiting = 0;
+    if (!next_thread || waiting == 16) return;
+    Place block = blockIdx, thread = threadIdx;
+    ++waiting;
+    next_thread();
+    --waiting;
+    blockIdx = block;
+    threadIdx = thread;
+}
 template <typename T> static T replaced(T *at, T value) { T old = *at; *at = value; return old; }
 template <typename T, typename U> static T atomicAdd(T *at, U value) { return replaced<T>(at, *at + value); }
 template <typename T, typename U> static T atomicOr(T *at, U value) { return replaced<T>(at, *at | value); }
@@ -37,9 +50,12 @@ template <typename T, typename U> static T atomicMax(T *at, U value) {
     return replaced<T>(at, *at > (T)value ? *at : (T)value);
 }
 template <typename T, typename U> static T atomicCAS(T *at, U expected, U value) {
+    be_overtaken();
     return replaced<T>(at, *at == (T)expected ? (T)value : *at);
 }
 template <typename T> static T __ldg(const T *at) { return *at; }
+static int __popc(unsigned bits) { return __builtin_popcount(bits); }
+static int __ffs(int bits) { return __builtin_ffs(bits); }
 template <typename... A, size_t... I>
 static void call(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
     kernel(*(std::remove_cv_t<std::remove_reference_t<A>> *)arguments[I]...);
@@ -49,15 +65,19 @@ static void launch(void (*kernel)(A...), const unsigned *grid, const unsigned *b
                    uint64_t count, void **arguments) {
     gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {block[0], block[1], block[2]};
-    uint64_t threads = (uint64_t)block[0] * block[1] * block[2];
-    for (uint64_t i = 0; i < count; ++i) {
+    uint64_t threads = (uint64_t)block[0] * block[1] * block[2], i = 0;
+    next_thread = [&] {
+        if (i == count) return;
         uint64_t n = order ? order[i] : i, b = n / threads, t = n % threads;
+        ++i;
         blockIdx = {(unsigned)(b % grid[0]), (unsigned)(b / grid[0] % grid[1]),
                     (unsigned)(b / grid[0] / grid[1])};
         threadIdx = {(unsigned)(t % block[0]), (unsigned)(t / block[0] % block[1]),
                      (unsigned)(t / block[0] / block[1])};
         call(kernel, arguments, std::index_sequence_for<A...>{});
-    }
+    };
+    while (i < count) next_thread();
+    next_thread = nullptr;
 }
 #include "SOURCE"
 """

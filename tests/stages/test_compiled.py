@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 import stages
+import stages.warm_up
+from stages import components_device, resample_device
+from stages.arrays import device_available
 
 ROOT = Path(stages.__file__).parents[1]
 COUNT_COMPILED = """
@@ -67,3 +70,17 @@ def test_what_was_compiled_serves_other_processors(held):
         pytest.skip("the processor has no AVX2")
     assert indices
     assert all(b"x86-64-v3" in index for index in indices)
+
+
+def test_stage_that_will_work_on_the_device_warms_up_there(monkeypatch):
+    put = []
+    monkeypatch.setattr("stages.warm_up.to_device", lambda array: put.append(array.shape) or array)
+    stages.warm_up.warm_up(on_device=True)
+    assert put == [(3, 3, 3), (3, 3, 3), (2, 3, 3, 3), (2, 3, 3, 3)]
+
+
+@pytest.mark.skipif(not device_available(), reason="CuPy sees no CUDA device")
+def test_kernels_of_the_device_are_compiled_before_there_is_a_volume():
+    stages.warm_up.warm_up(on_device=True)
+    for module in (components_device, resample_device):
+        assert module._kernels.cache_info().currsize == 1

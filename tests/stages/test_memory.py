@@ -11,6 +11,7 @@ from stages.memory import (
     MIB,
     MemoryLimit,
     MemoryNeed,
+    NoRoomError,
     container_limit,
     fit,
     host_limit,
@@ -143,8 +144,13 @@ def test_device_without_room_is_refused_and_the_host_is_advised():
     def need(plan):
         return MemoryNeed(device={"volume": 20 * GIB})
 
+    def reserve(sizes):
+        error = NoRoomError()
+        error.limit = MemoryLimit(16 * GIB, "a full GPU")
+        raise error
+
     with pytest.raises(SettingsError, match=r"needs 20\.00 GiB of GPU memory .* 16\.00 GiB .*--device cpu"):
-        fit(WINDOWS, need, MemoryLimit(64 * GIB, "a test"), MemoryLimit(16 * GIB, "the GPU's free memory"))
+        fit(WINDOWS, need, MemoryLimit(64 * GIB, "a test"), reserve)
 
 
 def test_prediction_and_what_was_given_up_are_logged(caplog):

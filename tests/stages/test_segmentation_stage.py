@@ -3,11 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from stages import Origin, Volume, read_volume, write_volume
+from stages.model_tensors import ModelTensors
+from stages.segmentation_stage import ask_once
 from tests.stages.tritons import abandoned, running
 
 ROOT = Path(__file__).parents[2]
@@ -94,3 +97,27 @@ def test_what_is_implausible_is_logged_and_goes_with_the_mask(run, server, tmp_p
     assert [
         sentence for sentence in found if f"WARNING stages.plausibility: {sentence}" not in done.stderr
     ] == []
+
+
+@pytest.mark.parametrize(
+    ("layout", "window", "shape"),
+    [
+        ("bczyx", (4, 6, 8), (2, 1, 4, 6, 8)),
+        ("bxyzc", (4, 6, 8), (2, 8, 6, 4, 1)),
+        ("bcyx", (1, 6, 8), (2, 1, 6, 8)),
+    ],
+)
+def test_first_request_has_the_shape_that_most_will_have(layout, window, shape):
+    tensors = ModelTensors(
+        model="m",
+        input_layout=layout,
+        output_layout=layout,
+        input_type="FP32",
+        output_type="FP32",
+        fixed=(-1, -1, -1),
+        largest_batch=2,
+    )
+    asked = []
+    ask_once(asked.append, SimpleNamespace(window_shape=window), tensors, place=lambda array: array + 1)
+    (windows,) = asked
+    assert (windows.shape, windows.dtype, windows.min()) == (shape, np.float32, 1)

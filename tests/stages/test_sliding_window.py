@@ -4,7 +4,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import InferenceError
@@ -224,6 +224,7 @@ def test_slab_comes_as_soon_as_no_window_can_change_it():
     overlap=st.sampled_from([0, 0.25, 0.5, 0.8]),
     batch=st.integers(1, 4),
 )
+@settings(deadline=None)  # up to a thousand windows
 def test_lazy_image_is_asked_once_for_each_slice_and_gives_the_same(shape, window, overlap, batch):
     image = random_image(*shape)
     made = []
@@ -256,6 +257,12 @@ def test_mirrored_questions_are_turned_back_and_averaged():
     assert np.array_equal(seen[0][0, 0], image)
     assert np.array_equal(seen[1][0, 0], image[:, :, ::-1])
     assert scores[0, 1, 2].tolist() == [0.5, 0, 0, 0.5]
+
+
+def test_answer_mirrored_along_slices_is_added_where_the_ring_is_split_after_one_slice():
+    image = random_image(9, 4, 3)  # windows of 4 slices begin at 0, 2, 3 and 5: 3 is the last slice of a ring
+    scores = predict(image, np.copy, (4, 4, 3), mirror_axes=(0,))
+    assert scores[0] == pytest.approx(image, abs=1e-6)
 
 
 def test_each_combination_of_mirrored_axes_is_asked_once():

@@ -38,7 +38,8 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         file_name = config.get("default_model_filename") or "model.onnx"
         path = Path(args["model_repository"], args["model_version"], file_name)
-        self._engine = engines.choose(path, config)
+        device_id = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
+        self._engine = engines.choose(path, config, device_id=device_id)
         engines.log(f"model {args['model_name']} is answered by {self._engine.name}")
         _check_tensors("input", config["input"], self._engine.inputs)
         _check_tensors("output", config["output"], self._engine.outputs)

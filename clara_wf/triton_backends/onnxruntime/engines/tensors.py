@@ -1,4 +1,4 @@
-"""Tensors between Triton and NumPy, by DLPack."""
+"""Tensors between Triton and the engines, by DLPack."""
 
 import ctypes
 
@@ -16,12 +16,16 @@ def as_array(tensor):
 
 
 def as_tensor(name, array):
-    """Hand an array to Triton, and its memory with it.
+    """Hand an array to Triton, and its memory with it."""
+    return from_capsule(name, np.ascontiguousarray(array).__dlpack__())
+
+
+def from_capsule(name, capsule):
+    """Hand what is in a DLPack capsule to Triton, wherever it lies.
 
     Triton marks the capsule as used by a name that NumPy does not know, which NumPy would report as an
     error each time it is freed; so it gets the name that the DLPack protocol gives it.
     """
-    capsule = np.ascontiguousarray(array).__dlpack__()
     tensor = pb_utils.Tensor.from_dlpack(name, capsule)
     _set_capsule_name(capsule, _USED)
     return tensor
