@@ -112,7 +112,7 @@ def parity_with_reference(
             reference.describe()
             wanted = np.array(reference(asked))
             engine = Engine.of_log(log, folder.name)
-    return _parity(engine.name if engine else REFERENCE, found, wanted, tensors.output_layout)
+    return parity_of(engine.name if engine else REFERENCE, found, wanted, tensors.output_layout)
 
 
 def _copy_for_reference(folder: Path, repository: Path) -> None:
@@ -131,19 +131,30 @@ def _copy_for_reference(folder: Path, repository: Path) -> None:
     (made / CONFIG).write_text(text_format.MessageToString(config))
 
 
-def _parity(reference: str, found: NDArray[np.generic], wanted: NDArray[np.generic], layout: str) -> Parity:
-    channels = layout.find("c")
+def parity_of(reference: str, found: NDArray[np.generic], wanted: NDArray[np.generic], layout: str) -> Parity:
+    """Return how two answers differ.
+
+    Parameters
+    ----------
+    reference
+        Name of the engine whose answer is wanted.
+    found, wanted
+        Answers of one shape, scores or labels.
+    layout
+        The order of their axes, ``c`` for the channels.
+    """
     if wanted.dtype.kind != "f":
+        share = float((found != wanted).mean())
         return Parity(
-            reference=reference,
-            largest_difference=0.0,
-            largest_value=0.0,
-            labels_that_differ=float((found != wanted).mean()),
+            reference=reference, largest_difference=0.0, largest_value=0.0, labels_that_differ=share
         )
-    apart = np.abs(found.astype(np.float64) - wanted.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # of infinities
+        apart = np.abs(found.astype(np.float64) - wanted.astype(np.float64))
+    apart[found == wanted] = 0
+    channels = layout.index("c")
     return Parity(
         reference=reference,
-        largest_difference=float(apart.max()),
+        largest_difference=float(np.nan_to_num(apart, nan=np.inf).max()),
         largest_value=float(np.abs(wanted).max()),
         labels_that_differ=float((found.argmax(channels) != wanted.argmax(channels)).mean()),
     )

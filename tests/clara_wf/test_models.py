@@ -78,6 +78,20 @@ def test_a_model_is_tried_and_its_plan_printed(tmp_path, clara_wf):
     told = json.loads(clara_wf("check", "liver", "--json").stdout)
     assert told["becomes"] == "120 x 512 x 512"
     assert set(told["phantom, ml"]) == {"1", "2"}
+    assert re.fullmatch(r"OpenVINO [\d.]+ on the CPU in f32", told["answered by"])
+    assert re.fullmatch(
+        r"scores up to [\d.]+ differ by [\d.e-]+, 0 % of the labels differ", told["beside ONNX Runtime"]
+    )
+
+
+@pytest.mark.triton
+def test_a_model_of_onnxruntime_alone_is_told_with_the_reason(tmp_path, clara_wf):
+    folder = add_model(tmp_path, "liver", **FREE)
+    with (folder / "config.pbtxt").open("a") as config:
+        config.write('parameters { key: "engine" value: { string_value: "onnxruntime" } }\n')
+    told = json.loads(clara_wf("check", "liver", "--json").stdout)
+    assert told["answered by"].startswith("ONNX Runtime ")
+    assert told["beside ONNX Runtime"] == "it is that"
 
 
 @pytest.mark.parametrize(
