@@ -120,7 +120,7 @@ class GpuMemory:
         self._wait_s = wait_s
         gpu.pool.free_all_blocks()  # what others have left there would be counted among what a run takes
         self.peak = self._seen = self._gpu.taken()
-        self.reserved = 0
+        self.reserved = self._outside = 0
 
     def reserve(self, sizes: Sequence[int]) -> tuple[int, MemoryLimit]:
         """Reserve the first of some sizes that there is room for; see `Reservations.reserve`.
@@ -178,6 +178,8 @@ class GpuMemory:
 
     def malloc(self, size: int) -> Any:
         """Return memory as the pool does; CuPy's allocator while a run goes on."""
+        if self._outside != _outside_pool and self._reservations.reserved:
+            self._set_limit()
         memory = self._take(size)
         taken = self._gpu.taken()
         if taken != self._seen:
@@ -211,7 +213,8 @@ class GpuMemory:
 
     def _set_limit(self) -> None:
         """Let the pool take what is reserved, less what lies outside of it."""
-        self._gpu.pool.set_limit(size=max(1, self._reservations.reserved - _outside_pool))
+        self._outside = _outside_pool
+        self._gpu.pool.set_limit(size=max(1, self._reservations.reserved - self._outside))
 
     def _failure(self, reason: str) -> DeviceMemoryError:
         others = self._reservations.room().others

@@ -22,6 +22,7 @@ import os
 import re
 import stat
 import struct
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -95,6 +96,9 @@ class Reservations:
     """
 
     def __init__(self, gpu: Gpu, *, folder: Path = SHARED_MEMORY) -> None:
+        if not os.access(folder, os.W_OK | os.X_OK):
+            logger.warning("%s cannot be written to: other stages on the GPU do not see this one", folder)
+            folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._gpu = gpu
         self._folder = folder
         name = f"{_PREFIX}{re.sub('[^0-9A-Za-z]', '', gpu.uuid)}"
@@ -220,7 +224,7 @@ class Reservations:
                 return os.open(self._mutex, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             except FileNotFoundError:
                 with suppress(FileExistsError):
-                    os.close(os.open(self._mutex, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+                    os.close(_made(self._mutex))
 
     def _look(self) -> Room:
         others = list(filter(None, map(self._read, self._folder.glob(self._pattern))))
@@ -258,11 +262,17 @@ class Reservations:
 
     def _write(self, reserved: int) -> None:
         if self._descriptor < 0:
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._descriptor = os.open(self._path, flags, 0o644)
+            self._descriptor = _made(self._path)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         self.reserved = reserved
         os.pwrite(self._descriptor, _NUMBERS.pack(reserved, self._taken), 0)
+
+
+def _made(path: Path) -> int:
+    """Open a new file that every user may read."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    os.fchmod(descriptor, 0o644)  # whatever the umask
+    return descriptor
 
 
 _WAITING = "waiting for GPU memory: %s are needed, %s are free and not reserved; %d other stages work there"

@@ -1,13 +1,16 @@
 """What a run takes of a GPU whose pool is a list of blocks, each used once and then kept for its size."""
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from stages import SettingsError, StageError
+from stages import SettingsError, StageError, segmentation
 from stages.gpu_memory import DeviceMemoryError, GpuMemory, count_outside_pool
 from stages.gpu_reservations import Reservations
 from stages.memory import MIB
+from stages.model_tensors import ModelTensors
 
 
 class NoMemoryError(Exception):
@@ -91,10 +94,12 @@ def test_pool_may_take_what_was_reserved_until_the_run_has_ended(gpu, memory):
 
 
 def test_memory_shared_with_a_server_is_part_of_what_was_reserved(gpu, memory):
-    count_outside_pool(50 * MIB)
-    memory.reserve([300 * MIB])
-    count_outside_pool(-50 * MIB)
-    assert gpu.pool.limit == 250 * MIB
+    with memory.kept():
+        memory.reserve([300 * MIB])
+        count_outside_pool(50 * MIB)  # a slot, made by the first request
+        gpu.allocator(10 * MIB)
+        count_outside_pool(-50 * MIB)
+        assert gpu.pool.limit == 250 * MIB
 
 
 def test_free_blocks_of_other_sizes_are_given_up_before_a_run_fails(gpu, memory):
@@ -163,3 +168,40 @@ def test_nothing_is_held_after_the_job(gpu, tmp_path):
 def test_limit_that_is_neither_a_size_nor_a_share_is_refused(gpu, tmp_path, wanted):
     with pytest.raises(SettingsError):
         GpuMemory(gpu, wanted=wanted, folder=tmp_path)
+
+
+@pytest.mark.parametrize(("mebibytes", "most"), [(100, 4), (4, 1)])
+def test_volume_is_brought_to_a_gpu_after_its_memory_was_reserved(
+    gpu, tmp_path, place, describe, monkeypatch, mebibytes, most
+):
+    memory, asked = GpuMemory(gpu, wanted=f"{mebibytes}M", folder=tmp_path), []
+
+    @contextmanager
+    def upload(array, *, backwards):
+        assert gpu.pool.limit == memory.reserved > 3 * array.size
+        yield SimpleNamespace(array=array, wait_for=lambda view: None)
+
+    def predictor(windows):
+        asked.append(len(windows))
+        return np.concatenate([windows] * 3, axis=1)
+
+    monkeypatch.setattr(segmentation, "upload", upload)
+    monkeypatch.setattr(
+        segmentation, "download_place", lambda *_: SimpleNamespace(fill=lambda array, after: array)
+    )
+    monkeypatch.setattr(segmentation, "stream_event", lambda: None)
+    model = describe(spacing_mm="native", window_shape=[8, 64, 64])
+    tensors = ModelTensors(
+        model="m",
+        input_layout="bczyx",
+        output_layout="bczyx",
+        input_type="FP32",
+        output_type="FP32",
+        fixed=(8, 64, 64),
+        largest_batch=4,
+    )
+    volume = place(np.zeros((30, 80, 80), np.int16))
+    segmentation.segment(volume, predictor, model=model, tensors=tensors, gpu=memory, on_device=True)
+    assert max(asked) == most
+    assert gpu.pool.limit == 0
+    memory.close()

@@ -169,6 +169,22 @@ def test_link_and_pipe_in_the_place_of_a_file_are_passed_over(stage, tmp_path):
     assert stage().room().now == TOTAL
 
 
+def test_every_user_may_read_what_a_stage_has_reserved(stage, tmp_path):
+    before = os.umask(0o077)
+    try:
+        stage().reserve([1])
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("clara-gpu-*")} == {0o644}
+
+
+def test_host_without_shared_memory_has_stages_that_see_themselves_alone(tmp_path, caplog):
+    alone = Reservations(FolderGpu(tmp_path), folder=tmp_path / "nowhere")
+    assert alone.reserve([900 * MIB])[0] == 0
+    assert "cannot be written to: other stages on the GPU do not see this one" in caplog.text
+    alone.close()
+
+
 STAGES = """
 import os, random, signal, sys, time
 from pathlib import Path
