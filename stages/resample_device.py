@@ -52,7 +52,12 @@ def label(scores: Array, threshold: float, samples: Any, values: NDArray[np.uint
 
 def _run(name: str, voxels: int, arguments: tuple[Any, ...]) -> None:
     if voxels:
-        _kernels().get_function(name)((-(-voxels // _THREADS),), (_THREADS,), arguments)
+        _kernel(name)((-(-voxels // _THREADS),), (_THREADS,), arguments)
+
+
+@cache
+def _kernel(name: str) -> Any:
+    return _kernels().get_function(name)
 
 
 @cache

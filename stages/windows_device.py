@@ -30,7 +30,12 @@ Launch: TypeAlias = Callable[[str, int, Sequence[Any]], None]
 
 def launch(name: str, threads: int, arguments: Sequence[Any]) -> None:
     """Start a kernel on CuPy's current stream."""
-    _kernels().get_function(name)((-(-threads // _THREADS),), (_THREADS,), tuple(arguments))
+    _kernel(name)((-(-threads // _THREADS),), (_THREADS,), tuple(arguments))
+
+
+@cache
+def _kernel(name: str) -> Any:
+    return _kernels().get_function(name)
 
 
 @cache
