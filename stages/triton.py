@@ -294,7 +294,7 @@ class TritonPredictor:
         """
         served = self._served or self.describe()
         dtype = tensor_dtype(served.inputs[0])
-        answer_bytes = self._answer_bytes.get(shape, 0)
+        answer_bytes = self._answer_bytes.get(shape) or _expected_bytes(served, shape)
         size = math.prod(shape) * dtype.itemsize
         slot = self._slots.take(size, answer_bytes, _MOST_SLOTS, on_device=on_device)
         question = Question(self, shape, not on_device, slot)
@@ -362,6 +362,16 @@ class TritonPredictor:
         if restarted:
             logger.warning("%s is back, asking again", self._connection.url)
             self._slots.register_again()
+
+
+def _expected_bytes(served: ServedModel, shape: tuple[int, ...]) -> int:
+    """Return the size of the answer about windows of a shape whose every voxel it is about; 0 if unknown."""
+    entry, exit_ = served.inputs[0], served.outputs[0]
+    if not len(exit_.shape) == len(entry.shape) == len(shape):
+        return 0
+    axes = zip(exit_.shape, entry.shape, shape, strict=True)
+    sizes = [size if of_output == of_input == -1 else of_output for of_output, of_input, size in axes]
+    return math.prod(sizes) * tensor_dtype(exit_).itemsize if min(sizes) > 0 else 0
 
 
 def _copy(windows: Array, out: Array) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from stages import InferenceError, SettingsError
-from stages.triton import TensorSpec, TritonPredictor
+from stages.triton import ServedModel, TensorSpec, TritonPredictor, _expected_bytes
 from tests.stages.tritons import doubling_model, running
 
 SHAPE = [-1, 1, 2, 3, 4]
@@ -238,3 +238,19 @@ def test_real_server_does_not_know_another_model(real_triton):
     unknown = pytest.raises(InferenceError, match=r"'spleen' at .* did not become ready")
     with TritonPredictor(real_triton, "spleen") as predictor, unknown:
         predictor.wait_until_ready(0.3)
+
+
+@pytest.mark.parametrize(
+    ("entry", "exit_", "expected"),
+    [
+        ((-1, 1, -1, -1, -1), (-1, 3, -1, -1, -1), 2 * 3 * 4 * 5 * 6 * 4),
+        ((-1, 1, 4, 5, 6), (-1, 3, 4, 5, 6), 2 * 3 * 4 * 5 * 6 * 4),
+        ((-1, 1, -1, -1, -1), (-1, -1, -1, -1), 0),  # labels without channels: which axis is which?
+        ((-1, 1, 4, 5, 6), (-1, 3, -1, -1, -1), 0),
+    ],
+)
+def test_room_for_the_first_answer_is_told_by_the_tensors_or_not_at_all(entry, exit_, expected):
+    image = TensorSpec(name="image", datatype="FP32", shape=entry)
+    scores = TensorSpec(name="scores", datatype="FP32", shape=exit_)
+    served = ServedModel(name="m", version="1", inputs=(image,), outputs=(scores,), parameters={})
+    assert _expected_bytes(served, (2, 1, 4, 5, 6)) == expected

@@ -254,8 +254,8 @@ from stages.triton import TritonPredictor
 from stages import StageError
 
 class Telling(TritonPredictor):
-    def submit(self, windows):
-        question = super().submit(windows)
+    def submit_into(self, *windows, **options):
+        question = super().submit_into(*windows, **options)
         print("asked", flush=True)
         return question
 
