@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -28,13 +29,14 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from ai_livertumor import ModelDescription, segment  # noqa: E402
+from benchmarks.memory_peak import HostPeak, beside  # noqa: E402
 from clara_wf.model_server import serve  # noqa: E402
 from clara_wf.places import Places  # noqa: E402
 from stages import Origin, Volume, arrays  # noqa: E402
 from stages.arrays import Array, array_namespace, device_available, to_host  # noqa: E402
 from stages.components import fill_holes, keep_inside, keep_largest_component, remove_small  # noqa: E402
 from stages.gpu_memory import CudaGpu, GpuMemory  # noqa: E402
-from stages.memory import host_limit, in_words  # noqa: E402
+from stages.memory import host_limit, parse_size  # noqa: E402
 from stages.preprocess import ModelInput, preprocess  # noqa: E402
 from stages.resample import labels_from_scores  # noqa: E402
 from stages.segmentation import window_plan  # noqa: E402
@@ -47,6 +49,7 @@ FEW_SLICES = 120
 SMALL = (24, 128, 128)
 SPACING_MM = (1.0, 0.78, 0.78)
 REPEATS = 5
+BATCH = 16
 REFERENCE_MODEL = "segmentation_liver_v1"
 
 MODEL = ModelDescription(
@@ -284,10 +287,9 @@ def check_blending(bench: Bench, prepared: ModelInput, twin: ModelInput) -> None
     for spacing_mm, wanted_ms in ((3.0, 3), (1.5, 15)):
         model = MODEL.model_copy(update={"spacing_mm": (spacing_mm,) * 3})
         image = preprocess(bench.device, model)
-        plan = replace(window_plan(image, model), batch=4)
-        known = bench.put(np.random.default_rng(2).random((4, 3, *plan.shape), np.float32))
-        starts = plan.starts(plan.padded_shape(image.grid.shape))
-        count = len(starts[0]) * len(starts[1]) * len(starts[2])
+        plan = replace(window_plan(image, model), batch=BATCH)
+        known = bench.put(np.random.default_rng(2).random((BATCH, 3, *plan.shape), np.float32))
+        count = plan.count(image.grid.shape)
         _, spent = timed(
             lambda image=image, known=known, plan=plan: predict_in_windows(
                 image.image, lambda windows: known[: len(windows)], windows=plan
@@ -366,35 +368,50 @@ def check_road(bench: Bench, url: str, *, on_device: bool) -> None:
         shape = " x ".join(map(str, volume.array.shape))
         bench.table.row(f"mapped volume to mask, {shape}", device_ms=spent, wanted_ms=wanted_ms)
         if gpu is not None:
-            check_memory(bench.table, gpu)
             gpu.close()
 
 
-def check_memory(table: Table, gpu: GpuMemory) -> None:
-    """Compare what a run said it would take of the GPU with what it took."""
-    told, taken = gpu.reserved, gpu.peak
-    off = taken / told - 1 if told else float("inf")
-    table.row(
-        "memory of the GPU",
-        difference=f"told {in_words(told)}, taken {in_words(taken)} ({off:+.0%}); process {of_process()}",
-        agrees=abs(off) <= 0.15,
+def check_stage(table: Table, volume: Volume, url: str) -> None:
+    """Run the stage as a process: what it told of memory before, and what it took of host and device."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = Path(folder, "in"), Path(folder, "out")
+        given.mkdir()
+        write_volume(volume, given)
+        command = [sys.executable, "-m", "ai_livertumor", "--input", given, "--output", made, "--server", url]
+        clock = time.perf_counter()
+        with (
+            subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as stage,
+            HostPeak(stage.pid) as held,
+        ):
+            log = stage.stderr.read() if stage.stderr else ""
+        table.row(
+            f"the stage as a process, {len(volume.array)} slices",
+            device_ms=(time.perf_counter() - clock) * 1000,
+            agrees=stage.returncode == 0,
+        )
+    sizes = (
+        r"at most ([0-9.]+ [MG]iB) of .*on the GPU ([0-9.]+ [MG]iB) of",
+        r"memory: ([0-9.]+ [MG]iB) of the GPU",
     )
-
-
-def of_process() -> str:
-    """Return what the driver says that this process holds of the GPU."""
-    query = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader"]
-    try:
-        lines = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
-    except OSError:
-        return "unknown"
-    return next((line.partition(", ")[2] for line in lines if line.startswith(f"{os.getpid()},")), "unknown")
+    told, taken = (re.search(each, log) for each in sizes)
+    if told is None or taken is None:
+        table.row("memory", difference=log[-500:], agrees=False)
+        return
+    for where, before, after in (
+        ("host", parse_size(told[1]), held.bytes),
+        ("GPU", parse_size(told[2]), parse_size(taken[1])),
+    ):
+        off = abs(before / after - 1)
+        table.row(f"memory of the {where}", difference=beside(before, after), agrees=off <= 0.15)
 
 
 def check_decoding(table: Table, syntax: str) -> None:
     """Decode 100 compressed slices on the device, by nvImageCodec, and on one core of the host."""
-    from read_series import make_series
-
+    try:
+        from read_series import make_series
+    except ImportError as error:
+        print(f"{syntax}: not checked, {error}")
+        return
     from dicom_reader import nvimgcodec
     from dicom_reader.decoders import decode
     from dicom_reader.find import find_headers
@@ -454,6 +471,9 @@ def main() -> int:
         print(said)
         check_triton(bench, url, on_device=not rehearsal)
         check_road(bench, url, on_device=not rehearsal)
+        if not rehearsal:
+            for volume in (host, replace(host, array=host.array[:FEW_SLICES])):
+                check_stage(table, volume, url)
     if not rehearsal:
         for syntax in ("JPEG 2000", "HTJ2K"):
             check_decoding(table, syntax)

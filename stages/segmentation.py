@@ -15,7 +15,7 @@ import numpy as np
 from stages.arrays import Array, array_namespace
 from stages.device_transfer import buffer_bytes, download_place, stream_event, upload
 from stages.geometry import reorient
-from stages.memory import UNLIMITED, MemoryLimit, fit, resident_bytes, stage_need
+from stages.memory import UNLIMITED, MemoryLimit, fit, in_words, resident_bytes, stage_need
 from stages.model import ModelDescription
 from stages.model_tensors import ModelTensors
 from stages.postprocess import postprocess_slabs
@@ -83,6 +83,8 @@ def segment(
     with gpu.kept() if gpu is not None else nullcontext():
         fitted = _fitted(volume, asked, on_device=brings)
         mask = (_segment_on_device if brings else _segment)(volume, asked, fitted)
+    if gpu is not None:
+        logger.info("memory: %s of the GPU were taken at most", in_words(gpu.peak))
     logger.info(
         "segmented %s voxels in %.2f s", " x ".join(map(str, mask.array.shape)), time.monotonic() - clock
     )

@@ -19,7 +19,14 @@ def run(*arguments):
 def test_rehearsal_without_a_device_runs_every_check():
     done = run("--rehearse")
     assert done.returncode == 0, done.stdout + done.stderr
-    steps = ("preprocess", "windows, blended", "scores to labels", "components", "segment", "Triton, system")
+    steps = (
+        "preprocess",
+        "windows, by a formula",
+        "scores to labels",
+        "all four",
+        "segment",
+        "Triton by system",
+    )
     for step in steps:
         assert f"\n{step}" in done.stdout
     assert done.stdout.startswith("REHEARSAL: no device")
