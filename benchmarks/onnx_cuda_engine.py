@@ -28,7 +28,6 @@ COUNTS = (1, 2, 3, 4, 8, 16)
 VARIANTS = (
     {},
     {"use_tf32": "1"},
-    {"use_tf32": "1", "fuse_conv_bias": "1"},
     {"use_tf32": "1", "prefer_nhwc": "1"},
     {"use_tf32": "1", "cudnn_conv_algo_search": "EXHAUSTIVE"},
 )

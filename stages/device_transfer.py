@@ -129,8 +129,8 @@ def cuda_threads(device: int) -> Threads:
 
 
 def buffer_bytes() -> int:
-    """Return the pinned memory that transfers take of the host."""
-    return BLOCK_BYTES * min(cores(), _MOST_THREADS)
+    """Return the pinned memory that transfers will yet take of the host: nothing where there are threads."""
+    return 0 if cuda_threads.cache_info().currsize else BLOCK_BYTES * min(cores(), _MOST_THREADS)
 
 
 class Upload:

@@ -137,6 +137,11 @@ class GpuMemory:
         """Return the bytes in use beyond a volume that lies on the device, a run's own not yet among them."""
         return max(0, int(self._gpu.pool.used_bytes()) - volume_bytes)
 
+    @property
+    def shared(self) -> int:
+        """The bytes that are shared with a server."""
+        return _outside_pool
+
     def release(self) -> None:
         """Give up what is reserved; memory that is held for the next run is held on."""
         self._reservations.give_back(self._reservations.reserved)

@@ -222,6 +222,7 @@ def window_need(
     *,
     on_device: bool,
     by_messages: bool = False,
+    shared_on_device: int = 0,
     image_itemsize: int = 4,
 ) -> MemoryNeed:
     """Return what asking about the windows of an image takes, slab by slab.
@@ -234,6 +235,8 @@ def window_need(
         Whether image and scores lie on the CUDA device.
     by_messages
         Whether windows and answers travel in messages, rather than in memory shared with the server.
+    shared_on_device
+        Bytes of the device that are shared with the server already; they are used again.
     image_itemsize
         Bytes of a voxel of the image.
     """
@@ -250,16 +253,16 @@ def window_need(
         "image": 2 * layer * image_itemsize,
         "scores": (2 * windows.classes + weights) * layer * 4,
     }
-    # messages hold what they carry twice; the first results come in some even where memory is shared
+    # messages hold what they carry twice; the first results come in some where their size is not known
     messages = in_flight * 2 * answered
     flight = {"requests in flight": in_flight * asked * (2 if by_messages else 1) + messages}
     if not on_device:  # windows side by side, their result, and the scores made of it
         return MemoryNeed(host={**layers, **flight, "one batch": asked + 2 * answered})
     if by_messages:
         return MemoryNeed(host=flight, device={**layers, "one batch": asked + answered})
-    # written where the server reads, and read where it answers; but the first result comes in a message
-    there = {"requests in flight": in_flight * (asked + answered), "one batch": answered}
-    return MemoryNeed(host={"requests in flight": messages}, device={**layers, **there})
+    # written where the server reads, and read where it answers
+    there = max(in_flight * (asked + answered), shared_on_device)
+    return MemoryNeed(device={**layers, "requests in flight": there})
 
 
 def stage_need(
@@ -272,6 +275,7 @@ def stage_need(
     pinned_bytes: int = 0,
     held_on_device: int = 0,
     by_messages: bool = False,
+    shared_on_device: int = 0,
     whole_image: bool = False,
     volume_itemsize: int = 2,
     image_itemsize: int = 4,
@@ -283,7 +287,9 @@ def stage_need(
     held_bytes, held_on_device
         What the process holds already (`resident_bytes`); on the device without the volume.
     pinned_bytes
-        What of the host's memory the way to the device and back takes.
+        What of the host's memory the way to the device and back will take.
+    by_messages, shared_on_device
+        As for `window_need`.
     whole_image
         Whether the model's input is made at once, since its intensities depend on all of it.
     volume_itemsize
@@ -292,7 +298,12 @@ def stage_need(
     """
     voxels = math.prod(volume_shape)
     asked = window_need(
-        windows, model_shape, on_device=on_device, by_messages=by_messages, image_itemsize=image_itemsize
+        windows,
+        model_shape,
+        on_device=on_device,
+        by_messages=by_messages,
+        shared_on_device=shared_on_device,
+        image_itemsize=image_itemsize,
     )
     whole = {"whole image": math.prod(model_shape) * image_itemsize} if whole_image else {}
     host = {"the process": held_bytes, "mask": voxels, **asked.host}
@@ -309,7 +320,7 @@ def stage_need(
 
 def _beyond(size: int, windows: Mapping[str, int]) -> int:
     """Return what is taken after the last window beyond what the windows have left free by then."""
-    return max(0, size - windows["scores"] - windows["one batch"])
+    return max(0, size - windows["scores"] - windows.get("one batch", 0))
 
 
 def fit(

@@ -153,6 +153,7 @@ def _fitted(volume: Volume, asked: _Asked, *, on_device: bool) -> WindowPlan:
         held_bytes=resident_bytes(),
         pinned_bytes=buffer_bytes() if on_device else 0,
         held_on_device=asked.gpu.held(volume.array.nbytes if is_there else 0) if asked.gpu else 0,
+        shared_on_device=asked.gpu.shared if asked.gpu else 0,
         by_messages=getattr(asked.predictor, "transport", None) in ("grpc", "http"),
         whole_image=asked.model.intensity_zscore == "foreground",
         volume_itemsize=volume.array.dtype.itemsize,

@@ -170,7 +170,7 @@ def test_limit_that_is_neither_a_size_nor_a_share_is_refused(gpu, tmp_path, want
         GpuMemory(gpu, wanted=wanted, folder=tmp_path)
 
 
-@pytest.mark.parametrize(("mebibytes", "most"), [(100, 4), (4, 1)])
+@pytest.mark.parametrize(("mebibytes", "most"), [(100, 4), (4, 2), (3, 1)])
 def test_volume_is_brought_to_a_gpu_after_its_memory_was_reserved(
     gpu, tmp_path, place, describe, monkeypatch, mebibytes, most
 ):

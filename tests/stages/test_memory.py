@@ -108,7 +108,9 @@ def test_memory_shared_on_the_device_is_taken_there_and_the_hosts_for_messages_a
     window = 2 * 10 * 20 * 20
     shared = window_need(plan, (1000, 50, 60), on_device=True)
     assert shared.device["requests in flight"] == 3 * window * (4 + 8)
-    assert shared.host == {"requests in flight": 3 * window * 2 * 8}
+    assert shared.host_bytes == 0
+    held = window_need(plan, (1000, 50, 60), on_device=True, shared_on_device=9 * MIB)
+    assert held.device["requests in flight"] == 9 * MIB
     messages = window_need(plan, (1000, 50, 60), on_device=True, by_messages=True)
     assert "requests in flight" not in messages.device
     assert messages.device["one batch"] == window * (4 + 8)
@@ -134,13 +136,13 @@ def test_device_holds_volume_mask_and_layers_and_the_host_the_mask():
     assert "scores" not in need.host
 
 
-@pytest.mark.parametrize(("batch", "mebibytes"), [(3, 413), (16, 735)])
+@pytest.mark.parametrize(("batch", "mebibytes"), [(3, 393), (16, 483)])
 def test_ct_of_400_slices_takes_much_less_of_the_device_than_it_did(batch, mebibytes):
     windows = WindowPlan(shape=(64, 96, 96), classes=3, batch=batch)
     need = stage_need(windows, (400, 512, 512), (133, 133, 133), on_device=True, held_bytes=0)
-    # 300 for volume and mask, 39 for layers; a window is 2.25, its scores 6.75: twice, and the first result
+    # 300 for volume and mask, 39 for layers; a window is 2.25, its scores 6.75: two requests of 3, or one of 16
     assert need.device_bytes == pytest.approx(mebibytes * MIB, rel=0.01)
-    assert need.device["components"] == 0
+    assert need.device["components"] < 2 * MIB  # they have what the windows leave
 
 
 def test_whole_image_lies_where_the_work_is_done():
