@@ -140,7 +140,7 @@ def test_device_holds_volume_mask_and_layers_and_the_host_the_mask():
 def test_ct_of_400_slices_takes_much_less_of_the_device_than_it_did(batch, mebibytes):
     windows = WindowPlan(shape=(64, 96, 96), classes=3, batch=batch)
     need = stage_need(windows, (400, 512, 512), (133, 133, 133), on_device=True, held_bytes=0)
-    # 300 for volume and mask, 39 for layers; a window is 2.25, its scores 6.75: two requests of 3, or one of 16
+    # 300 for volume and mask, 39 for layers; a window is 2.25, its scores 6.75: twice 3 of them, or 16
     assert need.device_bytes == pytest.approx(mebibytes * MIB, rel=0.01)
     assert need.device["components"] < 2 * MIB  # they have what the windows leave
 
