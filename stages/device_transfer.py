@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from functools import cache, partial
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
@@ -104,10 +104,14 @@ class Threads:
         return self._pool.submit(self._run, work)
 
     def warm_up(self) -> None:
-        """Return when every thread has its buffer."""
+        """Return when every thread has its buffer; raise what kept one from having it."""
         met = threading.Barrier(self.count)  # so that none does the work of two
-        for begun in [self.submit(lambda copier, buffer: _meet(met)) for _ in range(self.count)]:
-            begun.result()
+        try:
+            begun = [self.submit(lambda copier, buffer: _meet(met)) for _ in range(self.count)]
+            for ended in wait(begun, return_when=FIRST_EXCEPTION).done:
+                ended.result()
+        finally:
+            met.abort()  # nobody waits for one that will not come
 
     def _run(self, work: Callable[[Copier, Bytes], None]) -> None:
         own = self._own

@@ -129,6 +129,21 @@ def test_every_thread_has_its_buffer_after_the_warm_up():
     assert len(made) == 3
 
 
+def test_a_thread_without_a_buffer_keeps_no_other_waiting():
+    made = iter([SlowCopier, SlowCopier])
+
+    def make():
+        copier = next(made, None)
+        if copier is None:
+            raise OSError("no pinned memory is left")
+        return copier()
+
+    failing = Threads(make, count=3, block_bytes=BLOCK)
+    with pytest.raises(OSError, match="no pinned memory is left"):
+        failing.warm_up()
+    failing._pool.shutdown()  # returns, since all have ended
+
+
 @pytest.fixture
 def device(put):
     if isinstance(put(np.zeros(1)), np.ndarray):
