@@ -125,9 +125,12 @@ class GpuMemory:
     def reserve(self, sizes: Sequence[int]) -> tuple[int, MemoryLimit]:
         """Reserve the first of some sizes that there is room for; see `Reservations.reserve`.
 
-        What is reserved is a limit from now on, until `release`.
+        What is reserved is a limit from now on, until `release`. Before it waits for others it gives up the
+        free blocks that the last run has left.
         """
-        n, limit = self._reservations.reserve(sizes, most=self._most, wait_s=self._wait_s)
+        n, limit = self._reservations.reserve(
+            sizes, most=self._most, wait_s=self._wait_s, before_waiting=self.shrink
+        )
         self.reserved = sizes[n]
         self._reservations.note_taken()
         self._set_limit()

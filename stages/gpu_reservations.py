@@ -25,7 +25,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +112,12 @@ class Reservations:
         self.reserved = 0
 
     def reserve(
-        self, sizes: Sequence[int], *, most: MemoryLimit | None = None, wait_s: float = 0.0
+        self,
+        sizes: Sequence[int],
+        *,
+        most: MemoryLimit | None = None,
+        wait_s: float = 0.0,
+        before_waiting: Callable[[], None] | None = None,
     ) -> tuple[int, MemoryLimit]:
         """Reserve the first of some sizes that there is room for, and return which, with the limit.
 
@@ -124,6 +129,8 @@ class Reservations:
             A limit of the user's own.
         wait_s
             How long to wait for other stages to end where nothing fits now, seconds.
+        before_waiting
+            Gives up what this process holds and does not use: another may wait for that.
 
         Raises
         ------
@@ -154,6 +161,9 @@ class Reservations:
             if time.monotonic() - told >= _LOG_EVERY_S and room.others:
                 told = time.monotonic()
                 logger.info(_WAITING, in_words(sizes[-1]), in_words(max(0, room.now)), room.others)
+            if before_waiting is not None:
+                before_waiting()
+                before_waiting = None
             try:
                 time.sleep(_POLL_S)
             except StageTimeoutError as error:

@@ -1,5 +1,6 @@
 """What a run takes of a GPU whose pool is a list of blocks, each used once and then kept for its size."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -100,6 +101,26 @@ def test_memory_shared_with_a_server_is_part_of_what_was_reserved(gpu, memory):
         gpu.allocator(10 * MIB)
         count_outside_pool(-50 * MIB)
         assert gpu.pool.limit == 250 * MIB
+
+
+def test_stages_that_wait_for_each_others_free_blocks_give_them_up(tmp_path):
+    """Two that have each done a volume, and whose next needs more than the other's blocks leave."""
+    one, other = Gpu(), Gpu()
+    one.free = other.free = lambda: Gpu.total - one.taken() - other.taken()
+    memories = [GpuMemory(each, wait_s=5.0, folder=tmp_path) for each in (one, other)]
+    for memory, each in zip(memories, (one, other), strict=True):
+        with memory.kept():
+            memory.reserve([400 * MIB])
+            each.pool.free(each.allocator(400 * MIB))
+
+    def run(memory):
+        with memory.kept():
+            chosen, _ = memory.reserve([700 * MIB])
+        memory.close()
+        return chosen
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, memories)) == [0, 0]
 
 
 def test_free_blocks_of_other_sizes_are_given_up_before_a_run_fails(gpu, memory):
