@@ -122,6 +122,7 @@ def _slabs(image: Image, predictor: Predictor, windows: WindowPlan, place: Place
             yield from blender.finish_before(layer[0].origin[0])
             blender.add(layer, answer[done : done + len(layer)])
             done += len(layer)
+        del answer  # before the next is there
     assert blender is not None
     yield from blender.finish_before(source.padded_shape[0])
     blender.check()

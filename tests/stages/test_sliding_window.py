@@ -1,4 +1,5 @@
 import threading
+import weakref
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -310,6 +311,19 @@ def test_labels_become_scores_of_1():
     scores = predict(image, lambda w: w.astype(np.uint8), classes=3, activation="labels")
     assert scores[:, 1, 2, 3].tolist() == [0, 0, 1]
     assert scores[:, 0, 0, 0].tolist() == [1, 0, 0]
+
+
+def test_an_answer_is_gone_before_the_next_is_there():
+    given = []
+
+    def predictor(windows):
+        assert not given or given[-1]() is None
+        answer = windows + 1
+        given.append(weakref.ref(answer))
+        return answer
+
+    predict(random_image(9, 4, 4), predictor, (2, 4, 4), in_flight=1)
+    assert len(given) > 3
 
 
 def test_half_precision_answers_are_blended_in_single_precision():
