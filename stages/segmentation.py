@@ -14,6 +14,7 @@ import numpy as np
 
 from stages.arrays import Array, array_namespace
 from stages.device_transfer import buffer_bytes, download_place, stream_event, upload
+from stages.errors import InputError
 from stages.geometry import reorient
 from stages.memory import UNLIMITED, MemoryLimit, fit, in_words, resident_bytes, stage_need
 from stages.model import ModelDescription
@@ -47,7 +48,8 @@ def segment(
     Parameters
     ----------
     volume
-        Int16 HU, on the host or on the device; the work is done where it lives, and the mask lies there.
+        HU, int16 or float32, on the host or on the device; the work is done where it lives, and the mask lies
+        there.
     predictor
         Takes windows (batch, 1, slices, rows, columns), float32, and returns class scores of the
         same batch and size; usually a `stages.triton.TritonPredictor`.
@@ -68,6 +70,8 @@ def segment(
 
     Raises
     ------
+    InputError
+        If the volume is of another type, such as a mask.
     InferenceError
         If the predictor does not answer, or answers with another shape.
     SettingsError
@@ -77,6 +81,10 @@ def segment(
     DeviceMemoryError
         If the GPU's memory came to its end meanwhile.
     """
+    if volume.array.dtype not in (np.int16, np.float32):
+        raise InputError(
+            f"a CT's voxels are int16 or float32, those of this volume {volume.array.dtype}; is it a mask?"
+        )
     clock = time.monotonic()
     brings = on_device and array_namespace(volume.array) is np
     asked = _Asked(predictor, model, tensors, limit or UNLIMITED, gpu, deadline_s)

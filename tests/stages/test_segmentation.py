@@ -8,7 +8,7 @@ import pytest
 
 import ai_livertumor
 from ai_livertumor import segment
-from stages import InferenceError
+from stages import InferenceError, InputError
 from stages.arrays import array_namespace, to_host
 from stages.geometry import reorient
 from stages.model_tensors import ModelTensors
@@ -63,6 +63,13 @@ def test_mask_does_not_depend_on_the_orientation_of_the_array(place, describe, o
     assert affine == pytest.approx(axial.affine)
     assert len(np.unique(axial.array)) == 3
     assert np.array_equal(back, axial.array)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64, ">i2"])
+def test_volume_of_a_type_that_no_ct_has_is_refused(place, describe, dtype):
+    volume = place(np.zeros((4, 5, 6), dtype))
+    with pytest.raises(InputError, match=r"int16 or float32, those of this volume .*; is it a mask"):
+        segment(volume, nearest_intensity, model=describe())
 
 
 def test_windows_are_asked_about_in_batches_with_the_same_result(place, describe):
