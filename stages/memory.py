@@ -222,6 +222,7 @@ def window_need(
     *,
     on_device: bool,
     by_messages: bool = False,
+    shared_on_host: bool = False,
     shared_on_device: int = 0,
     image_itemsize: int = 4,
 ) -> MemoryNeed:
@@ -235,6 +236,8 @@ def window_need(
         Whether image and scores lie on the CUDA device.
     by_messages
         Whether windows and answers travel in messages, rather than in memory shared with the server.
+    shared_on_host
+        Whether that memory is the host's even where image and scores lie on the device.
     shared_on_device
         Bytes of the device that are shared with the server already; they are used again.
     image_itemsize
@@ -260,9 +263,12 @@ def window_need(
         return MemoryNeed(host={**layers, **flight, "one batch": asked + 2 * answered})
     if by_messages:
         return MemoryNeed(host=flight, device={**layers, "one batch": asked + answered})
+    if shared_on_host:  # a batch comes from the device whole before it is written there
+        there = {"requests in flight": in_flight * (asked + answered), "one batch": asked}
+        return MemoryNeed(host=there, device={**layers, "one batch": asked + answered})
     # written where the server reads, and read where it answers
-    there = max(in_flight * (asked + answered), shared_on_device)
-    return MemoryNeed(device={**layers, "requests in flight": there})
+    flight = {"requests in flight": max(in_flight * (asked + answered), shared_on_device)}
+    return MemoryNeed(device={**layers, **flight})
 
 
 def stage_need(
@@ -275,6 +281,7 @@ def stage_need(
     pinned_bytes: int = 0,
     held_on_device: int = 0,
     by_messages: bool = False,
+    shared_on_host: bool = False,
     shared_on_device: int = 0,
     whole_image: bool = False,
     volume_itemsize: int = 2,
@@ -288,7 +295,7 @@ def stage_need(
         What the process holds already (`resident_bytes`); on the device without the volume.
     pinned_bytes
         What of the host's memory the way to the device and back will take.
-    by_messages, shared_on_device
+    by_messages, shared_on_host, shared_on_device
         As for `window_need`.
     whole_image
         Whether the model's input is made at once, since its intensities depend on all of it.
@@ -302,6 +309,7 @@ def stage_need(
         model_shape,
         on_device=on_device,
         by_messages=by_messages,
+        shared_on_host=shared_on_host,
         shared_on_device=shared_on_device,
         image_itemsize=image_itemsize,
     )

@@ -153,6 +153,7 @@ def _fitted(volume: Volume, asked: _Asked, *, on_device: bool) -> WindowPlan:
     windows = _plan(shape, asked.model, asked.tensors, on_device or is_there)
     if asked.limit is UNLIMITED and asked.gpu is None:
         return windows
+    transport = getattr(asked.predictor, "transport", None)
     need = partial(
         stage_need,
         volume_shape=volume.grid.shape,
@@ -162,7 +163,8 @@ def _fitted(volume: Volume, asked: _Asked, *, on_device: bool) -> WindowPlan:
         pinned_bytes=buffer_bytes() if on_device else 0,
         held_on_device=asked.gpu.held(volume.array.nbytes if is_there else 0) if asked.gpu else 0,
         shared_on_device=asked.gpu.shared if asked.gpu else 0,
-        by_messages=getattr(asked.predictor, "transport", None) in ("grpc", "http"),
+        by_messages=transport in ("grpc", "http"),
+        shared_on_host=transport == "system",
         whole_image=asked.model.intensity_zscore == "foreground",
         volume_itemsize=volume.array.dtype.itemsize,
     )

@@ -117,6 +117,17 @@ def test_memory_shared_on_the_device_is_taken_there_and_the_hosts_for_messages_a
     assert messages.host["requests in flight"] == 3 * window * 2 * (4 + 8)
 
 
+def test_the_hosts_memory_is_taken_where_that_is_shared_for_what_lies_on_the_device():
+    plan = WindowPlan(shape=(10, 20, 20), classes=2, batch=2, in_flight=3)
+    window = 2 * 10 * 20 * 20
+    system = window_need(plan, (1000, 50, 60), on_device=True, shared_on_host=True)
+    assert system.host == {"requests in flight": 3 * window * (4 + 8), "one batch": window * 4}
+    assert "requests in flight" not in system.device
+    assert system.device["one batch"] == window * (4 + 8)
+    on_host = window_need(plan, (1000, 50, 60), on_device=False, shared_on_host=True)
+    assert on_host == window_need(plan, (1000, 50, 60), on_device=False)
+
+
 def test_length_of_the_volume_costs_only_its_mask_and_its_components():
     def host(slices):
         return stage_need(WINDOWS, (slices, 512, 512), (100, 200, 200), on_device=False, held_bytes=0)
