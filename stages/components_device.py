@@ -132,11 +132,7 @@ def runs_of(mask: Array, values: Sequence[int], launch: Launch) -> Runs | None:
     SettingsError
         If the mask has more voxels than 31 bits can count.
     """
-    if mask.size >= _MOST:
-        raise SettingsError(
-            f"components on the device are found in less than {_MOST} voxels, the mask has {mask.size}; "
-            "segment on the host (--device cpu)"
-        )
+    require_countable(mask.size)
     xp, words = array_namespace(mask), _words(mask.shape)
     if words == 0:
         return None
@@ -150,6 +146,21 @@ def runs_of(mask: Array, values: Sequence[int], launch: Launch) -> Runs | None:
     runs.each_word("begin_components")
     runs.each_word("join_runs")
     return runs
+
+
+def require_countable(voxels: int) -> None:
+    """Refuse a mask of more voxels than 31 bits can count.
+
+    Raises
+    ------
+    SettingsError
+        If it has more.
+    """
+    if voxels >= _MOST:
+        raise SettingsError(
+            f"components on the device are found in less than {_MOST} voxels, the mask has {voxels}; "
+            "segment on the host (--device cpu)"
+        )
 
 
 def scratch_bytes(shape: tuple[int, int, int], *, runs_a_row: int = 8) -> int:

@@ -48,6 +48,11 @@ def postprocess_slabs(
     return volume.with_array(mask)
 
 
+def model_cleans(model: ModelDescription) -> bool:
+    """Tell whether a model's masks are gone through for components or holes."""
+    return bool(model.largest_component or model.fill_holes or model.minimum_volume_ml or model.inside)
+
+
 def _clean(labels: Array, model: ModelDescription, *, voxel_ml: float) -> None:
     if model.largest_component:
         keep_largest_component(labels, model.largest_component)

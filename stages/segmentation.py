@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stages.arrays import Array, array_namespace
+from stages.components_device import require_countable
 from stages.device_transfer import buffer_bytes, download_place, stream_event, upload
 from stages.errors import InputError
 from stages.geometry import reorient
 from stages.memory import UNLIMITED, MemoryLimit, fit, in_words, resident_bytes, stage_need
 from stages.model import ModelDescription
 from stages.model_tensors import ModelTensors
-from stages.postprocess import postprocess_slabs
+from stages.postprocess import model_cleans, postprocess_slabs
 from stages.preprocess import ModelInput, preprocess, uncropped_shape
 from stages.remote_windows import score_slabs_anywhere
 from stages.sliding_window import Predictor
@@ -75,7 +76,8 @@ def segment(
     InferenceError
         If the predictor does not answer, or answers with another shape.
     SettingsError
-        If the memory of host or device does not suffice for a window at a time.
+        If the memory of host or device does not suffice for a window at a time, or the volume has more voxels
+        than components can be found in on the device.
     StageTimeoutError
         If other stages did not leave the GPU's memory in time.
     DeviceMemoryError
@@ -87,6 +89,8 @@ def segment(
         )
     clock = time.monotonic()
     brings = on_device and array_namespace(volume.array) is np
+    if (brings or array_namespace(volume.array) is not np) and model_cleans(model):
+        require_countable(volume.array.size)  # now, rather than when the model has answered
     asked = _Asked(predictor, model, tensors, limit or UNLIMITED, gpu, deadline_s)
     with gpu.kept() if gpu is not None else nullcontext():
         fitted = _fitted(volume, asked, on_device=brings)

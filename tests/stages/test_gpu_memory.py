@@ -191,6 +191,15 @@ def test_limit_that_is_neither_a_size_nor_a_share_is_refused(gpu, tmp_path, want
         GpuMemory(gpu, wanted=wanted, folder=tmp_path)
 
 
+def test_volume_with_too_many_voxels_for_components_is_refused_before_the_model_is_asked(
+    place, describe, monkeypatch
+):
+    monkeypatch.setattr("stages.components_device._MOST", 1000)
+    volume = place(np.zeros((10, 10, 10), np.int16))
+    with pytest.raises(SettingsError, match="less than 1000 voxels, the mask has 1000; segment on the host"):
+        segmentation.segment(volume, pytest.fail, model=describe(), on_device=True)
+
+
 @pytest.mark.parametrize(("mebibytes", "most"), [(100, 4), (4, 2), (3, 1)])
 def test_volume_is_brought_to_a_gpu_after_its_memory_was_reserved(
     gpu, tmp_path, place, describe, monkeypatch, mebibytes, most
