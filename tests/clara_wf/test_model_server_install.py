@@ -1,5 +1,6 @@
 """What the model server's installation does when something is missing or was interrupted."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -12,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from clara_wf.model_server import serve
-from clara_wf.model_server_install import ModelServerError, _signs_of_life, assemble_backends, install
+from clara_wf.model_server_install import (
+    ModelServerError,
+    _remove_leftovers,
+    _signs_of_life,
+    assemble_backends,
+    install,
+)
 from clara_wf.model_server_packages import link_python
 from clara_wf.model_server_platform import (
     PlatformFacts,
@@ -158,3 +165,17 @@ def test_python_of_packages_that_were_brought_along_imports_them_where_they_lie(
     code = "import one, two; print(one.place, two.place)"
     done = subprocess.run([tmp_path / "python/bin/python", "-I", "-c", code], capture_output=True, text=True)
     assert done.stdout == "first second\n"
+
+
+def test_what_a_killed_installation_still_writes_to_stops_no_other(tmp_path, monkeypatch):
+    (tmp_path / "python.part-1/lib").mkdir(parents=True)
+    (tmp_path / "python").mkdir()
+
+    def is_not_empty(*_, **__):
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", is_not_empty)
+        _remove_leftovers(tmp_path)
+    _remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["python"]
