@@ -20,7 +20,7 @@ from clara_wf.model_server_install import (
     assemble_backends,
     install,
 )
-from clara_wf.model_server_packages import link_python
+from clara_wf.model_server_packages import _run, link_python
 from clara_wf.model_server_platform import (
     PlatformFacts,
     UnsupportedPlatformError,
@@ -84,6 +84,14 @@ def test_the_installation_takes_what_the_user_is_told(triton_cache):
     folder = install(triton_cache, on_progress=print).folder
     paths = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     assert sum({path.stat().st_ino: path.stat().st_size for path in paths}.values()) < 400e6
+
+
+def test_a_full_disk_is_told_with_what_to_do():
+    said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+    with pytest.raises(
+        ModelServerError, match=r"No space left on device; make room in the cache \(CLARA_CACHE"
+    ):
+        _run([sys.executable, "-c", f"print({said!r}); raise SystemExit(1)"], doing="fetch the packages")
 
 
 def test_cache_that_cannot_be_written_is_told_with_what_to_do(tmp_path):
