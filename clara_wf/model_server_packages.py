@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -184,6 +186,11 @@ def _reason(output: str) -> str:
 
 
 def _remedy(output: str) -> str:
+    if os.strerror(errno.ENOSPC) in output:
+        return (
+            f"make room in the cache (CLARA_CACHE names another folder) and where temporary files lie "
+            f"({tempfile.gettempdir()}; TMPDIR names another), {ELSEWHERE}"
+        )
     if any(sign in output for sign in _NO_NETWORK):
         return f"check the network and pip's settings (proxy, index) and try again, {ELSEWHERE}"
     return f"try again, {ELSEWHERE}"

@@ -201,7 +201,10 @@ def _try(folder: Path, server: ModelServer, cache: Path, say: Callable[[str], No
         parity = None
         if engine is not None and not engine.is_reference:
             window = _middle(volume, model)
-            parity = parity_with_reference(folder, window, predictor, tensors, cache=cache, say=say)
+            with _log() as log:
+                parity = parity_with_reference(
+                    folder, window, predictor, tensors, cache=cache, log=log, say=say
+                )
     _, _, windows = plan_of(model, tensors, volume.grid)
     plan, shape, windows_of_ct = plan_of(model, tensors, Grid(CT_SHAPE, golden.axial(CT_SPACING_MM)))
     need = stage_need(plan, CT_SHAPE, shape, on_device=False, held_bytes=resident_bytes())

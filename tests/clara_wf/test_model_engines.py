@@ -111,6 +111,15 @@ EXOTIC = {
             helper.make_node("Sub", ["x", "mean"], ["y"]),
         ]
     ),
+    "divided by its deviation": model_of(
+        [
+            helper.make_node("ReduceMean", ["x"], ["mean"], axes=[2, 3, 4]),
+            helper.make_node("Sub", ["x", "mean"], ["apart"]),
+            helper.make_node("ReduceL2", ["apart"], ["size"], axes=[2, 3, 4]),
+            helper.make_node("Div", ["apart", "size"], ["z"]),
+            helper.make_node("Relu", ["z"], ["y"]),
+        ]
+    ),
     "running sum": one("CumSum", constants={"axis": np.int64(0)}),
     "double inside": model_of(
         [
@@ -123,6 +132,7 @@ EXOTIC = {
     ),
 }  # fmt: skip
 NOT_OPENVINO = {
+    "divided by its deviation": "y of a blank window is not finite elsewhere",
     "cubic": "differs",
     "antialias": "differs",
     "transposed same": "instead of",
@@ -312,6 +322,56 @@ def test_models_of_any_batch_are_answered(choose, batch):
     np.testing.assert_allclose(chosen["answers"][0], 2 * x + 1, rtol=1e-6)
 
 
+TWO_INPUTS = """
+import json, sys, types
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+sys.modules["triton_python_backend_utils"] = types.ModuleType("utilities")
+import numpy as np
+from engines import comparison, openvino
+comparison._VERDICTS = Path(sys.argv[2]).with_name("compared")
+openvino.as_array, openvino.as_tensor = lambda tensor: tensor, lambda name, array: array
+engine = openvino.OpenvinoEngine(Path(sys.argv[2]), json.loads(sys.argv[3]))
+many = np.random.default_rng(0).random((3, 1, 40, 40, 40), np.float32)
+(y,) = engine.run(["y"], {"x": many, "w": many[:1]})
+print(np.abs(y - (many + many[:1])).max())
+try:
+    engine.run(["y"], {"x": many})
+except Exception as error:
+    print(error)
+"""
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("batch", ["batch", 3])
+def test_inputs_of_which_one_lacks_or_has_another_batch_are_not_made_up(triton_cache, tmp_path, batch):
+    sizes = [batch, 1, *([40] * 3 if batch == 3 else "zyx")]
+    inputs = [helper.make_tensor_value_info("x", FLOAT, sizes)]
+    inputs += [helper.make_tensor_value_info("w", FLOAT, [1, *sizes[1:]] if batch == 3 else sizes)]
+    outputs = [helper.make_tensor_value_info("y", FLOAT, None)]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "graph", inputs, outputs)
+    opsets = [helper.make_opsetid("", 17)]
+    (tmp_path / "1").mkdir()
+    path = tmp_path / "1/model.onnx"
+    path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString())
+    dims = [[1, -1, -1, -1]] * 2 if batch == "batch" else [sizes, [1, *sizes[1:]]]
+    config = {
+        "name": "m",
+        "max_batch_size": 4 if batch == "batch" else 0,
+        "input": [
+            {"name": name, "data_type": "TYPE_FP32", "dims": each}
+            for name, each in zip("xw", dims, strict=True)
+        ],
+        "output": [{"name": "y", "data_type": "TYPE_FP32", "dims": dims[0]}],
+    }
+    python = install(triton_cache, on_progress=print).python_bin / "python"
+    command = [python, "-c", TWO_INPUTS, BACKEND, path, json.dumps(config)]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": os.defpath})
+    difference, refusal = done.stdout.splitlines()
+    assert float(difference) < 1e-6
+    assert "['w']" in refusal
+
+
 @pytest.mark.triton
 def test_whole_numbers_go_to_onnxruntime(choose):
     model = one("Abs", of=TensorProto.INT64, to=TensorProto.INT64)
@@ -422,7 +482,7 @@ def test_a_model_is_compared_once_and_again_when_it_has_changed(comparison, line
         counts.append(engine.asked)
     os.utime(line, ns=(1, 1))
     comparison.require_same_answers(engine, line, config)
-    assert (counts, engine.asked) == ([2, 2, 2, 3], 5)
+    assert (counts, engine.asked) == ([3, 3, 3, 5], 8)
 
 
 def test_what_was_refused_is_refused_again_for_the_same_reason(comparison, line):
@@ -432,3 +492,14 @@ def test_what_was_refused_is_refused_again_for_the_same_reason(comparison, line)
             comparison.require_same_answers(Otherwise(more), line, config_of(LINE))
         reasons.append(str(refusal.value))
     assert reasons[0] == reasons[1]
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff\xfe", b'{"difference": ', b"[]", b'"y differs"'])
+def test_a_verdict_that_was_not_written_to_its_end_is_none(comparison, line, text):
+    with pytest.raises(Exception, match="y differs"):
+        comparison.require_same_answers(Otherwise(0.1), line, config_of(LINE))
+    (verdict,) = comparison._VERDICTS.iterdir()
+    verdict.write_bytes(text)
+    assert comparison.known_difference(Otherwise(0.1), line, config_of(LINE)) is None
+    with pytest.raises(Exception, match="y differs"):
+        comparison.require_same_answers(Otherwise(0.1), line, config_of(LINE))

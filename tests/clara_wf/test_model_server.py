@@ -10,6 +10,7 @@ import tritonclient.grpc as grpc
 from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
+from clara_wf import model_server
 from clara_wf.model_server import ModelServerError, serve
 from clara_wf.model_server_install import install
 
@@ -185,6 +186,13 @@ def test_model_that_is_not_there_is_refused_before_anything_starts(repository, t
     assert message.startswith(f"no model 'lung' in {repository}; it has batched, ")
     assert "put one there" in refusal_of(tmp_path, tmp_path / "cache", tmp_path / "log")
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_machine_that_does_not_reach_itself_is_told_at_once(monkeypatch):
+    model_server._require_loopback()
+    monkeypatch.setattr(model_server, "_LOOPBACK", "192.0.2.1")  # of no machine
+    with pytest.raises(ModelServerError, match=r"192\.0\.2\.1 does not answer \(.+\); bring the loopback"):
+        model_server._require_loopback()
 
 
 def test_server_that_dies_is_noticed(add_model, triton_cache, tmp_path):

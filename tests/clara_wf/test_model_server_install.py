@@ -1,5 +1,6 @@
 """What the model server's installation does when something is missing or was interrupted."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -12,8 +13,14 @@ from pathlib import Path
 import pytest
 
 from clara_wf.model_server import serve
-from clara_wf.model_server_install import ModelServerError, _signs_of_life, assemble_backends, install
-from clara_wf.model_server_packages import link_python
+from clara_wf.model_server_install import (
+    ModelServerError,
+    _remove_leftovers,
+    _signs_of_life,
+    assemble_backends,
+    install,
+)
+from clara_wf.model_server_packages import _run, link_python
 from clara_wf.model_server_platform import (
     PlatformFacts,
     UnsupportedPlatformError,
@@ -77,6 +84,14 @@ def test_the_installation_takes_what_the_user_is_told(triton_cache):
     folder = install(triton_cache, on_progress=print).folder
     paths = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     assert sum({path.stat().st_ino: path.stat().st_size for path in paths}.values()) < 400e6
+
+
+def test_a_full_disk_is_told_with_what_to_do():
+    said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+    with pytest.raises(
+        ModelServerError, match=r"No space left on device; make room in the cache \(CLARA_CACHE"
+    ):
+        _run([sys.executable, "-c", f"print({said!r}); raise SystemExit(1)"], doing="fetch the packages")
 
 
 def test_cache_that_cannot_be_written_is_told_with_what_to_do(tmp_path):
@@ -158,3 +173,17 @@ def test_python_of_packages_that_were_brought_along_imports_them_where_they_lie(
     code = "import one, two; print(one.place, two.place)"
     done = subprocess.run([tmp_path / "python/bin/python", "-I", "-c", code], capture_output=True, text=True)
     assert done.stdout == "first second\n"
+
+
+def test_what_a_killed_installation_still_writes_to_stops_no_other(tmp_path, monkeypatch):
+    (tmp_path / "python.part-1/lib").mkdir(parents=True)
+    (tmp_path / "python").mkdir()
+
+    def is_not_empty(*_, **__):
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", is_not_empty)
+        _remove_leftovers(tmp_path)
+    _remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["python"]

@@ -85,6 +85,18 @@ def test_a_model_is_tried_and_its_plan_printed(tmp_path, clara_wf):
 
 
 @pytest.mark.triton
+def test_a_model_whose_configuration_names_another_file_is_compared_too(tmp_path, clara_wf):
+    folder = add_model(tmp_path, "liver", **FREE)
+    (folder / "names.txt").write_text("background\nliver\ntumour\n")
+    text = (folder / "config.pbtxt").read_text()
+    text = text.replace('name: "scores"', 'name: "scores" label_filename: "names.txt"')
+    (folder / "config.pbtxt").write_text(f"# Götz\n{text}", encoding="utf-8")
+    done = clara_wf("check", "liver", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["beside ONNX Runtime"].startswith("scores up to ")
+
+
+@pytest.mark.triton
 def test_a_model_of_onnxruntime_alone_is_told_with_the_reason(tmp_path, clara_wf):
     folder = add_model(tmp_path, "liver", **FREE)
     with (folder / "config.pbtxt").open("a") as config:

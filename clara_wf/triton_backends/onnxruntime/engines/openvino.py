@@ -89,11 +89,14 @@ class OpenvinoEngine:
 
         ONNX Runtime answers what is not a number, or infinite, since some operators of OpenVINO make a number
         of it; and what OpenVINO does not answer, such as a window that is too small for it. Of what neither
-        answers, the reason is ONNX Runtime's.
+        answers, such as inputs of which one lacks, the reason is ONNX Runtime's.
         """
         arrays = {name: np.ascontiguousarray(as_array(tensor)) for name, tensor in given.items()}
         results = None
-        if all(array.size and np.isfinite(array.sum(dtype=np.float32)) for array in arrays.values()):
+        whole = {self._inputs[name] for name in arrays} == set(self._inputs.values())
+        if whole and all(
+            array.size and np.isfinite(array.sum(dtype=np.float32)) for array in arrays.values()
+        ):
             with suppress(RuntimeError, UnfitError, ValueError):
                 results = self.answer(names, arrays)
         if results is None:
@@ -159,8 +162,13 @@ class OpenvinoEngine:
 
     def _windows(self, arrays):
         """Return the inputs of each infer request."""
-        count = len(next(iter(arrays.values()))) if self._divides_batches else 1
-        if count < 2 or max(array.size for array in arrays.values()) <= count * _SMALL_WINDOW:
+        counts = {len(array) for array in arrays.values()} if self._divides_batches else {1}
+        count = max(counts)
+        if (
+            len(counts) > 1
+            or count < 2
+            or max(array.size for array in arrays.values()) <= count * _SMALL_WINDOW
+        ):
             return [arrays]
         return [{name: array[n : n + 1] for name, array in arrays.items()} for n in range(count)]
 
