@@ -485,6 +485,14 @@ def test_a_model_is_compared_once_and_again_when_it_has_changed(comparison, line
     assert (counts, engine.asked) == ([3, 3, 3, 5], 8)
 
 
+def test_a_window_that_would_fill_the_memory_is_not_tried(comparison, line):
+    engine = Otherwise()
+    config = config_of(LINE, window=(1000, 1000, 1000))
+    with pytest.raises(comparison.UnfitError, match="too large to be compared by"):
+        comparison.require_same_answers(engine, line, config)
+    assert engine.asked == 0
+
+
 def test_what_was_refused_is_refused_again_for_the_same_reason(comparison, line):
     reasons = []
     for more in (0.1, 0):
