@@ -87,6 +87,17 @@ def sweep() -> None:
                     path.unlink()
             finally:
                 os.close(descriptor)
+    for trace in SHARED_MEMORY.glob(
+        "clara-model-server-*-repository"
+    ):  # the lock is first made, last removed
+        name = trace.name.removesuffix("-repository")
+        with suppress(OSError):
+            if (
+                _NAME.fullmatch(name)
+                and trace.lstat().st_uid == os.geteuid()
+                and not SHARED_MEMORY.joinpath(f"{name}.lock").exists()
+            ):
+                _clear(name)
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:

@@ -175,6 +175,14 @@ def test_what_a_killed_guard_left_is_swept_by_the_next_start(parent, repository,
         assert traces(name) == []
 
 
+def test_traces_without_a_lock_are_swept():
+    name = f"clara-model-server-{os.urandom(8).hex()}"
+    (SHARED_MEMORY / f"{name}-repository" / "model").mkdir(parents=True)
+    (SHARED_MEMORY / f"{name}-installation").symlink_to("/nowhere")
+    sweep()
+    assert traces(name) == []
+
+
 def test_sweep_leaves_living_servers_alone(parent, repository):
     before = traces(name_of(repository))
     sweep()
