@@ -13,18 +13,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages import cuda_kernels
 from stages.arrays import Array, array_namespace
 from stages.errors import SettingsError
 
 SOURCE = Path(__file__).parent / "cuda" / "components.cu"
-_THREADS = 256
 _WORD = 32  # voxels
 _MOST = 2**31 - 1  # what an amount may be; 31 bits count runs and voxels
 
@@ -34,19 +33,7 @@ Launch = Callable[[str, int, tuple[Any, ...]], None]
 
 def on_device(name: str, threads: int, arguments: tuple[Any, ...]) -> None:
     """Start a kernel on CuPy's current stream."""
-    _kernel(name)((-(-threads // _THREADS),), (_THREADS,), arguments)
-
-
-@cache
-def _kernel(name: str) -> Any:
-    return _kernels().get_function(name)
-
-
-@cache
-def _kernels() -> Any:
-    import cupy
-
-    return cupy.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=("--std=c++14",))
+    cuda_kernels.launch(SOURCE, name, threads, arguments)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages import cuda_kernels
 from stages.arrays import Array
 from stages.errors import SettingsError
 
 SOURCE = Path(__file__).parent / "cuda" / "resample.cu"
-_THREADS = 256
 
 
 def resample(
@@ -30,7 +29,8 @@ def resample(
     """
     if array.dtype not in (np.int16, np.float32):
         raise SettingsError(f"volumes on the device are int16 or float32, found {array.dtype}")
-    _run(
+    cuda_kernels.launch(
+        SOURCE,
         f"resample_{array.dtype}",
         out.size,
         (array, *_steps(array), *_on_device(samples), *map(np.float32, intensity), out, *_sizes(out)),
@@ -47,24 +47,7 @@ def label(scores: Array, threshold: float, samples: Any, values: NDArray[np.uint
     """
     *sampled, labels = _on_device(samples, values)
     given = (scores, np.int32(len(scores)), np.float32(threshold), *_steps(scores), *sampled, labels)
-    _run("label", out.size, (*given, out, *_steps(out), *_sizes(out)))
-
-
-def _run(name: str, voxels: int, arguments: tuple[Any, ...]) -> None:
-    if voxels:
-        _kernel(name)((-(-voxels // _THREADS),), (_THREADS,), arguments)
-
-
-@cache
-def _kernel(name: str) -> Any:
-    return _kernels().get_function(name)
-
-
-@cache
-def _kernels() -> Any:
-    import cupy
-
-    return cupy.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=("--std=c++14",))
+    cuda_kernels.launch(SOURCE, "label", out.size, (*given, out, *_steps(out), *_sizes(out)))
 
 
 def _on_device(samples: Any, *more: NDArray[Any]) -> list[Array]:

@@ -7,12 +7,13 @@ with it when its message arrives: it waits for its own stream before it responds
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from stages import cuda_kernels
 from stages.arrays import Array, to_host
 from stages.blending import Blender, Place, ScoreSlab
 from stages.errors import InferenceError
@@ -20,7 +21,6 @@ from stages.window_plan import WindowPlan
 from stages.window_source import Image, Question, WindowSource, layers
 
 SOURCE = Path(__file__).parent / "cuda" / "windows.cu"
-_THREADS = 256
 _ACTIVATIONS = {"none": 0, "softmax": 1, "sigmoid": 2, "labels": 3}
 _ANSWERS = ("float32", "float16", "uint8", "int32", "int64")
 
@@ -30,19 +30,7 @@ Launch: TypeAlias = Callable[[str, int, Sequence[Any]], None]
 
 def launch(name: str, threads: int, arguments: Sequence[Any]) -> None:
     """Start a kernel on CuPy's current stream."""
-    _kernel(name)((-(-threads // _THREADS),), (_THREADS,), tuple(arguments))
-
-
-@cache
-def _kernel(name: str) -> Any:
-    return _kernels().get_function(name)
-
-
-@cache
-def _kernels() -> Any:
-    import cupy
-
-    return cupy.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=("--std=c++14",))
+    cuda_kernels.launch(SOURCE, name, threads, arguments)
 
 
 class DeviceSource(WindowSource):
