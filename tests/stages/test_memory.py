@@ -156,6 +156,12 @@ def test_ct_of_400_slices_takes_much_less_of_the_device_than_it_did(batch, mebib
     assert need.device["components"] < 2 * MIB  # they have what the windows leave
 
 
+def test_no_more_windows_are_counted_than_there_are():
+    windows = WindowPlan(shape=(64, 96, 96), classes=3, batch=16, in_flight=2)
+    need = window_need(windows, (40, 133, 133), on_device=True)  # one layer of 2 x 2
+    assert need.device["requests in flight"] == 4 * 64 * 96 * 96 * (4 + 12)
+
+
 def test_whole_image_lies_where_the_work_is_done():
     where = {"held_bytes": 0, "whole_image": True}
     on_host = stage_need(WINDOWS, (40, 50, 60), (100, 100, 100), on_device=False, **where)
