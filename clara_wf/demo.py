@@ -12,6 +12,7 @@ from phantoms import AbdomenPhantom, make_demo
 from stages.errors import OutputError
 from stages.geometry import Affine
 from stages.labels import Code, Label
+from stages.runtime import atomic
 from stages.volume import Origin, Volume
 from stages.volume_io import find_volumes, read_volume, write_volume
 
@@ -48,9 +49,8 @@ def make_demo_job(job_folder: Path, input_folder: str) -> None:
         _write_input(input_folder.split("/")[0], beside)
         for made, place in (("truth", "truth"), ("input", input_folder)):
             target = job_folder / place
-            shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(parents=True, exist_ok=True)
-            (beside / made).rename(target)
+            atomic.rename(beside / made, target, durable=False)
         shutil.rmtree(beside)
     except OSError as error:
         raise OutputError(f"cannot write the phantom to {job_folder}: {error}") from error

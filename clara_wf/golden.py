@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 
 from clara_wf.model_repository import GOLDEN as GOLDEN
 from phantoms import make_abdomen
-from stages import locks
 from stages.errors import InferenceError, InputError
 from stages.geometry import Affine
+from stages.runtime import atomic
 from stages.volume import Origin, Volume
 
 LEAST_DICE = 0.99
@@ -39,13 +38,8 @@ def axial(spacing_mm: tuple[float, float, float]) -> Affine:
 
 def record(folder: Path, mask: NDArray[np.uint8]) -> None:
     """Keep the phantom's mask in a model's folder."""
-    beside = folder / f".{GOLDEN}"
-    with beside.open("wb") as file:
+    with atomic.writing(folder / GOLDEN) as file:
         np.savez_compressed(file, mask=mask, seed=_SEED)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(folder / GOLDEN)
-    locks.sync_folder(folder)
 
 
 def agreement(folder: Path, mask: NDArray[np.uint8]) -> dict[int, float] | None:

@@ -17,6 +17,7 @@ from typing import Any
 from stages import job_files
 from stages.errors import OutputError, SettingsError, printable
 from stages.labels import Label
+from stages.runtime import atomic
 
 _LARGEST_FILE = 4 << 20  # bytes
 
@@ -78,13 +79,10 @@ def write_labels(labels: Iterable[Label], folder: Path, name: str) -> Path:
         If it cannot be written.
     """
     path = folder / f"{name}{SUFFIX}"
-    beside = path.with_name(f".{path.name}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps({"labels": stored_labels(labels)}, indent=1), encoding="utf-8")
-        beside.replace(path)
+        atomic.write(path, json.dumps({"labels": stored_labels(labels)}, indent=1), durable=False)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise OutputError(f"cannot write {printable(path)}: {error.strerror or error}") from error
     return path
 
