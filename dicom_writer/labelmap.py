@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydicom import config
 from pydicom.dataset import FileDataset
 
+from dicom_files.uids import LabelMapSegmentationStorage
 from dicom_writer.encode import encapsulated_pixel_data, pixel_data, save
 from dicom_writer.functional_groups import frame_groups
 from dicom_writer.measure import Measurement
@@ -24,7 +25,6 @@ from dicom_writer.results import Given
 from dicom_writer.segments import new_segmentation
 
 SERIES_NUMBER_OFFSET = 2
-_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.66.7"
 _RLE_HEADER = struct.pack("<16L", 1, 64, *[0] * 14)  # one segment, behind this header
 _LONGEST_RUN = 128
 
@@ -67,7 +67,7 @@ RESULT = LabelmapResult()
 def _head(given: Given, compression: str, *, frames: int) -> FileDataset:
     head = new_segmentation(
         given,
-        sop_class_uid=_SOP_CLASS,
+        sop_class_uid=LabelMapSegmentationStorage,
         kind="LABELMAP",
         what="labelmap",
         title="AI label map",

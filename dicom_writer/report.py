@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code as SrCode
-from pydicom.uid import Comprehensive3DSRStorage
+from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
 from dicom_writer.contours import outlines
 from dicom_writer.encode import save
@@ -36,7 +36,6 @@ from dicom_writer.measure import Measurement
 from dicom_writer.provenance import MANUFACTURER, MODEL_NAME
 from dicom_writer.results import Given
 from dicom_writer.sections import Section, largest_sections
-from dicom_writer.segmentation import SEG_SOP_CLASS
 from dicom_writer.wording import warnings_of
 from stages.labels import ANATOMICAL_STRUCTURE, Code, Label
 
@@ -111,7 +110,10 @@ def _evidence(given: Given) -> Dataset:
     study, made = Dataset(), Dataset()
     made.SeriesInstanceUID = given.uids.uid("seg series")
     segmentation = Dataset()
-    segmentation.SOPClassUID, segmentation.SOPInstanceUID = SEG_SOP_CLASS, given.uids.uid("seg instance")
+    segmentation.SOPClassUID, segmentation.SOPInstanceUID = (
+        SegmentationStorage,
+        given.uids.uid("seg instance"),
+    )
     made.ReferencedSOPSequence = [reference_to(segmentation)]
     study.StudyInstanceUID = given.sources[0].StudyInstanceUID
     study.ReferencedSeriesSequence = []
@@ -171,7 +173,7 @@ def _group_of_label(number: int, label: Label, given: Given) -> Any:
     counts = [found.count for found in given.lesions if found.label == label]
     measurements = [_measurement(VOLUME, volume_ml, _ML), *(_measurement(COUNT, n, _NO_UNIT) for n in counts)]
     segment = hd.sr.ReferencedSegment(
-        sop_class_uid=SEG_SOP_CLASS,
+        sop_class_uid=SegmentationStorage,
         sop_instance_uid=given.uids.uid("seg instance"),
         segment_number=number,
         **_drawn_on(given),

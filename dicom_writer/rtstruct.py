@@ -20,6 +20,7 @@ from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
+from dicom_files.uids import DetachedStudyManagement
 from dicom_writer.contours import outlines
 from dicom_writer.encode import encoded, file_head, implicit_element, implicit_sequence
 from dicom_writer.finding import finding
@@ -37,7 +38,6 @@ from dicom_writer.wording import warnings_text
 from stages.labels import Label
 
 SERIES_NUMBER_OFFSET = 4
-_STUDY = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which the standard wants here
 _ROI_CONTOURS = 0x30060039
 _ANATOMICAL = "123037004"  # SCT, Anatomical Structure
 
@@ -104,7 +104,8 @@ def _frame_of_reference(given: Given) -> Dataset:
     """Return what the contours were drawn on: frame of reference, study, series, all images."""
     first = given.sources[0]
     study, frame = Dataset(), Dataset()
-    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY, first.StudyInstanceUID
+    study.ReferencedSOPClassUID = DetachedStudyManagement  # which the standard wants here
+    study.ReferencedSOPInstanceUID = first.StudyInstanceUID
     study.RTReferencedSeriesSequence = []
     for uid, sources in by_series(given.sources).items():
         series = Dataset()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import config
 from pydicom.dataset import FileDataset
+from pydicom.uid import SegmentationStorage
 
 from dicom_writer.encode import pixel_data, save
 from dicom_writer.functional_groups import frame_groups
@@ -24,7 +25,6 @@ from dicom_writer.segments import new_segmentation
 from stages import SettingsError
 
 SERIES_NUMBER_OFFSET = 1
-SEG_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
 class SegResult:
@@ -72,7 +72,7 @@ def _head(given: Given, numbers: Mapping[int, int], *, frames: int) -> FileDatas
         )
     head = new_segmentation(
         given,
-        sop_class_uid=SEG_SOP_CLASS,
+        sop_class_uid=SegmentationStorage,
         kind="BINARY",
         what="seg",
         title="AI segmentation",

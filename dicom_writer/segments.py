@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from dicom_writer.colour import cielab
 from dicom_writer.finding import finding
@@ -27,9 +28,9 @@ from dicom_writer.results import Given
 from stages.labels import Label
 
 TRANSFER_SYNTAXES = {
-    "none": "1.2.840.10008.1.2.1",
-    "rle": "1.2.840.10008.1.2.5",
-    "deflate": "1.2.840.10008.1.2.1.99",
+    "none": ExplicitVRLittleEndian,
+    "rle": RLELossless,
+    "deflate": DeflatedExplicitVRLittleEndian,
 }
 
 
