@@ -14,7 +14,9 @@ STAGE_PACKAGES = {"dicom_reader", "ai_livertumor", "dicom_writer"}
 COMMANDS = {"clara_wf", "dicom_adapter"}
 PROJECT = {"stages", "dicom_files", "phantoms", "training"} | STAGE_PACKAGES | COMMANDS
 DICOM = {"pydicom", "highdicom", "pynetdicom", "dicomsdl", "gdcm"}
-FOREIGN = REPOSITORY / "clara_wf" / "triton_backends"  # runs inside the server's own interpreter
+FOREIGN = (
+    REPOSITORY / "clara_wf" / "model_server" / "triton_backends"
+)  # runs inside the server's own interpreter
 
 FORBIDDEN = {
     "stages": (PROJECT - {"stages"}) | DICOM,
@@ -124,7 +126,7 @@ def entry_point_matters(tree):
     ]
     texts = set()
     for node in ast.walk(ast.Module([node for node in tree.body if node not in as_program], [])):
-        if isinstance(node, ast.ImportFrom) and node.module in ("os", "sys", "stages.logs"):
+        if isinstance(node, ast.ImportFrom) and node.module in ("os", "sys", "stages.runtime.logs"):
             texts |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Attribute | ast.Name):
             texts.add(ast.unparse(node))
@@ -137,7 +139,7 @@ def entry_point_matters(tree):
         "exit",
         "quit",
         "logs.configure",
-        "stages.logs.configure",
+        "stages.runtime.logs.configure",
     }
 
 
@@ -151,8 +153,8 @@ def test_only_entry_points_read_the_environment_exit_or_configure_the_log(packag
 @pytest.mark.parametrize(
     ("code", "names"),
     [
-        ("import stages.locks", {"stages"}),
-        ("from dicom_reader.slices import sort_slices", {"dicom_reader"}),
+        ("import stages.lifecycle.locks", {"stages"}),
+        ("from dicom_reader.slices.stack import sort_slices", {"dicom_reader"}),
         ("def f():\n    import cupy", {"cupy"}),
         ("from . import model", {"stages"}),
         ("importlib.import_module('pydicom.uid')", {"pydicom"}),
