@@ -1,8 +1,8 @@
 """Choose series by rules, the same way every time, and say why each was taken or not.
 
 The default rules drop what is no CT image, localizers, secondary captures and dose screens
-(`dicom_reader.series.image_types`), derived images, values that are no Hounsfield units, and slices that are not
-about axial; of the rest they take the first by the default preferences.
+(`dicom_reader.series.image_types`), derived images, values that are no Hounsfield units, and slices that
+are not about axial; of the rest they take the first by the default preferences.
 """
 
 from __future__ import annotations
