@@ -12,7 +12,8 @@ from phantoms import AbdomenPhantom, make_demo
 from stages.errors import OutputError
 from stages.geometry import Affine
 from stages.labels import Code, Label
-from stages.volume import Origin, Volume
+from stages.origin import Origin
+from stages.volume import Volume
 from stages.volume_io import find_volumes, read_volume, write_volume
 
 DEMO_JOB = "11111111-1111-1111-1111-111111111111"

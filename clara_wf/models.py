@@ -27,11 +27,12 @@ from stages.geometry import Grid
 from stages.memory import resident_bytes, stage_need
 from stages.model import ModelDescription
 from stages.model_tensors import ModelTensors
+from stages.origin import Origin
 from stages.postprocess import label_volumes_ml
 from stages.preprocess import preprocess
 from stages.segmentation import segment, window_plan
 from stages.triton import ServedModel, TritonPredictor
-from stages.volume import Origin, Volume
+from stages.volume import Volume
 from stages.window_plan import WindowPlan
 
 CT_SHAPE, CT_SPACING_MM = (120, 512, 512), (2.5, 0.8, 0.8)

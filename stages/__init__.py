@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     )
     from stages.geometry import Grid
     from stages.labels import Code, Label
+    from stages.origin import Algorithm, Correction, Origin, SliceOrigin
     from stages.original_slices import SliceMasks, on_original_slices
     from stages.settings import StageSettings
-    from stages.volume import Algorithm, Correction, Origin, SliceOrigin, Volume
+    from stages.volume import Volume
     from stages.volume_io import find_volumes, read_mask, read_volume, write_volume
 
 __version__ = "0.1.0"
@@ -75,6 +76,7 @@ _HOMES = (
     "settings",
     "driver",
     "geometry",
+    "origin",
     "volume",
     "volume_io",
     "original_slices",

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from stages.labels import Label
     from stages.model import ModelDescription
     from stages.model_tensors import ModelTensors
+    from stages.origin import Algorithm
     from stages.triton import TritonPredictor
     from stages.triton_http import HttpPredictor
-    from stages.volume import Algorithm, Volume
+    from stages.volume import Volume
 
 logger = logging.getLogger(__name__)
 

@@ -20,11 +20,11 @@ import numpy as np
 
 from stages.arrays import Array, array_namespace, to_device, to_host
 from stages.errors import InferenceError, SettingsError
+from stages.origin import Algorithm
 from stages.triton_connection import CALL_DEADLINE_S, Connection
 from stages.triton_question import Question
 from stages.triton_slots import Write, on_host
 from stages.triton_transport import Slots, Transport
-from stages.volume import Algorithm
 
 if TYPE_CHECKING:
     from stages.triton_http import HttpPredictor

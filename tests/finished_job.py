@@ -17,7 +17,8 @@ from clara_wf.report_page import FinishedJob
 from clara_wf.workflow import load_workflows
 from stages import locks
 from stages.geometry import reorient
-from stages.volume import Origin, Volume
+from stages.origin import Origin
+from stages.volume import Volume
 from tests.phantoms import LABELS
 
 LIVER_SEG = "fd3ee8bf-b9f3-4808-bd60-243f870ff9bd"

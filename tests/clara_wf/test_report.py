@@ -9,7 +9,8 @@ from clara_wf.measure import compare, dice
 from clara_wf.picture import number_of_slice, three_planes
 from stages.geometry import reorient
 from stages.labels import Code
-from stages.volume import Origin, SliceOrigin, Volume
+from stages.origin import Origin, SliceOrigin
+from stages.volume import Volume
 from tests.phantoms import LABELS
 
 AFFINE = np.array([[0, 0, 2.0, 0], [0, 2.0, 0, 0], [5.0, 0, 0, 0], [0, 0, 0, 1.0]])

@@ -15,7 +15,8 @@ from clara_wf.report_page import readable_size, render, write_page
 from clara_wf.report_viewer import make_viewer
 from stages.labels_file import write_labels
 from stages.notice import NOTICE
-from stages.volume import Origin, Volume
+from stages.origin import Origin
+from stages.volume import Volume
 from stages.volume_io import write_volume
 from tests.finished_job import OTHER_SERIES, SERIES, ct_and_mask, finished_job
 from tests.phantoms import LABELS
