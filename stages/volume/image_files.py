@@ -7,6 +7,7 @@ it lies (sform and qform), and SimpleITK follows now the one, now the other; whe
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -112,16 +113,19 @@ def _errors_named(path: Path) -> Iterator[None]:
                 f"{name}: its axes are not perpendicular or its affine is not invertible, which no image of "
                 "SimpleITK keeps; resample it on a grid with perpendicular axes"
             ) from error
-        raise InputError(f"cannot read {name}: {_sentence(error)}") from error
+        raise InputError(f"cannot read {name}: {_sentence(error, path)}") from error
+    except GeometryError:
+        raise
     except InputError as error:
         raise InputError(f"cannot read {name}: {error}") from error
     finally:
         ProcessObject.SetGlobalWarningDisplay(warn)
 
 
-def _sentence(error: Exception) -> str:
-    """Return what SimpleITK says without the place in its sources."""
-    return " ".join(str(error).rpartition("ITK ERROR: ")[2].split()) or "the memory does not suffice"
+def _sentence(error: Exception, path: Path) -> str:
+    """Return what SimpleITK says without places in its sources and in memory."""
+    said = " ".join(str(error).rpartition("ITK ERROR: ")[2].split()).replace(str(path), "the file")
+    return re.sub(r"^\w+\(0x[0-9a-f]+\): ", "", said) or "the memory does not suffice"
 
 
 def _is_nifti(path: Path) -> bool:
@@ -196,9 +200,7 @@ def _require_plain(image: Any, name: str) -> None:
         raise GeometryError(f"{name}: it does not say where it lies (sform and qform have code 0)")
     if int(number["xyzt_units"]) & 7 not in _MILLIMETRES:
         raise GeometryError(f"{name}: its lengths are in metres or micrometres; save it in millimetres")
-    slope, intercept = number["scl_slope"], number["scl_inter"]
-    unscaled = slope == 0 or math.isnan(slope)
-    if not (intercept == 0 or math.isnan(intercept) if unscaled else math.isfinite(slope + intercept)):
+    if number["scl_slope"] == 0 and number["scl_inter"] != 0:  # SimpleITK adds it, the standard does not
         raise InputError(
-            f"{name}: its slope {slope:g} and intercept {intercept:g} do not say what its values are"
+            f"{name}: it has an intercept ({number['scl_inter']:g}) and no slope; save it with both"
         )
