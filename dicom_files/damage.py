@@ -8,6 +8,7 @@ import zlib
 from stages.errors import InputError
 
 DAMAGES: tuple[type[Exception], ...] = (
+    ArithmeticError,
     AssertionError,
     AttributeError,
     EOFError,
@@ -15,7 +16,6 @@ DAMAGES: tuple[type[Exception], ...] = (
     MemoryError,
     NotImplementedError,
     OSError,
-    OverflowError,
     RecursionError,
     TypeError,
     ValueError,

@@ -14,7 +14,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from dicom_writer.encode import code, numbers, sequence, text
+from dicom_files.encoding import code, numbers, sequence, text
 from dicom_writer.frames import image_key
 from dicom_writer.results import Given
 from dicom_writer.values import decimal_string

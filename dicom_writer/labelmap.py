@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from pydicom import config
 from pydicom.dataset import FileDataset
 
+from dicom_files.encoding import encapsulated_pixel_data, pixel_data
 from dicom_files.uids import LabelMapSegmentationStorage
-from dicom_writer.encode import encapsulated_pixel_data, pixel_data, save
+from dicom_writer.encode import save
 from dicom_writer.functional_groups import frame_groups
 from dicom_writer.measure import Measurement
 from dicom_writer.results import Given

@@ -20,9 +20,10 @@ from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
+from dicom_files.encoding import implicit_element, implicit_sequence
 from dicom_files.uids import DetachedStudyManagement
 from dicom_writer.contours import outlines
-from dicom_writer.encode import encoded, file_head, implicit_element, implicit_sequence
+from dicom_writer.encode import encoded, file_head
 from dicom_writer.finding import finding
 from dicom_writer.header import (
     algorithm_identification,

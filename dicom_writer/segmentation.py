@@ -17,7 +17,8 @@ from pydicom import config
 from pydicom.dataset import FileDataset
 from pydicom.uid import SegmentationStorage
 
-from dicom_writer.encode import pixel_data, save
+from dicom_files.encoding import pixel_data
+from dicom_writer.encode import save
 from dicom_writer.functional_groups import frame_groups
 from dicom_writer.measure import Measurement
 from dicom_writer.results import Given

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import struct
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from dicom_files.damage import damages
 from dicom_files.remarks import remarks_by_kind
 from dicom_writer.finding import finding
 from dicom_writer.measure import Measurement
@@ -23,11 +23,6 @@ from stages.logs import printable
 from stages.quantities import volume_text
 
 logger = logging.getLogger(__name__)
-
-_DAMAGES = (
-    *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError, NotImplementedError),
-    *(OSError, EOFError, struct.error),
-)
 
 
 @remarks_by_kind()
@@ -145,7 +140,7 @@ def verify(name: str, given: Given, paths: Sequence[Path]) -> Mapping[int, Measu
         return RESULTS[name].verify(given, paths)
     except StageError:
         raise
-    except _DAMAGES as error:
+    except damages() as error:
         logger.debug("the result %s could not be read back", name, exc_info=True)
         raise OutputError(
             f"the written {name} cannot be read back: {type(error).__name__}: {error}"

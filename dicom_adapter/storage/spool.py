@@ -16,9 +16,9 @@ from pathlib import Path
 from dicom_adapter.storage.disk_space import FullError, cannot_keep, require_room
 from dicom_adapter.storage.file_names import make_folder, name_file
 from dicom_adapter.storage.instance_header import Header, HeaderReader
+from dicom_files.meta import PREAMBLE
 from stages.errors import StageError
 
-_PREAMBLE = bytes(128) + b"DICM"
 _CHECK_EVERY = 1 << 26
 _PIECE = 1 << 20
 
@@ -84,7 +84,7 @@ class SpoolFile:
 
     def __init__(self, spool: Spool, meta: bytes) -> None:
         self._spool = spool
-        self._head = _PREAMBLE + meta
+        self._head = PREAMBLE + meta
         self.size = 0
         self._path, self._descriptor = spool.create()
 
