@@ -47,7 +47,7 @@ from dicom_adapter.storage.paths import checked_uid
 from dicom_adapter.storage.receiver import Kept, Receiver
 from dicom_adapter.storage.spool import SpooledDataSet
 from dicom_adapter.supervision.supervisor import Supervisor
-from dicom_files.meta import encoded_meta
+from dicom_files.file_meta import encoded_meta
 from stages.errors import InputError, SettingsError, StageError
 
 logger = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from dicom_adapter.storage.paths import SUFFIX, AdapterPlaces, ae_title_of
 from dicom_adapter.storage.spool import Spool, SpooledDataSet, SpoolFile
 from dicom_adapter.storage.study_locks import Claims
 from dicom_files.elements import Elements
-from dicom_files.meta import END_OF_META, PREAMBLE
+from dicom_files.file_meta import END_OF_META, PREAMBLE
 from stages.errors import InputError, OutputError, StageError
 
 _TRANSFER_SYNTAX = 0x00020010

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 
 from dicom_files.damage import damages
-from dicom_files.meta import PREAMBLE
+from dicom_files.file_meta import PREAMBLE
 from stages.errors import OutputError
 
 _TIMES = ("DA", "TM", "DT")

@@ -16,7 +16,7 @@ from pathlib import Path
 from dicom_adapter.storage.disk_space import FullError, cannot_keep, require_room
 from dicom_adapter.storage.file_names import make_folder, name_file
 from dicom_adapter.storage.instance_header import Header, HeaderReader
-from dicom_files.meta import PREAMBLE
+from dicom_files.file_meta import PREAMBLE
 from stages.errors import StageError
 
 _CHECK_EVERY = 1 << 26

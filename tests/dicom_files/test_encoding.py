@@ -7,7 +7,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 
 from dicom_files import encoding
-from dicom_files.meta import PREAMBLE, encoded_meta
+from dicom_files.file_meta import PREAMBLE, encoded_meta
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
