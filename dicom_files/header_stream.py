@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from dicom_files.damage import ExcessError, damages
+from dicom_files.damage import ExcessError, parse_errors
 from dicom_files.dataset import parsed_values
 from dicom_files.deflate import Inflater
 from dicom_files.element_stream import ElementStream
@@ -105,7 +105,7 @@ class HeaderStream:
             raise
         except zlib.error as error:
             raise InputError("the data set is said to be deflated and is not") from error
-        except damages() as error:
+        except parse_errors() as error:
             raise InputError(f"the data set cannot be read: {type(error).__name__}") from error
 
     def _feed_deflated(self, inflater: Inflater, data: bytes | memoryview) -> None:

@@ -24,7 +24,7 @@ from dicom_adapter.delivery.transcode import TranscodeError, alternatives, trans
 from dicom_adapter.dimse import command_sets
 from dicom_adapter.dimse.pdus import ProtocolError
 from dicom_adapter.storage.results import Result
-from dicom_files.damage import damages
+from dicom_files.damage import parse_errors
 from stages.errors import OutputError
 
 _PIECE = 1 << 20
@@ -184,7 +184,7 @@ def _opened(result: Result, syntax: str) -> tuple[IO[bytes], int]:
         file = result.path.open("rb")
         file.seek(begin)
         return file, result.path.stat().st_size - begin
-    except damages() as error:
+    except parse_errors() as error:
         raise OutputError(f"{result.path.name} cannot be sent: {error}") from error
 
 

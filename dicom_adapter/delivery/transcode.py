@@ -37,7 +37,7 @@ from pydicom.uid import (
 )
 
 from dicom_adapter.storage.results import unvalidated
-from dicom_files.damage import damages
+from dicom_files.damage import parse_errors
 from stages.errors import StageError
 
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
@@ -51,7 +51,7 @@ _PIXEL_DATA = 0x7FE00010
 _PADDING = b" \0"
 _OF_PIXELS = (_PIXEL_DATA, 0x00280004, 0x00280006, 0x7FE00001, 0x7FE00002)  # may change with their packing
 _PACKABLE_BITS = (8, 16)
-_FAILURES: tuple[type[Exception], ...] = (RuntimeError, *damages())  # an encoder says RuntimeError
+_FAILURES: tuple[type[Exception], ...] = (RuntimeError, *parse_errors())  # an encoder says RuntimeError
 Element: TypeAlias = DataElement | RawDataElement
 
 
@@ -110,7 +110,7 @@ def _is_packable(path: Path) -> bool:
         with unvalidated():
             image = dcmread(path, stop_before_pixels=True, specific_tags=["BitsAllocated"])
         return image.get("BitsAllocated") in _PACKABLE_BITS
-    except damages():
+    except parse_errors():
         return False
 
 

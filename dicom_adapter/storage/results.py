@@ -15,7 +15,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 
-from dicom_files.damage import damages
+from dicom_files.damage import parse_errors
 from dicom_files.file_meta import PREAMBLE
 from stages.errors import OutputError
 
@@ -81,7 +81,7 @@ def read_result(path: Path) -> Result:
         )
     except OutputError:
         raise
-    except damages() as error:
+    except parse_errors() as error:
         raise OutputError(f"{path} cannot be sent: {error}") from error
 
 
@@ -96,7 +96,7 @@ def content_of(path: Path) -> str:
         with unvalidated():
             dataset = dcmread(path)
             _add(digest, dataset)
-    except damages():
+    except parse_errors():
         return ""
     return digest.hexdigest() if "SOPInstanceUID" in dataset else ""
 

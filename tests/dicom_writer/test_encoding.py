@@ -40,5 +40,5 @@ def test_the_meta_information_of_many_files_differs_in_the_instance_only():
 def test_elements_keep_their_character_set():
     dataset = Dataset()
     dataset.SpecificCharacterSet, dataset.PatientName = "ISO_IR 192", "山田^太郎"
-    elements = encoding.elements_of(dataset)
+    elements = dataset_encoding.elements_of(dataset)
     assert "山田^太郎".encode() in elements[0x00100010]
