@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import shutil
-import struct
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dicom_files.pydicom_warnings import remarks_by_kind
+from dicom_files.damage import parse_errors
+from dicom_files.pydicom_warnings import warnings_by_kind
 from dicom_writer.finding import finding
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.request.provenance import Provenance
@@ -24,13 +24,8 @@ from stages.volume.quantities import volume_text
 
 logger = logging.getLogger(__name__)
 
-_DAMAGES = (
-    *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError, NotImplementedError),
-    *(OSError, EOFError, struct.error),
-)
 
-
-@remarks_by_kind()
+@warnings_by_kind()
 def write_results(
     mask: Volume,
     source: str | Path,
@@ -145,7 +140,7 @@ def verify(name: str, given: Given, paths: Sequence[Path]) -> Mapping[int, Measu
         return RESULTS[name].verify(given, paths)
     except StageError:
         raise
-    except _DAMAGES as error:
+    except parse_errors() as error:
         logger.debug("the result %s could not be read back", name, exc_info=True)
         raise OutputError(
             f"the written {name} cannot be read back: {type(error).__name__}: {error}"

@@ -51,10 +51,12 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "damage",
         "elements",
         "element_stream",
+        "encoding",
         "file_meta",
         "deflate",
         "dataset",
         "header",
+        "header_stream",
     ),
     "dicom_reader": (
         "files",

@@ -20,6 +20,7 @@ from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
+from dicom_files.encoding import implicit_element, implicit_sequence
 from dicom_files.uids import DetachedStudyManagement
 from dicom_writer.dicom.header import (
     algorithm_identification,
@@ -29,7 +30,7 @@ from dicom_writer.dicom.header import (
     new_result,
     references_to,
 )
-from dicom_writer.encoding import encoded, file_head, implicit_element, implicit_sequence
+from dicom_writer.encoding import encoded, file_head
 from dicom_writer.finding import finding
 from dicom_writer.mask.contours import outlines
 from dicom_writer.mask.measure import Measurement
