@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from dicom_writer.provenance import Provenance
-from dicom_writer.results import RESULTS, Compression, Options, results_named
+from dicom_writer.kinds import RESULT_KINDS, are_of_volume, kinds_named
+from dicom_writer.request.provenance import Provenance
+from dicom_writer.request.result_request import Compression, Options
 from dicom_writer.write import write_results
 from stages import Job, SettingsError, Stage, Volume, find_volumes, main, read_mask, read_volume
 from stages.labels import Label, spoken_of
@@ -29,7 +30,7 @@ class DicomWriter(Stage):
             "--results",
             default="seg",
             metavar="LIST",
-            help=f"kinds of result, parted by commas: {', '.join(RESULTS)} (default: %(default)s)",
+            help=f"kinds of result, parted by commas: {', '.join(RESULT_KINDS)} (default: %(default)s)",
         )
         parser.add_argument(
             "--labels",
@@ -56,8 +57,8 @@ class DicomWriter(Stage):
 
     def prepare(self, job: Job) -> None:
         """Read the arguments, and import what writes and what verifies, while stages before still work."""
-        self._results = results_named(job.arguments.results)
-        self._read = read_volume if tuple(self._results) == ("volume",) else read_mask
+        self._results = kinds_named(job.arguments.results)
+        self._read = read_volume if are_of_volume(self._results) else read_mask
         stated = job.arguments.labels
         self._stated: Sequence[Label] = read_labels(stated) if stated else ()
         self._options = Options(
@@ -69,11 +70,11 @@ class DicomWriter(Stage):
                 "take; write it deflated, or write labelmap instead"
             )
         for name in self._results:
-            RESULTS[name]
+            RESULT_KINDS[name]
 
     def execute(self, job: Job) -> None:
         """Write the results of each mask."""
-        from dicom_writer.gather import labels_of
+        from dicom_writer.request.labels import labels_of
 
         for path in find_volumes(job.input_dir):
             mask = with_labels(self._read(path), job.labels)
@@ -86,7 +87,7 @@ class DicomWriter(Stage):
                 provenance=Provenance.of(mask.origin.algorithm, **_stated(job.arguments)),
                 options=self._options,
             )
-            if job.publish_dir and tuple(self._results) != ("volume",):
+            if job.publish_dir and not are_of_volume(self._results):
                 write_labels(labels_of(mask, self._stated), job.publish_dir, mask.origin.file_name)
 
 

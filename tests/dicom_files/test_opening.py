@@ -14,8 +14,8 @@ from pydicom.uid import (
 
 from dicom_files.header import ROWS, read_file_header
 from dicom_reader import read_series
-from dicom_writer.source import find_source
-from dicom_writer.source_pixels import source_values
+from dicom_writer.source.images import find_source
+from dicom_writer.source.pixels import source_values
 from tests import phantoms
 
 PREAMBLE = bytes(128) + b"DICM"

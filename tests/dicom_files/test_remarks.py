@@ -8,7 +8,7 @@ import pytest
 from pydicom.misc import warn_and_log
 
 from dicom_files.remarks import kind_of, remarks_by_kind
-from dicom_writer.source import find_source
+from dicom_writer.source.images import find_source
 from tests import phantoms
 
 

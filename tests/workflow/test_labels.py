@@ -11,7 +11,7 @@ from clara_wf.demo import write_phantom
 from clara_wf.document import read_document
 from clara_wf.model_server import serve
 from clara_wf.places import Places
-from dicom_writer.colour import cielab
+from dicom_writer.seg.segments import cielab
 from phantoms import make_abdomen
 from tests import onnx_models
 from tests.workflow.conftest import ROOT, clara_wf

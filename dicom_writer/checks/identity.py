@@ -1,0 +1,71 @@
+"""Hold what was read back against the mask and its source: identity, references, voxels, measurements.
+
+Independent of what wrote it: pydicom reads the file, the bits are unpacked in `read_frames`, and positions
+come from each frame by the formula of the standard, while the mask's come from its affine.
+"""
+
+from __future__ import annotations
+
+from pydicom.dataset import Dataset
+
+from dicom_writer.request.result_request import ResultRequest
+from dicom_writer.source.attributes import IDENTITY, raw_value
+from dicom_writer.wording import COMMENTS_LENGTH, warnings_text
+from stages import OutputError
+
+_REQUIRED = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "Modality"),
+    *("Manufacturer", "ManufacturerModelName", "SoftwareVersions", "ContentDate", "ContentTime"),
+)
+
+
+def require_same_identity(dataset: Dataset, request: ResultRequest) -> None:
+    """Refuse a result that is not of the source's patient, study and frame of reference.
+
+    Raises
+    ------
+    OutputError
+        It names the attribute, never its value.
+    """
+    first = request.sources[0]
+    for keyword in ("StudyInstanceUID", *IDENTITY):
+        if raw_value(dataset, keyword) != raw_value(first, keyword):
+            raise OutputError(f"{keyword} of the written result is not that of its source")
+    if dataset.get("FrameOfReferenceUID", first.FrameOfReferenceUID) != first.FrameOfReferenceUID:
+        raise OutputError("FrameOfReferenceUID of the written result is not that of its source")
+    if str(dataset.SeriesInstanceUID) == str(first.SeriesInstanceUID):
+        raise OutputError("the written result has the SeriesInstanceUID of its source")
+    _require_attributes(dataset)
+    _refuse_private(dataset)
+
+
+def _require_attributes(dataset: Dataset) -> None:
+    missing = [keyword for keyword in _REQUIRED if not dataset.get(keyword)]
+    if missing:
+        raise OutputError(f"{missing[0]} is missing in the written result")
+    meta = getattr(dataset, "file_meta", Dataset())
+    for keyword in ("SOPClassUID", "SOPInstanceUID"):
+        if meta.get(f"MediaStorage{keyword}") != dataset[keyword].value:
+            raise OutputError(f"{keyword} of the written result is not that of its meta information")
+
+
+def _refuse_private(dataset: Dataset) -> None:
+    for tag in dataset.keys():  # noqa: SIM118
+        if tag.is_private:
+            raise OutputError(f"the written result holds a private attribute, {tag}")
+        if dataset.get_item(tag).VR == "SQ":
+            for item in dataset[tag].value:
+                _refuse_private(item)
+
+
+def require_comments(image: Dataset, request: ResultRequest) -> None:
+    """Refuse an image whose *Image Comments* are not what everybody who uses it has to be told.
+
+    Raises
+    ------
+    OutputError
+        It says how many warnings there are, not what they say.
+    """
+    if str(image.get("ImageComments") or "") != warnings_text(request, COMMENTS_LENGTH):
+        count = len(request.mask.origin.warnings)
+        raise OutputError(f"ImageComments of the written result are not the {count} warnings of the mask")
