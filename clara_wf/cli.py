@@ -31,7 +31,7 @@ COMMANDS = {
     "publish": ("publish:publish_workflow", "Put a workflow, checked and versioned, into a folder."),
     "unpublish": ("publish:unpublish_workflow", "Take a workflow from the published ones."),
     "models": ("models:app", "List the models of a repository, check one, add one."),
-    "adapter": ("adapter:app", "Receive studies by DICOM, run workflows, deliver results."),
+    "adapter": ("dicom_adapter.cli.app:app", "Receive studies by DICOM, run workflows, deliver results."),
     "doctor": ("inspect:examine_machine", "Look at what works on this machine and what is missing."),
     "env": ("shell:print_environment", "Print what puts clara-wf and its Python on PATH."),
     "help": ("shell:show_help", "Show the help of a command."),
@@ -76,7 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     _heed_switch()
     around = Surroundings(environ=os.environ, places=Places.of_checkout(os.environ))
     commands = group_of(
-        app, {name: (f"clara_wf.commands.{at}", said) for name, (at, said) in COMMANDS.items()}
+        app,
+        {
+            name: (at if at.startswith("dicom_adapter.") else f"clara_wf.commands.{at}", said)
+            for name, (at, said) in COMMANDS.items()
+        },
     )
     try:
         commands.main(args=argv, prog_name="clara-wf", obj=around)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from dicom_files.elements import VRS, Data, Elements
-from dicom_files.uids import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from dicom_files.uids import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 META_TAGS = frozenset({0x00020002, 0x00020003, 0x00020010})
 _END_OF_META = 0x00030000
@@ -38,7 +38,7 @@ class Beginning(NamedTuple):
     def elements(self, data: Data) -> Elements:
         """Return what steps over the elements of the data set."""
         syntax = self.transfer_syntax
-        return Elements(data, implicit=syntax == IMPLICIT_LITTLE, big=syntax == EXPLICIT_BIG)
+        return Elements(data, implicit=syntax == ImplicitVRLittleEndian, big=syntax == ExplicitVRBigEndian)
 
 
 def looks_like_dicom(head: bytes) -> bool:
@@ -65,5 +65,5 @@ def beginning_of(data: Data) -> Beginning:
 
 def _guessed(element: bytes) -> str:
     if element[4:] not in VRS:
-        return IMPLICIT_LITTLE
-    return EXPLICIT_BIG if element[0] == 0 else EXPLICIT_LITTLE
+        return ImplicitVRLittleEndian
+    return ExplicitVRBigEndian if element[0] == 0 else ExplicitVRLittleEndian

@@ -20,14 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_files import uids
 from dicom_files.codestreams import Codestream, describe_jpeg, describe_jpeg2000
 from dicom_reader.encapsulated import compressed_frame
 from dicom_reader.headers import Header
 from dicom_reader.hounsfield import Encoding
 from stages import InputError, StageError
-
-RLE = "1.2.840.10008.1.2.5"
-_JPEG = "1.2.840.10008.1.2.4."
 
 
 @dataclass(frozen=True)
@@ -50,20 +48,24 @@ class Syntax:
 
 
 SYNTAXES: Mapping[str, Syntax] = {
-    f"{_JPEG}50": Syntax("JPEG Baseline (Process 1)", "jpeg", lossy=True),
-    f"{_JPEG}51": Syntax("JPEG Extended (Process 2 and 4)", "jpeg", lossy=True),
-    f"{_JPEG}53": Syntax("JPEG Spectral Selection (Process 6 and 8)", "jpeg", lossy=True),
-    f"{_JPEG}55": Syntax("JPEG Full Progression (Process 10 and 12)", "jpeg", lossy=True),
-    f"{_JPEG}57": Syntax("JPEG Lossless (Process 14)", "jpeg"),
-    f"{_JPEG}70": Syntax("JPEG Lossless, First-Order Prediction", "jpeg"),
-    f"{_JPEG}80": Syntax("JPEG-LS Lossless", "jpegls"),
-    f"{_JPEG}81": Syntax("JPEG-LS Near-Lossless", "jpegls", lossy=True),
-    f"{_JPEG}90": Syntax("JPEG 2000 Lossless", "jpeg2000"),
-    f"{_JPEG}91": Syntax("JPEG 2000", "jpeg2000", lossy=True),
-    f"{_JPEG}201": Syntax("HTJ2K Lossless", "jpeg2000"),
-    f"{_JPEG}202": Syntax("HTJ2K Lossless RPCL", "jpeg2000"),
-    f"{_JPEG}203": Syntax("HTJ2K", "jpeg2000", lossy=True),
-    RLE: Syntax("RLE Lossless", "rle"),
+    uids.JPEGBaseline8Bit: Syntax("JPEG Baseline (Process 1)", "jpeg", lossy=True),
+    uids.JPEGExtended12Bit: Syntax("JPEG Extended (Process 2 and 4)", "jpeg", lossy=True),
+    uids.JPEGSpectralSelectionNonHierarchical68: Syntax(
+        "JPEG Spectral Selection (Process 6 and 8)", "jpeg", lossy=True
+    ),
+    uids.JPEGFullProgressionNonHierarchical1012: Syntax(
+        "JPEG Full Progression (Process 10 and 12)", "jpeg", lossy=True
+    ),
+    uids.JPEGLossless: Syntax("JPEG Lossless (Process 14)", "jpeg"),
+    uids.JPEGLosslessSV1: Syntax("JPEG Lossless, First-Order Prediction", "jpeg"),
+    uids.JPEGLSLossless: Syntax("JPEG-LS Lossless", "jpegls"),
+    uids.JPEGLSNearLossless: Syntax("JPEG-LS Near-Lossless", "jpegls", lossy=True),
+    uids.JPEG2000Lossless: Syntax("JPEG 2000 Lossless", "jpeg2000"),
+    uids.JPEG2000: Syntax("JPEG 2000", "jpeg2000", lossy=True),
+    uids.HTJ2KLossless: Syntax("HTJ2K Lossless", "jpeg2000"),
+    uids.HTJ2KLosslessRPCL: Syntax("HTJ2K Lossless RPCL", "jpeg2000"),
+    uids.HTJ2K: Syntax("HTJ2K", "jpeg2000", lossy=True),
+    uids.RLELossless: Syntax("RLE Lossless", "rle"),
 }
 _DESCRIBE: Mapping[str, Callable[[bytes], Codestream]] = {
     "jpeg": describe_jpeg,

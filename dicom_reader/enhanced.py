@@ -19,12 +19,13 @@ from dicom_files.damage import DAMAGES, ExcessError, excessive, unreadable
 from dicom_files.deflate import inflated_head
 from dicom_files.elements import MOST_OF_FRAMES, Data, Element, Elements
 from dicom_files.meta import beginning_of
-from dicom_files.uids import DEFLATED
+from dicom_files.uids import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+)
 from dicom_reader.headers import ATTRIBUTES, Header
 from stages import InputError
-
-ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
-LEGACY_CONVERTED_CT = "1.2.840.10008.5.1.4.1.1.2.2"
 
 _SHARED, _PER_FRAME = 0x52009229, 0x52009230
 _FRAME_TYPE, _IMAGE_TYPE = 0x00089007, 0x00080008
@@ -36,7 +37,7 @@ _MAX_HEADER = 1 << 26
 
 def is_enhanced(header: Header) -> bool:
     """Tell whether a file is an enhanced, or legacy converted enhanced, CT image."""
-    return header.text("SOPClassUID") in (ENHANCED_CT, LEGACY_CONVERTED_CT)
+    return header.text("SOPClassUID") in (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
 
 def split_frames(header: Header) -> list[Header]:
@@ -78,7 +79,7 @@ def _number_of_frames(header: Header) -> int:
 
 def _functional_groups(header: Header, *, at_most: int) -> tuple[dict[int, bytes], list[dict[int, bytes]]]:
     with header.path.open("rb") as file:
-        if header.transfer_syntax == DEFLATED:
+        if header.transfer_syntax == DeflatedExplicitVRLittleEndian:
             return _groups_in(inflated_head(file, _MAX_HEADER), at_most)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             return _groups_in(mapped, at_most)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_files.remarks import remarks_by_kind
+from dicom_files.uids import NON_PATIENT_STORAGE, CTImageStorage
 from dicom_reader.enhanced import is_enhanced, split_frames
 from dicom_reader.files import read_header
 from dicom_reader.headers import Header
@@ -18,12 +19,6 @@ from stages.logs import printable
 
 logger = logging.getLogger(__name__)
 
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-_OF_NO_PATIENT = (  # hanging protocols, palettes, implants, protocols and inventories have no modality
-    *(f"1.2.840.10008.5.1.4.{n}." for n in (38, 39, 43, 44, 45)),
-    "1.2.840.10008.5.1.4.1.1.200.",
-    "1.2.840.10008.5.1.4.1.1.201.",
-)
 _NAMED = 5
 _LINK = "they are symbolic links that lead out of it, and are not followed; put the files themselves there"
 _EMPTY = "they are empty; if they should be images, send them again"
@@ -113,11 +108,11 @@ def _why_lost(path: str, root: str) -> str | None:
 
 def _refuse_nameless(header: Header) -> None:
     """Refuse an image that does not say what it is, since it may be a slice of what is looked for."""
-    if header.text("Modality") or header.text("SOPClassUID").startswith(_OF_NO_PATIENT):
+    if header.text("Modality") or header.text("SOPClassUID").startswith(NON_PATIENT_STORAGE):
         return
     if not header.text("SeriesInstanceUID"):
         raise header.refuse("Modality", "and series are missing; the file is damaged, send it again")
-    if header.text("SOPClassUID") == CT_IMAGE or is_enhanced(header):
+    if header.text("SOPClassUID") == CTImageStorage or is_enhanced(header):
         raise header.refuse("Modality", "is missing in a CT image; send the file again")
 
 

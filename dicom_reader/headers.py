@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from dicom_files.uids import EXPLICIT_BIG
+from dicom_files.uids import ExplicitVRBigEndian
 from stages import InputError
 from stages.logs import printable
 
@@ -172,7 +172,7 @@ class Header:
             return default
         if len(raw) != 2:
             raise self.refuse(keyword, "is missing" if not raw else f"has {len(raw)} bytes instead of 2")
-        return int.from_bytes(raw, "big" if self.transfer_syntax == EXPLICIT_BIG else "little")
+        return int.from_bytes(raw, "big" if self.transfer_syntax == ExplicitVRBigEndian else "little")
 
     def refuse(self, keyword: str, problem: str) -> InputError:
         """Return the error that names this file and one of its attributes."""

@@ -14,12 +14,20 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dicom_reader.enhanced import ENHANCED_CT, LEGACY_CONVERTED_CT
+from dicom_files import uids
 from dicom_reader.headers import Header
 
-CT_IMAGES = frozenset({"1.2.840.10008.5.1.4.1.1.2", ENHANCED_CT, LEGACY_CONVERTED_CT})
+CT_IMAGES = frozenset(
+    {uids.CTImageStorage, uids.EnhancedCTImageStorage, uids.LegacyConvertedEnhancedCTImageStorage}
+)
 SECONDARY_CAPTURES = frozenset(
-    {"1.2.840.10008.5.1.4.1.1.7", *(f"1.2.840.10008.5.1.4.1.1.7.{n}" for n in range(1, 5))}
+    {
+        uids.SecondaryCaptureImageStorage,
+        uids.MultiFrameSingleBitSecondaryCaptureImageStorage,
+        uids.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        uids.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        uids.MultiFrameTrueColorSecondaryCaptureImageStorage,
+    }
 )
 _LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "SCANOGRAM"})
 _DOSE_TYPES = frozenset({"SCREEN SAVE", "DOSE", "DOSE_INFO", "DOSE_REPORT", "DOSE REPORT"})

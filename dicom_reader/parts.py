@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_files.uids import EXPLICIT_BIG
+from dicom_files.uids import ExplicitVRBigEndian
 from dicom_reader.copies import are_copies, instance_of
 from dicom_reader.headers import ATTRIBUTES, Header
 from dicom_reader.lattice import TOLERANCE_MM
@@ -284,7 +284,7 @@ def _label(header: Header, keyword: str) -> str:
     raw = header.values.get(ATTRIBUTES[keyword][0], b"")
     code = _BINARY.get(keyword)
     if code is not None and len(raw) == struct.calcsize(f"<{code}"):
-        (value,) = struct.unpack((">" if header.transfer_syntax == EXPLICIT_BIG else "<") + code, raw)
+        (value,) = struct.unpack((">" if header.transfer_syntax == ExplicitVRBigEndian else "<") + code, raw)
         return f"{value:.10g}"
     number = re.fullmatch(r"\+?0*([0-9]{1,8})(\.0*)?", header.text(keyword))
     return number[1] if number else header.text(keyword)

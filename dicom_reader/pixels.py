@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_files.remarks import remarks_by_kind
+from dicom_files.uids import RLELossless
 from dicom_reader import nvimgcodec
-from dicom_reader.decoders import RLE, decode, require_decoder
+from dicom_reader.decoders import decode, require_decoder
 from dicom_reader.headers import Header
 from dicom_reader.hounsfield import Encoding, to_hounsfield
 from dicom_reader.uncompressed import NATIVE, read_uncompressed, refuse_unreadable
@@ -53,7 +54,7 @@ def read_pixels(
         _refuse_unreadable(header, matrix[0] * matrix[1] * encoding.bits_allocated // 8)
     hu = _empty(len(headers), matrix) if out is None else out
     decoded = nvimgcodec.takes(headers) and nvimgcodec.decode_series(headers, encodings, hu)
-    at_once = _QUICK_AT_ONCE if headers[0].transfer_syntax in (*NATIVE, RLE) else 1
+    at_once = _QUICK_AT_ONCE if headers[0].transfer_syntax in (*NATIVE, RLELossless) else 1
 
     def read(start: int) -> list[str]:
         repairs = []

@@ -16,12 +16,19 @@ from numpy.typing import NDArray
 
 from dicom_files.damage import unreadable
 from dicom_files.deflate import inflated
-from dicom_files.uids import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from dicom_files.uids import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 from dicom_reader.headers import Header
 from dicom_reader.hounsfield import Encoding
 from stages import InputError
 
-NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
+NATIVE = frozenset(
+    {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
+)
 
 
 def refuse_unreadable(header: Header, *, frame_bytes: int, frames: int) -> None:
@@ -43,7 +50,7 @@ def read_uncompressed(header: Header, encoding: Encoding, plane: NDArray[np.int1
     offset = (header.pixel_offset or 0) + ((header.frame or 1) - 1) * target.nbytes
     into = target.reshape(-1).view(np.uint8).data
     try:
-        if header.transfer_syntax == DEFLATED:
+        if header.transfer_syntax == DeflatedExplicitVRLittleEndian:
             _inflate_into(header, into, offset)
         else:
             _read_into(header, into, offset)
@@ -51,7 +58,7 @@ def read_uncompressed(header: Header, encoding: Encoding, plane: NDArray[np.int1
         raise unreadable(header.name, error) from error
     if narrow:
         plane[...] = target
-    elif header.transfer_syntax == EXPLICIT_BIG:
+    elif header.transfer_syntax == ExplicitVRBigEndian:
         plane.byteswap(inplace=True)
 
 

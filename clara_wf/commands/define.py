@@ -91,7 +91,7 @@ def check_chart(
     strict: Annotated[bool, typer.Option("--strict", help="Count warnings as errors.")] = False,
 ) -> None:
     """Check every definition of a file: all mistakes at once, with line, column and advice."""
-    from dicom_adapter.config import is_adapter_config, lint_adapter
+    from dicom_adapter.config.load import is_adapter_config, lint_adapter
 
     places = surroundings(context).places
     values = file or places.values

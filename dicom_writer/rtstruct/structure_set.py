@@ -20,6 +20,7 @@ from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
+from dicom_files.uids import DetachedStudyManagement
 from dicom_writer.dicom.codes import algorithm_identification, code_item
 from dicom_writer.dicom.header import new_result
 from dicom_writer.dicom.references import by_series, image_reference, references_to
@@ -31,7 +32,6 @@ from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.wording import summary, warnings_text
 from stages.labels import Label
 
-_STUDY = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which the standard wants here
 _ROI_CONTOURS = 0x30060039
 _ANATOMICAL = "123037004"  # SCT, Anatomical Structure
 
@@ -99,7 +99,8 @@ def _frame_of_reference(request: ResultRequest) -> Dataset:
     """Return what the contours were drawn on: frame of reference, study, series, all images."""
     first = request.sources[0]
     study, frame = Dataset(), Dataset()
-    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY, first.StudyInstanceUID
+    study.ReferencedSOPClassUID = DetachedStudyManagement  # which the standard wants here
+    study.ReferencedSOPInstanceUID = first.StudyInstanceUID
     study.RTReferencedSeriesSequence = []
     for uid, sources in by_series(request.sources).items():
         series = Dataset()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydicom import config
 from pydicom.dataset import FileDataset
 
+from dicom_files.uids import LabelMapSegmentationStorage
 from dicom_writer.encoding import encapsulated_pixel_data, pixel_data, save
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.request.result_kind import ResultKind
@@ -24,7 +25,6 @@ from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.seg.functional_groups import frame_groups
 from dicom_writer.seg.segments import new_segmentation
 
-_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.66.7"
 _RLE_HEADER = struct.pack("<16L", 1, 64, *[0] * 14)  # one segment, behind this header
 _LONGEST_RUN = 128
 
@@ -71,7 +71,7 @@ def _head(request: ResultRequest, compression: str, *, frames: int) -> FileDatas
     head = new_segmentation(
         request,
         KIND,
-        sop_class_uid=_SOP_CLASS,
+        sop_class_uid=LabelMapSegmentationStorage,
         segmentation_type="LABELMAP",
         title="AI label map",
         compression=compression,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import config
 from pydicom.dataset import FileDataset
+from pydicom.uid import SegmentationStorage
 
 from dicom_writer.encoding import pixel_data, save
 from dicom_writer.mask.measure import Measurement
@@ -23,8 +24,6 @@ from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.seg.functional_groups import frame_groups
 from dicom_writer.seg.segments import new_segmentation
 from stages import SettingsError
-
-SEG_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
 class SegResult(ResultKind):
@@ -74,7 +73,7 @@ def _head(request: ResultRequest, numbers: Mapping[int, int], *, frames: int) ->
     head = new_segmentation(
         request,
         KIND,
-        sop_class_uid=SEG_SOP_CLASS,
+        sop_class_uid=SegmentationStorage,
         segmentation_type="BINARY",
         title="AI segmentation",
         compression=compression,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from dicom_writer.dicom.codes import algorithm_identification, code_item
 from dicom_writer.dicom.header import add_comments, copy_lossiness, new_result
@@ -22,9 +23,9 @@ from dicom_writer.wording import summary
 from stages.labels import Label
 
 TRANSFER_SYNTAXES = {
-    "none": "1.2.840.10008.1.2.1",
-    "rle": "1.2.840.10008.1.2.5",
-    "deflate": "1.2.840.10008.1.2.1.99",
+    "none": ExplicitVRLittleEndian,
+    "rle": RLELossless,
+    "deflate": DeflatedExplicitVRLittleEndian,
 }
 
 _TO_XYZ = np.array(

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code as SrCode
-from pydicom.uid import Comprehensive3DSRStorage
+from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
 from dicom_writer.dicom.header import new_result
 from dicom_writer.dicom.references import by_series, reference_to, references_to
@@ -36,7 +36,6 @@ from dicom_writer.mask.measure import Measurement
 from dicom_writer.request.provenance import MANUFACTURER, MODEL_NAME
 from dicom_writer.request.result_kind import ResultKind
 from dicom_writer.request.result_request import ResultRequest
-from dicom_writer.seg.segmentation import SEG_SOP_CLASS
 from dicom_writer.source.frames import image_key
 from dicom_writer.wording import summary, warnings_of
 from stages.labels import ANATOMICAL_STRUCTURE, Code, Label
@@ -112,7 +111,10 @@ def _evidence(request: ResultRequest) -> Dataset:
     study, made = Dataset(), Dataset()
     made.SeriesInstanceUID = request.uids.uid("seg series")
     segmentation = Dataset()
-    segmentation.SOPClassUID, segmentation.SOPInstanceUID = SEG_SOP_CLASS, request.uids.uid("seg instance")
+    segmentation.SOPClassUID, segmentation.SOPInstanceUID = (
+        SegmentationStorage,
+        request.uids.uid("seg instance"),
+    )
     made.ReferencedSOPSequence = [reference_to(segmentation)]
     study.StudyInstanceUID = request.sources[0].StudyInstanceUID
     study.ReferencedSeriesSequence = []
@@ -172,7 +174,7 @@ def _group_of_label(number: int, label: Label, request: ResultRequest) -> Any:
     counts = [found.count for found in request.lesions if found.label == label]
     measurements = [_measurement(VOLUME, volume_ml, _ML), *(_measurement(COUNT, n, _NO_UNIT) for n in counts)]
     segment = hd.sr.ReferencedSegment(
-        sop_class_uid=SEG_SOP_CLASS,
+        sop_class_uid=SegmentationStorage,
         sop_instance_uid=request.uids.uid("seg instance"),
         segment_number=number,
         **_drawn_on(request),

@@ -8,8 +8,8 @@ import pytest
 from clara_wf.places import Places
 from clara_wf.publish import publish
 from tests.dicom_adapter.adapters import Adapter
-from tests.dicom_adapter.benches import destination
 from tests.dicom_adapter.destinations import wait_until
+from tests.dicom_adapter.offline_adapter import destination
 
 pytestmark = [pytest.mark.docker, pytest.mark.workflow]
 

@@ -6,7 +6,7 @@ import time
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_adapter.receiving.headers import read_header as read_instance
+from dicom_adapter.storage.instance_header import read_header as read_instance
 from dicom_files.dataset import open_dataset
 from dicom_files.header import read_file_header
 from stages import InputError

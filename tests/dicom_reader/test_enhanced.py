@@ -7,8 +7,9 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from dicom_files.uids import EnhancedCTImageStorage
 from dicom_reader import read_all_series, read_series
-from dicom_reader.enhanced import ENHANCED_CT, is_enhanced, split_frames
+from dicom_reader.enhanced import is_enhanced, split_frames
 from dicom_reader.files import read_header
 from dicom_reader.pixels import read_pixels
 from stages import InputError
@@ -29,7 +30,7 @@ def enhanced(shape=SHAPE, *, rescale_per_frame=True):
     """Return the phantom as one enhanced file, frames from the highest slice to the lowest."""
     slices = phantoms.ct_slices(shape)[::-1]
     ds = phantoms.ct_slices((1, *shape[1:]))[0]
-    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = ENHANCED_CT
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
     place = ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"]
     for keyword in [*place, "RescaleSlope", "RescaleIntercept", "RescaleType"]:
         delattr(ds, keyword)
