@@ -259,7 +259,7 @@ def make_task(data: Path, count: int) -> None:
     """Make source and mask, if they are not there: an ellipsoid of a liver and three tumours in it."""
     from read_series import make_series
 
-    from clara_wf.demo import TRUE_LABELS
+    from clara_wf.run.demo import TRUE_LABELS
     from dicom_reader import read_series
     from stages import write_volume
 

@@ -15,8 +15,8 @@ from dicom_writer.request.provenance import Provenance
 from dicom_writer.request.result_request import Compression, Options
 from dicom_writer.write import write_results
 from stages import Job, SettingsError, Stage, Volume, find_volumes, main, read_mask, read_volume
-from stages.labels import Label, spoken_of
-from stages.labels_file import read_labels, write_labels
+from stages.volume.labels import Label, spoken_of
+from stages.volume.labels_file import read_labels, write_labels
 
 
 class DicomWriter(Stage):

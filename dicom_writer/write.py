@@ -12,16 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dicom_files.remarks import remarks_by_kind
+from dicom_files.pydicom_warnings import remarks_by_kind
 from dicom_writer.kinds import RESULT_KINDS, are_of_volume, with_required, without_empty
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.request.provenance import Provenance
 from dicom_writer.request.result_request import Options, ResultRequest
 from dicom_writer.wording import summary
 from stages import InputError, OutputError, StageError, Volume
-from stages.labels import Label
-from stages.logs import printable
-from stages.quantities import volume_text
+from stages.runtime.logs import printable
+from stages.volume.labels import Label
+from stages.volume.quantities import volume_text
 
 logger = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ from dicom_writer.source.values import decimal_string
 from dicom_writer.wording import (
     summary,
 )
-from stages.labels import Code
+from stages.volume.labels import Code
 
 
 class CaptureResult(ResultKind):

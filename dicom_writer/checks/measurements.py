@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dicom_writer.mask.measure import Measurement
 from stages import OutputError
-from stages.labels import Label
+from stages.volume.labels import Label
 
 TOLERANCE_MM = 0.1
 VOLUME_TOLERANCE = 1e-3  # relative; a spacing is written as a decimal of 16 characters

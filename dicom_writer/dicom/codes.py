@@ -10,7 +10,7 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 
 from dicom_writer.request.provenance import Provenance
-from stages.labels import Code
+from stages.volume.labels import Code
 
 
 def algorithm_identification(provenance: Provenance) -> Dataset:

@@ -19,7 +19,7 @@ from dicom_writer.dicom.codes import code_item
 from dicom_writer.request.provenance import MANUFACTURER, MODEL_NAME, software_version
 from dicom_writer.source.attributes import IDENTITY, LOSSINESS, PATIENT_AND_STUDY, SCANNER, copy_elements
 from dicom_writer.wording import COMMENTS_LENGTH, warnings_text
-from stages.labels import Code
+from stages.volume.labels import Code
 
 if TYPE_CHECKING:
     from dicom_writer.request.result_kind import ResultKind

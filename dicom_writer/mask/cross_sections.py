@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_writer.mask.contours import outlines
-from stages.geometry import spacing_of
-from stages.labels import Label
-from stages.original_slices import SliceMasks
+from stages.volume.geometry import spacing_of
+from stages.volume.labels import Label
+from stages.volume.original_slices import SliceMasks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.geometry import spacing_of
-from stages.labels import Label
-from stages.original_slices import SliceMasks
+from stages.volume.geometry import spacing_of
+from stages.volume.labels import Label
+from stages.volume.original_slices import SliceMasks
 
 MOST_LISTED = 100
 _Spot = tuple[int, int]  # slice, number within it

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import OutputError, Volume
-from stages.geometry import spacing_of
-from stages.labels import Label
-from stages.original_slices import SliceMasks, on_original_slices
+from stages.volume.geometry import spacing_of
+from stages.volume.labels import Label
+from stages.volume.original_slices import SliceMasks, on_original_slices
 
 PixelPositions = Callable[[NDArray[Any]], NDArray[np.float64]]
 

@@ -23,7 +23,7 @@ from dicom_writer.pdf.page import draw_page
 from dicom_writer.request.result_kind import ResultKind
 from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.wording import summary
-from stages.labels import Code
+from stages.volume.labels import Code
 
 _REPORT = Code("18748-4", "LN", "Diagnostic imaging report")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dicom_writer.pictures.picture import MARGIN, grey_levels
 from dicom_writer.request.result_request import ResultRequest
 from stages import OutputError
-from stages.labels import Label
+from stages.volume.labels import Label
 
 
 def compare_picture(framed: NDArray[np.uint8], pixel_mm: float, request: ResultRequest, n: int) -> None:

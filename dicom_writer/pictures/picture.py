@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.source.pixels import source_values
-from stages.geometry import spacing_of
-from stages.labels import Label
+from stages.volume.geometry import spacing_of
+from stages.volume.labels import Label
 
 MARGIN = 28  # around the picture, for the letters
 LONGEST = 800  # pixels that a picture has at least along its longer side, where its source is smaller

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stages import InputError, Volume
 from stages.arrays import to_host
-from stages.labels import Label, require_named, spoken_of, where_to_say
+from stages.volume.labels import Label, require_named, spoken_of, where_to_say
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from dicom_writer.request.uids import uid_maker
 from dicom_writer.source.images import find_source
 from dicom_writer.source.positions import require_same_place
 from stages import Volume
-from stages.labels import Label
-from stages.original_slices import on_original_slices
+from stages.volume.labels import Label
+from stages.volume.original_slices import on_original_slices
 
 
 def request_of_mask(

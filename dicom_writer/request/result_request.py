@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.request.provenance import Provenance
 from stages import Volume
-from stages.labels import Label
-from stages.original_slices import SliceMasks
-from stages.slice_numbers import slice_numbers
+from stages.volume.labels import Label
+from stages.volume.original_slices import SliceMasks
+from stages.volume.slice_numbers import slice_numbers
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -96,7 +96,7 @@ class ResultRequest:
 
     @functools.cached_property
     def slice_numbers(self) -> tuple[int, ...]:
-        """The number by which people find each slice, see `stages.slice_numbers`."""
+        """The number by which people find each slice, see `stages.volume.slice_numbers`."""
         from dicom_writer.source.frames import frame_of, instance_number
 
         return slice_numbers([instance_number(s) for s in self.sources], [frame_of(s) for s in self.sources])

@@ -18,8 +18,8 @@ from dicom_writer.source.images import find_source
 from dicom_writer.source.positions import require_same_place
 from stages import InputError, Volume
 from stages.arrays import to_host
-from stages.geometry import spacing_of
-from stages.original_slices import SliceMasks
+from stages.volume.geometry import spacing_of
+from stages.volume.original_slices import SliceMasks
 
 _OF_THE_PLANE = (
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SliceLocation"),

@@ -30,7 +30,7 @@ from dicom_writer.mask.measure import Measurement
 from dicom_writer.request.result_kind import ResultKind
 from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.wording import summary, warnings_text
-from stages.labels import Label
+from stages.volume.labels import Label
 
 _ROI_CONTOURS = 0x30060039
 _ANATOMICAL = "123037004"  # SCT, Anatomical Structure

@@ -25,7 +25,7 @@ from dicom_writer.source.frames import image_key
 from dicom_writer.source.positions import pixel_indices, pixel_positions
 from dicom_writer.wording import warnings_text
 from stages import OutputError
-from stages.labels import Label
+from stages.volume.labels import Label
 
 _CONTOUR_DATA = 0x30060050
 

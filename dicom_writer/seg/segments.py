@@ -20,7 +20,7 @@ from dicom_writer.request.result_kind import ResultKind
 from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.seg.functional_groups import add_dimensions, add_shared_groups
 from dicom_writer.wording import summary
-from stages.labels import Label
+from stages.volume.labels import Label
 
 TRANSFER_SYNTAXES = {
     "none": ExplicitVRLittleEndian,

@@ -21,8 +21,8 @@ from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.seg.read_frames import Frame, read_frames
 from dicom_writer.source.frames import image_key
 from stages import OutputError
-from stages.labels import Label
-from stages.original_slices import SliceMasks
+from stages.volume.labels import Label
+from stages.volume.original_slices import SliceMasks
 
 
 def verify_segmentation(path: Path, request: ResultRequest) -> dict[int, Measurement]:

@@ -12,7 +12,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from dicom_writer.source.attributes import raw_value
-from stages.slice_numbers import number_in
+from stages.volume.slice_numbers import number_in
 
 _OF_THE_FRAME = {
     "PlanePositionSequence": "ImagePositionPatient",

@@ -23,7 +23,7 @@ from dicom_writer.source.frames import image_key, is_multi_frame, split_frames
 from dicom_writer.source.positions import pixel_positions
 from dicom_writer.source.values import fit_headers
 from stages import InputError, Origin, Volume
-from stages.logs import printable
+from stages.runtime.logs import printable
 
 logger = logging.getLogger(__name__)
 

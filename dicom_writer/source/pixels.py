@@ -36,7 +36,7 @@ from pydicom.uid import (
 from dicom_files.codestreams import describe
 from dicom_files.dataset import lenient, open_dataset
 from stages import InputError
-from stages.logs import printable
+from stages.runtime.logs import printable
 
 _FUNCTIONS: Mapping[str, str] = {
     **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1), "jpeg8_decode"),

@@ -16,7 +16,7 @@ from pydicom import config
 from pydicom.dataset import Dataset
 
 from stages import GeometryError, InputError
-from stages.original_slices import SliceMasks
+from stages.volume.original_slices import SliceMasks
 
 TOLERANCE_MM = 0.1
 

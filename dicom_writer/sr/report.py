@@ -38,7 +38,7 @@ from dicom_writer.request.result_kind import ResultKind
 from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.source.frames import image_key
 from dicom_writer.wording import summary, warnings_of
-from stages.labels import ANATOMICAL_STRUCTURE, Code, Label
+from stages.volume.labels import ANATOMICAL_STRUCTURE, Code, Label
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from dicom_writer.source.frames import image_key
 from dicom_writer.source.positions import pixel_positions
 from dicom_writer.wording import warnings_of
 from stages import OutputError
-from stages.labels import Label
+from stages.volume.labels import Label
 
 LENGTH_TOLERANCE_MM = 0.01
 _GROUPS, _GROUP = "126010", "125007"

@@ -7,7 +7,7 @@ import pytest
 from dicom_reader import read_series
 from dicom_writer import write_results
 from stages import OutputError, read_volume, write_volume
-from stages.original_slices import on_original_slices
+from stages.volume.original_slices import on_original_slices
 from tests import phantoms
 
 SHAPE = (10, 40, 36)
@@ -97,7 +97,7 @@ def test_mask_series_and_label_map_lie_on_the_slices_as_acquired(made, tmp_path)
 
 
 def test_volume_and_place_are_those_of_the_mask(made):
-    from stages.geometry import points_at
+    from stages.volume.geometry import points_at
 
     _, mask, path = made
     dataset = pydicom.dcmread(path)

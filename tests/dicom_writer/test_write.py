@@ -13,7 +13,7 @@ from dicom_writer import write_results
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.wording import summary
 from stages import InputError, OutputError, find_volumes, read_volume, write_volume
-from stages.labels_file import write_labels
+from stages.volume.labels_file import write_labels
 from tests import phantoms
 from tests.phantoms import LABELS
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from dicom_writer.mask.lesions import MOST_LISTED, find_lesions
-from stages.original_slices import SliceMasks, on_original_slices
+from stages.volume.original_slices import SliceMasks, on_original_slices
 from tests import phantoms
 from tests.phantoms import LABELS
 

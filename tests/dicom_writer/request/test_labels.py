@@ -9,7 +9,7 @@ import pytest
 from dicom_writer import write_results
 from dicom_writer.__main__ import with_labels
 from stages import Algorithm, InputError
-from stages.labels import Code, Label
+from stages.volume.labels import Code, Label
 from tests import phantoms
 from tests.phantoms import LABELS
 

@@ -152,7 +152,7 @@ def test_a_contour_that_was_changed_is_refused(result_request, tmp_path, damage,
 
 @pytest.mark.parametrize("case", CASES)
 def test_contours_of_a_corrected_series_lie_on_the_slices_as_acquired(tmp_path, dciodvfy_errors, case):
-    from stages.original_slices import on_original_slices
+    from stages.volume.original_slices import on_original_slices
 
     source = series(tmp_path / "source", **CASES[case])
     mask = mask_on(source, tmp_path)

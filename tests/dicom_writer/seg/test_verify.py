@@ -9,7 +9,7 @@ from dicom_writer.mask.measure import measure_label
 from dicom_writer.request.mask_request import request_of_mask
 from dicom_writer.seg.verify import verify_segmentation
 from stages import OutputError
-from stages.original_slices import on_original_slices
+from stages.volume.original_slices import on_original_slices
 from tests import phantoms
 
 

@@ -12,7 +12,7 @@ from dicom_writer import write_results
 from dicom_writer.source.frames import image_key, split_frames
 from stages import read_volume, write_volume
 from tests import phantoms
-from tests.dicom_reader.test_enhanced import enhanced
+from tests.dicom_reader.files.test_enhanced import enhanced
 
 
 def multi_frame(positions, uid="1.2.9"):
