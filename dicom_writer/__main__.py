@@ -25,7 +25,13 @@ class DicomWriter(Stage):
     takes_labels = True
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare what is written, and what it says of labels and algorithm."""
+        """Declare what is written, and what it says of labels and algorithm.
+
+        Parameters
+        ----------
+        parser
+            Gets the arguments of this stage beside those that all stages have.
+        """
         parser.add_argument(
             "--results",
             default="seg",
@@ -56,7 +62,13 @@ class DicomWriter(Stage):
             )
 
     def prepare(self, job: Job) -> None:
-        """Read the arguments, and import what writes and what verifies, while stages before still work."""
+        """Read the arguments, and import what writes and what verifies, while stages before still work.
+
+        Parameters
+        ----------
+        job
+            Its arguments are read.
+        """
         self._results = kinds_named(job.arguments.results)
         self._read = read_volume if are_of_volume(self._results) else read_mask
         stated = job.arguments.labels
@@ -73,7 +85,13 @@ class DicomWriter(Stage):
             RESULT_KINDS[name]
 
     def execute(self, job: Job) -> None:
-        """Write the results of each mask."""
+        """Write the results of each mask.
+
+        Parameters
+        ----------
+        job
+            Where masks and source images lie, and where results go.
+        """
         from dicom_writer.request.labels import labels_of
 
         for path in find_volumes(job.input_dir):
@@ -98,7 +116,15 @@ def _stated(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def with_labels(mask: Volume, labels: Sequence[Label]) -> Volume:
-    """Return a mask that says what its labels mean, with those of the workflow where it does not itself."""
+    """Return a mask that says what its labels mean, with those of the workflow where it does not itself.
+
+    Parameters
+    ----------
+    mask
+        A mask as it was read.
+    labels
+        Those of the workflow.
+    """
     known, _ = spoken_of(mask.origin.label_values, mask.origin.labels, otherwise=labels)
     return replace(mask, origin=replace(mask.origin, labels=known))
 

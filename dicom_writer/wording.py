@@ -40,7 +40,13 @@ class LabelLine:
 
 
 def label_lines(request: ResultRequest) -> list[LabelLine]:
-    """Return what is said of each label."""
+    """Return what is said of each label.
+
+    Parameters
+    ----------
+    request
+        Its mask was measured.
+    """
     counts = {lesions.label.value: lesions.count for lesions in request.lesions}
     lines = []
     for label in request.labels:
@@ -54,14 +60,30 @@ def label_lines(request: ResultRequest) -> list[LabelLine]:
 
 
 def largest_lesions(request: ResultRequest, most: int) -> Iterator[tuple[Lesion, str]]:
-    """Yield the largest lesions of all labels and what is said of each: ``3.1 ml, 21.4 mm``."""
+    """Yield the largest lesions of all labels and what is said of each: ``3.1 ml, 21.4 mm``.
+
+    Parameters
+    ----------
+    request
+        Its mask was measured.
+    most
+        How many at most.
+    """
     listed = [lesion for found in request.lesions for lesion in found.listed]
     for lesion in sorted(listed, key=lambda one: -one.volume_ml)[:most]:
         yield lesion, f"{volume_text(lesion.volume_ml)}, longest diameter {lesion.diameter.mm:.1f} mm"
 
 
 def lesions_not_shown(request: ResultRequest, most: int) -> str:
-    """Return how many lesions `largest_lesions` leaves out, ``and 4 more lesions``; empty if it shows all."""
+    """Return how many lesions `largest_lesions` leaves out, ``and 4 more lesions``; empty if it shows all.
+
+    Parameters
+    ----------
+    request
+        Its mask was measured.
+    most
+        As for `largest_lesions`.
+    """
     left = sum(found.count for found in request.lesions) - len(list(largest_lesions(request, most)))
     return f"and {left} more {'lesion' if left == 1 else 'lesions'}" if left else ""
 
@@ -72,14 +94,26 @@ def warnings_of(request: ResultRequest) -> list[str]:
     A result keeps the character set of its source, whichever that is; what is not printable ASCII (in the
     name of a file, say) is written as its code point: ``L<U+00E4>sion``. So no sentence can end a value,
     change a character set, or draw anything but letters.
+
+    Parameters
+    ----------
+    request
+        Its mask has the warnings.
     """
-    return [WARNING + ascii_of(sentence) for sentence in request.mask.origin.warnings]
+    return [WARNING + _ascii(sentence) for sentence in request.mask.origin.warnings]
 
 
 def warnings_text(request: ResultRequest, most: int) -> str:
     """Return all warnings as one text of at most ``most`` characters, a line each; empty if there is none.
 
     A long one is shortened; where not all fit, the last line says how many are left out.
+
+    Parameters
+    ----------
+    request
+        Its mask has the warnings.
+    most
+        Characters.
     """
     lines = [shortened(warning, _LONG_WARNING) for warning in warnings_of(request)]
     for left_out in range(len(lines) + 1):
@@ -91,23 +125,45 @@ def warnings_text(request: ResultRequest, most: int) -> str:
 
 
 def more_warnings(count: int) -> str:
-    """Return the line that stands for warnings that do not fit."""
+    """Return the line that stands for warnings that do not fit.
+
+    Parameters
+    ----------
+    count
+        How many do not fit.
+    """
     return f"{WARNING}{count} more, {_ELSEWHERE}"
 
 
 def shortened(text: str, most: int) -> str:
-    """Return a text of at most ``most`` characters, which says so where it is not whole."""
+    """Return a text of at most ``most`` characters, which says so where it is not whole.
+
+    Parameters
+    ----------
+    text
+        On one line.
+    most
+        Characters.
+    """
     mark = f"... ({_ELSEWHERE})"
     return text if len(text) <= most else text[: max(most - len(mark), 0)] + mark
 
 
-def ascii_of(text: str) -> str:
+def _ascii(text: str) -> str:
     """Return a text with all that is not printable ASCII written as code points."""
     return "".join(c if " " <= c <= "~" else f"<U+{ord(c):04X}>" for c in text)
 
 
 def summary(labels: Sequence[Label], measured: Mapping[int, Measurement]) -> str:
-    """Return in at most 47 characters which labels a mask holds: ``Liver, no liver tumour found``."""
+    """Return in at most 47 characters which labels a mask holds: ``Liver, no liver tumour found``.
+
+    Parameters
+    ----------
+    labels
+        Which labels are spoken of.
+    measured
+        What each measures, by its value.
+    """
     there = [label.name for label in labels if measured[label.value].volume_ml]
     absent = [label.name for label in labels if not measured[label.value].volume_ml]
     nothing = f"no {_listed(absent, 'or')} found" if absent else ""

@@ -136,6 +136,15 @@ def _make(name: str, request: ResultRequest, folder: Path) -> list[Path]:
 def verify(name: str, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
     """Read the files of one kind of result back, and return what they say of each label.
 
+    Parameters
+    ----------
+    name
+        Of the kind of result.
+    request
+        What should have been written.
+    paths
+        The files, as `make` returned them.
+
     Raises
     ------
     OutputError

@@ -44,7 +44,15 @@ class CaptureResult(ResultKind):
     series_number_offset = 6
 
     def make(self, request: ResultRequest, folder: Path) -> list[Path]:
-        """Write one file a key slice, on all cores."""
+        """Write one file a key slice, on all cores.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        folder
+            A fresh folder to write to.
+        """
         inside = folder / f"{request.file_name}.capture"
         inside.mkdir()
         numbered = list(enumerate(key_slices(request), start=1))
@@ -52,7 +60,7 @@ class CaptureResult(ResultKind):
 
         def write(number: int, n: int) -> Path:
             path = inside / f"{number:04d}.dcm"
-            _put_pixels(heads[number - 1], captured(request, n))
+            _put_pixels(heads[number - 1], _captured(request, n))
             with config.disable_value_validation():
                 save(heads[number - 1], path)
             heads[number - 1].PixelData = b""
@@ -62,7 +70,15 @@ class CaptureResult(ResultKind):
             return list(pool.map(lambda one: write(*one), numbered))
 
     def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read each by pydicom, and find grey levels and outlines in it again."""
+        """Read each by pydicom, and find grey levels and outlines in it again.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        paths
+            The files, as `make` returned them.
+        """
         from dicom_writer.capture.verify import verify_capture
 
         return verify_capture(paths, request)
@@ -71,7 +87,7 @@ class CaptureResult(ResultKind):
 KIND = CaptureResult()
 
 
-def captured(request: ResultRequest, n: int) -> NDArray[np.uint8]:
+def _captured(request: ResultRequest, n: int) -> NDArray[np.uint8]:
     """Return slice n as it is shown, with words above and below."""
     return with_words(draw(request, n), request, n)
 

@@ -28,6 +28,13 @@ from stages import OutputError
 def verify_capture(paths: Sequence[Path], request: ResultRequest) -> dict[int, Measurement]:
     """Read captures back; they say no numbers that a program reads.
 
+    Parameters
+    ----------
+    paths
+        The files, as `make` returned them.
+    request
+        What is written, and of what.
+
     Raises
     ------
     OutputError

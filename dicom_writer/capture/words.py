@@ -32,7 +32,17 @@ _WHITE, _DIM, _AMBER = (255, 255, 255), (170, 170, 170), (255, 191, 0)
 
 
 def with_words(picture: NDArray[np.uint8], request: ResultRequest, n: int) -> NDArray[np.uint8]:
-    """Return a picture between title and legend."""
+    """Return a picture between title and legend.
+
+    Parameters
+    ----------
+    picture
+        Of slice n, with its margin, RGB, shape (rows, columns, 3).
+    request
+        What is written, and of what.
+    n
+        Which slice, from 0.
+    """
     legend, provenance = list(_legend(request)), request.provenance
     by = f"Slice {request.slice_numbers[n]}: {provenance.algorithm_name} {provenance.version}"
     widest = max(_INDENT + _pixels(text) + MARGIN for text in (by, *(text for _, text in legend)))

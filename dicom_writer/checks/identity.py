@@ -22,6 +22,13 @@ _REQUIRED = (
 def require_same_identity(dataset: Dataset, request: ResultRequest) -> None:
     """Refuse a result that is not of the source's patient, study and frame of reference.
 
+    Parameters
+    ----------
+    dataset
+        A written result, read back.
+    request
+        What should have been written.
+
     Raises
     ------
     OutputError
@@ -60,6 +67,13 @@ def _refuse_private(dataset: Dataset) -> None:
 
 def require_comments(image: Dataset, request: ResultRequest) -> None:
     """Refuse an image whose *Image Comments* are not what everybody who uses it has to be told.
+
+    Parameters
+    ----------
+    image
+        A written image, read back.
+    request
+        What should have been written.
 
     Raises
     ------

@@ -30,6 +30,8 @@ def require_same_measurements(
     ----------
     written, meant
         What each label measures, by its value: in the file, and in the mask.
+    labels
+        Which labels are compared.
     what
         What a label is called in the result, such as "segment" or "contour of".
     volume_tolerance

@@ -14,7 +14,13 @@ from stages.volume.labels import Code
 
 
 def algorithm_identification(provenance: Provenance) -> Dataset:
-    """Return an item of the Algorithm Identification Macro."""
+    """Return an item of the Algorithm Identification Macro.
+
+    Parameters
+    ----------
+    provenance
+        Which algorithm.
+    """
     item = Dataset()
     item.AlgorithmFamilyCodeSequence = [code_item(Code("123110", "DCM", "Artificial Intelligence"))]
     item.AlgorithmName = provenance.algorithm_name
@@ -25,7 +31,13 @@ def algorithm_identification(provenance: Provenance) -> Dataset:
 
 
 def code_item(code: Code) -> Dataset:
-    """Return a coded concept as an item of a code sequence."""
+    """Return a coded concept as an item of a code sequence.
+
+    Parameters
+    ----------
+    code
+        Value, scheme and meaning.
+    """
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme, code.meaning
     return item

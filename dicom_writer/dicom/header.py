@@ -75,14 +75,14 @@ def new_result(
     _copy_patient_and_study(source, dataset)
     dataset.Modality = modality
     dataset.SeriesInstanceUID = request.uids.uid(f"{kind.name} series")
-    dataset.SeriesNumber = result_series_number(source, offset=kind.series_number_offset)
+    dataset.SeriesNumber = _series_number(source, offset=kind.series_number_offset)
     dataset.SeriesDescription = description[:64].rstrip()
     dataset.InstanceNumber = instance_number
-    add_provenance(dataset, request)
+    _add_equipment(dataset, request)
     return dataset
 
 
-def add_provenance(dataset: Dataset, request: ResultRequest) -> None:
+def _add_equipment(dataset: Dataset, request: ResultRequest) -> None:
     """Say what equipment made a result, when, on whose images, by which algorithm."""
     date, time = request.moment.strftime("%Y%m%d"), request.moment.strftime("%H%M%S.%f")
     dataset.InstanceCreationDate = dataset.ContentDate = dataset.SeriesDate = date
@@ -94,14 +94,30 @@ def add_provenance(dataset: Dataset, request: ResultRequest) -> None:
 
 
 def add_comments(result: Dataset, request: ResultRequest) -> None:
-    """Say in *Image Comments* (0020,4000) of an image what everybody who uses it has to be told."""
+    """Say in *Image Comments* (0020,4000) of an image what everybody who uses it has to be told.
+
+    Parameters
+    ----------
+    result
+        What is added to.
+    request
+        Its mask has the warnings.
+    """
     text = warnings_text(request, COMMENTS_LENGTH)
     if text:
         result.ImageComments = text
 
 
 def copy_lossiness(result: Dataset, request: ResultRequest) -> None:
-    """Say whether the images that a result was made of had been compressed with loss, and how."""
+    """Say whether the images that a result was made of had been compressed with loss, and how.
+
+    Parameters
+    ----------
+    result
+        What is added to.
+    request
+        Names the source images.
+    """
     result.LossyImageCompression = "00"
     lossy = next((s for s in request.sources if s.get("LossyImageCompression") == "01"), None)
     if lossy is not None:
@@ -134,7 +150,7 @@ def _contributors(request: ResultRequest) -> Iterator[Dataset]:
     yield algorithm
 
 
-def result_series_number(source: Dataset, *, offset: int) -> int:
+def _series_number(source: Dataset, *, offset: int) -> int:
     """Return a *Series Number* (0020,0011) beside the source's: its own times 100, plus an offset."""
     try:
         number = int(source.get("SeriesNumber") or 0)
@@ -144,7 +160,15 @@ def result_series_number(source: Dataset, *, offset: int) -> int:
 
 
 def copy_body_part(head: Dataset, source: Dataset) -> None:
-    """Copy *Body Part Examined* (0018,0015), and *Laterality* (0020,0060) unless the part is no pair."""
+    """Copy *Body Part Examined* (0018,0015), and *Laterality* (0020,0060) unless the part is no pair.
+
+    Parameters
+    ----------
+    head
+        What is added to.
+    source
+        Header of a source image.
+    """
     part, side = str(source.get("BodyPartExamined") or ""), str(source.get("Laterality") or "")
     if part and (side or part in _UNPAIRED):
         head.BodyPartExamined = part

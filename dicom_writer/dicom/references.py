@@ -10,14 +10,26 @@ from dicom_writer.source.frames import image_key
 
 
 def reference_to(instance: Dataset) -> Dataset:
-    """Return an item that refers to an instance."""
+    """Return an item that refers to an instance.
+
+    Parameters
+    ----------
+    instance
+        Has *SOP Class UID* (0008,0016) and *SOP Instance UID* (0008,0018).
+    """
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = instance.SOPClassUID, instance.SOPInstanceUID
     return item
 
 
 def image_reference(source: Dataset) -> Dataset:
-    """Return an item that refers to the image of one slice, and to its frame where it has several."""
+    """Return an item that refers to the image of one slice, and to its frame where it has several.
+
+    Parameters
+    ----------
+    source
+        Header of the source image of a slice.
+    """
     item = reference_to(source)
     _, frame = image_key(source)
     if frame:
@@ -26,12 +38,24 @@ def image_reference(source: Dataset) -> Dataset:
 
 
 def references_to(sources: Sequence[Dataset]) -> list[Dataset]:
-    """Return one item for each source image; several frames of one image give one item."""
+    """Return one item for each source image; several frames of one image give one item.
+
+    Parameters
+    ----------
+    sources
+        Header of the source image of each slice.
+    """
     return list({str(source.SOPInstanceUID): reference_to(source) for source in sources}.values())
 
 
 def by_series(sources: Sequence[Dataset]) -> dict[str, list[Dataset]]:
-    """Return the source images of each series, by *Series Instance UID* (0020,000E); mostly there is one."""
+    """Return the source images of each series, by *Series Instance UID* (0020,000E); mostly there is one.
+
+    Parameters
+    ----------
+    sources
+        Header of the source image of each slice.
+    """
     found: dict[str, list[Dataset]] = {}
     for source in sources:
         found.setdefault(str(source.SeriesInstanceUID), []).append(source)

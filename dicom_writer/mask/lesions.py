@@ -26,6 +26,8 @@ class Diameter:
 
     Attributes
     ----------
+    mm
+        Its length, mm.
     slice
         Which slice, from 0.
     ends
@@ -43,8 +45,14 @@ class Lesion:
 
     Attributes
     ----------
+    label
+        What it is.
     number
         From 1, the largest first.
+    volume_ml
+        Its volume, ml.
+    diameter
+        Its longest diameter.
     spots
         What it is in each slice, by `components_in_slice`: slice, and number in it.
     """
@@ -67,6 +75,8 @@ class Lesions:
 
     Attributes
     ----------
+    label
+        Which label.
     count
         How many there are.
     listed
@@ -83,6 +93,13 @@ def find_lesions(masks: SliceMasks, label: Label) -> Lesions:
 
     Slices count as neighbours in their order, whatever lies between them; where they are shifted against
     each other (gantry tilt), pixels count as neighbours by their place, not by their index.
+
+    Parameters
+    ----------
+    masks
+        Label values on the original slices.
+    label
+        Which label.
     """
     pixel_mm = np.array(spacing_of(masks.affine)[1:])
     volume: dict[_Spot, float] = {}
@@ -111,7 +128,13 @@ def find_lesions(masks: SliceMasks, label: Label) -> Lesions:
 
 
 def components_in_slice(plane: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return a number from 1 for the pixels of each spot of a slice, which hangs together also at corners."""
+    """Return a number from 1 for the pixels of each spot of a slice, which hangs together also at corners.
+
+    Parameters
+    ----------
+    plane
+        Which pixels are of a label, shape (rows, columns).
+    """
     from scipy import ndimage
 
     numbered, _ = ndimage.label(plane, structure=np.ones((3, 3)))

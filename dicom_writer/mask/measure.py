@@ -111,7 +111,15 @@ def combine_planes(planes: Iterable[PlaneMeasurement | None]) -> Measurement:
 
 
 def measure_label(masks: SliceMasks, value: int) -> Measurement:
-    """Measure a label of a mask through the affine of its volume."""
+    """Measure a label of a mask through the affine of its volume.
+
+    Parameters
+    ----------
+    masks
+        Label values on the original slices.
+    value
+        Of the label.
+    """
     _, row_mm, column_mm = spacing_of(masks.affine)
     thickness = masks.thickness_mm
 
@@ -124,6 +132,15 @@ def measure_label(masks: SliceMasks, value: int) -> Measurement:
 
 def require_same_centroids(mask: Volume, masks: SliceMasks, labels: Sequence[Label]) -> None:
     """Hold what was drawn on the original slices against the mask on the corrected grid it came from.
+
+    Parameters
+    ----------
+    mask
+        Label values on the grid of its volume.
+    masks
+        The same on the original slices.
+    labels
+        Which labels.
 
     Raises
     ------

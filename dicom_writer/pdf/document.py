@@ -35,7 +35,15 @@ class PdfResult(ResultKind):
     series_number_offset = 7
 
     def make(self, request: ResultRequest, folder: Path) -> list[Path]:
-        """Write the one file."""
+        """Write the one file.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        folder
+            A fresh folder to write to.
+        """
         path = folder / f"{request.file_name}.pdf.dcm"
         page = draw_page(request)
         with config.disable_value_validation():
@@ -58,7 +66,15 @@ class PdfResult(ResultKind):
         return [path]
 
     def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read the page by pypdf: what it says, and each picture on it."""
+        """Read the page by pypdf: what it says, and each picture on it.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        paths
+            The files, as `make` returned them.
+        """
         from dicom_writer.pdf.verify import verify_pdf
 
         (path,) = paths

@@ -37,22 +37,28 @@ _LEFT, _WIDTH, _BOTTOM, _LINE, _GAP = 48.0, A4[0] - 96, 40.0, 15.0, 10.0
 
 
 def draw_page(request: ResultRequest) -> bytes:
-    """Return a PDF of one page."""
+    """Return a PDF of one page.
+
+    Parameters
+    ----------
+    request
+        What the page is of.
+    """
     file = io.BytesIO()
     canvas = Canvas(file, pagesize=A4, invariant=1, lang="en")
-    _describe(canvas, request)
-    y = _heading(canvas, request)
-    y = _table(canvas, request, y)
-    y = _warnings(canvas, request, y)
-    _pictures(canvas, request, y)
+    _add_document_information(canvas, request)
+    y = _draw_heading(canvas, request)
+    y = _draw_table(canvas, request, y)
+    y = _draw_warnings(canvas, request, y)
+    _draw_pictures(canvas, request, y)
     canvas.showPage()
     canvas.save()
     return file.getvalue()
 
 
-def _describe(canvas: Canvas, request: ResultRequest) -> None:
+def _add_document_information(canvas: Canvas, request: ResultRequest) -> None:
     """Say of the document what it is and what made it: no patient and no time, its header has both."""
-    canvas._doc.info = _Info()
+    canvas._doc.info = _DocumentInformation()
     canvas.setTitle(title(request))
     canvas.setSubject(NOTICE)
     canvas.setAuthor(f"{request.provenance.algorithm_name} {request.provenance.version}")
@@ -61,7 +67,7 @@ def _describe(canvas: Canvas, request: ResultRequest) -> None:
     canvas.setViewerPreference("DisplayDocTitle", "true")
 
 
-class _Info(PDFInfo):  # type: ignore[misc]
+class _DocumentInformation(PDFInfo):  # type: ignore[misc]
     """What a PDF says of itself, without the times that reportlab puts there."""
 
     def format(self, document: Any) -> bytes:
@@ -72,9 +78,15 @@ class _Info(PDFInfo):  # type: ignore[misc]
 
 
 def texts(request: ResultRequest) -> list[str]:
-    """Return each piece of text that the page must hold."""
+    """Return each piece of text that the page must hold.
+
+    Parameters
+    ----------
+    request
+        What the page is of.
+    """
     labels, lesions = label_lines(request), list(largest_lesions(request, MOST_LESIONS))
-    found = [title(request), NOTICE, *heading(request)]
+    found = [title(request), NOTICE, *_heading_lines(request)]
     for line in labels[:MOST_LABELS]:
         found += [line.name, line.found]
     if len(labels) > MOST_LABELS:
@@ -82,16 +94,22 @@ def texts(request: ResultRequest) -> list[str]:
     for lesion, said in lesions:
         found += [lesion.name, _on_slice(request, lesion, said)]
     found += filter(None, [lesions_not_shown(request, MOST_LESIONS)])
-    found += warning_lines(request)
+    found += _warning_lines(request)
     return [*found, *(f"Slice {request.slice_numbers[n]}" for n in key_slices(request, MOST_PICTURES))]
 
 
 def title(request: ResultRequest) -> str:
-    """Return the title: what was found, and that a program did."""
+    """Return the title: what was found, and that a program did.
+
+    Parameters
+    ----------
+    request
+        What the page is of.
+    """
     return f"AI segmentation: {summary(request.labels, request.measured)}"
 
 
-def heading(request: ResultRequest) -> list[str]:
+def _heading_lines(request: ResultRequest) -> list[str]:
     """Return what says which images were examined, and by what; the header says when."""
     provenance = request.provenance
     by = f"{provenance.algorithm_name}, version {provenance.version}"
@@ -102,7 +120,7 @@ def heading(request: ResultRequest) -> list[str]:
     return [*found, *(part for part in provenance.parameters.split("; ") if part)]
 
 
-def _heading(canvas: Canvas, request: ResultRequest) -> float:
+def _draw_heading(canvas: Canvas, request: ResultRequest) -> float:
     y = float(A4[1]) - 60
     canvas.setFont("Helvetica-Bold", 14)
     canvas.drawString(_LEFT, y, title(request))
@@ -111,14 +129,14 @@ def _heading(canvas: Canvas, request: ResultRequest) -> float:
     canvas.setFont("Helvetica", 8.5)
     canvas.setFillGray(0.35)
     y -= 22
-    for text in heading(request):
+    for text in _heading_lines(request):
         y -= 12
         canvas.drawString(_LEFT, y, text)
     canvas.setFillGray(0)
     return y - 26
 
 
-def _table(canvas: Canvas, request: ResultRequest, y: float) -> float:
+def _draw_table(canvas: Canvas, request: ResultRequest, y: float) -> float:
     """Draw a line a label, and one a lesion; return where the next thing may begin."""
     labels = label_lines(request)
     shown = [(line.name, line.found) for line in labels[:MOST_LABELS]]
@@ -134,13 +152,13 @@ def _table(canvas: Canvas, request: ResultRequest, y: float) -> float:
         canvas.setFillColorRGB(*(part / 255 for part in line.rgb))
         canvas.rect(_LEFT, y - 1, 9, 9, stroke=0, fill=1)
         canvas.setFillGray(0)
-        _row(canvas, (name, said), at=at, y=y, fonts=(_BOLD, _PLAIN))
+        _draw_row(canvas, (name, said), at=at, y=y, fonts=(_BOLD, _PLAIN))
         y -= _LINE
     if len(labels) > MOST_LABELS:
         canvas.drawString(_LEFT + _INDENT, y, f"and {len(labels) - MOST_LABELS} more labels")
         y -= _LINE
     for texts in lesions:
-        _row(canvas, texts, at=at, y=y, fonts=(_SMALL, _SMALL))
+        _draw_row(canvas, texts, at=at, y=y, fonts=(_SMALL, _SMALL))
         y -= _LINE
     if more := lesions_not_shown(request, MOST_LESIONS):
         canvas.drawString(_LEFT + _INDENT, y, more)
@@ -148,7 +166,9 @@ def _table(canvas: Canvas, request: ResultRequest, y: float) -> float:
     return y
 
 
-def _row(canvas: Canvas, texts: tuple[str, str], *, at: float, y: float, fonts: tuple[_Font, _Font]) -> None:
+def _draw_row(
+    canvas: Canvas, texts: tuple[str, str], *, at: float, y: float, fonts: tuple[_Font, _Font]
+) -> None:
     """Draw a name, smaller where it would not fit, and what is said of it, `at` so far from the left."""
     (name, said), ((font, size), other) = texts, fonts
     room = at - _INDENT - _GAP / 2
@@ -162,7 +182,7 @@ def _on_slice(request: ResultRequest, lesion: Lesion, said: str) -> str:
     return f"{said}, slice {request.slice_numbers[lesion.diameter.slice]}"
 
 
-def warning_lines(request: ResultRequest) -> list[str]:
+def _warning_lines(request: ResultRequest) -> list[str]:
     """Return what everybody has to be told, in lines as wide as the page."""
     said = warnings_of(request)
     found: list[str] = []
@@ -174,9 +194,9 @@ def warning_lines(request: ResultRequest) -> list[str]:
     return found
 
 
-def _warnings(canvas: Canvas, request: ResultRequest, y: float) -> float:
+def _draw_warnings(canvas: Canvas, request: ResultRequest, y: float) -> float:
     """Draw a box with what everybody has to be told, if anything; return where the next may begin."""
-    found = warning_lines(request)
+    found = _warning_lines(request)
     if not found:
         return y
     height = 12.0 * len(found) + _GAP
@@ -187,7 +207,7 @@ def _warnings(canvas: Canvas, request: ResultRequest, y: float) -> float:
     return y - height - _GAP
 
 
-def _pictures(canvas: Canvas, request: ResultRequest, y: float) -> None:
+def _draw_pictures(canvas: Canvas, request: ResultRequest, y: float) -> None:
     """Draw key slices, two in a line, as large as fits, each with its number below."""
     shown = key_slices(request, MOST_PICTURES)
     columns = 1 if len(shown) == 1 else 2

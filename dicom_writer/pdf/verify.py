@@ -29,6 +29,13 @@ from stages import OutputError
 def verify_pdf(path: Path, request: ResultRequest) -> dict[int, Measurement]:
     """Read a page back; it says no numbers that a program reads.
 
+    Parameters
+    ----------
+    path
+        The file.
+    request
+        What is written, and of what.
+
     Raises
     ------
     OutputError

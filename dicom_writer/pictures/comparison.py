@@ -18,6 +18,17 @@ from stages.volume.labels import Label
 def compare_picture(framed: NDArray[np.uint8], pixel_mm: float, request: ResultRequest, n: int) -> None:
     """Hold a picture, from its margin on, against slice n.
 
+    Parameters
+    ----------
+    framed
+        The picture with its margin, RGB, shape (rows, columns, 3).
+    pixel_mm
+        Of the picture, which has square pixels; mm.
+    request
+        What should be shown.
+    n
+        Which slice, from 0.
+
     Raises
     ------
     OutputError

@@ -9,16 +9,23 @@ import numpy as np
 from dicom_writer.mask.cross_sections import pixel_counts
 from dicom_writer.request.result_request import ResultRequest
 
-MOST = 24
+_MOST = 24
 _LESIONS = 3  # of each label
 
 
-def key_slices(request: ResultRequest, most: int = MOST) -> list[int]:
+def key_slices(request: ResultRequest, most: int = _MOST) -> list[int]:
     """Return slices in their order, counted from 0; the middle one alone if no label has a voxel.
 
     Where there are more than fit, those in which a label is largest go first, then those in which the
     largest lesions were measured, then those half way to the ends of a label; and of each, first those
     that do not lie beside one that was taken.
+
+    Parameters
+    ----------
+    request
+        Its mask was measured.
+    most
+        How many slices at most.
     """
     there = [area for area in pixel_counts(request.masks, request.labels).values() if area.any()]
     if not there:

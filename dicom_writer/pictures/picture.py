@@ -18,7 +18,7 @@ from stages.volume.geometry import spacing_of
 from stages.volume.labels import Label
 
 MARGIN = 28  # around the picture, for the letters
-LONGEST = 800  # pixels that a picture has at least along its longer side, where its source is smaller
+_LONGEST = 800  # pixels that a picture has at least along its longer side, where its source is smaller
 _THICKNESS = 2
 _CT_WINDOW = (40.0, 400.0)
 _LETTERS = (("L", "R"), ("P", "A"), ("H", "F"))
@@ -42,11 +42,17 @@ class PictureGrid:
 
 
 def picture_grid(request: ResultRequest) -> PictureGrid:
-    """Return how source images become pictures: enlarged by repeating pixels, which then are square."""
+    """Return how source images become pictures: enlarged by repeating pixels, which then are square.
+
+    Parameters
+    ----------
+    request
+        Its slices have one shape and one pixel spacing.
+    """
     _, *matrix = request.masks.array.shape
     spacing = np.array(spacing_of(request.masks.affine)[1:])
     side = float((np.array(matrix) * spacing / spacing.min()).max())
-    pixel_mm = float(spacing.min()) / max(2 if side <= 1024 else 1, round(LONGEST / side))
+    pixel_mm = float(spacing.min()) / max(2 if side <= 1024 else 1, round(_LONGEST / side))
     rows, columns = (
         np.minimum(
             (np.arange(round(n * mm / pixel_mm)) + 0.5) * pixel_mm / mm, n - 1
@@ -57,7 +63,15 @@ def picture_grid(request: ResultRequest) -> PictureGrid:
 
 
 def draw(request: ResultRequest, n: int) -> NDArray[np.uint8]:
-    """Return slice n as a picture with its margin, shape (rows, columns, 3), RGB."""
+    """Return slice n as a picture with its margin, shape (rows, columns, 3), RGB.
+
+    Parameters
+    ----------
+    request
+        Names the source images, and has the masks.
+    n
+        Which slice, from 0.
+    """
     how = picture_grid(request)
     source = request.sources[n]
     grey = grey_levels(request, n)[np.ix_(how.rows, how.columns)]
@@ -70,7 +84,15 @@ def draw(request: ResultRequest, n: int) -> NDArray[np.uint8]:
 
 
 def grey_levels(request: ResultRequest, n: int) -> NDArray[np.uint8]:
-    """Return the grey levels of a source image: soft tissue for CT, else all of them."""
+    """Return the grey levels of a source image: soft tissue for CT, else all of them.
+
+    Parameters
+    ----------
+    request
+        Names the source images.
+    n
+        Which slice, from 0.
+    """
     source = request.sources[n]
     values = source_values(request.source_files[n], getattr(source, "frame_number", 0))
     centre, width = _window(source.get("Modality"), values)
@@ -113,11 +135,23 @@ def _with_letters(framed: NDArray[np.uint8], cosines: NDArray[np.float64]) -> ND
 
 
 def direction(cosines: Sequence[float] | NDArray[np.float64]) -> str:
-    """Return to which side of the patient a direction goes, the main one first: ``L``, ``PH``."""
+    """Return to which side of the patient a direction goes, the main one first: ``L``, ``PH``.
+
+    Parameters
+    ----------
+    cosines
+        Direction cosines in the patient, LPS, shape (3,).
+    """
     parts = sorted(enumerate(cosines), key=lambda part: -abs(part[1]))
     return "".join(_LETTERS[axis][0 if share > 0 else 1] for axis, share in parts if abs(share) > 0.25)
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the font that Pillow brings along."""
+    """Return the font that Pillow brings along.
+
+    Parameters
+    ----------
+    size
+        In pixels.
+    """
     return ImageFont.load_default(size)

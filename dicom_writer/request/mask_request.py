@@ -32,7 +32,23 @@ def request_of_mask(
     provenance: Provenance | None = None,
     options: Options | None = None,
 ) -> ResultRequest:
-    """Find the source images of a mask, draw it on them, and measure it; see `write.write_results`."""
+    """Find the source images of a mask, draw it on them, and measure it; see `write.write_results`.
+
+    Parameters
+    ----------
+    mask
+        Label values on the grid of their volume.
+    source
+        Folder with the original images, at any depth.
+    results
+        Names of kinds of result.
+    labels
+        What labels mean, where it is something else than the mask says.
+    provenance
+        Which algorithm made the mask.
+    options
+        How results are written.
+    """
     labels = labels_of(mask, labels)
     mask = replace(mask, array=mask_values(mask, labels))
     return request_on_sources(
@@ -54,7 +70,23 @@ def request_on_sources(
     provenance: Provenance | None = None,
     options: Options | None = None,
 ) -> ResultRequest:
-    """Draw a mask of known labels on its source images, and measure it."""
+    """Draw a mask of known labels on its source images, and measure it.
+
+    Parameters
+    ----------
+    mask
+        Label values on the grid of their volume, uint8.
+    sources
+        Header of the source image of each slice, in slice order.
+    results
+        Names of kinds of result.
+    labels
+        What each value means.
+    provenance
+        Which algorithm made the mask.
+    options
+        How results are written.
+    """
     provenance, options = provenance or Provenance(), options or Options()
     masks = on_original_slices(mask)
     require_same_place(masks, sources)

@@ -53,7 +53,15 @@ class Provenance:
 
     @classmethod
     def of(cls, algorithm: Algorithm | None, **stated: str) -> Provenance:
-        """Return what the stage that made the mask says, less what is stated otherwise by keyword."""
+        """Return what the stage that made the mask says, less what is stated otherwise by keyword.
+
+        Parameters
+        ----------
+        algorithm
+            As the origin of the mask has it; None where it has none.
+        stated
+            Attributes of `Provenance` that take precedence.
+        """
         known: dict[str, str] = {}
         if algorithm is not None:
             known = {

@@ -46,7 +46,13 @@ class UidMaker:
         self._seed = "\n".join(parts)
 
     def uid(self, what: str) -> str:
-        """Return the UID of one thing, such as "series" or "instance"."""
+        """Return the UID of one thing, such as "series" or "instance".
+
+        Parameters
+        ----------
+        what
+            Names the thing among all things of one result request.
+        """
         return f"2.25.{uuid.uuid5(_NAMESPACE, f'{what}{chr(10)}{self._seed}').int}"
 
 
@@ -61,6 +67,8 @@ def uid_maker(
         As it came; its warnings and corrections are written.
     written
         The voxels that are written, shape (slices, rows, columns).
+    sources
+        Header of the source image of each slice, in slice order.
     settings
         All else; its `repr` says it whole.
     """

@@ -31,6 +31,13 @@ _ALGORITHM = "clara-stages series to volume"  # no model is asked
 def request_of_volume(volume: Volume, source: Path) -> ResultRequest:
     """Find the source images of a CT volume, and place its planes.
 
+    Parameters
+    ----------
+    volume
+        Hounsfield units, int16, on any device.
+    source
+        Folder with the original images, at any depth.
+
     Raises
     ------
     InputError

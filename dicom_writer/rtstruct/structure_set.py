@@ -49,7 +49,15 @@ class RtstructResult(ResultKind):
     can_be_empty = False
 
     def make(self, request: ResultRequest, folder: Path) -> list[Path]:
-        """Write the one file."""
+        """Write the one file.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        folder
+            A fresh folder to write to.
+        """
         path = folder / f"{request.file_name}.rtstruct.dcm"
         said = summary(request.labels, request.measured)
         with config.disable_value_validation():
@@ -80,7 +88,15 @@ class RtstructResult(ResultKind):
         return [path]
 
     def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read it by pydicom, and fill its polygons."""
+        """Read it by pydicom, and fill its polygons.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        paths
+            The files, as `make` returned them.
+        """
         from dicom_writer.rtstruct.verify import verify_rtstruct
 
         (path,) = paths

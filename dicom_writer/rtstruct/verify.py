@@ -35,6 +35,13 @@ def verify_rtstruct(path: Path, request: ResultRequest) -> dict[int, Measurement
 
     Volume and centroid are those of the polygons in space, the box that of the pixels in them.
 
+    Parameters
+    ----------
+    path
+        The file.
+    request
+        What is written, and of what.
+
     Raises
     ------
     OutputError

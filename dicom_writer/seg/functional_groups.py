@@ -25,7 +25,15 @@ _POSITION = ("ImagePositionPatient", "PlanePositionSequence")
 
 
 def add_shared_groups(result: Dataset, request: ResultRequest) -> None:
-    """Say what all frames have in common: how they are turned, and how large their pixels are."""
+    """Say what all frames have in common: how they are turned, and how large their pixels are.
+
+    Parameters
+    ----------
+    result
+        What is added to.
+    request
+        What is written, and of what.
+    """
     first = request.sources[0]
     orientation, shared = Dataset(), Dataset()
     orientation.ImageOrientationPatient = first.ImageOrientationPatient
@@ -40,7 +48,17 @@ def add_shared_groups(result: Dataset, request: ResultRequest) -> None:
 
 
 def add_dimensions(result: Dataset, request: ResultRequest, *, with_segments: bool) -> None:
-    """Say that frames are told apart by their segment, if they are, and by their position."""
+    """Say that frames are told apart by their segment, if they are, and by their position.
+
+    Parameters
+    ----------
+    result
+        What is added to.
+    request
+        What is written, and of what.
+    with_segments
+        Whether a frame is of one segment.
+    """
     uid = request.uids.uid("dimension organization")
     organization = Dataset()
     organization.DimensionOrganizationUID = uid
@@ -60,6 +78,8 @@ def frame_groups(request: ResultRequest, frames: Sequence[tuple[int | None, int]
 
     Parameters
     ----------
+    request
+        What is written, and of what.
     frames
         Segment number of each (None where a frame has all segments), and its slice.
     """

@@ -40,7 +40,15 @@ class LabelmapResult(ResultKind):
     series_number_offset = 2
 
     def make(self, request: ResultRequest, folder: Path) -> list[Path]:
-        """Write the one file."""
+        """Write the one file.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        folder
+            A fresh folder to write to.
+        """
         path = folder / f"{request.file_name}.labelmap.dcm"
         array, compression = request.masks.array, request.options.compression or "rle"
         slices = [n for n, plane in enumerate(array) if request.options.keep_empty_frames or plane.any()] or [
@@ -57,7 +65,15 @@ class LabelmapResult(ResultKind):
         return [path]
 
     def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read it by pydicom and arithmetic."""
+        """Read it by pydicom and arithmetic.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        paths
+            The files, as `make` returned them.
+        """
         from dicom_writer.seg.verify import verify_labelmap
 
         (path,) = paths
@@ -86,6 +102,11 @@ def rle_frame(plane: NDArray[np.uint8]) -> bytes:
     """Return a plane of bytes in DICOM's RLE: one byte of length and one of value for each run in a row.
 
     What changes from pixel to pixel would take less as literals; a mask seldom does.
+
+    Parameters
+    ----------
+    plane
+        Label values, uint8, shape (rows, columns).
     """
     starts = np.ones(plane.shape, dtype=bool)
     np.not_equal(plane[:, 1:], plane[:, :-1], out=starts[:, 1:])

@@ -39,6 +39,13 @@ class SegResult(ResultKind):
     def make(self, request: ResultRequest, folder: Path) -> list[Path]:
         """Write the one file.
 
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        folder
+            A fresh folder to write to.
+
         Raises
         ------
         SettingsError
@@ -54,7 +61,15 @@ class SegResult(ResultKind):
         return [path]
 
     def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read it by pydicom and arithmetic."""
+        """Read it by pydicom and arithmetic.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        paths
+            The files, as `make` returned them.
+        """
         from dicom_writer.seg.verify import verify_segmentation
 
         (path,) = paths

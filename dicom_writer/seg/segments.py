@@ -22,7 +22,7 @@ from dicom_writer.seg.functional_groups import add_dimensions, add_shared_groups
 from dicom_writer.wording import summary
 from stages.volume.labels import Label
 
-TRANSFER_SYNTAXES = {
+_TRANSFER_SYNTAXES = {
     "none": ExplicitVRLittleEndian,
     "rle": RLELossless,
     "deflate": DeflatedExplicitVRLittleEndian,
@@ -59,7 +59,7 @@ def new_segmentation(
     title
         What its *Series Description* (0008,103E) begins with.
     compression
-        A key of `TRANSFER_SYNTAXES`.
+        A key of `_TRANSFER_SYNTAXES`.
     numbers
         *Segment Number* (0062,0004) of each label value.
     """
@@ -70,7 +70,7 @@ def new_segmentation(
         sop_class_uid=sop_class_uid,
         modality="SEG",
         description=f"{title}: {said}",
-        transfer_syntax_uid=TRANSFER_SYNTAXES[compression],
+        transfer_syntax_uid=_TRANSFER_SYNTAXES[compression],
     )
     result.ImageType = ["DERIVED", "PRIMARY"]
     result.ContentLabel, result.ContentDescription, result.ContentCreatorName = "SEGMENTATION", said, ""
@@ -121,7 +121,13 @@ def _describe(label: Label, number: int, request: ResultRequest) -> Dataset:
 
 
 def cielab(rgb: tuple[int, int, int]) -> list[int]:
-    """Return *Recommended Display CIELab Value* (0062,000D) of an sRGB colour, three numbers of 16 bits."""
+    """Return *Recommended Display CIELab Value* (0062,000D) of an sRGB colour, three numbers of 16 bits.
+
+    Parameters
+    ----------
+    rgb
+        Red, green and blue, each 0 to 255.
+    """
     share = np.array(rgb) / 255
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
     ratio = _TO_XYZ @ linear / _WHITE

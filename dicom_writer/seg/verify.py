@@ -28,6 +28,13 @@ from stages.volume.original_slices import SliceMasks
 def verify_segmentation(path: Path, request: ResultRequest) -> dict[int, Measurement]:
     """Read a binary segmentation back and compare it with the mask it was made of.
 
+    Parameters
+    ----------
+    path
+        The file.
+    request
+        What is written, and of what.
+
     Returns
     -------
     dict of int to Measurement
@@ -45,7 +52,15 @@ def verify_segmentation(path: Path, request: ResultRequest) -> dict[int, Measure
 
 
 def verify_labelmap(path: Path, request: ResultRequest) -> dict[int, Measurement]:
-    """Read a label map back and compare it with the mask it was made of; as `verify_segmentation`."""
+    """Read a label map back and compare it with the mask it was made of; as `verify_segmentation`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    request
+        What is written, and of what.
+    """
     numbers = {label.value: label.value for label in request.labels}
     return _verify(path, request, numbers, there=[(None, n) for n in _slices(request, None)])
 

@@ -33,7 +33,15 @@ class SeriesResult(ResultKind):
     series_number_offset = 3
 
     def make(self, request: ResultRequest, folder: Path) -> list[Path]:
-        """Write one file a slice, on all cores."""
+        """Write one file a slice, on all cores.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        folder
+            A fresh folder to write to.
+        """
         with config.disable_value_validation():
             head = _head(request)
             common = elements_of(head)
@@ -44,7 +52,15 @@ class SeriesResult(ResultKind):
         return [file.path for file in files]
 
     def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read each by pydicom and arithmetic."""
+        """Read each by pydicom and arithmetic.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        paths
+            The files, as `make` returned them.
+        """
         from dicom_writer.series.verify import verify_series
 
         return verify_series(paths, request)

@@ -40,6 +40,12 @@ class SliceFile:
 
     Attributes
     ----------
+    path
+        Where it is written to.
+    sop_instance_uid
+        *SOP Instance UID* (0008,0018).
+    instance_number
+        *Instance Number* (0020,0013), from 1.
     source
         The image whose place it has, and to which it refers.
     plane
@@ -63,6 +69,8 @@ def write_slice_files(
 
     Parameters
     ----------
+    files
+        One for each slice.
     meta
         Meta information of any of them.
     common
@@ -109,7 +117,19 @@ def _own(file: SliceFile) -> dict[int, bytes]:
 def slice_files(
     request: ResultRequest, folder: Path, *, kind: ResultKind, spatial_locations_preserved: bool = True
 ) -> list[SliceFile]:
-    """Return what each slice of a result is written from; files are numbered as the slices are."""
+    """Return what each slice of a result is written from; files are numbered as the slices are.
+
+    Parameters
+    ----------
+    request
+        What is written, and of what.
+    folder
+        Where the files will lie.
+    kind
+        `series` or `volume`; its name is in the UIDs.
+    spatial_locations_preserved
+        Whether a pixel shows the same place as that of its source.
+    """
     return [
         SliceFile(
             path=folder / f"{n:04d}.dcm",
@@ -124,7 +144,15 @@ def slice_files(
 
 
 def describe_ct(head: Dataset, source: Dataset) -> None:
-    """Add what a derived CT image says, whatever its values mean; the place and size of its source."""
+    """Add what a derived CT image says, whatever its values mean; the place and size of its source.
+
+    Parameters
+    ----------
+    head
+        What is added to.
+    source
+        Header of a source image.
+    """
     head.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
     head.FrameOfReferenceUID = source.FrameOfReferenceUID
     head.PositionReferenceIndicator = source.get("PositionReferenceIndicator") or ""

@@ -30,6 +30,13 @@ from stages import OutputError
 def verify_series(paths: Sequence[Path], request: ResultRequest) -> Mapping[int, Measurement]:
     """Read a series back, and return what it says of each label.
 
+    Parameters
+    ----------
+    paths
+        The files, as `make` returned them.
+    request
+        What is written, and of what.
+
     Raises
     ------
     OutputError

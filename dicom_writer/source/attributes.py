@@ -36,19 +36,19 @@ IDENTITY = (
 """Copied from the source exactly as they are, valid or not: a PACS files the result by them."""
 
 GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-DEIDENTIFIED = ("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence")
+_DEIDENTIFIED = ("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence")
 LOSSINESS = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 PATIENT_AND_STUDY = (
     *("PatientAge", "PatientSize", "PatientWeight", "StudyDescription", "TimezoneOffsetFromUTC"),
-    *DEIDENTIFIED,
+    *_DEIDENTIFIED,
 )
 SCANNER = (
     *("Manufacturer", "InstitutionName", "StationName", "ManufacturerModelName"),
     *("DeviceSerialNumber", "SoftwareVersions"),
 )
-PLACE = ("SliceThickness", "SliceLocation", *GEOMETRY)
+_PLACE = ("SliceThickness", "SliceLocation", *GEOMETRY)
 _OTHERS = ("BodyPartExamined", "Laterality", "PatientPosition", "PositionReferenceIndicator")
-COPIED = (*PATIENT_AND_STUDY, *SCANNER, *PLACE, *LOSSINESS, *_OTHERS)
+COPIED = (*PATIENT_AND_STUDY, *SCANNER, *_PLACE, *LOSSINESS, *_OTHERS)
 """What results take over beside identity and UIDs."""
 IDENTITY_TAGS = frozenset(int(Tag(keyword)) for keyword in IDENTITY)
 GEOMETRY_TAGS = frozenset(int(Tag(keyword)) for keyword in GEOMETRY)
@@ -92,7 +92,15 @@ def copy_elements(source: Dataset, result: Dataset, keywords: Iterable[str]) -> 
 
 
 def raw_value(header: Dataset, keyword: str) -> bytes:
-    """Return the encoded value of an attribute of text without padding; nothing where it is missing."""
+    """Return the encoded value of an attribute of text without padding; nothing where it is missing.
+
+    Parameters
+    ----------
+    header
+        Of any image.
+    keyword
+        Of the attribute.
+    """
     item = header.get_item(keyword) if keyword in header else None
     if item is None:
         return b""
@@ -106,7 +114,13 @@ def raw_value(header: Dataset, keyword: str) -> bytes:
 
 
 def digest_of(headers: Sequence[Dataset]) -> str:
-    """Return a hash of all that results take over from headers, in their order: hexadecimal SHA-256."""
+    """Return a hash of all that results take over from headers, in their order: hexadecimal SHA-256.
+
+    Parameters
+    ----------
+    headers
+        Of the source images, in slice order.
+    """
     digest = hashlib.sha256()
     for header in headers:
         for tag in present_tags(_WRITTEN_TAGS, header):
@@ -116,7 +130,15 @@ def digest_of(headers: Sequence[Dataset]) -> str:
 
 
 def present_tags(tags: Iterable[int], header: Dataset) -> list[int]:
-    """Return those of some tags that a header has."""
+    """Return those of some tags that a header has.
+
+    Parameters
+    ----------
+    tags
+        Which tags are looked for.
+    header
+        The header.
+    """
     there = set(map(int, header.keys()))
     return [tag for tag in tags if tag in there]
 
@@ -129,5 +151,11 @@ def _bytes_of(header: Dataset, tag: int) -> bytes:
 
 
 def unpadded(item: RawDataElement) -> bytes:
-    """Return the encoded value of an element without padding."""
+    """Return the encoded value of an element without padding.
+
+    Parameters
+    ----------
+    item
+        An element that was not decoded.
+    """
     return (item.value or b"").rstrip(PADDING.encode())

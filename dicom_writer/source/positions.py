@@ -26,6 +26,15 @@ def require_same_place(
 ) -> None:
     """Refuse masks whose pixels do not lie where those of the source images lie.
 
+    Parameters
+    ----------
+    masks
+        Label values on the original slices.
+    sources
+        Header of the source image of each slice, in slice order.
+    tolerance_mm
+        How far a corner of a slice may lie from where the source has it, mm.
+
     Raises
     ------
     GeometryError
@@ -55,7 +64,15 @@ def require_same_place(
 
 
 def pixel_positions(dataset: Dataset, pixels: NDArray[Any]) -> NDArray[np.float64]:
-    """Return where pixels (row, column) of an image lie, LPS mm, by the formula of the standard."""
+    """Return where pixels (row, column) of an image lie, LPS mm, by the formula of the standard.
+
+    Parameters
+    ----------
+    dataset
+        An image, or one of its frames.
+    pixels
+        Row and column, shape (..., 2).
+    """
     try:
         with config.disable_value_validation():
             cosines = np.array(dataset.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
@@ -72,6 +89,8 @@ def pixel_indices(dataset: Dataset, points: NDArray[np.float64]) -> tuple[NDArra
 
     Parameters
     ----------
+    dataset
+        An image, or one of its frames.
     points
         LPS mm, shape (points, 3).
     """

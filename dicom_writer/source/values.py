@@ -228,7 +228,13 @@ def _fit_decimal(part: str) -> tuple[str, str]:
 
 
 def decimal_string(number: float) -> str:
-    """Return a finite number as a decimal string of at most 16 characters, with as many digits as fit."""
+    """Return a finite number as a decimal string of at most 16 characters, with as many digits as fit.
+
+    Parameters
+    ----------
+    number
+        A finite number.
+    """
     for digits in range(17, 0, -1):
         mantissa, _, exponent = f"{number:.{digits}g}".partition("e")
         short = f"{mantissa}e{int(exponent)}" if exponent else mantissa
@@ -268,6 +274,12 @@ def _lacks_deidentification_method(header: Dataset) -> bool:
 
 
 def decimal(value: object) -> str:
-    """Return a decimal string, as the source had it where it had one."""
+    """Return a decimal string, as the source had it where it had one.
+
+    Parameters
+    ----------
+    value
+        A number, or what pydicom read of a decimal string.
+    """
     original = getattr(value, "original_string", "")
     return original if 0 < len(original) <= 16 else decimal_string(float(value))  # type: ignore[arg-type]

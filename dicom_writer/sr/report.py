@@ -42,13 +42,13 @@ from stages.volume.labels import ANATOMICAL_STRUCTURE, Code, Label
 
 logger = logging.getLogger(__name__)
 
-VOLUME = Code("118565006", "SCT", "Volume")
-COUNT = Code("246206008", "SCT", "Number of lesions")
-AREA = Code("42798000", "SCT", "Area")
-LONG_AXIS = Code("103339001", "SCT", "Long Axis")
-PRESENCE = Code("705057003", "SCT", "Presence")
-PRESENT = Code("52101004", "SCT", "Present")
-ABSENT = Code("272519000", "SCT", "Absent")
+_VOLUME = Code("118565006", "SCT", "Volume")
+_COUNT = Code("246206008", "SCT", "Number of lesions")
+_AREA = Code("42798000", "SCT", "Area")
+_LONG_AXIS = Code("103339001", "SCT", "Long Axis")
+_PRESENCE = Code("705057003", "SCT", "Presence")
+_PRESENT = Code("52101004", "SCT", "Present")
+_ABSENT = Code("272519000", "SCT", "Absent")
 _TITLE = Code("126000", "DCM", "Imaging Measurement Report")
 _PROCEDURES = {
     "CT": Code("77477000", "SCT", "Computed tomography"),
@@ -72,7 +72,15 @@ class ReportResult(ResultKind):
     requires = ("seg",)
 
     def make(self, request: ResultRequest, folder: Path) -> list[Path]:
-        """Write the one file."""
+        """Write the one file.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        folder
+            A fresh folder to write to.
+        """
         path = folder / f"{request.file_name}.report.dcm"
         with config.disable_value_validation():
             head = new_result(
@@ -96,7 +104,15 @@ class ReportResult(ResultKind):
         return [path]
 
     def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read its tree by pydicom, fill its outlines, and measure them."""
+        """Read its tree by pydicom, fill its outlines, and measure them.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        paths
+            The files, as `make` returned them.
+        """
         from dicom_writer.sr.verify import verify_report
 
         (path,) = paths
@@ -172,7 +188,10 @@ def _group_of_label(number: int, label: Label, request: ResultRequest) -> Any:
     """Return volume, and number of lesions, of a label, or that it is absent."""
     volume_ml = request.measured[label.value].volume_ml
     counts = [found.count for found in request.lesions if found.label == label]
-    measurements = [_measurement(VOLUME, volume_ml, _ML), *(_measurement(COUNT, n, _NO_UNIT) for n in counts)]
+    measurements = [
+        _measurement(_VOLUME, volume_ml, _ML),
+        *(_measurement(_COUNT, n, _NO_UNIT) for n in counts),
+    ]
     segment = hd.sr.ReferencedSegment(
         sop_class_uid=SegmentationStorage,
         sop_instance_uid=request.uids.uid("seg instance"),
@@ -205,19 +224,19 @@ def _group_of_section(section: CrossSection, label: Label, request: ResultReques
     """
     return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         referenced_region=_region(section.outline, request.sources[section.slice]),
-        measurements=[_measurement(AREA, section.area_mm2, _MM2)],
+        measurements=[_measurement(_AREA, section.area_mm2, _MM2)],
         **_of_label(label, request),
     )
 
 
 def _of_label(label: Label, request: ResultRequest) -> dict[str, Any]:
     """Return what both groups of a label say: which it is, whether it is there, and what it means."""
-    there = PRESENT if request.measured[label.value].volume_ml else ABSENT
+    there = _PRESENT if request.measured[label.value].volume_ml else _ABSENT
     return {
         "tracking_identifier": hd.sr.TrackingIdentifier(
             request.uids.uid(f"segment {label.value}"), label.name
         ),
-        "qualitative_evaluations": [hd.sr.QualitativeEvaluation(_sr(PRESENCE), _sr(there))],
+        "qualitative_evaluations": [hd.sr.QualitativeEvaluation(_sr(_PRESENCE), _sr(there))],
         **_what_it_is(label, request),
     }
 
@@ -225,8 +244,8 @@ def _of_label(label: Label, request: ResultRequest) -> dict[str, Any]:
 def _group_of_lesion(lesion: Lesion, regions: Sequence[Any], request: ResultRequest) -> Any:
     """Return volume and longest diameter of a lesion, and its outlines."""
     measurements = [
-        _measurement(VOLUME, lesion.volume_ml, _ML),
-        _measurement(LONG_AXIS, lesion.diameter.mm, _MM),  # template 1411 has no place for the line
+        _measurement(_VOLUME, lesion.volume_ml, _ML),
+        _measurement(_LONG_AXIS, lesion.diameter.mm, _MM),  # template 1411 has no place for the line
     ]
     uid = request.uids.uid(f"lesion {lesion.label.value} {lesion.number}")
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(

@@ -28,7 +28,7 @@ from dicom_writer.wording import warnings_of
 from stages import OutputError
 from stages.volume.labels import Label
 
-LENGTH_TOLERANCE_MM = 0.01
+_LENGTH_TOLERANCE_MM = 0.01
 _GROUPS, _GROUP = "126010", "125007"
 _TRACKING, _TRACKING_UID, _FINDING, _SEGMENT = "112039", "112040", "121071", "121191"
 _REGION, _VOLUME, _COUNT, _LONG_AXIS, _PRESENCE = "111030", "118565006", "246206008", "103339001", "705057003"
@@ -38,6 +38,13 @@ _ABSENT = "272519000"
 
 def verify_report(path: Path, request: ResultRequest) -> dict[int, Measurement]:
     """Read a report back, and return the volume that it says of each label.
+
+    Parameters
+    ----------
+    path
+        The file.
+    request
+        What is written, and of what.
 
     Raises
     ------
@@ -225,7 +232,7 @@ def _compare_lesions(groups: Sequence[_Group], found: Lesions, request: ResultRe
         _require_close(group.number(_VOLUME), float(volume_ml[k]), f"the volume of {lesion.name}", "ml")
         what = f"the longest diameter of {lesion.name}"
         mm = float(longest_mm[k])
-        _require_close(group.number(_LONG_AXIS), mm, what, "mm", tolerance=LENGTH_TOLERANCE_MM)
+        _require_close(group.number(_LONG_AXIS), mm, what, "mm", tolerance=_LENGTH_TOLERANCE_MM)
 
 
 def _polygons(
