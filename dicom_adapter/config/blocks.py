@@ -328,7 +328,7 @@ class Storage(Block):
     Attributes
     ----------
     received
-        Received instances and the adapter's own books; default: ``dicom-adapter`` beside the payloads.
+        Received instances and the adapter's own database; default: ``dicom-adapter`` beside the payloads.
     minimum_free
         Below this an instance is answered with Out of Resources.
     largest_instance
@@ -357,7 +357,7 @@ class Storage(Block):
 
     @property
     def root(self) -> Path:
-        """Where received instances and the books lie."""
+        """Where received instances and the database lie."""
         return self.received or self.payloads.parent / "dicom-adapter"
 
 

@@ -1,10 +1,10 @@
-"""What the books say of many deliveries at once: put off, asked to be committed, counted."""
+"""What the database say of many deliveries at once: put off, asked to be committed, counted."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from dicom_adapter.database.records import Delivery
+from dicom_adapter.database.records import DeliveryRecord
 from dicom_adapter.database.store import Store
 from stages.locks import now
 
@@ -13,15 +13,15 @@ _MOST_REQUESTS = 8  # for commitment that a late report is taken for
 
 def try_everything_now(store: Store) -> None:
     """Let nothing wait for its time any more; asked for at a start."""
-    with store.transaction() as books:
+    with store.transaction() as database:
         for table in ("jobs", "deliveries"):
-            books.execute(f"UPDATE {table} SET not_before = 0 WHERE not_before != 0")  # noqa: S608
+            database.execute(f"UPDATE {table} SET not_before = 0 WHERE not_before != 0")  # noqa: S608
 
 
-def mark_as_sending(store: Store, deliveries: Collection[Delivery]) -> None:
+def mark_as_sending(store: Store, deliveries: Collection[DeliveryRecord]) -> None:
     """Write down, before any of them goes out, that these may arrive without our hearing of it."""
-    with store.transaction() as books:
-        books.executemany(
+    with store.transaction() as database:
+        database.executemany(
             "UPDATE deliveries SET unsure = 1 WHERE id = ? AND state = 'waiting'",
             [(each.id,) for each in deliveries],
         )
@@ -29,7 +29,7 @@ def mark_as_sending(store: Store, deliveries: Collection[Delivery]) -> None:
 
 def put_off(
     store: Store,
-    deliveries: Collection[Delivery],
+    deliveries: Collection[DeliveryRecord],
     *,
     message: str | None,
     not_before: float,
@@ -44,18 +44,18 @@ def put_off(
     unsure
         IDs of those that may have arrived.
     """
-    with store.transaction() as books:
-        books.executemany(
+    with store.transaction() as database:
+        database.executemany(
             "UPDATE deliveries SET message = COALESCE(?, message), not_before = ?, unsure = ?, changed = ? "
             "WHERE id = ? AND state = 'waiting'",
             [(message, not_before, each.id in unsure, now(), each.id) for each in deliveries],
         )
 
 
-def has_other_content(store: Store, delivery: Delivery) -> bool:
+def has_other_content(store: Store, delivery: DeliveryRecord) -> bool:
     """Return whether a destination has, or gets, other content under the same SOPInstanceUID."""
-    with store.transaction() as books:
-        found = books.execute(
+    with store.transaction() as database:
+        found = database.execute(
             "SELECT 1 FROM deliveries o JOIN deliveries d ON d.id = ? WHERE o.id != d.id "
             "AND o.sop_instance_uid = d.sop_instance_uid AND o.destination = d.destination "
             "AND o.content != d.content AND o.state IN ('waiting', 'uncommitted', 'delivered') LIMIT 1",
@@ -64,10 +64,10 @@ def has_other_content(store: Store, delivery: Delivery) -> bool:
         return found.fetchone() is not None
 
 
-def bury_older(store: Store, destination: str, before_s: float, *, reason: str) -> int:
+def dead_letter_older(store: Store, destination: str, before_s: float, *, reason: str) -> int:
     """Make dead letters of what has waited for a destination since before a time, seconds of service."""
-    with store.transaction() as books:
-        return books.execute(
+    with store.transaction() as database:
+        return database.execute(
             "UPDATE deliveries SET state = 'dead', changed = ?, "
             "message = ? || CASE message WHEN '' THEN '' ELSE '; last: ' || message END "
             "WHERE destination = ? AND state IN ('waiting', 'dead') AND state = 'waiting' "
@@ -76,20 +76,25 @@ def bury_older(store: Store, destination: str, before_s: float, *, reason: str) 
         ).rowcount
 
 
-def to_commit(store: Store, destination: str, at: float) -> dict[str, list[Delivery]]:
+def to_commit(store: Store, destination: str, at: float) -> dict[str, list[DeliveryRecord]]:
     """Return, by job, what a destination is to be asked to commit itself to, once it has all of a job."""
-    found: dict[str, list[Delivery]] = {}
+    found: dict[str, list[DeliveryRecord]] = {}
     for each in store.to_commit(destination, at):
         found.setdefault(each.job_id, []).append(each)
     return found
 
 
 def ask(
-    store: Store, deliveries: Sequence[Delivery], transaction_uid: str, *, message: str, not_before: float
+    store: Store,
+    deliveries: Sequence[DeliveryRecord],
+    transaction_uid: str,
+    *,
+    message: str,
+    not_before: float,
 ) -> None:
     """Write down, before it is sent, in which request for commitment these are, and when to ask again."""
-    with store.transaction() as books:
-        books.executemany(
+    with store.transaction() as database:
+        database.executemany(
             "UPDATE deliveries SET transaction_uid = ?, message = ?, not_before = ?, changed = ? "
             "WHERE id = ? AND state = 'uncommitted'",
             [
@@ -102,10 +107,10 @@ def ask(
         )
 
 
-def explain(store: Store, deliveries: Sequence[Delivery], message: str) -> None:
+def explain(store: Store, deliveries: Sequence[DeliveryRecord], message: str) -> None:
     """Write down why a destination has not committed itself to keep these."""
-    with store.transaction() as books:
-        books.executemany(
+    with store.transaction() as database:
+        database.executemany(
             "UPDATE deliveries SET message = ?, changed = ? WHERE id = ? AND state = 'uncommitted'",
             [(message, now(), each.id) for each in deliveries],
         )
@@ -113,16 +118,16 @@ def explain(store: Store, deliveries: Sequence[Delivery], message: str) -> None:
 
 def ask_again(store: Store, job_id: str) -> int:
     """Let a destination be asked at once to commit itself to what it has of a job; return how many."""
-    with store.transaction() as books:
-        return books.execute(
+    with store.transaction() as database:
+        return database.execute(
             "UPDATE deliveries SET not_before = 0 WHERE state = 'uncommitted' AND job_id = ?", (job_id,)
         ).rowcount
 
 
-def send_again(store: Store, deliveries: Sequence[Delivery], message: str) -> None:
+def send_again(store: Store, deliveries: Sequence[DeliveryRecord], message: str) -> None:
     """Let what may have arrived, and no report has told of, be sent again."""
-    with store.transaction() as books:
-        books.executemany(
+    with store.transaction() as database:
+        database.executemany(
             "UPDATE deliveries SET state = 'waiting', unsure = 0, transaction_uid = '', not_before = 0, "
             "message = ?, changed = ? WHERE id = ? AND state = 'uncommitted'",
             [(message, now(), each.id) for each in deliveries],
@@ -137,13 +142,13 @@ def without_commitment(store: Store, destination: str) -> int:
     if not store.deliveries("uncommitted", destination=destination):
         return 0
     which = "WHERE state = 'uncommitted' AND destination = ?"
-    with store.transaction() as books:
-        again = books.execute(
+    with store.transaction() as database:
+        again = database.execute(
             "UPDATE deliveries SET state = 'waiting', transaction_uid = '', not_before = 0, message = '', "  # noqa: S608
             f"changed = ? {which} AND unsure",
             (now(), destination),
         ).rowcount
-        taken = books.execute(
+        taken = database.execute(
             f"UPDATE deliveries SET state = 'delivered', message = '', changed = ? {which}",  # noqa: S608
             (now(), destination),
         ).rowcount
@@ -193,8 +198,8 @@ def take_report(
         "AND sop_instance_uid = ? AND instr(' ' || transaction_uid || ' ', ?)"
     )
     asked = f" {transaction_uid} "
-    with store.transaction() as books:
-        lost = books.executemany(
+    with store.transaction() as database:
+        lost = database.executemany(
             "UPDATE deliveries SET state = CASE WHEN ? OR refusals + 1 - unsure >= ? THEN 'dead' "  # noqa: S608
             "ELSE 'waiting' END, refusals = refusals + 1 - unsure, unsure = 0, transaction_uid = '', "
             f"message = ?, not_before = ?, changed = ? {where}",
@@ -203,7 +208,7 @@ def take_report(
                 for uid, why in failed.items()
             ],
         ).rowcount
-        kept = books.executemany(
+        kept = database.executemany(
             "UPDATE deliveries SET state = 'delivered', status = 'committed', message = '', "  # noqa: S608
             f"unsure = 0, changed = ? {where}",
             [(now(), *destinations, uid, asked) for uid in committed],
@@ -213,11 +218,11 @@ def take_report(
 
 def counts(store: Store) -> dict[str, dict[str, int]]:
     """Return how many studies and jobs there are in each state."""
-    with store.reading() as books:
+    with store.reading() as database:
         return {
             table: {
                 row["state"]: row["n"]
-                for row in books.execute(f"SELECT state, COUNT(*) AS n FROM {table} GROUP BY state")  # noqa: S608
+                for row in database.execute(f"SELECT state, COUNT(*) AS n FROM {table} GROUP BY state")  # noqa: S608
             }
             for table in ("studies", "jobs")
         }
@@ -233,16 +238,16 @@ def counts_by_destination(store: Store) -> tuple[dict[tuple[str, str], int], dic
     dict
         How long the oldest has waited that a destination has not taken, seconds of service.
     """
-    with store.reading() as books:
+    with store.reading() as database:
         states = {
             (row["destination"], row["state"]): row["n"]
-            for row in books.execute(
+            for row in database.execute(
                 "SELECT destination, state, COUNT(*) AS n FROM deliveries GROUP BY destination, state"
             )
         }
         oldest = {
             row["destination"]: max(0.0, store.clock() - row["oldest"])
-            for row in books.execute(
+            for row in database.execute(
                 "SELECT destination, MIN(since_s) AS oldest FROM deliveries "
                 "WHERE state IN ('waiting', 'dead') GROUP BY destination"
             )
@@ -254,8 +259,8 @@ def deliveries_of(store: Store, jobs: Sequence[str]) -> dict[tuple[str, str], di
     """Return, by job and destination, how many results are in each state."""
     found: dict[tuple[str, str], dict[str, int]] = {}
     marks = ", ".join("?" for _ in jobs)
-    with store.reading() as books:
-        for row in books.execute(
+    with store.reading() as database:
+        for row in database.execute(
             f"SELECT job_id, destination, state, COUNT(*) AS n FROM deliveries "  # noqa: S608
             f"WHERE job_id IN ({marks}) GROUP BY job_id, destination, state",
             tuple(jobs),
@@ -266,10 +271,10 @@ def deliveries_of(store: Store, jobs: Sequence[str]) -> dict[tuple[str, str], di
 
 def last_messages(store: Store) -> dict[str, str]:
     """Return, by destination, why the latest of what waits, is not committed or is dead was not taken."""
-    with store.reading() as books:
+    with store.reading() as database:
         return {
             row["destination"]: row["message"]
-            for row in books.execute(
+            for row in database.execute(
                 "SELECT destination, message, MAX(changed) FROM deliveries "
                 "WHERE state IN ('waiting', 'uncommitted', 'dead') AND message != '' GROUP BY destination"
             )

@@ -1,4 +1,4 @@
-"""What the books hold: studies, jobs and deliveries, and which way each may go."""
+"""What the database hold: studies, jobs and deliveries, and which way each may go."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-STUDY_MOVES: Mapping[str, frozenset[str]] = {
+STUDY_TRANSITIONS: Mapping[str, frozenset[str]] = {
     "receiving": frozenset({"complete", "held"}),
     "complete": frozenset({"receiving", "removed"}),
     "held": frozenset({"receiving", "complete", "removed"}),
@@ -15,7 +15,7 @@ STUDY_MOVES: Mapping[str, frozenset[str]] = {
 """``receiving``: more may come; ``complete``: jobs were made; ``held``: late ones, or
 one that is set aside, wait for somebody."""
 
-JOB_MOVES: Mapping[str, frozenset[str]] = {
+JOB_TRANSITIONS: Mapping[str, frozenset[str]] = {
     "queued": frozenset({"running", "superseded"}),
     "running": frozenset({"queued", "done", "dead", "superseded"}),
     "done": frozenset({"superseded"}),
@@ -24,7 +24,7 @@ JOB_MOVES: Mapping[str, frozenset[str]] = {
 }
 """``dead``: a dead letter, kept until it is replayed (``queued`` again)."""
 
-DELIVERY_MOVES: Mapping[str, frozenset[str]] = {
+DELIVERY_TRANSITIONS: Mapping[str, frozenset[str]] = {
     "waiting": frozenset({"waiting", "uncommitted", "delivered", "dead", "cancelled"}),
     "uncommitted": frozenset({"uncommitted", "delivered", "waiting", "dead", "cancelled"}),
     "dead": frozenset({"waiting", "cancelled"}),
@@ -39,7 +39,7 @@ that was superseded."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Received:
+class ReceivedInstance:
     """An instance that is on disk under its final name.
 
     Attributes
@@ -64,7 +64,7 @@ class Received:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
+class StudyRecord:
     """All that came of a study under an AE title.
 
     Attributes
@@ -86,7 +86,7 @@ class Study:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class JobRecord:
     """A run of a workflow on a study.
 
     Attributes
@@ -119,7 +119,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Delivery:
+class DeliveryRecord:
     """An instance of a result on its way to a destination.
 
     Attributes

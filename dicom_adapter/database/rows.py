@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from dicom_adapter.database.records import (
-    DELIVERY_MOVES,
-    JOB_MOVES,
-    STUDY_MOVES,
-    Delivery,
-    Job,
-    Received,
-    Study,
+    DELIVERY_TRANSITIONS,
+    JOB_TRANSITIONS,
+    STUDY_TRANSITIONS,
+    DeliveryRecord,
+    JobRecord,
+    ReceivedInstance,
+    StudyRecord,
 )
 
 _LONGEST_TEXT = 1 << 16
@@ -36,7 +36,7 @@ class DamagedRowError(ValueError):
     """A row holds what the adapter never wrote."""
 
 
-def study_of(row: sqlite3.Row) -> Study:
+def study_of(row: sqlite3.Row) -> StudyRecord:
     """Return a study.
 
     Raises
@@ -44,10 +44,10 @@ def study_of(row: sqlite3.Row) -> Study:
     DamagedRowError
         If the row is damaged.
     """
-    return Study(**_checked(row, Study, STUDY_MOVES))
+    return StudyRecord(**_checked(row, StudyRecord, STUDY_TRANSITIONS))
 
 
-def received_of(row: sqlite3.Row) -> Received:
+def received_of(row: sqlite3.Row) -> ReceivedInstance:
     """Return an instance.
 
     Raises
@@ -55,11 +55,11 @@ def received_of(row: sqlite3.Row) -> Received:
     DamagedRowError
         If the row is damaged.
     """
-    kept = _checked(row, Received)
-    return Received(**{**kept, "path": Path(kept["path"]), "conflict": bool(kept["conflict"])})
+    kept = _checked(row, ReceivedInstance)
+    return ReceivedInstance(**{**kept, "path": Path(kept["path"]), "conflict": bool(kept["conflict"])})
 
 
-def job_of(row: sqlite3.Row) -> Job:
+def job_of(row: sqlite3.Row) -> JobRecord:
     """Return a job.
 
     Raises
@@ -67,7 +67,7 @@ def job_of(row: sqlite3.Row) -> Job:
     DamagedRowError
         If the row is damaged.
     """
-    kept = _checked(row, Job, JOB_MOVES)
+    kept = _checked(row, JobRecord, JOB_TRANSITIONS)
     if not _JOB_ID.fullmatch(kept["id"]):
         raise DamagedRowError("column id, which names a folder, holds no UUID")
     try:
@@ -76,10 +76,10 @@ def job_of(row: sqlite3.Row) -> Job:
         names = None
     if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
         raise DamagedRowError("column destinations holds no list of names")
-    return Job(**{**kept, "destinations": tuple(names)})
+    return JobRecord(**{**kept, "destinations": tuple(names)})
 
 
-def delivery_of(row: sqlite3.Row) -> Delivery:
+def delivery_of(row: sqlite3.Row) -> DeliveryRecord:
     """Return a delivery.
 
     Raises
@@ -87,8 +87,8 @@ def delivery_of(row: sqlite3.Row) -> Delivery:
     DamagedRowError
         If the row is damaged.
     """
-    kept = _checked(row, Delivery, DELIVERY_MOVES)
-    return Delivery(**{**kept, "path": Path(kept["path"]), "unsure": bool(kept["unsure"])})
+    kept = _checked(row, DeliveryRecord, DELIVERY_TRANSITIONS)
+    return DeliveryRecord(**{**kept, "path": Path(kept["path"]), "unsure": bool(kept["unsure"])})
 
 
 def _checked(row: sqlite3.Row, kind: type, states: Collection[str] = ()) -> dict[str, Any]:

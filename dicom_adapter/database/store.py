@@ -1,9 +1,9 @@
-"""The adapter's books: which instances came, which jobs were made of them, and what was delivered.
+"""The adapter's database: which instances came, which jobs were made of them, and what was delivered.
 
 One SQLite file (write-ahead log, synced at each commit), one connection, one writer at a time. Files are the
-truth about instances: one is acknowledged when its file and folder are synced, written into the books after
-that, and taken up from the folder at the next start if that never happened. About jobs and deliveries the
-books are the truth: each is written down before anything is done about it, its ID is the same when it is made
+truth about instances: one is acknowledged when its file and folder are synced, written into the database
+after that, and found in the folder at the next start if that never happened. About jobs and deliveries the
+database is the truth: each is written down before anything is done about it, its ID is the same when it is made
 again, and doing it twice changes nothing.
 
 Which state may follow which stands in `dicom_adapter.database.records`.
@@ -32,13 +32,13 @@ from dicom_adapter.database.faults import (
 )
 from dicom_adapter.database.integrity import check_pages
 from dicom_adapter.database.records import (
-    DELIVERY_MOVES,
-    JOB_MOVES,
-    STUDY_MOVES,
-    Delivery,
-    Job,
-    Received,
-    Study,
+    DELIVERY_TRANSITIONS,
+    JOB_TRANSITIONS,
+    STUDY_TRANSITIONS,
+    DeliveryRecord,
+    JobRecord,
+    ReceivedInstance,
+    StudyRecord,
 )
 from dicom_adapter.database.rows import DamagedRowError, delivery_of, job_of, received_of, study_of
 from dicom_adapter.database.schema import migrate, require_current
@@ -67,10 +67,10 @@ _IS_FINISHED = """
         OR EXISTS (SELECT 1 FROM deliveries d WHERE d.job_id = j.id
             AND d.state NOT IN ('delivered', 'unchanged', 'cancelled')))))
 """
-MOVES: Mapping[str, Mapping[str, frozenset[str]]] = {
-    "studies": STUDY_MOVES,
-    "jobs": JOB_MOVES,
-    "deliveries": DELIVERY_MOVES,
+TRANSITIONS: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "studies": STUDY_TRANSITIONS,
+    "jobs": JOB_TRANSITIONS,
+    "deliveries": DELIVERY_TRANSITIONS,
 }
 
 
@@ -136,8 +136,8 @@ class Store:
 
     def keep_time(self) -> None:
         """Write down the seconds of service until now, for the next start."""
-        with self.transaction() as books:
-            books.execute("UPDATE service SET seconds = MAX(seconds, ?)", (self.clock(),))
+        with self.transaction() as database:
+            database.execute("UPDATE service SET seconds = MAX(seconds, ?)", (self.clock(),))
 
     def look(self) -> None:
         """Look for a second whether the file still holds what it should; `trouble` says so from then on.
@@ -242,37 +242,37 @@ class Store:
 
     # Studies and instances
 
-    def add_instances(self, received: Iterable[Received]) -> None:
+    def add_instances(self, received: Iterable[ReceivedInstance]) -> None:
         """Write down instances; those that are known already change nothing.
 
         A study that was complete, or removed, is being received again.
         """
-        with self.transaction() as books:
+        with self.transaction() as database:
             for each in received:
-                study = self._study_id(books, each)
+                study = self._study_id(database, each)
                 told = each.modality[:_LONGEST_CODE], each.series_description[:_LONGEST_DESCRIPTION]
                 values = (str(each.path), study, each.sop_instance_uid, each.sop_class_uid, *told)
                 more = (each.size, each.conflict, now())
-                added = books.execute(
+                added = database.execute(
                     "INSERT OR IGNORE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, *more)
                 )
                 if added.rowcount and not each.conflict:
-                    books.execute(
+                    database.execute(
                         "UPDATE studies SET state = 'receiving', received = ?, ended_s = NULL WHERE id = ?",
                         (now(), study),
                     )
 
     def knows(self, path: Path) -> bool:
-        """Tell whether a file is in the books."""
+        """Tell whether a file is in the database."""
         return bool(self._rows("SELECT 1 FROM instances WHERE path = ?", str(path)))
 
-    def studies(self, *states: str, most: int = -1) -> list[Study]:
+    def studies(self, *states: str, most: int = -1) -> list[StudyRecord]:
         """Return the studies in some states, or all, the latest first, or only so many of the latest."""
         which = f"WHERE s.state IN ({_marks(states)})" if states else ""
         query = f"{_STUDY} {which} GROUP BY s.id ORDER BY s.id DESC LIMIT ?"
         return self._read("study", self._rows(query, *states, most), study_of)
 
-    def study(self, study_id: int) -> Study:
+    def study(self, study_id: int) -> StudyRecord:
         """Return a study.
 
         Raises
@@ -282,7 +282,7 @@ class Store:
         """
         return self._whole(study_of, self._one(f"{_STUDY} WHERE s.id = ? GROUP BY s.id", study_id))
 
-    def instances(self, study_id: int) -> list[Received]:
+    def instances(self, study_id: int) -> list[ReceivedInstance]:
         """Return the instances of a study, those in conflict with another one left out."""
         rows = self._rows(
             "SELECT i.*, s.ae_title, s.study_uid FROM instances i JOIN studies s ON s.id = i.study_id "
@@ -293,10 +293,12 @@ class Store:
 
     def hold(self, study_id: int) -> None:
         """Let late instances wait for somebody."""
-        with self.transaction() as books:
-            self._move(books, "studies", study_id, "held")
+        with self.transaction() as database:
+            self._move(database, "studies", study_id, "held")
 
-    def complete(self, study_id: int, rules: Sequence[WorkflowRule], *, supersede: bool = False) -> list[Job]:
+    def complete(
+        self, study_id: int, rules: Sequence[WorkflowRule], *, supersede: bool = False
+    ) -> list[JobRecord]:
         """Say that a study is complete, and make a job for each rule, all or none.
 
         Parameters
@@ -304,15 +306,15 @@ class Store:
         supersede
             The jobs that were made of it before, and what they have not delivered, are given up.
         """
-        with self.transaction() as books:
+        with self.transaction() as database:
             study = self.study(study_id)
-            self._move(books, "studies", study_id, "complete")
-            books.execute("UPDATE studies SET generation = generation + 1 WHERE id = ?", (study_id,))
+            self._move(database, "studies", study_id, "complete")
+            database.execute("UPDATE studies SET generation = generation + 1 WHERE id = ?", (study_id,))
             if supersede:
-                self._supersede(books, study_id)
+                self._supersede(database, study_id)
             made = [job_id_of(study, rule, study.generation + 1) for rule in rules]
             for job, rule in zip(made, rules, strict=True):
-                books.execute(
+                database.execute(
                     "INSERT OR IGNORE INTO jobs (id, study_id, rule, workflow, destinations, generation, "
                     "state, created, changed) VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, ?)",
                     (
@@ -322,7 +324,7 @@ class Store:
                 )
         return [self.job(job) for job in made]
 
-    def finished_studies(self, age_s: float) -> list[Study]:
+    def finished_studies(self, age_s: float) -> list[StudyRecord]:
         """Return complete studies whose every job is done and delivered, and has been for some time.
 
         A study that no job was made of, or whose results go nowhere, is none of them.
@@ -332,12 +334,12 @@ class Store:
         age_s
             How long, in seconds of service since the first call that has found a study so.
         """
-        with self.transaction() as books:
-            books.execute(
+        with self.transaction() as database:
+            database.execute(
                 f"UPDATE studies SET ended_s = NULL WHERE state = 'complete' AND ended_s NOTNULL "  # noqa: S608
                 f"AND NOT {_IS_FINISHED}"
             )
-            books.execute(
+            database.execute(
                 f"UPDATE studies SET ended_s = ? WHERE state = 'complete' AND ended_s ISNULL "  # noqa: S608
                 f"AND {_IS_FINISHED}",
                 (self.clock(),),
@@ -347,7 +349,7 @@ class Store:
 
     # Jobs
 
-    def jobs(self, *states: str, study_id: int | None = None, most: int = -1) -> list[Job]:
+    def jobs(self, *states: str, study_id: int | None = None, most: int = -1) -> list[JobRecord]:
         """Return the jobs in some states, or all, the oldest first, or only so many of the latest."""
         wanted = [f"state IN ({_marks(states)})"] * bool(states) + ["study_id = ?"] * (study_id is not None)
         which = f"WHERE {' AND '.join(wanted)}" if wanted else ""
@@ -355,7 +357,7 @@ class Store:
         query = f"SELECT * FROM jobs {which} ORDER BY rowid DESC LIMIT ?"  # noqa: S608
         return self._read("job", self._rows(query, *values, most)[::-1], job_of)
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: str) -> JobRecord:
         """Return a job.
 
         Raises
@@ -365,7 +367,7 @@ class Store:
         """
         return self._whole(job_of, self._one("SELECT * FROM jobs WHERE id = ?", job_id))
 
-    def start_next(self, at: float) -> Job | None:
+    def start_next(self, at: float) -> JobRecord | None:
         """Take the oldest job that may start, which is running then; damaged ones are set aside.
 
         Parameters
@@ -374,35 +376,35 @@ class Store:
             Seconds of service.
         """
         not_aside = set_aside.PASSED_OVER.format(id="id", kind="job")
-        with self.transaction() as books:
+        with self.transaction() as database:
             while found := self._rows(
                 f"SELECT * FROM jobs WHERE state = 'queued' AND not_before <= ? AND {not_aside} "  # noqa: S608
                 "ORDER BY rowid LIMIT 1",
                 at,
             ):
                 if next_jobs := self._read("job", found, job_of):
-                    self._move(books, "jobs", next_jobs[0].id, "running")
-                    books.execute("UPDATE jobs SET tries = tries + 1 WHERE id = ?", (next_jobs[0].id,))
+                    self._move(database, "jobs", next_jobs[0].id, "running")
+                    database.execute("UPDATE jobs SET tries = tries + 1 WHERE id = ?", (next_jobs[0].id,))
                     return self.job(next_jobs[0].id)
         return None
 
     def retry(self, job_id: str, *, exit_code: int | None, reason: str, not_before: float) -> None:
         """Let a job that failed start again later."""
-        with self.transaction() as books:
+        with self.transaction() as database:
             self._move(
-                books, "jobs", job_id, "queued", exit_code=exit_code, reason=reason, not_before=not_before
+                database, "jobs", job_id, "queued", exit_code=exit_code, reason=reason, not_before=not_before
             )
 
     def interrupt(self, job_id: str) -> None:
         """Let a job that was stopped, or ran when we ended, start again; that is no try."""
-        with self.transaction() as books:
-            self._move(books, "jobs", job_id, "queued", not_before=0)
-            books.execute("UPDATE jobs SET tries = MAX(tries - 1, 0) WHERE id = ?", (job_id,))
+        with self.transaction() as database:
+            self._move(database, "jobs", job_id, "queued", not_before=0)
+            database.execute("UPDATE jobs SET tries = MAX(tries - 1, 0) WHERE id = ?", (job_id,))
 
-    def bury(self, job_id: str, *, exit_code: int | None, reason: str) -> None:
+    def dead_letter(self, job_id: str, *, exit_code: int | None, reason: str) -> None:
         """Make a job that failed a dead letter."""
-        with self.transaction() as books:
-            self._move(books, "jobs", job_id, "dead", exit_code=exit_code, reason=reason)
+        with self.transaction() as database:
+            self._move(database, "jobs", job_id, "dead", exit_code=exit_code, reason=reason)
 
     def replay(self, job_id: str) -> None:
         """Let a dead letter start again, and what could not be delivered of it.
@@ -412,13 +414,13 @@ class Store:
         StateError
             If it is no dead letter, and none of its deliveries is one.
         """
-        with self.transaction() as books:
+        with self.transaction() as database:
             dead = [each for each in self.deliveries("dead", job_id=job_id)]
             for each in dead:
                 anew = {"tries": 0, "refusals": 0, "not_before": 0, "since_s": self.clock()}
-                self._move(books, "deliveries", each.id, "waiting", **anew)
+                self._move(database, "deliveries", each.id, "waiting", **anew)
             if not dead or self.job(job_id).state == "dead":
-                self._move(books, "jobs", job_id, "queued", tries=0, not_before=0)
+                self._move(database, "jobs", job_id, "queued", tries=0, not_before=0)
 
     def finish(
         self, job_id: str, results: Mapping[str, Path], *, contents: Mapping[str, str] | None = None
@@ -441,17 +443,17 @@ class Store:
             other content under the same SOPInstanceUID.
         """
         unchanged = other = 0
-        with self.transaction() as books:
-            self._move(books, "jobs", job_id, "done", exit_code=0, reason="")
+        with self.transaction() as database:
+            self._move(database, "jobs", job_id, "done", exit_code=0, reason="")
             for destination in self.job(job_id).destinations:
                 for uid, path in results.items():
                     content = (contents or {}).get(uid, "")
-                    there = _contents_there(books, job_id, destination, uid)
+                    there = _contents_there(database, job_id, destination, uid)
                     is_unchanged = bool(content) and content in there
                     unchanged += is_unchanged
                     other += bool(there) and not is_unchanged
                     state = "unchanged" if is_unchanged else "waiting"
-                    books.execute(
+                    database.execute(
                         "INSERT OR IGNORE INTO deliveries (job_id, destination, sop_instance_uid, path, "
                         "state, created, changed, content, since_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                         (*(job_id, destination, uid, str(path), state, now(), now(), content), self.clock()),
@@ -462,7 +464,7 @@ class Store:
 
     def deliveries(
         self, *states: str, destination: str | None = None, job_id: str | None = None
-    ) -> list[Delivery]:
+    ) -> list[DeliveryRecord]:
         """Return deliveries, the oldest first."""
         wanted = [f"state IN ({_marks(states)})"] * bool(states)
         values: list[object] = [*states]
@@ -474,7 +476,7 @@ class Store:
         rows = self._rows(f"SELECT * FROM deliveries {which} ORDER BY id", *values)  # noqa: S608
         return self._read("delivery", rows, delivery_of)
 
-    def due(self, destination: str, at: float, *, most: int = _MOST_DUE) -> list[Delivery]:
+    def due(self, destination: str, at: float, *, most: int = _MOST_DUE) -> list[DeliveryRecord]:
         """Return what may be sent to a destination now, in order, but only so many at once.
 
         Parameters
@@ -490,7 +492,7 @@ class Store:
         )
         return self._read("delivery", rows, delivery_of)
 
-    def to_commit(self, destination: str, at: float) -> list[Delivery]:
+    def to_commit(self, destination: str, at: float) -> list[DeliveryRecord]:
         """Return what a destination is to be asked to commit itself to, of jobs that it has all of.
 
         Parameters
@@ -510,8 +512,8 @@ class Store:
 
     def move_delivery(self, delivery_id: int, state: str, **more: object) -> None:
         """Change the state of a delivery, and other columns, such as its tries."""
-        with self.transaction() as books:
-            self._move(books, "deliveries", delivery_id, state, **more)
+        with self.transaction() as database:
+            self._move(database, "deliveries", delivery_id, state, **more)
 
     def set_damaged_aside(self) -> None:
         """Set aside what is in no state that anything works on, which would be passed over in silence."""
@@ -520,7 +522,7 @@ class Store:
             "job": ("SELECT * FROM jobs WHERE state NOT IN ({})", job_of),
             "delivery": ("SELECT * FROM deliveries WHERE state NOT IN ({})", delivery_of),
         }
-        for (kind, (query, make)), moves in zip(makers.items(), MOVES.values(), strict=True):
+        for (kind, (query, make)), moves in zip(makers.items(), TRANSITIONS.values(), strict=True):
             self._read(kind, self._rows(query.format(_marks(moves)), *moves), make)
 
     # Within
@@ -540,8 +542,8 @@ class Store:
     def _put_aside(self, kind: set_aside.Kind, item: object, reason: str) -> None:
         with self._lock:
             is_within = self._connection.in_transaction
-            with nullcontext(self._connection) if is_within else self.transaction() as books:
-                set_aside.put(books, kind, item, reason=f"the row in the database is damaged: {reason}")
+            with nullcontext(self._connection) if is_within else self.transaction() as database:
+                set_aside.put(database, kind, item, reason=f"the row in the database is damaged: {reason}")
 
     def _whole(self, make: Callable[[sqlite3.Row], _T], row: sqlite3.Row) -> _T:
         try:
@@ -549,31 +551,33 @@ class Store:
         except DamagedRowError as error:
             raise StateError(f"the row in the database is damaged: {error}") from error
 
-    def _study_id(self, books: sqlite3.Connection, received: Received) -> int:
+    def _study_id(self, database: sqlite3.Connection, received: ReceivedInstance) -> int:
         key = received.ae_title, received.study_uid
-        books.execute(
+        database.execute(
             "INSERT OR IGNORE INTO studies (ae_title, study_uid, state, received) "
             "VALUES (?, ?, 'receiving', ?)",
             (*key, now()),
         )
-        found = books.execute("SELECT id FROM studies WHERE ae_title = ? AND study_uid = ?", key).fetchone()
+        found = database.execute(
+            "SELECT id FROM studies WHERE ae_title = ? AND study_uid = ?", key
+        ).fetchone()
         return int(found["id"])
 
-    def _supersede(self, books: sqlite3.Connection, study_id: int) -> None:
+    def _supersede(self, database: sqlite3.Connection, study_id: int) -> None:
         for job in self.jobs("queued", "running", "done", "dead", study_id=study_id):
             for each in self.deliveries("waiting", "uncommitted", "dead", job_id=job.id):
-                self._move(books, "deliveries", each.id, "cancelled")
-            self._move(books, "jobs", job.id, "superseded")
-        for number in _left_without(books, study_id):
-            self._move(books, "deliveries", number, "waiting", not_before=0, since_s=self.clock())
+                self._move(database, "deliveries", each.id, "cancelled")
+            self._move(database, "jobs", job.id, "superseded")
+        for number in _left_without(database, study_id):
+            self._move(database, "deliveries", number, "waiting", not_before=0, since_s=self.clock())
 
     def _move(
-        self, books: sqlite3.Connection, table: str, key: str | int, state: str, **more: object
+        self, database: sqlite3.Connection, table: str, key: str | int, state: str, **more: object
     ) -> None:
-        before = [old for old, following in MOVES[table].items() if state in following]
+        before = [old for old, following in TRANSITIONS[table].items() if state in following]
         columns = {"state": state, **({} if table == "studies" else {"changed": now()}), **more}
         settings = ", ".join(f"{name} = ?" for name in columns)
-        moved = books.execute(
+        moved = database.execute(
             f"UPDATE {table} SET {settings} WHERE id = ? AND state IN ({_marks(before)})",  # noqa: S608
             (*columns.values(), key, *before),
         )
@@ -583,8 +587,8 @@ class Store:
             )
 
     def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with self.reading() as books:
-            return books.execute(query, values).fetchall()
+        with self.reading() as database:
+            return database.execute(query, values).fetchall()
 
     def _one(self, query: str, *values: object) -> sqlite3.Row:
         found = self._rows(query, *values)
@@ -619,17 +623,17 @@ def _place(file: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def forget_contents(books: sqlite3.Connection, study_id: int) -> None:
+def forget_contents(database: sqlite3.Connection, study_id: int) -> None:
     """Let results of a study that is removed, and comes again, be delivered again."""
-    books.execute(
+    database.execute(
         "UPDATE deliveries SET content = '' WHERE job_id IN (SELECT id FROM jobs WHERE study_id = ?)",
         (study_id,),
     )
 
 
-def _contents_there(books: sqlite3.Connection, job_id: str, destination: str, uid: str) -> set[str]:
+def _contents_there(database: sqlite3.Connection, job_id: str, destination: str, uid: str) -> set[str]:
     """Return what a destination has, or gets, under a SOPInstanceUID of other jobs of the same study."""
-    rows = books.execute(
+    rows = database.execute(
         "SELECT d.content FROM deliveries d "
         "JOIN jobs j ON j.id = d.job_id JOIN studies s ON s.id = j.study_id "
         "WHERE d.sop_instance_uid = ? AND d.destination = ? AND d.job_id != ? AND d.content != '' "
@@ -640,12 +644,12 @@ def _contents_there(books: sqlite3.Connection, job_id: str, destination: str, ui
     return {str(row["content"]) for row in rows}
 
 
-def _left_without(books: sqlite3.Connection, study_id: int) -> list[int]:
+def _left_without(database: sqlite3.Connection, study_id: int) -> list[int]:
     """Return what other jobs have not sent since those of a study would send the same, which was cancelled.
 
     They are of the same study under another AE title; of several that made the same it is the first.
     """
-    rows = books.execute(
+    rows = database.execute(
         "SELECT MIN(u.id) AS id FROM deliveries c JOIN jobs cj ON cj.id = c.job_id "
         "JOIN deliveries u ON u.sop_instance_uid = c.sop_instance_uid AND u.destination = c.destination "
         "AND u.content = c.content JOIN jobs uj ON uj.id = u.job_id "
@@ -665,7 +669,7 @@ def _marks(values: Iterable[Any]) -> str:
     return ", ".join("?" for _ in values)
 
 
-def job_id_of(study: Study, rule: WorkflowRule, generation: int) -> str:
+def job_id_of(study: StudyRecord, rule: WorkflowRule, generation: int) -> str:
     """Return the ID of the job of a rule on a study that is complete for the so many-th time."""
     name = f"{study.ae_title}\n{study.study_uid}\n{rule.workflow}\n{rule.name}\n{generation}"
     return str(uuid.uuid5(uuid.NAMESPACE_OID, name))

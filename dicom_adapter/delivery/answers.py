@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from dicom_adapter.storage.results import Result
+from dicom_adapter.storage.results import ResultFile
 from stages.errors import StageError
 
 Verdict: TypeAlias = Literal["accepted", "busy", "refused"]
@@ -50,13 +50,13 @@ class Answer:
     may_be_there: bool = False
 
 
-Told: TypeAlias = Callable[[Result, Answer], None]
+OnAnswer: TypeAlias = Callable[[ResultFile, Answer], None]
 
 
 class Sender(Protocol):
     """One way to send to one destination."""
 
-    def send(self, results: Sequence[Result], told: Told) -> None:
+    def send(self, results: Sequence[ResultFile], told: OnAnswer) -> None:
         """Send files, and tell of each what the destination said, as soon as it has.
 
         Raises

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from dicom_adapter.delivery.answers import DestinationError
-from dicom_adapter.delivery.connection import Connection, Connections
+from dicom_adapter.delivery.connection import DestinationConnection, DestinationConnections
 from dicom_adapter.dimse import command_sets, pdus
 from dicom_adapter.dimse.pdus import Accepted, ProtocolError, pdu
 from dicom_adapter.supervision.deadline import Deadline
@@ -60,7 +60,9 @@ class Peer:
     tls: ssl.SSLContext | None = None
     timeout_s: float = 30.0
     slowest_rate: int = 32768
-    connections: Connections = field(default_factory=Connections, repr=False, compare=False)
+    connections: DestinationConnections = field(
+        default_factory=DestinationConnections, repr=False, compare=False
+    )
 
     @property
     def place(self) -> str:
@@ -92,7 +94,11 @@ class Association:
     """An association that a peer has accepted; made by `associated`."""
 
     def __init__(
-        self, peer: Peer, connection: Connection, contexts: Sequence[tuple[str, str]], accepted: Accepted
+        self,
+        peer: Peer,
+        connection: DestinationConnection,
+        contexts: Sequence[tuple[str, str]],
+        accepted: Accepted,
     ) -> None:
         self.peer = peer
         self._connection, self._largest = connection, accepted.largest
@@ -272,7 +278,7 @@ def associated(peer: Peer, contexts: Sequence[tuple[str, str]]) -> Iterator[Asso
         connection.close()
 
 
-def _connect(peer: Peer) -> Connection:
+def _connect(peer: Peer) -> DestinationConnection:
     try:
         return peer.connections.connect(peer.host, peer.port, tls=peer.tls, timeout_s=peer.timeout_s)
     except OSError as error:
@@ -295,7 +301,9 @@ def why_unreachable(error: OSError, *, is_tls: bool) -> str:
     return f"cannot be reached; is it running, and are {what} right? ({why})"
 
 
-def _negotiate(peer: Peer, connection: Connection, contexts: Sequence[tuple[str, str]]) -> Accepted:
+def _negotiate(
+    peer: Peer, connection: DestinationConnection, contexts: Sequence[tuple[str, str]]
+) -> Accepted:
     connection.deadline = Deadline(peer.timeout_s)
     try:
         connection.sendall(pdus.associate_request(peer.ae_title, peer.calling_ae_title, contexts))
@@ -321,7 +329,7 @@ def _negotiate(peer: Peer, connection: Connection, contexts: Sequence[tuple[str,
     )
 
 
-def _read_pdu(connection: Connection) -> tuple[int, bytes]:
+def _read_pdu(connection: DestinationConnection) -> tuple[int, bytes]:
     """Return type and body of the next PDU."""
     head = connection.receive(6)
     kind, length = head[0], int.from_bytes(head[2:], "big")

@@ -22,7 +22,7 @@ from dicom_adapter.delivery.answers import DestinationError
 from dicom_adapter.delivery.association import Association, Peer, associated
 from dicom_adapter.dimse import command_sets
 from dicom_adapter.dimse.pdus import ProtocolError
-from dicom_adapter.storage.results import DAMAGES, Result, unvalidated
+from dicom_adapter.storage.results import DAMAGES, ResultFile, unvalidated
 
 _MODEL, _SYNTAX = str(StudyRootQueryRetrieveInformationModelFind), str(ImplicitVRLittleEndian)
 _AT_ONCE = 50  # UIDs in one query
@@ -31,29 +31,29 @@ _MEDIUM = 0
 
 
 @dataclass(frozen=True)
-class Place:
+class SeriesKey:
     """The study and the series of an instance."""
 
     study_uid: str
     series_uid: str
 
 
-def places_of(results: Iterable[Result]) -> dict[Place, list[str]]:
+def places_of(results: Iterable[ResultFile]) -> dict[SeriesKey, list[str]]:
     """Return SOPInstanceUIDs by study and series; files that do not say theirs are left out."""
-    found: dict[Place, list[str]] = {}
+    found: dict[SeriesKey, list[str]] = {}
     for each in results:
         try:
             with unvalidated():
                 tags = ["StudyInstanceUID", "SeriesInstanceUID"]
                 header = dcmread(each.path, stop_before_pixels=True, specific_tags=tags)
-            place = Place(str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
+            place = SeriesKey(str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
         except DAMAGES:
             continue
         found.setdefault(place, []).append(each.sop_instance_uid)
     return found
 
 
-def found_by_query(peer: Peer, results: Sequence[Result]) -> set[str] | None:
+def found_by_query(peer: Peer, results: Sequence[ResultFile]) -> set[str] | None:
     """Return the SOPInstanceUIDs that a destination has of some; None if it cannot be asked.
 
     Raises
@@ -74,7 +74,7 @@ def found_by_query(peer: Peer, results: Sequence[Result]) -> set[str] | None:
         return found
 
 
-def _ask(association: Association, place: Place, uids: Sequence[str]) -> set[str] | None:
+def _ask(association: Association, place: SeriesKey, uids: Sequence[str]) -> set[str] | None:
     query = Dataset()
     query.QueryRetrieveLevel = "IMAGE"
     query.StudyInstanceUID, query.SeriesInstanceUID = place.study_uid, place.series_uid

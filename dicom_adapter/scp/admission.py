@@ -88,7 +88,7 @@ class Waiting(Protocol):
 _Waiting = TypeVar("_Waiting", bound=Waiting)
 
 
-class Crowd(Generic[_Waiting]):
+class WaitingConnections(Generic[_Waiting]):
     """Who waits, the oldest first, and who of them makes room for others."""
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class Crowd(Generic[_Waiting]):
                 del crowds[each.address]
             return True
 
-    def who_makes_room(self, address: str, *, is_known: bool) -> _Waiting | None:
+    def next_to_evict(self, address: str, *, is_known: bool) -> _Waiting | None:
         """Return the oldest of the address that has the most; one that is known only for a known one.
 
         Parameters

@@ -27,7 +27,7 @@ from dicom_adapter.scp.admission import Admission, is_known
 from dicom_adapter.scp.association import Association, Ending, Services, StoreRequest
 from dicom_adapter.scp.association_request import read_titles
 from dicom_adapter.scp.file_meta import file_meta
-from dicom_adapter.scp.listener import Door, Lobby, Verdict
+from dicom_adapter.scp.listener import Listener, ListenerCallbacks, Verdict
 from dicom_adapter.scp.negotiation import (
     BY_ACSE,
     BY_PRESENTATION,
@@ -41,10 +41,10 @@ from dicom_adapter.scp.negotiation import (
     Rejection,
 )
 from dicom_adapter.scp.wire import Pace
-from dicom_adapter.storage.disk_space import FullError
+from dicom_adapter.storage.disk_space import DiskFullError
 from dicom_adapter.storage.instance_header import read_header
 from dicom_adapter.storage.paths import checked_uid
-from dicom_adapter.storage.receiver import Kept, Receiver
+from dicom_adapter.storage.receiver import InstanceReceiver, KeptInstance
 from dicom_adapter.storage.spool import SpooledDataSet
 from dicom_adapter.supervision.supervisor import Supervisor
 from stages.errors import InputError, SettingsError, StageError
@@ -65,7 +65,7 @@ _TOO_MANY = Rejection(
 )
 
 
-class Watcher(Protocol):
+class ScpObserver(Protocol):
     """What is told of what comes; called by the associations' threads."""
 
     def opened(self, association: int, ae_title: str, caller: str, *, address: str) -> None:
@@ -74,7 +74,7 @@ class Watcher(Protocol):
     def rejected(self, ae_title: str, caller: str, reason: str, *, address: str) -> None:
         """Note that somebody may not."""
 
-    def kept(self, association: int, kept: Kept) -> None:
+    def kept(self, association: int, kept: KeptInstance) -> None:
         """Note an instance that is on disk, and will be acknowledged."""
 
     def refused(self, association: int, status: int, reason: str) -> None:
@@ -107,8 +107,8 @@ class StorageScp:
     def __init__(
         self,
         config: Callable[[], Scp],
-        receiver: Receiver,
-        watcher: Watcher,
+        receiver: InstanceReceiver,
+        watcher: ScpObserver,
         *,
         report: Callable[[Dataset, str, str], int] | None = None,
         reporters: Callable[[], Scp] | None = None,
@@ -121,7 +121,7 @@ class StorageScp:
         self._reporters = reporters
         self._reporting: set[int] = set()
         self._admission = Admission(config)
-        self._lobby: Lobby | None = None
+        self._listener: Listener | None = None
         self._supervisor = supervisor or Supervisor()
         self._lock = threading.Lock()
         self._open: dict[Association, bool] = {}
@@ -129,13 +129,13 @@ class StorageScp:
     @property
     def port(self) -> int:
         """Where it listens, once it does."""
-        assert self._lobby is not None, "it was started"
-        return self._lobby.port
+        assert self._listener is not None, "it was started"
+        return self._listener.port
 
     @property
     def waiting(self) -> int:
         """How many connections have not asked for an association yet."""
-        return self._lobby.waiting if self._lobby else 0
+        return self._listener.waiting if self._listener else 0
 
     def start(self) -> None:
         """Begin to listen.
@@ -149,7 +149,7 @@ class StorageScp:
         tls_files = TlsFiles()
         if config.tls.enabled:
             tls_files.context(config.tls)  # says at the start what is wrong
-        door = Door(
+        callbacks = ListenerCallbacks(
             is_secured=lambda: self._config().tls.enabled,
             secure=lambda: tls_files.context(self._config().tls),
             is_known=lambda address: is_known(self._config(), address),
@@ -160,19 +160,19 @@ class StorageScp:
             patience_s=lambda: self._config().request_seconds,
         )
         try:
-            self._lobby = Lobby(config.host, config.port, door)
+            self._listener = Listener(config.host, config.port, callbacks)
         except OSError as error:
             raise SettingsError(
                 f"cannot listen on {config.host}:{config.port}: {error.strerror or error}; "
                 "is another adapter running?"
             ) from error
-        self._lobby.start(self._supervisor)
+        self._listener.start(self._supervisor)
 
     def stop(self) -> None:
         """Take no more calls and abort the associations that are open, within 5 s whatever their peers do."""
-        if self._lobby is None:
+        if self._listener is None:
             return
-        self._lobby.close(_CUTTING_S)
+        self._listener.close(_CUTTING_S)
         for end, seconds in (
             (lambda each: each.end("the adapter stops"), _PARTING_S),
             (Association.cut, _CUTTING_S),
@@ -259,7 +259,7 @@ class StorageScp:
             return _NOT_AUTHORISED
         try:
             kept = self._keep(request)
-        except FullError as error:
+        except DiskFullError as error:
             status, reason = _OUT_OF_RESOURCES, str(error)
         except _MismatchError as error:
             status, reason = _MISMATCH, str(error)
@@ -273,7 +273,7 @@ class StorageScp:
         self._watcher.refused(request.association, status, reason)
         return status
 
-    def _keep(self, request: StoreRequest) -> Kept:
+    def _keep(self, request: StoreRequest) -> KeptInstance:
         data = request.data
         if isinstance(data, SpooledDataSet):
             header = data.header()

@@ -36,7 +36,7 @@ _odd_ones = threading.Lock()  # pydicom's settings hold for all threads
 
 
 @dataclass(frozen=True, kw_only=True)
-class Header:
+class InstanceHeader:
     """Who an instance is. The description stays out of logs and pages."""
 
     study_uid: str
@@ -47,7 +47,7 @@ class Header:
     series_description: str
 
 
-def read_header(data: bytes | memoryview, transfer_syntax: str) -> Header:
+def read_header(data: bytes | memoryview, transfer_syntax: str) -> InstanceHeader:
     """Return who an instance is whose data set is in memory.
 
     Parameters
@@ -123,7 +123,7 @@ class HeaderReader:
         except damages() as error:
             raise InputError(f"the data set cannot be read: {type(error).__name__}") from error
 
-    def header(self) -> Header:
+    def header(self) -> InstanceHeader:
         """Return who it is, once it is `is_done` or nothing more comes.
 
         Raises
@@ -135,7 +135,7 @@ class HeaderReader:
         if values is None:
             values = self._stream.values if self._stream else {}
         text = values.get(_DESCRIPTION, b"")[:_LONGEST_TEXT]
-        return Header(
+        return InstanceHeader(
             study_uid=_uid(values, _STUDY, "StudyInstanceUID"),
             series_uid=_uid(values, _SERIES, "SeriesInstanceUID"),
             sop_instance_uid=_uid(values, _SOP_INSTANCE, "SOPInstanceUID"),

@@ -2,7 +2,7 @@
 
 A worker does one round of its work after the other. An error ends the round, is logged, and the next round
 begins after a wait that grows. The beginning of a round is a sign of life; a round that may take long gives
-more of them (`sign_of_life`). Who gives none for too long is stuck. A worker that waits after an error is
+more of them (`heartbeat`). Who gives none for too long is stuck. A worker that waits after an error is
 a matter of `/readyz`; one that is stuck, or whose thread has ended, fails `/healthz` too, so that whoever
 runs the adapter starts it anew.
 """
@@ -37,7 +37,7 @@ class UnforeseenError(Exception):
     """Stands for an error in a log: its kind without its message, which may quote what somebody sent."""
 
 
-def is_of_surroundings(error: BaseException) -> bool:
+def is_resource_error(error: BaseException) -> bool:
     """Return whether an error is one of the disk, the memory or the database, whatever is worked on."""
     if isinstance(error, (sqlite3.OperationalError, sqlite3.InternalError)):
         return True
@@ -48,7 +48,7 @@ def is_of_surroundings(error: BaseException) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """Return in one line why something failed, without the message of an error that nobody foresaw."""
-    if isinstance(error, StageError) or is_of_surroundings(error):
+    if isinstance(error, StageError) or is_resource_error(error):
         return printable(f"{error}" or type(error).__name__)[:_LONGEST_REASON]
     frames = traceback.extract_tb(error.__traceback__)
     ours = [each for each in frames if Path(each.filename).is_relative_to(_PACKAGES)] or frames
@@ -61,7 +61,7 @@ def traceback_of(error: BaseException) -> tuple[type[UnforeseenError], Unforesee
     return UnforeseenError, UnforeseenError(type(error).__name__), error.__traceback__
 
 
-def sign_of_life(waits_for: str = "") -> None:
+def heartbeat(waits_for: str = "") -> None:
     """Note that the worker whose thread this is goes on; outside of workers nothing happens.
 
     Parameters
@@ -74,13 +74,13 @@ def sign_of_life(waits_for: str = "") -> None:
         worker.note(waits_for)
 
 
-def worker_here() -> Worker | None:
+def current_worker() -> Worker | None:
     """Return the worker whose thread this is."""
     found = getattr(_here, "worker", None)
     return found if isinstance(found, Worker) else None
 
 
-def adopt(worker: Worker | None) -> None:
+def work_for(worker: Worker | None) -> None:
     """Let signs of life of this thread count for a worker: for threads that it shares its work with."""
     _here.worker = worker
 
@@ -162,7 +162,7 @@ class Worker:
         return time.monotonic() - self._sign
 
     def _run(self) -> None:
-        adopt(self)
+        work_for(self)
         while not self._stopping.is_set():
             self._sign = time.monotonic()
             try:
@@ -183,7 +183,7 @@ class Worker:
             self._logged.clear()
 
     def _start_again(self, error: BaseException) -> None:
-        if self._stopping.is_set() and is_of_surroundings(error):
+        if self._stopping.is_set() and is_resource_error(error):
             return  # what it was at is done after the restart
         self._failures += 1
         self._on_failure(self.kind)
@@ -208,7 +208,7 @@ class Worker:
         if times > 1:
             if times & (times - 1) == 0:
                 logger.warning("%s failed as before (%s), next try in %.1f s, %d times now", *told, times)
-        elif is_of_surroundings(error) or isinstance(error, StageError):
+        elif is_resource_error(error) or isinstance(error, StageError):
             logger.warning("%s failed (%s), next try in %.1f s", *told)
         else:
             logger.error(

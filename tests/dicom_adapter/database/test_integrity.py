@@ -15,13 +15,13 @@ import pytest
 from dicom_adapter.database.deliveries import counts
 from dicom_adapter.database.faults import DatabaseDamagedError, DatabaseUnusableError
 from dicom_adapter.database.integrity import require_sound
-from dicom_adapter.database.records import Received
+from dicom_adapter.database.records import ReceivedInstance
 from dicom_adapter.database.store import Store
 from stages.errors import StageError
 
 
 def instance(n):
-    return Received(
+    return ReceivedInstance(
         ae_title="CT",
         study_uid="1.2.3",
         sop_instance_uid=f"1.2.3.4.{n}",

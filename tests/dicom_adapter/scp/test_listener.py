@@ -424,7 +424,7 @@ def test_a_stop_ends_within_seconds_whatever_peers_do(service, strangers):
 
 def test_the_end_closes_no_descriptor_twice(service, tmp_path):
     """The number of one that is closed may be that of somebody else's file by then."""
-    lobby = service().scp._lobby
+    lobby = service().scp._listener
     spare = lobby._spare
     lobby.close(5)
     with (tmp_path / "others").open("wb") as file:
