@@ -2,9 +2,9 @@
 
 One SQLite file (write-ahead log, synced at each commit), one connection, one writer at a time. Files are the
 truth about instances: one is acknowledged when its file and folder are synced, written into the database
-after that, and found in the folder at the next start if that never happened. About jobs and deliveries the
-database is the truth: each is written down before anything is done about it, its ID is the same when it is made
-again, and doing it twice changes nothing.
+after that, and found in its folder at the next start if that never happened. About jobs and deliveries the
+database is the truth: each is written down before anything is done about it, its ID is the same when it is
+made again, and doing it twice changes nothing.
 
 Which state may follow which stands in `dicom_adapter.database.records`.
 """
@@ -44,7 +44,7 @@ from dicom_adapter.database.rows import DamagedRowError, delivery_of, job_of, re
 from dicom_adapter.database.schema import migrate, require_current
 from dicom_adapter.database.service_clock import ServiceClock
 from stages.errors import SettingsError
-from stages.locks import now
+from stages.lifecycle.locks import now
 
 _BUSY_S = 30.0
 _HURRY_S = 2.0

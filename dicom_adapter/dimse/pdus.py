@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
+from dicom_files.uids import DICOMApplicationContext
+
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA = 0x01, 0x02, 0x03, 0x04
 RELEASE_RQ, RELEASE_RP, ABORT = 0x05, 0x06, 0x07
 LARGEST = 1 << 20  # of what is read, whatever it is
@@ -16,7 +18,6 @@ _FIXED = 68  # bytes of an A-ASSOCIATE-AC before its items
 _HEAD = 6  # of a presentation data value
 _CONTEXT_RQ, _CONTEXT_AC, _ABSTRACT, _SYNTAX = 0x20, 0x21, 0x30, 0x40
 _APPLICATION, _USER, _LENGTH, _CLASS, _VERSION = 0x10, 0x50, 0x51, 0x52, 0x55
-_DICOM = b"1.2.840.10008.3.1.1.1"
 _REJECTIONS: Mapping[tuple[int, int], str] = {
     (1, 2): "Application context name not supported",
     (1, 3): "Calling AE title not recognised",
@@ -62,7 +63,7 @@ def pdu(kind: int, body: bytes) -> bytes:
 def associate_request(called: str, calling: str, contexts: Sequence[tuple[str, str]]) -> bytes:
     """Return an A-ASSOCIATE-RQ; its contexts, pairs of abstract and transfer syntax, are 1, 3, 5..."""
     titles = b"".join(each.encode("ascii", "replace")[:16].ljust(16) for each in (called, calling))
-    items = [_item(_APPLICATION, _DICOM)]
+    items = [_item(_APPLICATION, DICOMApplicationContext.encode())]
     for n, (abstract, syntax) in enumerate(contexts):
         names = _item(_ABSTRACT, abstract.encode()) + _item(_SYNTAX, syntax.encode())
         items.append(_item(_CONTEXT_RQ, bytes([2 * n + 1, 0, 0, 0]) + names))

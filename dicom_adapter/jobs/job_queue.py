@@ -1,7 +1,7 @@
 """The queue of jobs: at most so many at once, tried again or kept as dead letters, found again after a crash.
 
-What is to be done stands in the database before anything is done (`dicom_adapter.database.store`), and a job
-has the same ID and folder however often it is begun, so a crash at any moment costs at most the stage that ran.
+What is to be done stands in the database before anything is done, and a job has the same ID and folder however
+often it is begun, so a crash at any moment costs at most the stage that ran.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from clara_wf.engines import NO_SERVER
+from clara_wf.definitions.workflow import Workflow
 from clara_wf.engines.choice import choose
+from clara_wf.engines.engine import NO_SERVER
 from clara_wf.payload import Payload
-from clara_wf.published import load_published
-from clara_wf.workflow import Workflow
+from clara_wf.publish.published import load_published
 from dicom_adapter.config.blocks import Config, SeriesFilter
 from dicom_adapter.database.records import JobRecord, StudyRecord
 from dicom_adapter.database.retry_while_locked import retry_while_locked
@@ -44,9 +44,9 @@ from dicom_adapter.supervision.supervisor import (
     stop_all,
     traceback_of,
 )
-from stages import locks
 from stages.errors import InputError, OutputError, SettingsError, StageError
-from stages.settings import INPUT_LOCK
+from stages.lifecycle import locks
+from stages.lifecycle.settings import INPUT_LOCK
 
 logger = logging.getLogger(__name__)
 

@@ -34,8 +34,6 @@ from dicom_adapter.dimse.commands import (
 from dicom_adapter.scp import wire
 from dicom_adapter.scp.association_request import AssociationRequest, read_request
 from dicom_adapter.scp.negotiation import (
-    STORAGE_COMMITMENT,
-    VERIFICATION,
     AcceptedContext,
     acceptance,
     is_storage,
@@ -44,6 +42,7 @@ from dicom_adapter.scp.negotiation import (
 )
 from dicom_adapter.scp.wire import DataSet, Incoming, MessageReader, Pace, ProtocolError, SlowPeerError
 from dicom_adapter.storage.spool import SpooledDataSet
+from dicom_files.uids import StorageCommitmentPushModel, Verification
 
 logger = logging.getLogger(__name__)
 
@@ -236,9 +235,9 @@ class Association:
 
     def _status(self, command: Command, context: AcceptedContext, data: DataSet) -> int:
         """Return what is answered to a command other than C-STORE where objects are stored."""
-        if (command.field, context.abstract_syntax) == (C_ECHO, VERIFICATION):
+        if (command.field, context.abstract_syntax) == (C_ECHO, Verification):
             return SUCCESS
-        if (command.field, context.abstract_syntax) == (N_EVENT_REPORT, STORAGE_COMMITMENT):
+        if (command.field, context.abstract_syntax) == (N_EVENT_REPORT, StorageCommitmentPushModel):
             if not isinstance(data, memoryview) or len(data) > _LARGEST_REPORT:
                 return RESOURCE_LIMITATION
             return self._services.report(bytes(data), context.transfer_syntax, self._caller, self.address)

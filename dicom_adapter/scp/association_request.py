@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from dicom_adapter.scp.wire import INVALID_PARAMETER, ProtocolError
 from stages.errors import printable
 
-APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 HEAD = 74
 """Bytes of the PDU before its items: head, version, both titles, and 32 that are reserved."""
 

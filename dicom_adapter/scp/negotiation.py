@@ -14,13 +14,12 @@ import struct
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pydicom._uid_dict import UID_dictionary
+from pydicom.config import IGNORE
+from pydicom.uid import UID
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
-from dicom_adapter.scp.association_request import APPLICATION_CONTEXT, AssociationRequest, ProposedContext
-
-VERIFICATION = "1.2.840.10008.1.1"
-STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+from dicom_adapter.scp.association_request import AssociationRequest, ProposedContext
+from dicom_files import uids
 
 PERMANENT, TRANSIENT = 0x01, 0x02
 BY_USER, BY_ACSE, BY_PRESENTATION = 0x01, 0x02, 0x03
@@ -29,31 +28,29 @@ VERSION_NOT_SUPPORTED, LIMIT_EXCEEDED = 0x02, 0x02
 
 _ASSOCIATE_AC, _ASSOCIATE_RJ = 0x02, 0x03
 _ACCEPTED, _BY_US, _NOT_USABLE, _ABSTRACT_UNKNOWN, _TRANSFER_UNKNOWN = 0, 1, 2, 3, 4
-_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
-_BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _LONGEST_UID = 64
 
+_UNCOMPRESSED = (uids.ImplicitVRLittleEndian, uids.ExplicitVRLittleEndian)
+_OF_VERIFICATION = (*_UNCOMPRESSED, uids.ExplicitVRBigEndian, uids.DeflatedExplicitVRLittleEndian)
 _LOSSLESS = (
-    *(_EXPLICIT, _IMPLICIT, "1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.5"),
-    *(f"1.2.840.10008.1.2.4.{n}" for n in (57, 70, 80, 90, 92, 201, 202)),
+    *(*_UNCOMPRESSED, uids.EncapsulatedUncompressedExplicitVRLittleEndian, uids.RLELossless),
+    *(uids.JPEGLossless, uids.JPEGLosslessSV1, uids.JPEGLSLossless),
+    *(uids.JPEG2000Lossless, uids.JPEG2000MCLossless, uids.HTJ2KLossless, uids.HTJ2KLosslessRPCL),
 )
-_SELDOM_READ = (_DEFLATED, _BIG_ENDIAN, *(f"1.2.840.10008.1.2.4.{n}" for n in (58, 65, 66)))
-_REFERENCES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (94, 95, 204, 205))  # JPIP: the pixels stay there
+_SELDOM_READ = (
+    *(uids.DeflatedExplicitVRLittleEndian, uids.ExplicitVRBigEndian),
+    *(uids.JPEGLosslessNonHierarchical15, uids.JPEGLosslessHierarchical28, uids.JPEGLosslessHierarchical29),
+)
+_REFERENCES = (  # the pixels stay there
+    *(uids.JPIPReferenced, uids.JPIPReferencedDeflate),
+    *(uids.JPIPHTJ2KReferenced, uids.JPIPHTJ2KReferencedDeflate),
+)
+_RANKED = {
+    **dict.fromkeys(_LOSSLESS, 0),
+    **dict.fromkeys(_SELDOM_READ, 1),
+    **dict.fromkeys(_REFERENCES, 4),
+}
 _NO_FILES = ("SMPTE", "RFC 2557", "XML", "Papyrus")  # the names of what is no data set as PS3.5 has one
-
-
-def _ranks() -> dict[str, int]:
-    """Return how good each transfer syntax is for keeping an image, 0 the best; none for what is no file."""
-    ranks = {}
-    for uid, (name, kind, _, retired, _) in UID_dictionary.items():
-        if kind == "Transfer Syntax" and not name.startswith(_NO_FILES):
-            ranks[uid] = 3 if retired else 2
-    ranks |= dict.fromkeys(_REFERENCES, 4)
-    ranks |= dict.fromkeys(_SELDOM_READ, 1)
-    return ranks | dict.fromkeys(_LOSSLESS, 0)
-
-
-_RANKS = _ranks()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +83,7 @@ def why_impossible(request: AssociationRequest) -> Rejection | None:
     request
         The whole of it.
     """
-    if request.application_context != APPLICATION_CONTEXT:
+    if request.application_context != uids.DICOMApplicationContext:
         words = "application context name not supported"
         return Rejection(result=PERMANENT, source=BY_USER, reason=CONTEXT_NAME_UNKNOWN, words=words)
     if not request.contexts:
@@ -135,9 +132,9 @@ def acceptance(
     max_pdu
         The longest P-DATA that we ask for, bytes.
     """
-    items = [_item(0x10, APPLICATION_CONTEXT.encode())]
+    items = [_item(0x10, uids.DICOMApplicationContext.encode())]
     for each, result in results.items():
-        syntax = accepted[each].transfer_syntax if each in accepted else _IMPLICIT
+        syntax = accepted[each].transfer_syntax if each in accepted else uids.ImplicitVRLittleEndian
         items.append(_item(0x21, struct.pack("BxBx", each, result) + _item(0x40, syntax.encode())))
     user = [
         _item(0x51, struct.pack(">L", max_pdu)),
@@ -156,34 +153,43 @@ def best_syntax(context: ProposedContext) -> str:
     loss, then those with loss, then what is retired; among equals the peer's order, which spares it to
     encode anew. Never a private one, nor one for streams that are no files.
     """
-    syntaxes = (each for each in context.transfer_syntaxes if each in _taken(context.abstract_syntax))
-    return min(syntaxes, key=_RANKS.__getitem__, default="")
+    ranks = {each: _rank(each, context.abstract_syntax) for each in context.transfer_syntaxes}
+    taken = {each: rank for each, rank in ranks.items() if rank is not None}
+    return min(taken, key=taken.__getitem__, default="")
 
 
 @lru_cache(maxsize=1024)
 def is_storage(sop_class_uid: str) -> bool:
     """Return whether objects of a SOP class are kept: the standard's storage classes, and private ones."""
-    known = UID_dictionary.get(sop_class_uid)
-    if known is None:
+    known = UID(sop_class_uid, validation_mode=IGNORE)
+    if not known.type:
         return _looks_like_uid(sop_class_uid)
-    name, kind = known[:2]
-    is_other = "Commitment" in name or "Directory" in name
-    return kind == "SOP Class" and "Storage" in name and not is_other
+    is_other = "Commitment" in known.name or "Directory" in known.name
+    return known.type == "SOP Class" and "Storage" in known.name and not is_other
 
 
 def _looks_like_uid(text: str) -> bool:
     return 0 < len(text) <= _LONGEST_UID and text.replace(".", "").isdigit() and text.isascii()
 
 
-def _taken(abstract_syntax: str) -> dict[str, int] | tuple[str, ...]:
-    if abstract_syntax == VERIFICATION:
-        return _IMPLICIT, _EXPLICIT, _BIG_ENDIAN, _DEFLATED
-    return (_IMPLICIT, _EXPLICIT) if abstract_syntax == STORAGE_COMMITMENT else _RANKS
+@lru_cache(maxsize=1024)
+def _rank(syntax: str, abstract_syntax: str) -> int | None:
+    """Return how good a transfer syntax is for keeping an image, 0 the best; None where it is not taken."""
+    if abstract_syntax == uids.Verification and syntax not in _OF_VERIFICATION:
+        return None
+    if abstract_syntax == uids.StorageCommitmentPushModel and syntax not in _UNCOMPRESSED:
+        return None
+    if syntax in _RANKED:
+        return _RANKED[syntax]
+    known = UID(syntax, validation_mode=IGNORE)
+    if known.type != "Transfer Syntax" or known.name.startswith(_NO_FILES):
+        return None
+    return 3 if known.is_retired else 2
 
 
 def _result(context: ProposedContext, syntax: str, roles: dict[str, tuple[bool, bool]]) -> int:
     uid = context.abstract_syntax
-    if uid not in (VERIFICATION, STORAGE_COMMITMENT) and not is_storage(uid):
+    if uid not in (uids.Verification, uids.StorageCommitmentPushModel) and not is_storage(uid):
         return _ABSTRACT_UNKNOWN
     if not syntax:
         return _TRANSFER_UNKNOWN
@@ -194,7 +200,7 @@ def _agreed(uid: str, wanted: tuple[bool, bool]) -> tuple[bool, bool]:
     """Return the peer's roles, as user and as provider: it sends us objects, and reports on commitment."""
     if not any(wanted):
         return True, False  # what it means is the default (PS3.7 D.3.3.4)
-    return (False, wanted[1]) if uid == STORAGE_COMMITMENT else (wanted[0], False)
+    return (False, wanted[1]) if uid == uids.StorageCommitmentPushModel else (wanted[0], False)
 
 
 def _with_roles(request: AssociationRequest, accepted: dict[int, AcceptedContext]) -> list[str]:

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from stages.locks import sync_folder
+from stages.lifecycle.locks import sync_folder
 
 _AT_FDCWD, _NO_REPLACE = -100, 1
 _NOT_THERE = (errno.EINVAL, errno.ENOSYS, errno.EPERM)
