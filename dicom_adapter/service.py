@@ -16,6 +16,7 @@ from clara_wf.chart.helm import Helm
 from clara_wf.workspace import Places
 from dicom_adapter.config.blocks import Config, Http, Scp
 from dicom_adapter.config.load import load_config
+from dicom_adapter.context import AdapterContext
 from dicom_adapter.database.deliveries import try_everything_now
 from dicom_adapter.database.faults import DatabaseDamagedError, DatabaseUnusableError
 from dicom_adapter.database.integrity import lacks_log, require_sound
@@ -24,7 +25,7 @@ from dicom_adapter.delivery.answers import DestinationError
 from dicom_adapter.delivery.commitment import handle_report
 from dicom_adapter.delivery.senders import require_readable
 from dicom_adapter.delivery.workers import DeliveryWorkers
-from dicom_adapter.jobs.job_queue import AdapterContext, JobQueue
+from dicom_adapter.jobs.job_queue import JobQueue
 from dicom_adapter.jobs.shared_model_server import SharedModelServer
 from dicom_adapter.observability.audit import AuditTrail
 from dicom_adapter.observability.metrics import Metrics

@@ -10,6 +10,7 @@ from pydicom.uid import generate_uid
 
 from clara_wf.report.logs import without_uids
 from dicom_adapter.config.blocks import Config, Destination
+from dicom_adapter.context import AdapterContext
 from dicom_adapter.database import deliveries as books
 from dicom_adapter.database.records import DeliveryRecord
 from dicom_adapter.database.retry_while_locked import retry_while_locked
@@ -23,7 +24,6 @@ from dicom_adapter.delivery.commitment import (
 )
 from dicom_adapter.delivery.connection import DestinationConnections
 from dicom_adapter.delivery.senders import peer_of
-from dicom_adapter.jobs.job_queue import AdapterContext
 from dicom_adapter.storage.results import ResultFile, read_result
 from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.supervisor import is_resource_error

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from clara_wf.report.logs import without_uids
 from dicom_adapter.config.blocks import Destination
+from dicom_adapter.context import PATIENCE, AdapterContext
 from dicom_adapter.database import deliveries as books
 from dicom_adapter.database.records import DeliveryRecord
 from dicom_adapter.database.retry_while_locked import retry_while_locked
@@ -25,7 +26,6 @@ from dicom_adapter.delivery.commit_requests import REFUSALS, CommitRequests, com
 from dicom_adapter.delivery.commitment import CommitmentReport
 from dicom_adapter.delivery.connection import DestinationConnections
 from dicom_adapter.delivery.senders import address_of, found_at, sender_to
-from dicom_adapter.jobs.job_queue import PATIENCE, AdapterContext
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.results import ResultFile, read_result
 from dicom_adapter.supervision.backoff import Backoff

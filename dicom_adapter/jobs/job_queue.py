@@ -1,7 +1,7 @@
 """The queue of jobs: at most so many at once, tried again or kept as dead letters, found again after a crash.
 
-What is to be done stands in the database before anything is done, and a job has the same ID and folder however
-often it is begun, so a crash at any moment costs at most the stage that ran.
+What is to be done stands in the database before anything is done, and a job has the same ID and folder
+however often it is begun, so a crash at any moment costs at most the stage that ran.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,21 +21,19 @@ from clara_wf.engines.engine import NO_SERVER
 from clara_wf.payload import Payload
 from clara_wf.publish.published import load_published
 from dicom_adapter.config.blocks import Config, SeriesFilter
+from dicom_adapter.context import PATIENCE, AdapterContext
 from dicom_adapter.database.records import JobRecord, StudyRecord
 from dicom_adapter.database.retry_while_locked import retry_while_locked
 from dicom_adapter.database.set_aside import set_aside
-from dicom_adapter.database.store import StateError, Store
+from dicom_adapter.database.store import StateError
 from dicom_adapter.jobs.job_input import fill_payload
 from dicom_adapter.jobs.job_run import RETRYABLE, JobRunOptions, RunOutcome, Verdict, run_job
-from dicom_adapter.observability.audit import AuditTrail
-from dicom_adapter.observability.metrics import Metrics
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.results import ResultFile, content_of, find_results
 from dicom_adapter.studies.studies import chosen
 from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.supervisor import (
-    Supervisor,
     Worker,
     heartbeat,
     is_resource_error,
@@ -54,33 +51,6 @@ _LOOK_S = 0.5
 _SUPERSEDED_S = 2.0
 _LONGEST_RETRY_S = 3600.0
 _STOP_S = 10.0
-PATIENCE = 6.0
-"""How many times longer than others those may be silent who move files or wait for others."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterContext:
-    """What jobs and deliveries need of the adapter.
-
-    Attributes
-    ----------
-    config
-        Returns the configuration as it is now.
-    clock
-        Seconds of service (`dicom_adapter.database.service_clock`).
-    environ
-        The environment that jobs run in.
-    supervisor
-        Watches the threads.
-    """
-
-    store: Store
-    config: Callable[[], Config]
-    trail: AuditTrail
-    metrics: Metrics
-    clock: Callable[[], float]
-    environ: Mapping[str, str]
-    supervisor: Supervisor = field(default_factory=Supervisor)
 
 
 class JobQueue:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from clara_wf.report.job_report import PAGE, REPORT
 from clara_wf.report.logs import without_uids
+from dicom_adapter.context import AdapterContext
 from dicom_adapter.database import deliveries as books
 from dicom_adapter.database import set_aside
 from dicom_adapter.database.records import JobRecord, StudyRecord
 from dicom_adapter.database.store import StateError
 from dicom_adapter.jobs.job_input import why_pending
-from dicom_adapter.jobs.job_queue import AdapterContext
 from dicom_adapter.observability.metrics import Queue
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.status.page import Cell, Page, Table

@@ -1,14 +1,14 @@
-"""An adapter's insides without its network: database, configuration, and what jobs and deliveries need of them."""
+"""An adapter without its network: database, configuration, and what jobs and deliveries need of them."""
 
 import os
 
 from pydicom.uid import CTImageStorage
 
 from dicom_adapter.config.blocks import Config, WorkflowRule
+from dicom_adapter.context import AdapterContext
 from dicom_adapter.database.records import ReceivedInstance
 from dicom_adapter.database.store import Store
 from dicom_adapter.delivery.workers import DeliveryWorkers
-from dicom_adapter.jobs.job_queue import AdapterContext
 from dicom_adapter.observability.audit import AuditTrail
 from dicom_adapter.observability.metrics import Metrics
 from dicom_adapter.storage.results import find_results
