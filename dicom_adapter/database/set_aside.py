@@ -18,7 +18,7 @@ from stages.lifecycle.locks import now
 
 logger = logging.getLogger(__name__)
 
-Kind: TypeAlias = Literal["instance", "study", "job", "delivery", "removal"]
+SetAsideKind: TypeAlias = Literal["instance", "study", "job", "delivery", "removal"]
 
 PASSED_OVER = "CAST({id} AS TEXT) NOT IN (SELECT item FROM set_aside WHERE kind = '{kind}')"
 """A condition that leaves out what is set aside."""
@@ -57,7 +57,9 @@ class _Database(Protocol):
         yield NotImplemented
 
 
-def put(database: sqlite3.Connection, kind: Kind, item: object, *, reason: str, study: str = "") -> bool:
+def put(
+    database: sqlite3.Connection, kind: SetAsideKind, item: object, *, reason: str, study: str = ""
+) -> bool:
     """Set something aside, which is said once, and return whether it was not before.
 
     Parameters
@@ -88,7 +90,7 @@ def all_items(store: _Database) -> list[SetAside]:
     return [SetAside(**dict(row)) for row in rows]
 
 
-def items_of(store: _Database, kind: Kind) -> frozenset[str]:
+def items_of(store: _Database, kind: SetAsideKind) -> frozenset[str]:
     """Return what of a kind is set aside, see `SetAside.item`."""
     with store.transaction() as database:
         rows = database.execute("SELECT item FROM set_aside WHERE kind = ?", (kind,)).fetchall()
@@ -102,7 +104,7 @@ def count(store: _Database) -> dict[str, int]:
     return {row["kind"]: row["n"] for row in rows}
 
 
-def set_aside(store: _Database, kind: Kind, item: object, *, reason: str, study: str = "") -> bool:
+def set_aside(store: _Database, kind: SetAsideKind, item: object, *, reason: str, study: str = "") -> bool:
     """Set something aside in a transaction of its own, see `put`."""
     with store.transaction() as database:
         return put(database, kind, item, reason=reason, study=study)

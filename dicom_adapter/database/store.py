@@ -517,7 +517,7 @@ class Store:
 
     def set_damaged_aside(self) -> None:
         """Set aside what is in no state that anything works on, which would be passed over in silence."""
-        makers: Mapping[set_aside.Kind, tuple[str, Callable[[sqlite3.Row], object]]] = {
+        makers: Mapping[set_aside.SetAsideKind, tuple[str, Callable[[sqlite3.Row], object]]] = {
             "study": (_STUDY + " WHERE s.state NOT IN ({}) GROUP BY s.id", study_of),
             "job": ("SELECT * FROM jobs WHERE state NOT IN ({})", job_of),
             "delivery": ("SELECT * FROM deliveries WHERE state NOT IN ({})", delivery_of),
@@ -528,7 +528,7 @@ class Store:
     # Within
 
     def _read(
-        self, kind: set_aside.Kind, rows: Iterable[sqlite3.Row], make: Callable[[sqlite3.Row], _T]
+        self, kind: set_aside.SetAsideKind, rows: Iterable[sqlite3.Row], make: Callable[[sqlite3.Row], _T]
     ) -> list[_T]:
         """Return rows as records; one that is damaged is set aside, and harms no other."""
         found = []
@@ -539,7 +539,7 @@ class Store:
                 self._put_aside(kind, row["path" if kind == "instance" else "id"], str(error))
         return found
 
-    def _put_aside(self, kind: set_aside.Kind, item: object, reason: str) -> None:
+    def _put_aside(self, kind: set_aside.SetAsideKind, item: object, reason: str) -> None:
         with self._lock:
             is_within = self._connection.in_transaction
             with nullcontext(self._connection) if is_within else self.transaction() as database:

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias
 from dicom_adapter.storage.results import ResultFile
 from stages.errors import StageError
 
-Verdict: TypeAlias = Literal["accepted", "busy", "refused"]
+DeliveryVerdict: TypeAlias = Literal["accepted", "busy", "refused"]
 
 
 class DestinationError(StageError):
@@ -44,7 +44,7 @@ class Answer:
         Whether it may have arrived all the same, so that the destination is asked before it is sent again.
     """
 
-    verdict: Verdict
+    verdict: DeliveryVerdict
     status: str
     message: str = ""
     may_be_there: bool = False

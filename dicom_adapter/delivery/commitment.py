@@ -21,8 +21,8 @@ from pynetdicom.sop_class import (
 )
 
 from dicom_adapter.delivery.answers import DestinationError
-from dicom_adapter.delivery.association import Association, Message, Peer, associated
-from dicom_adapter.dimse import command_sets
+from dicom_adapter.delivery.association import Message, Peer, RequestedAssociation, associated
+from dicom_adapter.dimse import commands
 from dicom_adapter.dimse.pdus import ProtocolError
 from dicom_adapter.storage.results import DAMAGES, ResultFile, unvalidated
 
@@ -92,15 +92,15 @@ def request_commitment(
             raise DestinationError(f"{peer.place} does not offer storage commitment")
         data = _request(results, transaction_uid)
         values: dict[int, int | str] = {
-            command_sets.REQUESTED_SOP_CLASS: _MODEL,
-            command_sets.REQUESTED_SOP_INSTANCE: str(StorageCommitmentPushModelInstance),
-            command_sets.ACTION_TYPE: _ACTION,
+            commands.REQUESTED_SOP_CLASS: _MODEL,
+            commands.REQUESTED_SOP_INSTANCE: str(StorageCommitmentPushModelInstance),
+            commands.ACTION_TYPE: _ACTION,
         }
-        asked = association.call(_MODEL, _SYNTAX, command_sets.N_ACTION, values, [data], size=len(data))
+        asked = association.call(_MODEL, _SYNTAX, commands.N_ACTION, values, [data], size=len(data))
         reported = False
         while (message := association.message()) and not _answers(message, asked):
             reported |= _take(association, message, on_report)
-        status = command_sets.number(message.fields, command_sets.STATUS)
+        status = commands.number(message.fields, commands.STATUS)
         if status != _SUCCESS:
             raise DestinationError(f"{peer.name} refused the request for storage commitment (0x{status:04X})")
         if not reported and wait_s:
@@ -115,15 +115,15 @@ def _answers(message: Message, asked: int) -> bool:
     ProtocolError
         If it is a response to another.
     """
-    if not command_sets.number(message.fields, command_sets.FIELD) & command_sets.RESPONSE:
+    if not commands.number(message.fields, commands.FIELD) & commands.RESPONSE:
         return False
-    if command_sets.number(message.fields, command_sets.RESPONDED_TO) != asked:
+    if commands.number(message.fields, commands.RESPONDED_TO) != asked:
         raise ProtocolError("it answered another request than ours")
     return True
 
 
 def _wait_for_report(
-    association: Association, on_report: Callable[[CommitmentReport], None], wait_s: float
+    association: RequestedAssociation, on_report: Callable[[CommitmentReport], None], wait_s: float
 ) -> None:
     association.wait_at_most(wait_s)
     try:
@@ -132,9 +132,11 @@ def _wait_for_report(
         association.is_over = True  # most archives report over an association of their own
 
 
-def _take(association: Association, message: Message, on_report: Callable[[CommitmentReport], None]) -> bool:
+def _take(
+    association: RequestedAssociation, message: Message, on_report: Callable[[CommitmentReport], None]
+) -> bool:
     """Take a request of the peer, and return whether it was a report that can be read."""
-    if command_sets.number(message.fields, command_sets.FIELD) != command_sets.N_EVENT_REPORT:
+    if commands.number(message.fields, commands.FIELD) != commands.N_EVENT_REPORT:
         association.answer(message, _UNKNOWN)
         return False
     try:

@@ -17,7 +17,7 @@ from dicom_adapter.supervision.supervisor import heartbeat
 _PIECE = 1 << 16
 _LOOK_S = 0.1
 _Address: TypeAlias = tuple[Any, ...]
-Bytes: TypeAlias = bytes | bytearray | memoryview
+_Bytes: TypeAlias = bytes | bytearray | memoryview
 
 
 class DestinationConnections:
@@ -156,7 +156,7 @@ class DestinationConnection:
         self._files, self._is_closed = 0, False
         self.deadline = Deadline(0)
 
-    def sendall(self, data: Bytes) -> None:
+    def sendall(self, data: _Bytes) -> None:
         """Send all of it.
 
         Raises

@@ -19,9 +19,9 @@ from pydicom.uid import UID
 from pynetdicom.dsutils import split_dataset
 
 from dicom_adapter.delivery.answers import Answer, DestinationError, OnAnswer
-from dicom_adapter.delivery.association import MOST_CONTEXTS, Association, Peer, associated
+from dicom_adapter.delivery.association import MOST_CONTEXTS, Peer, RequestedAssociation, associated
 from dicom_adapter.delivery.transcode import TranscodeError, alternatives, transcode
-from dicom_adapter.dimse import command_sets
+from dicom_adapter.dimse import commands
 from dicom_adapter.dimse.pdus import ProtocolError
 from dicom_adapter.storage.results import DAMAGES, ResultFile
 from stages.errors import OutputError
@@ -52,7 +52,9 @@ class StoreScu:
                 for each in chosen:
                     told(each, self._store(association, each, given[_kind(each)]))
 
-    def _store(self, association: Association, result: ResultFile, syntaxes: Sequence[str]) -> Answer:
+    def _store(
+        self, association: RequestedAssociation, result: ResultFile, syntaxes: Sequence[str]
+    ) -> Answer:
         """Send a file in the first transfer syntax that the peer takes and that it can be given in."""
         why = ""
         for syntax in syntaxes:
@@ -74,24 +76,27 @@ class StoreScu:
         )
 
     def _send(
-        self, association: Association, result: ResultFile, syntax: str, data: Iterator[bytes], size: int
+        self,
+        association: RequestedAssociation,
+        result: ResultFile,
+        syntax: str,
+        data: Iterator[bytes],
+        size: int,
     ) -> Answer:
         values: dict[int, int | str] = {
-            command_sets.SOP_CLASS: result.sop_class_uid,
-            command_sets.SOP_INSTANCE: result.sop_instance_uid,
-            command_sets.PRIORITY: _MEDIUM,
+            commands.SOP_CLASS: result.sop_class_uid,
+            commands.SOP_INSTANCE: result.sop_instance_uid,
+            commands.PRIORITY: _MEDIUM,
         }
         try:
-            asked = association.call(
-                result.sop_class_uid, syntax, command_sets.C_STORE, values, data, size=size
-            )
-            response = association.response(asked, command_sets.C_STORE)
-            if command_sets.text(response.fields, command_sets.SOP_INSTANCE) not in (
+            asked = association.call(result.sop_class_uid, syntax, commands.C_STORE, values, data, size=size)
+            response = association.response(asked, commands.C_STORE)
+            if commands.text(response.fields, commands.SOP_INSTANCE) not in (
                 "",
                 result.sop_instance_uid,
             ):
                 raise ProtocolError("it answered for another instance than ours")
-            return answer_of(command_sets.number(response.fields, command_sets.STATUS), self.peer.name)
+            return answer_of(commands.number(response.fields, commands.STATUS), self.peer.name)
         except OutputError as error:
             raise DestinationError(str(error)) from error
         except (OSError, EOFError, ProtocolError) as error:
@@ -158,7 +163,9 @@ def _pairs(kind: tuple[str, str], given: dict[tuple[str, str], list[str]]) -> li
     return [(kind[0], syntax) for syntax in given[kind]]
 
 
-def _not_taken(name: str, association: Association, result: ResultFile, syntaxes: Sequence[str]) -> str:
+def _not_taken(
+    name: str, association: RequestedAssociation, result: ResultFile, syntaxes: Sequence[str]
+) -> str:
     what = UID(result.sop_class_uid).name
     if not association.takes_any(result.sop_class_uid):
         return f"{name} does not take {what} in any syntax that we can give it: {_named(syntaxes)}"

@@ -27,7 +27,7 @@ from dicom_adapter.database.retry_while_locked import retry_while_locked
 from dicom_adapter.database.set_aside import set_aside
 from dicom_adapter.database.store import StateError
 from dicom_adapter.jobs.job_input import fill_payload
-from dicom_adapter.jobs.job_run import RETRYABLE, JobRunOptions, RunOutcome, Verdict, run_job
+from dicom_adapter.jobs.job_run import RETRYABLE, JobRunOptions, JobVerdict, RunOutcome, run_job
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.results import ResultFile, content_of, find_results
 from dicom_adapter.studies.studies import chosen
@@ -352,5 +352,5 @@ def _filter(config: Config, study: StudyRecord) -> SeriesFilter:
 
 
 def _failure(error: StageError) -> RunOutcome:
-    verdict: Verdict = "retry" if error.exit_code in RETRYABLE else "dead"
+    verdict: JobVerdict = "retry" if error.exit_code in RETRYABLE else "dead"
     return RunOutcome(verdict=verdict, exit_code=error.exit_code, message=str(error), seconds=0)

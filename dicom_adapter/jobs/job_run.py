@@ -19,7 +19,7 @@ from dicom_adapter.jobs import tethered
 from stages.errors import OutputError, SettingsError, StageTimeoutError
 from stages.lifecycle.heartbeat import sole_owner
 
-Verdict: TypeAlias = Literal["done", "retry", "dead"]
+JobVerdict: TypeAlias = Literal["done", "retry", "dead"]
 
 RETRYABLE = (1, 4, 5, 6, 7)
 _PACKAGES = str(Path(__file__).resolve().parents[2])
@@ -76,7 +76,7 @@ class RunOutcome:
         How long it took.
     """
 
-    verdict: Verdict
+    verdict: JobVerdict
     exit_code: int
     message: str
     seconds: float

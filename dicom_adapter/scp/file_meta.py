@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
+from dicom_adapter.dimse.pdus import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 
 _LONGEST_UID = 64  # who sends another is refused, once all has come
 _VERSION = b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01"
@@ -29,8 +29,8 @@ def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, s
             _uid(0x0002, sop_class_uid),
             _uid(0x0003, sop_instance_uid),
             _uid(0x0010, transfer_syntax),
-            _uid(0x0012, PYNETDICOM_IMPLEMENTATION_UID),
-            _element(0x0013, b"SH", PYNETDICOM_IMPLEMENTATION_VERSION.encode("ascii"), b" "),
+            _uid(0x0012, IMPLEMENTATION_UID),
+            _element(0x0013, b"SH", IMPLEMENTATION_VERSION.encode("ascii"), b" "),
             _element(0x0016, b"AE", source, b" "),
         )
     )

@@ -23,9 +23,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from dicom_adapter.scp import wire
+from dicom_adapter.dimse import pdus
+from dicom_adapter.dimse.pdus import ProtocolError
+from dicom_adapter.scp import pdu_stream
 from dicom_adapter.scp.admission import WaitingConnections, plain_address
-from dicom_adapter.scp.wire import Incoming, Pace, ProtocolError
+from dicom_adapter.scp.pdu_stream import Incoming, Pace
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.supervisor import Supervisor, Worker, heartbeat, traceback_of
 from stages.errors import StageError
@@ -43,7 +45,7 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RESET = struct.pack("ii", 1, 0)
 
 
-class Served(Protocol):
+class RequestHandler(Protocol):
     """Who has been let in."""
 
     def serve(self, pdu: bytes) -> None:
@@ -53,7 +55,7 @@ class Served(Protocol):
         """Forget it, since no thread could be started."""
 
 
-Verdict: TypeAlias = bytes | Served
+RequestAnswer: TypeAlias = bytes | RequestHandler
 """What is said to who may not come in, or who serves who may."""
 
 
@@ -84,7 +86,7 @@ class ListenerCallbacks:
     is_secured: Callable[[], bool]
     secure: Callable[[], ssl.SSLContext]
     is_known: Callable[[str], bool]
-    judge: Callable[[socket.socket, str, bytes], Verdict]
+    judge: Callable[[socket.socket, str, bytes], RequestAnswer]
     turned_away: Callable[[str, str, str], None]
     catch_up: Callable[[], None]
     most: Callable[[], int]
@@ -314,39 +316,39 @@ class Listener:
             self._turn_away(pending, "no request" if is_probe else "lost", "the peer has hung up")
             return
         pending.request += piece
-        if pending.request[0] == wire.ABORT:
+        if pending.request[0] == pdus.ABORT:
             self._turn_away(pending, "aborted", "before it asked for anything")
             return
         try:
             _check_head(pending.request)
         except ProtocolError as error:
-            self._say_goodbye(pending, wire.abort(wire.BY_PROVIDER, error.reason))
+            self._say_goodbye(pending, pdus.abort(pdus.BY_PROVIDER, error.reason))
             self._callbacks.turned_away(pending.address, "broken", str(error))
             return
         if len(pending.request) >= 6 and not pending.wanted():
             self._judge(pending)
 
     def _judge(self, pending: PendingConnection) -> None:
-        verdict = self._verdict(pending.connection, pending.address, bytes(pending.request))
-        if isinstance(verdict, bytes):
-            self._say_goodbye(pending, verdict)
+        answer = self._answer_to(pending.connection, pending.address, bytes(pending.request))
+        if isinstance(answer, bytes):
+            self._say_goodbye(pending, answer)
             return
         self._selector.unregister(pending.connection)
-        if _started(verdict.serve, bytes(pending.request)):
+        if _started(answer.serve, bytes(pending.request)):
             self._forget(pending)
         else:
-            verdict.cancel()
+            answer.cancel()
             self._turn_away(pending, "no room", "no thread could be started")
 
-    def _verdict(self, connection: socket.socket, address: str, request: bytes) -> Verdict:
+    def _answer_to(self, connection: socket.socket, address: str, request: bytes) -> RequestAnswer:
         try:
             return self._callbacks.judge(connection, address, request)
         except ProtocolError as error:
             self._callbacks.turned_away(address, "broken", str(error))
-            return wire.abort(wire.BY_PROVIDER, error.reason)
+            return pdus.abort(pdus.BY_PROVIDER, error.reason)
         except Exception:  # a border: whatever one asks for, the others wait for no dead thread
             logger.exception("a request for an association from %s could not be judged", address)
-            return wire.abort(wire.BY_PROVIDER, wire.NO_REASON)
+            return pdus.abort(pdus.BY_PROVIDER, pdus.NO_REASON)
 
     # Securing
 
@@ -364,15 +366,15 @@ class Listener:
     def _secure(self, pending: PendingConnection) -> None:
         """Secure a connection, read the request, and serve it; all in a thread of its own."""
         request = self._request_of(pending)
-        verdict = self._verdict(pending.connection, pending.address, request) if request else b""
-        if not isinstance(verdict, bytes):
+        answer = self._answer_to(pending.connection, pending.address, request) if request else b""
+        if not isinstance(answer, bytes):
             self._forget(pending)
-            verdict.serve(request)
+            answer.serve(request)
             return
-        if verdict:
+        if answer:
             with contextlib.suppress(OSError):
-                wire.write(pending.connection, verdict, wire.PARTING_S)
-            wire.part(pending.connection)
+                pdu_stream.write(pending.connection, answer, pdu_stream.LINGER_S)
+            pdu_stream.linger_close(pending.connection)
         pending.connection.close()
         self._forget(pending)
 
@@ -396,7 +398,7 @@ class Listener:
             pending.connection, server_side=True, do_handshake_on_connect=False
         )
         connection.do_handshake()
-        found = Incoming(connection, Pace(idle_s=pending.left_s())).pdu(wire.LARGEST_PDU)
+        found = Incoming(connection, Pace(idle_s=pending.left_s())).pdu(pdus.LARGEST_PDU)
         if found is None:
             raise EOFError("the peer has hung up")
         _check_head(found[2] or bytes((found[0],)))
@@ -408,7 +410,7 @@ class Listener:
         """Say why, and keep the connection until the peer has heard it."""
         pending.is_leaving = True
         self._pending.is_leaving(pending)
-        pending.until = time.monotonic() + wire.PARTING_S
+        pending.until = time.monotonic() + pdu_stream.LINGER_S
         try:
             pending.connection.send(pdu)
             pending.connection.shutdown(socket.SHUT_WR)
@@ -423,7 +425,7 @@ class Listener:
         except OSError:
             heard = 0
         pending.heard += heard
-        if not heard or pending.heard > wire.PARTING_BYTES:
+        if not heard or pending.heard > pdu_stream.LINGER_BYTES:
             self._drop(pending)
 
     def _look_at_the_clock(self) -> None:
@@ -439,7 +441,7 @@ class Listener:
                 self._drop(pending)
             else:
                 self._callbacks.turned_away(pending.address, "slow", "its request did not come whole in time")
-                self._say_goodbye(pending, wire.abort(wire.BY_PROVIDER, wire.NO_REASON))
+                self._say_goodbye(pending, pdus.abort(pdus.BY_PROVIDER, pdus.NO_REASON))
 
     def _turn_away(self, pending: PendingConnection, ending: str, why: str) -> None:
         self._callbacks.turned_away(pending.address, ending, why)
@@ -483,12 +485,12 @@ def _started(target: Callable[..., None], *arguments: object) -> bool:
 
 def _check_head(request: bytes | bytearray) -> None:
     """Refuse what is no request for an association, or a larger one than any."""
-    if request and request[0] != wire.ASSOCIATE_RQ:
+    if request and request[0] != pdus.ASSOCIATE_RQ:
         is_known = request[0] in range(0x01, 0x08)
-        reason = wire.UNEXPECTED_PDU if is_known else wire.UNRECOGNISED_PDU
+        reason = pdus.UNEXPECTED_PDU if is_known else pdus.UNRECOGNISED_PDU
         raise ProtocolError(f"PDU type {request[0]:#04x} before an association", reason)
-    if len(request) >= 6 and int.from_bytes(request[2:6], "big") > wire.LARGEST_PDU:
-        raise ProtocolError("a request for an association that is too long", wire.INVALID_PARAMETER)
+    if len(request) >= 6 and int.from_bytes(request[2:6], "big") > pdus.LARGEST_PDU:
+        raise ProtocolError("a request for an association that is too long", pdus.INVALID_PARAMETER)
 
 
 def _ending_of(error: Exception) -> str:

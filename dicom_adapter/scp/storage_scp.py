@@ -24,10 +24,10 @@ from pydicom.uid import UID
 
 from dicom_adapter.config.blocks import Scp, ScpTls
 from dicom_adapter.scp.admission import Admission, is_known
-from dicom_adapter.scp.association import Association, Ending, Services, StoreRequest
+from dicom_adapter.scp.association import AcceptedAssociation, Ending, Services, StoreRequest
 from dicom_adapter.scp.association_request import read_titles
 from dicom_adapter.scp.file_meta import file_meta
-from dicom_adapter.scp.listener import Listener, ListenerCallbacks, Verdict
+from dicom_adapter.scp.listener import Listener, ListenerCallbacks, RequestAnswer
 from dicom_adapter.scp.negotiation import (
     BY_ACSE,
     BY_PRESENTATION,
@@ -40,7 +40,7 @@ from dicom_adapter.scp.negotiation import (
     VERSION_NOT_SUPPORTED,
     Rejection,
 )
-from dicom_adapter.scp.wire import Pace
+from dicom_adapter.scp.pdu_stream import Pace
 from dicom_adapter.storage.disk_space import DiskFullError
 from dicom_adapter.storage.instance_header import read_header
 from dicom_adapter.storage.paths import checked_uid
@@ -124,7 +124,7 @@ class StorageScp:
         self._listener: Listener | None = None
         self._supervisor = supervisor or Supervisor()
         self._lock = threading.Lock()
-        self._open: dict[Association, bool] = {}
+        self._open: dict[AcceptedAssociation, bool] = {}
 
     @property
     def port(self) -> int:
@@ -175,7 +175,7 @@ class StorageScp:
         self._listener.close(_CUTTING_S)
         for end, seconds in (
             (lambda each: each.end("the adapter stops"), _PARTING_S),
-            (Association.cut, _CUTTING_S),
+            (AcceptedAssociation.cut, _CUTTING_S),
         ):
             with self._lock:
                 still_open = list(self._open)
@@ -188,7 +188,7 @@ class StorageScp:
 
     # Who may come in
 
-    def _judge(self, connection: socket.socket, address: str, pdu: bytes) -> Verdict:
+    def _judge(self, connection: socket.socket, address: str, pdu: bytes) -> RequestAnswer:
         config, titles = self._config(), read_titles(pdu)
         called = titles.called or config.blank_called_as or ""
         caller = titles.calling or config.blank_calling_as or ""
@@ -199,7 +199,7 @@ class StorageScp:
         reports_only = reports is not None and who_may_not(reports, called, caller, address) is None
         if why and not reports_only:
             return self._rejected(why, called, caller, address)
-        association = Association(
+        association = AcceptedAssociation(
             connection, address, called=called, caller=caller, services=self._services(config)
         )
         if not self._admission.enter(association):
@@ -225,7 +225,7 @@ class StorageScp:
             pace=Pace(idle_s=config.idle_seconds, least_rate=config.least_rate),
         )
 
-    def _ended(self, association: Association, ending: Ending, why: str) -> None:
+    def _ended(self, association: AcceptedAssociation, ending: Ending, why: str) -> None:
         self._admission.leave(association)
         with self._lock:
             self._open.pop(association, None)

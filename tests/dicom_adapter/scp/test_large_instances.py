@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from dicom_adapter.scp.wire import MessageReader, ProtocolError
+from dicom_adapter.dimse.pdus import ProtocolError
+from dicom_adapter.scp.messages import MessageReader
 from dicom_adapter.storage.receiver import read_received
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.instances import instance, write

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from dicom_adapter.scp.wire import SlowPeerError, write
+from dicom_adapter.scp.pdu_stream import SlowPeerError, write
 from dicom_adapter.supervision.supervisor import Worker
 from tests.dicom_adapter.certificates import secured
 from tests.dicom_adapter.destinations import wait_until
