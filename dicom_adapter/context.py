@@ -24,7 +24,7 @@ class AdapterContext:
     config
         Returns the configuration as it is now.
     clock
-        Seconds of service (`dicom_adapter.database.service_clock`).
+        Seconds of service (`dicom_adapter.database.connection`).
     environ
         The environment that jobs run in.
     supervisor

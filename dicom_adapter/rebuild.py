@@ -20,9 +20,10 @@ from pathlib import Path
 from clara_wf.payload import Payload
 from clara_wf.publish.published import load_published
 from dicom_adapter.config.blocks import Config, Destination, SeriesFilter, WorkflowRule
+from dicom_adapter.database.jobs import job_id_of
 from dicom_adapter.database.records import ReceivedInstance, StudyRecord
 from dicom_adapter.database.salvage import Salvaged, salvage
-from dicom_adapter.database.store import Store, job_id_of
+from dicom_adapter.database.store import Store
 from dicom_adapter.delivery.senders import address_of
 from dicom_adapter.observability.audit_record import read_audit_record
 from dicom_adapter.observability.pseudonym import study_hash

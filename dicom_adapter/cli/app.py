@@ -85,7 +85,7 @@ def show_status(
     Jobs that wait, run or are dead letters, what each destination has not taken, and what is set aside since
     nothing could be done with it.
     """
-    from dicom_adapter.database.deliveries import counts_by_destination, last_messages
+    from dicom_adapter.database.counts import counts_by_destination, last_messages
     from dicom_adapter.database.set_aside import all_items
     from dicom_adapter.status.unconfigured import unconfigured
 
@@ -175,7 +175,7 @@ def commit(
     They are those that have taken results and have not committed themselves to keep them. The adapter that
     runs asks; one that does not asks at its start.
     """
-    from dicom_adapter.database.deliveries import ask_again
+    from dicom_adapter.database.commitments import ask_again
 
     with _opened(context) as opened:
         found = list(dict.fromkeys(each.job_id for each in opened.store.deliveries("uncommitted")))

@@ -1,10 +1,19 @@
-"""What the database hold: studies, jobs and deliveries, and which way each may go."""
+"""What the database holds: studies, jobs and deliveries, and which way each may go, and rows read as such.
+
+Each row is checked: a damaged one must harm nobody else's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+import sqlite3
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from stages.errors import SettingsError
 
 STUDY_TRANSITIONS: Mapping[str, frozenset[str]] = {
     "receiving": frozenset({"complete", "held"}),
@@ -36,6 +45,29 @@ DELIVERY_TRANSITIONS: Mapping[str, frozenset[str]] = {
 ``dead``: refused for good, or tried for too long; ``unchanged``: not sent, since the destination has or
 gets the same from an earlier job, ``waiting`` if that was superseded before it had; ``cancelled``: of a job
 that was superseded."""
+
+
+TRANSITIONS: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "studies": STUDY_TRANSITIONS,
+    "jobs": JOB_TRANSITIONS,
+    "deliveries": DELIVERY_TRANSITIONS,
+}
+
+_LONGEST_TEXT = 1 << 16
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "bool": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "Path": (str,),
+    "tuple": (str,),
+    "None": (type(None),),
+}
+
+
+class StateError(SettingsError):
+    """Something is not in a state that what was asked for may follow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,3 +179,76 @@ class DeliveryRecord:
     not_before: float
     created: str
     changed: str
+
+
+class DamagedRowError(ValueError):
+    """A row holds what the adapter never wrote."""
+
+
+def study_of(row: sqlite3.Row) -> StudyRecord:
+    """Return a study.
+
+    Raises
+    ------
+    DamagedRowError
+        If the row is damaged.
+    """
+    return StudyRecord(**_checked(row, StudyRecord, STUDY_TRANSITIONS))
+
+
+def received_of(row: sqlite3.Row) -> ReceivedInstance:
+    """Return an instance.
+
+    Raises
+    ------
+    DamagedRowError
+        If the row is damaged.
+    """
+    kept = _checked(row, ReceivedInstance)
+    return ReceivedInstance(**{**kept, "path": Path(kept["path"]), "conflict": bool(kept["conflict"])})
+
+
+def job_of(row: sqlite3.Row) -> JobRecord:
+    """Return a job.
+
+    Raises
+    ------
+    DamagedRowError
+        If the row is damaged.
+    """
+    kept = _checked(row, JobRecord, JOB_TRANSITIONS)
+    if not _JOB_ID.fullmatch(kept["id"]):
+        raise DamagedRowError("column id, which names a folder, holds no UUID")
+    try:
+        names = json.loads(kept["destinations"])
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+        raise DamagedRowError("column destinations holds no list of names")
+    return JobRecord(**{**kept, "destinations": tuple(names)})
+
+
+def delivery_of(row: sqlite3.Row) -> DeliveryRecord:
+    """Return a delivery.
+
+    Raises
+    ------
+    DamagedRowError
+        If the row is damaged.
+    """
+    kept = _checked(row, DeliveryRecord, DELIVERY_TRANSITIONS)
+    return DeliveryRecord(**{**kept, "path": Path(kept["path"]), "unsure": bool(kept["unsure"])})
+
+
+def _checked(row: sqlite3.Row, kind: type, states: Collection[str] = ()) -> dict[str, Any]:
+    kept = {name: row[name] for name in kind.__annotations__}
+    for name, annotation in kind.__annotations__.items():
+        value = kept[name]
+        allowed = [each.split("[")[0] for each in str(annotation).split(" | ")]
+        if not isinstance(value, sum((_TYPES[each] for each in allowed), ())):
+            raise DamagedRowError(f"column {name} holds {type(value).__name__}, expected {annotation}")
+        if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+            raise DamagedRowError(f"column {name} holds a text of {len(value)} characters")
+    if states and kept["state"] not in states:
+        raise DamagedRowError(f"column state holds none of {', '.join(states)}")
+    return kept

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_adapter.database.store import StateError, Store, forget_contents
+from dicom_adapter.database.deliveries import forget_contents
+from dicom_adapter.database.records import StateError
+from dicom_adapter.database.store import Store
 
 _PRUNED_AT_ONCE = 50
 

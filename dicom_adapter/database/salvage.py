@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from dicom_adapter.database.store import TRANSITIONS
+from dicom_adapter.database.records import TRANSITIONS
 
 _SERVICE = "service"
 _DAMAGES = (sqlite3.Error, OverflowError, UnicodeDecodeError)

@@ -11,7 +11,7 @@ from pydicom.uid import generate_uid
 from clara_wf.report.logs import without_uids
 from dicom_adapter.config.blocks import Config, Destination
 from dicom_adapter.context import AdapterContext
-from dicom_adapter.database import deliveries as books
+from dicom_adapter.database.commitments import ask, explain, send_again, take_report, to_commit
 from dicom_adapter.database.records import DeliveryRecord
 from dicom_adapter.database.retry_while_locked import retry_while_locked
 from dicom_adapter.delivery.answers import DestinationError
@@ -69,9 +69,7 @@ class CommitRequests:
         set_aside
             Takes what cannot be asked for, for a reason that nobody foresaw.
         """
-        for deliveries in books.to_commit(
-            self._context.store, destination.name, self._context.clock()
-        ).values():
+        for deliveries in to_commit(self._context.store, destination.name, self._context.clock()).values():
             try:
                 self._ask_or_send_again(destination, deliveries, connections)
             except Exception as error:  # a border: one job harms no other
@@ -90,7 +88,7 @@ class CommitRequests:
         ]
         if unheard:
             message = f"{destination.name} does not report whether it has arrived; it is sent again"
-            books.send_again(self._context.store, unheard, message)
+            send_again(self._context.store, unheard, message)
         elif not connections.are_ended:
             self._ask(destination, deliveries, connections)
 
@@ -116,7 +114,7 @@ class CommitRequests:
         failed = {uid: reason for uid, reason in report.failed.items() if reason not in TRANSIENT}
         not_before = self._context.clock() + self._sending.wait_s(1)
         kept, lost = retry_while_locked(
-            lambda: books.take_report(
+            lambda: take_report(
                 self._context.store,
                 report.transaction_uid,
                 report.committed,
@@ -140,7 +138,7 @@ class CommitRequests:
         transaction = str(generate_uid(prefix=None))
         wait_s = self._asking.wait_s(max(len(each.transaction_uid.split()) for each in deliveries) + 1)
         again = f"it is asked again in {_minutes(wait_s)}"
-        books.ask(
+        ask(
             self._context.store,
             deliveries,
             transaction,
@@ -165,7 +163,7 @@ class CommitRequests:
             self._context.metrics.destination_errors.labels(destination.name).inc()
             message = f"{without_uids(str(error))}; {again}"
             logger.warning("storage commitment: %s", message)
-            books.explain(self._context.store, deliveries, message)
+            explain(self._context.store, deliveries, message)
 
 
 def reporting(config: Config, caller: str, address: str) -> list[str]:

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from clara_wf.report.logs import without_uids
 from dicom_adapter.config.blocks import Destination
 from dicom_adapter.context import PATIENCE, AdapterContext
-from dicom_adapter.database import deliveries as books
-from dicom_adapter.database.records import DeliveryRecord
+from dicom_adapter.database.commitments import without_commitment
+from dicom_adapter.database.deliveries import dead_letter_older, has_other_content, mark_as_sending, put_off
+from dicom_adapter.database.records import DeliveryRecord, StateError
 from dicom_adapter.database.retry_while_locked import retry_while_locked
 from dicom_adapter.database.set_aside import set_aside
-from dicom_adapter.database.store import StateError
 from dicom_adapter.delivery.answers import Answer, DestinationError, OnAnswer
 from dicom_adapter.delivery.commit_requests import REFUSALS, CommitRequests, commits
 from dicom_adapter.delivery.commitment import CommitmentReport
@@ -168,7 +168,7 @@ class DeliveryWorker:
         if at < self._not_before:
             return
         self._dead_letter_old()
-        if not commits(destination) and (count := books.without_commitment(self._context.store, self._name)):
+        if not commits(destination) and (count := without_commitment(self._context.store, self._name)):
             logger.info(
                 "%d results waited for the commitment of %s, which is not asked for any more",
                 *(count, self._name),
@@ -187,7 +187,7 @@ class DeliveryWorker:
         hours = self._context.config().dicom.scu.give_up_hours
         oldest = self._context.clock() - hours * 3600
         reason = f"given up after {hours:g} hours"
-        if count := books.dead_letter_older(self._context.store, self._name, oldest, reason=reason):
+        if count := dead_letter_older(self._context.store, self._name, oldest, reason=reason):
             logger.error("%d results for %s are dead letters: it never took them", count, self._name)
 
     def _deliver(self, destination: Destination, due: Sequence[DeliveryRecord]) -> None:
@@ -277,7 +277,7 @@ class DeliveryWorker:
             self._ask_first(destination, results, waiting, told)
             left = [each for each in results if each.sop_instance_uid in waiting]
             if left:
-                retry_while_locked(lambda: books.mark_as_sending(self._context.store, waiting.values()))
+                retry_while_locked(lambda: mark_as_sending(self._context.store, waiting.values()))
                 scu = self._context.config().dicom.scu
                 sender_to(destination, scu, self._connections).send(left, told)
             self._failures = 0
@@ -333,7 +333,7 @@ class DeliveryWorker:
                 waiting[uid] = dataclasses.replace(waiting[uid], unsure=False)
 
     def _is_askable(self, delivery: DeliveryRecord) -> bool:
-        return delivery.unsure and not books.has_other_content(self._context.store, delivery)
+        return delivery.unsure and not has_other_content(self._context.store, delivery)
 
     def _found(self, destination: Destination, results: Sequence[ResultFile]) -> set[str] | None:
         """Return which results a destination has; None if it is not asked."""
@@ -396,7 +396,7 @@ class DeliveryWorker:
         """Let results wait, those that may have arrived marked."""
         unsure = {each.id for uid, each in waiting.items() if each.unsure or uid == in_flight}
         retry_while_locked(
-            lambda: books.put_off(
+            lambda: put_off(
                 *(self._context.store, waiting.values()),
                 message=message,
                 not_before=not_before,

@@ -22,10 +22,9 @@ from clara_wf.payload import Payload
 from clara_wf.publish.published import load_published
 from dicom_adapter.config.blocks import Config, SeriesFilter
 from dicom_adapter.context import PATIENCE, AdapterContext
-from dicom_adapter.database.records import JobRecord, StudyRecord
+from dicom_adapter.database.records import JobRecord, StateError, StudyRecord
 from dicom_adapter.database.retry_while_locked import retry_while_locked
 from dicom_adapter.database.set_aside import set_aside
-from dicom_adapter.database.store import StateError
 from dicom_adapter.jobs.job_input import fill_payload
 from dicom_adapter.jobs.job_run import RETRYABLE, JobRunOptions, JobVerdict, RunOutcome, run_job
 from dicom_adapter.observability.pseudonym import study_hash

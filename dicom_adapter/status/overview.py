@@ -10,10 +10,9 @@ from pathlib import Path
 from clara_wf.report.job_report import PAGE, REPORT
 from clara_wf.report.logs import without_uids
 from dicom_adapter.context import AdapterContext
-from dicom_adapter.database import deliveries as books
 from dicom_adapter.database import set_aside
-from dicom_adapter.database.records import JobRecord, StudyRecord
-from dicom_adapter.database.store import StateError
+from dicom_adapter.database.counts import counts, counts_by_destination, deliveries_of, last_messages
+from dicom_adapter.database.records import JobRecord, StateError, StudyRecord
 from dicom_adapter.jobs.job_input import why_pending
 from dicom_adapter.observability.metrics import Queue
 from dicom_adapter.observability.pseudonym import study_hash
@@ -29,8 +28,8 @@ _THERE = ("delivered", "unchanged")
 
 def queue_of(context: AdapterContext) -> Queue:
     """Return how much there is to do at this moment."""
-    counted = books.counts(context.store)
-    deliveries, oldest = books.counts_by_destination(context.store)
+    counted = counts(context.store)
+    deliveries, oldest = counts_by_destination(context.store)
     return Queue(
         studies=counted["studies"],
         jobs=counted["jobs"],
@@ -144,7 +143,7 @@ def _jobs(
 
 
 def _deliveries(context: AdapterContext, jobs: Sequence[JobRecord]) -> Table:
-    found = books.deliveries_of(context.store, [job.id for job in jobs])
+    found = deliveries_of(context.store, [job.id for job in jobs])
     rows = [
         (
             Cell(text=job[:8], kind="code"),
@@ -176,7 +175,7 @@ def _set_aside(context: AdapterContext) -> list[Table]:
 
 
 def _destinations(context: AdapterContext, queue: Queue) -> Table:
-    messages = books.last_messages(context.store)
+    messages = last_messages(context.store)
     names = [each.name for each in context.config().dicom.scu.destinations]
     names += sorted({name for name, _ in queue.deliveries} - set(names))
     rows = [

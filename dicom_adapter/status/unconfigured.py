@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dicom_adapter.config.blocks import Config
-from dicom_adapter.database.deliveries import counts_by_destination
+from dicom_adapter.database.counts import counts_by_destination
 from dicom_adapter.database.store import Store
 
 _WAIT = ("waiting", "uncommitted")

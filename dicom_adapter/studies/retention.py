@@ -15,10 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from dicom_adapter.context import PATIENCE, AdapterContext
-from dicom_adapter.database.records import StudyRecord
+from dicom_adapter.database.records import StateError, StudyRecord
 from dicom_adapter.database.removals import PendingRemoval, condemned, plan_removal, prune, removal_done
 from dicom_adapter.database.set_aside import items_of, set_aside
-from dicom_adapter.database.store import StateError
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.folder_removal import remove_folder
 from dicom_adapter.storage.study_locks import StudyLocks

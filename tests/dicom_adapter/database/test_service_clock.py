@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dicom_adapter.database.deliveries import counts_by_destination, dead_letter_older
-from dicom_adapter.database.service_clock import ServiceClock
+from dicom_adapter.database.connection import ServiceClock
+from dicom_adapter.database.counts import counts_by_destination
+from dicom_adapter.database.deliveries import dead_letter_older
 from dicom_adapter.database.store import Store
 from tests.dicom_adapter.offline_adapter import OfflineAdapter, destination
 
@@ -37,7 +38,7 @@ def test_nothing_of_the_adapter_asks_for_the_time_of_day_to_decide_by_it():
 @pytest.mark.parametrize("year", ["1970", "2036", "9999"])
 def test_a_result_is_as_old_as_the_adapter_was_in_service_whatever_the_year(bench, monkeypatch, year):
     bench.done_job("A", results=1)
-    for module in ("store", "deliveries"):
+    for module in ("connection", "deliveries", "jobs", "studies"):
         monkeypatch.setattr(
             f"dicom_adapter.database.{module}.now", lambda: f"{year}-01-01T00:00:00.000+00:00"
         )

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from dicom_adapter.config.blocks import WorkflowRule
-from dicom_adapter.database.records import ReceivedInstance
+from dicom_adapter.database.records import ReceivedInstance, StateError
 from dicom_adapter.database.removals import plan_removal
-from dicom_adapter.database.store import StateError, Store
+from dicom_adapter.database.store import Store
 
 LIVER = WorkflowRule.model_validate(
     {

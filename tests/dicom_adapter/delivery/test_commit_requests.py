@@ -9,7 +9,7 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import generate_uid
 from pynetdicom.dsutils import encode
 
-from dicom_adapter.database.deliveries import ask_again, to_commit
+from dicom_adapter.database.commitments import ask_again, to_commit
 from dicom_adapter.delivery import commit_requests
 from dicom_adapter.delivery.commit_requests import reporting
 from dicom_adapter.delivery.commitment import CommitmentReport

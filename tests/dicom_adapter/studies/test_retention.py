@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
+from dicom_adapter.database.records import StateError
 from dicom_adapter.database.removals import condemned, plan_removal
-from dicom_adapter.database.store import StateError
 from dicom_adapter.storage.folder_removal import mounts_in, remove_folder
 from dicom_adapter.storage.paths import AdapterPaths
 from dicom_adapter.storage.study_locks import StudyLocks
