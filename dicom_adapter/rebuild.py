@@ -19,7 +19,8 @@ from pathlib import Path
 
 from clara_wf.payload import Payload
 from clara_wf.publish.published import load_published
-from dicom_adapter.config.blocks import Config, Destination, SeriesFilter, WorkflowRule
+from dicom_adapter.config.blocks import Config, WorkflowRule
+from dicom_adapter.config.dicom_blocks import Destination, SeriesFilter
 from dicom_adapter.database.jobs import job_id_of
 from dicom_adapter.database.records import ReceivedInstance, StudyRecord
 from dicom_adapter.database.salvage import Salvaged, salvage
@@ -32,7 +33,7 @@ from dicom_adapter.storage.paths import AdapterPaths
 from dicom_adapter.storage.receiver import read_received, received_files
 from dicom_adapter.storage.relocation import relocate
 from dicom_adapter.storage.results import content_of, find_results
-from dicom_adapter.studies.studies import chosen
+from dicom_adapter.studies.selection import chosen
 from stages.errors import InputError, OutputError, StageError
 from stages.lifecycle.locks import now
 

@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset
 
 from clara_wf.chart.helm import Helm
 from clara_wf.workspace import Places
-from dicom_adapter.config.blocks import Config, Http, Scp
+from dicom_adapter.config.blocks import Config, Http
+from dicom_adapter.config.dicom_blocks import Scp
 from dicom_adapter.config.load import load_config
 from dicom_adapter.context import AdapterContext
 from dicom_adapter.database.deliveries import try_everything_now
@@ -29,7 +30,8 @@ from dicom_adapter.jobs.job_queue import JobQueue
 from dicom_adapter.jobs.shared_model_server import SharedModelServer
 from dicom_adapter.observability.audit import AuditTrail
 from dicom_adapter.observability.metrics import Metrics
-from dicom_adapter.scp.storage_scp import StorageScp, tls_context
+from dicom_adapter.scp.storage_scp import StorageScp
+from dicom_adapter.scp.tls import tls_context
 from dicom_adapter.status import server
 from dicom_adapter.status.overview import page_of, queue_of, report_of, why_not_ready, why_unhealthy
 from dicom_adapter.status.unconfigured import unconfigured
@@ -39,10 +41,12 @@ from dicom_adapter.storage.receiver import InstanceReceiver, sweep
 from dicom_adapter.storage.relocation import relocate
 from dicom_adapter.storage.study_locks import StudyLocks
 from dicom_adapter.studies.events import ReceivingEvents
+from dicom_adapter.studies.recovery import recover_instances
 from dicom_adapter.studies.retention import Retention
-from dicom_adapter.studies.studies import StudyTracker, recover_instances
+from dicom_adapter.studies.tracker import StudyTracker
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import Supervisor, reason_of, traceback_of
+from dicom_adapter.supervision.failures import reason_of, traceback_of
+from dicom_adapter.supervision.supervisor import Supervisor
 from stages.errors import SettingsError, StageError
 
 logger = logging.getLogger(__name__)

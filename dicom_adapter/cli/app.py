@@ -198,7 +198,7 @@ def release(
     """
     from dicom_adapter.observability.pseudonym import study_hash
     from dicom_adapter.storage.study_locks import StudyLocks
-    from dicom_adapter.studies.studies import StudyTracker
+    from dicom_adapter.studies.tracker import StudyTracker
 
     with _opened(context) as opened:
         held = {study_hash(each.study_uid): each.id for each in opened.store.studies("held")}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import heartbeat
+from dicom_adapter.supervision.worker import heartbeat
 
 logger = logging.getLogger(__name__)
 

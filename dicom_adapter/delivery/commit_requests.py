@@ -9,7 +9,8 @@ from ipaddress import IPv6Address, ip_address
 from pydicom.uid import generate_uid
 
 from clara_wf.report.logs import without_uids
-from dicom_adapter.config.blocks import Config, Destination
+from dicom_adapter.config.blocks import Config
+from dicom_adapter.config.dicom_blocks import Destination
 from dicom_adapter.context import AdapterContext
 from dicom_adapter.database.commitments import ask, explain, send_again, take_report, to_commit
 from dicom_adapter.database.records import DeliveryRecord
@@ -26,7 +27,7 @@ from dicom_adapter.delivery.connection import DestinationConnections
 from dicom_adapter.delivery.senders import peer_of
 from dicom_adapter.storage.results import ResultFile, read_result
 from dicom_adapter.supervision.backoff import Backoff
-from dicom_adapter.supervision.supervisor import is_resource_error
+from dicom_adapter.supervision.failures import is_resource_error
 from stages.errors import OutputError
 
 logger = logging.getLogger(__name__)

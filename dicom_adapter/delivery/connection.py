@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import heartbeat
+from dicom_adapter.supervision.worker import heartbeat
 
 _PIECE = 1 << 16
 _LOOK_S = 0.1

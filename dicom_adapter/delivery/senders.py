@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-from dicom_adapter.config.blocks import Destination, DestinationTls, Scu
+from dicom_adapter.config.dicom_blocks import Destination, DestinationTls, Scu
 from dicom_adapter.delivery.answers import DestinationError, Sender
 from dicom_adapter.delivery.association import Peer
 from dicom_adapter.delivery.connection import DestinationConnections

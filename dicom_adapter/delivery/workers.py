@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from clara_wf.report.logs import without_uids
-from dicom_adapter.config.blocks import Destination
+from dicom_adapter.config.dicom_blocks import Destination
 from dicom_adapter.context import PATIENCE, AdapterContext
 from dicom_adapter.database.commitments import without_commitment
 from dicom_adapter.database.deliveries import dead_letter_older, has_other_content, mark_as_sending, put_off
@@ -30,16 +30,9 @@ from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.results import ResultFile, read_result
 from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import (
-    Worker,
-    current_worker,
-    heartbeat,
-    is_resource_error,
-    reason_of,
-    stop_all,
-    traceback_of,
-    work_for,
-)
+from dicom_adapter.supervision.failures import is_resource_error, reason_of, traceback_of
+from dicom_adapter.supervision.supervisor import stop_all
+from dicom_adapter.supervision.worker import Worker, current_worker, heartbeat, work_for
 from stages.errors import OutputError
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,8 @@ from clara_wf.engines.choice import choose
 from clara_wf.engines.engine import NO_SERVER
 from clara_wf.payload import Payload
 from clara_wf.publish.published import load_published
-from dicom_adapter.config.blocks import Config, SeriesFilter
+from dicom_adapter.config.blocks import Config
+from dicom_adapter.config.dicom_blocks import SeriesFilter
 from dicom_adapter.context import PATIENCE, AdapterContext
 from dicom_adapter.database.records import JobRecord, StateError, StudyRecord
 from dicom_adapter.database.retry_while_locked import retry_while_locked
@@ -29,17 +30,12 @@ from dicom_adapter.jobs.job_input import fill_payload
 from dicom_adapter.jobs.job_run import RETRYABLE, JobRunOptions, JobVerdict, RunOutcome, run_job
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.results import ResultFile, content_of, find_results
-from dicom_adapter.studies.studies import chosen
+from dicom_adapter.studies.selection import chosen
 from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import (
-    Worker,
-    heartbeat,
-    is_resource_error,
-    reason_of,
-    stop_all,
-    traceback_of,
-)
+from dicom_adapter.supervision.failures import is_resource_error, reason_of, traceback_of
+from dicom_adapter.supervision.supervisor import stop_all
+from dicom_adapter.supervision.worker import Worker, heartbeat
 from stages.errors import InputError, OutputError, SettingsError, StageError
 from stages.lifecycle import locks
 from stages.lifecycle.settings import INPUT_LOCK

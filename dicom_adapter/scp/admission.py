@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from typing import Generic, Protocol, TypeVar
 
-from dicom_adapter.config.blocks import Scp
+from dicom_adapter.config.dicom_blocks import Scp
 
 _UNPROVEN_S = 5.0
 _RESERVED = 4  # one in so many

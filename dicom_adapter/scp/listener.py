@@ -29,7 +29,9 @@ from dicom_adapter.scp import pdu_stream
 from dicom_adapter.scp.admission import WaitingConnections, plain_address
 from dicom_adapter.scp.pdu_stream import Incoming, Pace
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import Supervisor, Worker, heartbeat, traceback_of
+from dicom_adapter.supervision.failures import traceback_of
+from dicom_adapter.supervision.supervisor import Supervisor
+from dicom_adapter.supervision.worker import Worker, heartbeat
 from stages.errors import StageError
 
 logger = logging.getLogger(__name__)

@@ -8,21 +8,19 @@ DICOM PS3.4 Annex B (storage service class, table B.2-1: statuses), PS3.8 9.3.4 
 from __future__ import annotations
 
 import logging
-import os
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
 from typing import Protocol
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 
-from dicom_adapter.config.blocks import Scp, ScpTls
+from dicom_adapter.config.dicom_blocks import Scp
+from dicom_adapter.scp.access import who_may_not
 from dicom_adapter.scp.admission import Admission, is_known
 from dicom_adapter.scp.association import AcceptedAssociation, Ending, Services, StoreRequest
 from dicom_adapter.scp.association_request import read_titles
@@ -31,9 +29,6 @@ from dicom_adapter.scp.listener import Listener, ListenerCallbacks, RequestAnswe
 from dicom_adapter.scp.negotiation import (
     BY_ACSE,
     BY_PRESENTATION,
-    BY_USER,
-    CALLED_UNKNOWN,
-    CALLING_UNKNOWN,
     LIMIT_EXCEEDED,
     PERMANENT,
     TRANSIENT,
@@ -41,6 +36,7 @@ from dicom_adapter.scp.negotiation import (
     Rejection,
 )
 from dicom_adapter.scp.pdu_stream import Pace
+from dicom_adapter.scp.tls import TlsFiles
 from dicom_adapter.storage.disk_space import DiskFullError
 from dicom_adapter.storage.instance_header import read_header
 from dicom_adapter.storage.paths import checked_uid
@@ -287,93 +283,6 @@ class StorageScp:
 
 class _MismatchError(InputError):
     """The request and its data set contradict each other."""
-
-
-def who_may_not(config: Scp, called: str, caller: str, address: str) -> Rejection | None:
-    """Return why somebody may not call; None: may.
-
-    Parameters
-    ----------
-    called, caller
-        AE titles; "" for a blank one.
-    address
-        Where the call comes from.
-    """
-    if called not in {each.ae_title for each in config.ae_titles}:
-        return _unknown(CALLED_UNKNOWN, "called AE title not recognised")
-    if not caller:
-        return _unknown(CALLING_UNKNOWN, "calling AE title is blank, and there is no blank-calling-as")
-    if not config.reject_unknown_sources:
-        return None
-    known = [each for each in config.sources if each.ae_title == caller]
-    if not known:
-        return _unknown(CALLING_UNKNOWN, "calling AE title not recognised")
-    if any(each.host_ip in ("", address) for each in known):
-        return None
-    return _unknown(CALLING_UNKNOWN, "calling AE title comes from another host")
-
-
-def _unknown(reason: int, words: str) -> Rejection:
-    return Rejection(result=PERMANENT, source=BY_USER, reason=reason, words=words)
-
-
-class TlsFiles:
-    """Certificates and keys as they lie there now; those that can be used no more leave the earlier ones."""
-
-    def __init__(self) -> None:
-        self._context: ssl.SSLContext | None = None
-        self._seen: object = None
-
-    def context(self, tls: ScpTls) -> ssl.SSLContext:
-        """Return what the next connection is secured with.
-
-        Raises
-        ------
-        SettingsError
-            If a file cannot be used, and none ever could.
-        """
-        seen = tls, *map(_version_of, (tls.certificate, tls.key, tls.client_certificates))
-        if self._context is not None and seen == self._seen:
-            return self._context
-        try:
-            self._context = tls_context(tls)
-        except SettingsError as error:
-            if self._context is None:
-                raise
-            logger.error("%s; the earlier ones are used until they can be", error)
-        self._seen = seen
-        return self._context
-
-
-def _version_of(file: str) -> tuple[int, ...]:
-    try:
-        found = os.stat(file)
-    except OSError:
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def tls_context(tls: ScpTls) -> ssl.SSLContext:
-    """Return what the listening side secures a connection with.
-
-    Raises
-    ------
-    SettingsError
-        If a file cannot be used.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # PS3.15 B.12, BCP 195
-    for file in filter(None, (tls.certificate, tls.key, tls.client_certificates)):
-        if not Path(file).is_file():  # another thing would keep whoever opens it waiting
-            raise SettingsError(f"the TLS files of dicom.scp.tls cannot be used: {file} is no file")
-    try:
-        context.load_cert_chain(tls.certificate, tls.key, password="")  # never asked for at a terminal
-        if tls.client_certificates:
-            context.load_verify_locations(tls.client_certificates)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"the TLS files of dicom.scp.tls cannot be used: {error}") from error
-    return context
 
 
 def _meta(request: StoreRequest) -> bytes:

@@ -34,7 +34,8 @@ from urllib.parse import unquote, urlsplit
 from dicom_adapter.observability import metrics
 from dicom_adapter.status.page import Page, policy, render
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import Supervisor, heartbeat
+from dicom_adapter.supervision.supervisor import Supervisor
+from dicom_adapter.supervision.worker import heartbeat
 from stages.errors import SettingsError
 from stages.runtime import job_files
 

@@ -15,7 +15,7 @@ from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.observability.throttle import EventThrottle
 from dicom_adapter.scp.association import Ending
 from dicom_adapter.storage.receiver import KeptInstance
-from dicom_adapter.studies.studies import StudyTracker
+from dicom_adapter.studies.tracker import StudyTracker
 from stages.errors import printable
 
 logger = logging.getLogger(__name__)

@@ -22,13 +22,9 @@ from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.folder_removal import remove_folder
 from dicom_adapter.storage.study_locks import StudyLocks
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import (
-    heartbeat,
-    is_resource_error,
-    reason_of,
-    stop_all,
-    traceback_of,
-)
+from dicom_adapter.supervision.failures import is_resource_error, reason_of, traceback_of
+from dicom_adapter.supervision.supervisor import stop_all
+from dicom_adapter.supervision.worker import heartbeat
 
 logger = logging.getLogger(__name__)
 

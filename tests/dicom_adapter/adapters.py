@@ -107,7 +107,7 @@ class Adapter:
         return SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr)
 
     def jobs(self):
-        """Return the jobs as the database have them, the oldest first."""
+        """Return the jobs as the database has them, the oldest first."""
         return self._asked(lambda store: store.jobs())
 
     def deliveries(self):

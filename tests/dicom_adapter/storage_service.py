@@ -5,7 +5,7 @@ import subprocess
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, build_context
 
-from dicom_adapter.config.blocks import Scp
+from dicom_adapter.config.dicom_blocks import Scp
 from dicom_adapter.scp.storage_scp import StorageScp
 from dicom_adapter.storage.paths import AdapterPaths
 from dicom_adapter.storage.receiver import InstanceReceiver, sweep

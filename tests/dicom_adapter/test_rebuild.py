@@ -20,7 +20,7 @@ from dicom_adapter.rebuild import rebuild
 from dicom_adapter.service import running
 from dicom_adapter.storage.owner import sole_adapter
 from dicom_adapter.storage.paths import AdapterPaths
-from dicom_adapter.studies.studies import recover_instances
+from dicom_adapter.studies.recovery import recover_instances
 from stages.errors import SettingsError
 from tests.dicom_adapter.adapters import Adapter
 from tests.dicom_adapter.instances import instance, write

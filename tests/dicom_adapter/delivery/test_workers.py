@@ -309,7 +309,7 @@ def test_killed_at_any_moment_of_a_delivery_it_ends_with_each_result_there_once(
             killed.stdout.close()
             known = set(archive.instances())
             marked = {each.sop_instance_uid for each in bench.store.deliveries("delivered")}
-            assert marked <= known, "the database say delivered, and the archive has it not"
+            assert marked <= known, "the database says delivered, and the archive has it not"
         bench.deliver(lambda: bench.states() == {"delivered": 5 * jobs}, backoff=Backoff(first_s=0.1))
         assert len(archive.instances()) == 5 * jobs
 

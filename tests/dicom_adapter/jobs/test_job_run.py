@@ -15,11 +15,12 @@ from pydicom.uid import CTImageStorage
 
 from clara_wf.payload import Payload
 from clara_wf.publish.published import load_published
-from dicom_adapter.config.blocks import SeriesFilter, Storage
+from dicom_adapter.config.blocks import Storage
+from dicom_adapter.config.dicom_blocks import SeriesFilter
 from dicom_adapter.jobs.job_input import fill_payload
 from dicom_adapter.jobs.job_run import JobRunOptions, run_job
 from dicom_adapter.storage.results import find_results
-from dicom_adapter.studies.studies import chosen
+from dicom_adapter.studies.selection import chosen
 from stages.errors import InputError, OutputError
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.offline_adapter import received_file

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from dicom_adapter.scp.pdu_stream import SlowPeerError, write
-from dicom_adapter.supervision.supervisor import Worker
+from dicom_adapter.supervision.worker import Worker
 from tests.dicom_adapter.certificates import secured
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.raw_pdus import (

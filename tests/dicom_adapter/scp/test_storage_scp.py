@@ -21,8 +21,8 @@ from pydicom.uid import (
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 
-from dicom_adapter.config.blocks import Scp, ScpTls
-from dicom_adapter.scp.storage_scp import TlsFiles
+from dicom_adapter.config.dicom_blocks import Scp, ScpTls
+from dicom_adapter.scp.tls import TlsFiles
 from dicom_adapter.storage.paths import AdapterPaths
 from dicom_adapter.storage.receiver import read_received, sweep
 from stages.errors import SettingsError

@@ -10,7 +10,7 @@ from dicom_adapter.database.store import Store
 from dicom_adapter.storage.paths import AdapterPaths
 from dicom_adapter.storage.receiver import read_received
 from dicom_adapter.storage.relocation import relocate
-from dicom_adapter.studies.studies import recover_instances
+from dicom_adapter.studies.recovery import recover_instances
 from tests.dicom_adapter.instances import instance, write
 from tests.dicom_adapter.workflows import STAMP
 

@@ -10,8 +10,8 @@ from dicom_adapter.database.removals import condemned, plan_removal
 from dicom_adapter.storage.folder_removal import mounts_in, remove_folder
 from dicom_adapter.storage.paths import AdapterPaths
 from dicom_adapter.storage.study_locks import StudyLocks
+from dicom_adapter.studies.recovery import recover_instances
 from dicom_adapter.studies.retention import Retention
-from dicom_adapter.studies.studies import recover_instances
 from tests.dicom_adapter.offline_adapter import AE, STUDY_UID, OfflineAdapter, destination
 
 

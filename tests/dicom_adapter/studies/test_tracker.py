@@ -6,14 +6,17 @@ import threading
 
 import pytest
 
-from dicom_adapter.config.blocks import Config, SeriesFilter
+from dicom_adapter.config.blocks import Config
+from dicom_adapter.config.dicom_blocks import SeriesFilter
 from dicom_adapter.database.records import ReceivedInstance
 from dicom_adapter.database.set_aside import all_items, set_aside
 from dicom_adapter.database.store import Store
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.paths import AdapterPaths
 from dicom_adapter.storage.study_locks import StudyLocks
-from dicom_adapter.studies.studies import StudyTracker, chosen, recover_instances, write_each
+from dicom_adapter.studies.recovery import recover_instances, write_each
+from dicom_adapter.studies.selection import chosen
+from dicom_adapter.studies.tracker import StudyTracker
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.instances import instance, write
 
@@ -281,7 +284,7 @@ def test_study_is_not_complete_before_it_is_in_the_books(bench, tmp_path):
     )
     running.studies.kept(1, each)
     threading.Timer(0.5, other.rollback).start()
-    running.pass_by(10)  # waits for the database, or finds that not all is in them
+    running.pass_by(10)  # waits for the database, or finds that not all is in it
     wait_until(lambda: not any(seen.unwritten for seen in running.studies._open.values()))
     running.pass_by(0)
     assert running.jobs == [(1, "queued")]
