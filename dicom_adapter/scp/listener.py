@@ -15,24 +15,25 @@ import os
 import resource
 import selectors
 import socket
-import ssl
-import struct
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
 
 from dicom_adapter.dimse import pdus
 from dicom_adapter.dimse.pdus import ProtocolError
 from dicom_adapter.scp import pdu_stream
-from dicom_adapter.scp.admission import WaitingConnections, plain_address
-from dicom_adapter.scp.pdu_stream import Incoming, Pace
+from dicom_adapter.scp.handshakes import TlsHandshakes
+from dicom_adapter.scp.pending import (
+    ListenerCallbacks,
+    PendingConnection,
+    RequestAnswer,
+    WaitingConnections,
+    check_head,
+    started,
+)
+from dicom_adapter.scp.sockets import listening_socket, plain_address, reset
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.failures import traceback_of
 from dicom_adapter.supervision.supervisor import Supervisor
 from dicom_adapter.supervision.worker import Worker, heartbeat
-from stages.errors import StageError
 
 logger = logging.getLogger(__name__)
 
@@ -40,84 +41,10 @@ _BATCH = 128
 _LOOK_S = 0.2
 _BREATH_S = 0.01  # between batches of a flood
 _CATCH_UP_S = 5.0
-_HANDSHAKES, _BRIEF_S = 32, 0.1
-_BACKLOG = 1024
+
+
 _SHARE = 4  # so much of the file descriptors that a process may have is for who waits
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_RESET = struct.pack("ii", 1, 0)
-
-
-class RequestHandler(Protocol):
-    """Who has been let in."""
-
-    def serve(self, pdu: bytes) -> None:
-        """Answer a request for an association and serve it; called in a thread of its own."""
-
-    def cancel(self) -> None:
-        """Forget it, since no thread could be started."""
-
-
-RequestAnswer: TypeAlias = bytes | RequestHandler
-"""What is said to who may not come in, or who serves who may."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListenerCallbacks:
-    """What the lobby asks of others.
-
-    Attributes
-    ----------
-    is_secured
-        Returns whether connections are to be secured.
-    secure
-        Returns what with; called by a thread that may wait.
-    is_known
-        Returns whether an address is that of a source.
-    judge
-        Takes a connection, its address and a whole request.
-    turned_away
-        Told of each connection that ended without a request: address, how, and in words why.
-    catch_up
-        Called every few seconds.
-    most
-        Returns how many may wait.
-    patience_s
-        Returns how long each may take to secure itself and to ask, seconds.
-    """
-
-    is_secured: Callable[[], bool]
-    secure: Callable[[], ssl.SSLContext]
-    is_known: Callable[[str], bool]
-    judge: Callable[[socket.socket, str, bytes], RequestAnswer]
-    turned_away: Callable[[str, str, str], None]
-    catch_up: Callable[[], None]
-    most: Callable[[], int]
-    patience_s: Callable[[], float]
-
-
-@dataclass(eq=False, kw_only=True)
-class PendingConnection:
-    """A connection that has not asked for an association yet."""
-
-    connection: socket.socket
-    address: str
-    is_known: bool
-    until: float
-    request: bytearray = field(default_factory=bytearray)
-    is_leaving: bool = False
-    is_securing: bool = False
-    heard: int = 0
-    since: float = field(default_factory=time.monotonic)
-
-    def left_s(self) -> float:
-        """Return how much time is left, seconds, never nothing."""
-        return max(0.01, self.until - time.monotonic())
-
-    def wanted(self) -> int:
-        """Return how many bytes of the request are still to come."""
-        if len(self.request) < 6:
-            return 6 - len(self.request)
-        return 6 + int.from_bytes(self.request[2:6], "big") - len(self.request)
 
 
 class Listener:
@@ -138,15 +65,21 @@ class Listener:
 
     def __init__(self, host: str, port: int, callbacks: ListenerCallbacks) -> None:
         self._callbacks = callbacks
-        self._listening = _listening(host, port)
+        self._listening = listening_socket(host, port)
         self._share = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
         self._listening.setblocking(False)
         self.port = int(self._listening.getsockname()[1])
         self._selector = selectors.DefaultSelector()
         self._waker, self._woken = socket.socketpair()
         self._spare = os.open(os.devnull, os.O_RDONLY)
-        self._pending: WaitingConnections[PendingConnection] = WaitingConnections()
-        self._securing: WaitingConnections[PendingConnection] = WaitingConnections()
+        self._pending = WaitingConnections()
+        self._handshakes = TlsHandshakes(
+            callbacks,
+            answer=self._answer_to,
+            is_pending=self._pending.__contains__,
+            forget=self._forget,
+            cut=self._hang_up,
+        )
         self._catch_up_at = 0.0
         self._is_closed = False
         self._is_listening = False
@@ -251,7 +184,7 @@ class Listener:
         if len(self._pending) >= min(self._callbacks.most(), self._share):
             is_crowded = True
             if not self._evict_one(is_known=is_known, address=address):
-                _reset(connection)
+                reset(connection)
                 self._callbacks.turned_away(address, "no room", "more connections than may wait")
                 return True
         connection.setblocking(False)
@@ -295,13 +228,12 @@ class Listener:
         """Return whether a connection is one to be secured, which a thread begins to do."""
         if not self._callbacks.is_secured():
             return False
-        if not self._may_secure(pending):
+        if not self._handshakes.may_begin(pending):
             self._turn_away(pending, "displaced", "others wanted to connect")
             return True
         self._selector.unregister(pending.connection)
         pending.is_securing = True
-        self._securing.add(pending)
-        if not _started(self._secure, pending):
+        if not self._handshakes.begin(pending):
             self._turn_away(pending, "no room", "no thread could be started")
         return True
 
@@ -322,7 +254,7 @@ class Listener:
             self._turn_away(pending, "aborted", "before it asked for anything")
             return
         try:
-            _check_head(pending.request)
+            check_head(pending.request)
         except ProtocolError as error:
             self._say_goodbye(pending, pdus.abort(pdus.BY_PROVIDER, error.reason))
             self._callbacks.turned_away(pending.address, "broken", str(error))
@@ -336,7 +268,7 @@ class Listener:
             self._say_goodbye(pending, answer)
             return
         self._selector.unregister(pending.connection)
-        if _started(answer.serve, bytes(pending.request)):
+        if started(answer.serve, bytes(pending.request)):
             self._forget(pending)
         else:
             answer.cancel()
@@ -351,60 +283,6 @@ class Listener:
         except Exception:  # a border: whatever one asks for, the others wait for no dead thread
             logger.exception("a request for an association from %s could not be judged", address)
             return pdus.abort(pdus.BY_PROVIDER, pdus.NO_REASON)
-
-    # Securing
-
-    def _may_secure(self, pending: PendingConnection) -> bool:
-        """Return whether one more handshake may begin: threads are few, and few are begun a second."""
-        if len(self._securing) < _HANDSHAKES:
-            return True
-        victim = self._securing.next_to_evict(pending.address, is_known=pending.is_known)
-        if victim is None or (victim.address == pending.address and pending.since - victim.since < _BRIEF_S):
-            return False
-        self._callbacks.turned_away(victim.address, "displaced", "others wanted to connect")
-        self._hang_up(victim)
-        return True
-
-    def _secure(self, pending: PendingConnection) -> None:
-        """Secure a connection, read the request, and serve it; all in a thread of its own."""
-        request = self._request_of(pending)
-        answer = self._answer_to(pending.connection, pending.address, request) if request else b""
-        if not isinstance(answer, bytes):
-            self._forget(pending)
-            answer.serve(request)
-            return
-        if answer:
-            with contextlib.suppress(OSError):
-                pdu_stream.write(pending.connection, answer, pdu_stream.LINGER_S)
-            pdu_stream.linger_close(pending.connection)
-        pending.connection.close()
-        self._forget(pending)
-
-    def _request_of(self, pending: PendingConnection) -> bytes:
-        """Return the request for an association that comes over TLS; nothing if none does."""
-        try:
-            return self._handshake(pending)
-        except (ProtocolError, StageError, EOFError, OSError, ValueError) as error:
-            if pending in self._pending:
-                self._callbacks.turned_away(
-                    pending.address, _ending_of(error), f"it was not secured: {error}"
-                )
-        except Exception:  # a border: what a library raises on a handshake ends this one alone
-            logger.exception("a connection from %s could not be secured", pending.address)
-        return b""
-
-    def _handshake(self, pending: PendingConnection) -> bytes:
-        context = self._callbacks.secure()
-        pending.connection.settimeout(pending.left_s())
-        pending.connection = connection = context.wrap_socket(
-            pending.connection, server_side=True, do_handshake_on_connect=False
-        )
-        connection.do_handshake()
-        found = Incoming(connection, Pace(idle_s=pending.left_s())).pdu(pdus.LARGEST_PDU)
-        if found is None:
-            raise EOFError("the peer has hung up")
-        _check_head(found[2] or bytes((found[0],)))
-        return found[2]
 
     # Going out
 
@@ -465,45 +343,4 @@ class Listener:
 
     def _forget(self, pending: PendingConnection) -> None:
         self._pending.remove(pending)
-        self._securing.remove(pending)
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    if ":" not in host:
-        return socket.create_server((host, port), backlog=_BACKLOG)
-    both = socket.has_dualstack_ipv6()
-    return socket.create_server((host, port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=both)
-
-
-def _started(target: Callable[..., None], *arguments: object) -> bool:
-    """Return whether a thread could be started."""
-    try:
-        threading.Thread(target=target, args=arguments, name="association", daemon=True).start()
-    except RuntimeError as error:
-        logger.error("no thread can be started: %s", error)
-        return False
-    return True
-
-
-def _check_head(request: bytes | bytearray) -> None:
-    """Refuse what is no request for an association, or a larger one than any."""
-    if request and request[0] != pdus.ASSOCIATE_RQ:
-        is_known = request[0] in range(0x01, 0x08)
-        reason = pdus.UNEXPECTED_PDU if is_known else pdus.UNRECOGNISED_PDU
-        raise ProtocolError(f"PDU type {request[0]:#04x} before an association", reason)
-    if len(request) >= 6 and int.from_bytes(request[2:6], "big") > pdus.LARGEST_PDU:
-        raise ProtocolError("a request for an association that is too long", pdus.INVALID_PARAMETER)
-
-
-def _ending_of(error: Exception) -> str:
-    if isinstance(error, ProtocolError):
-        return "broken"
-    if isinstance(error, TimeoutError):
-        return "slow"
-    return "unsecured" if isinstance(error, (ssl.SSLError, StageError, ValueError)) else "lost"
-
-
-def _reset(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    connection.close()
+        self._handshakes.forget(pending)

@@ -25,7 +25,7 @@ from dicom_adapter.scp.admission import Admission, is_known
 from dicom_adapter.scp.association import AcceptedAssociation, Ending, Services, StoreRequest
 from dicom_adapter.scp.association_request import read_titles
 from dicom_adapter.scp.file_meta import file_meta
-from dicom_adapter.scp.listener import Listener, ListenerCallbacks, RequestAnswer
+from dicom_adapter.scp.listener import Listener
 from dicom_adapter.scp.negotiation import (
     BY_ACSE,
     BY_PRESENTATION,
@@ -36,6 +36,7 @@ from dicom_adapter.scp.negotiation import (
     Rejection,
 )
 from dicom_adapter.scp.pdu_stream import Pace
+from dicom_adapter.scp.pending import ListenerCallbacks, RequestAnswer
 from dicom_adapter.scp.tls import TlsFiles
 from dicom_adapter.storage.disk_space import DiskFullError
 from dicom_adapter.storage.instance_header import read_header

@@ -46,7 +46,7 @@ SMPTE, JPIP = "1.2.840.10008.1.2.7.1", "1.2.840.10008.1.2.4.94"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    running = Service(tmp_path_factory.mktemp("door") / "adapter")
+    running = Service(tmp_path_factory.mktemp("service") / "adapter")
     yield running
     running.scp.stop()
 
