@@ -65,10 +65,10 @@ def plan_removal(store: Store, study_id: int, payloads: Path) -> list[PendingRem
     return items
 
 
-def condemned(store: Store) -> dict[int | None, list[PendingRemoval]]:
+def pending_removals(store: Store) -> dict[int | None, list[PendingRemoval]]:
     """Return by study what is still to go; a file that has come again since is none of it.
 
-    What an earlier release has condemned is of no study: None.
+    What an earlier release has written down is of no study: None.
     """
     found: dict[int | None, list[PendingRemoval]] = {}
     with store.transaction() as database:

@@ -55,7 +55,7 @@ def fill_payload(
     ------
     InputError
         If there is no file, or one is gone or has another size than it was received with.
-    FullError
+    DiskFullError
         If the disk has no space for copies.
     OutputError
         If the input cannot be written.

@@ -20,7 +20,7 @@ def require_space(folder: Path, size: int, minimum_free: int) -> None:
 
     Raises
     ------
-    FullError
+    DiskFullError
         If there is no room.
     """
     free = shutil.disk_usage(folder).free

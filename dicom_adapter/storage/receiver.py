@@ -119,7 +119,7 @@ class InstanceReceiver:
 
         Raises
         ------
-        FullError
+        DiskFullError
             If the disk has no room, or the database cannot be written.
         OutputError
             If it cannot be written for another reason.

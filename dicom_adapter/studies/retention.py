@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dicom_adapter.context import PATIENCE, AdapterContext
 from dicom_adapter.database.records import StateError, StudyRecord
-from dicom_adapter.database.removals import PendingRemoval, condemned, plan_removal, prune, removal_done
+from dicom_adapter.database.removals import PendingRemoval, pending_removals, plan_removal, prune, removal_done
 from dicom_adapter.database.set_aside import items_of, set_aside
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.folder_removal import remove_folder
@@ -88,7 +88,7 @@ class Retention:
         One that cannot be removed for a reason that nobody foresaw is set aside, and harms no other.
         """
         store, storage = self._context.store, self._context.config().storage
-        for study_id, items in condemned(store).items():
+        for study_id, items in pending_removals(store).items():
             if study_id is not None:
                 self._unless_locked(store.study(study_id), partial(self._remove, items))
         found = store.finished_studies(storage.retention_hours * 3600)
@@ -107,7 +107,7 @@ class Retention:
 
     def finish(self) -> None:
         """Remove what a crash has left of removed studies, before received files are looked for."""
-        for study_id, items in condemned(self._context.store).items():
+        for study_id, items in pending_removals(self._context.store).items():
             self._remove(items, None if study_id is None else self._context.store.study(study_id))
 
     def _unless_locked(self, study: StudyRecord, remove: Callable[[StudyRecord], None]) -> None:

@@ -95,7 +95,7 @@ class OfflineAdapter:
         return {state: sum(each.state == state for each in found) for state in {each.state for each in found}}
 
     def deliver(self, until, *, backoff=None, timeout_s=20):
-        """Let the couriers work until something is so."""
+        """Let the delivery workers go on until something is so."""
         delivery_workers = DeliveryWorkers(
             self.context, backoff=backoff or Backoff(first_s=0.1, longest_s=0.2)
         )

@@ -279,10 +279,10 @@ def test_without_a_report_nothing_counts_as_delivered(insides, tmp_path):
 SCRIPT = """
 import sys, time, json
 from pathlib import Path
-from tests.dicom_adapter.offline_adapter import Insides, destination
-from dicom_adapter.delivery.workers import Couriers
-bench = Insides(Path(sys.argv[1]), destination("A", int(sys.argv[2]), "ORTHANC"))
-Couriers(bench.around).start()
+from tests.dicom_adapter.offline_adapter import OfflineAdapter, destination
+from dicom_adapter.delivery.workers import DeliveryWorkers
+bench = OfflineAdapter(Path(sys.argv[1]), destination("A", int(sys.argv[2]), "ORTHANC"))
+DeliveryWorkers(bench.context).start()
 print("started", flush=True)
 time.sleep(60)
 """

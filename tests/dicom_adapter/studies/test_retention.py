@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from dicom_adapter.database.records import StateError
-from dicom_adapter.database.removals import condemned, plan_removal
+from dicom_adapter.database.removals import pending_removals, plan_removal
 from dicom_adapter.storage.folder_removal import mounts_in, remove_folder
 from dicom_adapter.storage.paths import AdapterPaths
 from dicom_adapter.storage.study_locks import StudyLocks
@@ -116,11 +116,11 @@ def test_a_crash_between_books_and_files_is_finished_at_the_start_and_starts_not
     (study,) = bench.store.finished_studies(0)
     plan_removal(bench.store, study.id, bench.folder / "payloads")
     assert len(files(bench)) == 5
-    assert len(condemned(bench.store)[study.id]) == 6  # files and a payload
+    assert len(pending_removals(bench.store)[study.id]) == 6  # files and a payload
     retention_of(bench).finish()
     assert files(bench) == []
     assert recover_instances(bench.store, AdapterPaths(root=bench.folder / "adapter")) == 0
-    assert condemned(bench.store) == {}
+    assert pending_removals(bench.store) == {}
 
 
 def left_payload(bench, make):
