@@ -29,7 +29,8 @@ from stages.model.tensors import ModelTensors
 from stages.segmentation.postprocess import label_volumes_ml
 from stages.segmentation.preprocess import preprocess
 from stages.segmentation.segment import segment, window_plan
-from stages.triton.client import ServedModel, TritonPredictor
+from stages.triton.client import TritonPredictor
+from stages.triton.types import ServedModel
 from stages.volume.geometry import Grid
 from stages.volume.volume import Origin, Volume
 from stages.windows.plan import WindowPlan

@@ -17,7 +17,7 @@ from stages.model.contradictions import ContradictionError, contradictions
 from stages.model.parameters import read_parameters
 from stages.model.problems import ORIENTATION, SHA256, problems_by_name
 from stages.model.tensors import ModelTensors
-from stages.triton.client import ServedModel
+from stages.triton.types import ServedModel
 from stages.volume.labels import Label, Meaning, labels_of
 from stages.volume.labels_file import with_rgb
 

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from stages.errors import InferenceError
-from stages.triton.client import ServedModel, TensorSpec
+from stages.triton.types import ServedModel, TensorSpec
 
 _FLOATS = ("FP32", "FP16")
 _INDICES = ("UINT8", "INT8", "INT16", "UINT16", "INT32", "INT64")

@@ -23,8 +23,10 @@ import stages
 from stages.arrays import array_namespace
 from stages.errors import SettingsError
 from stages.memory.limits import MemoryLimit, in_words, resident_bytes
-from stages.triton.client import DEADLINE_S, PATIENCE_S, ServedModel, TritonPredictor
+from stages.triton.client import TritonPredictor
+from stages.triton.connection import DEADLINE_S, PATIENCE_S
 from stages.triton.transport import Transport
+from stages.triton.types import ServedModel
 from stages.windows.blending import ScoreSlab
 from stages.windows.plan import WindowPlan
 from stages.windows.sliding import Predictor, score_slabs
