@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stages.model.parameters import shortened
+from stages.model.parameter_texts import shortened
 
 _EXPECTED: Mapping[str, str] = {
     "bool_type": "true or false",

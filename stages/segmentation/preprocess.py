@@ -13,7 +13,8 @@ from stages.compute.components import keep_largest_component
 from stages.compute.intensity import Intensity
 from stages.compute.resample import axis_samples, resample_linear
 from stages.compute.strides import order_in_memory, parts_of, turned
-from stages.model.description import ModelDescription, Statistics
+from stages.model.description import ModelDescription
+from stages.model.parameters import Statistics
 from stages.segmentation.slabs import lazy_image
 from stages.volume.geometry import Grid, grid_of_size, grid_with_spacing, points_at, reorient
 from stages.volume.volume import Volume

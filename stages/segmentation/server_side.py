@@ -19,7 +19,6 @@ from types import TracebackType
 
 import numpy as np
 
-import stages
 from stages.arrays import array_namespace
 from stages.errors import SettingsError
 from stages.memory.limits import MemoryLimit, in_words, resident_bytes
@@ -35,7 +34,7 @@ from stages.windows.source import Image
 logger = logging.getLogger(__name__)
 
 MODEL_NAME = "sliding_window"
-_PACKAGE = Path(stages.__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 _FILES = Path(__file__).parent / "windows_model"
 _COPIED = ("errors.py", "arrays.py", "windows/*.py")
 
