@@ -40,7 +40,8 @@ from stages.segmentation.server_side import RemoteWindows, write_windows_model  
 from stages.segmentation.slabs import labels_from_slabs, lazy_image  # noqa: E402
 from stages.triton.client import TritonPredictor  # noqa: E402
 from stages.volume.geometry import Grid  # noqa: E402
-from stages.windows.sliding import WindowPlan, predict_in_windows, score_slabs  # noqa: E402
+from stages.windows.plan import WindowPlan  # noqa: E402
+from stages.windows.sliding import predict_in_windows, score_slabs  # noqa: E402
 
 SHAPE = (267, 239, 239)  # 400 x 512 x 512 at 1.5 mm
 WINDOW = (96, 96, 96)

@@ -13,7 +13,15 @@ _AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
 
 @dataclass(frozen=True)
 class Contradiction:
-    """A sentence, and the parameters that it judges."""
+    """A contradiction in a description.
+
+    Attributes
+    ----------
+    parameters
+        The parameters that contradict each other.
+    sentence
+        What contradicts, and what to write instead.
+    """
 
     parameters: frozenset[str]
     sentence: str
@@ -34,7 +42,13 @@ class ContradictionError(ValueError):
 
 
 def contradictions(model: ModelParameters) -> list[Contradiction]:
-    """Return all that contradicts itself in a description."""
+    """Return all that contradicts itself in a description.
+
+    Parameters
+    ----------
+    model
+        Parameters, each right by itself.
+    """
     found = [*_of_geometry(model), *_of_intensity(model), *_of_labels(model), *_of_expectations(model)]
     return [Contradiction(frozenset(names.split()), sentence) for names, sentence in found]
 

@@ -52,7 +52,13 @@ def read_parameters(
 
 
 def shortened(text: str) -> str:
-    """Return a text as it may be shown: its middle left out where it is long, control characters escaped."""
+    """Return a text as it may be shown: its middle left out where it is long, control characters escaped.
+
+    Parameters
+    ----------
+    text
+        Foreign text.
+    """
     half = _LONGEST_TEXT // 2
     short = text if len(text) <= _LONGEST_TEXT else f"{text[:half]}...{text[-half:]}"
     return short if short.isprintable() else ascii(short)[1:-1]

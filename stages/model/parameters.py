@@ -143,7 +143,13 @@ class ModelParameters(BaseModel):
         return labels_of(self.label_meanings)
 
     def name_of(self, label: int) -> str:
-        """Return what a label is called, or ``label 5`` where nobody said."""
+        """Return what a label is called, or ``label 5`` where nobody said.
+
+        Parameters
+        ----------
+        label
+            Its value.
+        """
         meaning = self.label_meanings.get(label)
         return meaning.name if meaning else f"label {label}"
 

@@ -42,7 +42,13 @@ _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def problems_by_name(details: Sequence[Any]) -> dict[str, list[str]]:
-    """Return what is wrong, by parameter; what concerns several of them has no name."""
+    """Return what is wrong, by parameter; what concerns several of them has no name.
+
+    Parameters
+    ----------
+    details
+        The errors of pydantic.
+    """
     found: dict[str, list[str]] = {}
     for name in dict.fromkeys(_parameter(detail) for detail in details):
         found[name] = list(_problems([detail for detail in details if _parameter(detail) == name]))

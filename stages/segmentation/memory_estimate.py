@@ -58,12 +58,14 @@ def window_need(
     shared_on_device: int = 0,
     image_itemsize: int = 4,
 ) -> MemoryNeed:
-    """Return what asking about the windows of an image takes, slab by slab.
+    """Return what sending the windows of an image and blending the outputs takes, slab by slab.
 
     Parameters
     ----------
+    windows
+        How the image is cut.
     model_shape
-        The image on the model's grid.
+        Slices, rows and columns of the image on the model's grid.
     on_device
         Whether image and scores lie on the CUDA device.
     by_messages
@@ -80,8 +82,8 @@ def window_need(
     count = windows.count(model_shape)
     batch = min(windows.batch, count)
     in_flight = min(windows.in_flight, -(-count // batch))
-    asked = batch * math.prod(windows.shape) * image_itemsize
-    answered = batch * math.prod(windows.shape) * windows.classes * 4
+    sent = batch * math.prod(windows.shape) * image_itemsize
+    received = batch * math.prod(windows.shape) * windows.classes * 4
     # the image's layer and the one it is made from; sums, their weights, and the slab that is handed out
     weights = 1 if on_device else 3
     layers = {
@@ -89,17 +91,17 @@ def window_need(
         "scores": (2 * windows.classes + weights) * layer * 4,
     }
     # messages hold what they carry twice; the first results come in some where their size is not known
-    messages = in_flight * 2 * answered
-    flight = {"requests in flight": in_flight * asked * (2 if by_messages else 1) + messages}
+    messages = in_flight * 2 * received
+    flight = {"requests in flight": in_flight * sent * (2 if by_messages else 1) + messages}
     if not on_device:  # windows side by side, their result, and the scores made of it
-        return MemoryNeed(host={**layers, **flight, "one batch": asked + 2 * answered})
+        return MemoryNeed(host={**layers, **flight, "one batch": sent + 2 * received})
     if by_messages:
-        return MemoryNeed(host=flight, device={**layers, "one batch": asked + answered})
+        return MemoryNeed(host=flight, device={**layers, "one batch": sent + received})
     if shared_on_host:  # a batch comes from the device whole before it is written there
-        there = {"requests in flight": in_flight * (asked + answered), "one batch": asked}
-        return MemoryNeed(host=there, device={**layers, "one batch": asked + answered})
+        there = {"requests in flight": in_flight * (sent + received), "one batch": sent}
+        return MemoryNeed(host=there, device={**layers, "one batch": sent + received})
     # written where the server reads, and read where it answers
-    flight = {"requests in flight": max(in_flight * (asked + answered), shared_on_device)}
+    flight = {"requests in flight": max(in_flight * (sent + received), shared_on_device)}
     return MemoryNeed(device={**layers, **flight})
 
 
@@ -123,6 +125,12 @@ def stage_need(
 
     Parameters
     ----------
+    windows
+        How the model's input is cut.
+    volume_shape, model_shape
+        Slices, rows and columns of the volume and of the model's input.
+    on_device
+        Whether the volume lies on the CUDA device.
     held_bytes, held_on_device
         What the process holds already (`resident_bytes`); on the device without the volume.
     pinned_bytes
@@ -134,9 +142,11 @@ def stage_need(
     volume_itemsize
         Bytes of a voxel of the volume. A mapped file takes no memory of the host that cannot be had back;
         on the device the volume lies whole.
+    image_itemsize
+        Bytes of a voxel of the model's input.
     """
     voxels = math.prod(volume_shape)
-    asked = window_need(
+    of_windows = window_need(
         windows,
         model_shape,
         on_device=on_device,
@@ -146,15 +156,15 @@ def stage_need(
         image_itemsize=image_itemsize,
     )
     whole = {"whole image": math.prod(model_shape) * image_itemsize} if whole_image else {}
-    host = {"the process": held_bytes, "mask": voxels, **asked.host}
+    host = {"the process": held_bytes, "mask": voxels, **of_windows.host}
     if not on_device:
         found = volume_shape[0] * volume_shape[1] * _BYTES_A_ROW
-        return MemoryNeed(host={**host, **whole, "components": _beyond(found, asked.host)})
+        return MemoryNeed(host={**host, **whole, "components": _beyond(found, of_windows.host)})
     found = scratch_bytes(volume_shape)
     device = {"the process": held_on_device, "volume": volume_itemsize * voxels, "mask": voxels}
     return MemoryNeed(
         host={**host, "way to the GPU": pinned_bytes},
-        device={**device, **whole, **asked.device, "components": _beyond(found, asked.device)},
+        device={**device, **whole, **of_windows.device, "components": _beyond(found, of_windows.device)},
     )
 
 
@@ -173,6 +183,8 @@ def fit(
 
     Parameters
     ----------
+    windows
+        The plan that is wanted.
     need
         What a run with a plan takes: all of it, what the process holds already included.
     host

@@ -144,7 +144,8 @@ from benchmarks.memory_peak import HostPeak
 from stages.memory.limits import resident_bytes
 from stages.segmentation.memory_estimate import stage_need
 from stages.segmentation.slabs import labels_from_slabs, lazy_image
-from stages.windows.sliding import WindowPlan, score_slabs
+from stages.windows.plan import WindowPlan
+from stages.windows.sliding import score_slabs
 from stages.volume.geometry import Grid
 from stages.segmentation.warm_up import warm_up
 
