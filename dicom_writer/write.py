@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import struct
 import tempfile
@@ -18,6 +17,7 @@ from dicom_writer.mask.measure import Measurement
 from dicom_writer.request.provenance import Provenance
 from dicom_writer.request.result_request import RESULTS, Given, Options, with_needed, with_something_to_hold
 from stages import InputError, OutputError, StageError, Volume
+from stages.runtime import atomic
 from stages.runtime.logs import printable
 from stages.volume.labels import Label
 from stages.volume.quantities import volume_text
@@ -156,13 +156,9 @@ def _release(made: Mapping[str, Sequence[Path]], hidden: Path, output: Path) -> 
     """Give every file its final name; a folder of an earlier run gives way whole."""
     released = []
     with _as_output_error(output):
-        replaced = hidden / "replaced"
-        replaced.mkdir()
         for name, paths in made.items():
             for entry in sorted((hidden / name).iterdir()):
-                if entry.is_dir() and (output / entry.name).exists():
-                    os.replace(output / entry.name, replaced / entry.name)
-                os.replace(entry, output / entry.name)
+                atomic.rename(entry, output / entry.name, durable=False)
             released += [output / path.relative_to(hidden / name) for path in paths]
     return released
 

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dicom_adapter.storage.disk_space import FullError, cannot_keep, require_room
-from dicom_adapter.storage.file_names import make_folder, name_file
+from dicom_adapter.storage.file_names import make_folder
 from dicom_adapter.storage.instance_header import Header, HeaderReader
 from stages.errors import StageError
+from stages.runtime.atomic import rename_new
 
 _PREAMBLE = bytes(128) + b"DICM"
 _CHECK_EVERY = 1 << 26
@@ -125,7 +126,7 @@ class SpoolFile:
             If the folder of the final name is not there, or somebody has removed the file.
         """
         try:
-            name_file(self._path, final)
+            rename_new(self._path, final)
         except FileExistsError:
             return False
         self._path = final

@@ -15,7 +15,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from stages.arrays import to_host
 from stages.errors import InputError, OutputError, printable
-from stages.runtime import job_files
+from stages.runtime import atomic, job_files
 from stages.volume.geometry import Affine
 from stages.volume.origin_file import read_origin
 from stages.volume.volume import Origin, Volume
@@ -102,30 +102,22 @@ def write_volume(volume: Volume, folder: str | Path, *, with_origin: bool = True
     folder = Path(folder)
     array = np.ascontiguousarray(to_host(volume.array))
     name = _checked_file_name(volume.origin.file_name)
-    files: dict[Path, Any] = {folder / f"{name}.raw": array.data}
+    header = _metaimage_header(array, volume.affine, raw_name=f"{name}.raw")
+    files: dict[Path, Any] = {folder / f"{name}.mhd": header.encode()}  # the last to appear
     if with_origin:
         files[folder / f"{name}.json"] = json.dumps(asdict(volume.origin), indent=1).encode()
-    header = _metaimage_header(array, volume.affine, raw_name=f"{name}.raw")
-    files[folder / f"{name}.mhd"] = header.encode()  # the last to appear
+    files[folder / f"{name}.raw"] = array.data
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, content in files.items():
-            _beside(path).write_bytes(content)  # not tofile, which forgets the last bytes on a full disk
-        for path in files:
-            _beside(path).replace(path)
+        with ExitStack() as stack:  # each gets its name when all are whole, the last to be begun first
+            for path, content in files.items():
+                file = stack.enter_context(atomic.writing(path, durable=False))
+                file.write(content)  # not tofile, which forgets the last bytes on a full disk
     except OSError as error:
-        for path in files:
-            with suppress(OSError):
-                _beside(path).unlink()
         raise OutputError(
             f"cannot write the volume to {printable(folder)} ({array.nbytes} bytes needed): {error}"
         ) from error
     return folder / f"{name}.mhd"
-
-
-def _beside(path: Path) -> Path:
-    """Return the name under which a file is written until it is whole."""
-    return path.with_name(f".{path.name}.part")
 
 
 def pixel_sha256(array: NDArray[Any]) -> str:
