@@ -19,6 +19,7 @@ from stages import __version__, logs
 from stages.errors import StageError, TerminatedError
 
 COMMANDS = {
+    "init": ("init:init_workspace", "Lay out a workspace: workflows, charts, a model, an example."),
     "cs": ("define:create_stage", "Add a stage to the chart, or complete the one there is."),
     "new": ("define:create_workflow", "Add a workflow to the chart: a chain of stages."),
     "list": ("publish:list_workflows", "List the workflows of the chart, or the published ones."),
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in _STOPPING:
         signal.signal(number, _stop)
     _heed_switch()
-    around = Surroundings(environ=os.environ, places=Places.of_checkout(os.environ))
+    around = Surroundings(environ=os.environ, places=Places.here(os.environ))
     commands = group_of(
         app, {name: (f"clara_wf.commands.{at}", said) for name, (at, said) in COMMANDS.items()}
     )

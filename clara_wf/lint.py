@@ -16,15 +16,15 @@ from clara_wf.findings import Finding, Path, Problem
 from clara_wf.json_schema import problems_of
 from clara_wf.markers import marker_problems
 from clara_wf.model_rules import model_problems
-from clara_wf.places import Places
 from clara_wf.resource_rules import settings_problems
 from clara_wf.shape import shaped
 from clara_wf.stage_rules import stage_problems
 from clara_wf.suggestion import did_you_mean
 from clara_wf.workflow_rules import shared_names, workflow_problems
+from clara_wf.workspace import own_workspace
 
 _Block = TypeVar("_Block", bound=BaseModel)
-_SCHEMA = Places.of_checkout({"XDG_CACHE_HOME": "/"}).chart / "values.schema.json"
+_SCHEMA = own_workspace().chart / "values.schema.json"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_CHECKOUT = Path(__file__).resolve().parent.parent
-_WORKFLOWS = "clara-reference-workflows"
+from clara_wf.workspace import VALUES, Workspace, find_workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +15,8 @@ class Places:
 
     Attributes
     ----------
+    workspace
+        The folder that the others are of.
     values
         The values.yaml that defines stages and workflows.
     chart
@@ -30,6 +31,7 @@ class Places:
         What may be deleted at any time and is made again: the model server's installation.
     """
 
+    workspace: Workspace
     values: Path
     chart: Path
     test_data: Path
@@ -38,15 +40,21 @@ class Places:
     cache: Path
 
     @classmethod
-    def of_checkout(cls, environ: Mapping[str, str], *, root: Path = _CHECKOUT) -> Places:
-        """Return the places of a source checkout; ``CLARA_CACHE`` or ``XDG_CACHE_HOME`` move the cache."""
-        workflows = root / _WORKFLOWS
+    def of(cls, workspace: Workspace, environ: Mapping[str, str]) -> Places:
+        """Return the places of a workspace; ``CLARA_CACHE`` or ``XDG_CACHE_HOME`` move the cache."""
+        data = workspace.data_folder(environ)
         user_cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         return cls(
-            values=workflows / "charts/clara-workflow/values.yaml",
-            chart=workflows / "charts/clara-workflow",
-            test_data=workflows / "test-data",
-            payloads=workflows / "payloads",
-            models=root / "models",
+            workspace=workspace,
+            values=workspace.root / VALUES,
+            chart=workspace.chart,
+            test_data=data / "test-data",
+            payloads=data / "payloads",
+            models=workspace.root / "models",
             cache=Path(environ.get("CLARA_CACHE") or user_cache / "clara-stages"),
         )
+
+    @classmethod
+    def here(cls, environ: Mapping[str, str]) -> Places:
+        """Return the places of the workspace that is used in the current folder."""
+        return cls.of(find_workspace(environ, Path.cwd()), environ)

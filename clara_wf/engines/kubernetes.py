@@ -25,7 +25,7 @@ from clara_wf.engines.docker_command import user_of_containers
 from clara_wf.engines.launch import Launch
 from clara_wf.engines.pod_study import Study
 from clara_wf.helm import Helm
-from clara_wf.places import Places
+from clara_wf.workspace import own_workspace
 from stages import locks
 from stages.errors import SettingsError
 
@@ -98,7 +98,7 @@ class KubernetesEngine:
         return [shlex.join([*install, *values, "--set", chosen])]
 
     def _chart(self) -> Path:
-        return self.chart or Places.of_checkout({"XDG_CACHE_HOME": "/"}).chart
+        return self.chart or own_workspace().chart
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from clara_wf.engines.process import ProcessEngine
 from clara_wf.places import Places
 from clara_wf.show import graph, plan
 from clara_wf.workflow import Step, Workflow, load_workflows
+from clara_wf.workspace import Workspace
 
 from .test_process_engine import block
 
@@ -83,7 +84,7 @@ def test_three_branches_cross_what_lies_between():
 
 def test_the_plan_of_a_process_is_a_line_that_can_be_typed(tmp_path):
     workflow = load_workflows(CHART)["fd3ee8bf-b9f3-4808-bd60-243f870ff9bd"]
-    places = Places.of_checkout({"CLARA_CACHE": str(tmp_path)}, root=tmp_path)
+    places = Places.of(Workspace(root=tmp_path, chosen_by="of the test"), {"CLARA_CACHE": str(tmp_path)})
     lines = plan(workflow, "job-1", places, {}, [ProcessEngine()])["process"]
     assert len(lines) == 3
     assert lines[1].startswith("env NVIDIA_CLARA_JOBID=job-1 NVIDIA_CLARA_STAGENAME=ai-livertumor ")
