@@ -14,9 +14,10 @@ import typer
 
 from clara_wf.commands.lazy import SETTINGS, LazyGroup, group_of
 from clara_wf.commands.options import Surroundings
-from clara_wf.places import Places
-from stages import __version__, logs
+from clara_wf.workspace import Places
+from stages import __version__
 from stages.errors import StageError, TerminatedError
+from stages.runtime import logs
 
 COMMANDS = {
     "init": ("init:init_workspace", "Lay out a workspace: workflows, charts, a model, an example."),
@@ -32,7 +33,7 @@ COMMANDS = {
     "publish": ("publish:publish_workflow", "Put a workflow, checked and versioned, into a folder."),
     "unpublish": ("publish:unpublish_workflow", "Take a workflow from the published ones."),
     "models": ("models:app", "List the models of a repository, check one, add one."),
-    "adapter": ("adapter:app", "Receive studies by DICOM, run workflows, deliver results."),
+    "adapter": ("dicom_adapter.cli.app:app", "Receive studies by DICOM, run workflows, deliver results."),
     "doctor": ("inspect:examine_machine", "Look at what works on this machine and what is missing."),
     "env": ("shell:print_environment", "Print what puts clara-wf and its Python on PATH."),
     "help": ("shell:show_help", "Show the help of a command."),
@@ -77,7 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     _heed_switch()
     around = Surroundings(environ=os.environ, places=Places.here(os.environ))
     commands = group_of(
-        app, {name: (f"clara_wf.commands.{at}", said) for name, (at, said) in COMMANDS.items()}
+        app,
+        {
+            name: (at if at.startswith("dicom_adapter.") else f"clara_wf.commands.{at}", said)
+            for name, (at, said) in COMMANDS.items()
+        },
     )
     try:
         commands.main(args=argv, prog_name="clara-wf", obj=around)
@@ -92,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _heed_switch() -> None:
     """Hide the GPU from all that is started here, where the environment says so."""
     if "CLARA_GPU" in os.environ:
-        from clara_wf.gpu import is_wanted, without_gpu
+        from clara_wf.model_server.gpu import is_wanted, without_gpu
 
         if not is_wanted(os.environ):
             os.environ.update(without_gpu(os.environ))

@@ -7,29 +7,16 @@ written into an installed package; its jobs run in the user's folder for data.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.errors import OutputError, SettingsError
+from stages.errors import SettingsError
 
 VARIABLE = "CLARA_WORKSPACE"
 WORKFLOWS = "clara-reference-workflows"
 LAUNCHER = f"{WORKFLOWS}/clara-wf"
 VALUES = f"{WORKFLOWS}/charts/clara-workflow/values.yaml"
-LAYOUT = (
-    LAUNCHER,
-    f"{WORKFLOWS}/charts",
-    f"{WORKFLOWS}/test-data/README.md",
-    "clara-platform",
-    "models/segmentation_liver_v1",
-    "examples/user_ai",
-)
-"""What a new workspace gets; pyproject.toml puts the same into the package."""
-
-_ALIAS = "clara-reference-workflow"
-_PROGRAM = f"{WORKFLOWS}/.clara-wf"
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _PACKAGED = Path(__file__).resolve().parent / "workspace_files"
 
@@ -110,45 +97,52 @@ def own_workspace() -> Workspace:
     return Workspace(root=_CHECKOUT, chosen_by="of the checkout that clara-wf runs from")
 
 
-def make_workspace(folder: Path, *, python: str) -> None:
-    """Lay out a workspace: the workflows with their launcher, the platform's chart, the model, an example.
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Folders and files that the commands use unless told otherwise.
 
-    Parameters
+    Attributes
     ----------
-    folder
-        Is made, or is empty.
-    python
-        The Python in whose environment clara-wf is installed. The launcher starts it, or the launcher of the
-        checkout that this software runs from.
-
-    Raises
-    ------
-    SettingsError
-        If the folder has files already.
-    OutputError
-        If it cannot be written.
+    workspace
+        The folder that the others are of.
+    values
+        The values.yaml that defines stages and workflows.
+    chart
+        The Helm chart that runs them on a cluster.
+    test_data
+        ``<job-id>/<first stage>/input`` for each job with data of its own.
+    payloads
+        Where jobs run.
+    models
+        A Triton model repository.
+    cache
+        What may be deleted at any time and is made again: the model server's installation.
     """
-    own = own_workspace()
-    program = str(own.root / LAUNCHER) if own.is_checkout else python
-    try:
-        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            raise SettingsError(f"{folder} is there already and not empty; name a new or an empty folder")
-        for name in LAYOUT:
-            _copy(own.root / name, folder / name)
-        (folder / LAUNCHER).chmod(0o755)
-        (folder / _PROGRAM).write_text(f"{program}\n", encoding="utf-8")
-        (folder / _ALIAS).symlink_to(WORKFLOWS)
-    except (OSError, shutil.Error) as error:
-        raise OutputError(f"cannot lay out a workspace in {folder}: {error}") from error
 
+    workspace: Workspace
+    values: Path
+    chart: Path
+    test_data: Path
+    payloads: Path
+    models: Path
+    cache: Path
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy what stands in files, without the modes of an installation that nobody may write."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_file():
-        shutil.copyfile(source, target)
-        return
-    target.mkdir()
-    for each in source.iterdir():
-        if each.name != "__pycache__":
-            _copy(each, target / each.name)
+    @classmethod
+    def of(cls, workspace: Workspace, environ: Mapping[str, str]) -> Places:
+        """Return the places of a workspace; ``CLARA_CACHE`` or ``XDG_CACHE_HOME`` move the cache."""
+        data = workspace.data_folder(environ)
+        user_cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return cls(
+            workspace=workspace,
+            values=workspace.root / VALUES,
+            chart=workspace.chart,
+            test_data=data / "test-data",
+            payloads=data / "payloads",
+            models=workspace.root / "models",
+            cache=Path(environ.get("CLARA_CACHE") or user_cache / "clara-stages"),
+        )
+
+    @classmethod
+    def here(cls, environ: Mapping[str, str]) -> Places:
+        """Return the places of the workspace that is used in the current folder."""
+        return cls.of(find_workspace(environ, Path.cwd()), environ)

@@ -18,22 +18,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clara_wf.payload import Payload
-from clara_wf.published import load_published
-from dicom_adapter.books.records import Received, Study
-from dicom_adapter.books.relocation import relocate
-from dicom_adapter.books.salvage import Salvaged, salvage
-from dicom_adapter.books.store import Store, job_id_of
-from dicom_adapter.config_blocks import Config, Destination, SeriesFilter, WorkflowRule
-from dicom_adapter.delivering.results import content_of, find_results
-from dicom_adapter.delivering.senders import address_of
-from dicom_adapter.owner import sole_adapter
-from dicom_adapter.places import AdapterPlaces
-from dicom_adapter.receiving.receive import kept_files, taken_up
-from dicom_adapter.running.studies import chosen
-from dicom_adapter.watching.audit_record import read_audit_record
-from dicom_adapter.watching.pseudonym import study_hash
+from clara_wf.publish.published import load_published
+from dicom_adapter.config.blocks import Config, Destination, SeriesFilter, WorkflowRule
+from dicom_adapter.database.records import Received, Study
+from dicom_adapter.database.salvage import Salvaged, salvage
+from dicom_adapter.database.store import Store, job_id_of
+from dicom_adapter.delivery.senders import address_of
+from dicom_adapter.observability.audit_record import read_audit_record
+from dicom_adapter.observability.pseudonym import study_hash
+from dicom_adapter.storage.owner import sole_adapter
+from dicom_adapter.storage.paths import AdapterPlaces
+from dicom_adapter.storage.receiver import kept_files, taken_up
+from dicom_adapter.storage.relocation import relocate
+from dicom_adapter.storage.results import content_of, find_results
+from dicom_adapter.studies.studies import chosen
 from stages.errors import InputError, OutputError, StageError
-from stages.locks import now
+from stages.lifecycle.locks import now
 
 _MORE_GENERATIONS = 20  # than are known of
 _UNKNOWN = "the database was rebuilt, and nothing tells whether {} has it; replay sends it"

@@ -12,36 +12,36 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from clara_wf.helm import Helm
-from clara_wf.places import Places
-from dicom_adapter.books.delivery_books import try_everything_now
-from dicom_adapter.books.faults import DatabaseDamagedError, DatabaseUnusableError
-from dicom_adapter.books.integrity import lacks_log, require_sound
-from dicom_adapter.books.relocation import relocate
-from dicom_adapter.books.store import Store
-from dicom_adapter.config import load_config
-from dicom_adapter.config_blocks import Config, Http, Scp
-from dicom_adapter.deadline import Deadline
-from dicom_adapter.delivering.answers import DestinationError
-from dicom_adapter.delivering.commitment import handle_report
-from dicom_adapter.delivering.couriers import Couriers
-from dicom_adapter.delivering.senders import require_readable
-from dicom_adapter.owner import sole_adapter
-from dicom_adapter.places import AdapterPlaces
-from dicom_adapter.receiving.claims import Claims
-from dicom_adapter.receiving.receive import Receiver, sweep
-from dicom_adapter.receiving.reception import Reception
-from dicom_adapter.receiving.scp import StorageScp, tls_context
-from dicom_adapter.retention import Retention
-from dicom_adapter.running.jobs import JobQueue, Surroundings
-from dicom_adapter.running.shared_server import SharedServer
-from dicom_adapter.running.studies import Studies, take_up
-from dicom_adapter.supervisor import Supervisor, reason_of, traceback_of
-from dicom_adapter.watching import status_server
-from dicom_adapter.watching.audit import AuditTrail
-from dicom_adapter.watching.metrics import Metrics
-from dicom_adapter.watching.overview import page_of, queue_of, report_of, why_not_ready, why_unhealthy
-from dicom_adapter.watching.unconfigured import unconfigured
+from clara_wf.chart.helm import Helm
+from clara_wf.workspace import Places
+from dicom_adapter.config.blocks import Config, Http, Scp
+from dicom_adapter.config.load import load_config
+from dicom_adapter.database.deliveries import try_everything_now
+from dicom_adapter.database.faults import DatabaseDamagedError, DatabaseUnusableError
+from dicom_adapter.database.integrity import lacks_log, require_sound
+from dicom_adapter.database.store import Store
+from dicom_adapter.delivery.answers import DestinationError
+from dicom_adapter.delivery.commitment import handle_report
+from dicom_adapter.delivery.senders import require_readable
+from dicom_adapter.delivery.workers import Couriers
+from dicom_adapter.jobs.job_queue import JobQueue, Surroundings
+from dicom_adapter.jobs.shared_model_server import SharedServer
+from dicom_adapter.observability.audit import AuditTrail
+from dicom_adapter.observability.metrics import Metrics
+from dicom_adapter.scp.storage_scp import StorageScp, tls_context
+from dicom_adapter.status import server
+from dicom_adapter.status.overview import page_of, queue_of, report_of, why_not_ready, why_unhealthy
+from dicom_adapter.status.unconfigured import unconfigured
+from dicom_adapter.storage.owner import sole_adapter
+from dicom_adapter.storage.paths import AdapterPlaces
+from dicom_adapter.storage.receiver import Receiver, sweep
+from dicom_adapter.storage.relocation import relocate
+from dicom_adapter.storage.study_locks import Claims
+from dicom_adapter.studies.events import Reception
+from dicom_adapter.studies.retention import Retention
+from dicom_adapter.studies.studies import Studies, take_up
+from dicom_adapter.supervision.deadline import Deadline
+from dicom_adapter.supervision.supervisor import Supervisor, reason_of, traceback_of
 from stages.errors import SettingsError, StageError
 
 logger = logging.getLogger(__name__)
@@ -279,14 +279,14 @@ class _Parts:
     @contextmanager
     def _answering(self) -> Iterator[int]:
         around, http = self._around, self._around.config().http
-        answers = status_server.Answers(
+        answers = server.Answers(
             why_unhealthy=partial(why_unhealthy, around),
             why_not_ready=partial(why_not_ready, around),
             page=partial(page_of, around),
             metrics=around.metrics.text,
             report=partial(report_of, around),
         )
-        with status_server.serve(
+        with server.serve(
             http.host, http.port, answers, token=_token(http), supervisor=around.supervisor
         ) as http_port:
             yield http_port

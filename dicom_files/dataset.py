@@ -26,9 +26,14 @@ from dicom_files.character_sets import only_dicoms
 from dicom_files.damage import ExcessError, damages, excessive, unreadable
 from dicom_files.deflate import inflated_head, is_deflated
 from dicom_files.elements import FUNCTIONAL_GROUPS, MOST_OF_FRAMES, PIXEL_DATA, Data
-from dicom_files.meta import beginning_of
-from dicom_files.remarks import remarks_by_kind
-from dicom_files.uids import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from dicom_files.file_meta import beginning_of
+from dicom_files.pydicom_warnings import remarks_by_kind
+from dicom_files.uids import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 from stages.errors import InputError, printable
 
 MOST_PARSED = 10_000  # elements and items, where the rest is read by pydicom, which takes long for each
@@ -77,7 +82,9 @@ def open_dataset(path: Path, *, with_pixels: bool = False) -> FileDataset:
             is_measured = _is_measured(source, end=_END if with_pixels else PIXEL_DATA)
             dataset = parsed(source, stop_before_pixels=not with_pixels, is_measured=is_measured)
             if deflated or not dataset.file_meta.get("TransferSyntaxUID"):
-                dataset.file_meta.TransferSyntaxUID = UID(DEFLATED if deflated else syntax_of(dataset))
+                dataset.file_meta.TransferSyntaxUID = UID(
+                    DeflatedExplicitVRLittleEndian if deflated else syntax_of(dataset)
+                )
     except ExcessError as error:
         raise excessive(name, error) from error
     except zlib.error as error:
@@ -176,7 +183,7 @@ def _bounded(file: BinaryIO, *, is_measured: bool) -> Iterator[BinaryIO]:
 def syntax_of(dataset: FileDataset) -> str:
     """Name the encoding that pydicom found in a file that does not say."""
     implicit, little = dataset.original_encoding
-    return (IMPLICIT_LITTLE if implicit else EXPLICIT_LITTLE) if little else EXPLICIT_BIG
+    return (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian) if little else ExplicitVRBigEndian
 
 
 class _BoundedFile(BufferedReader):

@@ -11,16 +11,16 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from dicom_files.uids import DEFLATED
+from dicom_files.uids import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 _PIECE = 1 << 18
 _META_AT_MOST = 1 << 12
-_EXPLICIT_LITTLE_AS_LONG = b"1.2.840.10008.1.2.1\0\0\0"
+_EXPLICIT_AS_LONG = ExplicitVRLittleEndian.encode().ljust(len(DeflatedExplicitVRLittleEndian), b"\0")
 
 
 def is_deflated(head: bytes) -> bool:
     """Tell whether *Transfer Syntax UID* (0002,0010) at the beginning of a file says that it is deflated."""
-    at = head.find(DEFLATED.encode(), 8, _META_AT_MOST)
+    at = head.find(DeflatedExplicitVRLittleEndian.encode(), 8, _META_AT_MOST)
     return at > 0 and head[at - 8 : at - 2] == b"\x02\x00\x10\x00UI"
 
 
@@ -37,7 +37,7 @@ def inflated(file: BinaryIO) -> Iterator[bytes]:
     if head[128:136] != b"DICM\x02\0\0\0":
         raise zlib.error("its meta information does not tell its own length")
     end_of_meta = 144 + int.from_bytes(head[140:144], "little")
-    yield head[:end_of_meta].replace(DEFLATED.encode(), _EXPLICIT_LITTLE_AS_LONG)
+    yield head[:end_of_meta].replace(DeflatedExplicitVRLittleEndian.encode(), _EXPLICIT_AS_LONG)
     file.seek(end_of_meta)
     inflating = zlib.decompressobj(-zlib.MAX_WBITS)
     while data := file.read(_PIECE):

@@ -31,13 +31,18 @@ from dicom_files.elements import (
     Data,
     Elements,
 )
-from dicom_files.meta import META_TAGS, beginning_of, looks_like_dicom
-from dicom_files.uids import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE
+from dicom_files.file_meta import META_TAGS, beginning_of, looks_like_dicom
+from dicom_files.uids import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
 from stages.errors import InputError, printable
 
 ROWS = 0x00280010
 
-_DICOMDIR = b"1.2.840.10008.1.3.10"
+_DICOMDIR = MediaStorageDirectoryStorage.encode()
 _OFFSET_TABLES = frozenset({0x7FE00001, 0x7FE00002})  # Extended Offset Table and its Lengths
 _PIXEL_GROUP = 0x7FE00000
 _FIRST_BYTES = (
@@ -142,7 +147,7 @@ def _read_deflated(path: Path, file: BinaryIO, wanted: frozenset[int]) -> FileHe
     except zlib.error as error:
         raise InputError(f"{printable(path.name)} is damaged: it cannot be inflated") from error
     header = scanned.header if scanned else _read_by_pydicom(printable(path.name), BytesIO(head), wanted)
-    return replace(header, transfer_syntax=DEFLATED) if header else None
+    return replace(header, transfer_syntax=DeflatedExplicitVRLittleEndian) if header else None
 
 
 def _scan(data: Data, wanted: frozenset[int], *, is_whole: bool) -> _Scanned | None:
@@ -238,7 +243,9 @@ def _read_by_pydicom(name: str, file: BinaryIO, wanted: frozenset[int]) -> FileH
 def _pixel_element(file: BinaryIO, syntax: str) -> tuple[int | None, int | None]:
     """Return start and length of the pixel data that the file is positioned at."""
     position = file.tell()
-    elements = Elements(file.read(12), implicit=syntax == IMPLICIT_LITTLE, big=syntax == EXPLICIT_BIG)
+    elements = Elements(
+        file.read(12), implicit=syntax == ImplicitVRLittleEndian, big=syntax == ExplicitVRBigEndian
+    )
     try:
         element = elements.at(0)
     except (struct.error, ValueError):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from dicom_adapter.config import load_config
+from dicom_adapter.config.load import load_config
 from tests.charts import rendering
 from tests.charts.rendering import CURRENT_API, every_helm, one_helm, validate
 

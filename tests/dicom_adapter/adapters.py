@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 from ruamel.yaml import YAML
 
-from dicom_adapter.books.delivery_books import counts_by_destination
-from dicom_adapter.books.store import Store
+from dicom_adapter.database.deliveries import counts_by_destination
+from dicom_adapter.database.store import Store
 from tests.dicom_adapter.destinations import free_port, program, wait_until
 from tests.dicom_adapter.workflows import ROOT, STAMP, publish_stamp
 

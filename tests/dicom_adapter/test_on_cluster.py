@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from clara_wf.engines.cluster import Cluster
+from clara_wf.engines.kubernetes.cluster import Cluster
 from tests.charts.test_on_cluster import _run_as_root, until
 from tests.cluster import TAG, own_namespace
-from tests.dicom_adapter.benches import destination
 from tests.dicom_adapter.destinations import program, wait_until
+from tests.dicom_adapter.offline_adapter import destination
 from tests.phantoms import ct_slices, save
 
 pytestmark = [

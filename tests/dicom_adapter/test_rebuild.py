@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from clara_wf.payload import Payload
-from clara_wf.published import load_published
-from dicom_adapter.books.faults import DatabaseDamagedError
-from dicom_adapter.books.store import Store
-from dicom_adapter.config import load_config
-from dicom_adapter.config_blocks import Config
-from dicom_adapter.owner import sole_adapter
-from dicom_adapter.places import AdapterPlaces
+from clara_wf.publish.published import load_published
+from dicom_adapter.config.blocks import Config
+from dicom_adapter.config.load import load_config
+from dicom_adapter.database.faults import DatabaseDamagedError
+from dicom_adapter.database.store import Store
+from dicom_adapter.jobs.job_input import fill_payload
+from dicom_adapter.observability.audit import AuditTrail
+from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.rebuild import rebuild
-from dicom_adapter.running.payload import fill_payload
-from dicom_adapter.running.studies import take_up
 from dicom_adapter.service import running
-from dicom_adapter.watching.audit import AuditTrail
-from dicom_adapter.watching.pseudonym import study_hash
+from dicom_adapter.storage.owner import sole_adapter
+from dicom_adapter.storage.paths import AdapterPlaces
+from dicom_adapter.studies.studies import take_up
 from stages.errors import SettingsError
 from tests.dicom_adapter.adapters import Adapter
 from tests.dicom_adapter.instances import instance, write

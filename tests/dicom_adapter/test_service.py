@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.service import running
-from dicom_adapter.watching.pseudonym import study_hash
 from stages.errors import SettingsError
 from tests.dicom_adapter.adapters import Adapter
-from tests.dicom_adapter.benches import destination
 from tests.dicom_adapter.destinations import free_port, wait_until
-from tests.dicom_adapter.wires import STORE, Caller, command, p_data, request
+from tests.dicom_adapter.offline_adapter import destination
+from tests.dicom_adapter.raw_pdus import STORE, Caller, command, p_data, request
 from tests.dicom_adapter.workflows import STAMP, publish_stamp
 from tests.phantoms import ct_slices, mr_slices, save
 
@@ -243,7 +243,7 @@ def test_late_slices_that_are_held_wait_for_the_command(tmp_path, archive):
 
 
 def test_a_late_series_that_changes_no_result_makes_no_twin_of_it(tmp_path, archive, ct):
-    published = publish_stamp(tmp_path / "p", tmp_path / "p/steering", "threshold.py")
+    published = publish_stamp(tmp_path / "p", tmp_path / "p/steering", "threshold_stage.py")
     late = save(mr_slices(), tmp_path / "late")
     with Adapter(tmp_path / "a", to(archive), published=published) as adapter:
         adapter.send(ct)

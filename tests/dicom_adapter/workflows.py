@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from clara_wf.publish import publish
+from clara_wf.publish.publish import publish
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "clara-reference-workflows/charts/clara-workflow"
@@ -32,7 +32,7 @@ _BLOCK = """
 _PASS = ["sh", "-c", 'cp -r "$NVIDIA_CLARA_INPUT"/. "$NVIDIA_CLARA_OUTPUT"']
 
 
-def publish_stamp(folder, steering, script="stamp.py"):
+def publish_stamp(folder, steering, script="stamp_stage.py"):
     """Publish a workflow of two stages, ``pass`` and ``stamp``, and return the folder of published ones.
 
     The second runs a script of this folder.

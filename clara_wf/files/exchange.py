@@ -1,0 +1,84 @@
+"""A folder takes another's place in one step: who looks sees the old one or the new, whole."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from stages.lifecycle import locks
+
+_AT_THE_WORKING_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
+
+
+@contextmanager
+def made_beside(repository: Path) -> Iterator[Path]:
+    """Give a folder on the repository's file system, outside it where that goes, and remove it afterwards.
+
+    What a process that was killed has left there is removed first.
+    """
+    repository = repository.resolve()
+    parent = repository.parent
+    same = os.access(parent, os.W_OK) and parent.stat().st_dev == repository.stat().st_dev
+    where, prefix = parent if same else repository, f".{repository.name}-being-added-"
+    _remove_left_over(where, prefix)
+    made, held = _held_folder(where, prefix)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        os.close(held)
+
+
+def _held_folder(where: Path, prefix: str) -> tuple[Path, int]:
+    """Make a folder that is held as long as a descriptor of it is open."""
+    while True:
+        made = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
+        held = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if made.exists():  # another may have found it before it was held
+            return made, held
+        os.close(held)
+
+
+def _remove_left_over(where: Path, prefix: str) -> None:
+    """Remove folders that nobody holds, but for one in which an exchange ended half-way."""
+    for found in [each for each in where.iterdir() if each.name.startswith(prefix)]:
+        with suppress(OSError):
+            descriptor = os.open(found, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not any(found.glob("*.old")):
+                    shutil.rmtree(found, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+def put(made: Path, target: Path) -> None:
+    """Give a folder its name; what had it takes the other's place."""
+    made.chmod(0o755)
+    if target.exists():
+        exchange(made, target)
+    else:
+        made.rename(target)
+    locks.sync_folder(target.parent)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Exchange two folders in one step where the system can, else in two."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    here = _AT_THE_WORKING_FOLDER
+    if rename and rename(here, bytes(one), here, bytes(other), _EXCHANGE) == 0:
+        return
+    aside = one.with_name(f"{one.name}.old")
+    other.rename(aside)
+    try:
+        one.rename(other)
+    except OSError:
+        aside.rename(other)
+        raise

@@ -1,1 +1,0 @@
-"""What the adapter has written down of studies, jobs and deliveries, in SQLite."""

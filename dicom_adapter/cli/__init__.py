@@ -1,0 +1,1 @@
+"""``clara-wf adapter``: run the adapter, show its jobs, replay dead letters, release held studies."""

@@ -1,0 +1,1 @@
+"""dicom-server-config.yaml: text in, checked settings out."""

@@ -1,0 +1,46 @@
+"""A database that is written however long it is locked or the disk is full."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from dicom_adapter.supervision.deadline import Deadline
+from dicom_adapter.supervision.supervisor import sign_of_life
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_WAIT_S = 1.0
+_TELL_S = 60.0
+
+
+def insist(action: Callable[[], _T], *, until: Callable[[], bool] = lambda: False) -> _T:
+    """Do something with the database, again and again while it is locked or the disk is full.
+
+    Why it waits is logged once a minute, and told by `Store.trouble`.
+
+    Parameters
+    ----------
+    until
+        Tells when to give up; then, and when the adapter ends (`Store.hurry`), the error is raised. What was
+        not written is done again after a restart.
+    """
+    told = Deadline(0)
+    while True:
+        try:
+            done = action()
+        except sqlite3.OperationalError as error:
+            if until() or getattr(error, "is_final", False):
+                raise
+            if told.is_over():
+                logger.warning("%s; trying again", error)
+                told = Deadline(_TELL_S)
+            sign_of_life(f"the database cannot be written: {error}")
+        else:
+            sign_of_life()
+            return done
+        time.sleep(_WAIT_S)

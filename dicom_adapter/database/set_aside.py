@@ -1,0 +1,113 @@
+"""What the adapter could not work on and has set aside, so that everything else goes on.
+
+Nothing is removed for it: the file or row stays as it is, is passed over, and is worked on again when
+somebody replays it (`dicom_adapter.studies.replay`).
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from stages.errors import printable
+from stages.lifecycle.locks import now
+
+logger = logging.getLogger(__name__)
+
+Kind: TypeAlias = Literal["instance", "study", "job", "delivery", "removal"]
+
+PASSED_OVER = "CAST({id} AS TEXT) NOT IN (SELECT item FROM set_aside WHERE kind = '{kind}')"
+"""A condition that leaves out what is set aside."""
+_LONGEST = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAside:
+    """Something that is set aside.
+
+    Attributes
+    ----------
+    kind, item
+        ``instance``: the path of a received file; ``study``, ``job``, ``delivery``: its ID in the database;
+        ``removal``: the ID of a study whose files were to be removed.
+    study
+        Hash of its StudyInstanceUID; "" where it is not known.
+    reason
+        What went wrong.
+    since
+        ISO 8601, UTC.
+    """
+
+    id: int
+    kind: str
+    item: str
+    study: str
+    reason: str
+    since: str
+
+
+class _Database(Protocol):
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Do several things at once, or none of them."""
+        yield NotImplemented
+
+
+def put(books: sqlite3.Connection, kind: Kind, item: object, *, reason: str, study: str = "") -> bool:
+    """Set something aside, which is said once, and return whether it was not before.
+
+    Parameters
+    ----------
+    item
+        What tells it from others of its kind, see `SetAside`.
+    """
+    told = printable(str(item))[:_LONGEST]
+    if books.execute("SELECT 1 FROM set_aside WHERE kind = ? AND item = ?", (kind, told)).fetchone():
+        return False
+    reason = printable(reason)[:_LONGEST]
+    done = books.execute(
+        "INSERT OR IGNORE INTO set_aside (kind, item, study, reason, since) VALUES (?, ?, ?, ?, ?)",
+        (kind, told, study, reason, now()),
+    )
+    logger.error(
+        "set aside as aside-%s (%s %s): %s; all else goes on, and clara-wf adapter replay tries it again",
+        *(done.lastrowid, kind, told, reason),
+        extra={"study": study} if study else {},
+    )
+    return True
+
+
+def all_items(database: _Database) -> list[SetAside]:
+    """Return what is set aside, the oldest first."""
+    with database.transaction() as books:
+        rows = books.execute("SELECT * FROM set_aside ORDER BY id").fetchall()
+    return [SetAside(**dict(row)) for row in rows]
+
+
+def items_of(database: _Database, kind: Kind) -> frozenset[str]:
+    """Return what of a kind is set aside, see `SetAside.item`."""
+    with database.transaction() as books:
+        rows = books.execute("SELECT item FROM set_aside WHERE kind = ?", (kind,)).fetchall()
+    return frozenset(row["item"] for row in rows)
+
+
+def count(database: _Database) -> dict[str, int]:
+    """Return how much of each kind is set aside."""
+    with database.transaction() as books:
+        rows = books.execute("SELECT kind, COUNT(*) AS n FROM set_aside GROUP BY kind").fetchall()
+    return {row["kind"]: row["n"] for row in rows}
+
+
+def set_aside(database: _Database, kind: Kind, item: object, *, reason: str, study: str = "") -> bool:
+    """Set something aside in a transaction of its own, see `put`."""
+    with database.transaction() as books:
+        return put(books, kind, item, reason=reason, study=study)
+
+
+def take_back(books: sqlite3.Connection, number: int) -> None:
+    """Let something be worked on again."""
+    books.execute("DELETE FROM set_aside WHERE id = ?", (number,))

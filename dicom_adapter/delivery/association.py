@@ -1,0 +1,336 @@
+"""Associations that we open: one exchange after the other by the caller's own thread, each within its time.
+
+pynetdicom reads a whole PDU in a thread of its own, which a peer that stops half-way holds for ever.
+
+References
+----------
+DICOM PS3.8 9.2 (the state machine: a requestor asks, is answered, sends and reads), PS3.7 Annex D.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from dicom_adapter.delivery.answers import DestinationError
+from dicom_adapter.delivery.connection import Connection, Connections
+from dicom_adapter.dimse import command_sets, pdus
+from dicom_adapter.dimse.pdus import Accepted, ProtocolError, pdu
+from dicom_adapter.supervision.deadline import Deadline
+
+logger = logging.getLogger(__name__)
+
+MOST_CONTEXTS = 128  # their numbers are odd and fit a byte
+_RELEASE_S = 5.0
+BUFFERED = 1 << 22  # bytes that may still be under way when the last was sent
+_LARGEST_MESSAGE = 1 << 20
+_SERVICE_USER, _NO_REASON = 0, 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A DICOM application that we call.
+
+    Attributes
+    ----------
+    name
+        What the configuration calls it.
+    host, port, ae_title
+        Where it listens, and under which name.
+    calling_ae_title
+        The name that we call it by.
+    tls
+        What the connection is secured with; None for a plain one.
+    timeout_s
+        Longest time for a connection with its TLS, and for the whole of each answer, seconds.
+    slowest_rate
+        What it takes of an instance at least, bytes a second, beside one `timeout_s`.
+    connections
+        Where ours are known, so that a stop ends them.
+    """
+
+    name: str
+    host: str
+    port: int
+    ae_title: str
+    calling_ae_title: str
+    tls: ssl.SSLContext | None = None
+    timeout_s: float = 30.0
+    slowest_rate: int = 32768
+    connections: Connections = field(default_factory=Connections, repr=False, compare=False)
+
+    @property
+    def place(self) -> str:
+        """Who and where it is, for people."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.name} ({self.ae_title} at {host}:{self.port})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """A message that came.
+
+    Attributes
+    ----------
+    context
+        Number of its presentation context.
+    fields
+        Its command set by element of group 0000.
+    data
+        Its data set as it came, b"" for none.
+    """
+
+    context: int
+    fields: Mapping[int, bytes]
+    data: bytes
+
+
+class Association:
+    """An association that a peer has accepted; made by `associated`."""
+
+    def __init__(
+        self, peer: Peer, connection: Connection, contexts: Sequence[tuple[str, str]], accepted: Accepted
+    ) -> None:
+        self.peer = peer
+        self._connection, self._largest = connection, accepted.largest
+        self._contexts = {
+            (contexts[number // 2][0], syntax): number for number, syntax in accepted.syntaxes.items()
+        }
+        self._waiting: list[tuple[int, int, bytes]] = []
+        self._last_id = 0
+        self.is_over = False
+
+    def takes(self, abstract: str, syntax: str) -> bool:
+        """Return whether the peer has accepted an abstract syntax with a transfer syntax."""
+        return (abstract, syntax) in self._contexts
+
+    def takes_any(self, abstract: str) -> bool:
+        """Return whether the peer has accepted an abstract syntax at all."""
+        return any(each == abstract for each, _ in self._contexts)
+
+    def call(
+        self,
+        abstract: str,
+        syntax: str,
+        kind: int,
+        values: Mapping[int, int | str],
+        data: Iterable[bytes],
+        *,
+        size: int,
+    ) -> int:
+        """Send a request, and return its message ID.
+
+        Parameters
+        ----------
+        kind
+            Command Field (0000,0100).
+        values
+            Further elements of the command set.
+        data, size
+            The data set in pieces, and how many bytes it has.
+        """
+        self._last_id = self._last_id % 0xFFFF + 1
+        context = self._contexts[abstract, syntax]
+        self._allow(size)
+        self._send(context, command_sets.request(kind, self._last_id, values), is_command=True)
+        before = b""
+        for piece in data:
+            if before:
+                self._send(context, before, is_last=False)
+            before = piece
+        self._send(context, before)
+        self._allow(min(size, BUFFERED))
+        return self._last_id
+
+    def _allow(self, size: int) -> None:
+        """Give the peer the time for an answer, and for so many bytes before it."""
+        seconds = self.peer.timeout_s + size / self.peer.slowest_rate
+        self._connection.deadline = Deadline(round(seconds, 3))
+
+    def answer(self, message: Message, status: int) -> None:
+        """Answer a request of the peer."""
+        self._send(message.context, command_sets.response(message.fields, status), is_command=True)
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Let what comes next be there within so many seconds."""
+        self._connection.deadline = Deadline(seconds)
+
+    def response(self, to: int, kind: int) -> Message:
+        """Return the peer's response to a request.
+
+        Raises
+        ------
+        ProtocolError
+            If it says something else.
+        """
+        message = self.message()
+        answered = (
+            command_sets.number(message.fields, command_sets.FIELD),
+            command_sets.number(message.fields, command_sets.RESPONDED_TO),
+        )
+        if answered != (kind | command_sets.RESPONSE, to):
+            raise ProtocolError("it answered another request than ours")
+        return message
+
+    def message(self) -> Message:
+        """Return the next message.
+
+        Raises
+        ------
+        ProtocolError
+            If what comes is none, or longer than any answer.
+        """
+        command, context = self._part(is_command=True, context=None)
+        fields = command_sets.fields_of(command)
+        data = b""
+        if command_sets.has_data_set(fields):
+            data, _ = self._part(is_command=False, context=context)
+        return Message(context=context, fields=fields, data=data)
+
+    def _part(self, *, is_command: bool, context: int | None) -> tuple[bytes, int]:
+        """Return a command set or a data set, put together of its fragments, and its context."""
+        whole = bytearray()
+        while True:
+            number, head, fragment = self._fragment()
+            if bool(head & 1) is not is_command or context not in (None, number):
+                raise ProtocolError("fragments of two messages are mixed")
+            context = number
+            whole += fragment
+            if len(whole) > _LARGEST_MESSAGE:
+                raise ProtocolError(f"its answer has more than {_LARGEST_MESSAGE >> 20} MiB")
+            if head & 2:
+                return bytes(whole), number
+
+    def _fragment(self) -> tuple[int, int, bytes]:
+        while not self._waiting:
+            kind, body = _read_pdu(self._connection)
+            if kind == pdus.ABORT:
+                self.is_over = True
+                raise ProtocolError(f"it aborted the association ({pdus.why_aborted(body)})")
+            if kind == pdus.RELEASE_RQ:
+                self._connection.sendall(pdu(pdus.RELEASE_RP, bytes(4)))
+                self.is_over = True
+                raise ProtocolError("it released the association before it had answered")
+            if kind != pdus.P_DATA:
+                raise ProtocolError(f"PDU type {kind:#04x} in place of an answer")
+            self._waiting.extend(pdus.values_of(body))
+        return self._waiting.pop(0)
+
+    def release(self) -> None:
+        """End it, and wait a little for the peer to agree; nothing depends on that."""
+        self._connection.deadline = Deadline(min(_RELEASE_S, self.peer.timeout_s))
+        self._connection.sendall(pdu(pdus.RELEASE_RQ, bytes(4)))
+        while (kind := _read_pdu(self._connection)[0]) not in (pdus.RELEASE_RP, pdus.ABORT):
+            if kind == pdus.RELEASE_RQ:  # at the same moment
+                self._connection.sendall(pdu(pdus.RELEASE_RP, bytes(4)))
+
+    def abort(self) -> None:
+        """End it without asking."""
+        self._connection.deadline = Deadline(min(1.0, self.peer.timeout_s))
+        self._connection.sendall(pdu(pdus.ABORT, bytes([0, 0, _SERVICE_USER, _NO_REASON])))
+
+    def _send(self, context: int, data: bytes, *, is_command: bool = False, is_last: bool = True) -> None:
+        for each in pdus.fragments(
+            context, data, largest=self._largest, is_command=is_command, is_last=is_last
+        ):
+            self._connection.sendall(each)
+
+
+@contextmanager
+def associated(peer: Peer, contexts: Sequence[tuple[str, str]]) -> Iterator[Association]:
+    """Open an association, and release it in the end; abort it after an error.
+
+    Parameters
+    ----------
+    contexts
+        Pairs of abstract and transfer syntax, 128 at most; the peer may accept each of them.
+
+    Raises
+    ------
+    DestinationError
+        If there is no connection, the peer rejects the association, goes away, is too slow, or says what the
+        standard does not allow.
+    """
+    connection = _connect(peer)
+    try:
+        association = Association(peer, connection, contexts, _negotiate(peer, connection, contexts))
+        try:
+            yield association
+        except BaseException:
+            with suppress(OSError):
+                if not association.is_over:
+                    association.abort()
+            raise
+        with suppress(OSError, EOFError, ProtocolError):
+            association.release()
+    except (OSError, EOFError, ProtocolError) as error:
+        raise DestinationError(f"{peer.place} went away: {_told(error)}") from error
+    finally:
+        connection.close()
+
+
+def _connect(peer: Peer) -> Connection:
+    try:
+        return peer.connections.connect(peer.host, peer.port, tls=peer.tls, timeout_s=peer.timeout_s)
+    except OSError as error:
+        raise DestinationError(
+            f"{peer.place} {why_unreachable(error, is_tls=peer.tls is not None)}"
+        ) from error
+
+
+def why_unreachable(error: OSError, *, is_tls: bool) -> str:
+    """Return why there is no connection, and what to do about it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"shows a certificate that we do not trust ({error.verify_message}); check 'authorities', and "
+            f"that the name or address that we call stands in the certificate"
+        )
+    if isinstance(error, ssl.SSLError):
+        return f"cannot be reached by TLS ({error.reason or error}); is TLS the same on both sides?"
+    why = error.strerror or str(error)
+    what = "its address, its port and its TLS" if is_tls else "its address and its port"
+    return f"cannot be reached; is it running, and are {what} right? ({why})"
+
+
+def _negotiate(peer: Peer, connection: Connection, contexts: Sequence[tuple[str, str]]) -> Accepted:
+    connection.deadline = Deadline(peer.timeout_s)
+    try:
+        connection.sendall(pdus.associate_request(peer.ae_title, peer.calling_ae_title, contexts))
+        kind, body = _read_pdu(connection)
+        if kind == pdus.ASSOCIATE_AC:
+            return pdus.read_accept(body, contexts)
+    except (OSError, EOFError, ProtocolError) as error:
+        raise DestinationError(
+            f"{peer.place} did not answer our request for an association: {_told(error)}; is it a DICOM "
+            f"application, and is TLS the same on both sides?"
+        ) from error
+    if kind == pdus.ASSOCIATE_RJ:
+        raise DestinationError(
+            f"{peer.place} rejects our association as {peer.calling_ae_title}: {pdus.why_rejected(body)}"
+        )
+    if kind == pdus.ABORT:
+        raise DestinationError(
+            f"{peer.place} aborts our request for an association as {peer.calling_ae_title}: "
+            f"{pdus.why_aborted(body)}"
+        )
+    raise DestinationError(
+        f"{peer.place} answers our request for an association with PDU type {kind:#04x}; is it DICOM?"
+    )
+
+
+def _read_pdu(connection: Connection) -> tuple[int, bytes]:
+    """Return type and body of the next PDU."""
+    head = connection.receive(6)
+    kind, length = head[0], int.from_bytes(head[2:], "big")
+    if not pdus.ASSOCIATE_RQ <= kind <= pdus.ABORT:
+        raise ProtocolError(f"{head!r} begins no PDU")
+    if length > pdus.LARGEST:
+        raise ProtocolError(f"a PDU of {length} bytes, which no answer has")
+    return kind, connection.receive(length)
+
+
+def _told(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

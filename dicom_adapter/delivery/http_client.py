@@ -1,0 +1,181 @@
+"""HTTP requests to a destination over one connection, each within its time, and answers of bounded size."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from dicom_adapter.delivery.answers import DestinationError
+from dicom_adapter.delivery.association import BUFFERED, why_unreachable
+from dicom_adapter.delivery.connection import Connection, Connections
+from dicom_adapter.supervision.deadline import Deadline
+
+LARGEST_ANSWER = 1 << 20
+_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpAnswer:
+    """An answer: its status, where else it says to go, and its body."""
+
+    status: int
+    location: str
+    body: bytes
+
+
+class HttpCalls:
+    """A connection to a DICOMweb service, opened by the first request and again where it was closed.
+
+    Parameters
+    ----------
+    name
+        What the configuration calls the destination.
+    url
+        The root of its service.
+    headers
+        What is sent with every request.
+    timeout_s
+        Longest time for a connection with its TLS, and for the whole of an answer, seconds.
+    slowest_rate
+        What the server takes of a body at least, bytes a second, beside one `timeout_s`.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        url: str,
+        headers: Mapping[str, str],
+        tls: ssl.SSLContext | None,
+        timeout_s: float,
+        slowest_rate: int,
+        connections: Connections,
+    ) -> None:
+        parts = urlsplit(url)
+        self._headers, self._timeout_s, self._slowest_rate = headers, timeout_s, slowest_rate
+        self._path = parts.path.rstrip("/")
+        self._is_tls = parts.scheme == "https"
+        port = parts.port or _PORTS.get(parts.scheme, 80)
+        host = parts.hostname or ""
+        self.place = f"{name} at {f'[{host}]' if ':' in host else host}:{port}"
+        if self._is_tls and tls is None:
+            tls = ssl.create_default_context()
+        self._http = _Http(host, port, connections, tls if self._is_tls else None, timeout_s)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._http.hang_up()
+
+    def open(self) -> None:
+        """Connect, where there is no connection.
+
+        Raises
+        ------
+        DestinationError
+            If the server cannot be reached.
+        """
+        try:
+            self._http.connect()
+        except OSError as error:
+            raise DestinationError(f"{self.place} {why_unreachable(error, is_tls=self._is_tls)}") from error
+
+    def ask(self, path: str) -> HttpAnswer:
+        """GET what lies below the root of the service.
+
+        Raises
+        ------
+        DestinationError
+            If the server cannot be reached, is too slow, or goes away.
+        """
+        return self._exchange("GET", path, {"Accept": "application/dicom+json"}, None, 0)
+
+    def post(self, path: str, content_type: str, body: Iterator[bytes], size: int) -> HttpAnswer:
+        """POST a body of so many bytes below the root of the service.
+
+        Raises
+        ------
+        DestinationError
+            If the server cannot be reached, is too slow, or goes away.
+        """
+        headers = {
+            "Accept": "application/dicom+json",
+            "Content-Type": content_type,
+            "Content-Length": str(size),
+        }
+        return self._exchange("POST", path, headers, body, size)
+
+    def _exchange(
+        self, method: str, path: str, headers: Mapping[str, str], body: Iterator[bytes] | None, size: int
+    ) -> HttpAnswer:
+        self.open()
+        try:
+            self._http.limit(round(self._timeout_s + size / self._slowest_rate, 3))
+            try:
+                self._http.request(method, self._path + path, body=body, headers={**self._headers, **headers})
+            except (BrokenPipeError, ConnectionResetError):
+                self._http.limit(self._timeout_s)  # it may have said why before it hung up
+            self._http.limit(round(self._timeout_s + min(size, BUFFERED) / self._slowest_rate, 3))
+            return self._read(self._http.getresponse())
+        except (OSError, http.client.HTTPException) as error:
+            self._http.hang_up()
+            raise DestinationError(
+                f"{self.place} does not answer: {error or type(error).__name__}"
+            ) from error
+
+    def _read(self, response: http.client.HTTPResponse) -> HttpAnswer:
+        body = response.read(LARGEST_ANSWER + 1)
+        if len(body) > LARGEST_ANSWER:
+            raise http.client.HTTPException(f"its answer has more than {LARGEST_ANSWER >> 20} MiB")
+        if response.length:
+            raise http.client.HTTPException("it hung up within its answer")
+        if response.getheader("Content-Encoding", "identity").strip().lower() != "identity":
+            body = _unpacked(body)
+        location = response.getheader("Location", "")
+        return HttpAnswer(status=response.status, location=location, body=body)
+
+
+class _Http(http.client.HTTPConnection):
+    """An HTTP connection over a `Connection`."""
+
+    def __init__(
+        self, host: str, port: int, connections: Connections, tls: ssl.SSLContext | None, timeout_s: float
+    ) -> None:
+        super().__init__(host, port)
+        self._connections, self._tls, self._timeout_s = connections, tls, timeout_s
+        self._line: Connection | None = None
+
+    def connect(self) -> None:
+        """Connect, where there is no connection."""
+        if self.sock is None:
+            self._line = self._connections.connect(
+                self.host, self.port, tls=self._tls, timeout_s=self._timeout_s
+            )
+            self.sock = self._line  # what http.client uses of a socket
+
+    def hang_up(self) -> None:
+        """Close the connection, whoever reads from it."""
+        self.close()
+        if self._line is not None:
+            self._line.hang_up()
+
+    def limit(self, seconds: float) -> None:
+        """Let everything from now on be over within so many seconds."""
+        assert self._line is not None, "it is connected"
+        self._line.deadline = Deadline(seconds)
+
+
+def _unpacked(body: bytes) -> bytes:
+    """Return what was packed, though nobody asked for that, up to the size of any answer."""
+    try:
+        unpacking = zlib.decompressobj(_GZIP_OR_ZLIB)
+        plain = unpacking.decompress(body, LARGEST_ANSWER)
+    except zlib.error as error:
+        raise http.client.HTTPException(f"its answer cannot be unpacked: {error}") from error
+    if unpacking.unconsumed_tail:
+        raise http.client.HTTPException(f"its answer has more than {LARGEST_ANSWER >> 20} MiB")
+    return plain

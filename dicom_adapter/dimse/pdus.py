@@ -1,0 +1,169 @@
+"""The protocol data units that a caller sends and is answered with (PS3.8 9.3); what comes is not trusted."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
+
+from dicom_files.uids import DICOMApplicationContext
+
+ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA = 0x01, 0x02, 0x03, 0x04
+RELEASE_RQ, RELEASE_RP, ABORT = 0x05, 0x06, 0x07
+LARGEST = 1 << 20  # of what is read, whatever it is
+OFFERED = 1 << 17  # the largest PDU that we ask for
+_FIXED = 68  # bytes of an A-ASSOCIATE-AC before its items
+_HEAD = 6  # of a presentation data value
+_CONTEXT_RQ, _CONTEXT_AC, _ABSTRACT, _SYNTAX = 0x20, 0x21, 0x30, 0x40
+_APPLICATION, _USER, _LENGTH, _CLASS, _VERSION = 0x10, 0x50, 0x51, 0x52, 0x55
+_REJECTIONS: Mapping[tuple[int, int], str] = {
+    (1, 2): "Application context name not supported",
+    (1, 3): "Calling AE title not recognised",
+    (1, 7): "Called AE title not recognised",
+    (2, 2): "Protocol version not supported",
+    (3, 1): "Temporary congestion",
+    (3, 2): "Local limit exceeded",
+}
+_ABORTS = {
+    1: "unrecognised PDU",
+    2: "unexpected PDU",
+    4: "unrecognised PDU parameter",
+    5: "unexpected PDU parameter",
+    6: "invalid PDU parameter value",
+}
+
+
+class ProtocolError(Exception):
+    """A peer says what the standard does not allow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """What an A-ASSOCIATE-AC says.
+
+    Attributes
+    ----------
+    syntaxes
+        Transfer syntax of each presentation context that was accepted.
+    largest
+        The largest P-DATA that the peer takes, bytes without its head.
+    """
+
+    syntaxes: Mapping[int, str]
+    largest: int
+
+
+def pdu(kind: int, body: bytes) -> bytes:
+    """Return a protocol data unit."""
+    return struct.pack(">BxL", kind, len(body)) + body
+
+
+def associate_request(called: str, calling: str, contexts: Sequence[tuple[str, str]]) -> bytes:
+    """Return an A-ASSOCIATE-RQ; its contexts, pairs of abstract and transfer syntax, are 1, 3, 5..."""
+    titles = b"".join(each.encode("ascii", "replace")[:16].ljust(16) for each in (called, calling))
+    items = [_item(_APPLICATION, DICOMApplicationContext.encode())]
+    for n, (abstract, syntax) in enumerate(contexts):
+        names = _item(_ABSTRACT, abstract.encode()) + _item(_SYNTAX, syntax.encode())
+        items.append(_item(_CONTEXT_RQ, bytes([2 * n + 1, 0, 0, 0]) + names))
+    user = (
+        _item(_LENGTH, struct.pack(">L", OFFERED))
+        + _item(_CLASS, PYNETDICOM_IMPLEMENTATION_UID.encode())
+        + _item(_VERSION, PYNETDICOM_IMPLEMENTATION_VERSION.encode())
+    )
+    body = struct.pack(">HH", 1, 0) + titles + bytes(32) + b"".join(items) + _item(_USER, user)
+    return pdu(ASSOCIATE_RQ, body)
+
+
+def read_accept(body: bytes, contexts: Sequence[tuple[str, str]]) -> Accepted:
+    """Return what was accepted of what was offered; what was not offered counts as not accepted.
+
+    Raises
+    ------
+    ProtocolError
+        If it is cut, its items do not fit, or no data would fit into a P-DATA.
+    """
+    if len(body) <= _FIXED:
+        raise ProtocolError(f"its A-ASSOCIATE-AC of {len(body)} bytes is cut")
+    syntaxes: dict[int, str] = {}
+    largest = 0
+    for kind, value in _items(body[_FIXED:]):
+        if kind == _CONTEXT_AC and len(value) >= 4:
+            number, result = value[0], value[2]
+            names = [text for item, text in _items(value[4:]) if item == _SYNTAX] if not result else []
+            offered = contexts[number // 2][1] if number % 2 and number // 2 < len(contexts) else None
+            if names and names[0].rstrip(b"\0 ").decode("ascii", "replace") == offered:
+                syntaxes[number] = offered
+        elif kind == _USER:
+            largest = next((_number(text) for item, text in _items(value) if item == _LENGTH), 0)
+    if largest and largest <= _HEAD:
+        raise ProtocolError(f"it takes P-DATA of {largest} bytes, into which nothing fits")
+    return Accepted(syntaxes=syntaxes, largest=largest)
+
+
+def why_rejected(body: bytes) -> str:
+    """Return what an A-ASSOCIATE-RJ says, in the standard's words (PS3.8 table 9-21)."""
+    _, result, source, reason = body[:4].ljust(4, b"\0")
+    for_good = "" if result == 1 else " (for now)"
+    return _REJECTIONS.get((source, reason), "no reason given") + for_good
+
+
+def why_aborted(body: bytes) -> str:
+    """Return what an A-ABORT says, in the standard's words (PS3.8 table 9-26)."""
+    _, _, source, reason = body[:4].ljust(4, b"\0")
+    return _ABORTS.get(reason, "no reason given") if source == 2 else "no reason given"
+
+
+def fragments(context: int, data: bytes, *, largest: int, is_command: bool, is_last: bool) -> Iterator[bytes]:
+    """Return the P-DATA that carry some of a message, each as large as the peer takes.
+
+    Parameters
+    ----------
+    largest
+        As the peer has said: 0 for no limit.
+    is_last
+        Whether nothing of the message follows.
+    """
+    size = min(largest or OFFERED, OFFERED) - _HEAD
+    size -= size % 2 if size > 1 else 0
+    for begin in range(0, max(len(data), 1), size):
+        piece = data[begin : begin + size]
+        ends = is_last and begin + size >= len(data)
+        head = (is_command and 1) | (ends and 2)
+        yield struct.pack(">BxLLBB", P_DATA, len(piece) + 6, len(piece) + 2, context, head) + piece
+
+
+def values_of(body: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Return the presentation data values of a P-DATA: context, message control header, fragment.
+
+    Raises
+    ------
+    ProtocolError
+        If they do not fit.
+    """
+    at = 0
+    while at < len(body):
+        length = _number(body[at : at + 4])
+        if len(body) - at < 6 or not 2 <= length <= len(body) - at - 4:
+            raise ProtocolError("a presentation data value is cut")
+        yield body[at + 4], body[at + 5], body[at + 6 : at + 4 + length]
+        at += 4 + length
+
+
+def _item(kind: int, value: bytes) -> bytes:
+    return struct.pack(">BxH", kind, len(value)) + value
+
+
+def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(data):
+        length = _number(data[at + 2 : at + 4])
+        if at + 4 + length > len(data):
+            raise ProtocolError(f"an item of {length} bytes reaches beyond its A-ASSOCIATE-AC")
+        yield data[at], data[at + 4 : at + 4 + length]
+        at += 4 + length
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "big")

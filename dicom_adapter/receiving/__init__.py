@@ -1,1 +1,0 @@
-"""What others send us: from the wire to a synced file that is acknowledged."""

@@ -1,1 +1,0 @@
-"""From a complete study to a job that has ended."""

@@ -1,0 +1,74 @@
+"""The database of a storage that was moved: its rows name files by whole paths, which are others then."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from dicom_adapter.storage.paths import AdapterPlaces
+
+logger = logging.getLogger(__name__)
+
+
+def relocate(books: sqlite3.Connection, places: AdapterPlaces, payloads: Path) -> int:
+    """Let the database name files where they lie now, and return how many rows were changed.
+
+    Without it each received file would be a new one, and each result one that is gone. A file that is not
+    below the folders of now keeps the path that it has.
+
+    Parameters
+    ----------
+    books
+        In a transaction.
+    payloads
+        The folder that jobs run in.
+    """
+
+    def received(row: sqlite3.Row) -> Path:
+        return places.studies.joinpath(*Path(row["path"]).parts[-3:])
+
+    def of_job(row: sqlite3.Row) -> Path:
+        parts = Path(row["path"]).parts
+        begin = parts.index(row["job_id"]) if row["job_id"] in parts else len(parts)
+        return payloads.resolve().joinpath(*parts[begin:])
+
+    moved = _relocate(books, "instances", "path", "1", received, below=places.studies)
+    _relocate(books, "condemned", "path", "job_id = ''", received, below=places.studies)
+    _relocate(books, "set_aside", "item", "kind = 'instance'", received, below=places.studies)
+    moved += _relocate(
+        books,
+        *("deliveries", "path", "state IN ('waiting', 'uncommitted', 'dead')", of_job),
+        below=payloads.resolve(),
+    )
+    _relocate(books, "condemned", "path", "job_id != ''", of_job, below=payloads)
+    if moved:
+        logger.warning("the storage was moved; %d files are known by their new place now", moved)
+    return moved
+
+
+def _relocate(
+    books: sqlite3.Connection,
+    table: str,
+    column: str,
+    where: str,
+    place: Callable[[sqlite3.Row], Path],
+    *,
+    below: Path,
+) -> int:
+    job_id = "job_id" if table in ("deliveries", "condemned") else "''"
+    beginning = f"{below}/"
+    rows = books.execute(
+        f"SELECT rowid AS number, CAST({column} AS TEXT) AS path, {job_id} AS job_id FROM {table} "  # noqa: S608
+        f"WHERE {where} AND substr({column}, 1, ?) != ?",
+        (len(beginning), beginning),
+    ).fetchall()
+    moved = [(place(row), row["number"]) for row in rows]
+    changes = [(str(path), number) for path, number in moved if path != below and os.path.exists(path)]
+    books.executemany(
+        f"UPDATE OR REPLACE {table} SET {column} = ? WHERE rowid = ?",  # noqa: S608
+        changes,
+    )
+    return len(changes)

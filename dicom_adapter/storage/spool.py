@@ -1,0 +1,233 @@
+"""Instances on their way to the disk: files under names of nobody's, which go if they do not become whole.
+
+What is small is written at once when it has come; what is large (`SpooledDataSet`) is written while it comes,
+and held nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from dicom_adapter.storage.disk_space import FullError, cannot_keep, require_room
+from dicom_adapter.storage.file_names import make_folder, name_file
+from dicom_adapter.storage.instance_header import Header, HeaderReader
+from stages.errors import StageError
+
+_PREAMBLE = bytes(128) + b"DICM"
+_CHECK_EVERY = 1 << 26
+_PIECE = 1 << 20
+
+
+class Spool:
+    """Where files are written before they are whole.
+
+    Parameters
+    ----------
+    folder
+        Made again whenever it is missing.
+    file_mode, folder_mode
+        Permissions, whatever the umask.
+    minimum_free
+        Bytes of the disk that must stay free.
+    largest
+        Bytes of the largest data set that is taken.
+    """
+
+    def __init__(
+        self, folder: Path, *, file_mode: int, folder_mode: int, minimum_free: int, largest: int
+    ) -> None:
+        self.folder, self.minimum_free, self.largest = folder, minimum_free, largest
+        self._file_mode, self._folder_mode = file_mode, folder_mode
+        self._begin, self._numbers = uuid.uuid4().hex, itertools.count()
+        umask = os.umask(0o077)
+        os.umask(umask)
+        self._is_masked = bool(file_mode & umask)
+
+    def create(self) -> tuple[Path, int]:
+        """Return the name and the descriptor of a new file.
+
+        Raises
+        ------
+        OSError
+            If there cannot be one.
+        """
+        path = self.folder / f"{self._begin}-{next(self._numbers):x}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path, flags, self._file_mode)
+        except FileNotFoundError:
+            make_folder(self.folder, self.folder.parent.parent, self._folder_mode)
+            descriptor = os.open(path, flags, self._file_mode)
+        if self._is_masked:
+            os.fchmod(descriptor, self._file_mode)
+        return path, descriptor
+
+
+class SpoolFile:
+    """A file that is being written.
+
+    Parameters
+    ----------
+    meta
+        The file meta information; the data set is added behind it.
+
+    Raises
+    ------
+    OSError
+        If there cannot be such a file.
+    """
+
+    def __init__(self, spool: Spool, meta: bytes) -> None:
+        self._spool = spool
+        self._head = _PREAMBLE + meta
+        self.size = 0
+        self._path, self._descriptor = spool.create()
+
+    @property
+    def data_size(self) -> int:
+        """Bytes of its data set."""
+        return self.size - len(self._head)
+
+    def add(self, piece: bytes | memoryview) -> None:
+        """Write the next bytes of the data set, all of them.
+
+        Raises
+        ------
+        OSError
+            If the disk does not take them.
+        """
+        parts = [piece] if self.size else [self._head, piece]
+        left = sum(map(len, parts))
+        self.size += left
+        while left:
+            done = os.writev(self._descriptor, parts)
+            left -= done
+            while left and done >= len(parts[0]):
+                done -= len(parts.pop(0))
+            if left:
+                parts[0] = memoryview(parts[0])[done:]
+
+    def sync(self) -> None:
+        """Return when all of it is on disk."""
+        os.fdatasync(self._descriptor)
+
+    def name(self, final: Path) -> bool:
+        """Give it its final name; False if another file has it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder of the final name is not there, or somebody has removed the file.
+        """
+        try:
+            name_file(self._path, final)
+        except FileExistsError:
+            return False
+        self._path = final
+        return True
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield its data set, as it was written."""
+        at = len(self._head)
+        while piece := os.pread(self._descriptor, _PIECE, at):
+            yield piece
+            at += len(piece)
+
+    def close(self) -> None:
+        """Let go of it; without a final name it is gone."""
+        if self._descriptor < 0:
+            return
+        os.close(self._descriptor)
+        self._descriptor = -1
+        if self._path.parent == self._spool.folder:
+            with contextlib.suppress(OSError):  # swept at the next start
+                self._path.unlink()
+
+
+class SpooledDataSet:
+    """A data set that is too large for memory, on the disk while it comes.
+
+    It is told of no error before it has come whole: a sender hears nothing before it has sent everything.
+    What is refused takes no space from then on.
+
+    Parameters
+    ----------
+    meta
+        The file meta information.
+    transfer_syntax
+        UID of its transfer syntax.
+    """
+
+    def __init__(self, spool: Spool, meta: bytes, transfer_syntax: str) -> None:
+        self._spool = spool
+        self._header = HeaderReader(transfer_syntax)
+        self._checked = 0
+        self._refusal: StageError | None = None
+        self._file: SpoolFile | None = None
+        try:
+            self._file = SpoolFile(spool, meta)
+        except OSError as error:
+            self._refusal = cannot_keep(error)
+
+    @property
+    def file(self) -> SpoolFile:
+        """The file that it is in.
+
+        Raises
+        ------
+        StageError
+            Why it is in none.
+        """
+        if self._refusal is not None or self._file is None:
+            raise self._refusal or cannot_keep(OSError())
+        return self._file
+
+    def write(self, piece: memoryview) -> None:
+        """Add bytes."""
+        if self._refusal is not None:
+            return
+        try:
+            self._require_space(len(piece))
+            self._header.feed(piece)
+            self.file.add(piece)
+        except StageError as error:
+            self._refuse(error)
+        except OSError as error:
+            self._refuse(cannot_keep(error))
+
+    def header(self) -> Header:
+        """Return who the instance is.
+
+        Raises
+        ------
+        StageError
+            If it is refused, or has no usable UIDs.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        return self._header.header()
+
+    def close(self) -> None:
+        """Give the space back, unless it has its final name."""
+        if self._file is not None:
+            self._file.close()
+
+    def _require_space(self, more: int) -> None:
+        size = self.file.data_size + more if self.file.size else more
+        if size > self._spool.largest:
+            raise FullError(
+                f"an instance has more than {self._spool.largest >> 20} MiB, the most that is taken "
+                "(storage.largest-instance)"
+            )
+        if size > self._checked:
+            require_room(self._spool.folder.parent, more, self._spool.minimum_free)
+            self._checked = size + _CHECK_EVERY
+
+    def _refuse(self, error: StageError) -> None:
+        self._refusal = error
+        self.close()

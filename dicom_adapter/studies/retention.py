@@ -1,0 +1,166 @@
+"""What was delivered is cleaned up after a time; what was not never is.
+
+What is to go is written down first, together with the study's state, and struck off when it is gone and the
+audit trail has it. So a removal that failed, or was interrupted, goes on at the next look or start.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from dicom_adapter.database.records import Study
+from dicom_adapter.database.removals import Condemned, condemn, condemned, gone, prune
+from dicom_adapter.database.set_aside import items_of, set_aside
+from dicom_adapter.database.store import StateError
+from dicom_adapter.jobs.job_queue import PATIENCE, Surroundings
+from dicom_adapter.observability.pseudonym import study_hash
+from dicom_adapter.storage.folder_removal import remove_folder
+from dicom_adapter.storage.study_locks import Claims
+from dicom_adapter.supervision.deadline import Deadline
+from dicom_adapter.supervision.supervisor import (
+    is_of_surroundings,
+    reason_of,
+    sign_of_life,
+    stop_all,
+    traceback_of,
+)
+
+logger = logging.getLogger(__name__)
+
+_LOOK_S = 60.0
+_TROUBLED_S = 2.0
+_STOP_S = 10.0
+
+
+class Retention:
+    """Cleans up every minute while the adapter runs, keeps the time of service, looks at the database.
+
+    Every two seconds it tries whether a database or an audit trail that could not be written can be again.
+
+    Parameters
+    ----------
+    forget
+        Called with the folder of a study before it is removed.
+    claims
+        A study of which some is being received is left alone.
+    """
+
+    def __init__(self, around: Surroundings, *, forget: Callable[[Path], None], claims: Claims) -> None:
+        self._around, self._forget, self._claims = around, forget, claims
+        self._told: set[str] = set()
+        self._next_look = Deadline(0)
+        self._stopping = threading.Event()
+        self._worker = around.supervisor.worker("retention", self._work, patience=PATIENCE)
+
+    def start(self) -> None:
+        """Begin."""
+        self._worker.start()
+
+    def ask_to_stop(self) -> None:
+        """Stop soon, after the study that is being removed."""
+        self._stopping.set()
+
+    def stop(self, deadline: Deadline | None = None) -> list[str]:
+        """Stop, and return the names of threads that have not ended in time."""
+        self.ask_to_stop()
+        left_over = stop_all([self._worker], deadline or Deadline(_STOP_S))
+        with suppress(sqlite3.OperationalError):
+            self._around.store.keep_time()
+        return left_over
+
+    def _work(self) -> None:
+        self._around.trail.mend()
+        is_due = self._next_look.is_over()
+        if is_due or self._around.store.trouble:
+            self._around.store.keep_time()
+        if is_due:
+            self._next_look = Deadline(_LOOK_S)
+            self._around.store.look()
+            self.clean_up()
+        self._stopping.wait(_TROUBLED_S)
+
+    def clean_up(self) -> int:
+        """Remove the files of studies that were delivered long enough ago, and return how many studies.
+
+        One that cannot be removed for a reason that nobody foresaw is set aside, and harms no other.
+        """
+        store, storage = self._around.store, self._around.config().storage
+        for study_id, items in condemned(store).items():
+            if study_id is not None:
+                self._unless_claimed(store.study(study_id), partial(self._remove, items))
+        found = store.finished_studies(storage.retention_hours * 3600)
+        aside = items_of(store, "removal")
+        for study in found:
+            if not self._stopping.is_set() and str(study.id) not in aside:
+                self._unless_claimed(study, self._condemn)
+        if count := prune(store, storage.record_days * 86400):
+            logger.info("forgot %d studies, which were removed %g days ago", count, storage.record_days)
+        return len(found)
+
+    def _set_aside(self, study: Study, error: Exception) -> None:
+        told = study_hash(study.study_uid)
+        logger.error("study %s cannot be removed", told, extra={"study": told}, exc_info=traceback_of(error))
+        set_aside(self._around.store, "removal", study.id, reason=reason_of(error), study=told)
+
+    def finish(self) -> None:
+        """Remove what a crash has left of removed studies, before received files are looked for."""
+        for study_id, items in condemned(self._around.store).items():
+            self._remove(items, None if study_id is None else self._around.store.study(study_id))
+
+    def _unless_claimed(self, study: Study, remove: Callable[[Study], None]) -> None:
+        sign_of_life()
+        try:
+            with self._claims.removal((study.ae_title, study.study_uid)) as free:
+                if free:
+                    remove(study)
+        except Exception as error:  # a border: the other studies go on
+            if is_of_surroundings(error):
+                raise
+            self._set_aside(study, error)
+
+    def _condemn(self, study: Study) -> None:
+        try:
+            items = condemn(self._around.store, study.id, self._around.config().storage.payloads)
+        except StateError:
+            return  # more of it has come
+        self._remove(items, study)
+
+    def _remove(self, items: Sequence[Condemned], study: Study | None) -> None:
+        """Remove files and payloads; say so in the audit trail, and strike them off, when all are gone."""
+        left = [each for each in items if not self._is_removed(each)]
+        if left:
+            gone(self._around.store, [each for each in items if not each.job_id and each not in left])
+            return
+        if study is not None:
+            told = study_hash(study.study_uid)
+            logger.info("removed study %s, which was delivered", told, extra={"study": told})
+            for each in items:
+                if each.job_id:
+                    self._around.trail.deleted(study=told, job=each.job_id)
+        gone(self._around.store, items)
+
+    def _is_removed(self, item: Condemned) -> bool:
+        try:
+            if item.job_id:
+                remove_folder(item.path)
+            else:
+                item.path.unlink(missing_ok=True)
+                self._forget(item.path.parent)
+                with suppress(OSError):
+                    item.path.parent.rmdir()  # only when it is empty
+        except OSError as error:
+            what = f"the payload of job {item.job_id}" if item.job_id else "an instance"
+            self._tell_once(f"{what} was delivered, and cannot be removed: {error}; it is tried again")
+            return False
+        return True
+
+    def _tell_once(self, what: str) -> None:
+        if what not in self._told:
+            logger.warning(what)
+        self._told.add(what)

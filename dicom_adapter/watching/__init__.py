@@ -1,1 +1,0 @@
-"""What people see of the adapter: logs, metrics, audit trail, status page."""

@@ -1,0 +1,69 @@
+"""The beginning of a file: preamble and meta information, each there or not, and how what follows is encoded.
+
+References
+----------
+DICOM PS3.10 7.1, DICOM File Meta Information.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from dicom_files.elements import VRS, Data, Elements
+from dicom_files.uids import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+META_TAGS = frozenset({0x00020002, 0x00020003, 0x00020010})
+_END_OF_META = 0x00030000
+
+
+class Beginning(NamedTuple):
+    """What is known before the first element of a data set.
+
+    Attributes
+    ----------
+    meta
+        Encoded *Media Storage SOP Class UID* (0002,0002) and *Instance UID* (0002,0003), and *Transfer
+        Syntax UID* (0002,0010), by tag, as far as they are there.
+    transfer_syntax
+        As the meta information says, or else as the first element looks.
+    start
+        Where the first element begins.
+    """
+
+    meta: Mapping[int, bytes]
+    transfer_syntax: str
+    start: int
+
+    def elements(self, data: Data) -> Elements:
+        """Return what steps over the elements of the data set."""
+        syntax = self.transfer_syntax
+        return Elements(data, implicit=syntax == ImplicitVRLittleEndian, big=syntax == ExplicitVRBigEndian)
+
+
+def looks_like_dicom(head: bytes) -> bool:
+    """Return whether a file may be DICOM: it has the preamble, or begins with group 0002 or 0008."""
+    if head[128:132] == b"DICM":
+        return True
+    # without preamble: a small element number as well
+    return len(head) > 132 and head[:2] in (b"\x02\x00", b"\x08\x00") and head[3] == 0 and head[2] <= 0x18
+
+
+def beginning_of(data: Data) -> Beginning:
+    """Return what stands before the data set of a file.
+
+    Raises
+    ------
+    ExcessError, ValueError, struct.error
+        As `dicom_files.elements.Elements.values`.
+    """
+    start = 132 if data[128:132] == b"DICM" else 0
+    meta, start = Elements(data, implicit=False).values(start, end=_END_OF_META, wanted=META_TAGS)
+    syntax = meta.get(0x00020010, b"").decode("ascii").strip("\0 ")
+    return Beginning(meta, syntax or _guessed(bytes(data[start : start + 6])), start)
+
+
+def _guessed(element: bytes) -> str:
+    if element[4:] not in VRS:
+        return ImplicitVRLittleEndian
+    return ExplicitVRBigEndian if element[0] == 0 else ExplicitVRLittleEndian

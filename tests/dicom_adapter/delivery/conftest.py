@@ -1,0 +1,25 @@
+"""What tests of deliveries share: an adapter's insides, and delivery workers that look often."""
+
+import pytest
+
+from dicom_adapter.delivery import workers
+from tests.dicom_adapter.offline_adapter import Insides
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch):
+    monkeypatch.setattr(workers, "_LOOK_S", 0.02)
+
+
+@pytest.fixture
+def insides(tmp_path):
+    """Return what makes the insides of an adapter with some destinations."""
+    made = []
+
+    def make(*destinations, **options):
+        made.append(Insides(tmp_path / "adapter", *destinations, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
