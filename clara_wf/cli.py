@@ -17,7 +17,7 @@ from clara_wf.commands.options import Surroundings
 from clara_wf.workspace import Places
 from stages import __version__
 from stages.errors import StageError, TerminatedError
-from stages.runtime import logs
+from stages.runtime import extras, logs
 
 COMMANDS = {
     "init": ("init:init_workspace", "Lay out a workspace: workflows, charts, a model, an example."),
@@ -89,6 +89,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StageError as error:
         typer.echo(f"clara-wf: {error}", err=True)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        missing = extras.explain(error)
+        if missing is None:
+            raise
+        typer.echo(f"clara-wf: {missing}", err=True)
+        return missing.exit_code
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
     return 0
