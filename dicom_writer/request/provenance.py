@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import stages
 from stages.errors import SettingsError
-from stages.volume.volume import Algorithm
+from stages.volume.origin import Algorithm
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
