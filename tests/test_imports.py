@@ -314,7 +314,9 @@ def test_importing_the_toolkit_loads_nothing_heavy():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPOSITORY
     ).stdout.split()
     assert "stages" in loaded
-    assert {"cupy", "tritonclient", "grpc", "pydicom", "highdicom", "scipy", "SimpleITK"} & set(loaded) == set()
+    assert {"cupy", "tritonclient", "grpc", "pydicom", "highdicom", "scipy", "SimpleITK"} & set(
+        loaded
+    ) == set()
 
 
 def is_entry_point(path):
