@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clara_wf.definitions.blocks import quantity
 from clara_wf.definitions.workflow import Step
 from clara_wf.engines.engine import JobRun
 from clara_wf.engines.environment import container_folders, settings_for
+from clara_wf.yaml.scalars import quantity
 from stages import __version__
 
 MODEL_SERVER_IMAGE = f"clara/model-server:{__version__}"

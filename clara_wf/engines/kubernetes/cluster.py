@@ -268,9 +268,10 @@ def _nothing_there() -> Iterator[None]:
 def _configuration(environ: Mapping[str, str]) -> tuple[Any, str]:
     """Return the configuration of the client, and the namespace it names."""
     from kubernetes import client, config
-    from yaml import YAMLError  # type: ignore[import-untyped]
+    from kubernetes.config import kube_config
 
     configuration = client.Configuration()
+    unreadable = kube_config.yaml.YAMLError  # of the library that the client reads it with
     file = environ.get("KUBECONFIG") or os.path.join(environ.get("HOME", ""), ".kube", "config")
     context = environ.get("CLARA_KUBE_CONTEXT") or None
     try:
@@ -279,7 +280,7 @@ def _configuration(environ: Mapping[str, str]) -> tuple[Any, str]:
             return configuration, _POD_NAMESPACE.read_text(encoding="ascii").strip()
         config.load_kube_config(config_file=file, context=context, client_configuration=configuration)
         contexts, active = config.list_kube_config_contexts(config_file=file)
-    except (config.ConfigException, YAMLError, OSError, KeyError, TypeError) as error:
+    except (config.ConfigException, unreadable, OSError, KeyError, TypeError) as error:
         why = " ".join(str(error).split()).rstrip(".")
         raise SettingsError(
             f"there is no cluster to run on: {file} cannot be used ({why}); "

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from clara_wf.definitions.blocks import quantity
 from clara_wf.definitions.workflow import Step
 from clara_wf.engines.kubernetes.cluster import ClusterError
+from clara_wf.yaml.scalars import quantity
 from stages.errors import SettingsError, StageError, StageTimeoutError
 
 GPU = "nvidia.com/gpu"
