@@ -34,6 +34,7 @@ from dicom_adapter.storage.results import content_of, find_results
 from dicom_adapter.studies.studies import chosen
 from stages.errors import InputError, OutputError, StageError
 from stages.lifecycle.locks import now
+from stages.runtime import atomic
 
 _MORE_GENERATIONS = 20  # than are known of
 _UNKNOWN = "the database was rebuilt, and nothing tells whether {} has it; replay sends it"
@@ -85,7 +86,7 @@ def rebuild(config: Config) -> Rebuilt:
             told = _Rebuilding(store, config, places).run()
             identity = store.identity
         told.aside = _move_aside(places.books)
-        os.replace(new, places.books)
+        atomic.rename(new, places.books)
         owner.keep(identity)
     return told
 

@@ -23,7 +23,8 @@ from dicom_adapter.delivery.association import MOST_CONTEXTS, Association, Peer,
 from dicom_adapter.delivery.transcode import TranscodeError, alternatives, transcode
 from dicom_adapter.dimse import command_sets
 from dicom_adapter.dimse.pdus import ProtocolError
-from dicom_adapter.storage.results import DAMAGES, Result
+from dicom_adapter.storage.results import Result
+from dicom_files.damage import parse_errors
 from stages.errors import OutputError
 
 _PIECE = 1 << 20
@@ -183,7 +184,7 @@ def _opened(result: Result, syntax: str) -> tuple[IO[bytes], int]:
         file = result.path.open("rb")
         file.seek(begin)
         return file, result.path.stat().st_size - begin
-    except DAMAGES as error:
+    except parse_errors() as error:
         raise OutputError(f"{result.path.name} cannot be sent: {error}") from error
 
 

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Mapping
 
 from dicom_adapter.dimse.pdus import ProtocolError
+from dicom_files.encoding import command_set, uid_value
 
 SOP_CLASS, REQUESTED_SOP_CLASS, FIELD, MESSAGE_ID, RESPONDED_TO = 0x0002, 0x0003, 0x0100, 0x0110, 0x0120
 PRIORITY, DATA_SET_TYPE, STATUS = 0x0700, 0x0800, 0x0900
@@ -88,16 +89,8 @@ def has_data_set(fields: Mapping[int, bytes]) -> bool:
 
 
 def _command(values: _Values) -> bytes:
-    body = b"".join(_element(element, value) for element, value in sorted(values.items()))
-    return _element_of(0x0000, struct.pack("<L", len(body))) + body
+    return command_set((element, _value(value)) for element, value in sorted(values.items()))
 
 
-def _element(element: int, value: int | str) -> bytes:
-    if isinstance(value, int):
-        return _element_of(element, struct.pack("<H", value))
-    data = value.encode("ascii", "replace")
-    return _element_of(element, data + b"\0" * (len(data) % 2))
-
-
-def _element_of(element: int, value: bytes) -> bytes:
-    return struct.pack("<HHL", 0, element, len(value)) + value
+def _value(value: int | str) -> bytes:
+    return struct.pack("<H", value) if isinstance(value, int) else uid_value(value)

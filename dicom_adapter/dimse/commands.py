@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from dicom_files.encoding import command_set, uid_value
+
 C_STORE, C_GET, C_FIND, C_MOVE, C_ECHO = 0x0001, 0x0010, 0x0020, 0x0021, 0x0030
 N_EVENT_REPORT, C_CANCEL = 0x0100, 0x0FFF
 SUCCESS, SOP_CLASS_NOT_SUPPORTED = 0x0000, 0x0122
@@ -17,10 +19,11 @@ UNRECOGNISED_OPERATION, RESOURCE_LIMITATION = 0x0211, 0x0213
 
 _IS_RESPONSE = 0x8000
 _LONGEST_UID = 64  # PS3.5 9.1
-_GROUP_LENGTH, _SOP_CLASS, _FIELD, _MESSAGE_ID = 0x0000, 0x0002, 0x0100, 0x0110
+_SOP_CLASS, _FIELD, _MESSAGE_ID = 0x0002, 0x0100, 0x0110
 _RESPONDED_TO, _DATA_SET_TYPE, _STATUS, _SOP_INSTANCE = 0x0120, 0x0800, 0x0900, 0x1000
 _REQUESTED_CLASS, _REQUESTED_INSTANCE, _EVENT_TYPE = 0x0003, 0x1001, 0x1002
 _NO_DATA_SET = 0x0101
+_SHORT = struct.Struct("<H")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,17 +81,15 @@ def has_data_set(command: bytes | bytearray) -> bool:
 
 def store_response(request: StoreCommand, status: int) -> bytes:
     """Return the command set that answers a request."""
-    body = b"".join(
-        (
-            _uid_element(_SOP_CLASS, request.sop_class_uid),
-            _element(_FIELD, struct.pack("<H", C_STORE | _IS_RESPONSE)),
-            _element(_RESPONDED_TO, struct.pack("<H", request.message_id)),
-            _element(_DATA_SET_TYPE, struct.pack("<H", _NO_DATA_SET)),
-            _element(_STATUS, struct.pack("<H", status)),
-            _uid_element(_SOP_INSTANCE, request.sop_instance_uid),
-        )
-    )
-    return _element(_GROUP_LENGTH, struct.pack("<L", len(body))) + body
+    uids = {_SOP_CLASS: request.sop_class_uid, _SOP_INSTANCE: request.sop_instance_uid}
+    fields = {
+        **{element: uid_value(uid) for element, uid in uids.items() if len(uid) <= _LONGEST_UID},
+        _FIELD: _SHORT.pack(C_STORE | _IS_RESPONSE),
+        _RESPONDED_TO: _SHORT.pack(request.message_id),
+        _DATA_SET_TYPE: _SHORT.pack(_NO_DATA_SET),
+        _STATUS: _SHORT.pack(status),
+    }
+    return command_set(sorted(fields.items()))
 
 
 def read_command(command: bytes) -> Command | None:
@@ -124,18 +125,16 @@ def response(command: Command, status: int) -> bytes:
     status
         As in PS3.7 Annex C.
     """
-    short = struct.Struct("<H").pack
     fields = {
-        _SOP_CLASS: _padded(command.sop_class_uid),
-        _FIELD: short(command.field | _IS_RESPONSE),
-        _RESPONDED_TO: short(command.message_id),
-        _DATA_SET_TYPE: short(_NO_DATA_SET),
-        _STATUS: short(status),
-        _SOP_INSTANCE: _padded(command.sop_instance_uid),
+        _SOP_CLASS: uid_value(command.sop_class_uid),
+        _FIELD: _SHORT.pack(command.field | _IS_RESPONSE),
+        _RESPONDED_TO: _SHORT.pack(command.message_id),
+        _DATA_SET_TYPE: _SHORT.pack(_NO_DATA_SET),
+        _STATUS: _SHORT.pack(status),
+        _SOP_INSTANCE: uid_value(command.sop_instance_uid),
         _EVENT_TYPE: command.event_type,
     }
-    body = b"".join(_element(each, value) for each, value in fields.items() if value)
-    return _element(_GROUP_LENGTH, struct.pack("<L", len(body))) + body
+    return command_set((each, value) for each, value in sorted(fields.items()) if value)
 
 
 def refusal_of(field: int) -> int:
@@ -170,19 +169,5 @@ def _fields(command: bytes) -> dict[int, bytes]:
     return fields
 
 
-def _element(element: int, value: bytes) -> bytes:
-    return struct.pack("<HHL", 0, element, len(value)) + value
-
-
 def _uid(value: bytes) -> str:
     return value.rstrip(b"\0 ").decode("ascii", "replace")
-
-
-def _uid_element(element: int, uid: str) -> bytes:
-    """Return a UID of the request for its response; nothing for what is too long to be one."""
-    return _element(element, _padded(uid)) if len(uid) <= _LONGEST_UID else b""
-
-
-def _padded(uid: str) -> bytes:
-    value = uid.encode("ascii", "replace")
-    return value + b"\0" * (len(value) % 2)

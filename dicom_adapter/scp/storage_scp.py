@@ -21,12 +21,12 @@ from typing import Protocol
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import UID
+from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
 from dicom_adapter.config.blocks import Scp, ScpTls
 from dicom_adapter.scp.admission import Admission, is_known
 from dicom_adapter.scp.association import Association, Ending, Services, StoreRequest
 from dicom_adapter.scp.association_request import read_titles
-from dicom_adapter.scp.file_meta import file_meta
 from dicom_adapter.scp.listener import Door, Lobby, Verdict
 from dicom_adapter.scp.negotiation import (
     BY_ACSE,
@@ -47,6 +47,7 @@ from dicom_adapter.storage.paths import checked_uid
 from dicom_adapter.storage.receiver import Kept, Receiver
 from dicom_adapter.storage.spool import SpooledDataSet
 from dicom_adapter.supervision.supervisor import Supervisor
+from dicom_files.file_meta import encoded_meta
 from stages.errors import InputError, SettingsError, StageError
 
 logger = logging.getLogger(__name__)
@@ -378,5 +379,11 @@ def tls_context(tls: ScpTls) -> ssl.SSLContext:
 
 def _meta(request: StoreRequest) -> bytes:
     """Return the file meta information (PS3.10 7.1): its variable part is four short texts."""
-    caller = request.caller.encode("ascii", "replace").replace(b"\\", b"?")[:16]
-    return file_meta(request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax, caller)
+    return encoded_meta(
+        sop_class_uid=request.sop_class_uid,
+        sop_instance_uid=request.sop_instance_uid,
+        transfer_syntax=request.transfer_syntax,
+        implementation_class_uid=PYNETDICOM_IMPLEMENTATION_UID,
+        implementation_version=PYNETDICOM_IMPLEMENTATION_VERSION,
+        source_ae_title=request.caller.encode("ascii", "replace").replace(b"\\", b"?")[:16],
+    )
