@@ -22,7 +22,7 @@ from clara_wf.engines.kubernetes.pod_state import (
     why_container_failed,
 )
 from stages.errors import InputError, OutputError, StageError
-from stages.pod.messages import read_header
+from stages.pod.messages import HELLO, read_header, require_protocol, write_message
 
 CARRIER = "carrier"
 _CARRY = ("python", "-m", "stages", "carry")
@@ -173,6 +173,8 @@ class Talk(threading.Thread):
         try:
             with self._start(RECEIVER, "put") as link:
                 try:
+                    write_message(link.write, HELLO)
+                    _require_protocol(read_header(link.read))
                     send(link.write, self._run, self._models, payload=self._carries_payload)
                     if (read_header(link.read) or {}).get("received") is not None:
                         return "", False
@@ -191,6 +193,8 @@ class Talk(threading.Thread):
         stages = [f"--stage={stage}" for stage in self._run.to_run] if self._carries_payload else []
         try:
             with self._start(CARRIER, "follow", *stages, *known) as link:
+                link.write(json.dumps(HELLO).encode() + b"\n")
+                _require_protocol(read_header(link.read))
                 self._link, self.cut_off_since = link, None
                 with self._lock:
                     open_questions = [n for n, asked in self._questions.items() if not asked <= self.settled]
@@ -214,3 +218,8 @@ class Talk(threading.Thread):
             raise ConnectionError("the Pod is gone")
         name = pod["metadata"]["name"]
         return self._cluster.run_in(name, container, [*_CARRY, what, _FOLDER, *arguments])
+
+
+def _require_protocol(hello: Mapping[str, Any] | None) -> None:
+    if hello is not None:
+        require_protocol(hello, of="the carrier of the Pod")
