@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from clara_wf.engines.kubernetes.pod_client import CARRIER, Talk
+from clara_wf.engines.kubernetes.pod_client import CARRIER, PodClient
 from clara_wf.engines.kubernetes.pod_startup import RECEIVER
 from stages.errors import SettingsError
 from stages.pod.messages import HELLO, read_header, write_message
@@ -34,7 +34,7 @@ class Connection:
 
 
 @pytest.fixture
-def talked(tmp_path):
+def client_with(tmp_path):
     """Return a function that runs the engine's side against a program of a container, and what came of it."""
 
     def run(container, *messages):
@@ -45,15 +45,15 @@ def talked(tmp_path):
         running = [{"name": container, "state": {"running": {}}}]
         pod = {"metadata": {"name": "pod"}, "spec": {}, "status": {"containerStatuses": running}}
         connection, failures = Connection(*messages), []
-        talk = Talk(
+        client = PodClient(
             SimpleNamespace(run_in=lambda *program: connection),
             job,
             lambda: pod,
             carries_payload=container == RECEIVER,
             models=None,
-            fail=lambda error: (failures.append(error), talk.end()),
+            fail=lambda error: (failures.append(error), client.end()),
         )
-        talk.run()
+        client.run()
         return connection, failures
 
     return run
@@ -61,17 +61,20 @@ def talked(tmp_path):
 
 @pytest.mark.parametrize("container", [RECEIVER, CARRIER])
 @pytest.mark.parametrize("first", [{"protocol": 2}, {"beat": 1}])
-def test_a_carrier_of_another_version_is_refused(talked, container, first):
-    connection, (failure,) = talked(container, first)
+def test_a_carrier_of_another_version_is_refused(client_with, container, first):
+    connection, (failure,) = client_with(container, first)
     assert isinstance(failure, SettingsError)
     assert "the carrier of the Pod speaks" in str(failure)
     assert connection.got.getvalue().count(b"protocol") == 1  # it got nothing else
     assert b"input.lock" not in connection.got.getvalue()
 
 
-def test_the_engine_says_its_version_first(talked):
-    sent = talked(RECEIVER, {"protocol": 2})[0].got
+def test_the_engine_says_its_version_before_it_sends(client_with):
+    sent = client_with(RECEIVER, {"protocol": 2})[0].got
     sent.seek(0)
     assert read_header(sent.read) == HELLO
-    orders = talked(CARRIER, {"protocol": 2})[0].got
+
+
+def test_the_engine_says_its_version_before_its_orders(client_with):
+    orders = client_with(CARRIER, {"protocol": 2})[0].got
     assert json.loads(orders.getvalue().splitlines()[0]) == HELLO
