@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 
 from dicom_files.encoding import code, element, sequence, text
 from dicom_writer.dicom.header import copy_body_part
+from dicom_writer.encoding import file_head
 from dicom_writer.request.result_kind import ResultKind
 from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.source.frames import image_key
