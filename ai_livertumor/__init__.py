@@ -1,6 +1,6 @@
 """Volume -> mask: 0 background, 1 liver, 2 tumour, by a model on a Triton server."""
 
-from stages.model import ModelDescription
-from stages.segmentation import segment
+from stages.model.description import ModelDescription
+from stages.segmentation.segment import segment
 
 __all__ = ["ModelDescription", "segment"]

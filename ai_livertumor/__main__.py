@@ -4,7 +4,7 @@ import os
 import sys
 
 from stages import main
-from stages.segmentation_stage import SegmentationStage
+from stages.segmentation.stage import SegmentationStage
 
 MODEL = "segmentation_liver_v1"
 

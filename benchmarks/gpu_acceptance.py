@@ -30,19 +30,19 @@ import numpy as np  # noqa: E402
 
 from ai_livertumor import ModelDescription, segment  # noqa: E402
 from benchmarks.memory_peak import HostPeak, beside  # noqa: E402
-from clara_wf.model_server import serve  # noqa: E402
-from clara_wf.places import Places  # noqa: E402
+from clara_wf.model_server.server import serve  # noqa: E402
+from clara_wf.workspace import Places  # noqa: E402
 from stages import Origin, Volume, arrays  # noqa: E402
 from stages.arrays import Array, array_namespace, device_available, to_host  # noqa: E402
-from stages.components import fill_holes, keep_inside, keep_largest_component, remove_small  # noqa: E402
-from stages.gpu_memory import CudaGpu, GpuMemory  # noqa: E402
-from stages.memory import host_limit, parse_size  # noqa: E402
-from stages.preprocess import ModelInput, preprocess  # noqa: E402
-from stages.resample import labels_from_scores  # noqa: E402
-from stages.segmentation import window_plan  # noqa: E402
-from stages.sliding_window import predict_in_windows  # noqa: E402
-from stages.triton import TritonPredictor  # noqa: E402
-from stages.volume_io import read_volume, write_volume  # noqa: E402
+from stages.compute.components import fill_holes, keep_inside, keep_largest_component, remove_small  # noqa: E402
+from stages.compute.resample import labels_from_scores  # noqa: E402
+from stages.memory.gpu import CudaGpu, GpuMemory  # noqa: E402
+from stages.memory.limits import host_limit, parse_size  # noqa: E402
+from stages.segmentation.preprocess import ModelInput, preprocess  # noqa: E402
+from stages.segmentation.segment import window_plan  # noqa: E402
+from stages.triton.client import TritonPredictor  # noqa: E402
+from stages.volume.io import read_volume, write_volume  # noqa: E402
+from stages.windows.sliding import predict_in_windows  # noqa: E402
 
 SHAPE = (400, 512, 512)
 FEW_SLICES = 120
@@ -192,7 +192,7 @@ class Bench:
 
 def check_transfer(bench: Bench) -> None:
     """Bring the volume of a mapped file to the device, and a mask back into memory made ready before."""
-    from stages.device_transfer import download_place, stream_event, upload
+    from stages.compute.cuda.transfer import download_place, stream_event, upload
 
     with tempfile.TemporaryDirectory() as folder:
         mapped = read_volume(write_volume(bench.host, Path(folder))).array
@@ -411,10 +411,10 @@ def check_decoding(table: Table, syntax: str) -> None:
     except ImportError as error:
         print(f"{syntax}: not checked, {error}")
         return
-    from dicom_reader import nvimgcodec
-    from dicom_reader.decoders import decode
-    from dicom_reader.find import find_headers
-    from dicom_reader.hounsfield import Encoding
+    from dicom_reader.files.folder import find_headers
+    from dicom_reader.pixels import nvimgcodec
+    from dicom_reader.pixels.decoders import decode
+    from dicom_reader.pixels.hounsfield import Encoding
 
     with tempfile.TemporaryDirectory() as folder:
         make_series(Path(folder), syntax, 100)

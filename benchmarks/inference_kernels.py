@@ -24,10 +24,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from stages.arrays import Array
-from stages.components import fill_holes, keep_largest_component
-from stages.geometry import Grid, grid_with_spacing
-from stages.intensity import Intensity
-from stages.resample import labels_from_scores, resample_linear
+from stages.compute.components import fill_holes, keep_largest_component
+from stages.compute.intensity import Intensity
+from stages.compute.resample import labels_from_scores, resample_linear
+from stages.volume.geometry import Grid, grid_with_spacing
 
 ROWS_COLUMNS = (512, 512)
 SPACING_MM = (1.0, 0.78, 0.78)

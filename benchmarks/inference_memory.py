@@ -24,11 +24,11 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from benchmarks.memory_peak import HostPeak, beside  # noqa: E402
-from clara_wf.model_server import serve  # noqa: E402
-from clara_wf.places import Places  # noqa: E402
+from clara_wf.model_server.server import serve  # noqa: E402
+from clara_wf.workspace import Places  # noqa: E402
 from phantoms.abdomen import DEMO_SPACING_MM, make_demo  # noqa: E402
 from stages import Origin, Volume, write_volume  # noqa: E402
-from stages.memory import parse_size  # noqa: E402
+from stages.memory.limits import parse_size  # noqa: E402
 
 MIB = 2**20
 

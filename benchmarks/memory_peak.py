@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from stages.memory import resident_bytes
+from stages.memory.limits import resident_bytes
 
 EVERY_S = 0.002
 

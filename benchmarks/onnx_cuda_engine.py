@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20)
     arguments = parser.parse_args()
     sys.modules["triton_python_backend_utils"] = SimpleNamespace(Tensor=Tensor)
-    sys.path.insert(0, str(ROOT / "clara_wf/triton_backends/onnxruntime"))
+    sys.path.insert(0, str(ROOT / "clara_wf/model_server/triton_backends/onnxruntime"))
     from engines import onnx_cuda, tensors
 
     tensors._set_capsule_name = lambda capsule, name: None

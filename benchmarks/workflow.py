@@ -25,15 +25,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from clara_wf.blocks import StageBlock  # noqa: E402
-from clara_wf.chart import stage_block  # noqa: E402
-from clara_wf.engines import JobRun  # noqa: E402
+from clara_wf.chart.edit import stage_block  # noqa: E402
+from clara_wf.definitions.blocks import StageBlock  # noqa: E402
+from clara_wf.definitions.workflow import Step, Workflow  # noqa: E402
 from clara_wf.engines.choice import ENGINES, make_engine  # noqa: E402
+from clara_wf.engines.engine import JobRun  # noqa: E402
 from clara_wf.engines.watch import run_workflow  # noqa: E402
 from clara_wf.payload import Payload, fill_input, steps_to_run  # noqa: E402
-from clara_wf.workflow import Step, Workflow  # noqa: E402
 from stages import __version__  # noqa: E402
-from stages.locks import read_lock  # noqa: E402
+from stages.lifecycle.locks import read_lock  # noqa: E402
 
 STAGES = ("first", "second", "third")
 WORK_S = 1.0

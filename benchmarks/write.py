@@ -41,7 +41,7 @@ class Task:
     """A mask, its source images, and an empty folder to write to."""
 
     def __init__(self, data: Path, out: Path) -> None:
-        from dicom_writer.source import find_source
+        from dicom_writer.source.images import find_source
         from stages import find_volumes, read_volume
 
         self.folder, self.out, self.volumes = data / "source", out, data / "mask"
@@ -53,18 +53,19 @@ def ours(kind: str, how: str) -> Callable[[Task], Callable[[], Any]]:
     """Return what gets a task ready for one kind of result, and gives what is timed."""
 
     def ready(task: Task) -> Callable[[], Any]:
-        from dicom_writer import gather, write_results
-        from dicom_writer.results import RESULTS
+        from dicom_writer import write_results
+        from dicom_writer.request import assembly
+        from dicom_writer.request.result_request import RESULTS
         from dicom_writer.write import verify
 
         if how == "road":
             return lambda: write_results(task.mask, task.folder, task.out, results=[kind])
         if how == "write":
-            given = gather.given_of(task.mask, task.sources, results=[kind], labels=task.mask.origin.labels)
+            given = assembly.given_of(task.mask, task.sources, results=[kind], labels=task.mask.origin.labels)
             return lambda: RESULTS[kind].make(given, task.out)
 
         def write_and_verify() -> None:
-            given = gather.given_of(task.mask, task.sources, results=[kind], labels=task.mask.origin.labels)
+            given = assembly.given_of(task.mask, task.sources, results=[kind], labels=task.mask.origin.labels)
             verify(kind, given, RESULTS[kind].make(given, task.out))
 
         return write_and_verify
@@ -254,7 +255,7 @@ def make_task(data: Path, count: int) -> None:
     """Make source and mask, if they are not there: an ellipsoid of a liver and three tumours in it."""
     from read_series import make_series
 
-    from clara_wf.demo import TRUE_LABELS
+    from clara_wf.run.demo import TRUE_LABELS
     from dicom_reader import read_series
     from stages import write_volume
 

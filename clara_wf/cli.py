@@ -14,9 +14,10 @@ import typer
 
 from clara_wf.commands.lazy import SETTINGS, LazyGroup, group_of
 from clara_wf.commands.options import Surroundings
-from clara_wf.places import Places
-from stages import __version__, logs
+from clara_wf.workspace import Places
+from stages import __version__
 from stages.errors import StageError, TerminatedError
+from stages.runtime import logs
 
 COMMANDS = {
     "cs": ("define:create_stage", "Add a stage to the chart, or complete the one there is."),
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _heed_switch() -> None:
     """Hide the GPU from all that is started here, where the environment says so."""
     if "CLARA_GPU" in os.environ:
-        from clara_wf.gpu import is_wanted, without_gpu
+        from clara_wf.model_server.gpu import is_wanted, without_gpu
 
         if not is_wanted(os.environ):
             os.environ.update(without_gpu(os.environ))

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages import job_files, locks
 from stages.errors import InputError, OutputError, SettingsError
-from stages.settings import INPUT_LOCK
+from stages.lifecycle import locks
+from stages.lifecycle.settings import INPUT_LOCK
+from stages.runtime import job_files
 
 if TYPE_CHECKING:
-    from clara_wf.workflow import Step, Workflow
-    from stages.labels import Label
+    from clara_wf.definitions.workflow import Step, Workflow
+    from stages.volume.labels import Label
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clara_wf.payload import Payload
-from clara_wf.published import load_published
+from clara_wf.publish.published import load_published
 from dicom_adapter.config.blocks import Config, Destination, SeriesFilter, WorkflowRule
 from dicom_adapter.database.records import Received, Study
 from dicom_adapter.database.salvage import Salvaged, salvage
@@ -33,7 +33,7 @@ from dicom_adapter.storage.relocation import relocate
 from dicom_adapter.storage.results import content_of, find_results
 from dicom_adapter.studies.studies import chosen
 from stages.errors import InputError, OutputError, StageError
-from stages.locks import now
+from stages.lifecycle.locks import now
 from stages.runtime import atomic
 
 _MORE_GENERATIONS = 20  # than are known of

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from clara_wf.helm import Helm
-from clara_wf.places import Places
+from clara_wf.chart.helm import Helm
+from clara_wf.workspace import Places
 from dicom_adapter.config.blocks import Config, Http, Scp
 from dicom_adapter.config.load import load_config
 from dicom_adapter.database.deliveries import try_everything_now

@@ -26,8 +26,8 @@ from dicom_files.character_sets import only_dicoms
 from dicom_files.damage import ExcessError, damages, excessive, unreadable
 from dicom_files.deflate import inflated_head, is_deflated
 from dicom_files.elements import FUNCTIONAL_GROUPS, MOST_OF_FRAMES, PIXEL_DATA, Data
-from dicom_files.meta import beginning_of
-from dicom_files.remarks import remarks_by_kind
+from dicom_files.file_meta import beginning_of
+from dicom_files.pydicom_warnings import remarks_by_kind
 from dicom_files.uids import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,

@@ -31,7 +31,7 @@ from dicom_files.elements import (
     Data,
     Elements,
 )
-from dicom_files.meta import META_TAGS, beginning_of, looks_like_dicom
+from dicom_files.file_meta import META_TAGS, beginning_of, looks_like_dicom
 from dicom_files.uids import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from dicom_reader.arguments import add_arguments, rules_of
-from dicom_reader.decoders import load_decoders
 from dicom_reader.explain import explain
+from dicom_reader.pixels.decoders import load_decoders
 from dicom_reader.read import judge_folder, read_all_series, read_series
 from stages import Job, Stage, Volume, main, write_volume
-from stages.logs import printable
-from stages.volume_io import pixel_sha256
+from stages.runtime.logs import printable
+from stages.volume.io import pixel_sha256
 
 logger = logging.getLogger("dicom_reader")
 

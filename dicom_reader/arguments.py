@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicom_reader.facts import MAX_DEGREES_FROM_PLANE
+from dicom_reader.series.attributes import MAX_DEGREES_FROM_PLANE
 
 if TYPE_CHECKING:
-    from dicom_reader.rules import Rules
+    from dicom_reader.selection.rules import Rules
 
 _TEXTS = {
     "modality": ("WORD", "modality (0008,0060)"),
@@ -92,7 +92,7 @@ def rules_of(arguments: argparse.Namespace) -> Rules | None:
     required = _required(vars(arguments))
     if not (required or arguments.select):
         return None
-    from dicom_reader.rules import Rules, checked_rules, read_rules  # takes 0.1 s
+    from dicom_reader.selection.rules import Rules, checked_rules, read_rules  # takes 0.1 s
 
     rules = read_rules(arguments.select) if arguments.select else Rules()
     if not required:

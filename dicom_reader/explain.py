@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dicom_reader.patients import refuse_two_patients
-from dicom_reader.select import Verdict
+from dicom_reader.selection.patients import refuse_two_patients
+from dicom_reader.selection.select import Verdict
 from stages import InputError
 
 

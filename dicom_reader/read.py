@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_reader.correct import put_on_grid
-from dicom_reader.decoders import count_lossy
-from dicom_reader.find import Found, find_headers
-from dicom_reader.headers import Header
-from dicom_reader.identity import identify
-from dicom_reader.lattice import TOLERANCE_MM
-from dicom_reader.losses import losses_of, meanings_of
-from dicom_reader.pixels import Encoding, read_pixels
-from dicom_reader.select import Verdict, log_choice, require_taken, select_series
-from dicom_reader.series import Series, group_by_series
-from dicom_reader.slices import Slice, Stack, stack_slices
-from dicom_reader.torn import in_words, merge_torn_series, pieces_of
+from dicom_reader.files.folder import Found, find_headers
+from dicom_reader.files.headers import Header
+from dicom_reader.pixels.decoders import count_lossy
+from dicom_reader.pixels.pixels import Encoding, read_pixels
+from dicom_reader.resample import put_on_grid
+from dicom_reader.selection.select import Verdict, log_choice, require_taken, select_series
+from dicom_reader.series.completeness import losses_of, meanings_of
+from dicom_reader.series.identity import identify
+from dicom_reader.series.merge import in_words, merge_torn_series, pieces_of
+from dicom_reader.series.series import Series, group_by_series
+from dicom_reader.slices.spacing import TOLERANCE_MM
+from dicom_reader.slices.stack import Slice, Stack, stack_slices
 from stages import Correction, InputError, Origin, SliceOrigin, Volume
-from stages.body_parts import is_known
-from stages.slice_numbers import number_in
+from stages.volume.body_parts import is_known
+from stages.volume.slice_numbers import number_in
 
 if TYPE_CHECKING:
-    from dicom_reader.rules import Rules
+    from dicom_reader.selection.rules import Rules
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def read_series(
         If the slices are no stack that can be trusted.
     """
     if series_instance_uid:
-        from dicom_reader.rules import with_series
+        from dicom_reader.selection.rules import with_series
 
         rules = with_series(rules, series_instance_uid)
     found = _find(folder, merge_series=merge_series)

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from dicom_writer.provenance import Provenance
-from dicom_writer.results import RESULTS, Compression, Options, results_named
+from dicom_writer.request.provenance import Provenance
+from dicom_writer.request.result_request import RESULTS, Compression, Options, results_named
 from dicom_writer.write import write_results
 from stages import Job, SettingsError, Stage, Volume, find_volumes, main, read_mask, read_volume
-from stages.labels import Label, spoken_of
-from stages.labels_file import read_labels, write_labels
+from stages.volume.labels import Label, spoken_of
+from stages.volume.labels_file import read_labels, write_labels
 
 
 class DicomWriter(Stage):
@@ -73,7 +73,7 @@ class DicomWriter(Stage):
 
     def execute(self, job: Job) -> None:
         """Write the results of each mask."""
-        from dicom_writer.gather import labels_of
+        from dicom_writer.request.assembly import labels_of
 
         for path in find_volumes(job.input_dir):
             mask = with_labels(self._read(path), job.labels)

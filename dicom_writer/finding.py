@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from stages.labels import Label
+from stages.volume.labels import Label
 
 if TYPE_CHECKING:
-    from dicom_writer.measure import Measurement
+    from dicom_writer.mask.measure import Measurement
 
 _FINDING_LENGTH = 47  # a Series Description of 64 characters has 17 before it
 

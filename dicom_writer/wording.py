@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dicom_writer.lesions import Lesion
-from stages.quantities import volume_text
+from dicom_writer.mask.lesions import Lesion
+from stages.volume.quantities import volume_text
 
 if TYPE_CHECKING:
-    from dicom_writer.results import Given
+    from dicom_writer.request.result_request import Given
 
 WARNING, _ELSEWHERE = "Warning: ", "see the report"
 _LONG_WARNING = 400  # characters

@@ -11,16 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dicom_files.remarks import remarks_by_kind
+from dicom_files.pydicom_warnings import remarks_by_kind
 from dicom_writer.finding import finding
-from dicom_writer.measure import Measurement
-from dicom_writer.provenance import Provenance
-from dicom_writer.results import RESULTS, Given, Options, with_needed, with_something_to_hold
+from dicom_writer.mask.measure import Measurement
+from dicom_writer.request.provenance import Provenance
+from dicom_writer.request.result_request import RESULTS, Given, Options, with_needed, with_something_to_hold
 from stages import InputError, OutputError, StageError, Volume
-from stages.labels import Label
-from stages.logs import printable
-from stages.quantities import volume_text
 from stages.runtime import atomic
+from stages.runtime.logs import printable
+from stages.volume.labels import Label
+from stages.volume.quantities import volume_text
 
 logger = logging.getLogger(__name__)
 
@@ -79,12 +79,12 @@ def write_results(
     OutputError
         If a file cannot be written, or says something else than the mask; nothing is left of it.
     """
-    from dicom_writer.gather import gather
+    from dicom_writer.request.assembly import gather
 
     clock = time.monotonic()
     results = with_needed(results)
     if tuple(results) == ("volume",):
-        from dicom_writer.volume_series import gather_volume
+        from dicom_writer.series.volume_series import gather_volume
 
         given = gather_volume(mask, Path(source), provenance=provenance)
     else:

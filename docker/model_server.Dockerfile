@@ -10,8 +10,8 @@ RUN image-base
 
 FROM base AS server
 COPY stages/errors.py /build/stages/
-COPY clara_wf/__init__.py clara_wf/model_server_*.py /build/clara_wf/
-COPY clara_wf/triton_backends /build/clara_wf/triton_backends
+COPY clara_wf/__init__.py /build/clara_wf/
+COPY clara_wf/model_server /build/clara_wf/model_server
 COPY scripts/image-model-server wheel[s] /build/
 RUN /build/image-model-server
 

@@ -41,7 +41,7 @@ COPY --from=code /opt/clara/code /opt/clara/code
 ENV PATH=/opt/clara/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # What Numba would compile at each start is compiled now, for the stage that has it.
 RUN ! python -c 'import numba' 2>/dev/null \
-    || (NUMBA_CACHE_DIR=/opt/clara/clara-compiled python -m stages.warm_up && chmod -R a+rX /opt/clara/clara-compiled)
+    || (NUMBA_CACHE_DIR=/opt/clara/clara-compiled python -m stages.segmentation.warm_up && chmod -R a+rX /opt/clara/clara-compiled)
 WORKDIR /app
 USER 10001:10001
 STOPSIGNAL SIGTERM

@@ -24,7 +24,7 @@ RUN mkdir -p /app/input /app/source /app/output /app/locks /app/logs /publish \
 COPY --from=packages /opt/clara /opt/clara
 COPY --from=code /opt/clara/code /opt/clara/code
 ENV PATH=/opt/clara/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1
-RUN NUMBA_CACHE_DIR=/opt/clara/clara-compiled python -m stages.warm_up && chmod -R a+rX /opt/clara/clara-compiled
+RUN NUMBA_CACHE_DIR=/opt/clara/clara-compiled python -m stages.segmentation.warm_up && chmod -R a+rX /opt/clara/clara-compiled
 WORKDIR /app
 USER 10001:10001
 STOPSIGNAL SIGTERM

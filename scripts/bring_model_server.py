@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from clara_wf.model_server_install import Brought, install
-from clara_wf.places import Places
+from clara_wf.model_server.installation import Brought, install
+from clara_wf.workspace import Places
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ from types import TracebackType
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from clara_wf.gpu import Gpu, find_gpu  # noqa: E402 - of this checkout
+from clara_wf.model_server.gpu import Gpu, find_gpu  # noqa: E402 - of this checkout
 
 SUPPORTED = ((3, 11), (3, 13))
 SIZES_MB = {"run": (190, 880), "dev": (380, 1640), "cuda12": (170, 420), "cuda13": (165, 420)}

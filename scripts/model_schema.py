@@ -10,7 +10,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from stages.model import ModelDescription
+from stages.model.description import ModelDescription
 
 
 def schema() -> dict[str, Any]:

@@ -18,7 +18,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stages.driver import Job, Stage, main
     from stages.errors import (
         GeometryError,
         InferenceError,
@@ -30,12 +29,13 @@ if TYPE_CHECKING:
         TerminatedError,
         UpstreamError,
     )
-    from stages.geometry import Grid
-    from stages.labels import Code, Label
-    from stages.original_slices import SliceMasks, on_original_slices
-    from stages.settings import StageSettings
-    from stages.volume import Algorithm, Correction, Origin, SliceOrigin, Volume
-    from stages.volume_io import find_volumes, read_mask, read_volume, write_volume
+    from stages.lifecycle.driver import Job, Stage, main
+    from stages.lifecycle.settings import StageSettings
+    from stages.volume.geometry import Grid
+    from stages.volume.io import find_volumes, read_mask, read_volume, write_volume
+    from stages.volume.labels import Code, Label
+    from stages.volume.original_slices import SliceMasks, on_original_slices
+    from stages.volume.volume import Algorithm, Correction, Origin, SliceOrigin, Volume
 
 __version__ = "0.1.0"
 
@@ -71,13 +71,13 @@ __all__ = [
 
 _HOMES = (
     "errors",
-    "labels",
-    "settings",
-    "driver",
-    "geometry",
-    "volume",
-    "volume_io",
-    "original_slices",
+    "volume.labels",
+    "lifecycle.settings",
+    "lifecycle.driver",
+    "volume.geometry",
+    "volume.volume",
+    "volume.io",
+    "volume.original_slices",
 )  # lightest first
 
 

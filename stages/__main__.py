@@ -1,16 +1,18 @@
-"""``python -m stages wrap -- COMMAND ARGS...``: run any program as a stage; ``carry``: see `stages.carry`.
+"""``python -m stages wrap -- COMMAND ARGS...``: run any program as a stage.
+
+``carry``: see `stages.pod.agent`.
 
 ``python -m stages windows-model REPOSITORY`` writes the model that cuts windows on the server
-(`stages.remote_windows`).
+(`stages.segmentation.server_side`).
 """
 
 import os
 import sys
 from pathlib import Path
 
-from stages.driver import main
-from stages.settings import is_in_job
-from stages.wrap import WrappedCommand
+from stages.lifecycle.driver import main
+from stages.lifecycle.settings import is_in_job
+from stages.lifecycle.wrap import WrappedCommand
 
 _USAGE = "usage: python -m stages wrap -- COMMAND ARGS..."
 
@@ -26,15 +28,16 @@ def _wrap(argv: list[str]) -> int:
 
 
 def _carry(argv: list[str]) -> int:
-    from stages import carry, logs
+    from stages.pod import agent
+    from stages.runtime import logs
 
     logs.configure()
-    return carry.main(argv)
+    return agent.main(argv)
 
 
 def _windows_model(argv: list[str]) -> int:
     from stages.errors import SettingsError
-    from stages.remote_windows import write_windows_model
+    from stages.segmentation.server_side import write_windows_model
 
     if len(argv) != 1:
         print("usage: python -m stages windows-model REPOSITORY", file=sys.stderr)  # noqa: T201

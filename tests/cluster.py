@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from clara_wf.engines.cluster import Cluster
+from clara_wf.engines.kubernetes.cluster import Cluster
 from stages.errors import StageError
 
 TAG = os.environ.get("CLARA_TEST_TAG", "0.1.0")

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from clara_wf.engines import Outcome, StageStatus
-from clara_wf.measure import compare
+from clara_wf.definitions.workflow import load_workflows
+from clara_wf.engines.engine import Outcome, StageStatus
 from clara_wf.payload import Payload
-from clara_wf.places import Places
-from clara_wf.report_page import FinishedJob
-from clara_wf.workflow import load_workflows
-from stages import locks
-from stages.geometry import reorient
-from stages.volume import Origin, Volume
+from clara_wf.report.measure import compare
+from clara_wf.report.page import FinishedJob
+from clara_wf.workspace import Places
+from stages.lifecycle import locks
+from stages.volume.geometry import reorient
+from stages.volume.volume import Origin, Volume
 from tests.phantoms import LABELS
 
 LIVER_SEG = "fd3ee8bf-b9f3-4808-bd60-243f870ff9bd"

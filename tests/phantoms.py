@@ -14,9 +14,9 @@ from pydicom import dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from dicom_reader.rules import Rules
+from dicom_reader.selection.rules import Rules
 from stages import Origin, SliceOrigin, Volume
-from stages.labels import Code, Label
+from stages.volume.labels import Code, Label
 
 SHAPE = (5, 16, 20)
 SPACING = (2.5, 0.8, 0.6)

@@ -50,7 +50,7 @@ def test_every_parameter_of_a_model_is_in_the_reference():
 
 def test_every_setting_of_a_stage_is_in_the_reference():
     page = (ROOT / "docs/reference/stage.md").read_text(encoding="utf-8")
-    code = (ROOT / "stages/settings.py").read_text(encoding="utf-8")
+    code = (ROOT / "stages/lifecycle/settings.py").read_text(encoding="utf-8")
     keys = set(re.findall(r'given\("([A-Z]+)"', code))
     assert len(keys) == 16
     assert [key for key in keys if f"`NVIDIA_CLARA_{key}`" not in page] == []

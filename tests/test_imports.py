@@ -1,4 +1,9 @@
-"""The arrows between the packages, read from their imports."""
+"""The arrows between the packages and between the rooms of each, read from their imports.
+
+The two tables below are the map of the project: packages top to bottom, and in each package its rooms top to
+bottom. What stands lower may import what stands higher, never the other way. Imports inside functions and
+those for the type checker alone count like all others. ``pytest tests/test_imports.py -k map -s`` prints it.
+"""
 
 import ast
 import subprocess
@@ -10,28 +15,234 @@ import pytest
 import stages
 
 REPOSITORY = Path(stages.__file__).parents[1]
-STAGE_PACKAGES = {"dicom_reader", "ai_livertumor", "dicom_writer"}
-COMMANDS = {"clara_wf", "dicom_adapter"}
-PROJECT = {"stages", "dicom_files", "phantoms", "training"} | STAGE_PACKAGES | COMMANDS
-DICOM = {"pydicom", "highdicom", "pynetdicom", "dicomsdl", "gdcm"}
-FOREIGN = REPOSITORY / "clara_wf" / "triton_backends"  # runs inside the server's own interpreter
-
-FORBIDDEN = {
-    "stages": (PROJECT - {"stages"}) | DICOM,
-    "dicom_files": PROJECT - {"stages", "dicom_files"},
-    "ai_livertumor": PROJECT - {"stages", "ai_livertumor"},
-    **{stage: PROJECT - {"stages", "dicom_files", stage} for stage in ("dicom_reader", "dicom_writer")},
-    **{command: STAGE_PACKAGES for command in COMMANDS},
-    "phantoms": PROJECT - {"phantoms"},
+PACKAGES = {
+    "stages": (),
+    "dicom_files": ("stages",),
+    "dicom_reader": ("stages", "dicom_files"),
+    "ai_livertumor": ("stages",),
+    "dicom_writer": ("stages", "dicom_files"),
+    "phantoms": (),
+    "clara_wf": ("stages", "dicom_files", "phantoms"),
+    "dicom_adapter": ("stages", "dicom_files", "clara_wf"),
+    "training": ("stages", "phantoms", "clara_wf"),
 }
+"""What each package may import of the project."""
+
+ROOMS: dict[str, tuple[str, ...]] = {
+    "stages": (
+        "errors",
+        "arrays",
+        "runtime",
+        "volume",
+        "lifecycle",
+        "compute",
+        "memory",
+        "triton",
+        "model",
+        "windows",
+        "segmentation",
+        "pod",
+    ),
+    "dicom_files": (
+        "uids",
+        "codestreams",
+        "character_sets",
+        "pydicom_warnings",
+        "damage",
+        "elements",
+        "element_stream",
+        "file_meta",
+        "deflate",
+        "dataset",
+        "header",
+    ),
+    "dicom_reader": (
+        "files",
+        "pixels",
+        "slices",
+        "resample",
+        "series",
+        "selection",
+        "explain",
+        "arguments",
+        "read",
+    ),
+    "dicom_writer": (
+        "encoding",
+        "source",
+        "mask",
+        "request",
+        "finding",
+        "wording",
+        "dicom",
+        "checks",
+        "pictures",
+        "seg",
+        "rtstruct",
+        "series",
+        "sr",
+        "capture",
+        "pdf",
+        "kinds",
+        "write",
+    ),
+    "clara_wf": (
+        "text",
+        "files",
+        "yaml",
+        "workspace",
+        "model_server",
+        "models",
+        "definitions",
+        "payload",
+        "chart",
+        "engines",
+        "report",
+        "publish",
+        "run",
+        "commands",
+        "cli",
+    ),
+    "dicom_adapter": (
+        "private_file",
+        "supervision",
+        "config",
+        "observability",
+        "database",
+        "storage",
+        "context",
+        "dimse",
+        "scp",
+        "studies",
+        "jobs",
+        "delivery",
+        "status",
+        "rebuild",
+        "service",
+        "cli",
+    ),
+}
+"""The rooms of a package (folders, and modules that stand alone), top to bottom; each imports those above it.
+
+What a package offers (``__init__``) and its entry point (``__main__``) stand below all of its rooms.
+"""
+
+MOST_MODULES = 15
+DICOM = {"pydicom", "highdicom", "pynetdicom", "dicomsdl", "gdcm"}
+FORBIDDEN = {
+    package: set(PACKAGES) - {package, *above} | (DICOM if package == "stages" else set())
+    for package, above in PACKAGES.items()
+}
+FOREIGN = {"triton_backends", "windows_model"}  # run inside the model server's own interpreter
 
 
 def modules_of(package):
-    return sorted(p for p in (REPOSITORY / package).rglob("*.py") if not p.is_relative_to(FOREIGN))
+    return sorted(
+        path for path in (REPOSITORY / package).rglob("*.py") if FOREIGN.isdisjoint(path.parent.parts)
+    )
 
 
 def tree_of(path):
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def name_of(path):
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for package in PACKAGES for path in modules_of(package)}
+
+
+def modules_imported(name):
+    """Return the project's modules that a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(tree_of(MODULES[name])):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: a relative import; write the module's whole name"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in MODULES else node.module)
+    return (found & set(MODULES)) - {name}
+
+
+ARROWS = {name: modules_imported(name) for name in MODULES}
+
+
+def room_of(name):
+    """Return the folder or module below its package that a module lies in."""
+    _, _, rest = name.partition(".")
+    return rest.partition(".")[0] or "__init__"
+
+
+def rooms_of(package):
+    return (*ROOMS.get(package, ()), "__init__", "__main__")
+
+
+def map_of(package):
+    """Return the rooms of a package, each with those of the same package that it imports."""
+    lines = []
+    for room in ROOMS[package]:
+        arrows = {
+            room_of(other)
+            for name in MODULES
+            if name.startswith(f"{package}.") and room_of(name) == room
+            for other in ARROWS[name]
+            if other.startswith(f"{package}.")
+        } - {room}
+        drawn = ", ".join(sorted(arrows, key=ROOMS[package].index)) or "no other"
+        lines.append(f"  {room}: {drawn}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_map_is_whole(package):
+    print(f"\n{package} (above it: {', '.join(PACKAGES[package]) or 'nothing'})\n{map_of(package)}")  # noqa: T201
+    there = {room_of(name) for name in MODULES if name.startswith(f"{package}.")} - {"__init__", "__main__"}
+    assert there == set(ROOMS[package])
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_only_rooms_above_them(package):
+    order = rooms_of(package)
+    wrong = [
+        f"{name} imports {other}"
+        for name in MODULES
+        if name.partition(".")[0] == package
+        for other in sorted(ARROWS[name])
+        if other.partition(".")[0] == package and order.index(room_of(other)) > order.index(room_of(name))
+    ]
+    assert wrong == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    left = dict(ARROWS)
+    while free := {
+        name
+        for name, arrows in left.items()
+        if not arrows & set(left) or not any(name in others for others in left.values())
+    }:
+        left = {name: arrows - free for name, arrows in left.items() if name not in free}
+    assert left == {}
+
+
+def test_no_folder_has_more_modules_than_can_be_looked_over():
+    folders = {}
+    for path in MODULES.values():
+        if path.name != "__init__.py":
+            folders.setdefault(path.parent.relative_to(REPOSITORY).as_posix(), []).append(path.name)
+    assert {folder: len(names) for folder, names in folders.items() if len(names) > MOST_MODULES} == {}
+
+
+def test_every_room_says_what_it_is_for():
+    silent = [
+        name
+        for name, path in MODULES.items()
+        if path.name == "__init__.py" and not ast.get_docstring(tree_of(path))
+    ]
+    assert silent == []
 
 
 def imported(nodes, package):
@@ -63,7 +274,7 @@ def at_module_level(tree):
     return nodes
 
 
-ALL_MODULES = [(package, path) for package in sorted(PROJECT) for path in modules_of(package)]
+ALL_MODULES = [(package, path) for package in sorted(PACKAGES) for path in modules_of(package)]
 
 
 def by_name(value):
@@ -71,7 +282,7 @@ def by_name(value):
 
 
 def test_packages_are_found():
-    assert {"driver.py", "locks.py", "triton.py"} <= {path.name for path in modules_of("stages")}
+    assert {"driver.py", "locks.py", "client.py"} <= {path.name for path in modules_of("stages")}
     assert {path.name for path in modules_of("dicom_writer")} >= {"__main__.py", "segmentation.py"}
 
 
@@ -111,7 +322,7 @@ def is_entry_point(path):
 
 
 def configures_logs_for_entry_points(path):
-    return path == REPOSITORY / "stages" / "driver.py"
+    return path == REPOSITORY / "stages" / "lifecycle" / "driver.py"
 
 
 def entry_point_matters(tree):
@@ -124,7 +335,7 @@ def entry_point_matters(tree):
     ]
     texts = set()
     for node in ast.walk(ast.Module([node for node in tree.body if node not in as_program], [])):
-        if isinstance(node, ast.ImportFrom) and node.module in ("os", "sys", "stages.logs"):
+        if isinstance(node, ast.ImportFrom) and node.module in ("os", "sys", "stages.runtime.logs"):
             texts |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Attribute | ast.Name):
             texts.add(ast.unparse(node))
@@ -137,7 +348,7 @@ def entry_point_matters(tree):
         "exit",
         "quit",
         "logs.configure",
-        "stages.logs.configure",
+        "stages.runtime.logs.configure",
     }
 
 
@@ -151,8 +362,8 @@ def test_only_entry_points_read_the_environment_exit_or_configure_the_log(packag
 @pytest.mark.parametrize(
     ("code", "names"),
     [
-        ("import stages.locks", {"stages"}),
-        ("from dicom_reader.slices import sort_slices", {"dicom_reader"}),
+        ("import stages.lifecycle.locks", {"stages"}),
+        ("from dicom_reader.slices.stack import sort_slices", {"dicom_reader"}),
         ("def f():\n    import cupy", {"cupy"}),
         ("from . import model", {"stages"}),
         ("importlib.import_module('pydicom.uid')", {"pydicom"}),

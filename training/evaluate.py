@@ -26,15 +26,15 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from clara_wf.demo import TRUE_LABELS
-from clara_wf.measure import compare
-from clara_wf.picture import three_planes
+from clara_wf.report.measure import compare
+from clara_wf.report.picture import three_planes
+from clara_wf.run.demo import TRUE_LABELS
 from phantoms import AbdomenPhantom, make_demo
 from stages import Origin, Volume, find_volumes, read_volume
-from stages.geometry import orientation_of, reorient
-from stages.model import ModelDescription
-from stages.segmentation import segment
-from stages.triton import TritonPredictor
+from stages.model.description import ModelDescription
+from stages.segmentation.segment import segment
+from stages.triton.client import TritonPredictor
+from stages.volume.geometry import orientation_of, reorient
 from training.agreement import Agreement, agreement, summary
 from training.data import EVALUATION_SEEDS, held_out_phantom
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, gaussian_filter
 
 from stages import read_volume
-from stages.geometry import Grid, grid_with_spacing, reorient
-from stages.resample import resample_linear
+from stages.compute.resample import resample_linear
+from stages.volume.geometry import Grid, grid_with_spacing, reorient
 from training.augmentation import FloatArray
 
 LabelArray = NDArray[np.uint8]

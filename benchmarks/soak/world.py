@@ -16,7 +16,7 @@ from pathlib import Path
 from adapter import free_port  # benchmarks/adapter.py
 from ruamel.yaml import YAML
 
-from clara_wf.publish import publish
+from clara_wf.publish.publish import publish
 from soak.modality import names, until
 
 ROOT = Path(__file__).resolve().parents[2]

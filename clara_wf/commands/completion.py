@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from clara_wf.commands.options import Surroundings, surroundings
-from clara_wf.engines import ENGINES
+from clara_wf.engines.engine import ENGINES
 from stages.errors import StageError
 
 _Offer: TypeAlias = tuple[str, str]
@@ -61,14 +61,14 @@ def _read(ctx: typer.Context, names: Callable[[Surroundings], Iterable[_Offer]])
 
 
 def _workflows(around: Surroundings) -> Iterable[_Offer]:
-    from clara_wf.workflow import load_workflows
+    from clara_wf.definitions.workflow import load_workflows
 
     found = load_workflows(around.places.values).values()
     return [*((each.name, each.id) for each in found), *((each.id, each.name) for each in found)]
 
 
 def _jobs(around: Surroundings) -> Iterable[_Offer]:
-    from clara_wf.status import jobs_in
+    from clara_wf.run.status import jobs_in
 
     ran = {each.job: f"{each.workflow}, {each.state}" for each in jobs_in(around.places.payloads)}
     data = around.places.test_data
@@ -77,7 +77,7 @@ def _jobs(around: Surroundings) -> Iterable[_Offer]:
 
 
 def _stages(around: Surroundings, job: str) -> Iterable[_Offer]:
-    from clara_wf.status import job_in
+    from clara_wf.run.status import job_in
 
     return [(each.name, each.state) for each in job_in(around.places.payloads, job).stages]
 

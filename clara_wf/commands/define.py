@@ -10,19 +10,19 @@ from typing import Annotated
 
 import typer
 
-from clara_wf.chart import Edit, add_stage, add_workflow, save, stage_block
+from clara_wf.chart.edit import Edit, add_stage, add_workflow, save, stage_block
+from clara_wf.chart.scaffold import scaffold
 from clara_wf.commands.completion import WorkflowName, jobs
 from clara_wf.commands.completion import engines as known_engines
 from clara_wf.commands.options import AsJson, Payloads, Values, say, surroundings
-from clara_wf.document import Document, read_document
-from clara_wf.edit_lock import sole_editor
-from clara_wf.engines import ENGINES
+from clara_wf.definitions.lint import lint
+from clara_wf.definitions.workflow import find_workflow, load_workflows
 from clara_wf.engines.choice import known_engine, make_engine
-from clara_wf.findings import errors_of
-from clara_wf.lint import lint
-from clara_wf.scaffold import scaffold
-from clara_wf.show import graph, plan
-from clara_wf.workflow import find_workflow, load_workflows
+from clara_wf.engines.engine import ENGINES
+from clara_wf.files.edit_lock import sole_editor
+from clara_wf.run.show import graph, plan
+from clara_wf.yaml.document import Document, read_document
+from clara_wf.yaml.findings import errors_of
 from stages.errors import SettingsError
 
 

@@ -20,7 +20,7 @@ def examine_machine(
     as_json: AsJson = False,
 ) -> None:
     """Tell what works here, what is missing, and how to get it; fails only if something is wrong."""
-    from clara_wf.doctor import examine
+    from clara_wf.run.doctor import examine
 
     around = surroundings(context, values=values, payloads=payloads, models=models)
     found = []

@@ -15,7 +15,7 @@ from clara_wf.commands.lazy import SETTINGS
 from clara_wf.commands.options import AsJson, Models, print_table, say, surroundings
 
 if TYPE_CHECKING:
-    from clara_wf.models import CheckedModel
+    from clara_wf.models.check import CheckedModel
 
 app = typer.Typer(
     **SETTINGS, help="List the models of a repository, check one, add one.", no_args_is_help=True
@@ -29,8 +29,8 @@ TrustCode = Annotated[
 @app.command("list")
 def list_models(context: typer.Context, models: Models = None, as_json: AsJson = False) -> None:
     """List the models of a repository, and say which are incomplete."""
-    from clara_wf.model_config import lack_of
-    from clara_wf.models import models_in
+    from clara_wf.models.check import models_in
+    from clara_wf.models.config_pbtxt import lack_of
 
     repository = surroundings(context, models=models).places.models
     found = models_in(repository)
@@ -77,8 +77,8 @@ def check(
     """
     import numpy as np
 
-    from clara_wf import golden
-    from clara_wf.models import check_model
+    from clara_wf.models import golden
+    from clara_wf.models.check import check_model
 
     places = surroundings(context, models=models).places
     found = check_model(name, places.models, cache=places.cache, say=_progress, trust_code=trust_code)
@@ -109,8 +109,8 @@ def add(
     run as programs (Python, libraries, pickles), or are links, is refused unless you trust it: what would run
     is printed. What leads out of the folder is refused always.
     """
-    from clara_wf.model_add import add_model
-    from clara_wf.model_config import CONFIG
+    from clara_wf.models.add import add_model
+    from clara_wf.models.config_pbtxt import CONFIG
 
     places = surroundings(context, models=models).places
     added = add_model(
@@ -133,7 +133,7 @@ def add(
 
 
 def _warn_of_nameless(found: CheckedModel) -> None:
-    from stages.labels import nameless_text, where_to_say
+    from stages.volume.labels import nameless_text, where_to_say
 
     if nameless := found.description.nameless:
         _progress(f"warning: {nameless_text(nameless)}; {where_to_say(found.served.name)}")
@@ -153,8 +153,8 @@ def _print(found: CheckedModel, *, as_json: bool) -> None:
 
 
 def _told(found: CheckedModel) -> dict[str, object]:
-    from clara_wf.models import CT_SHAPE, CT_SPACING_MM
-    from stages.memory import in_words
+    from clara_wf.models.check import CT_SHAPE, CT_SPACING_MM
+    from stages.memory.limits import in_words
 
     model, tensors = found.description, found.tensors
     ct = " x ".join(map(str, CT_SHAPE)) + " voxels of " + " x ".join(map(str, CT_SPACING_MM)) + " mm"

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from clara_wf.foreign_text import printable_lines
-from clara_wf.places import Places
+from clara_wf.text.untrusted import printable_lines
+from clara_wf.workspace import Places
 
 Values = Annotated[Path | None, typer.Option("--values", metavar="FILE", help="Use another values.yaml.")]
 Payloads = Annotated[Path | None, typer.Option("--payloads", metavar="DIR", help="Folder that jobs run in.")]
@@ -59,7 +59,7 @@ def print_table(
     from rich import box
     from rich.table import Table
 
-    from clara_wf.terminal import Terminal
+    from clara_wf.text.terminal import Terminal
 
     table = Table(box=box.SIMPLE, pad_edge=False)
     for heading in headings:

@@ -41,7 +41,7 @@ def publish_workflow(
 
     Published again unchanged, nothing is touched.
     """
-    from clara_wf.publish import publish
+    from clara_wf.publish.publish import publish
 
     around = surroundings(context, values=values, models=models)
     made = publish(
@@ -73,7 +73,7 @@ def unpublish_workflow(
     target: Target,
 ) -> None:
     """Take a workflow from the published ones; its versions are kept."""
-    from clara_wf.publish import unpublish
+    from clara_wf.publish.publish import unpublish
 
     gone = unpublish(workflow, target)
     say(f"{gone.name} ({gone.display_name!r}) is not published any more; its versions stay in {gone.folder}")
@@ -105,14 +105,14 @@ def list_workflows(
 
 
 def _defined(around: Surroundings) -> list[dict[str, object]]:
-    from clara_wf.workflow import load_workflows
+    from clara_wf.definitions.workflow import load_workflows
 
     workflows = load_workflows(around.places.values).values()
     return [{"id": w.id, "name": w.name, "stages": [s.name for s in w.steps]} for w in workflows]
 
 
 def _published(target: Path) -> list[dict[str, object]]:
-    from clara_wf.published import list_published
+    from clara_wf.publish.published import list_published
 
     if not target.is_dir():
         raise InputError(f"there is no folder {target}; publish makes it")

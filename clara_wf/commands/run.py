@@ -23,17 +23,17 @@ from clara_wf.commands.options import (
     say,
     surroundings,
 )
-from clara_wf.engines import ENGINES, NO_SERVER, Outcome
-from clara_wf.foreign_text import printable_lines
+from clara_wf.engines.engine import ENGINES, NO_SERVER, Outcome
 from clara_wf.payload import checked_job_id
-from clara_wf.status import JobNow, job_in, jobs_in
-from clara_wf.suggestion import did_you_mean
+from clara_wf.run.status import JobNow, job_in, jobs_in
+from clara_wf.text.suggestion import did_you_mean
+from clara_wf.text.untrusted import printable_lines
 from stages.errors import SettingsError
-from stages.job_files import last_lines, open_to_read
+from stages.runtime.job_files import last_lines, open_to_read
 
 if TYPE_CHECKING:
-    from clara_wf.report import Report
-    from clara_wf.workflow import Workflow
+    from clara_wf.definitions.workflow import Workflow
+    from clara_wf.report.job_report import Report
 
 _LAST_LINES = 15
 _FOLLOW_S = 0.2
@@ -94,10 +94,10 @@ def try_workflow(
 
     A job that was interrupted goes on at the first stage that has not finished.
     """
-    from clara_wf.display import LiveProgress
-    from clara_wf.gpu import without_gpu
-    from clara_wf.local_run import LocalRun, run_locally
-    from clara_wf.terminal import Terminal
+    from clara_wf.model_server.gpu import without_gpu
+    from clara_wf.run.display import LiveProgress
+    from clara_wf.run.local_run import LocalRun, run_locally
+    from clara_wf.text.terminal import Terminal
 
     if published and values:
         raise SettingsError(
@@ -130,8 +130,8 @@ def try_workflow(
 
 def _chosen(workflow: str, published: Path | None, values: Path) -> tuple[Workflow, Path | None]:
     """Return a workflow, and its chart if it is a published one."""
-    from clara_wf.published import load_published
-    from clara_wf.workflow import find_workflow, load_workflows
+    from clara_wf.definitions.workflow import find_workflow, load_workflows
+    from clara_wf.publish.published import load_published
 
     if published is None:
         return find_workflow(load_workflows(values), workflow), None
@@ -143,8 +143,8 @@ def _print(report: Report, outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
         say(report.as_json())
     else:
-        from clara_wf.display import print_report
-        from clara_wf.terminal import Terminal
+        from clara_wf.run.display import print_report
+        from clara_wf.text.terminal import Terminal
 
         print_report(Terminal(), report, list(outcome.statuses))
     if outcome.culprit is not None:

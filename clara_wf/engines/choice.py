@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from clara_wf.engines import ENGINES, Engine
+from clara_wf.definitions.workflow import Workflow
+from clara_wf.engines.engine import ENGINES, Engine
 from clara_wf.engines.process import ProcessEngine, can_run
-from clara_wf.suggestion import did_you_mean
-from clara_wf.workflow import Workflow
+from clara_wf.text.suggestion import did_you_mean
 from stages.errors import SettingsError
 
 
@@ -60,7 +60,7 @@ def require_docker(workflow: Workflow, environ: Mapping[str, str]) -> None:
     SettingsError
         If it has not, with every way out.
     """
-    from clara_wf.engines.docker_client import Docker, how_to_get
+    from clara_wf.engines.docker.client import Docker, how_to_get
 
     alone = {step.name: str(step.block.image) for step in workflow.steps if not can_run(step)}
     try:
@@ -94,11 +94,11 @@ def make_engine(
         The chart that is installed on a cluster; None for the one that comes with this software.
     """
     if name == "kubernetes":
-        from clara_wf.engines.kubernetes import KubernetesEngine
+        from clara_wf.engines.kubernetes.engine import KubernetesEngine
 
         return KubernetesEngine(models=models, chart=chart, values=values)
     if name == "docker":
-        from clara_wf.engines.docker import DockerEngine
+        from clara_wf.engines.docker.engine import DockerEngine
 
         return DockerEngine(models=models)
     return ProcessEngine()

@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clara_wf.engines import JobRun
-from clara_wf.workflow import Step
-from stages.labels_file import stored_labels
-from stages.settings import PREFIX
+from clara_wf.definitions.workflow import Step
+from clara_wf.engines.engine import JobRun
+from stages.lifecycle.settings import PREFIX
+from stages.volume.labels_file import stored_labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def container_folders(step: Step) -> StageFolders:
 def settings_for(
     step: Step, run: JobRun, folders: StageFolders, *, triton_url: str | None, path_separator: str = ":"
 ) -> dict[str, str]:
-    """Return the ``NVIDIA_CLARA_*`` settings of a stage (`stages.settings` reads them).
+    """Return the ``NVIDIA_CLARA_*`` settings of a stage (`stages.lifecycle.settings` reads them).
 
     Parameters
     ----------

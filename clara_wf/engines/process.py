@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clara_wf.engines import JobRun
+from clara_wf.definitions.workflow import Step
+from clara_wf.engines.engine import JobRun
 from clara_wf.engines.environment import local_folders, settings_for
-from clara_wf.workflow import Step
-from stages import job_files, subreaper
 from stages.errors import SettingsError
+from stages.runtime import job_files, subreaper
 
 _PACKAGES = str(Path(__file__).resolve().parents[2])
 _GRACE_S = 10.0  # in which a stage tells its failure when clara-wf is gone
@@ -60,7 +60,7 @@ class LocalJob:
 
 
 class LocalStage:
-    """A stage that runs as a process, in a session of its own, below a `stages.subreaper`."""
+    """A stage that runs as a process, in a session of its own, below a `stages.runtime.subreaper`."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process

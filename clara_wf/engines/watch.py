@@ -7,11 +7,12 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clara_wf.engines import ENDED, Engine, JobRun, Outcome, Progress, StageHandle, StageStatus
+from clara_wf.definitions.workflow import Step
+from clara_wf.engines.engine import ENDED, Engine, JobRun, Outcome, Progress, StageHandle, StageStatus
 from clara_wf.payload import Payload
-from clara_wf.workflow import Step
-from stages import job_files, locks
 from stages.errors import StageError, StageTimeoutError, UpstreamError
+from stages.lifecycle import locks
+from stages.runtime import job_files
 
 _POLL_S = 0.05
 _LONGEST_WORDS = 2000  # characters

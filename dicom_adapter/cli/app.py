@@ -340,7 +340,7 @@ def _dead_letters(store: Store) -> list[str]:
 
 def _replay_aside(store: Store, name: str | None) -> None:
     """Let what is set aside be worked on again: one item by its name, or all."""
-    from clara_wf.report_logs import without_uids
+    from clara_wf.report.logs import without_uids
     from dicom_adapter.database.set_aside import all_items
     from dicom_adapter.studies.replay import replay_item
 
@@ -358,7 +358,7 @@ def _replay_aside(store: Store, name: str | None) -> None:
 
 
 def _aside_row(item: SetAside) -> dict[str, object]:
-    from clara_wf.report_logs import without_uids
+    from clara_wf.report.logs import without_uids
 
     return {
         "item": f"{_ASIDE}{item.id}",

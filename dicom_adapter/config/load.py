@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from clara_wf.document import Document, UnreadableError, read_document
-from clara_wf.findings import Finding, Problem, errors_of
-from clara_wf.published import list_published
-from clara_wf.shape import shaped
+from clara_wf.publish.published import list_published
+from clara_wf.yaml.document import Document, UnreadableError, read_document
+from clara_wf.yaml.findings import Finding, Problem, errors_of
+from clara_wf.yaml.shape import shaped
 from dicom_adapter.config.blocks import Config
 from stages.errors import SettingsError
 

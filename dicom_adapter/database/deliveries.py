@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from dicom_adapter.database.records import Delivery
 from dicom_adapter.database.store import Store
-from stages.locks import now
+from stages.lifecycle.locks import now
 
 _MOST_REQUESTS = 8  # for commitment that a late report is taken for
 

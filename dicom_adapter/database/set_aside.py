@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from stages.errors import printable
-from stages.locks import now
+from stages.lifecycle.locks import now
 
 logger = logging.getLogger(__name__)
 

@@ -44,7 +44,7 @@ from dicom_adapter.database.rows import DamagedRowError, delivery_of, job_of, re
 from dicom_adapter.database.schema import migrate, require_current
 from dicom_adapter.database.service_clock import ServiceClock
 from stages.errors import SettingsError
-from stages.locks import now
+from stages.lifecycle.locks import now
 
 _BUSY_S = 30.0
 _HURRY_S = 2.0

@@ -8,7 +8,7 @@ from ipaddress import IPv6Address, ip_address
 
 from pydicom.uid import generate_uid
 
-from clara_wf.report_logs import without_uids
+from clara_wf.report.logs import without_uids
 from dicom_adapter.config.blocks import Config, Destination
 from dicom_adapter.database import deliveries as books
 from dicom_adapter.database.records import Delivery

@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 
-from clara_wf.report_logs import without_uids
+from clara_wf.report.logs import without_uids
 from dicom_adapter.config.blocks import Destination
 from dicom_adapter.database import deliveries as books
 from dicom_adapter.database.records import Delivery

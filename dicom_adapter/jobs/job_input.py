@@ -19,16 +19,16 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from clara_wf.definitions.workflow import Workflow
 from clara_wf.payload import Payload
-from clara_wf.workflow import Workflow
 from dicom_adapter.config.blocks import Storage
 from dicom_adapter.database.records import Job, Received
 from dicom_adapter.storage.disk_space import FullError, require_room
 from dicom_adapter.storage.paths import SUFFIX, checked_uid
 from dicom_adapter.storage.receiver import folder_mode
-from stages import locks
 from stages.errors import InputError, OutputError
-from stages.settings import INPUT_LOCK
+from stages.lifecycle import locks
+from stages.lifecycle.settings import INPUT_LOCK
 
 logger = logging.getLogger(__name__)
 

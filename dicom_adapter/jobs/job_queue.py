@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from clara_wf.engines import NO_SERVER
+from clara_wf.definitions.workflow import Workflow
 from clara_wf.engines.choice import choose
+from clara_wf.engines.engine import NO_SERVER
 from clara_wf.payload import Payload
-from clara_wf.published import load_published
-from clara_wf.workflow import Workflow
+from clara_wf.publish.published import load_published
 from dicom_adapter.config.blocks import Config, SeriesFilter
 from dicom_adapter.database.records import Job, Study
 from dicom_adapter.database.retry_while_locked import insist
@@ -44,9 +44,9 @@ from dicom_adapter.supervision.supervisor import (
     stop_all,
     traceback_of,
 )
-from stages import locks
 from stages.errors import InputError, OutputError, SettingsError, StageError
-from stages.settings import INPUT_LOCK
+from stages.lifecycle import locks
+from stages.lifecycle.settings import INPUT_LOCK
 
 logger = logging.getLogger(__name__)
 

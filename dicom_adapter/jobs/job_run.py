@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
+from clara_wf.definitions.workflow import Workflow
 from clara_wf.payload import Payload
-from clara_wf.workflow import Workflow
 from dicom_adapter.jobs import tethered
 from stages.errors import OutputError, SettingsError, StageTimeoutError
-from stages.waiting import sole_owner
+from stages.lifecycle.heartbeat import sole_owner
 
 Verdict: TypeAlias = Literal["done", "retry", "dead"]
 

@@ -8,7 +8,7 @@ import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from clara_wf.model_server import ModelServer, ModelServerError, serve
+from clara_wf.model_server.server import ModelServer, ModelServerError, serve
 from dicom_adapter.private_file import open_private
 
 logger = logging.getLogger(__name__)

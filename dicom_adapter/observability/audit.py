@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from dicom_adapter.observability.audit_chain import AuditChain
-from stages.locks import HOST, now
+from stages.lifecycle.locks import HOST, now
 
 Outcome: TypeAlias = Literal[0, 4, 8, 12]  # success, minor, serious, major failure
 

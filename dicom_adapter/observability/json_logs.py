@@ -24,7 +24,7 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import Any, TextIO
 
-from clara_wf.report_logs import without_uids
+from clara_wf.report.logs import without_uids
 from stages.errors import printable
 
 LONGEST_LINE = 16 << 10

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from clara_wf.report import PAGE, REPORT
-from clara_wf.report_logs import without_uids
+from clara_wf.report.job_report import PAGE, REPORT
+from clara_wf.report.logs import without_uids
 from dicom_adapter.database import deliveries as books
 from dicom_adapter.database import set_aside
 from dicom_adapter.database.records import Job, Study
@@ -19,8 +19,8 @@ from dicom_adapter.observability.metrics import Queue
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.status.page import Cell, Page, Table
 from dicom_adapter.status.unconfigured import unconfigured
-from stages import job_files
-from stages.locks import now
+from stages.lifecycle.locks import now
+from stages.runtime import job_files
 
 _MOST, _MOST_LABELS = 50, 3
 _WAITS = ("waiting", "uncommitted", "dead")

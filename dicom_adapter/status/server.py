@@ -35,8 +35,8 @@ from dicom_adapter.observability import metrics
 from dicom_adapter.status.page import Page, policy, render
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.supervisor import Supervisor, sign_of_life
-from stages import job_files
 from stages.errors import SettingsError
+from stages.runtime import job_files
 
 logger = logging.getLogger(__name__)
 

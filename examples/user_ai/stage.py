@@ -7,7 +7,7 @@ import os
 import sys
 
 from stages import Job, Volume, main
-from stages.segmentation_stage import SegmentationStage
+from stages.segmentation.stage import SegmentationStage
 
 logger = logging.getLogger("user_ai")
 

@@ -12,10 +12,10 @@ import pytest
 from make_model import make_model
 from stage import UserAi
 
-from clara_wf.model_config import read_config
+from clara_wf.models.config_pbtxt import read_config
 from stages import Origin, Volume
-from stages.model import ModelDescription
-from stages.segmentation import segment
+from stages.model.description import ModelDescription
+from stages.segmentation.segment import segment
 
 SIDES = ((8, 21), (10, 29), (10, 29))
 MODEL = Path(__file__).parent / "models/body_fat"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from clara_wf.chart_values import values_of
-from clara_wf.engines.cluster import Cluster
-from tests.clara_wf.studies import Study
+from clara_wf.chart.values import values_of
+from clara_wf.engines.kubernetes.cluster import Cluster
+from tests.clara_wf.engines.studies import Study
 from tests.cluster import TAG, helms, own_namespace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]

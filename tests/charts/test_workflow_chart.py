@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from clara_wf.engines.kubernetes import KubernetesEngine
-from clara_wf.findings import errors_of
-from clara_wf.lint import lint
-from clara_wf.places import Places
-from clara_wf.show import plan
-from clara_wf.workflow import load_workflows
-from stages.labels_file import labels_from_json
+from clara_wf.definitions.lint import lint
+from clara_wf.definitions.workflow import load_workflows
+from clara_wf.engines.kubernetes.engine import KubernetesEngine
+from clara_wf.run.show import plan
+from clara_wf.workspace import Places
+from clara_wf.yaml.findings import errors_of
+from stages.volume.labels_file import labels_from_json
 from tests.charts import rendering
 from tests.charts.rendering import CURRENT_API, every_helm, validate
 
@@ -343,10 +343,10 @@ def test_each_stage_is_a_container_with_its_folders_of_the_payload(helm, tmp_pat
 
 def told_by_the_engine(values, stage):
     """Return what the process and docker engines would tell a stage, for the chart's own folders."""
-    from clara_wf.engines import JobRun
+    from clara_wf.definitions.workflow import find_workflow, load_workflows
+    from clara_wf.engines.engine import JobRun
     from clara_wf.engines.environment import container_folders, settings_for
     from clara_wf.payload import Payload
-    from clara_wf.workflow import find_workflow, load_workflows
 
     workflow = find_workflow(load_workflows(values), LIVER_SEG)
     step = next(step for step in workflow.steps if step.name == stage)

@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from clara_wf.model_server import UnsupportedPlatformError
-from clara_wf.model_server_install import install
-from clara_wf.places import Places
+from clara_wf.model_server.installation import install
+from clara_wf.model_server.server import UnsupportedPlatformError
+from clara_wf.workspace import Places
 
 CONFIG = """
 backend: "onnxruntime"

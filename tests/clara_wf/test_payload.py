@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
+from clara_wf.definitions.workflow import find_workflow, load_workflows
 from clara_wf.payload import Payload, fill_input, payload_for, steps_to_run
-from clara_wf.workflow import find_workflow, load_workflows
-from stages import locks
 from stages.errors import InputError, OutputError
-from tests.clara_wf.test_workflow import CHART
+from stages.lifecycle import locks
+from tests.clara_wf.definitions.test_workflow import CHART
 
 STAGES = ["dicom-reader", "ai-livertumor", "dicom-writer"]
 

@@ -34,7 +34,7 @@ def certificates(tmp_path_factory):
 @pytest.fixture(scope="session")
 def coarse_series(tmp_path_factory):
     """Return a coarse phantom as a DICOM series: 24 slices of 96 x 96."""
-    from clara_wf.demo import write_phantom
+    from clara_wf.run.demo import write_phantom
     from phantoms import make_abdomen
 
     folder = tmp_path_factory.mktemp("coarse")

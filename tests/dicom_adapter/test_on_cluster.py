@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clara_wf.engines.cluster import Cluster
+from clara_wf.engines.kubernetes.cluster import Cluster
 from tests.charts.test_on_cluster import _run_as_root, until
 from tests.cluster import TAG, own_namespace
 from tests.dicom_adapter.destinations import program, wait_until

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from clara_wf.places import Places
-from clara_wf.publish import publish
+from clara_wf.publish.publish import publish
+from clara_wf.workspace import Places
 from tests.dicom_adapter.adapters import Adapter
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.offline_adapter import destination

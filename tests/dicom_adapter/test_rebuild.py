@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clara_wf.payload import Payload
-from clara_wf.published import load_published
+from clara_wf.publish.published import load_published
 from dicom_adapter.config.blocks import Config
 from dicom_adapter.config.load import load_config
 from dicom_adapter.database.faults import DatabaseDamagedError

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from clara_wf.publish import publish
+from clara_wf.publish.publish import publish
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "clara-reference-workflows/charts/clara-workflow"

@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from tests import phantoms
 from tests.dicom_files import hostile
-from tests.dicom_reader.test_enhanced import enhanced
+from tests.dicom_reader.files.test_enhanced import enhanced
 
 NOBODY = 65534
 
@@ -263,7 +263,7 @@ def second_patient(folder, *, issuer="", **attributes):
 
 def dicomdir_only(folder):
     emptied(folder)
-    from tests.dicom_reader.test_find import dicomdir
+    from tests.dicom_reader.files.test_folder import dicomdir
 
     dicomdir(folder / "DICOMDIR")
 
@@ -486,7 +486,7 @@ CASES |= {
     "a name that a terminal would obey": Case(
         lambda f: (f / "a\x1b]0;x\x07\nb\u202e").write_bytes(bytes(128) + b"DICM"),
         3,
-        r"ERROR stages.driver: a\\x1b\]0;x\\x07\\nb\\u202e is damaged",
+        r"ERROR stages.lifecycle.driver: a\\x1b\]0;x\\x07\\nb\\u202e is damaged",
     ),
     "a name that is no UTF-8": Case(
         lambda f: (f / os.fsdecode(b"IM\xff")).write_bytes(bytes(128) + b"DICM"), 3, r"IM\\xff is damaged"

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from dicom_reader.headers import ATTRIBUTES, Header
+from dicom_reader.files.headers import ATTRIBUTES, Header
 
 
 def header(**attributes):

@@ -16,13 +16,13 @@ from pydicom import config, dcmread, dcmwrite
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicom_reader import read_series
-from dicom_reader.files import read_header
-from dicom_reader.find import find_headers
-from dicom_reader.pixels import read_pixels
+from dicom_reader.files.folder import find_headers
+from dicom_reader.files.header_file import read_header
+from dicom_reader.pixels.pixels import read_pixels
 from stages import StageError
 from tests import phantoms
-from tests.dicom_reader.test_decoders import LOSSLESS, compressed
-from tests.dicom_reader.test_enhanced import enhanced
+from tests.dicom_reader.files.test_enhanced import enhanced
+from tests.dicom_reader.pixels.test_decoders import LOSSLESS, compressed
 
 CASES = int(os.environ.get("FUZZ_CASES", "60"))  # of each kind
 SECONDS = 5

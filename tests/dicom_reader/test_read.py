@@ -11,7 +11,7 @@ import pytest
 
 from dicom_reader import read_series
 from stages import GeometryError, InputError, read_volume
-from stages.geometry import points_at
+from stages.volume.geometry import points_at
 from tests import phantoms
 
 ROOT = Path(__file__).parents[2]
@@ -212,8 +212,8 @@ def test_a_real_series_with_a_missing_slice_is_refused(real_data):
 
 @pytest.mark.real_data
 def test_every_transfer_syntax_with_a_decoder_gives_the_pixels_of_the_original(real_data):
-    from dicom_reader.files import read_header
-    from dicom_reader.pixels import read_pixels
+    from dicom_reader.files.header_file import read_header
+    from dicom_reader.pixels.pixels import read_pixels
 
     folder = real_data / "transfer_syntaxes"
     original, _ = read_pixels([read_header(folder / "CTImage.dcm")])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dicom_writer import write_results
-from dicom_writer.gather import gather
+from dicom_writer.request.assembly import gather
 from tests import phantoms
 
 

@@ -7,7 +7,7 @@ import pytest
 from dicom_reader import read_series
 from dicom_writer import write_results
 from stages import OutputError, read_volume, write_volume
-from stages.original_slices import on_original_slices
+from stages.volume.original_slices import on_original_slices
 from tests import phantoms
 
 SHAPE = (10, 40, 36)
@@ -97,7 +97,7 @@ def test_mask_series_and_label_map_lie_on_the_slices_as_acquired(made, tmp_path)
 
 
 def test_volume_and_place_are_those_of_the_mask(made):
-    from stages.geometry import points_at
+    from stages.volume.geometry import points_at
 
     _, mask, path = made
     dataset = pydicom.dcmread(path)
@@ -129,7 +129,7 @@ def test_dciodvfy_finds_no_error(made, dciodvfy_errors):
 def test_a_finding_that_came_to_lie_elsewhere_is_never_written(tmp_path, monkeypatch):
     from dataclasses import replace
 
-    from dicom_writer import gather
+    from dicom_writer.request import assembly
 
     source = series(tmp_path / "source", slope=0.3)
     mask = mask_on(source, tmp_path)
@@ -138,7 +138,7 @@ def test_a_finding_that_came_to_lie_elsewhere_is_never_written(tmp_path, monkeyp
         masks = on_original_slices(mask)
         return replace(masks, array=np.roll(masks.array, 12, axis=1))
 
-    monkeypatch.setattr(gather, "on_original_slices", turned)
+    monkeypatch.setattr(assembly, "on_original_slices", turned)
     with pytest.raises(
         OutputError, match=r"segment Liver came to lie \d+\.\d\d mm from where the mask has it"
     ):

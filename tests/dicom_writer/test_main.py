@@ -4,7 +4,7 @@ import pydicom
 import pytest
 
 from dicom_writer.__main__ import DicomWriter
-from dicom_writer.results import RESULTS, results_named
+from dicom_writer.request.result_request import RESULTS, results_named
 from stages import SettingsError, main, write_volume
 from tests import phantoms
 

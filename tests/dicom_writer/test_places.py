@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dicom_writer import write_results
-from dicom_writer.gather import gather
-from dicom_writer.results import RESULTS
+from dicom_writer.request.assembly import gather
+from dicom_writer.request.result_request import RESULTS
 from stages import Origin, Volume
 from tests.dicom_writer import letters, peers
 

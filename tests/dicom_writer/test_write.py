@@ -11,9 +11,9 @@ import pytest
 
 from dicom_writer import write_results
 from dicom_writer.finding import finding
-from dicom_writer.measure import Measurement
+from dicom_writer.mask.measure import Measurement
 from stages import InputError, OutputError, find_volumes, read_volume, write_volume
-from stages.labels_file import write_labels
+from stages.volume.labels_file import write_labels
 from tests import phantoms
 from tests.phantoms import LABELS
 
@@ -80,7 +80,7 @@ def test_nothing_is_left_when_verification_fails(written, tmp_path, monkeypatch)
     def refuse(*args, **kwargs):
         raise OutputError("it differs")
 
-    monkeypatch.setattr("dicom_writer.verify.verify_segmentation", refuse)
+    monkeypatch.setattr("dicom_writer.checks.identity.verify_segmentation", refuse)
     with pytest.raises(OutputError, match="it differs"):
         written()
     assert list((tmp_path / "out").iterdir()) == []

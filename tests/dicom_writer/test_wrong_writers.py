@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dicom_writer import write_results
-from dicom_writer.results import RESULTS
+from dicom_writer.request.result_request import RESULTS
 from stages import OutputError
 from tests.dicom_writer import letters
 

@@ -51,7 +51,7 @@ def test_compose_names_the_images_of_this_version_and_builds_them_from_their_doc
 
 @pytest.mark.docker
 def test_a_series_becomes_a_segmentation(images, compose, tmp_path):
-    from clara_wf.demo import write_phantom
+    from clara_wf.run.demo import write_phantom
     from phantoms import make_abdomen
 
     phantom = make_abdomen(900_001, shape=(40, 160, 160), spacing_mm=(5.0, 2.5, 2.5))

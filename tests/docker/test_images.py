@@ -265,8 +265,8 @@ def test_what_numba_compiles_was_compiled_when_the_image_was_built(images, name)
     code = """
 import numba.core.event as event
 with event.install_recorder("numba:compile") as recorder:
-    import stages.warm_up
-    stages.warm_up.warm_up()
+    import stages.segmentation.warm_up
+    stages.segmentation.warm_up.warm_up()
 print(len(recorder.buffer))
 """
     assert python_in(images[name], code) == "0"

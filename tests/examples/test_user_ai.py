@@ -36,7 +36,7 @@ def test_its_own_test_passes():
 @pytest.mark.triton
 @pytest.mark.workflow
 def test_it_runs_as_a_process_between_the_reader_and_the_writer(tmp_path):
-    from clara_wf.demo import write_phantom
+    from clara_wf.run.demo import write_phantom
     from phantoms import Anatomy, make_abdomen
     from stages import find_volumes, read_volume
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import stages
-from stages.geometry import reorient
-from stages.model import ModelDescription
-from stages.triton import ServedModel, TensorSpec
+from stages.model.description import ModelDescription
+from stages.triton.client import ServedModel, TensorSpec
+from stages.volume.geometry import reorient
 
 ALWAYS = {"PYTHONPATH": str(Path(stages.__file__).parents[1]), "OPENBLAS_NUM_THREADS": "1"}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from clara_wf import model_server
-from clara_wf.model_server import UnsupportedPlatformError, serve
-from clara_wf.places import Places
+from clara_wf.model_server import server as model_server
+from clara_wf.model_server.server import UnsupportedPlatformError, serve
+from clara_wf.workspace import Places
 from tests.ports import free_port
 
 SHARED_MEMORY = Path("/dev/shm")

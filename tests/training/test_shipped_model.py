@@ -70,10 +70,10 @@ def test_its_operators_are_those_that_onnxruntime_has_had_for_years():
 
 @pytest.mark.triton
 def test_a_real_triton_gives_the_labels_that_onnxruntime_gives(session, tmp_path):
-    from clara_wf.model_server import UnsupportedPlatformError, serve
-    from clara_wf.places import Places
+    from clara_wf.model_server.server import UnsupportedPlatformError, serve
+    from clara_wf.workspace import Places
     from stages.errors import InferenceError
-    from stages.triton import TritonPredictor
+    from stages.triton.client import TritonPredictor
 
     windows = np.random.default_rng(7).random((2, 1, 64, 96, 96), dtype=np.float32)
     (expected,) = session.run(["scores"], {"image": windows})
@@ -88,6 +88,6 @@ def test_a_real_triton_gives_the_labels_that_onnxruntime_gives(session, tmp_path
                 predictor(windows[:, :, :63])
     except UnsupportedPlatformError as error:
         pytest.skip(str(error))
-    # bfloat16, which its description allows; single precision: tests/clara_wf/test_model_engines.py
+    # bfloat16, which its description allows; single precision: tests/clara_wf/model_server/test_engines.py
     assert np.abs(scores - expected).max() < 0.01 * np.abs(expected).max()
     assert (scores.argmax(1) == expected.argmax(1)).mean() > 0.999

@@ -47,7 +47,7 @@ def main_job(tmp_path_factory) -> SimpleNamespace:
 @pytest.fixture(scope="session")
 def small_series(tmp_path_factory) -> Path:
     """A coarse phantom as a DICOM series: 40 slices of 160 x 160."""
-    from clara_wf.demo import write_phantom
+    from clara_wf.run.demo import write_phantom
     from phantoms import make_abdomen
 
     folder = tmp_path_factory.mktemp("small")
@@ -61,7 +61,7 @@ def real_ct(real_data) -> SimpleNamespace:
     """The TotalSegmentator example CT and how well a mask agrees with its liver (label 5)."""
     import nibabel
 
-    from stages.geometry import orientation_of, reorient
+    from stages.volume.geometry import orientation_of, reorient
 
     image = nibabel.load(real_data / "totalseg/example_seg_dicom.nii.gz")
     labels = np.asanyarray(image.dataobj).transpose(2, 1, 0)

@@ -12,7 +12,7 @@ import pydicom
 import pytest
 from ruamel.yaml import YAML
 
-from clara_wf.lint import lint
+from clara_wf.definitions.lint import lint
 
 ROOT = Path(__file__).parents[2]
 JOB = "11111111-1111-1111-1111-111111111111"
@@ -156,7 +156,7 @@ def test_the_reference_workflow_is_executed_as_printed(defined):
 def test_a_workflow_with_a_users_container_is_tested_as_printed(defined, images):
     series = defined.root / f"clara-reference-workflow/test-data/{JOB}/dicom-reader/input"
     if not series.exists():
-        from clara_wf.demo import make_demo_job
+        from clara_wf.run.demo import make_demo_job
 
         make_demo_job(series.parents[1], "dicom-reader/input")
     defined.type(f"./clara-wf test {USER_WORKFLOW} {JOB}")

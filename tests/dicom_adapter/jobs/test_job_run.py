@@ -14,7 +14,7 @@ import pytest
 from pydicom.uid import CTImageStorage
 
 from clara_wf.payload import Payload
-from clara_wf.published import load_published
+from clara_wf.publish.published import load_published
 from dicom_adapter.config.blocks import SeriesFilter, Storage
 from dicom_adapter.jobs.job_input import fill_payload
 from dicom_adapter.jobs.job_run import How, run_job

@@ -1,0 +1,1 @@
+"""The Helm chart: its values.yaml is edited, narrowed to one workflow, and rendered by `helm`."""

@@ -1,0 +1,1 @@
+"""values.yaml in, checked stages and workflows out; every rule for it is applied by `lint`."""

@@ -1,0 +1,1 @@
+"""Text of others and typed names on their way to a person: escaped, encodable, and with a suggestion."""

@@ -1,0 +1,1 @@
+"""A YAML file becomes nodes with their places; checks of it return findings with line, column and advice."""

@@ -1,0 +1,318 @@
+"""Choose series by rules, the same way every time, and say why each was taken or not.
+
+The default rules drop what is no CT image, localizers, secondary captures and dose screens
+(`dicom_reader.series.image_types`), derived images, values that are no Hounsfield units, and slices that
+are not about axial; of the rest they take the first by the default preferences.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from dicom_reader.selection.kernels import is_sharp
+from dicom_reader.selection.patients import refuse_two_patients
+from dicom_reader.series.attributes import MAX_DEGREES_FROM_PLANE, Facts
+from dicom_reader.series.merge import refuse_torn_series
+from dicom_reader.series.series import Series
+from dicom_reader.series.subseries import LEAST_SLICES
+from stages import InputError
+
+if TYPE_CHECKING:
+    from dicom_reader.selection.rules import Rules
+
+logger = logging.getLogger(__name__)
+
+Preference = Literal[
+    "stack",
+    "primary",
+    "soft-kernel",
+    "most-slices",
+    "fewest-slices",
+    "thinnest",
+    "thickest",
+    "longest",
+    "newest",
+    "oldest",
+]
+_NOT_AXIAL = f"more than {MAX_DEGREES_FROM_PLANE:.0f} degrees from axial"
+BY_DEFAULT = "axial CT (default)"
+DEFAULT_PREFERENCES: tuple[Preference, ...] = ("stack", "primary", "soft-kernel", "most-slices", "thinnest")
+_HINT = "; --explain tells of each, and rules may take others"
+_Default = tuple[str, str, Callable[[Facts], str]]
+_DEFAULTS: tuple[_Default, ...] = (
+    # name, the key of a rule that replaces it, and why it drops a series; empty where it does not
+    ("derived", "image_type", lambda facts: "derived" if facts.nature.is_derived else ""),
+    ("units", "rescale_type", lambda facts: _why_no_hounsfield_units(facts)),
+    (
+        "colour",
+        "photometric",
+        lambda facts: f"in {facts.nature.colour} instead of grey values" if facts.nature.colour else "",
+    ),
+    ("not axial", "orientation", lambda facts: _NOT_AXIAL if not _is_about_axial(facts) else ""),
+)
+_ORDER: Mapping[Preference, tuple[Callable[[Facts], float], str]] = {
+    "stack": (lambda f: f.positions < LEAST_SLICES, f"at fewer than {LEAST_SLICES} positions"),
+    "primary": (lambda f: "PRIMARY" not in f.image_type, "not primary"),
+    "soft-kernel": (lambda f: is_sharp(f.kernel), "of a kernel for bone or lung"),
+    "most-slices": (lambda f: -f.slices, "fewer slices"),
+    "fewest-slices": (lambda f: f.slices, "more slices"),
+    "thinnest": (lambda f: round(f.spacing_mm or 1e9, 3), "wider spacing"),
+    "thickest": (lambda f: -round(f.spacing_mm or 0, 3), "closer spacing"),
+    "longest": (lambda f: -round(f.length_mm, 1), "shorter"),
+    "newest": (lambda f: -_day(f), "older"),
+    "oldest": (lambda f: _day(f) or 1e9, "newer"),
+}
+_LAST: tuple[tuple[Callable[[Facts], float], str, str], ...] = (
+    # where the preferences leave a tie: what decides, what it is called, and why another is behind
+    (lambda f: f.series_number, "the lower Series Number (0020,0011)", "of a higher series number"),
+    (lambda f: f.acquired_at, "the earlier acquisition", "acquired later"),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one series.
+
+    Attributes
+    ----------
+    state
+        "taken"; "passed over" for a better one; "dropped" by a rule.
+    rule
+        The rule that took or dropped it.
+    why
+        In words; empty where it was taken and nothing needs to be said.
+    is_undecided
+        Whether it is one of several that are equal in all that decides; none of them is read then.
+    """
+
+    series: Series
+    state: Literal["taken", "passed over", "dropped"]
+    rule: str
+    why: str = ""
+    is_undecided: bool = False
+
+    def __str__(self) -> str:
+        if self.state == "taken":
+            left_out = ", the latter left out" if self.series.kinds or self.series.apart else ""
+            because = f", {self.why}" if self.why else ""
+            return f"chosen{because}: {self.series.what}{left_out}"
+        return f"not chosen, {self.why}: {self.series.what}"
+
+
+@dataclass(frozen=True)
+class _Passing:
+    series: Series
+    facts: Facts
+    priority: int
+    rule: str
+    is_beside_plain: bool = False
+    """Whether acquired slices in Hounsfield units of the same series pass as well, and this is none."""
+
+
+def _why_no_hounsfield_units(facts: Facts) -> str:
+    if facts.nature.units:
+        return f"in {facts.nature.units} instead of Hounsfield units"
+    if not any(map(facts.text, ("RescaleSlope", "RescaleIntercept"))):
+        return "without a rescale to Hounsfield units"
+    return ""
+
+
+def _is_about_axial(facts: Facts) -> bool:
+    return (facts.degrees_from("axial") or 0) <= MAX_DEGREES_FROM_PLANE  # unknown: for the gate to refuse
+
+
+def _day(facts: Facts) -> int:
+    return int(facts.date) if facts.date.isdecimal() else 0
+
+
+def select_series(
+    every: Sequence[Series], rules: Rules | None = None, *, take_all: bool = False
+) -> list[Verdict]:
+    """Judge each series; the taken ones come first, the best of them at the front.
+
+    Parameters
+    ----------
+    every
+        All series.
+    rules
+        Besides the default ones, if any. A rule that asks for an image type or an orientation replaces the
+        default rule about it.
+    take_all
+        Take all that pass, not only the best.
+    """
+    defaults = [default for default in _DEFAULTS if rules is None or not rules.names(default[1])]
+    dropped: list[Verdict] = []
+    passing: list[_Passing] = []
+    for series in every:
+        judged = _judge(series, rules, defaults)
+        if isinstance(judged, Verdict):
+            dropped.append(judged)
+        else:
+            passing.append(judged)
+    preferences = rules.prefer if rules else DEFAULT_PREFERENCES
+    return [*_ranked(passing, preferences, take_all), *dropped]
+
+
+def _judge(series: Series, rules: Rules | None, defaults: Sequence[_Default]) -> Verdict | _Passing:
+    facts = series.facts
+    if facts is None:
+        kind = max(series.kinds, key=lambda kind: series.kinds[kind])
+        return Verdict(series, "dropped", f"{kind} (default)", "no CT slices")
+    for name, _, why_not in defaults:
+        if why := why_not(facts):
+            return Verdict(series, "dropped", f"{name} (default)", why)
+    if rules is None:
+        return _Passing(series, facts, 0, BY_DEFAULT)
+    return _judge_by_rules(series, facts, rules)
+
+
+def _judge_by_rules(series: Series, facts: Facts, rules: Rules) -> Verdict | _Passing:
+    failure = rules.require.failure(facts) if rules.require else ""
+    if failure:
+        return Verdict(series, "dropped", "arguments", failure)
+    for rule in rules.rules:
+        if rule.drop is not None and not rule.drop.failure(facts):
+            return Verdict(series, "dropped", rule.name, f"rule {rule.name!r}")
+    takes = [rule for rule in rules.rules if rule.take is not None]
+    failures = []
+    for priority, rule in enumerate(takes):
+        failures.append(rule.take.failure(facts) if rule.take else "")
+        if not failures[-1]:
+            return _Passing(series, facts, priority, rule.name)
+    if takes:
+        why = "; ".join(f"rule {r.name!r}: {f}" for r, f in zip(takes, failures, strict=True))
+        return Verdict(series, "dropped", takes[-1].name, why)
+    return _Passing(series, facts, 0, "arguments" if rules.require else BY_DEFAULT)
+
+
+def _ranked(passing: list[_Passing], preferences: Sequence[Preference], take_all: bool) -> list[Verdict]:
+    plain = {p.series.uid for p in passing if p.facts.nature.is_plain}
+    passing = [
+        replace(p, is_beside_plain=p.series.uid in plain and not p.facts.nature.is_plain) for p in passing
+    ]
+    merits = _merits(preferences)
+    ranked = sorted(passing, key=lambda p: (*(merit(p) for merit, _ in merits), p.series.order))
+    if not ranked:
+        return []
+    best = ranked[0]
+    why, is_undecided = ("", False) if take_all else _tie(ranked, merits, preferences)
+    verdicts = [Verdict(best.series, "taken", best.rule, why, is_undecided)]
+    for p in ranked[1:]:
+        if take_all:
+            verdicts.append(Verdict(p.series, "taken", p.rule))
+        else:
+            equals = is_undecided and all(merit(p) == merit(best) for merit, _ in merits)
+            verdicts.append(Verdict(p.series, "passed over", p.rule, _behind(p, best, merits), equals))
+    return verdicts
+
+
+_Merit = tuple[Callable[[_Passing], float], str]
+
+
+def _merits(preferences: Sequence[Preference]) -> list[_Merit]:
+    """Return what ranks the series that pass, the least being the best, and why another is behind."""
+
+    def of_facts(merit: Callable[[Facts], float]) -> Callable[[_Passing], float]:
+        return lambda p: merit(p.facts)
+
+    by_preference = [_ORDER[preference] for preference in preferences]
+    return [
+        (lambda p: p.priority, "taken by a later rule"),
+        (lambda p: p.is_beside_plain, "set apart from the acquired slices of its series"),
+        *((of_facts(merit), why) for merit, why in by_preference),
+        *((of_facts(merit), why) for merit, _, why in _LAST),
+    ]
+
+
+def _tie(
+    ranked: Sequence[_Passing], merits: Sequence[_Merit], preferences: Sequence[Preference]
+) -> tuple[str, bool]:
+    """Say what decided between the best series and those that preferences find equal, and if nothing did."""
+    best = ranked[0]
+
+    def equal_by(some: Sequence[_Merit]) -> list[_Passing]:
+        return [p for p in ranked if all(merit(p) == merit(best) for merit, _ in some)]
+
+    equal = equal_by(merits[: -len(_LAST)])
+    if len(equal) == 1:
+        return "", False
+    is_undecided = any(p.series.uid != best.series.uid for p in equal_by(merits))
+    decisive = (what for merit, what, _ in _LAST if len({merit(p.facts) for p in equal}) > 1)
+    by = next(decisive, "nothing" if is_undecided else "being the first part of the series")
+    return f"first of {len(equal)} that are equal by {', '.join(preferences)}, by {by}", is_undecided
+
+
+def _behind(p: _Passing, best: _Passing, merits: Sequence[_Merit]) -> str:
+    """Say by what a series is not the best."""
+    return next((why for merit, why in merits if merit(p) != merit(best)), "equal in all that decides")
+
+
+def require_taken(verdicts: Sequence[Verdict], rules: Rules | None) -> list[Series]:
+    """Return the series that were taken.
+
+    Raises
+    ------
+    InputError
+        If none was; the message says what was found instead. If those that pass are of two patients,
+        are pieces of one series, or are equal in all that decides.
+    """
+    taken = [verdict.series for verdict in verdicts if verdict.state == "taken"]
+    if taken:
+        candidates = [verdict.series for verdict in verdicts if verdict.state != "dropped"]
+        refuse_two_patients(candidates)
+        refuse_torn_series(candidates)
+        _refuse_undecided(verdicts)
+        return taken
+    count = f"{len(verdicts)} series: "
+    if rules is None or (rules.require is None and not rules.rules):
+        found = Counter(_instead(verdict) for verdict in verdicts)
+        raise InputError(
+            "no axial CT series in the input folder; found "
+            + count
+            + ", ".join(f"{n} {what}" for what, n in found.most_common())
+            + _HINT
+        )
+    reasons = Counter(verdict.rule for verdict in verdicts)
+    raise InputError(
+        "no series of the input folder passes the rules; of "
+        + count
+        + ", ".join(f"{n} dropped by {rule}" for rule, n in reasons.most_common())
+        + _HINT
+    )
+
+
+def _refuse_undecided(verdicts: Sequence[Verdict]) -> None:
+    names = [verdict.series.name[:80] for verdict in verdicts if verdict.is_undecided]
+    if names:
+        raise InputError(
+            f"series {' and '.join(names[:2])}{_more(len(names) - 2)} are equal in all that decides, also in "
+            "series number and time of acquisition; name one with --series, or by a rule"
+        )
+
+
+def _more(count: int) -> str:
+    return f" (and {count} more)" if count > 0 else ""
+
+
+def _instead(verdict: Verdict) -> str:
+    if verdict.series.facts is None:
+        return verdict.rule.removesuffix(" (default)")
+    return "derived CT" if verdict.series.facts.nature.is_derived else f"CT {verdict.why}"
+
+
+def log_choice(verdicts: Sequence[Verdict]) -> None:
+    """Tell the log which series were taken; why each of the others was not stands in the volume's origin."""
+    others = []
+    for verdict in verdicts:
+        if verdict.state == "taken":
+            logger.info("series %s %s", verdict.series.name, verdict)
+        else:
+            others.append(verdict)
+            logger.debug("series %s %s", verdict.series.name[:80], verdict)
+    if others:
+        reasons = Counter(str(verdict).partition(":")[0] for verdict in others)
+        logger.info("other series: %s", ", ".join(f"{n} {why}" for why, n in reasons.most_common()))

@@ -1,0 +1,170 @@
+"""One series torn into many: anonymised studies whose every image has a series UID of its own.
+
+References
+----------
+DICOM PS3.15 Annex E, Attribute Confidentiality Profiles: UIDs are to be replaced consistently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from dicom_reader.files.headers import ATTRIBUTES, Header
+from dicom_reader.series.identity import derived_uid
+from dicom_reader.series.image_types import kind_of
+from dicom_reader.series.series import Series
+from dicom_reader.slices.stack import Slice
+from stages import InputError
+
+_SERIES_UID = ATTRIBUTES["SeriesInstanceUID"][0]
+_SHARED = ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "SeriesNumber", "ConvolutionKernel")
+_OFF_PLANE = 0.05  # of the spacing
+_DIGITS = 4  # of millimetres and cosines that are compared
+
+Key = tuple[object, ...]
+
+
+def merge_torn_series(headers: Sequence[Header]) -> list[Header]:
+    """Give images of one study and place one series UID, where each is alone in a series of its own.
+
+    Parameters
+    ----------
+    headers
+        All images of a folder.
+
+    Returns
+    -------
+    list of Header
+        The same in the same order; those that were joined have a derived *Series Instance UID*
+        (0020,000E), and their own in `Header.own_series_uid`.
+
+    Raises
+    ------
+    InputError
+        If there are only such images, and no two of them agree in study, frame of reference, patient,
+        series number, kernel, orientation, pixel spacing and matrix.
+    """
+    series = _by_series(headers)
+    alone = [images[0] for images in series.values() if is_one_image(images)]
+    groups: dict[Key, list[Header]] = {}
+    for header in alone:
+        if (key := torn_key(header)) is not None:
+            groups.setdefault(key, []).append(header)
+    joined = [group for group in groups.values() if len(group) > 1]
+    if 1 < len(alone) == len(series) and not joined:
+        raise InputError(
+            f"--merge-series: the {len(alone)} series of one image each differ in study, frame of reference, "
+            "patient, series number, kernel, orientation, pixel spacing or matrix, or lack one of the first "
+            "two; they are no one series"
+        )
+    merged: dict[str, str] = {}
+    for group in joined:
+        uids = sorted(header.text("SeriesInstanceUID") for header in group)
+        merged |= dict.fromkeys(uids, derived_uid("merged series", *uids))
+    return [_renamed(header, merged) for header in headers]
+
+
+def refuse_torn_series(candidates: Sequence[Series]) -> None:
+    """Refuse the first series where it is one image of many that look like one series torn into pieces.
+
+    Parameters
+    ----------
+    candidates
+        What passes the rules, the best first.
+
+    Raises
+    ------
+    InputError
+        If it has one slice, and others of one slice have the same study, frame of reference and geometry.
+    """
+    first, *others = (series.slices for series in candidates)
+    if not is_one_image(first) or (key := torn_key(first[0])) is None:
+        return
+    pieces = 1 + sum(is_one_image(slices) and torn_key(slices[0]) == key for slices in others)
+    if pieces > 1:
+        raise InputError(
+            f"the best series has one slice only, and {pieces} such series with equal study, frame of "
+            "reference and geometry lie in the folder: each image seems to have got a series UID of its own, "
+            "as some programs for anonymisation do; --merge-series reads them as one series"
+        )
+
+
+def pieces_of(series: Series, every: Sequence[Series]) -> list[Header]:
+    """Return images in series of one image that may be slices of a series: where it has none.
+
+    Parameters
+    ----------
+    series
+        What is read.
+    every
+        All series of the folder, this one among them.
+
+    Returns
+    -------
+    list of Header
+        Those that share all that pieces of a torn series do, and lie on its planes continued.
+    """
+    others = [other.slices[0] for other in every if other.uid != series.uid and is_one_image(other.slices)]
+    return without_slice(series, others)
+
+
+def without_slice(series: Series, headers: Sequence[Header]) -> list[Header]:
+    """Return which images share all that slices of a series do, and lie on its planes where it has none."""
+    facts = series.facts
+    key = torn_key(series.slices[0]) if series.slices else None
+    if key is None or facts is None or facts.normal is None or facts.heights is None or not facts.spacing_mm:
+        return []
+    found = []
+    for header in headers:
+        if torn_key(header) != key:
+            continue
+        height = float(np.array(header.numbers("ImagePositionPatient", 3)) @ facts.normal)
+        steps = (height - float(facts.heights[0])) / facts.spacing_mm
+        is_taken = float(np.abs(facts.heights - height).min()) < facts.spacing_mm / 2
+        if not is_taken and abs(steps - round(steps)) < _OFF_PLANE:
+            found.append(header)
+    return found
+
+
+def in_words(pieces: Sequence[Header]) -> str:
+    """Say of pieces of a series where they lie."""
+    return (
+        f"{len(pieces)} image(s) of the same study, series number and geometry lie where the series has no "
+        "slice, each in a series of its own"
+    )
+
+
+def is_one_image(headers: Sequence[Header]) -> bool:
+    """Return whether all of these are one image, be it there more than once."""
+    return len({(header.text("SOPInstanceUID"), header.frame) for header in headers}) == 1
+
+
+def _by_series(headers: Sequence[Header]) -> Mapping[str, list[Header]]:
+    found: dict[str, list[Header]] = {}
+    for header in headers:
+        if header.text("SeriesInstanceUID") and kind_of(header) is None:
+            found.setdefault(header.text("SeriesInstanceUID"), []).append(header)
+    return found
+
+
+def _renamed(header: Header, merged: Mapping[str, str]) -> Header:
+    own = header.text("SeriesInstanceUID")
+    if own not in merged:
+        return header
+    return replace(header, values={**header.values, _SERIES_UID: merged[own].encode()}, own_series_uid=own)
+
+
+def torn_key(header: Header) -> Key | None:
+    """Return what images of one torn series share; None for one that says too little of its place."""
+    shared = tuple(header.text(keyword) for keyword in _SHARED)
+    if not all(shared[:2]):
+        return None
+    try:
+        place = Slice.from_header(header)
+    except InputError:
+        return None
+    numbers = (*place.orientation, *place.pixel_spacing)
+    return (*shared, place.matrix, *(round(number, _DIGITS) + 0.0 for number in numbers))

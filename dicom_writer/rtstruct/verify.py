@@ -1,0 +1,150 @@
+"""Hold a written structure set against the mask: each outline filled, on the image that it names.
+
+pydicom reads the file; the images' own headers say where their pixels lie, by the formula of the
+standard; `polygons` fills any polygon.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import config, dcmread
+from pydicom.dataset import Dataset
+
+from dicom_writer.checks.identity import known_of, require_references, require_same_identity
+from dicom_writer.checks.polygons import area_and_centroid, filled
+from dicom_writer.mask.measure import (
+    TOLERANCE_MM,
+    Measurement,
+    Part,
+    part_of,
+    require_same_measurements,
+    whole_of,
+)
+from dicom_writer.request.result_request import Given
+from dicom_writer.source.frames import image_key
+from dicom_writer.source.images import pixel_indices, pixel_positions
+from dicom_writer.wording import warnings_text
+from stages import OutputError
+from stages.volume.labels import Label
+
+_CONTOUR_DATA = 0x30060050
+
+
+def verify_rtstruct(path: Path, given: Given) -> dict[int, Measurement]:
+    """Read a structure set back, and return what it says of each label.
+
+    Volume and centroid are those of the polygons in space, the box that of the pixels in them.
+
+    Raises
+    ------
+    OutputError
+        At the first thing that differs.
+    """
+    with config.disable_value_validation():
+        dataset = dcmread(path)
+        require_same_identity(dataset, given)
+        _require_image_references(dataset, given)
+        _require_regions(dataset, given)
+        _require_warnings(dataset, given)
+        contours = {int(item.ReferencedROINumber): item for item in dataset.ROIContourSequence}
+        measured = {}
+        for number, label in enumerate(given.labels, start=1):
+            if number not in contours:
+                raise OutputError(f"the region of {label.name} has no item of contours")
+            measured[label.value] = _measure(contours[number], label, given)
+    require_same_measurements(measured, given.measured, given.labels, what="contours of")
+    return measured
+
+
+def _require_image_references(dataset: Dataset, given: Given) -> None:
+    first = given.sources[0]
+    named = {
+        (str(series.SeriesInstanceUID), str(image.ReferencedSOPInstanceUID))
+        for frame in dataset.ReferencedFrameOfReferenceSequence
+        if frame.FrameOfReferenceUID == first.FrameOfReferenceUID
+        for study in frame.RTReferencedStudySequence
+        if study.ReferencedSOPInstanceUID == first.StudyInstanceUID
+        for series in study.RTReferencedSeriesSequence
+        for image in series.ContourImageSequence
+    }
+    require_references(known_of(named, given), given)
+
+
+def _require_regions(dataset: Dataset, given: Given) -> None:
+    frame = given.sources[0].FrameOfReferenceUID
+    written = [
+        (int(r.ROINumber), str(r.ROIName), r.ReferencedFrameOfReferenceUID == frame)
+        for r in dataset.StructureSetROISequence
+    ]
+    expected = [(n, label.name, True) for n, label in enumerate(given.labels, start=1)]
+    if written != expected:
+        raise OutputError(f"the regions of interest are {written}, expected {expected}")
+    codes = [str(o.RTROIIdentificationCodeSequence[0].CodeValue) for o in dataset.RTROIObservationsSequence]
+    if codes != [label.type.value for label in given.labels]:
+        raise OutputError(f"the regions of interest have codes {codes}")
+
+
+def _require_warnings(dataset: Dataset, given: Given) -> None:
+    first, *said = str(dataset.StructureSetDescription).split("\r\n")
+    if "\r\n".join(said) != warnings_text(given, 1024 - len(first) - 2):
+        count = len(given.mask.origin.warnings)
+        raise OutputError(f"StructureSetDescription does not end with the {count} warnings of the mask")
+
+
+def _measure(region: Dataset, label: Label, given: Given) -> Measurement:
+    """Fill the contours of a label, compare them slice by slice, and return what they measure."""
+    slice_of = {image_key(source): n for n, source in enumerate(given.sources)}
+    by_slice: dict[int, list[NDArray[np.float64]]] = {}
+    for contour in region.get("ContourSequence") or ():
+        (image,) = contour.ContourImageSequence
+        key = (str(image.ReferencedSOPInstanceUID), int(image.get("ReferencedFrameNumber") or 0))
+        if key not in slice_of or contour.ContourGeometricType != "CLOSED_PLANAR":
+            raise OutputError(
+                f"a contour of {label.name} is {contour.ContourGeometricType} on image {key[0]}; "
+                "expected CLOSED_PLANAR on an image of the source"
+            )
+        by_slice.setdefault(slice_of[key], []).append(_points(contour, label))
+    for n, plane in enumerate(given.masks.array):
+        if n not in by_slice and plane.any() and (plane == label.value).any():
+            raise OutputError(f"the mask has {label.name} in slice {n + 1}, which has no contour")
+    return whole_of(part for n in sorted(by_slice) for part in _parts(by_slice.pop(n), label, given, n))
+
+
+def _points(contour: Dataset, label: Label) -> NDArray[np.float64]:
+    raw: Any = contour.get_item(_CONTOUR_DATA).value
+    values = raw.split(b"\\") if isinstance(raw, bytes) else raw
+    points = np.array([float(v) for v in values]).reshape(-1, 3)
+    if len(points) != int(contour.NumberOfContourPoints) or not np.isfinite(points).all():
+        raise OutputError(f"a contour of {label.name} has {len(points)} points, not as many as it says")
+    return points
+
+
+def _parts(contours: list[NDArray[np.float64]], label: Label, given: Given, n: int) -> list[Part]:
+    """Compare the contours of a slice with the mask, pixel by pixel; return what each measures."""
+    source, shape = given.sources[n], given.masks.array[n].shape
+    thickness = float(given.masks.thickness_mm[n])
+    drawn = np.zeros(shape, dtype=np.bool_)
+    found = []
+    for points in contours:
+        pixels, off = pixel_indices(source, points)
+        if not off <= TOLERANCE_MM:
+            raise OutputError(f"a contour of {label.name} lies {off:.2f} mm off slice {n + 1}")
+        inside = filled(pixels, shape)
+        drawn ^= inside
+        area, centroid = area_and_centroid(points)
+        part = part_of(inside, 1.0, functools.partial(pixel_positions, source))
+        if part is not None:
+            found.append(Part(area * thickness, centroid, part.box))
+    different = drawn != (given.masks.array[n] == label.value)
+    if different.any():
+        row, column = np.argwhere(different)[0]
+        raise OutputError(
+            f"{int(np.count_nonzero(different))} pixels in slice {n + 1} of the contours of {label.name} "
+            f"differ from the mask, the first at row {row}, column {column}"
+        )
+    return found

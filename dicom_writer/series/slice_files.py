@@ -1,0 +1,103 @@
+"""One file a slice, written on all cores: what they have in common is encoded once.
+
+References
+----------
+DICOM PS3.3 C.7.6.2, Image Plane; C.12.2, Common Instance Reference.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+
+from dicom_writer.encoding import code, element, file_head_maker, sequence, text
+from dicom_writer.seg.functional_groups import decimal
+from dicom_writer.source.frames import image_key
+
+_PLACE = {
+    0x00180050: "SliceThickness",
+    0x00200032: "ImagePositionPatient",
+    0x00200037: "ImageOrientationPatient",
+    0x00201041: "SliceLocation",
+    0x00280030: "PixelSpacing",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SliceFile:
+    """One slice to be written.
+
+    Attributes
+    ----------
+    source
+        The image whose place it has, and to which it refers.
+    plane
+        Its pixels, of any integer type.
+    spatial_locations_preserved
+        Whether a pixel shows the same place as that of the source.
+    """
+
+    path: Path
+    sop_instance_uid: str
+    instance_number: int
+    source: Dataset
+    plane: NDArray[Any]
+    spatial_locations_preserved: bool = True
+
+
+def write_slice_files(
+    files: Sequence[SliceFile], meta: FileMetaDataset, common: Mapping[int, bytes], *, dtype: np.dtype[Any]
+) -> None:
+    """Write slices.
+
+    Parameters
+    ----------
+    meta
+        Meta information of any of them.
+    common
+        Encoded elements by tag that all have; those that a slice has itself take precedence.
+    dtype
+        Of the pixels in the file, 16 bits, little endian.
+    """
+    head_of = file_head_maker(meta)
+
+    def write(file: SliceFile) -> None:
+        elements = {**common, **_own(file)}
+        head = b"".join(elements[tag] for tag in sorted(elements))
+        pixels = element(0x7FE00010, "OW", np.ascontiguousarray(file.plane, dtype=dtype).tobytes())
+        file.path.write_bytes(head_of(file.sop_instance_uid) + head + pixels)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(write, files))
+
+
+def _own(file: SliceFile) -> dict[int, bytes]:
+    """Return the elements in which a slice differs from the others, encoded, by tag."""
+    source = file.source
+    uid, frame = image_key(source)
+    reference = text(0x00081150, "UI", source.SOPClassUID) + text(0x00081155, "UI", uid)
+    framed = reference + (text(0x00081160, "IS", frame) if frame else b"")
+    purpose = code(0x0040A170, "121322", "DCM", "Source image for image processing operation")
+    preserved = text(0x0028135A, "CS", "YES" if file.spatial_locations_preserved else "NO")
+    series = sequence(0x0008114A, reference) + text(0x0020000E, "UI", source.SeriesInstanceUID)
+    found = {
+        0x00180050: element(0x00180050, "DS", b""),  # may be empty, and is where the source says nothing
+        0x00080018: text(0x00080018, "UI", file.sop_instance_uid),
+        0x00081115: sequence(0x00081115, series),
+        0x00082112: sequence(0x00082112, framed + preserved + purpose),
+        0x00200013: text(0x00200013, "IS", file.instance_number),
+    }
+    for tag, keyword in _PLACE.items():
+        value = source.get(keyword)
+        if value is not None and value != "":
+            values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+            found[tag] = text(tag, "DS", *map(decimal, values))
+    return found

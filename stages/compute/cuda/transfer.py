@@ -1,0 +1,311 @@
+"""Arrays between the host and the CUDA device, by several threads through pinned memory.
+
+A copy out of memory that the driver cannot trust to stay where it is goes through a small buffer of its own,
+at an eighth of what the bus can carry. Here each of a few threads has a pinned buffer and a stream: while one
+waits for its block, others fill or empty theirs. An array may be used before all of it has arrived.
+
+References
+----------
+CUDA C++ Programming Guide, Page-Locked Host Memory; Asynchronous Concurrent Execution.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from functools import cache, partial
+from types import TracebackType
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.arrays import Array
+from stages.compute.threads import cores
+
+BLOCK_BYTES = 8 * 2**20
+"""Size of a pinned buffer; a slice that is larger goes in parts."""
+
+_MOST_THREADS = 8  # more do not make the bus faster
+Bytes: TypeAlias = NDArray[np.uint8]
+
+
+class Copier(Protocol):
+    """What one thread copies with; all calls come from that thread."""
+
+    def buffer(self, size: int) -> Bytes:
+        """Return pinned memory of the host."""
+
+    def to_device(self, source: Bytes, target: Array, start: int, after: Any) -> None:
+        """Copy bytes to a place in the memory of an array on the device; return when they are there."""
+
+    def to_host(self, source: Array, start: int, target: Bytes, after: Any) -> None:
+        """Copy bytes from a place in the memory of an array on the device; return when they are there."""
+
+
+class CudaCopier:
+    """Copies on a stream of its own.
+
+    Parameters
+    ----------
+    device
+        Number of the CUDA device.
+    """
+
+    def __init__(self, device: int) -> None:
+        import cupy
+
+        self._cuda = cupy.cuda
+        self._cuda.Device(device).use()
+        self._stream = self._cuda.Stream(non_blocking=True)
+
+    def buffer(self, size: int) -> Bytes:
+        """Return pinned memory of the host."""
+        return np.frombuffer(self._cuda.alloc_pinned_memory(size), np.uint8, size)
+
+    def to_device(self, source: Bytes, target: Array, start: int, after: Any) -> None:
+        """Copy bytes to a place in the memory of an array on the device; return when they are there."""
+        self._copy(target.data.ptr + start, source.ctypes.data, source.nbytes, after)
+
+    def to_host(self, source: Array, start: int, target: Bytes, after: Any) -> None:
+        """Copy bytes from a place in the memory of an array on the device; return when they are there."""
+        self._copy(target.ctypes.data, source.data.ptr + start, target.nbytes, after)
+
+    def _copy(self, target: int, source: int, size: int, after: Any) -> None:
+        self._stream.wait_event(after)
+        runtime = self._cuda.runtime
+        runtime.memcpyAsync(target, source, size, runtime.memcpyDefault, self._stream.ptr)
+        self._stream.synchronize()
+
+
+class Threads:
+    """The threads that copy, each with its buffer; they and their buffers are kept for the next array.
+
+    Parameters
+    ----------
+    make
+        Makes what a thread copies with.
+    count
+        How many threads there are.
+    block_bytes
+        Size of a buffer.
+    """
+
+    def __init__(self, make: Callable[[], Copier], *, count: int, block_bytes: int = BLOCK_BYTES) -> None:
+        self.block_bytes = block_bytes
+        self.count = count
+        self._make = make
+        self._own = threading.local()
+        self._pool = ThreadPoolExecutor(count, "transfer")
+
+    def submit(self, work: Callable[[Copier, Bytes], None]) -> Future[None]:
+        """Let a thread do something with what it copies with, and its buffer."""
+        return self._pool.submit(self._run, work)
+
+    def warm_up(self) -> None:
+        """Return when every thread has its buffer; raise what kept one from having it."""
+        met = threading.Barrier(self.count)  # so that none does the work of two
+        try:
+            begun = [self.submit(lambda copier, buffer: _meet(met)) for _ in range(self.count)]
+            for ended in wait(begun, return_when=FIRST_EXCEPTION).done:
+                ended.result()
+        finally:
+            met.abort()  # nobody waits for one that will not come
+
+    def _run(self, work: Callable[[Copier, Bytes], None]) -> None:
+        own = self._own
+        if not hasattr(own, "copier"):
+            copier = self._make()
+            own.buffer = copier.buffer(self.block_bytes)
+            own.copier = copier
+        work(own.copier, own.buffer)
+
+
+def _meet(barrier: threading.Barrier) -> None:
+    barrier.wait()
+
+
+@cache
+def cuda_threads(device: int) -> Threads:
+    """Return the threads that copy to and from a CUDA device: a core each, and eight at most."""
+    return Threads(partial(CudaCopier, device), count=min(cores(), _MOST_THREADS))
+
+
+def buffer_bytes() -> int:
+    """Return the pinned memory that transfers will yet take of the host: nothing where there are threads."""
+    return 0 if cuda_threads.cache_info().currsize else BLOCK_BYTES * min(cores(), _MOST_THREADS)
+
+
+class Upload:
+    """An array on its way to the device.
+
+    Parameters
+    ----------
+    source
+        What is copied; any view of any array of the host, a mapped file's too.
+    array
+        Where it goes: in order, of the same shape and type.
+    threads
+        What copies.
+    after
+        An event of the stream that `array` was made on: nothing is written there before.
+    backwards
+        Whether the last slices go first.
+    """
+
+    def __init__(
+        self,
+        source: NDArray[Any],
+        array: Array,
+        *,
+        threads: Threads,
+        after: Any = None,
+        backwards: bool = False,
+    ) -> None:
+        self.array = array
+        self._bounds = list(_blocks(source, threads.block_bytes))
+        order = reversed(self._bounds) if backwards else self._bounds
+        begun = {
+            start: threads.submit(partial(_put, _part(source, start, stop), array, start, after))
+            for start, stop in order
+        }
+        self._copies = [begun[start] for start, _ in self._bounds]
+
+    def __enter__(self) -> Upload:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Return when nothing is written any more."""
+        for copy in self._copies:
+            copy.cancel()
+        wait(self._copies)
+
+    def wait_for(self, view: Array) -> None:
+        """Return when a view of the array holds what it shall; what went wrong on the way is raised.
+
+        Whatever is then started on a stream of the device finds it there.
+        """
+        if view.size == 0:
+            return
+        first, last = _extent(view, self.array)
+        for (start, stop), copy in zip(self._bounds, self._copies, strict=True):
+            if start < last and first < stop:
+                copy.result()
+
+
+def upload(source: NDArray[Any], *, backwards: bool = False) -> Upload:
+    """Begin to copy an array to the current CUDA device."""
+    import cupy
+
+    array = cupy.empty(source.shape, source.dtype.newbyteorder("="))
+    threads = cuda_threads(cupy.cuda.runtime.getDevice())
+    return Upload(source, array, threads=threads, after=stream_event(), backwards=backwards)
+
+
+def stream_event() -> Any:
+    """Return an event behind all that CuPy's current stream has been told to do."""
+    import cupy
+
+    event = cupy.cuda.Event(disable_timing=True)
+    event.record()
+    return event
+
+
+class Download:
+    """A place on the host for an array of the device, whose pages are there before the array is.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the array.
+    threads
+        What copies.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, *, threads: Threads) -> None:
+        self._array: NDArray[Any] = np.empty(shape, dtype)
+        self._threads = threads
+        flat = self._array.reshape(-1).view(np.uint8)
+        self._blocks = [
+            flat[start : start + threads.block_bytes] for start in range(0, flat.size, threads.block_bytes)
+        ]
+        self._touched = [threads.submit(partial(_touch, block)) for block in self._blocks]
+
+    def fill(self, source: Array, *, after: Any = None) -> NDArray[Any]:
+        """Copy an array of the device, which lies in order, and return the copy.
+
+        Parameters
+        ----------
+        after
+            An event of the stream that `source` was made on, behind the last that was written to it.
+        """
+        wait(self._touched)
+        size = self._threads.block_bytes
+        copies = [
+            self._threads.submit(partial(_get, source, n * size, block, after))
+            for n, block in enumerate(self._blocks)
+        ]
+        for copy in copies:
+            copy.result()
+        return self._array
+
+
+def download_place(shape: tuple[int, ...], dtype: Any) -> Download:
+    """Return a place on the host for an array of the current CUDA device, made ready by its threads."""
+    import cupy
+
+    return Download(shape, dtype, threads=cuda_threads(cupy.cuda.runtime.getDevice()))
+
+
+def _touch(block: Bytes, copier: Copier, buffer: Bytes) -> None:
+    block.fill(0)
+
+
+def _put(source: NDArray[Any], array: Array, start: int, after: Any, copier: Copier, buffer: Bytes) -> None:
+    bytes_ = buffer[: source.size * array.dtype.itemsize]
+    np.copyto(bytes_.view(array.dtype).reshape(source.shape), source)
+    copier.to_device(bytes_, array, start, after)
+
+
+def _get(source: Array, start: int, target: Bytes, after: Any, copier: Copier, buffer: Bytes) -> None:
+    bytes_ = buffer[: target.size]
+    copier.to_host(source, start, bytes_, after)
+    target[:] = bytes_
+
+
+def _blocks(source: NDArray[Any], most: int) -> Iterator[tuple[int, int]]:
+    """Give the bounds of blocks, in bytes of the array in order: whole slices, or else rows of one slice."""
+    if source.size == 0:
+        return
+    slice_bytes = source[0].nbytes
+    if slice_bytes <= most:
+        step = most // slice_bytes * slice_bytes
+        for start in range(0, source.nbytes, step):
+            yield start, min(start + step, source.nbytes)
+        return
+    for n in range(len(source)):
+        for start, stop in _blocks(source[n], most):
+            yield n * slice_bytes + start, n * slice_bytes + stop
+
+
+def _part(source: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
+    """Return the elements of a block, as a view."""
+    slice_bytes = source[0].nbytes
+    first, behind = divmod(start, slice_bytes)
+    if behind or stop - start < slice_bytes:
+        return _part(source[first], behind, behind + stop - start)
+    return source[first : -(-stop // slice_bytes)]
+
+
+def _extent(view: Array, whole: Array) -> tuple[int, int]:
+    """Return the first byte of a view in the memory of an array, and the one behind its last."""
+    reach = [stride * (size - 1) for stride, size in zip(view.strides, view.shape, strict=True)]
+    first = _address(view) - _address(whole) + sum(step for step in reach if step < 0)
+    return first, first + sum(map(abs, reach)) + int(view.dtype.itemsize)
+
+
+def _address(array: Array) -> int:
+    return int(array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr)

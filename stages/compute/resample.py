@@ -1,0 +1,207 @@
+"""A volume on another grid whose axes are parallel to the first one's, and scores as labels there.
+
+Linear interpolation between voxel centres; beyond the outermost centres the nearest value holds.
+Each is one pass, on the host by Numba (`stages.compute.resample_host`) or on the device by CUDA
+(`stages.compute.resample_device`): the array says where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.arrays import Array, array_namespace
+from stages.compute.intensity import UNCHANGED, Intensity
+from stages.compute.strides import flat, order_in_memory, rows_in_order, turned
+from stages.compute.threads import in_parts
+from stages.errors import GeometryError
+from stages.volume.geometry import Grid
+
+
+@dataclass(frozen=True)
+class AxisSamples:
+    """Where the voxels of a new grid fall on one axis of the old one.
+
+    Attributes
+    ----------
+    lower, upper
+        Old indices on both sides, shape (n,), uint32.
+    weight
+        Share of `upper`, from 0 to 1, shape (n,), float32.
+    """
+
+    lower: NDArray[np.uint32]
+    upper: NDArray[np.uint32]
+    weight: NDArray[np.float32]
+
+    @property
+    def arrays(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
+        """All three."""
+        return self.lower, self.upper, self.weight
+
+    def of_reversed(self, size: int) -> AxisSamples:
+        """Return the samples for an axis of so many voxels that is read from its end."""
+        return AxisSamples(np.uint32(size - 1) - self.lower, np.uint32(size - 1) - self.upper, self.weight)
+
+    def reversed(self) -> AxisSamples:
+        """Return the samples of the new grid's axis from its end."""
+        return AxisSamples(self.lower[::-1].copy(), self.upper[::-1].copy(), self.weight[::-1].copy())
+
+
+Samples: TypeAlias = tuple[AxisSamples, AxisSamples, AxisSamples]
+
+
+def axis_samples(source: Grid, target: Grid) -> Samples:
+    """Return, for slices, rows and columns, where `target`'s voxels fall on `source`.
+
+    Raises
+    ------
+    GeometryError
+        If the axes of the two grids are not parallel.
+    """
+    between = np.linalg.inv(source.affine) @ target.affine
+    scale = np.diag(between)[:3]
+    drift = np.abs(between[:3, :3] - np.diag(scale)).max() * max(target.shape)
+    if drift > 1e-3:
+        raise GeometryError(f"the axes of the two grids are not parallel: they part by {drift:.3f} voxels")
+    samples = [
+        _samples(scale[axis] * np.arange(target.shape[axis]) + between[axis, 3], source.shape[axis])
+        for axis in range(3)
+    ]
+    return samples[0], samples[1], samples[2]
+
+
+def _samples(coordinates: NDArray[np.float64], size: int) -> AxisSamples:
+    inside = np.clip(coordinates, 0, size - 1)
+    lower = np.floor(inside).astype(np.uint32)
+    upper = np.minimum(lower + 1, size - 1).astype(np.uint32)
+    return AxisSamples(lower, upper, (inside - lower).astype(np.float32))
+
+
+def resample_linear(array: Array, source: Grid, target: Grid, *, intensity: Intensity = UNCHANGED) -> Array:
+    """Return the array, which lies on `source`, on `target`, its intensities changed in the same pass.
+
+    Parameters
+    ----------
+    array
+        Shape ``source.shape``; int16 HU or float32, any view of it, on the host or on the device.
+    intensity
+        What is made of the interpolated values.
+
+    Returns
+    -------
+    Array
+        float32, shape ``target.shape``, in order.
+    """
+    samples = axis_samples(source, target)
+    out = array_namespace(array).empty(target.shape, dtype=np.float32)
+    if array_namespace(array) is not np:
+        from stages.compute import resample_device
+
+        resample_device.resample(array, samples, intensity.numbers, out)
+        return out
+    from stages.compute import resample_host
+
+    axes, flips = order_in_memory(array)
+    read = turned(array, axes, flips)
+    lies_in, steps = flat(read if rows_in_order(read) else np.ascontiguousarray(read))
+    ordered = tuple(
+        (samples[axis].of_reversed(array.shape[axis]) if flip else samples[axis]).arrays
+        for axis, flip in zip(axes, flips, strict=True)
+    )
+    made = out.transpose(axes)
+    in_parts(
+        lambda start, stop: resample_host.resample(
+            lies_in, steps, read.shape[2], ordered, intensity.numbers, made, start, stop
+        ),
+        len(made),
+    )
+    return out
+
+
+def labels_from_scores(
+    scores: Array,
+    source: Grid,
+    target: Grid,
+    *,
+    labels: Sequence[int],
+    threshold: float | None = None,
+    out: Array | None = None,
+) -> Array:
+    """Interpolate class scores linearly onto another grid and take the best class of each voxel.
+
+    No score volume of the target's size ever exists: where one class is best at all eight corners of a
+    cell it is best inside, so that scores are interpolated on the surfaces of things only.
+
+    Parameters
+    ----------
+    scores
+        Shape (classes, slices, rows, columns) on `source`, float32.
+    labels
+        Label value of each class; ties go to the earlier one.
+    threshold
+        Take the label of the last class with a score above it instead, 0 where there is none.
+    out
+        Where the labels go, uint8, shape ``target.shape``, any view; by default a new array.
+
+    Returns
+    -------
+    Array
+        `out`.
+    """
+    xp = array_namespace(scores)
+    values = np.append(np.asarray(labels, dtype=np.uint8), np.uint8(0))
+    found = xp.empty(target.shape, dtype=np.uint8) if out is None else out
+    limit = np.nan if threshold is None else float(threshold)
+    samples = axis_samples(source, target)
+    if xp is np:
+        _label_on_host(scores, limit, samples, values, found)
+    else:
+        from stages.compute import resample_device
+
+        resample_device.label(scores, limit, samples, values, found)
+    return found
+
+
+def _label_on_host(
+    scores: NDArray[np.float32],
+    limit: float,
+    samples: Samples,
+    values: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None:
+    from stages.compute import resample_host
+
+    classes = len(scores)
+    axes, flips = order_in_memory(out)
+    made = turned(out, axes, flips)
+    given = scores.transpose(0, *(1 + axis for axis in axes))
+    ordered = tuple(
+        (samples[axis].reversed() if flip else samples[axis]).arrays
+        for axis, flip in zip(axes, flips, strict=True)
+    )
+    best = np.empty(given.shape[1:], np.uint8 if classes < 255 else np.uint16)
+    in_parts(lambda start, stop: resample_host.find_best(given, limit, best, start, stop), len(best))
+    ground = 0 if np.isnan(limit) else classes
+    out.fill(values[ground])
+    reach = _reach(ordered[2], given.shape[3])
+    in_parts(
+        lambda start, stop: resample_host.label(
+            given, best, limit, ordered, reach, values, ground, made, start, stop
+        ),
+        len(made),
+    )
+
+
+def _reach(samples: Any, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for each old index the first and the last new one that touches it."""
+    low, high = np.minimum(*samples[:2]), np.maximum(*samples[:2])
+    old, last = np.arange(size), len(low) - 1
+    if low[0] > low[-1]:  # new indices fall while old ones grow
+        low, high = low[::-1], high[::-1]
+        return last + 1 - np.searchsorted(low, old, side="right"), last - np.searchsorted(high, old)
+    return np.searchsorted(high, old), np.searchsorted(low, old, side="right") - 1

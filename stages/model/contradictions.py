@@ -1,0 +1,138 @@
+"""What in a model's description contradicts itself, each parameter being right by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stages.volume.body_parts import is_known
+
+if TYPE_CHECKING:
+    from stages.model.description import ModelDescription
+
+_AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """A sentence, and the parameters that it judges."""
+
+    parameters: frozenset[str]
+    sentence: str
+
+
+class ContradictionError(ValueError):
+    """A description that contradicts itself.
+
+    Attributes
+    ----------
+    found
+        Each contradiction.
+    """
+
+    def __init__(self, found: list[Contradiction]) -> None:
+        super().__init__("; ".join(each.sentence for each in found))
+        self.found = found
+
+
+def contradictions(model: ModelDescription) -> list[Contradiction]:
+    """Return all that contradicts itself in a description."""
+    found = [*_of_geometry(model), *_of_intensity(model), *_of_labels(model), *_of_expectations(model)]
+    return [Contradiction(frozenset(names.split()), sentence) for names, sentence in found]
+
+
+def _of_geometry(model: ModelDescription) -> Iterator[tuple[str, str]]:
+    if len({_AXIS[letter] for letter in model.orientation}) != 3:
+        yield (
+            "orientation",
+            f"parameter orientation: {model.orientation!r} names an axis twice; expected such as 'SPL'",
+        )
+    if model.spacing_mm and model.size:
+        yield "spacing_mm size", "spacing_mm and size: give one of them"
+    if not model.spacing_mm and not model.size:
+        yield "spacing_mm size", 'parameter spacing_mm is missing: millimetres, or "native"; or give a size'
+    for n, axis in enumerate(("slices", "rows", "columns")):
+        before, after = model.crop_margin_percent[2 * n : 2 * n + 2]
+        if before + after <= -100:
+            yield (
+                "crop_margin_percent",
+                f"parameter crop_margin_percent: {before:g} and {after:g} leave nothing of the {axis}; "
+                f"expected more than -100 together",
+            )
+    if len(set(model.mirror_axes)) < len(model.mirror_axes):
+        yield (
+            "mirror_axes",
+            f"parameter mirror_axes: {list(model.mirror_axes)} names an axis twice; name it once",
+        )
+
+
+def _of_intensity(model: ModelDescription) -> Iterator[tuple[str, str]]:
+    if model.intensity_clip_hu is not None:
+        low, high = model.intensity_clip_hu
+        if not low < high:
+            yield (
+                "intensity_clip_hu",
+                f"parameter intensity_clip_hu: the lower bound {low:g} is not below the upper {high:g}; "
+                f"write the lower one first",
+            )
+    if isinstance(model.intensity_scale, tuple) and model.intensity_clip_hu is None:
+        yield (
+            "intensity_scale intensity_clip_hu",
+            "parameter intensity_clip_hu is missing, which intensity_scale maps",
+        )
+    both = "intensity_scale intensity_zscore"
+    if model.intensity_scale is not None and model.intensity_zscore is not None:
+        yield both, "intensity_scale and intensity_zscore: give one of them"
+    if model.intensity_scale is None and model.intensity_zscore is None:
+        yield both, 'parameter intensity_scale is missing: a pair, or "none"; or give intensity_zscore'
+
+
+def _of_labels(model: ModelDescription) -> Iterator[tuple[str, str]]:
+    channels = "[" + ", ".join("null" if each is None else str(each) for each in model.channel_labels) + "]"
+    first = model.channel_labels[0]
+    if model.activation != "sigmoid" and (first != 0 or len(model.channel_labels) < 2):
+        yield (
+            "channel_labels activation",
+            f"parameter channel_labels: expected background, 0, and at least one label more; "
+            f"found {channels}",
+        )
+    if not model.labels:
+        yield "channel_labels", f"parameter channel_labels: no channel has a label above 0: {channels}"
+    for name, used in _labels_used(model).items():
+        if unknown := sorted(used - set(model.labels)):
+            background = ", where 0 is background" if 0 in unknown else ""
+            yield (
+                f"channel_labels {name}",
+                f"parameter {name}: labels {unknown} are none of channel_labels {channels}{background}",
+            )
+    names = [meaning.name for meaning in model.label_meanings.values()]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield "label_meanings", f"parameter label_meanings: two labels have the name {name!r}"
+
+
+def _labels_used(model: ModelDescription) -> dict[str, set[int]]:
+    return {
+        "largest_component": set(model.largest_component),
+        "fill_holes": set(model.fill_holes),
+        "minimum_volume_ml": set(model.minimum_volume_ml),
+        "inside": {*model.inside, *model.inside.values()},
+        "label_meanings": set(model.label_meanings),
+        "expected_volume_ml": set(model.expected_volume_ml),
+    }
+
+
+def _of_expectations(model: ModelDescription) -> Iterator[tuple[str, str]]:
+    for label, (low, high) in model.expected_volume_ml.items():
+        if not low < high:
+            yield (
+                "expected_volume_ml",
+                f"parameter expected_volume_ml.{label}: the lower bound {low:g} is not below the upper "
+                f"{high:g}; write the lower one first",
+            )
+    if model.body_part is not None and not is_known(model.body_part):
+        yield (
+            "body_part",
+            f"parameter body_part: {model.body_part!r} is none of the terms for Body Part Examined that are "
+            f"known here, such as ABDOMEN, CHEST, HEAD (DICOM PS3.16 Annex L); take one, or leave it out",
+        )

@@ -1,0 +1,1 @@
+"""What runs beside the stages of a Pod, and the messages that it exchanges with the engine."""

@@ -1,0 +1,216 @@
+"""A stage that segments volumes by a model: everything but the model's name."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stages.arrays import device_available, to_device
+from stages.errors import SettingsError, printable
+from stages.lifecycle.driver import Job, Stage
+from stages.lifecycle.model_record import ModelRecord
+from stages.memory.limits import MemoryLimit, host_limit
+from stages.volume.io import find_volumes, read_volume, write_volume
+from stages.volume.quantities import volume_text
+
+if TYPE_CHECKING:
+    from stages.arrays import Array
+    from stages.memory.gpu import GpuMemory
+    from stages.model.description import ModelDescription
+    from stages.model.tensors import ModelTensors
+    from stages.triton.client import TritonPredictor
+    from stages.triton.http import HttpPredictor
+    from stages.volume.labels import Label
+    from stages.volume.volume import Algorithm, Volume
+
+logger = logging.getLogger(__name__)
+
+READY_TIMEOUT_S = 60.0
+
+
+class SegmentationStage(Stage):
+    """Segment each volume of the input folder by a model on a Triton server.
+
+    What the model needs and gives, it says itself (`stages.model.description`); a stage of this kind only
+    names it. What the workflow says of labels stands in where the model does not.
+
+    Parameters
+    ----------
+    model
+        The model that is used unless ``--model`` names another.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._default = model
+        self._open = ExitStack()
+        self._predictor: TritonPredictor | HttpPredictor
+        self._limit: MemoryLimit
+        self._on_device = False
+        self._gpu: GpuMemory | None = None
+        self._model: ModelDescription
+        self._tensors: ModelTensors
+        self._algorithm: Algorithm | None = None
+        self._labels: tuple[Label, ...] = ()
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the model, the server, and where arrays are worked on."""
+        parser.add_argument(
+            "--model", default=self._default, metavar="NAME", help="model (default: %(default)s)"
+        )
+        parser.add_argument("--server", metavar="HOST:PORT", help="gRPC endpoint of the Triton server")
+        parser.add_argument(
+            "--device",
+            choices=("auto", "cpu", "cuda"),
+            default="auto",
+            help="where pre- and post-processing run (default: CUDA where there is one)",
+        )
+        parser.add_argument(
+            "--transport",
+            choices=("auto", "cuda", "system", "grpc", "http"),
+            default="auto",
+            help="how windows travel to the server (default: the fastest that works)",
+        )
+        parser.add_argument(
+            "--deadline",
+            type=float,
+            default=120.0,
+            metavar="S",
+            help="longest time for a window (default: 120)",
+        )
+        parser.add_argument(
+            "--memory-limit", metavar="SIZE", help="such as 4G (default: the container's, or what is free)"
+        )
+        parser.add_argument(
+            "--gpu-memory-limit",
+            metavar="SIZE",
+            help="such as 4G or 50%% (default: what is free and not reserved by other stages)",
+        )
+
+    def prepare(self, job: Job) -> None:
+        """Import, connect, and read the model's description while the stages before still work."""
+        from stages.model.description import ModelDescription
+        from stages.segmentation.warm_up import warm_up
+        from stages.triton.client import connect
+        from stages.volume.labels import nameless_text, spoken_of, where_to_say
+
+        arguments = job.arguments
+        url = job.arguments.server or job.triton_url
+        if not url:
+            raise SettingsError(
+                "no inference server: name one with --server HOST:PORT or NVIDIA_CLARA_TRTISURI"
+            )
+        if not arguments.deadline > 0:
+            raise SettingsError(f"--deadline is a positive number of seconds, found {arguments.deadline:g}")
+        self._limit = host_limit(arguments.memory_limit)
+        self._on_device = arguments.device == "cuda" or (arguments.device == "auto" and device_available())
+        if self._on_device:
+            from stages.memory.gpu import CudaGpu, GpuMemory
+
+            self._gpu = GpuMemory(CudaGpu(), wanted=arguments.gpu_memory_limit, wait_s=job.timeout_s)
+            self._open.callback(self._gpu.close)
+        warm_up(on_device=self._on_device)
+        self._predictor = connect(
+            url, arguments.model, transport=arguments.transport, deadline_s=arguments.deadline
+        )
+        self._open.callback(self._predictor.close)
+        self._predictor.wait_until_ready(READY_TIMEOUT_S)
+        self._predictor.choose_transport(on_device=self._on_device)
+        served = self._predictor.describe()
+        self._model = ModelDescription.from_server(served)
+        self._tensors = self._model.tensors_of(served)
+        self._algorithm = served.algorithm
+        logger.info("model %s version %s at %s is ready", served.name, served.version, url)
+        model = self._model
+        self._labels, nameless = spoken_of(model.labels, model.meanings, otherwise=job.labels)
+        self.takes_labels = bool(model.nameless)
+        if nameless:
+            logger.warning("%s; %s", nameless_text(nameless), where_to_say(served.name))
+        if self._on_device:
+            ask_once(self._predictor, self._model, self._tensors, place=to_device)
+
+    def execute(self, job: Job) -> None:
+        """Segment each volume and write its mask under the same name."""
+        from stages.segmentation.plausibility import with_verdicts
+        from stages.segmentation.postprocess import label_volumes_ml
+        from stages.segmentation.segment import segment
+
+        for path in find_volumes(job.input_dir):
+            volume = read_volume(path)
+            logger.info(
+                "%s: %s voxels of %s mm", printable(path.name), volume.grid.shape, _rounded(volume.spacing)
+            )
+            mask = segment(
+                volume,
+                self._predictor,
+                model=self._model,
+                tensors=self._tensors,
+                limit=self._limit,
+                gpu=self._gpu,
+                deadline_s=job.arguments.deadline,
+                on_device=self._on_device,
+            )
+            mask = replace(mask, origin=replace(mask.origin, **self._said_of_masks()))
+            found = label_volumes_ml(mask, self._model.labels)
+            mask = with_verdicts(mask, self._model, found)
+            write_volume(mask, job.output_dir)
+            name_of = {label.value: label.name for label in self._labels}
+            names = [f"{name_of.get(n, f'label {n}')} {volume_text(ml)}" for n, ml in found.items()]
+            logger.info("found %s", ", ".join(names))
+            self.finish(job, mask)
+
+    def _said_of_masks(self) -> dict[str, Any]:
+        """Return what the JSON beside a mask says of what made it, and of its labels."""
+        return {
+            "algorithm": self._algorithm,
+            "label_values": self._model.labels,
+            "labels": self._labels,
+        }
+
+    def finish(self, job: Job, mask: Volume) -> None:
+        """Do what else a stage wants done with a mask that has been written; here nothing."""
+
+    def models_used(self) -> Sequence[ModelRecord]:
+        """Return the model as the server describes it."""
+        return (ModelRecord(**asdict(self._algorithm)),) if self._algorithm else ()
+
+    def cleanup(self) -> None:
+        """Close the connection to the server, and give the GPU's memory back."""
+        self._open.close()
+
+
+def ask_once(
+    predictor: Callable[[Array], Array],
+    model: ModelDescription,
+    tensors: ModelTensors,
+    *,
+    place: Callable[[Array], Array],
+) -> None:
+    """Send one request of the shape that most will have, so that no volume waits for what a server does once.
+
+    On a GPU that is seconds: CUDA starts, and cuDNN looks for the best way to compute windows of this shape.
+
+    Parameters
+    ----------
+    predictor
+        Answers windows in the shape of the model's input tensor.
+    place
+        Puts an array of the host where windows will lie.
+    """
+    if model.window_shape is None:
+        return
+    started = time.monotonic()
+    batch = tensors.batch(model.window_shape, on_device=True)
+    sizes = dict(zip("bczyx", (batch, 1, *model.window_shape), strict=True))
+    predictor(place(np.zeros([sizes[axis] for axis in tensors.input_layout], np.float32)))
+    logger.info("the server answered its first request in %.1f s", time.monotonic() - started)
+
+
+def _rounded(spacing: tuple[float, float, float]) -> str:
+    return " x ".join(f"{mm:.2f}" for mm in spacing)

@@ -1,0 +1,1 @@
+"""One model of a Triton server: windows out to the server, the model's output back."""

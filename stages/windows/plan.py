@@ -1,0 +1,185 @@
+"""Where the windows of an image lie, how their overlaps are weighted, and how a model wants them.
+
+References
+----------
+Isensee et al., nnU-Net, Nature Methods 2021: overlapping windows with Gaussian importance weights.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.arrays import Array, array_namespace
+from stages.errors import InferenceError, SettingsError
+from stages.windows.activation import Activation
+
+Placement: TypeAlias = Literal["even", "stepped"]
+Blending: TypeAlias = Literal["gaussian", "constant"]
+Triple: TypeAlias = tuple[int, int, int]
+
+CANONICAL = "bczyx"
+_SIGMA = 0.125  # of the window's size, as nnU-Net and MONAI have it
+_LEAST = 1e-3  # no voxel counts less, so that a corner is never divided by nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowPlan:
+    """How an image is cut into windows, and how the answers become one.
+
+    Attributes
+    ----------
+    shape
+        Slices, rows and columns of a window.
+    classes
+        Number of classes that the scores have.
+    overlap
+        Share of a window that its neighbour covers too, at least.
+    blending
+        Weights of overlapping windows.
+    placement
+        ``even`` spreads the windows evenly, as nnU-Net does; ``stepped`` keeps the step between
+        them and pushes the last one back into the image, as MONAI does.
+    padding
+        Value outside of an image that is smaller than a window.
+    activation
+        What makes an answer scores.
+    mirror_axes
+        Axes of the window (0 slices, 1 rows, 2 columns) along which it is also asked mirrored; the
+        scores are the mean over all combinations.
+    batch
+        Windows in one request.
+    in_flight
+        Requests that are on their way at the same time.
+    input_layout, output_layout
+        Order of the axes of the model's tensors: b batch, c channels, z slices, y rows, x columns.
+        A letter may be missing where the axis has one element.
+    """
+
+    shape: Triple
+    classes: int
+    overlap: float = 0.5
+    blending: Blending = "gaussian"
+    placement: Placement = "even"
+    padding: float = 0.0
+    activation: Activation = "none"
+    mirror_axes: tuple[int, ...] = ()
+    batch: int = 1
+    in_flight: int = 2
+    input_layout: str = CANONICAL
+    output_layout: str = CANONICAL
+
+    def __post_init__(self) -> None:
+        for layout in (self.input_layout, self.output_layout):
+            if len(set(layout)) != len(layout) or not set("yx") <= set(layout) <= set(CANONICAL):
+                raise SettingsError(f"the axes of a tensor are of {CANONICAL!r}, each once, found {layout!r}")
+        if min(*self.shape, self.classes, self.batch, self.in_flight) < 1:
+            raise SettingsError(f"a window plan counts from 1, found {self}")
+        if not 0 <= self.overlap < 1:
+            raise SettingsError(f"the overlap of windows lies between 0 and 1, found {self.overlap}")
+        if self.batch > 1 and "b" not in self.input_layout:
+            raise SettingsError(f"windows in batches of {self.batch} need a tensor with a batch axis (b)")
+
+    @property
+    def flips(self) -> tuple[tuple[int, ...], ...]:
+        """The axes that are mirrored in each of the questions about one window; the first has none."""
+        axes = sorted(set(self.mirror_axes))
+        return tuple(chosen for n in range(len(axes) + 1) for chosen in itertools.combinations(axes, n))
+
+    def starts(self, padded_shape: Sequence[int]) -> list[list[int]]:
+        """Return where windows begin along each axis of an image that is no smaller than a window."""
+        return [
+            window_starts(size, window, self.overlap, placement=self.placement)
+            for size, window in zip(padded_shape, self.shape, strict=True)
+        ]
+
+    def padded_shape(self, shape: Sequence[int]) -> Triple:
+        """Return the shape of an image with what is missing to one window."""
+        slices, rows, columns = (max(pair) for pair in zip(shape, self.shape, strict=True))
+        return slices, rows, columns
+
+    def input_shape(self, count: int) -> tuple[int, ...]:
+        """Return the shape of a tensor of so many windows, in the input's layout."""
+        sizes = dict(zip(CANONICAL, (count, 1, *self.shape), strict=True))
+        return tuple(sizes[letter] for letter in self.input_layout)
+
+    def weights(self) -> NDArray[np.float32]:
+        """Return the importance of each voxel of a window; made once, so not to be written to."""
+        return _weights(self.blending, self.shape)
+
+    def count(self, shape: Sequence[int]) -> int:
+        """Return how many windows an image of a shape is asked about in, mirrored ones included."""
+        return math.prod(map(len, self.starts(self.padded_shape(shape)))) * len(self.flips)
+
+
+def window_starts(size: int, window: int, overlap: float, *, placement: Placement = "even") -> list[int]:
+    """Return where windows begin along an axis so that they cover it.
+
+    Parameters
+    ----------
+    size, window
+        Length of the axis and of the window, voxels; the axis is at least as long.
+    overlap
+        Share of a window that its neighbour covers too, from 0 to below 1; what is used is at least
+        this much.
+    """
+    if not 0 <= overlap < 1:
+        raise SettingsError(f"the overlap of windows lies between 0 and 1, found {overlap}")
+    step = max(1, int(window * (1 - overlap)))
+    count = math.ceil((size - window) / step) + 1
+    if count == 1:
+        return [0]
+    if placement == "stepped":
+        return [min(n * step, size - window) for n in range(count)]
+    return [round(n * (size - window) / (count - 1)) for n in range(count)]
+
+
+@cache
+def _weights(blending: Blending, shape: Triple) -> NDArray[np.float32]:
+    weights = gaussian_weights(shape) if blending == "gaussian" else constant_weights(shape)
+    weights.flags.writeable = False
+    return weights
+
+
+def gaussian_weights(window: Sequence[int]) -> NDArray[np.float32]:
+    """Return the importance of each voxel of a window, largest in its middle, never 0; float32."""
+    weights: NDArray[np.float64] = np.ones(())
+    for size in window:
+        distance = np.arange(size) - (size - 1) / 2
+        weights = weights[..., None] * np.exp(-0.5 * (distance / (_SIGMA * size)) ** 2)
+    return np.asarray(np.maximum(weights, _LEAST), dtype=np.float32)
+
+
+def constant_weights(window: Sequence[int]) -> NDArray[np.float32]:
+    """Return equal importance for each voxel of a window."""
+    return np.ones(tuple(window), dtype=np.float32)
+
+
+def to_layout(windows: Array, layout: str) -> Array:
+    """Return windows (batch, channels, slices, rows, columns) with the axes that a tensor has."""
+    dropped = tuple(n for n, letter in enumerate(CANONICAL) if letter not in layout)
+    left = [letter for letter in CANONICAL if letter in layout]
+    return windows.squeeze(dropped).transpose([left.index(letter) for letter in layout])
+
+
+def from_layout(answer: Array, layout: str) -> Array:
+    """Return a tensor as (batch, channels, slices, rows, columns).
+
+    Raises
+    ------
+    InferenceError
+        If it has another number of axes than the layout.
+    """
+    if answer.ndim != len(layout):
+        raise InferenceError(f"the model answered {answer.shape}, expected the axes {layout!r}")
+    left = [letter for letter in CANONICAL if letter in layout]
+    ordered = answer.transpose([layout.index(letter) for letter in left])
+    missing = tuple(n for n, letter in enumerate(CANONICAL) if letter not in layout)
+    return array_namespace(answer).expand_dims(ordered, missing)

@@ -1,0 +1,191 @@
+import json
+
+import pytest
+
+from stages import OutputError
+from stages.lifecycle import locks
+from stages.lifecycle.model_record import ModelRecord, records_in, why_changed
+from tests.phantoms import LABELS
+
+
+def lock_of(folder, **other):
+    return locks.Lock(job="job-1", stage="reader", outputs=locks.describe_files(folder), **other)
+
+
+def reason(lock_dir, output, job="job-1", arguments=()):
+    return locks.why_invalid(
+        lock_dir, "reader.lock", job=job, output_dir=output, wait_locks=["input.lock"], arguments=arguments
+    )
+
+
+@pytest.fixture
+def output(tmp_path):
+    """Return an output folder with one file, vouched for by reader.lock in `tmp_path`."""
+    output = tmp_path / "output"
+    output.mkdir()
+    (output / "volume.raw").write_bytes(b"42")
+    inputs = locks.digests_of(tmp_path, ["input.lock"])
+    locks.publish(tmp_path / "reader.lock", lock_of(output, inputs=inputs))
+    return output
+
+
+def test_lock_read_back_is_the_lock_that_was_published(tmp_path, output):
+    lock = lock_of(output, inputs={"input.lock": "ab"}, arguments=("--model", "liver"), started="then")
+    locks.publish(tmp_path / "reader.lock", lock)
+    assert locks.read_lock(tmp_path / "reader.lock") == lock
+
+
+def test_publishing_leaves_nothing_else_behind(tmp_path):
+    locks.publish(tmp_path / "a.lock", {"job": "1"})
+    assert [p.name for p in tmp_path.iterdir()] == ["a.lock"]
+
+
+def test_failed_publication_leaves_nothing_behind(tmp_path):
+    (tmp_path / "a.lock").mkdir()
+    with pytest.raises(OutputError, match=r"cannot publish .*a\.lock"):
+        locks.publish(tmp_path / "a.lock", {"job": "1"})
+    assert [p.name for p in tmp_path.iterdir()] == ["a.lock"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "done", "[]", "{}", '{"outputs": 3}', '{"outputs": [], "x": 1}', "\x00"]
+)
+def test_lock_of_a_foreign_stage_says_nothing_and_stands(tmp_path, output, text):
+    (tmp_path / "reader.lock").write_text(text)
+    (output / "volume.raw").unlink()
+    assert locks.read_lock(tmp_path / "reader.lock") is None
+    assert reason(tmp_path, output) is None
+
+
+def test_result_stands_while_nothing_has_changed(tmp_path, output):
+    assert reason(tmp_path, output) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda job: (job / "reader.lock").unlink(), "it has not finished before"),
+        (lambda job: (job / "input.lock").touch(), "its inputs have changed"),
+        (lambda job: (job / "output/volume.raw").write_bytes(b"43"), "volume.raw is missing or was changed"),
+        (lambda job: (job / "output/volume.raw").write_bytes(b"4"), "volume.raw is missing or was changed"),
+        (lambda job: (job / "output/volume.raw").unlink(), "volume.raw is missing or was changed"),
+    ],
+    ids=["no lock", "other input", "changed output", "shorter output", "missing output"],
+)
+def test_reason_to_run_again_is_told(tmp_path, output, change, expected):
+    change(tmp_path)
+    assert expected in reason(tmp_path, output)
+
+
+def test_other_job_and_other_arguments_are_reasons_to_run_again(tmp_path, output):
+    assert reason(tmp_path, output, job="job-2") == "its lock is of job job-1"
+    assert reason(tmp_path, output, arguments=["-p"]) == "its arguments were [], now ['-p']"
+
+
+FILES = {"config.pbtxt": "aa", "1/model.onnx": "bb"}
+USED = ModelRecord(name="liver", version="1", weights_sha256="w", configuration_sha256="c", files=FILES)
+
+
+def test_a_file_that_the_arguments_name_is_noticed_when_it_changes(tmp_path):
+    labels = tmp_path / "labels.yaml"
+    labels.write_text("one")
+    for arguments in (("--labels", str(labels)), (f"--labels={labels}",)):
+        assert list(locks.files_named(arguments)) == [str(labels)]
+    output = tmp_path / "output"
+    output.mkdir()
+    lock = locks.Lock(job="j", stage="w", files=locks.files_named(["--labels", str(labels)]))
+    locks.publish(tmp_path / "w.lock", lock)
+    how = {"job": "j", "output_dir": output, "wait_locks": (), "arguments": ()}
+    assert locks.why_invalid(tmp_path, "w.lock", **how) is None
+    labels.write_text("two")
+    said = locks.why_invalid(tmp_path, "w.lock", **how)
+    assert said == f"the file {labels}, which its arguments name, has changed"
+    labels.unlink()
+    assert locks.why_invalid(tmp_path, "w.lock", **how) is None
+
+
+def test_what_the_workflow_says_of_labels_is_noticed_by_stages_that_take_it(tmp_path):
+    how = {"job": "j", "output_dir": tmp_path, "wait_locks": (), "arguments": ()}
+    for stage, digest in (("w", locks.labels_sha256(LABELS)), ("r", "")):
+        locks.publish(tmp_path / f"{stage}.lock", locks.Lock(job="j", stage=stage, labels=digest))
+    said = "what the workflow says of labels has changed"
+    assert locks.why_invalid(tmp_path, "w.lock", **how, labels=LABELS) is None
+    assert locks.why_invalid(tmp_path, "w.lock", **how, labels=LABELS[:1]) == said
+    assert locks.why_invalid(tmp_path, "w.lock", **how) == said
+    assert locks.why_invalid(tmp_path, "r.lock", **how, labels=LABELS) is None
+
+
+@pytest.mark.parametrize(
+    ("now", "changed"),
+    [
+        ({"version": "1", "files": FILES}, None),
+        ({"version": "2", "files": {**FILES, "2/model.onnx": "cc"}}, "version 1, now 2"),
+        ({"version": "1", "files": {**FILES, "1/model.onnx": "cc"}}, "weights"),
+        ({"version": "1", "files": {**FILES, "config.pbtxt": "cc"}}, "description"),
+        ({"version": "1", "files": {**FILES, "1/weights.bin": "cc"}}, "weights"),
+        ({"version": "1", "files": {"config.pbtxt": "aa"}}, "weights"),
+        ({"version": "1", "files": {"config.pbtxt": "cc", "1/model.onnx": "cc"}}, "weights and description"),
+        ({"version": "1", "files": {**FILES, "labels.txt": "cc"}}, "labels.txt"),
+        ({"files": {**FILES, "1/model.onnx": "cc"}}, "weights"),  # the version is not known
+        ({"version": "1", "weights_sha256": "w", "configuration_sha256": "c"}, None),  # what a server tells
+        ({"version": "1", "weights_sha256": "x", "configuration_sha256": "c"}, "weights"),
+        ({"version": "1", "weights_sha256": "w", "configuration_sha256": "d"}, "description"),
+        ({"version": "3", "weights_sha256": "x"}, "version 1, now 3"),
+        ({}, None),  # nothing is known
+    ],
+)
+def test_a_changed_model_is_told_by_what_changed(now, changed):
+    assert why_changed(USED, ModelRecord(name="liver", **now)) == changed
+
+
+def test_a_result_does_not_stand_when_its_model_has_changed(tmp_path, output):
+    lock = lock_of(output, inputs=locks.digests_of(tmp_path, ["input.lock"]), models=(USED,))
+    locks.publish(tmp_path / "reader.lock", lock)
+    assert reason(tmp_path, output) is None  # nobody says what the model is now
+    locks.publish_models(tmp_path, [ModelRecord(name="liver", version="1", files=FILES)])
+    assert reason(tmp_path, output) is None
+    locks.publish_models(tmp_path, [ModelRecord(name="liver", version="2")])
+    assert reason(tmp_path, output) == "model liver has changed (version 1, now 2)"
+    locks.publish_models(tmp_path, [ModelRecord(name="spleen", version="2")])
+    assert reason(tmp_path, output) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ([{"name": "liver", "version": "1"}], "model liver has changed (version 1, now 2)"),
+        ([{"name": "liver"}], None),
+        ([{"name": "liver", "version": 1}], None),  # no text: as if it were not there
+        (["liver"], None),
+        ({"name": "liver"}, None),
+    ],
+)
+def test_a_foreign_lock_may_name_its_models(tmp_path, output, told, expected):
+    (tmp_path / "reader.lock").write_text(json.dumps({"models": told}))
+    locks.publish_models(tmp_path, [ModelRecord(name="liver", version="2", files=FILES)])
+    assert reason(tmp_path, output) == expected
+
+
+def test_models_whose_weights_are_unknown_on_one_side_are_named(tmp_path, output):
+    used = [USED, ModelRecord(name="spleen", version="1"), ModelRecord(name="lung", version="1", files=FILES)]
+    locks.publish(tmp_path / "reader.lock", lock_of(output, models=tuple(used)))
+    locks.publish_models(tmp_path, [USED, ModelRecord(name="spleen", version="1", files=FILES)])
+    assert locks.models_of_unknown_weights(tmp_path, "reader.lock") == ["spleen", "lung"]
+
+
+def test_records_that_are_read_back_are_those_that_were_published(tmp_path):
+    locks.publish_models(tmp_path, [USED])
+    assert locks.read_models(tmp_path) == {"liver": USED}
+    locks.publish_models(tmp_path, [])
+    assert locks.read_models(tmp_path) == {}
+    assert list(records_in(None)) == []
+
+
+def test_failure_of_a_foreign_stage_counts_with_its_message(tmp_path):
+    (tmp_path / "other.failed").write_text('{"message": "out of memory"}')
+    failure = locks.read_failure(tmp_path / "other.failed")
+    assert (failure.root_stage, failure.root_message) == ("other", "out of memory")
+
+
+def test_absent_failure_is_none(tmp_path):
+    assert locks.read_failure(tmp_path / "other.failed") is None
