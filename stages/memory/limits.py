@@ -210,12 +210,6 @@ def resident_bytes(proc: Path = Path("/proc"), *, process: int | None = None) ->
     return sum(int(number) for number in kept) * 1024
 
 
-def peak_bytes(proc: Path = Path("/proc")) -> int:
-    """Return the most that this process has held of the host's memory so far, mapped files included."""
-    found = re.search(r"^VmHWM:\s+(\d+) kB", (proc / "self/status").read_text(), re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
-
-
 def window_need(
     windows: WindowPlan,
     model_shape: tuple[int, int, int],

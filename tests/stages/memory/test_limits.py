@@ -16,11 +16,11 @@ from stages.memory.limits import (
     fit,
     host_limit,
     parse_size,
-    peak_bytes,
     resident_bytes,
     stage_need,
     window_need,
 )
+from stages.runtime.processes import peak_memory_bytes
 from stages.windows.plan import WindowPlan
 
 GIB = 2**30
@@ -86,7 +86,7 @@ def test_lowest_limit_holds_and_says_whose_it_is(tmp_path):
 
 
 def test_this_machine_tells_its_memory():
-    assert 0 < resident_bytes() <= peak_bytes()
+    assert 0 < resident_bytes() <= peak_memory_bytes()
     assert host_limit().size > resident_bytes()
 
 
