@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from dicom_adapter.private_file import open_private
 from stages.errors import OutputError, SettingsError
+from stages.runtime import file_lock
 
 _FILE = ".adapter.owner"
 
@@ -81,13 +81,9 @@ def sole_adapter(root: Path) -> Iterator[Owner]:
     except OSError as error:
         raise OutputError(f"the storage {root} cannot be used: {error.strerror}") from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not file_lock.try_lock(descriptor):
             process = _told(descriptor).get("process", "unknown")
-            raise SettingsError(
-                f"another adapter already works on {root} (process {process}); stop it first"
-            ) from error
+            raise SettingsError(f"another adapter already works on {root} (process {process}); stop it first")
         owner = Owner(descriptor)
         try:
             yield owner
