@@ -41,13 +41,25 @@ class Beginning(NamedTuple):
     start: int
 
     def elements(self, data: Data) -> Elements:
-        """Return what steps over the elements of the data set."""
+        """Return what steps over the elements of the data set.
+
+        Parameters
+        ----------
+        data
+            The bytes of the file.
+        """
         syntax = self.transfer_syntax
         return Elements(data, implicit=syntax == ImplicitVRLittleEndian, big=syntax == ExplicitVRBigEndian)
 
 
 def looks_like_dicom(head: bytes) -> bool:
-    """Return whether a file may be DICOM: it has the preamble, or begins with group 0002 or 0008."""
+    """Return whether a file may be DICOM: it has the preamble, or begins with group 0002 or 0008.
+
+    Parameters
+    ----------
+    head
+        The first bytes of the file, 136 or more.
+    """
     if head[128:132] == b"DICM":
         return True
     # without preamble: a small element number as well
@@ -56,6 +68,11 @@ def looks_like_dicom(head: bytes) -> bool:
 
 def beginning_of(data: Data) -> Beginning:
     """Return what stands before the data set of a file.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file, or its first ones.
 
     Raises
     ------

@@ -105,10 +105,25 @@ def read_all_series(
     merge_series: bool = False,
     strict: bool = False,
 ) -> Iterator[Volume]:
-    """Yield every series of a folder that passes the rules, the best first; parameters as `read_series`.
+    """Yield every series of a folder that passes the rules, the best first.
 
     A series that is damaged or whose geometry is refused is left out, with a warning; with `strict` it is
     refused.
+
+    Parameters
+    ----------
+    folder
+        Where the DICOM files lie, at any depth, under any names, among any other files.
+    rules
+        Which series to take, besides the default rules.
+    tolerance_mm
+        How far a slice may lie from where a regular stack would have it, mm; more is corrected.
+    fill_missing
+        How many slices in a row may be missing and are interpolated.
+    merge_series
+        Whether images of one study and place, each alone in a series, are read as one series.
+    strict
+        Whether a series that is refused, or may lack slices, ends the reading.
 
     Raises
     ------
@@ -138,9 +153,20 @@ def read_all_series(
 def judge_folder(
     folder: str | Path, rules: Rules | None = None, *, take_all: bool = False, merge_series: bool = False
 ) -> list[Verdict]:
-    """Return what became of each series of a folder; parameters as `read_series`.
+    """Return what became of each series of a folder.
 
     No pixels are read, but those of a few slices that share a position.
+
+    Parameters
+    ----------
+    folder
+        Where the DICOM files lie, at any depth.
+    rules
+        Which series to take, besides the default rules.
+    take_all
+        Whether all that pass are taken, not only the best.
+    merge_series
+        Whether images of one study and place, each alone in a series, count as one series.
 
     Raises
     ------

@@ -24,12 +24,23 @@ _WANTED = frozenset(tag for tag, _ in ATTRIBUTES.values()) - _OF_THE_FILE
 
 
 def is_enhanced(header: ImageHeader) -> bool:
-    """Return whether a file is an enhanced, or legacy converted enhanced, CT image."""
+    """Return whether a file is an enhanced, or legacy converted enhanced, CT image.
+
+    Parameters
+    ----------
+    header
+        Of the file.
+    """
     return header.text("SOPClassUID") in (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
 
 def split_frames(header: ImageHeader) -> list[ImageHeader]:
     """Return a header for each frame of an enhanced image, in the order of the file.
+
+    Parameters
+    ----------
+    header
+        Of the file, all frames of it.
 
     Raises
     ------

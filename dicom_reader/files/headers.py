@@ -145,11 +145,23 @@ class ImageHeader:
         return printable(self.path.name) + (f" frame {self.frame}" if self.frame else "")
 
     def text(self, keyword: str) -> str:
-        """Return a value as text, empty where the attribute is missing or empty."""
+        """Return a value as text, empty where the attribute is missing or empty.
+
+        Parameters
+        ----------
+        keyword
+            One of `ATTRIBUTES`.
+        """
         return _text_of(self.values.get(_TAGS[keyword], b""))
 
     def uid(self, keyword: str) -> str:
-        """Return a UID, refused where it is missing or none."""
+        """Return a UID, refused where it is missing or none.
+
+        Parameters
+        ----------
+        keyword
+            One of `ATTRIBUTES`.
+        """
         text = self.text(keyword)
         if not text:
             raise self.refuse(keyword, "is missing")
@@ -158,7 +170,15 @@ class ImageHeader:
         return text
 
     def numbers(self, keyword: str, count: int) -> tuple[float, ...]:
-        """Return decimal numbers, refused where they are missing, too few or not finite."""
+        """Return decimal numbers, refused where they are missing, too few or not finite.
+
+        Parameters
+        ----------
+        keyword
+            One of `ATTRIBUTES`, whose values are texts.
+        count
+            How many there must be.
+        """
         text = self.text(keyword)
         if not text:
             raise self.refuse(keyword, "is missing")
@@ -168,7 +188,15 @@ class ImageHeader:
         return found
 
     def integer(self, keyword: str, default: int | None = None) -> int:
-        """Return an unsigned short, refused where it is missing and there is no default."""
+        """Return an unsigned short, refused where it is missing and there is no default.
+
+        Parameters
+        ----------
+        keyword
+            One of `ATTRIBUTES`, whose value is binary.
+        default
+            What is returned where it is missing; None refuses that.
+        """
         raw = self.values.get(ATTRIBUTES[keyword][0], b"")
         if not raw and default is not None:
             return default
@@ -177,18 +205,37 @@ class ImageHeader:
         return int.from_bytes(raw, "big" if self.transfer_syntax == ExplicitVRBigEndian else "little")
 
     def refuse(self, keyword: str, problem: str) -> InputError:
-        """Return the error that names this file and one of its attributes."""
+        """Return the error that names this file and one of its attributes.
+
+        Parameters
+        ----------
+        keyword
+            One of `ATTRIBUTES`.
+        problem
+            What is wrong with it: the end of the sentence.
+        """
         return InputError(f"{self.name}: {self.named(keyword)} {problem}")
 
     @staticmethod
     def named(keyword: str) -> str:
-        """Return an attribute's name and tag."""
+        """Return an attribute's name and tag.
+
+        Parameters
+        ----------
+        keyword
+            One of `ATTRIBUTES`.
+        """
         tag, name = ATTRIBUTES[keyword]
         return f"{name} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
 def read_header(path: Path) -> ImageHeader | None:
     """Read the header of a file, without its pixels.
+
+    Parameters
+    ----------
+    path
+        The file.
 
     Returns
     -------

@@ -13,12 +13,24 @@ from stages import GeometryError, InputError
 
 
 def instance_of(header: ImageHeader) -> tuple[str, int]:
-    """Return what tells one slice from every other: SOP instance UID, and frame (0 where it has one only)."""
+    """Return what tells one slice from every other: SOP instance UID, and frame (0 where it has one only).
+
+    Parameters
+    ----------
+    header
+        Of the slice.
+    """
     return header.uid("SOPInstanceUID"), header.frame or 0
 
 
 def are_duplicates(a: Slice, b: Slice) -> bool:
-    """Return whether two slices have one place and the same pixels; False where they cannot be read."""
+    """Return whether two slices have one place and the same pixels; False where they cannot be read.
+
+    Parameters
+    ----------
+    a, b
+        Two slices.
+    """
     try:
         return _equal(a, b)
     except InputError:
@@ -30,6 +42,11 @@ def drop_duplicates(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
 
     Duplicates are slices of one instance, or of one position, whose place and pixels are equal. Of two
     instances the one with the smaller UID is kept.
+
+    Parameters
+    ----------
+    slices
+        In any order.
 
     Returns
     -------
