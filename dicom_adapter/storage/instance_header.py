@@ -17,7 +17,7 @@ _LONGEST_TEXT = 1 << 10  # bytes that a filter looks at; a description has 64 ch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Header:
+class InstanceHeader:
     """Who an instance is. The description stays out of logs and pages."""
 
     study_uid: str
@@ -28,7 +28,7 @@ class Header:
     series_description: str
 
 
-def read_header(data: bytes | memoryview, transfer_syntax: str) -> Header:
+def read_header(data: bytes | memoryview, transfer_syntax: str) -> InstanceHeader:
     """Return who an instance is whose data set is in memory.
 
     Parameters
@@ -60,7 +60,7 @@ class HeaderReader(HeaderStream):
     def __init__(self, transfer_syntax: str) -> None:
         super().__init__(transfer_syntax, end=_END, wanted=_WANTED)
 
-    def header(self) -> Header:
+    def header(self) -> InstanceHeader:
         """Return who it is, once it is `is_done` or nothing more comes.
 
         Raises
@@ -70,7 +70,7 @@ class HeaderReader(HeaderStream):
         """
         values = self.values
         text = values.get(_DESCRIPTION, b"")[:_LONGEST_TEXT]
-        return Header(
+        return InstanceHeader(
             study_uid=_uid(values, _STUDY, "StudyInstanceUID"),
             series_uid=_uid(values, _SERIES, "SeriesInstanceUID"),
             sop_instance_uid=_uid(values, _SOP_INSTANCE, "SOPInstanceUID"),

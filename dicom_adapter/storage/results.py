@@ -23,7 +23,7 @@ _TIMES = ("DA", "TM", "DT")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class ResultFile:
     """A DICOM file that is to be sent.
 
     Attributes
@@ -40,7 +40,7 @@ class Result:
     transfer_syntax_uid: str
 
 
-def find_results(folder: Path) -> list[Result]:
+def find_results(folder: Path) -> list[ResultFile]:
     """Return the DICOM files below a folder, by path; what is not DICOM, such as a volume, is left out.
 
     Raises
@@ -50,7 +50,7 @@ def find_results(folder: Path) -> list[Result]:
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     found = [read_result(path) for path in paths if _is_dicom(path)]
-    seen: dict[str, Result] = {}
+    seen: dict[str, ResultFile] = {}
     for each in found:
         if other := seen.get(each.sop_instance_uid):
             raise OutputError(
@@ -61,7 +61,7 @@ def find_results(folder: Path) -> list[Result]:
     return found
 
 
-def read_result(path: Path) -> Result:
+def read_result(path: Path) -> ResultFile:
     """Return a DICOM file with what is needed to send it.
 
     Raises
@@ -73,7 +73,7 @@ def read_result(path: Path) -> Result:
         if path.exists() and not path.is_file():  # opening a FIFO would wait for ever
             raise OutputError(f"{path} cannot be sent: it is no file")
         meta = read_file_meta_info(path)
-        return Result(
+        return ResultFile(
             path=path,
             sop_class_uid=str(meta.MediaStorageSOPClassUID),
             sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),

@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from dicom_files.encoding import code, element, sequence, text
+from dicom_writer.dicom.header import copy_body_part
 from dicom_writer.encoding import file_head
-from dicom_writer.seg.functional_groups import decimal
+from dicom_writer.request.result_kind import ResultKind
+from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.source.frames import image_key
+from dicom_writer.source.values import decimal
 
 _PLACE = {
     0x00180050: "SliceThickness",
@@ -38,6 +41,12 @@ class SliceFile:
 
     Attributes
     ----------
+    path
+        Where it is written to.
+    sop_instance_uid
+        *SOP Instance UID* (0008,0018).
+    instance_number
+        *Instance Number* (0020,0013), from 1.
     source
         The image whose place it has, and to which it refers.
     plane
@@ -61,6 +70,8 @@ def write_slice_files(
 
     Parameters
     ----------
+    files
+        One for each slice.
     meta
         Meta information of any of them.
     common
@@ -101,3 +112,54 @@ def _own(file: SliceFile) -> dict[int, bytes]:
             values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
             found[tag] = text(tag, "DS", *map(decimal, values))
     return found
+
+
+def slice_files(
+    request: ResultRequest, folder: Path, *, kind: ResultKind, spatial_locations_preserved: bool = True
+) -> list[SliceFile]:
+    """Return what each slice of a result is written from; files are numbered as the slices are.
+
+    Parameters
+    ----------
+    request
+        What is written, and of what.
+    folder
+        Where the files will lie.
+    kind
+        `series` or `volume`; its name is in the UIDs.
+    spatial_locations_preserved
+        Whether a pixel shows the same place as that of its source.
+    """
+    return [
+        SliceFile(
+            path=folder / f"{n:04d}.dcm",
+            sop_instance_uid=request.uids.uid(f"{kind.name} instance {n}"),
+            instance_number=n,
+            source=source,
+            plane=plane,
+            spatial_locations_preserved=spatial_locations_preserved,
+        )
+        for n, (source, plane) in enumerate(zip(request.sources, request.masks.array, strict=True), start=1)
+    ]
+
+
+def describe_ct(head: Dataset, source: Dataset) -> None:
+    """Add what a derived CT image says, whatever its values mean; the place and size of its source.
+
+    Parameters
+    ----------
+    head
+        What is added to.
+    source
+        Header of a source image.
+    """
+    head.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+    head.FrameOfReferenceUID = source.FrameOfReferenceUID
+    head.PositionReferenceIndicator = source.get("PositionReferenceIndicator") or ""
+    head.PatientPosition = source.get("PatientPosition") or ""
+    head.AcquisitionNumber, head.KVP = None, None
+    head.Rows, head.Columns = source.Rows, source.Columns
+    head.SamplesPerPixel, head.PhotometricInterpretation = 1, "MONOCHROME2"
+    head.BitsAllocated = 16
+    head.RescaleIntercept, head.RescaleSlope = 0, 1
+    copy_body_part(head, source)
