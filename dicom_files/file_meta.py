@@ -14,12 +14,11 @@ from typing import NamedTuple
 
 from dicom_files import encoding
 from dicom_files.elements import VRS, Data, Elements
-from dicom_files.uids import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from dicom_files.uids import LONGEST, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 PREAMBLE = bytes(128) + b"DICM"
 META_TAGS = frozenset({0x00020002, 0x00020003, 0x00020010})
 END_OF_META = 0x00030000
-_LONGEST_UID = 64
 
 
 class Beginning(NamedTuple):
@@ -115,7 +114,7 @@ def encoded_meta(
     uids = {0x00020002: sop_class_uid, 0x00020003: sop_instance_uid, 0x00020010: transfer_syntax}
     body = [
         encoding.element(0x00020001, "OB", b"\0\1"),
-        *(encoding.element(tag, "UI", encoding.uid_value(uid[:_LONGEST_UID])) for tag, uid in uids.items()),
+        *(encoding.element(tag, "UI", encoding.uid_value(uid[:LONGEST])) for tag, uid in uids.items()),
         encoding.text(0x00020012, "UI", implementation_class_uid),
         encoding.text(0x00020013, "SH", implementation_version),
         encoding.element(0x00020016, "AE", source_ae_title) if source_ae_title else b"",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from dicom_files.header import read_file_header
-from dicom_files.uids import ExplicitVRBigEndian
+from dicom_files.uids import ExplicitVRBigEndian, is_uid
 from stages import InputError
 from stages.runtime.logs import printable
 
@@ -100,7 +99,6 @@ ATTRIBUTES: Mapping[str, tuple[int, str]] = {
 }
 _TAGS = {keyword: tag for keyword, (tag, _) in ATTRIBUTES.items()}
 _WANTED = frozenset(_TAGS.values())
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +163,7 @@ class ImageHeader:
         text = self.text(keyword)
         if not text:
             raise self.refuse(keyword, "is missing")
-        if len(text) > 64 or not _UID.fullmatch(text):
+        if not is_uid(text):
             raise self.refuse(keyword, f"is no UID: {text[:80]!r}")
         return text
 
