@@ -217,7 +217,7 @@ def _read(series: Series, verdicts: Sequence[Verdict], options: _ReadOptions) ->
         raise InputError(f"{'; '.join(missing)}; --strict refuses such a volume")
     warnings = (*unit_warnings(series), *missing)
     hu, correction, clipped = _pixels_on_grid(stack)
-    repairs = (*identity.repairs, *stack.remarks, *clipped)
+    repairs = (*identity.repairs, *stack.repairs, *clipped)
     _log_some(
         [w for w in warnings if w not in missing[: len(options.left_out)]], "warnings"
     )  # files were told

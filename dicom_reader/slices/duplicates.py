@@ -50,7 +50,7 @@ def drop_duplicates(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
 
     Returns
     -------
-    slices, remarks
+    slices, repairs
         The slices in their order, and one sentence if any were left out.
 
     Raises
@@ -75,10 +75,10 @@ def drop_duplicates(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
         else:
             duplicates.append((s, twin))
     remaining = [s for s in slices if kept.get(instance_of(s.header)) is s]
-    return remaining, _remarks(duplicates)
+    return remaining, _repairs(duplicates)
 
 
-def _remarks(duplicates: Sequence[tuple[Slice, Slice]]) -> list[str]:
+def _repairs(duplicates: Sequence[tuple[Slice, Slice]]) -> list[str]:
     if not duplicates:
         return []
     duplicate, twin = duplicates[0]
