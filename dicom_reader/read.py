@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AIR_HU = -1024
-_TOLD = 5  # warnings, and repairs, in the log
+_MOST_LOGGED = 5  # warnings, and repairs, in the log
 _AT_ONCE = 4  # slices read together where they are moved one by one
 
 
@@ -258,11 +258,11 @@ def _body_part(slices: Sequence[Slice]) -> str:
 
 
 def _log_some(sentences: Sequence[str], what: str) -> None:
-    for sentence in sentences[:_TOLD]:
+    for sentence in sentences[:_MOST_LOGGED]:
         logger.warning("%s", sentence)
-    if len(sentences) > _TOLD:
+    if len(sentences) > _MOST_LOGGED:
         logger.warning(
-            "and %d more %s, all of them in the volume's description", len(sentences) - _TOLD, what
+            "and %d more %s, all of them in the volume's description", len(sentences) - _MOST_LOGGED, what
         )
 
 

@@ -126,13 +126,13 @@ def checked_rules(content: Any, *, where: str) -> Rules:
         mistakes = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or 'rules'}: {e['msg'].removeprefix('Value error, ')}"
             for e in error.errors()
-            if not _is_told(e, error.errors())
+            if not _has_mistake_inside(e, error.errors())
             or len(error.errors()) == 1  # a list whose one mistake is told already
         )
         raise SettingsError(f"{where}: {mistakes}") from error
 
 
-def _is_told(mistake: Any, every: Sequence[Any]) -> bool:
+def _has_mistake_inside(mistake: Any, every: Sequence[Any]) -> bool:
     """Return whether a list is too short for a mistake in it that is told by itself."""
     inside = (each["loc"][: len(mistake["loc"])] == mistake["loc"] for each in every if each is not mistake)
     return mistake["type"] == "too_short" and any(inside)
