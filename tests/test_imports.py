@@ -54,6 +54,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "encoding",
         "file_meta",
         "deflate",
+        "frames",
         "dataset",
         "header",
         "header_stream",
