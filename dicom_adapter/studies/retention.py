@@ -16,7 +16,13 @@ from pathlib import Path
 
 from dicom_adapter.context import PATIENCE, AdapterContext
 from dicom_adapter.database.records import StateError, StudyRecord
-from dicom_adapter.database.removals import PendingRemoval, pending_removals, plan_removal, prune, removal_done
+from dicom_adapter.database.removals import (
+    PendingRemoval,
+    pending_removals,
+    plan_removal,
+    prune,
+    removal_done,
+)
 from dicom_adapter.database.set_aside import items_of, set_aside
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.folder_removal import remove_folder
