@@ -36,6 +36,7 @@ from dicom_adapter.storage.results import content_of, find_results
 from dicom_adapter.studies.selection import chosen
 from stages.errors import InputError, OutputError, StageError
 from stages.lifecycle.locks import now
+from stages.runtime import atomic
 
 _MORE_GENERATIONS = 20  # than are known of
 _UNKNOWN = "the database was rebuilt, and nothing tells whether {} has it; replay sends it"
@@ -87,7 +88,7 @@ def rebuild(config: Config) -> Rebuilt:
             told = _Rebuilding(store, config, places).run()
             identity = store.identity
         told.aside = _move_aside(places.database)
-        os.replace(new, places.database)
+        atomic.rename(new, places.database)
         owner.keep(identity)
     return told
 

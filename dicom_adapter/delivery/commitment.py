@@ -24,7 +24,8 @@ from dicom_adapter.delivery.answers import DestinationError
 from dicom_adapter.delivery.association import Message, Peer, RequestedAssociation, associated
 from dicom_adapter.dimse import commands
 from dicom_adapter.dimse.pdus import ProtocolError
-from dicom_adapter.storage.results import DAMAGES, ResultFile, unvalidated
+from dicom_adapter.storage.results import ResultFile, unvalidated
+from dicom_files.damage import parse_errors
 
 _SUCCESS, _FAILED, _INVALID, _UNKNOWN = 0x0000, 0x0110, 0x0115, 0x0211
 _SYNTAX = str(ImplicitVRLittleEndian)
@@ -142,7 +143,7 @@ def _take(
     try:
         with unvalidated():
             report = read_report(read_dataset(BytesIO(message.data), True, True))
-    except DAMAGES:
+    except parse_errors():
         association.answer(message, _INVALID)
         return False
     on_report(report)
@@ -166,7 +167,7 @@ def handle_report(
     """
     try:
         report = read_report(content)
-    except DAMAGES:
+    except parse_errors():
         return _INVALID
     return _SUCCESS if on_report(report, caller, address) else _FAILED
 

@@ -22,7 +22,8 @@ from dicom_adapter.delivery.answers import DestinationError
 from dicom_adapter.delivery.association import Peer, RequestedAssociation, associated
 from dicom_adapter.dimse import commands
 from dicom_adapter.dimse.pdus import ProtocolError
-from dicom_adapter.storage.results import DAMAGES, ResultFile, unvalidated
+from dicom_adapter.storage.results import ResultFile, unvalidated
+from dicom_files.damage import parse_errors
 
 _MODEL, _SYNTAX = str(StudyRootQueryRetrieveInformationModelFind), str(ImplicitVRLittleEndian)
 _AT_ONCE = 50  # UIDs in one query
@@ -47,7 +48,7 @@ def places_of(results: Iterable[ResultFile]) -> dict[SeriesKey, list[str]]:
                 tags = ["StudyInstanceUID", "SeriesInstanceUID"]
                 header = dcmread(each.path, stop_before_pixels=True, specific_tags=tags)
             place = SeriesKey(str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
-        except DAMAGES:
+        except parse_errors():
             continue
         found.setdefault(place, []).append(each.sop_instance_uid)
     return found
@@ -96,5 +97,5 @@ def _uid_of(identifier: bytes) -> str:
     try:
         with unvalidated():
             return str(read_dataset(BytesIO(identifier), True, True).SOPInstanceUID)
-    except DAMAGES as error:
+    except parse_errors() as error:
         raise ProtocolError(f"its answer to a query cannot be read ({type(error).__name__})") from error

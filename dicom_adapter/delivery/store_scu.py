@@ -23,7 +23,8 @@ from dicom_adapter.delivery.association import MOST_CONTEXTS, Peer, RequestedAss
 from dicom_adapter.delivery.transcode import TranscodeError, alternatives, transcode
 from dicom_adapter.dimse import commands
 from dicom_adapter.dimse.pdus import ProtocolError
-from dicom_adapter.storage.results import DAMAGES, ResultFile
+from dicom_adapter.storage.results import ResultFile
+from dicom_files.damage import parse_errors
 from stages.errors import OutputError
 
 _PIECE = 1 << 20
@@ -194,7 +195,7 @@ def _opened(result: ResultFile, syntax: str) -> tuple[IO[bytes], int]:
         file = result.path.open("rb")
         file.seek(begin)
         return file, result.path.stat().st_size - begin
-    except DAMAGES as error:
+    except parse_errors() as error:
         raise OutputError(f"{result.path.name} cannot be sent: {error}") from error
 
 

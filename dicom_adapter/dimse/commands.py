@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dicom_adapter.dimse.pdus import ProtocolError
+from dicom_files.encoding import command_set, uid_value
 
 C_STORE, C_GET, C_FIND, C_MOVE, C_ECHO = 0x0001, 0x0010, 0x0020, 0x0021, 0x0030
 N_EVENT_REPORT, N_ACTION, C_CANCEL, RESPONSE = 0x0100, 0x0130, 0x0FFF, 0x8000
 SUCCESS, SOP_CLASS_NOT_SUPPORTED = 0x0000, 0x0122
 UNRECOGNISED_OPERATION, RESOURCE_LIMITATION = 0x0211, 0x0213
 
-GROUP_LENGTH, SOP_CLASS, REQUESTED_SOP_CLASS = 0x0000, 0x0002, 0x0003
+SOP_CLASS, REQUESTED_SOP_CLASS = 0x0002, 0x0003
 FIELD, MESSAGE_ID, RESPONDED_TO, PRIORITY = 0x0100, 0x0110, 0x0120, 0x0700
 DATA_SET_TYPE, STATUS, SOP_INSTANCE, REQUESTED_SOP_INSTANCE = 0x0800, 0x0900, 0x1000, 0x1001
 EVENT_TYPE, ACTION_TYPE = 0x1002, 0x1008
@@ -229,18 +230,10 @@ def _response(field: int, message_id: int, status: int, values: Values) -> bytes
 
 
 def _encoded(values: Values) -> bytes:
-    body = b"".join(_element(each, _bytes_of(value)) for each, value in sorted(values.items()))
-    return _element(GROUP_LENGTH, struct.pack("<L", len(body))) + body
+    return command_set((element, _bytes_of(value)) for element, value in sorted(values.items()))
 
 
 def _bytes_of(value: int | str | bytes) -> bytes:
     if isinstance(value, bytes):
         return value
-    if isinstance(value, int):
-        return struct.pack("<H", value)
-    encoded = value.encode("ascii", "replace")
-    return encoded + b"\0" * (len(encoded) % 2)
-
-
-def _element(element: int, value: bytes) -> bytes:
-    return struct.pack("<HHL", 0, element, len(value)) + value
+    return struct.pack("<H", value) if isinstance(value, int) else uid_value(value)

@@ -20,11 +20,11 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 
 from dicom_adapter.config.dicom_blocks import Scp
+from dicom_adapter.dimse.pdus import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 from dicom_adapter.scp.access import who_may_not
 from dicom_adapter.scp.admission import Admission, is_known
 from dicom_adapter.scp.association import AcceptedAssociation, Ending, Services, StoreRequest
 from dicom_adapter.scp.association_request import read_titles
-from dicom_adapter.scp.file_meta import file_meta
 from dicom_adapter.scp.listener import Listener
 from dicom_adapter.scp.negotiation import (
     BY_ACSE,
@@ -44,6 +44,7 @@ from dicom_adapter.storage.paths import checked_uid
 from dicom_adapter.storage.receiver import InstanceReceiver, KeptInstance
 from dicom_adapter.storage.spool import SpooledDataSet
 from dicom_adapter.supervision.supervisor import Supervisor
+from dicom_files.file_meta import encoded_meta
 from stages.errors import InputError, SettingsError, StageError
 
 logger = logging.getLogger(__name__)
@@ -288,5 +289,11 @@ class _MismatchError(InputError):
 
 def _meta(request: StoreRequest) -> bytes:
     """Return the file meta information (PS3.10 7.1): its variable part is four short texts."""
-    caller = request.caller.encode("ascii", "replace").replace(b"\\", b"?")[:16]
-    return file_meta(request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax, caller)
+    return encoded_meta(
+        sop_class_uid=request.sop_class_uid,
+        sop_instance_uid=request.sop_instance_uid,
+        transfer_syntax=request.transfer_syntax,
+        implementation_class_uid=IMPLEMENTATION_UID,
+        implementation_version=IMPLEMENTATION_VERSION,
+        source_ae_title=request.caller.encode("ascii", "replace").replace(b"\\", b"?")[:16],
+    )

@@ -30,10 +30,10 @@ from dicom_adapter.storage.paths import SUFFIX, AdapterPaths, ae_title_of
 from dicom_adapter.storage.spool import Spool, SpooledDataSet, SpoolFile
 from dicom_adapter.storage.study_locks import StudyLocks
 from dicom_files.elements import Elements
+from dicom_files.file_meta import END_OF_META, PREAMBLE
 from stages.errors import InputError, OutputError, StageError
 
-_PREAMBLE = bytes(128) + b"DICM"
-_TRANSFER_SYNTAX, _END_OF_META = 0x00020010, 0x00030000
+_TRANSFER_SYNTAX = 0x00020010
 _HEADER_PIECE = 1 << 16
 _STUDIES_AT_ONCE = 256
 
@@ -234,10 +234,10 @@ def read_received(path: Path) -> ReceivedInstance:
 
 def _transfer_syntax(file: RawIOBase) -> str:
     """Return the transfer syntax that a file of ours names; it is left where its data set begins."""
-    begin = len(_PREAMBLE) + 12
+    begin = len(PREAMBLE) + 12
     head = file.read(begin) or b""
     meta = file.read(int.from_bytes(head[-4:], "little")) or b""
-    found = Elements(meta, implicit=False).values(0, end=_END_OF_META, wanted=frozenset({_TRANSFER_SYNTAX}))
+    found = Elements(meta, implicit=False).values(0, end=END_OF_META, wanted=frozenset({_TRANSFER_SYNTAX}))
     return found[0][_TRANSFER_SYNTAX].decode("ascii").rstrip("\0 ")
 
 
@@ -278,9 +278,9 @@ def _digest(file: SpoolFile) -> str:
 def _same_data(path: Path, spooled: SpoolFile) -> bool:
     """Tell whether a file ends with a data set; its file meta information may be another sender's."""
     with path.open("rb") as file:
-        file.seek(len(_PREAMBLE))
+        file.seek(len(PREAMBLE))
         head = file.read(12)
-        begin = len(_PREAMBLE) + 12 + int.from_bytes(head[8:12], "little")
+        begin = len(PREAMBLE) + 12 + int.from_bytes(head[8:12], "little")
         if file.seek(0, os.SEEK_END) - begin != spooled.data_size:
             return False
         file.seek(begin)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,18 +13,13 @@ from pydicom import config, dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
+from dicom_files.damage import parse_errors
+from dicom_files.file_meta import PREAMBLE
 from stages.errors import OutputError
 
-_PREAMBLE = 128
 _TIMES = ("DA", "TM", "DT")
-DAMAGES = (
-    *(OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError),
-    *(struct.error, zlib.error, RecursionError),
-)
-"""What pydicom raises of a damaged file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +81,7 @@ def read_result(path: Path) -> ResultFile:
         )
     except OutputError:
         raise
-    except (OSError, AttributeError, InvalidDicomError, ValueError) as error:
+    except parse_errors() as error:
         raise OutputError(f"{path} cannot be sent: {error}") from error
 
 
@@ -103,7 +96,7 @@ def content_of(path: Path) -> str:
         with unvalidated():
             dataset = dcmread(path)
             _add(digest, dataset)
-    except DAMAGES:
+    except parse_errors():
         return ""
     return digest.hexdigest() if "SOPInstanceUID" in dataset else ""
 
@@ -138,5 +131,4 @@ def unvalidated() -> Iterator[None]:
 
 def _is_dicom(path: Path) -> bool:
     with path.open("rb") as file:
-        file.seek(_PREAMBLE)
-        return file.read(4) == b"DICM"
+        return file.read(len(PREAMBLE))[-4:] == PREAMBLE[-4:]

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dicom_adapter.storage.disk_space import DiskFullError, require_space, write_error
-from dicom_adapter.storage.file_names import make_folder, name_file
+from dicom_adapter.storage.file_names import make_folder
 from dicom_adapter.storage.instance_header import HeaderReader, InstanceHeader
+from dicom_files.file_meta import PREAMBLE
 from stages.errors import StageError
+from stages.runtime.atomic import rename_new
 
-_PREAMBLE = bytes(128) + b"DICM"
 _CHECK_EVERY = 1 << 26
 _PIECE = 1 << 20
 
@@ -84,7 +85,7 @@ class SpoolFile:
 
     def __init__(self, spool: Spool, meta: bytes) -> None:
         self._spool = spool
-        self._head = _PREAMBLE + meta
+        self._head = PREAMBLE + meta
         self.size = 0
         self._path, self._descriptor = spool.create()
 
@@ -125,7 +126,7 @@ class SpoolFile:
             If the folder of the final name is not there, or somebody has removed the file.
         """
         try:
-            name_file(self._path, final)
+            rename_new(self._path, final)
         except FileExistsError:
             return False
         self._path = final
