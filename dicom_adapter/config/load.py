@@ -55,7 +55,7 @@ def examine(file: Path) -> tuple[Config | None, list[Finding]]:
 
 
 def is_adapter_config(file: Path) -> bool:
-    """Tell whether a YAML file is a configuration of the adapter, by its top."""
+    """Return whether a YAML file is a configuration of the adapter, by its top."""
     try:
         content = read_document(file).content
     except SettingsError:

@@ -32,7 +32,7 @@ def _ae_title(value: str) -> str:
 
 
 def _address(value: str) -> str:
-    """Return an IP address as callers' addresses are told, so that other spellings of it match."""
+    """Return an IP address as callers' addresses are written, so that other spellings of it match."""
     try:
         found = ip_address(value.strip())
     except ValueError as error:

@@ -196,7 +196,7 @@ class Database:
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        """Say of an error of SQLite what to do, and remember it until something is written again."""
+        """Raise SQLite's errors as ours, which say what to do, and keep one as `trouble` until a write."""
         try:
             yield
         except sqlite3.Error as error:

@@ -203,7 +203,7 @@ class BatchSender:
     def _leave(
         self, waiting: dict[str, DeliveryRecord], in_flight: str, *, message: str | None, not_before: float
     ) -> None:
-        """Let results wait, those that may have arrived marked."""
+        """Write down that results wait, those that may have arrived marked."""
         unsure = {each.id for uid, each in waiting.items() if each.unsure or uid == in_flight}
         retry_while_locked(
             lambda: put_off(

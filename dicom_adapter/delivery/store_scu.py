@@ -38,7 +38,7 @@ class StoreScu:
 
     peer: Peer
 
-    def send(self, results: Sequence[ResultFile], told: OnAnswer) -> None:
+    def send(self, results: Sequence[ResultFile], on_answer: OnAnswer) -> None:
         """Send files over one association for every 128 kinds, and tell of each what was said.
 
         Raises
@@ -51,7 +51,7 @@ class StoreScu:
             contexts = _contexts(chosen, given)
             with associated(self.peer, contexts) as association:
                 for each in chosen:
-                    told(each, self._store(association, each, given[_kind(each)]))
+                    on_answer(each, self._store(association, each, given[_kind(each)]))
 
     def _store(
         self, association: RequestedAssociation, result: ResultFile, syntaxes: Sequence[str]
@@ -109,13 +109,17 @@ class StoreScu:
 
 def answer_of(status: int, name: str) -> Answer:
     """Return what a status of C-STORE means (PS3.4 table B.2-1): a warning says that it is stored."""
-    told = f"0x{status:04X}"
+    status_text = f"0x{status:04X}"
     if status in _STORED or 0xB000 <= status <= 0xBFFF:
-        return Answer(verdict="accepted", status=told)
+        return Answer(verdict="accepted", status=status_text)
     if 0xA700 <= status <= 0xA7FF or status == 0x0110:
-        return Answer(verdict="busy", status=told, message=f"{name} is out of resources ({told})")
+        return Answer(
+            verdict="busy", status=status_text, message=f"{name} is out of resources ({status_text})"
+        )
     meaning = "".join(f", {text}" for begin, end, text in _MEANINGS if begin <= status <= end)
-    return Answer(verdict="refused", status=told, message=f"{name} refused it ({told}{meaning})")
+    return Answer(
+        verdict="refused", status=status_text, message=f"{name} refused it ({status_text}{meaning})"
+    )
 
 
 _MEANINGS = (

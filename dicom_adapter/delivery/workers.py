@@ -162,7 +162,7 @@ class DeliveryWorker:
             self._requests.ask_due(destination, self._connections, set_aside=self._set_aside)
 
     def _dead_letter_old(self) -> None:
-        """Give up what has waited for too long, which is looked for now and then."""
+        """Make dead letters of what has waited for too long, which is looked for now and then."""
         if self._context.clock() < self._next_give_up:
             return
         self._next_give_up = self._context.clock() + _GIVE_UP_EVERY_S

@@ -94,15 +94,15 @@ class JobRunner:
         study = retry_while_locked(
             lambda: self._context.store.study(job.study_id), until=self._stopping.is_set
         )
-        told = {"job": job.id, "study": study_hash(study.study_uid)}
-        logger.info("job %s (%s) begins, try %d", job.id, job.rule, job.tries, extra=told)
+        about = {"job": job.id, "study": study_hash(study.study_uid)}
+        logger.info("job %s (%s) begins, try %d", job.id, job.rule, job.tries, extra=about)
         outcome, results = self._outcome(job, study)
         try:
             retry_while_locked(lambda: self._conclude(job, outcome, results), until=self._stopping.is_set)
         except StateError:
-            logger.info("job %s was superseded", job.id, extra=told)
+            logger.info("job %s was superseded", job.id, extra=about)
         except sqlite3.OperationalError:
-            logger.warning("job %s is looked at again after the restart", job.id, extra=told)
+            logger.warning("job %s is looked at again after the restart", job.id, extra=about)
         if outcome is not None:
             self._log(job, study, outcome, len(results))
 
@@ -218,36 +218,36 @@ class JobRunner:
         paths = {each.sop_instance_uid: each.path for each in results}
         contents = {uid: content_of(path) for uid, path in paths.items()}
         unchanged, other = self._context.store.finish(job.id, paths, contents=contents)
-        told = {"job": job.id}
+        about = {"job": job.id}
         if unchanged:
             logger.info(
                 "job %s: %d results equal what their destination has from an earlier job; not sent again",
                 *(job.id, unchanged),
-                extra=told,
+                extra=about,
             )
         if other:
             logger.warning(
                 "job %s: %d results have the SOPInstanceUID of an earlier job's and other content; they are "
                 "sent, and their destination may keep the earlier ones",
                 *(job.id, other),
-                extra=told,
+                extra=about,
             )
 
     def _log(self, job: JobRecord, study: StudyRecord, outcome: RunOutcome, results: int) -> None:
-        told = {"job": job.id, "study": study_hash(study.study_uid)}
+        about = {"job": job.id, "study": study_hash(study.study_uid)}
         self._context.metrics.job_seconds.labels(job.rule, outcome.verdict).observe(outcome.seconds)
         if outcome.verdict == "done":
-            logger.info("job %s is done: %d results, %.1f s", job.id, results, outcome.seconds, extra=told)
+            logger.info("job %s is done: %d results, %.1f s", job.id, results, outcome.seconds, extra=about)
             if job.destinations and not results:
-                logger.warning("job %s made no DICOM file, so nothing is delivered", job.id, extra=told)
+                logger.warning("job %s made no DICOM file, so nothing is delivered", job.id, extra=about)
         else:
             logger.warning(
                 "job %s failed with exit code %d (%s): %s",
                 *(job.id, outcome.exit_code, outcome.verdict, outcome.message),
-                extra=told,
+                extra=about,
             )
         self._context.trail.ran(
-            study=told["study"],
+            study=about["study"],
             job=job.id,
             workflow=job.workflow,
             outcome=0 if outcome.verdict == "done" else 8,

@@ -110,7 +110,7 @@ class Metrics:
         )
 
     def watch(self, queue: Callable[[], Queue]) -> None:
-        """Tell of the queue as well, as it is when it is asked for."""
+        """Add the queue, as it is when it is asked for."""
         self.registry.register(_QueueCollector(queue))
 
     def text(self) -> bytes:

@@ -60,7 +60,7 @@ class Admission:
         return True
 
     def leave(self, newcomer: Admitted) -> None:
-        """Give a place back, if it was not taken away."""
+        """Release a place, if it was not taken away."""
         with self._lock:
             self._inside.pop(newcomer, None)
 

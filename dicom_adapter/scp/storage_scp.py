@@ -64,7 +64,7 @@ _TOO_MANY = Rejection(
 
 
 class ScpObserver(Protocol):
-    """What is told of what comes; called by the associations' threads."""
+    """What hears of what comes; called by the associations' threads."""
 
     def opened(self, association: int, ae_title: str, caller: str, *, address: str) -> None:
         """Note that somebody has called one of our names."""
@@ -85,7 +85,7 @@ class ScpObserver(Protocol):
         """Note how a connection ended, also one that never was an association."""
 
     def catch_up(self, *, all_of_it: bool = False) -> None:
-        """Sum up what happened too often to be told each time; called every few seconds, and at the end."""
+        """Sum up what happened too often to be logged each time; called every few seconds, and at the end."""
 
 
 class StorageScp:

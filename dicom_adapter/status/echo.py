@@ -90,6 +90,6 @@ def _diagnostic(association: Any) -> int | None:
 
 def _failure(association: Any) -> str:
     if association.is_rejected:
-        told = getattr(association.acceptor.primitive, "reason_str", "")
-        return f"rejected the association: {told or 'no reason given'}"
+        reason = getattr(association.acceptor.primitive, "reason_str", "")
+        return f"rejected the association: {reason or 'no reason given'}"
     return "did not answer; is it running, and does the port speak TLS as configured?"

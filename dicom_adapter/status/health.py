@@ -36,9 +36,9 @@ def ask_ready(http: Http, *, timeout_s: float) -> str:
         with closing(HTTPConnection(host, http.port, timeout=timeout_s)) as connection:
             connection.request("GET", "/readyz")
             answer = connection.getresponse()
-            told = answer.read(4096).decode(errors="replace").strip()
+            text = answer.read(4096).decode(errors="replace").strip()
     except (OSError, HTTPException) as error:
         raise StageError(f"no adapter answers at {host}:{http.port}: {error}; is it running?") from error
     if answer.status != 200:
-        raise StageError(f"the adapter is not ready: {told}")
-    return told
+        raise StageError(f"the adapter is not ready: {text}")
+    return text

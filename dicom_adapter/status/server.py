@@ -137,7 +137,7 @@ def serve(
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can connect to an address."""
+    """Return whether only this machine can connect to an address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -158,7 +158,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def service_actions(self) -> None:
-        """Give a sign of life."""
+        """Note a heartbeat."""
         heartbeat()
 
     def get_request(self) -> Any:
@@ -200,7 +200,7 @@ class _Server(ThreadingHTTPServer):
             longest.shutdown(socket.SHUT_RDWR)
 
     def has_asked(self, request: socket.socket) -> None:
-        """Let a connection finish, whose request is there."""
+        """Note that the request of a connection is there, which may finish."""
         with self._changed:
             self._waiting.pop(request, None)
 

@@ -165,7 +165,7 @@ class InstanceReceiver:
         )
 
     def _is_named(self, file: SpoolFile, final: Path) -> bool:
-        """Give a file its final name; False if another has it."""
+        """Move a file to its final name; return False if another has it."""
         try:
             return file.name(final)
         except FileNotFoundError:  # the study is new, or somebody has removed its folder, or this file
@@ -205,7 +205,7 @@ def sweep(places: AdapterPaths, *, permissions: int = 0o640) -> int:
 
 
 def received_files(places: AdapterPaths) -> Iterator[Path]:
-    """Give every file that was received whole."""
+    """Yield every file that was received whole."""
     yield from places.studies.glob(f"*/*/*{SUFFIX}")
 
 
@@ -217,17 +217,17 @@ def read_received(path: Path) -> ReceivedInstance:
     InputError
         If it is none of ours.
     """
-    told = f"a file of study {study_hash(path.parent.name)} is no received instance"
+    what = f"a file of study {study_hash(path.parent.name)} is no received instance"
     if path.exists() and not path.is_file():
-        raise InputError(f"{told}: it is no file")  # opening a FIFO would wait for ever
+        raise InputError(f"{what}: it is no file")  # opening a FIFO would wait for ever
     try:
         with path.open("rb", buffering=0) as file:
             header = _header_of(file, _transfer_syntax(file))
             size = os.fstat(file.fileno()).st_size
     except InputError as error:
-        raise InputError(f"{told}: {error}") from error
+        raise InputError(f"{what}: {error}") from error
     except (OSError, ValueError, LookupError, struct.error) as error:
-        raise InputError(f"{told}: {type(error).__name__}") from error
+        raise InputError(f"{what}: {type(error).__name__}") from error
     title = ae_title_of(path.parent.parent.name)
     return _received(title, header, path, size=size, conflict="~" in path.name)
 
@@ -276,7 +276,7 @@ def _digest(file: SpoolFile) -> str:
 
 
 def _same_data(path: Path, spooled: SpoolFile) -> bool:
-    """Tell whether a file ends with a data set; its file meta information may be another sender's."""
+    """Return whether a file ends with a data set; its file meta information may be another sender's."""
     with path.open("rb") as file:
         file.seek(len(PREAMBLE))
         head = file.read(12)

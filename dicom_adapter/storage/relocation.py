@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def relocate(database: sqlite3.Connection, places: AdapterPaths, payloads: Path) -> int:
-    """Let the database name files where they lie now, and return how many rows were changed.
+    """Make the database name files where they lie now, and return how many rows were changed.
 
     Without it each received file would be a new one, and each result one that is gone. A file that is not
     below the folders of now keeps the path that it has.

@@ -39,11 +39,13 @@ def write_each(
         if len(batch) > 1:
             half = len(batch) // 2
             return sum(write_each(store, part, until=until) for part in (batch[:half], batch[half:]))
-        told = study_hash(batch[0].study_uid)
+        hashed = study_hash(batch[0].study_uid)
         logger.error(
-            "an instance of study %s cannot be written into the database", told, exc_info=traceback_of(error)
+            "an instance of study %s cannot be written into the database",
+            hashed,
+            exc_info=traceback_of(error),
         )
-        set_aside(store, "instance", batch[0].path, reason=reason_of(error), study=told)
+        set_aside(store, "instance", batch[0].path, reason=reason_of(error), study=hashed)
         return 0
     return len(batch)
 

@@ -10,7 +10,7 @@ from dicom_adapter.storage.receiver import read_received
 
 
 def replay_item(store: Store, item: SetAside) -> None:
-    """Let something that is set aside be worked on again.
+    """Queue something that is set aside to be worked on again.
 
     An instance is read anew, and written into the database; its study is received again then. Everything
     else is what it was before, and the adapter comes upon it.

@@ -1,4 +1,4 @@
-"""Threads that no error ends: each is started again after one, and told of when it is stuck or has ended.
+"""Threads that no error ends: each is started again after one, and reported when it is stuck or has ended.
 
 A worker does one round of its work after the other. An error ends the round, is logged, and the next round
 begins after a wait that grows. The beginning of a round is a sign of life; a round that may take long gives
