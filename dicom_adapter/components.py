@@ -38,18 +38,18 @@ AFTER_JOBS_S = 1.0
 class Components:
     """All that works in an adapter, not started yet."""
 
-    def __init__(self, context: AdapterContext, places: AdapterPaths, environ: Mapping[str, str]) -> None:
+    def __init__(self, context: AdapterContext, paths: AdapterPaths, environ: Mapping[str, str]) -> None:
         self._context = context
         storage = context.config().storage
         models = _models(context.config(), environ)
         self._server = SharedModelServer(
             models or Path(),
             cache=Places.of_checkout(environ).cache,
-            log=places.root / "model-server.log",
+            log=paths.root / "model-server.log",
         )
         study_locks = StudyLocks()
         self._receiver = InstanceReceiver(
-            places,
+            paths,
             minimum_free=storage.minimum_free,
             study_locks=study_locks,
             trouble=lambda: context.store.trouble,
@@ -100,7 +100,7 @@ class Components:
 
     def _stop(self, deadline: Deadline) -> list[str]:
         """Stop everything, and return the names of the threads that have not ended in time."""
-        self._context.store.hurry()
+        self._context.store.begin_shutdown()
         parts = (self._studies, self.retention, self.delivery_workers, self._jobs)
         for part in parts[1:]:
             part.ask_to_stop()

@@ -79,30 +79,30 @@ def rebuild(config: Config) -> Rebuilt:
     OutputError
         If it cannot be written.
     """
-    places = AdapterPaths(root=config.storage.root)
-    with sole_adapter(places.root) as owner:
-        new = places.database.with_name(f"{places.database.name}.new")
+    paths = AdapterPaths(root=config.storage.root)
+    with sole_adapter(paths.root) as owner:
+        new = paths.database.with_name(f"{paths.database.name}.new")
         for each in _files(new):
             each.unlink(missing_ok=True)
         with closing(Store(new)) as store:
-            rebuilt = _Rebuilding(store, config, places).run()
+            rebuilt = _Rebuilding(store, config, paths).run()
             identity = store.identity
-        rebuilt.aside = _move_aside(places.database)
-        atomic.rename(new, places.database)
+        rebuilt.aside = _move_aside(paths.database)
+        atomic.rename(new, paths.database)
         owner.keep(identity)
     return rebuilt
 
 
 class _Rebuilding:
-    def __init__(self, store: Store, config: Config, places: AdapterPaths) -> None:
-        self._store, self._config, self._places = store, config, places
-        self._trail = read_audit_record(places.audit)
+    def __init__(self, store: Store, config: Config, paths: AdapterPaths) -> None:
+        self._store, self._config, self._paths = store, config, paths
+        self._trail = read_audit_record(paths.audit)
         self._rebuilt = Rebuilt()
 
     def run(self) -> Rebuilt:
         with self._store.transaction() as database:
-            self._rebuilt.salvaged = salvage(self._places.database, database)
-            relocate(database, self._places, self._config.storage.payloads)
+            self._rebuilt.salvaged = salvage(self._paths.database, database)
+            relocate(database, self._paths, self._config.storage.payloads)
             self._drop_what_is_gone(database)
             known = {tuple(row) for row in database.execute("SELECT ae_title, study_uid FROM studies")}
         self._take_up_files()
@@ -131,7 +131,7 @@ class _Rebuilding:
     def _unknown_files(self) -> Iterator[ReceivedInstance]:
         with self._store.transaction() as database:
             condemned = {row["path"] for row in database.execute("SELECT path FROM condemned")}
-        for path in received_files(self._places):
+        for path in received_files(self._paths):
             if str(path) not in condemned and not self._store.knows(path):
                 try:
                     yield read_received(path)

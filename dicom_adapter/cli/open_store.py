@@ -34,10 +34,10 @@ def open_store(context: typer.Context) -> Iterator[OpenStore]:
     from dicom_adapter.storage.paths import AdapterPaths
 
     config = config_of(context)
-    places = AdapterPaths(root=config.storage.root)
-    file = places.database
+    paths = AdapterPaths(root=config.storage.root)
+    file = paths.database
     with permitted():
-        require_there(file, studies=places.studies)
+        require_there(file, studies=paths.studies)
         if file.exists() and not file.is_file():
             raise damaged(file, "it is no file")
         if not file.is_file():

@@ -26,7 +26,7 @@ def retry_while_locked(action: Callable[[], _T], *, until: Callable[[], bool] = 
     Parameters
     ----------
     until
-        Tells when to give up; then, and when the adapter ends (`Store.hurry`), the error is raised. What was
+        Tells when to give up; then, and when the adapter ends (`Store.begin_shutdown`), the error is raised. What was
         not written is done again after a restart.
     """
     next_log = Deadline(0)

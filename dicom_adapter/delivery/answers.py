@@ -13,7 +13,7 @@ DeliveryVerdict: TypeAlias = Literal["accepted", "busy", "refused"]
 
 
 class DestinationError(StageError):
-    """A destination cannot be reached, does not talk to us, or went away in the middle.
+    """A destination cannot be reached, does not answer us, or went away in the middle.
 
     Attributes
     ----------

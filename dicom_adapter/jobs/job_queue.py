@@ -88,7 +88,7 @@ class JobQueue:
         context = self._context
         if why := self._why_no_space():
             if not self._space_was_logged:
-                logger.warning("no job begins until there is room: %s", why)
+                logger.warning("no job begins until there is disk space: %s", why)
             self._space_was_logged = True
             return
         self._space_was_logged = False
@@ -105,7 +105,7 @@ class JobQueue:
         )
         try:
             worker.start()
-        except RuntimeError as error:  # there is no room for another thread
+        except RuntimeError as error:  # no other thread can be started
             self._context.store.interrupt(job.id)
             raise OSError(f"{name} cannot begin: {error}") from error
         self._running.append(worker)

@@ -50,14 +50,14 @@ def write_each(
     return len(batch)
 
 
-def recover_instances(store: Store, places: AdapterPaths) -> int:
+def recover_instances(store: Store, paths: AdapterPaths) -> int:
     """Write acknowledged instances into the database that a crash has kept out of them; return how many.
 
     What cannot be read or written is set aside, stays where it is, and is said once.
     """
     found, aside = [], items_of(store, "instance")
     store.set_damaged_aside()
-    for path in received_files(places):
+    for path in received_files(paths):
         if str(path) in aside or store.knows(path):
             continue
         try:
