@@ -21,13 +21,13 @@ _LOG_EVERY_S = 60.0
 def retry_while_locked(action: Callable[[], _T], *, until: Callable[[], bool] = lambda: False) -> _T:
     """Do something with the database, again and again while it is locked or the disk is full.
 
-    Why it waits is logged once a minute, and told by `Store.trouble`.
+    Why it waits is logged once a minute, and `Store.trouble` says it.
 
     Parameters
     ----------
     until
-        Tells when to give up; then, and when the adapter ends (`Store.begin_shutdown`), the error is raised. What was
-        not written is done again after a restart.
+        Returns whether to give up; then, and when the adapter ends (`Store.begin_shutdown`), the error is
+        raised. What was not written is done again after a restart.
     """
     next_log = Deadline(0)
     while True:
