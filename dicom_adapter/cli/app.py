@@ -249,7 +249,7 @@ def _counted(states: Mapping[str, int]) -> str:
 @app.command("health")
 def show_health(context: typer.Context, timeout: WaitSeconds = 5.0) -> None:
     """Ask the adapter on this machine whether it can take a study."""
-    from dicom_adapter.status.health import ask_ready
+    from dicom_adapter.status.probes import ask_ready
 
     say(ask_ready(config_of(context).http, timeout_s=timeout))
 
@@ -262,7 +262,7 @@ def send_echo(
     timeout: WaitSeconds = 10.0,
 ) -> None:
     """Call the adapter by C-ECHO, as one of its sources."""
-    from dicom_adapter.status.echo import echo
+    from dicom_adapter.status.probes import echo
 
     scp = config_of(context).dicom.scp
     say(echo(scp, host, port or scp.port, timeout_s=timeout))
@@ -278,7 +278,7 @@ def _replay_aside(store: Store, name: str | None) -> None:
     """Queue what is set aside to be worked on again: one item by its name, or all."""
     from clara_wf.report.logs import without_uids
     from dicom_adapter.database.set_aside import all_items
-    from dicom_adapter.studies.replay import replay_item
+    from dicom_adapter.studies.recovery import replay_item
 
     items = all_items(store)
     found = [each for each in items if name in (None, f"{ASIDE}{each.id}")]

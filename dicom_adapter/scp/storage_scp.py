@@ -21,8 +21,7 @@ from pydicom.uid import UID
 
 from dicom_adapter.config.dicom_blocks import Scp
 from dicom_adapter.dimse.pdus import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
-from dicom_adapter.scp.access import who_may_not
-from dicom_adapter.scp.admission import Admission, is_known
+from dicom_adapter.scp.admission import Admission, is_known, who_may_not
 from dicom_adapter.scp.association import AcceptedAssociation, Ending, Services, StoreRequest
 from dicom_adapter.scp.association_request import read_titles
 from dicom_adapter.scp.listener import Listener

@@ -23,8 +23,7 @@ from pathlib import Path
 from dicom_adapter.database.records import ReceivedInstance
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.disk_space import DiskFullError, require_space, write_error
-from dicom_adapter.storage.file_names import make_folder
-from dicom_adapter.storage.folder_sync import FolderSync
+from dicom_adapter.storage.folders import FolderSync, make_folder
 from dicom_adapter.storage.instance_header import HeaderReader, InstanceHeader
 from dicom_adapter.storage.paths import SUFFIX, AdapterPaths, ae_title_of
 from dicom_adapter.storage.spool import Spool, SpooledDataSet, SpoolFile

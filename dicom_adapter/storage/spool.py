@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dicom_adapter.storage.disk_space import DiskFullError, require_space, write_error
-from dicom_adapter.storage.file_names import make_folder
+from dicom_adapter.storage.folders import make_folder
 from dicom_adapter.storage.instance_header import HeaderReader, InstanceHeader
 from dicom_files.file_meta import PREAMBLE
 from stages.errors import StageError

@@ -25,7 +25,7 @@ from dicom_adapter.database.removals import (
 )
 from dicom_adapter.database.set_aside import items_of, set_aside
 from dicom_adapter.observability.pseudonym import study_hash
-from dicom_adapter.storage.folder_removal import remove_folder
+from dicom_adapter.storage.folders import remove_folder
 from dicom_adapter.storage.study_locks import StudyLocks
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.failures import is_resource_error, reason_of, traceback_of
