@@ -17,9 +17,10 @@ from clara_wf.commands.options import Surroundings
 from clara_wf.workspace import Places
 from stages import __version__
 from stages.errors import StageError, TerminatedError
-from stages.runtime import logs
+from stages.runtime import extras, logs
 
 COMMANDS = {
+    "init": ("init:init_workspace", "Lay out a workspace: workflows, charts, a model, an example."),
     "cs": ("define:create_stage", "Add a stage to the chart, or complete the one there is."),
     "new": ("define:create_workflow", "Add a workflow to the chart: a chain of stages."),
     "list": ("publish:list_workflows", "List the workflows of the chart, or the published ones."),
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in _STOPPING:
         signal.signal(number, _stop)
     _heed_switch()
-    around = Surroundings(environ=os.environ, places=Places.of_checkout(os.environ))
+    around = Surroundings(environ=os.environ, places=Places.here(os.environ))
     commands = group_of(
         app,
         {
@@ -88,6 +89,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StageError as error:
         typer.echo(f"clara-wf: {error}", err=True)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        missing = extras.explain(error)
+        if missing is None:
+            raise
+        typer.echo(f"clara-wf: {missing}", err=True)
+        return missing.exit_code
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
     return 0

@@ -16,9 +16,12 @@ from dicom_adapter.cli.open_store import config_of, named, open_store, permitted
 from dicom_adapter.cli.rows import ASIDE, aside_row, dead_result_rows, job_row, show_rows
 from dicom_adapter.cli.serve import serve
 from stages.errors import InputError, SettingsError, StageError
+from stages.runtime.extras import require_extra
 
 if TYPE_CHECKING:
     from dicom_adapter.database.store import Store
+
+require_extra("adapter")
 
 app = typer.Typer(**SETTINGS, invoke_without_command=True)
 
