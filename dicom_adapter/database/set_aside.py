@@ -1,7 +1,7 @@
 """What the adapter could not work on and has set aside, so that everything else goes on.
 
 Nothing is removed for it: the file or row stays as it is, is passed over, and is worked on again when
-somebody replays it (`dicom_adapter.studies.replay`).
+somebody replays it (`dicom_adapter.studies.recovery`).
 """
 
 from __future__ import annotations
