@@ -120,6 +120,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "delivery",
         "status",
         "rebuild",
+        "live_config",
+        "components",
         "service",
         "cli",
     ),

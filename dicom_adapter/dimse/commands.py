@@ -230,7 +230,7 @@ def _response(field: int, message_id: int, status: int, values: Values) -> bytes
 
 
 def _encoded(values: Values) -> bytes:
-    return command_set((each, _bytes_of(value)) for each, value in sorted(values.items()))
+    return command_set((element, _bytes_of(value)) for element, value in sorted(values.items()))
 
 
 def _bytes_of(value: int | str | bytes) -> bytes:

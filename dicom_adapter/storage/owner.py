@@ -28,10 +28,10 @@ class Owner:
     """
 
     def __init__(self, descriptor: int) -> None:
-        told = _told(descriptor)
+        content = _content_of(descriptor)
         self._descriptor = descriptor
-        self.was_killed = told.get("ended") is False
-        self._write(str(told.get("database", "")), ended=not self.was_killed)
+        self.was_killed = content.get("ended") is False
+        self._write(str(content.get("database", "")), ended=not self.was_killed)
 
     def keep(self, identity: str) -> None:
         """Write down which database belongs to the storage, and is open now.
@@ -50,8 +50,8 @@ class Owner:
 
     def _write(self, identity: str, *, ended: bool) -> None:
         self.identity = identity
-        told = {"process": os.getpid(), "database": identity, "ended": ended}
-        content = json.dumps(told).encode() + b"\n"
+        known = {"process": os.getpid(), "database": identity, "ended": ended}
+        content = json.dumps(known).encode() + b"\n"
         try:
             os.pwrite(self._descriptor, content.ljust(128), 0)
             os.fsync(self._descriptor)
@@ -82,7 +82,7 @@ def sole_adapter(root: Path) -> Iterator[Owner]:
         raise OutputError(f"the storage {root} cannot be used: {error.strerror}") from error
     try:
         if not file_lock.try_lock(descriptor):
-            process = _told(descriptor).get("process", "unknown")
+            process = _content_of(descriptor).get("process", "unknown")
             raise SettingsError(f"another adapter already works on {root} (process {process}); stop it first")
         owner = Owner(descriptor)
         try:
@@ -99,9 +99,9 @@ def _make(root: Path) -> None:
         root.chmod(0o750)
 
 
-def _told(descriptor: int) -> dict[str, Any]:
+def _content_of(descriptor: int) -> dict[str, Any]:
     try:
-        told = json.loads(os.pread(descriptor, 4096, 0))
+        content = json.loads(os.pread(descriptor, 4096, 0))
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return content if isinstance(content, dict) else {}
