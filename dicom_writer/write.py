@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import struct
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dicom_files.pydicom_warnings import remarks_by_kind
+from dicom_files.damage import parse_errors
+from dicom_files.pydicom_warnings import warnings_by_kind
 from dicom_writer.kinds import RESULT_KINDS, are_of_volume, with_required, without_empty
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.request.provenance import Provenance
 from dicom_writer.request.result_request import Options, ResultRequest
 from dicom_writer.wording import summary
 from stages import InputError, OutputError, StageError, Volume
+from stages.runtime import atomic
 from stages.runtime.logs import printable
 from stages.volume.labels import Label
 from stages.volume.quantities import volume_text
 
 logger = logging.getLogger(__name__)
 
-_DAMAGES = (
-    *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError, NotImplementedError),
-    *(OSError, EOFError, struct.error),
-)
 
-
-@remarks_by_kind()
+@warnings_by_kind()
 def write_results(
     mask: Volume,
     source: str | Path,
@@ -156,7 +151,7 @@ def verify(name: str, request: ResultRequest, paths: Sequence[Path]) -> Mapping[
         return RESULT_KINDS[name].verify(request, paths)
     except StageError:
         raise
-    except _DAMAGES as error:
+    except parse_errors() as error:
         logger.debug("the result %s could not be read back", name, exc_info=True)
         raise OutputError(
             f"the written {name} cannot be read back: {type(error).__name__}: {error}"
@@ -167,13 +162,9 @@ def _release(made: Mapping[str, Sequence[Path]], hidden: Path, output: Path) -> 
     """Rename every file to its final name; a folder of an earlier run is replaced whole."""
     released = []
     with _as_output_error(output):
-        replaced = hidden / "replaced"
-        replaced.mkdir()
         for name, paths in made.items():
             for entry in sorted((hidden / name).iterdir()):
-                if entry.is_dir() and (output / entry.name).exists():
-                    os.replace(output / entry.name, replaced / entry.name)
-                os.replace(entry, output / entry.name)
+                atomic.rename(entry, output / entry.name, durable=False)
             released += [output / path.relative_to(hidden / name) for path in paths]
     return released
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import stages
 from stages.errors import SettingsError
-from stages.volume.volume import Algorithm
+from stages.volume.origin import Algorithm
 
 MANUFACTURER = "clara-stages"
 MODEL_NAME = "dicom-writer"

@@ -20,11 +20,12 @@ from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
+from dicom_files.encoding import implicit_element, implicit_sequence
 from dicom_files.uids import DetachedStudyManagement
 from dicom_writer.dicom.codes import algorithm_identification, code_item
 from dicom_writer.dicom.header import new_result
 from dicom_writer.dicom.references import by_series, image_reference, references_to
-from dicom_writer.encoding import encoded, file_head, implicit_element, implicit_sequence
+from dicom_writer.encoding import encoded, file_head
 from dicom_writer.mask.contours import outlines
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.request.result_kind import ResultKind

@@ -14,7 +14,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from dicom_writer.encoding import code, numbers, sequence, text
+from dicom_files.encoding import code, numbers, sequence, text
 from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.source.frames import image_key
 from dicom_writer.source.values import decimal, decimal_string

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from pydicom import config
 from pydicom.dataset import FileDataset
 
+from dicom_files.encoding import encapsulated_pixel_data, pixel_data
 from dicom_files.uids import LabelMapSegmentationStorage
-from dicom_writer.encoding import encapsulated_pixel_data, pixel_data, save
+from dicom_writer.encoding import save
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.request.result_kind import ResultKind
 from dicom_writer.request.result_request import ResultRequest

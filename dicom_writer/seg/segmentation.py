@@ -17,7 +17,8 @@ from pydicom import config
 from pydicom.dataset import FileDataset
 from pydicom.uid import SegmentationStorage
 
-from dicom_writer.encoding import pixel_data, save
+from dicom_files.encoding import pixel_data
+from dicom_writer.encoding import save
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.request.result_kind import ResultKind
 from dicom_writer.request.result_request import ResultRequest

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 
+from dicom_files.encoding import code, element, sequence, text
 from dicom_writer.dicom.header import copy_body_part
-from dicom_writer.encoding import code, element, file_head_maker, sequence, text
+from dicom_writer.encoding import file_head
 from dicom_writer.request.result_kind import ResultKind
 from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.source.frames import image_key
@@ -78,13 +79,12 @@ def write_slice_files(
     dtype
         Of the pixels in the file, 16 bits, little endian.
     """
-    head_of = file_head_maker(meta)
 
     def write(file: SliceFile) -> None:
         elements = {**common, **_own(file)}
         head = b"".join(elements[tag] for tag in sorted(elements))
         pixels = element(0x7FE00010, "OW", np.ascontiguousarray(file.plane, dtype=dtype).tobytes())
-        file.path.write_bytes(head_of(file.sop_instance_uid) + head + pixels)
+        file.path.write_bytes(file_head(meta, file.sop_instance_uid) + head + pixels)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(write, files))

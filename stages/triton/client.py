@@ -24,7 +24,7 @@ from stages.triton.buffers import Write, on_host
 from stages.triton.connection import CALL_DEADLINE_S, Connection
 from stages.triton.request import Question
 from stages.triton.transport import Slots, Transport
-from stages.volume.volume import Algorithm
+from stages.volume.origin import Algorithm
 
 if TYPE_CHECKING:
     from stages.triton.http import HttpPredictor
