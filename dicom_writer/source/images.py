@@ -1,4 +1,4 @@
-"""The original images of a mask: found by their UIDs, and held against the mask's grid.
+"""The original images of a mask, found by their UIDs.
 
 References
 ----------
@@ -107,7 +107,7 @@ def _belongs(header: FileHeader, wanted: set[str], series_instance_uid: str) -> 
 
 
 def _take_meta_uids(dataset: FileDataset) -> None:
-    """Take SOP class and instance from the meta information where the data set has none."""
+    """Add SOP class and instance from the meta information where the data set has none."""
     if not dataset.get("SOPClassUID"):
         dataset.SOPClassUID = dataset.file_meta.get("MediaStorageSOPClassUID", "")
     if not dataset.get("SOPInstanceUID"):
@@ -154,7 +154,7 @@ def _require_attributes(found: Sequence[Dataset]) -> None:
 
 
 def _take_missing_uids(sources: Sequence[Dataset], origin: Origin) -> None:
-    """Fill UIDs that the source lacks with those the volume was given; refuse those that contradict."""
+    """Add UIDs that the source lacks, those of the volume; raise where one contradicts."""
     each = [s.series_instance_uid for s in origin.slices] or [""] * len(sources)
     for dataset, own_series in zip(sources, each, strict=True):
         known = {
