@@ -17,7 +17,8 @@ from clara_wf.report.page import FinishedJob
 from clara_wf.workspace import Places
 from stages.lifecycle import locks
 from stages.volume.geometry import reorient
-from stages.volume.volume import Origin, Volume
+from stages.volume.origin import Origin
+from stages.volume.volume import Volume
 from tests.phantoms import LABELS
 
 LIVER_SEG = "fd3ee8bf-b9f3-4808-bd60-243f870ff9bd"

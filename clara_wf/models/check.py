@@ -33,7 +33,8 @@ from stages.segmentation.segment import segment, window_plan
 from stages.triton.client import TritonPredictor
 from stages.triton.types import ServedModel
 from stages.volume.geometry import Grid
-from stages.volume.volume import Origin, Volume
+from stages.volume.origin import Origin
+from stages.volume.volume import Volume
 from stages.windows.plan import WindowPlan
 
 CT_SHAPE, CT_SPACING_MM = (120, 512, 512), (2.5, 0.8, 0.8)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from stages.triton.client import TritonPredictor
     from stages.triton.http import HttpPredictor
     from stages.volume.labels import Label
-    from stages.volume.volume import Algorithm, Volume
+    from stages.volume.origin import Algorithm
+    from stages.volume.volume import Volume
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from stages.errors import InferenceError
-from stages.volume.volume import Algorithm
+from stages.volume.origin import Algorithm
 
 _DTYPES: dict[str, Any] = {
     "BOOL": np.bool_,
