@@ -34,7 +34,8 @@ import numpy as np  # noqa: E402
 from clara_wf.model_server.server import serve  # noqa: E402
 from clara_wf.workspace import Places  # noqa: E402
 from stages import Origin, Volume, read_volume, write_volume  # noqa: E402
-from stages.memory.limits import MIB, host_limit, in_words, peak_bytes, resident_bytes  # noqa: E402
+from stages.memory.limits import MIB, host_limit, in_words, resident_bytes  # noqa: E402
+from stages.runtime.processes import peak_memory_bytes  # noqa: E402
 from stages.segmentation.memory_estimate import fit, stage_need  # noqa: E402
 from stages.segmentation.server_side import RemoteWindows, write_windows_model  # noqa: E402
 from stages.segmentation.slabs import labels_from_slabs, lazy_image  # noqa: E402
@@ -181,7 +182,7 @@ def transport(folder: Path, repeats: int) -> None:
     (repository / "identity/config.pbtxt").write_text(CONFIG)
     (repository / "identity/1/model.py").write_text(MODEL)
     write_windows_model(repository)
-    cache = Places.of_checkout(os.environ).cache
+    cache = Places.here(os.environ).cache
     with serve(repository, cache=cache, log=folder / "log", on_progress=lambda line: None) as server:
         one_window(server.grpc_url, server.http_url, repeats)
         all_windows(server.grpc_url, repeats)
@@ -316,7 +317,7 @@ def long_volume(folder: Path) -> None:
     print(
         f"2,000 x 512 x 512: {np.bincount(found[::100].ravel(), minlength=3).tolist()} of every 100th slice, "
         f"{time.monotonic() - clock:.0f} s, predicted {in_words(predicted)}, "
-        f"peak {in_words(peak_bytes())}, of which up to {volume.nbytes // MIB} MiB are the mapped file"
+        f"peak {in_words(peak_memory_bytes())}, of which up to {volume.nbytes // MIB} MiB are the mapped file"
     )
 
 

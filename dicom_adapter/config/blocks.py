@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from clara_wf.definitions.blocks import Text, Texts
+from clara_wf.yaml.scalars import Text, Texts
 from dicom_adapter.config.dicom_blocks import Block, Dicom
 from dicom_adapter.config.values import (
     AeName,
     Count,
     Folder,
-    HoursOrNone,
+    HoursFromZero,
     Permissions,
     Port,
     Seconds,
@@ -71,7 +71,7 @@ class Storage(Block):
     permissions: Permissions = 0o640
     job_input: Literal["copy", "link"] = "copy"
     record_days: Annotated[float, Field(ge=0)] = 90.0
-    retention_hours: HoursOrNone = 24.0
+    retention_hours: HoursFromZero = 24.0
 
     @property
     def root(self) -> Path:

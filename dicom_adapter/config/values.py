@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from clara_wf.definitions.blocks import Seconds as AnySeconds
-from clara_wf.definitions.blocks import Text, Texts
+from clara_wf.yaml.scalars import Seconds as AnySeconds
+from clara_wf.yaml.scalars import Text, Texts
 from dicom_adapter.config.patterns import checked_pattern
 
 JOB_PROCESSOR = "Nvidia.Clara.Dicom.Processors.JobProcessor,Nvidia.Clara.DicomServer"
@@ -32,7 +32,7 @@ def _ae_title(value: str) -> str:
 
 
 def _address(value: str) -> str:
-    """Return an IP address as callers' addresses are told, so that other spellings of it match."""
+    """Return an IP address as callers' addresses are written, so that other spellings of it match."""
     try:
         found = ip_address(value.strip())
     except ValueError as error:
@@ -128,4 +128,4 @@ SopClasses = Annotated[Texts, AfterValidator(_sop_classes)]
 Modalities = Annotated[Texts, AfterValidator(_modalities)]
 Url = Annotated[str, AfterValidator(_url)]
 Hours = Annotated[float, Field(gt=0, le=_CENTURY_H)]
-HoursOrNone = Annotated[float, Field(ge=0, le=_CENTURY_H)]
+HoursFromZero = Annotated[float, Field(ge=0, le=_CENTURY_H)]

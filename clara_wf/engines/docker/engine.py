@@ -8,12 +8,9 @@ this machine, so that of other machines nothing else can be seen.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shlex
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -26,7 +23,7 @@ from clara_wf.engines.docker.command import (
     MODEL_SERVER,
     MODEL_SERVER_IMAGE,
     MODEL_SERVER_PORT,
-    Surroundings,
+    ContainerContext,
     container_name,
     server_arguments,
     stage_arguments,
@@ -39,14 +36,13 @@ from clara_wf.engines.docker.tcp_proxy import relay
 from clara_wf.engines.engine import JobRun
 from stages.errors import InferenceError, SettingsError
 from stages.runtime.job_files import last_lines, open_to_append
+from stages.runtime.processes import die_with_parent
 
 _AMONG = "com.docker.network.bridge.inhibit_ipv4=true"  # containers reach each other, and not this machine
 _TO_HERE = "com.docker.network.bridge.enable_icc=false"  # they reach this machine, and not each other
 _LOOK_S = 0.5
 _RELEASE_DEADLINE_S = 10.0
 _LAST_LINES = 5
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +90,7 @@ class DockerEngine:
 
     def plan(self, run: JobRun) -> list[str]:
         """Return the ``docker run`` of each stage; its network and its name differ from run to run."""
-        around = Surroundings(prefix=f"clara-{run.payload.job_id}", user=user_of_containers())
+        around = ContainerContext(prefix=f"clara-{run.payload.job_id}", user=user_of_containers())
         if run.triton_url or self.models:
             url = run.triton_url or f"{MODEL_SERVER}:{MODEL_SERVER_PORT}"
             around = replace(around, network=around.prefix, triton_url=url)
@@ -151,9 +147,9 @@ class ContainerJob:
                 self._unseen.discard(name)
 
 
-def _surroundings(run: JobRun) -> Surroundings:
+def _surroundings(run: JobRun) -> ContainerContext:
     labels = new_labels()
-    return Surroundings(
+    return ContainerContext(
         prefix=f"clara-{run.payload.job_id}-{token_of(labels)}",
         user=user_of_containers(),
         labels={**labels, "clara.job": run.payload.job_id, "clara.workflow": run.workflow.id},
@@ -162,8 +158,8 @@ def _surroundings(run: JobRun) -> Surroundings:
 
 @contextmanager
 def _connected(
-    docker: Docker, around: Surroundings, run: JobRun, models: Path | None
-) -> Iterator[Surroundings]:
+    docker: Docker, around: ContainerContext, run: JobRun, models: Path | None
+) -> Iterator[ContainerContext]:
     """Make the network of a run: the model server is all that can be reached in it."""
     if run.triton_url is None and models is None:
         yield around
@@ -188,7 +184,7 @@ def _connected(
         yield replace(around, network=network, triton_url=url)
 
 
-def _start(docker: Docker, step: Step, run: JobRun, around: Surroundings) -> Container:
+def _start(docker: Docker, step: Step, run: JobRun, around: ContainerContext) -> Container:
     log = run.payload.log(step.name)
     log.touch()
     _give_to(around.user, writable_paths(step, run))
@@ -205,7 +201,7 @@ def _start(docker: Docker, step: Step, run: JobRun, around: Surroundings) -> Con
 
 def _spawn(docker: Docker, arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
     with open_to_append(log) as output:
-        return docker.start(*arguments, output=output, preexec_fn=_end_with_parent)
+        return docker.start(*arguments, output=output, preexec_fn=die_with_parent)
 
 
 def _give_to(user: str, paths: list[Path]) -> None:
@@ -228,9 +224,3 @@ def _why_ended(log: Path) -> str:
     lines = last_lines(log)
     reasons = [line for line in lines if "failed to load" in line or line.startswith("docker:")]
     return "\n".join((reasons or lines)[-_LAST_LINES:])
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel for SIGTERM when clara-wf is gone (prctl(2)); the client passes it on."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
