@@ -228,9 +228,9 @@ def one_window(url: str, http_url: str, repeats: int) -> None:
     row("system shared memory", found["shared"], found["json"], "0 MB")
 
 
-def release(question: object) -> None:
-    question.result()  # type: ignore[attr-defined]
-    question.release()  # type: ignore[attr-defined]
+def release(request: object) -> None:
+    request.result()  # type: ignore[attr-defined]
+    request.release()  # type: ignore[attr-defined]
 
 
 def all_windows(url: str, repeats: int) -> None:
