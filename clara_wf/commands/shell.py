@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from clara_wf.commands.completion import commands
-from clara_wf.commands.options import say, surroundings
+from clara_wf.commands.options import command_context, print_line
 
 
 def print_environment(context: typer.Context) -> None:
@@ -19,16 +19,16 @@ def print_environment(context: typer.Context) -> None:
 
     In bash, zsh and fish alike: eval "$(clara-reference-workflows/clara-wf env)"
     """
-    places = surroundings(context).places
+    places = command_context(context).places
     launcher = places.chart.parents[1] / "clara-wf"
     folders = [launcher.parent] if launcher.is_file() else []
     folders.append(Path(sys.executable).parent)
-    say(_export("PATH", folders))
+    print_line(_export("PATH", folders))
     if launcher.is_file():
         packages = launcher.parents[1]
-        known = surroundings(context).environ.get("PYTHONPATH", "").split(os.pathsep)
+        known = command_context(context).environ.get("PYTHONPATH", "").split(os.pathsep)
         others = [Path(path) for path in known if path and path != str(packages)]
-        say(_export("PYTHONPATH", [packages, *others], keep=False))
+        print_line(_export("PYTHONPATH", [packages, *others], keep=False))
 
 
 def _export(name: str, folders: list[Path], *, keep: bool = True) -> str:

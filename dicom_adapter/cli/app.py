@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clara_wf.commands.lazy import SETTINGS
-from clara_wf.commands.options import AsJson, print_table, say, surroundings
+from clara_wf.commands.options import AsJson, command_context, print_line, print_table
 from stages.errors import InputError, OutputError, SettingsError, StageError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def run(
         from dicom_adapter.observability import json_logs
 
         json_logs.configure(logging.DEBUG if verbose else logging.INFO)
-        _serve(_named(config), surroundings(context).environ)
+        _serve(_named(config), command_context(context).environ)
 
 
 @app.command("status")
@@ -101,7 +101,7 @@ def show_status(
         if every or state not in ("delivered", "unchanged", "cancelled")
     ]
     if as_json:
-        say(
+        print_line(
             json.dumps(
                 {"jobs": jobs, "deliveries": destinations, "set aside": aside, "unconfigured": left}, indent=2
             )
@@ -110,10 +110,10 @@ def show_status(
     _show(jobs, "no job waits, runs or is a dead letter")
     _show(destinations, "no result waits for a destination")
     if aside:
-        say("Set aside, until clara-wf adapter replay tries it again:")
+        print_line("Set aside, until clara-wf adapter replay tries it again:")
         _show(aside, "nothing is set aside")
     for each in left:
-        say(each)
+        print_line(each)
 
 
 @app.command("replay")
@@ -141,9 +141,9 @@ def replay(
         chosen = _chosen(found, job, "is a dead letter")
         for each in chosen:
             opened.store.replay(each)
-            say(f"job {each} starts again" if len(chosen) < 2 else f"{each} starts again")
+            print_line(f"job {each} starts again" if len(chosen) < 2 else f"{each} starts again")
         if not chosen:
-            say("there are no dead letters")
+            print_line("there are no dead letters")
 
 
 @app.command("dead-letters")
@@ -157,7 +157,7 @@ def show_dead_letters(context: typer.Context, as_json: AsJson = False) -> None:
         jobs = [_row(opened, job) for job in opened.store.jobs("dead")]
         results = _dead_results(opened.store)
     if as_json:
-        say(json.dumps({"jobs": jobs, "results": results}, indent=2))
+        print_line(json.dumps({"jobs": jobs, "results": results}, indent=2))
         return
     _show(jobs, "no job is a dead letter")
     _show(results, "no result is a dead letter")
@@ -180,9 +180,9 @@ def commit(
     with _opened(context) as opened:
         found = list(dict.fromkeys(each.job_id for each in opened.store.deliveries("uncommitted")))
         for each in _chosen(found, job, "waits for storage commitment"):
-            say(f"{ask_again(opened.store, each)} results of job {each} are asked for")
+            print_line(f"{ask_again(opened.store, each)} results of job {each} are asked for")
         if not found:
-            say("no result waits for storage commitment")
+            print_line("no result waits for storage commitment")
 
 
 @app.command("release")
@@ -208,7 +208,7 @@ def release(
             opened.store, lambda: opened.config, on_jobs=lambda of, jobs: None, study_locks=StudyLocks()
         )
         for job in studies.release(held[study]):
-            say(f"job {job.id} ({job.rule}) is queued")
+            print_line(f"job {job.id} ({job.rule}) is queued")
 
 
 @app.command("audit")
@@ -228,12 +228,12 @@ def check_audit(context: typer.Context) -> None:
             raise SettingsError(f"there is no audit trail {file}; no adapter has run there")
         found = check_chain(file)
     for place in found.cut:
-        say(f"{place} was cut off by a full disk or a crash; it is part of the chain")
+        print_line(f"{place} was cut off by a full disk or a crash; it is part of the chain")
     if not found.is_whole:
-        say("older files of the trail are not there; it was checked from the oldest that is")
+        print_line("older files of the trail are not there; it was checked from the oldest that is")
     if found.broken:
         raise InputError(f"{found.broken} does not follow the one before, which was changed or is gone")
-    say(f"{file}: every line follows the one before; there are {found.lines}")
+    print_line(f"{file}: every line follows the one before; there are {found.lines}")
 
 
 @app.command("rebuild")
@@ -248,15 +248,17 @@ def rebuild_database(context: typer.Context) -> None:
 
     told = rebuild(_config(context))
     for line in told.unreadable:
-        say(f"left where it is: {line}")
+        print_line(f"left where it is: {line}")
     if told.aside is not None:
-        say(f"the database that was there is kept in {told.aside}")
+        print_line(f"the database that was there is kept in {told.aside}")
     for table, count in told.salvaged.rows.items():
         part = ", not all of them" if table in told.salvaged.incomplete else ""
-        say(f"read of it: {count} {table}{part}")
-    say(f"found beside it: {told.instances} instances, {_counted(told.jobs)} jobs")
-    say(f"found beside it: {_counted(told.deliveries)} results")
-    say("start the adapter; `status` and its page show what is dead or held, `replay` and `release` go on")
+        print_line(f"read of it: {count} {table}{part}")
+    print_line(f"found beside it: {told.instances} instances, {_counted(told.jobs)} jobs")
+    print_line(f"found beside it: {_counted(told.deliveries)} results")
+    print_line(
+        "start the adapter; `status` and its page show what is dead or held, `replay` and `release` go on"
+    )
 
 
 def _counted(states: Mapping[str, int]) -> str:
@@ -269,7 +271,7 @@ def show_health(context: typer.Context, timeout: WaitSeconds = 5.0) -> None:
     """Ask the adapter on this machine whether it can take a study."""
     from dicom_adapter.status.health import ask_ready
 
-    say(ask_ready(_config(context).http, timeout_s=timeout))
+    print_line(ask_ready(_config(context).http, timeout_s=timeout))
 
 
 @app.command("echo")
@@ -283,7 +285,7 @@ def send_echo(
     from dicom_adapter.status.echo import echo
 
     scp = _config(context).dicom.scp
-    say(echo(scp, host, port or scp.port, timeout_s=timeout))
+    print_line(echo(scp, host, port or scp.port, timeout_s=timeout))
 
 
 @contextmanager
@@ -354,9 +356,9 @@ def _replay_aside(store: Store, name: str | None) -> None:
     for each in found:
         try:
             replay_item(store, each)
-            say(f"{_ASIDE}{each.id} ({each.kind}) is worked on again")
+            print_line(f"{_ASIDE}{each.id} ({each.kind}) is worked on again")
         except StageError as error:
-            say(f"{_ASIDE}{each.id} ({each.kind}) stays set aside: {without_uids(str(error))}")
+            print_line(f"{_ASIDE}{each.id} ({each.kind}) stays set aside: {without_uids(str(error))}")
 
 
 def _aside_row(item: SetAside) -> dict[str, object]:
@@ -437,7 +439,7 @@ def _row(opened: _OpenStore, job: JobRecord) -> dict[str, object]:
 
 def _show(rows: list[dict[str, object]], nothing: str) -> None:
     if not rows:
-        say(nothing)
+        print_line(nothing)
         return
     cells = [["" if cell is None else str(cell) for cell in row.values()] for row in rows]
     print_table(list(rows[0]), cells, whole=("job", "study", "item"))
