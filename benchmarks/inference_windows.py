@@ -181,7 +181,7 @@ def transport(folder: Path, repeats: int) -> None:
     (repository / "identity/config.pbtxt").write_text(CONFIG)
     (repository / "identity/1/model.py").write_text(MODEL)
     write_windows_model(repository)
-    cache = Places.of_checkout(os.environ).cache
+    cache = Places.here(os.environ).cache
     with serve(repository, cache=cache, log=folder / "log", on_progress=lambda line: None) as server:
         one_window(server.grpc_url, server.http_url, repeats)
         all_windows(server.grpc_url, repeats)

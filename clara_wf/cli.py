@@ -18,9 +18,10 @@ from clara_wf.commands.options import CommandContext
 from clara_wf.workspace import Places
 from stages import __version__
 from stages.errors import StageError, TerminatedError
-from stages.runtime import logs
+from stages.runtime import extras, logs
 
 COMMANDS = {
+    "init": ("init:init_workspace", "Lay out a workspace: workflows, charts, a model, an example."),
     "cs": ("define:create_stage", "Add a stage to the chart, or complete the one there is."),
     "new": ("define:create_workflow", "Add a workflow to the chart: a chain of stages."),
     "list": ("publish:list_workflows", "List the workflows of the chart, or the published ones."),
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in _STOPPING:
         signal.signal(number, _stop)
     _heed_switch()
-    around = CommandContext(environ=os.environ, places=Places.of_checkout(os.environ))
+    around = Surroundings(environ=os.environ, places=Places.here(os.environ))
     own = {name: (f"clara_wf.commands.{at}", said) for name, (at, said) in COMMANDS.items()}
     commands = group_of(app, own, more=added_commands, behind=_BEFORE_ADDED)
     try:
@@ -88,6 +89,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StageError as error:
         typer.echo(f"clara-wf: {error}", err=True)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        missing = extras.explain(error)
+        if missing is None:
+            raise
+        typer.echo(f"clara-wf: {missing}", err=True)
+        return missing.exit_code
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
     return 0

@@ -210,7 +210,7 @@ class _Parts:
         models = _models(context.config(), environ)
         self._server = SharedModelServer(
             models or Path(),
-            cache=Places.of_checkout(environ).cache,
+            cache=Places.here(environ).cache,
             log=places.root / "model-server.log",
         )
         study_locks = StudyLocks()
@@ -320,7 +320,7 @@ def _models(config: Config, environ: Mapping[str, str]) -> Path | None:
     if storage.models is not None:
         return storage.models
     platform = storage.payloads.parent.parent / "models"
-    found = (each for each in (platform, Places.of_checkout(environ).models) if each.is_dir())
+    found = (each for each in (platform, Places.here(environ).models) if each.is_dir())
     return next(found, None)
 
 

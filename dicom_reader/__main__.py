@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
+from stages.runtime.extras import report_missing_extra
+
+if __name__ == "__main__" and (code := report_missing_extra("reader")):
+    sys.exit(code)
+
 import argparse
 import logging
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any

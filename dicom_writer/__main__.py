@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
+from stages.runtime.extras import report_missing_extra
+
+if __name__ == "__main__" and (code := report_missing_extra("writer")):
+    sys.exit(code)
+
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -39,7 +39,7 @@ def create_stage(
     values: Values = None,
 ) -> None:
     """Add a stage to the chart, or complete the one there is; what people wrote stays as it is."""
-    file = command_context(context, values=values).places.values
+    file = _values_to_change(context, values)
     with sole_editor(file):
         document = read_document(file)
         if folder is None:
@@ -63,7 +63,7 @@ def create_workflow(
     values: Values = None,
 ) -> None:
     """Add a workflow to the chart: a chain of stages, with an ID, locks and folders."""
-    file = command_context(context, values=values).places.values
+    file = _values_to_change(context, values)
     try:
         key = str(uuid.UUID(identifier)) if identifier else str(uuid.uuid4())
     except ValueError as error:
@@ -71,6 +71,12 @@ def create_workflow(
     with sole_editor(file):
         document = read_document(file)
         _save(document, add_workflow(document, key, name, [stage.strip() for stage in stages.split(",")]))
+
+
+def _values_to_change(context: typer.Context, values: Path | None) -> Path:
+    places = surroundings(context, values=values).places
+    places.workspace.require_changeable(places.values)
+    return places.values
 
 
 def _save(document: Document, edit: Edit) -> None:

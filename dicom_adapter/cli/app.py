@@ -21,12 +21,15 @@ import typer
 from clara_wf.commands.lazy import SETTINGS
 from clara_wf.commands.options import AsJson, command_context, print_line, print_table
 from stages.errors import InputError, OutputError, SettingsError, StageError
+from stages.runtime.extras import require_extra
 
 if TYPE_CHECKING:
     from dicom_adapter.config.blocks import Config
     from dicom_adapter.database.records import JobRecord
     from dicom_adapter.database.set_aside import SetAside
     from dicom_adapter.database.store import Store
+
+require_extra("adapter")
 
 app = typer.Typer(**SETTINGS, invoke_without_command=True)
 

@@ -25,7 +25,7 @@ from clara_wf.engines.engine import JobRun
 from clara_wf.engines.kubernetes.cluster import Cluster
 from clara_wf.engines.kubernetes.pod_study import PodStudy
 from clara_wf.engines.kubernetes.study_job import StudyJob
-from clara_wf.workspace import Places
+from clara_wf.workspace import own_workspace
 from stages.errors import SettingsError
 from stages.lifecycle import locks
 
@@ -102,7 +102,7 @@ class KubernetesEngine:
         return [shlex.join([*install, *values, "--set", chosen])]
 
     def _chart(self) -> Path:
-        return self.chart or Places.of_checkout({"XDG_CACHE_HOME": "/"}).chart
+        return self.chart or own_workspace().chart
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -166,7 +166,7 @@ def test_the_list_of_models_marks_the_incomplete_ones_and_says_why(repository, c
 
 
 def test_the_doctor_finds_incomplete_models_wrong(repository):
-    places = replace(Places.of_checkout({}), models=repository)
+    places = replace(Places.here({}), models=repository)
     (found,) = (each for each in examine(places, {"PATH": ""}) if each.what == "models")
     assert (found.verdict, found.found.count("(incomplete)")) == ("wrong", 4)
     assert all(words in found.advice for words in LACKS.values())
