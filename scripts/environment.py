@@ -20,7 +20,7 @@ from types import TracebackType
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from clara_wf.model_server.gpu import Gpu, find_gpu  # noqa: E402 - of this checkout
+from clara_wf.model_server.gpu import NvidiaGpu, find_gpu  # noqa: E402 - of this checkout
 
 SUPPORTED = ((3, 11), (3, 13))
 SIZES_MB = {"run": (190, 880), "dev": (380, 1640), "cuda12": (170, 420), "cuda13": (165, 420)}
@@ -69,7 +69,7 @@ def ensure(requirements: Path) -> Path:
     return python
 
 
-def ensure_cupy(python: Path, gpu: Gpu | None) -> None:
+def ensure_cupy(python: Path, gpu: NvidiaGpu | None) -> None:
     """Install CuPy of the driver's CUDA into an environment, if it is not there and there is a GPU for it.
 
     Without it everything works on the CPU, so that a failure is told and no more.
@@ -90,7 +90,7 @@ def ensure_cupy(python: Path, gpu: Gpu | None) -> None:
             told.write_text(_add_cupy(python, gpu) + "\n", encoding="utf-8")
 
 
-def _add_cupy(python: Path, gpu: Gpu) -> str:
+def _add_cupy(python: Path, gpu: NvidiaGpu) -> str:
     """Return what became of CuPy."""
     name = f"cuda{min(gpu.cuda[0], 13)}"
     requirements = ROOT / "requirements" / f"{name}.txt"

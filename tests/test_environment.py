@@ -182,7 +182,7 @@ def add_cupy(environment, tmp_path, monkeypatch):
     )
 
     def add(cuda):
-        gpu = environment.Gpu(
+        gpu = environment.NvidiaGpu(
             name="NVIDIA H200", memory_bytes=0, compute_capability=(9, 0), cuda=cuda, driver="", count=1
         )
         environment.ensure_cupy(tmp_path / "env/bin/python", gpu if cuda else None)

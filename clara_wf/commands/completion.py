@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from clara_wf.commands.options import Surroundings, surroundings
+from clara_wf.commands.options import CommandContext, command_context
 from clara_wf.engines.engine import ENGINES
 from stages.errors import StageError
 
@@ -52,22 +52,22 @@ def _beginning(incomplete: str, offers: Iterable[_Offer]) -> list[_Offer]:
     return [offer for offer in offers if offer[0].startswith(incomplete)]
 
 
-def _read(ctx: typer.Context, names: Callable[[Surroundings], Iterable[_Offer]]) -> list[_Offer]:
-    """Return the names of the places that the options so far say; none if they cannot be read."""
+def _read(ctx: typer.Context, names: Callable[[CommandContext], Iterable[_Offer]]) -> list[_Offer]:
+    """Return the names of the places that the options so far name; none if they cannot be read."""
     given = {key: Path(path) for key in ("values", "payloads", "models") if (path := ctx.params.get(key))}
     with suppress(StageError, OSError):
-        return list(names(surroundings(ctx, **given)))
+        return list(names(command_context(ctx, **given)))
     return []
 
 
-def _workflows(around: Surroundings) -> Iterable[_Offer]:
+def _workflows(around: CommandContext) -> Iterable[_Offer]:
     from clara_wf.definitions.workflow import load_workflows
 
     found = load_workflows(around.places.values).values()
     return [*((each.name, each.id) for each in found), *((each.id, each.name) for each in found)]
 
 
-def _jobs(around: Surroundings) -> Iterable[_Offer]:
+def _jobs(around: CommandContext) -> Iterable[_Offer]:
     from clara_wf.run.status import jobs_in
 
     ran = {each.job: f"{each.workflow}, {each.state}" for each in jobs_in(around.places.payloads)}
@@ -76,13 +76,13 @@ def _jobs(around: Surroundings) -> Iterable[_Offer]:
     return (given | ran).items()
 
 
-def _stages(around: Surroundings, job: str) -> Iterable[_Offer]:
+def _stages(around: CommandContext, job: str) -> Iterable[_Offer]:
     from clara_wf.run.status import job_in
 
     return [(each.name, each.state) for each in job_in(around.places.payloads, job).stages]
 
 
-def _models(around: Surroundings) -> Iterable[_Offer]:
+def _models(around: CommandContext) -> Iterable[_Offer]:
     return [(path.parent.name, "") for path in sorted(around.places.models.glob("*/config.pbtxt"))]
 
 

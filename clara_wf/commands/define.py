@@ -17,7 +17,7 @@ from clara_wf.commands.completion import WorkflowName, jobs
 from clara_wf.commands.completion import engines as known_engines
 from clara_wf.commands.extensions import extensions
 from clara_wf.commands.lazy import load
-from clara_wf.commands.options import AsJson, Payloads, Values, say, surroundings
+from clara_wf.commands.options import AsJson, Payloads, Values, command_context, print_line
 from clara_wf.definitions.lint import lint
 from clara_wf.definitions.workflow import find_workflow, load_workflows
 from clara_wf.engines.choice import known_engine, make_engine
@@ -48,8 +48,8 @@ def create_stage(
             command = ["python", str(folder.resolve() / "stage.py")]
             edit = add_stage(document, name, stage_block(name, command=command))
             made = scaffold(name, folder)
-            say(f"made {', '.join(path.name for path in made)} in {folder}")
-            say(f"build its image: docker build -t {name}:latest {folder}")
+            print_line(f"made {', '.join(path.name for path in made)} in {folder}")
+            print_line(f"build its image: docker build -t {name}:latest {folder}")
         _save(document, edit)
 
 
@@ -83,8 +83,8 @@ def _save(document: Document, edit: Edit) -> None:
     if edit.changes:
         save(document, edit)
     for line in edit.changes:
-        say(line)
-    say(f"{document.file}" + ("" if edit.changes else ": nothing to do, all is there"))
+        print_line(line)
+    print_line(f"{document.file}" + ("" if edit.changes else ": nothing to do, all is there"))
 
 
 def check_chart(
@@ -100,17 +100,17 @@ def check_chart(
     strict: Annotated[bool, typer.Option("--strict", help="Count warnings as errors.")] = False,
 ) -> None:
     """Check every definition of a file: all mistakes at once, with line, column and advice."""
-    places = surroundings(context).places
+    places = command_context(context).places
     values = file or places.values
     check = _added_check(values) if file else None
     findings = check(values) if check else lint(values, models=places.models)
     if as_json:
-        say(json.dumps([asdict(finding) for finding in findings], indent=2))
+        print_line(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         for finding in findings:
-            say(str(finding))
+            print_line(str(finding))
         if not findings:
-            say(f"{values}: no mistake found")
+            print_line(f"{values}: no mistake found")
     if findings if strict else errors_of(findings):
         raise typer.Exit(SettingsError.exit_code)
 
@@ -129,9 +129,9 @@ def _added_check(file: Path) -> Callable[[Path], list[Finding]] | None:
 
 def show_workflow(context: typer.Context, workflow: WorkflowName, values: Values = None) -> None:
     """Show a workflow as a graph: what each stage waits for, reads and writes."""
-    found = find_workflow(load_workflows(surroundings(context, values=values).places.values), workflow)
+    found = find_workflow(load_workflows(command_context(context, values=values).places.values), workflow)
     for line in graph(found):
-        say(line)
+        print_line(line)
 
 
 def plan_workflow(
@@ -152,7 +152,7 @@ def plan_workflow(
 
     A process or a container for each stage; on a cluster one Job, in whose Pod each stage is a container.
     """
-    around = surroundings(context, values=values, payloads=payloads)
+    around = command_context(context, values=values, payloads=payloads)
     found = find_workflow(load_workflows(around.places.values), workflow)
     engines = [
         make_engine(name, models=around.places.models, values=around.places.values)
@@ -160,10 +160,10 @@ def plan_workflow(
     ]
     planned = plan(found, job, around.places, around.environ, engines)
     if as_json:
-        say(json.dumps(planned, indent=2))
+        print_line(json.dumps(planned, indent=2))
         return
     for engine, lines in planned.items():
-        say(f"--engine {engine}")
+        print_line(f"--engine {engine}")
         for line in lines:
-            say(f"  {line}")
-        say()
+            print_line(f"  {line}")
+        print_line()

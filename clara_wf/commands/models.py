@@ -12,7 +12,7 @@ import typer
 
 from clara_wf.commands.completion import models as known_models
 from clara_wf.commands.lazy import SETTINGS
-from clara_wf.commands.options import AsJson, Models, print_table, say, surroundings
+from clara_wf.commands.options import AsJson, Models, command_context, print_line, print_table
 
 if TYPE_CHECKING:
     from clara_wf.models.check import CheckedModel
@@ -32,14 +32,14 @@ def list_models(context: typer.Context, models: Models = None, as_json: AsJson =
     from clara_wf.models.check import models_in
     from clara_wf.models.config_pbtxt import lack_of
 
-    repository = surroundings(context, models=models).places.models
+    repository = command_context(context, models=models).places.models
     found = models_in(repository)
     lacks = {each.name: lack_of(repository / each.name) for each in found}
     if as_json:
-        say(json.dumps([asdict(each) | {"lacks": lacks[each.name]} for each in found], indent=2))
+        print_line(json.dumps([asdict(each) | {"lacks": lacks[each.name]} for each in found], indent=2))
         return
     if not found:
-        say(f"{repository} holds no model; one is a folder with config.pbtxt and 1/model.onnx")
+        print_line(f"{repository} holds no model; one is a folder with config.pbtxt and 1/model.onnx")
         return
     rows = [
         (
@@ -54,7 +54,7 @@ def list_models(context: typer.Context, models: Models = None, as_json: AsJson =
     print_table(("model", "versions", "kept", "size", "description"), rows)
     for each in found:
         if lacks[each.name]:
-            say(f"{each.name} lacks: {lacks[each.name]}")
+            print_line(f"{each.name} lacks: {lacks[each.name]}")
 
 
 @app.command("check")
@@ -117,7 +117,7 @@ def add(
     places = surroundings(context, models=models).places
     places.workspace.require_changeable(places.models)
     added = add_model(
-        path, places.models, name=name, cache=places.cache, say=_progress, trust_code=trust_code
+        path, places.models, name=name, cache=places.cache, print_line=_progress, trust_code=trust_code
     )
     before = f", instead of version {added.replaced}, which is kept" if added.replaced else ""
     _progress(f"added {added.folder.name}, version {added.version}, to {added.folder.parent}{before}")
@@ -128,7 +128,9 @@ def add(
         )
     if as_json:
         told = _told(added.checked) if added.checked else None
-        say(json.dumps({"version": added.version, "replaced": added.replaced, "checked": told}, indent=2))
+        print_line(
+            json.dumps({"version": added.version, "replaced": added.replaced, "checked": told}, indent=2)
+        )
     elif added.checked is not None:
         _print(added.checked, as_json=False)
     if added.checked is not None:
@@ -149,10 +151,10 @@ def _progress(line: str) -> None:
 def _print(found: CheckedModel, *, as_json: bool) -> None:
     told = _told(found)
     if as_json:
-        say(json.dumps(told, indent=2))
+        print_line(json.dumps(told, indent=2))
         return
     for key, value in told.items():
-        say(f"{key:20} {value}")
+        print_line(f"{key:20} {value}")
 
 
 def _told(found: CheckedModel) -> dict[str, object]:

@@ -19,29 +19,29 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class CommandContext:
     """What the command line was started in."""
 
     environ: Mapping[str, str]
     places: Places
 
 
-def surroundings(
+def command_context(
     context: typer.Context,
     *,
     values: Path | None = None,
     payloads: Path | None = None,
     models: Path | None = None,
-) -> Surroundings:
-    """Return the surroundings with the places that were given on the command line."""
-    found = context.find_object(Surroundings)
+) -> CommandContext:
+    """Return the context with the places that were given on the command line."""
+    found = context.find_object(CommandContext)
     assert found is not None, "the command line sets it"
     given: Any = {"values": values, "payloads": payloads, "models": models}
     places = replace(found.places, **{key: path.resolve() for key, path in given.items() if path})
     return replace(found, places=places)
 
 
-def say(line: str = "") -> None:
+def print_line(line: str = "") -> None:
     """Print a line of the result."""
     typer.echo(printable_lines(line))
 

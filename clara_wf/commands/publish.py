@@ -11,12 +11,12 @@ import typer
 from clara_wf.commands.completion import WorkflowName, workflows
 from clara_wf.commands.options import (
     AsJson,
+    CommandContext,
     Models,
-    Surroundings,
     Values,
+    command_context,
+    print_line,
     print_table,
-    say,
-    surroundings,
 )
 from stages.errors import InputError
 
@@ -43,7 +43,7 @@ def publish_workflow(
     """
     from clara_wf.publish.publish import publish
 
-    around = surroundings(context, values=values, models=models)
+    around = command_context(context, values=values, models=models)
     made = publish(
         workflow,
         display_name,
@@ -54,15 +54,17 @@ def publish_workflow(
         environ=around.environ,
     )
     if as_json:
-        say(json.dumps(made.record() | {"isNew": made.is_new, "folder": str(made.folder)}, indent=2))
+        print_line(json.dumps(made.record() | {"isNew": made.is_new, "folder": str(made.folder)}, indent=2))
         return
     if made.is_new:
-        say(f"published {made.name} as {made.display_name!r}, version {made.version}")
+        print_line(f"published {made.name} as {made.display_name!r}, version {made.version}")
         if "kubernetes" not in made.engines:
-            say("without Helm here it is for the process and docker engines; install Helm for the cluster")
+            print_line(
+                "without Helm here it is for the process and docker engines; install Helm for the cluster"
+            )
     else:
-        say(f"{made.name} is published just like that: version {made.version} of {made.published}")
-    say(str(made.folder))
+        print_line(f"{made.name} is published just like that: version {made.version} of {made.published}")
+    print_line(str(made.folder))
 
 
 def unpublish_workflow(
@@ -76,7 +78,9 @@ def unpublish_workflow(
     from clara_wf.publish.publish import unpublish
 
     gone = unpublish(workflow, target)
-    say(f"{gone.name} ({gone.display_name!r}) is not published any more; its versions stay in {gone.folder}")
+    print_line(
+        f"{gone.name} ({gone.display_name!r}) is not published any more; its versions stay in {gone.folder}"
+    )
 
 
 def list_workflows(
@@ -89,13 +93,13 @@ def list_workflows(
     as_json: AsJson = False,
 ) -> None:
     """List the workflows of the chart, or those that are published in a folder."""
-    around = surroundings(context, values=values)
+    around = command_context(context, values=values)
     rows = _defined(around) if target is None else _published(target)
     if as_json:
-        say(json.dumps(rows, indent=2))
+        print_line(json.dumps(rows, indent=2))
         return
     if not rows:
-        say(f"no workflow is published in {target}" if target else "the chart defines no workflow")
+        print_line(f"no workflow is published in {target}" if target else "the chart defines no workflow")
         return
     headings = ["ID" if heading == "id" else heading for heading in rows[0]]
     cells = [
@@ -104,7 +108,7 @@ def list_workflows(
     print_table(headings, cells, whole=["ID"])
 
 
-def _defined(around: Surroundings) -> list[dict[str, object]]:
+def _defined(around: CommandContext) -> list[dict[str, object]]:
     from clara_wf.definitions.workflow import load_workflows
 
     workflows = load_workflows(around.places.values).values()

@@ -19,13 +19,13 @@ from clara_wf.commands.options import (
     Models,
     Payloads,
     Values,
+    command_context,
+    print_line,
     print_table,
-    say,
-    surroundings,
 )
 from clara_wf.engines.engine import ENGINES, NO_SERVER, Outcome
 from clara_wf.payload import checked_job_id
-from clara_wf.run.status import JobNow, job_in, jobs_in
+from clara_wf.run.status import JobStatus, job_in, jobs_in
 from clara_wf.text.suggestion import did_you_mean
 from clara_wf.text.untrusted import printable_lines
 from stages.errors import SettingsError
@@ -33,7 +33,7 @@ from stages.runtime.job_files import last_lines, open_to_read
 
 if TYPE_CHECKING:
     from clara_wf.definitions.workflow import Workflow
-    from clara_wf.report.job_report import Report
+    from clara_wf.report.job_report import JobReport
 
 _LAST_LINES = 15
 _FOLLOW_S = 0.2
@@ -103,7 +103,7 @@ def try_workflow(
         raise SettingsError(
             "give --published or --values, not both: what is published has its own values.yaml"
         )
-    around = surroundings(context, values=values, payloads=payloads, models=models)
+    around = command_context(context, values=values, payloads=payloads, models=models)
     chosen, chart = _chosen(workflow, published, around.places.values)
     run = LocalRun(
         workflow=chosen,
@@ -121,7 +121,7 @@ def try_workflow(
         report, outcome = run_locally(
             run,
             environ=without_gpu(around.environ) if cpu else around.environ,
-            say=progress.say,
+            print_line=progress.print_line,
             on_progress=progress.update,
         )
     _print(report, outcome, as_json=as_json)
@@ -139,9 +139,9 @@ def _chosen(workflow: str, published: Path | None, values: Path) -> tuple[Workfl
     return found, record.chart
 
 
-def _print(report: Report, outcome: Outcome, *, as_json: bool) -> None:
+def _print(report: JobReport, outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
-        say(report.as_json())
+        print_line(report.as_json())
     else:
         from clara_wf.run.display import print_report
         from clara_wf.text.terminal import Terminal
@@ -164,20 +164,20 @@ def show_status(
     as_json: AsJson = False,
 ) -> None:
     """Show how jobs are doing: which stage is done, runs, failed and why."""
-    folder = surroundings(context, payloads=payloads).places.payloads
+    folder = command_context(context, payloads=payloads).places.payloads
     jobs = [job_in(folder, job)] if job else jobs_in(folder)
     if as_json:
-        say(json.dumps([asdict(each) for each in jobs], indent=2))
+        print_line(json.dumps([asdict(each) for each in jobs], indent=2))
         return
     if not jobs:
-        say(f"no job has run in {folder}")
+        print_line(f"no job has run in {folder}")
         return
     headings = ("job", "workflow", "engine", "started", "state", "stages")
     rows = [(each.job, each.workflow, each.engine, each.started, each.state, _stages(each)) for each in jobs]
     print_table(headings, rows, whole=["job"])
 
 
-def _stages(job: JobNow) -> str:
+def _stages(job: JobStatus) -> str:
     return "\n".join(
         f"{stage.name}: {stage.state}{f' ({stage.message})' if stage.message else ''}" for stage in job.stages
     )
@@ -197,7 +197,7 @@ def show_logs(
     payloads: Payloads = None,
 ) -> None:
     """Print what the stages of a job logged."""
-    folder = surroundings(context, payloads=payloads).places.payloads
+    folder = command_context(context, payloads=payloads).places.payloads
     found = job_in(folder, checked_job_id(job))
     names = [each.name for each in found.stages]
     if stage is not None and stage not in names:
@@ -218,7 +218,7 @@ def _show(tails: dict[str, Iterator[str]], *, prefix: bool) -> None:
         for line in tail:
             if not line:
                 break
-            say(f"{name} | {line}" if prefix else line)
+            print_line(f"{name} | {line}" if prefix else line)
 
 
 def _tail(path: Path, lines: int | None, files: ExitStack) -> Iterator[str]:

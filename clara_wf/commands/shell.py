@@ -30,7 +30,7 @@ def print_environment(context: typer.Context) -> None:
         packages = workspace.root
         known = surroundings(context).environ.get("PYTHONPATH", "").split(os.pathsep)
         others = [Path(path) for path in known if path and path != str(packages)]
-        say(_export("PYTHONPATH", [packages, *others], keep=False))
+        print_line(_export("PYTHONPATH", [packages, *others], keep=False))
 
 
 def _export(name: str, folders: list[Path], *, keep: bool = True) -> str:

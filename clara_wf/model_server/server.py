@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clara_wf.model_server import guard as model_server_guard
-from clara_wf.model_server.gpu import Gpu
+from clara_wf.model_server.gpu import NvidiaGpu
 from clara_wf.model_server.gpu_settings import usable_gpu, view_of
 from clara_wf.model_server.health import answers_as, not_ready
 from clara_wf.model_server.installation import Installation, assemble_backends, install
@@ -45,7 +45,7 @@ class _Plan:
     repository: Path
     models: tuple[str, ...]
     log: Path
-    gpu: Gpu | None
+    gpu: NvidiaGpu | None
 
 
 class _PortTakenError(Exception):
@@ -128,7 +128,7 @@ def serve(
     gpu, lack = usable_gpu(environ)
     if lack:
         on_progress(_without_gpu(lack))
-    installation = _installation(cache, gpu=gpu is not None, say=on_progress)
+    installation = _installation(cache, gpu=gpu is not None, print_line=on_progress)
     _require_loopback()
     model_server_guard.sweep()
     _mention_small_shared_memory(on_progress)
@@ -149,19 +149,19 @@ def serve(
         _stop(server._guard)
 
 
-def _installation(cache: Path, *, gpu: bool, say: Callable[[str], None]) -> Installation:
+def _installation(cache: Path, *, gpu: bool, print_line: Callable[[str], None]) -> Installation:
     """Return the server's installation; that for a GPU, unless it cannot be made."""
     if gpu:
         try:
-            return install(cache, on_progress=say, gpu=True)
+            return install(cache, on_progress=print_line, gpu=True)
         except UnsupportedPlatformError:
             raise
         except ModelServerError as error:
-            say(_without_gpu(str(error)))
-    return install(cache, on_progress=say)
+            print_line(_without_gpu(str(error)))
+    return install(cache, on_progress=print_line)
 
 
-def _start_where_it_can(plan: _Plan, timeout_s: float, say: Callable[[str], None]) -> ModelServer:
+def _start_where_it_can(plan: _Plan, timeout_s: float, print_line: Callable[[str], None]) -> ModelServer:
     """Start the server with the GPU; without it if it does not serve the models there."""
     if plan.gpu is not None:
         started = time.monotonic()
@@ -170,9 +170,9 @@ def _start_where_it_can(plan: _Plan, timeout_s: float, say: Callable[[str], None
         except ModelServerError as error:
             kept = plan.log.with_name(f"{plan.log.name}.gpu")
             plan.log.replace(kept)
-            say(_without_gpu(str(error).replace(str(plan.log), str(kept))))
+            print_line(_without_gpu(str(error).replace(str(plan.log), str(kept))))
         else:
-            say(f"the model server uses {plan.gpu}, ready after {time.monotonic() - started:.1f} s")
+            print_line(f"the model server uses {plan.gpu}, ready after {time.monotonic() - started:.1f} s")
             return server
     return _start(replace(plan, gpu=None), timeout_s)
 
@@ -319,12 +319,12 @@ def _free_ports(count: int) -> list[int]:
             each.close()
 
 
-def _mention_small_shared_memory(say: Callable[[str], None]) -> None:
+def _mention_small_shared_memory(print_line: Callable[[str], None]) -> None:
     """Say when windows may not fit: containers have 64 MB of shared memory unless told otherwise."""
     place = model_server_guard.SHARED_MEMORY
     free = shutil.disk_usage(place).free
     if free < _SMALL_SHARED_MEMORY:
-        say(
+        print_line(
             f"{place} has only {free / 2**20:.0f} MB free, and the model server passes its tensors there; "
             f"in a container give it more (docker run --shm-size=2g)"
         )

@@ -64,7 +64,7 @@ def add_model(
     *,
     name: str | None = None,
     cache: Path,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
     trust_code: bool = False,
 ) -> AddedModel:
     """Add an ONNX file, or a folder with ``config.pbtxt`` and versions, to a repository.
@@ -76,7 +76,7 @@ def add_model(
         description of that model.
     cache
         Where the model server is installed.
-    say
+    print_line
         Called with a line for the user before what takes a while.
     trust_code
         Whether programs that the model brings along are trusted; each is told, and recorded beside the model.
@@ -101,7 +101,9 @@ def add_model(
     target = repository.resolve() / name
     try:
         with sole_editor(target, wait_s=ADD_WAIT_S), made_beside(repository) as beside:
-            return _add(source, target, beside / name, cache=cache, say=say, trust_code=trust_code)
+            return _add(
+                source, target, beside / name, cache=cache, print_line=print_line, trust_code=trust_code
+            )
     except OSError as error:
         if isinstance(error, InputError | OutputError):
             raise
@@ -109,19 +111,25 @@ def add_model(
 
 
 def _add(
-    source: Path, target: Path, made: Path, *, cache: Path, say: Callable[[str], None], trust_code: bool
+    source: Path,
+    target: Path,
+    made: Path,
+    *,
+    cache: Path,
+    print_line: Callable[[str], None],
+    trust_code: bool,
 ) -> AddedModel:
     replaced = max(versions_in(target), default=None)
     if source.is_dir() and (source / CONFIG).is_file():
         require_plain(source, room_bytes=shutil.disk_usage(made.parent).free)
-        require_trust(source, trusted=trust_code, say=say, advice=_TRUST, is_ours=False)
+        require_trust(source, trusted=trust_code, print_line=print_line, advice=_TRUST, is_ours=False)
     version = _copy_model(source, made, target if replaced else None)
     (made / TRUSTED).unlink(missing_ok=True)  # of where it comes from: trust is given here
-    require_trust(made, trusted=trust_code, say=lambda line: None, advice=_TRUST)
+    require_trust(made, trusted=trust_code, print_line=lambda line: None, advice=_TRUST)
     problem = problem_of(made)
     checked = None
     if problem is None:
-        checked = _tried(made, cache, say)
+        checked = _tried(made, cache, print_line)
     elif replaced is not None:
         raise InputError(f"{problem}; {target} stays as it is, since an incomplete model replaces none")
     if replaced is not None:
@@ -131,13 +139,13 @@ def _add(
     return AddedModel(folder=target, version=version, replaced=replaced, problem=problem, checked=checked)
 
 
-def _tried(made: Path, cache: Path, say: Callable[[str], None]) -> CheckedModel | None:
+def _tried(made: Path, cache: Path, print_line: Callable[[str], None]) -> CheckedModel | None:
     """Check a model where it was made, and record its golden case."""
     (made / golden.GOLDEN).unlink(missing_ok=True)  # of where it comes from
     try:
-        checked = check_model(made.name, made.parent, cache=cache, say=say)
+        checked = check_model(made.name, made.parent, cache=cache, print_line=print_line)
     except UnsupportedPlatformError as error:
-        say(f"the model was not tried: {error}")
+        print_line(f"the model was not tried: {error}")
         return None
     golden.record(made, np.asarray(checked.mask.array))
     return replace(checked, agreement={})

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clara_wf.model_server.server import ModelServer, ModelServerError, serve
 from clara_wf.models import golden
 from clara_wf.models.config_pbtxt import problem_of
-from clara_wf.models.parity import Engine, Parity, parity_with_reference
+from clara_wf.models.parity import OnnxEngine, Parity, parity_with_reference
 from clara_wf.models.repository import KEPT as KEPT
 from clara_wf.models.repository import versions_in as versions_in
 from clara_wf.models.trust import require_plain, require_trust
@@ -99,7 +99,7 @@ class CheckedModel:
     memory: Mapping[str, int]
     mask: Volume
     agreement: Mapping[int, float] | None
-    engine: Engine | None
+    engine: OnnxEngine | None
     parity: Parity | None
 
     @property
@@ -135,7 +135,7 @@ def _is_served(path: Path, folder: Path) -> bool:
 
 
 def check_model(
-    name: str, repository: Path, *, cache: Path, say: Callable[[str], None], trust_code: bool = False
+    name: str, repository: Path, *, cache: Path, print_line: Callable[[str], None], trust_code: bool = False
 ) -> CheckedModel:
     """Load a model on a real Triton, hold its description against its tensors, and run a phantom through.
 
@@ -143,7 +143,7 @@ def check_model(
     ----------
     cache
         Where the model server is installed.
-    say
+    print_line
         Called with a line for the user before what takes a while.
     trust_code
         Whether what the model would run is trusted, and recorded as such.
@@ -167,11 +167,14 @@ def check_model(
     require_trust(
         repository / name,
         trusted=trust_code,
-        say=say,
+        print_line=print_line,
         advice="look at it, and check it with --trust-code if you trust it:",
     )
-    with _log() as log, serve(repository, models=[name], cache=cache, log=log, on_progress=say) as server:
-        return _try(repository / name, server, cache, say)
+    with (
+        _log() as log,
+        serve(repository, models=[name], cache=cache, log=log, on_progress=print_line) as server,
+    ):
+        return _try(repository / name, server, cache, print_line)
 
 
 @contextmanager
@@ -190,7 +193,7 @@ def _log() -> Iterator[Path]:
             Path(name).unlink(missing_ok=True)
 
 
-def _try(folder: Path, server: ModelServer, cache: Path, say: Callable[[str], None]) -> CheckedModel:
+def _try(folder: Path, server: ModelServer, cache: Path, print_line: Callable[[str], None]) -> CheckedModel:
     with TritonPredictor(server.grpc_url, folder.name) as predictor:
         predictor.wait_until_ready(_READY_S)
         served = predictor.describe()
@@ -200,13 +203,13 @@ def _try(folder: Path, server: ModelServer, cache: Path, say: Callable[[str], No
         clock = time.monotonic()
         mask = segment(volume, predictor, model=model, tensors=tensors)
         seconds = time.monotonic() - clock
-        engine = Engine.of_log(server.log, folder.name)
+        engine = OnnxEngine.of_log(server.log, folder.name)
         parity = None
         if engine is not None and not engine.is_reference:
             window = _middle(volume, model)
             with _log() as log:
                 parity = parity_with_reference(
-                    folder, window, predictor, tensors, cache=cache, log=log, say=say
+                    folder, window, predictor, tensors, cache=cache, log=log, print_line=print_line
                 )
     _, _, windows = plan_of(model, tensors, volume.grid)
     plan, shape, windows_of_ct = plan_of(model, tensors, Grid(CT_SHAPE, golden.axial(CT_SPACING_MM)))

@@ -23,7 +23,7 @@ _READY_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
+class OnnxEngine:
     """What computes a model's answers, as the server's log has it.
 
     Attributes
@@ -43,7 +43,7 @@ class Engine:
         return self.name.startswith("ONNX Runtime") and "CPU" in self.name
 
     @classmethod
-    def of_log(cls, log: Path, model: str) -> Engine | None:
+    def of_log(cls, log: Path, model: str) -> OnnxEngine | None:
         """Return the engine of a model; None where the log does not say, as of another backend's."""
         text, name = log.read_text(errors="replace"), re.escape(model)
         answers = re.findall(rf"^model {name} is answered by (.+)$", text, re.MULTILINE)
@@ -79,7 +79,7 @@ def parity_with_reference(
     *,
     cache: Path,
     log: Path,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> Parity:
     """Return how a served model's answer differs from that of ONNX Runtime on the CPU.
 
@@ -96,7 +96,7 @@ def parity_with_reference(
         Where the model server is installed, of which another is started.
     log
         File for the output of that other one.
-    say
+    print_line
         Called with a line for the user before what takes a while.
     """
     served = predictor.describe()
@@ -107,13 +107,13 @@ def parity_with_reference(
     with tempfile.TemporaryDirectory(prefix="clara-model-parity-") as beside:
         _copy_for_reference(folder, Path(beside, "models"))
         with (
-            serve(Path(beside, "models"), cache=cache, log=log, on_progress=say) as server,
+            serve(Path(beside, "models"), cache=cache, log=log, on_progress=print_line) as server,
             TritonPredictor(server.grpc_url, folder.name) as reference,
         ):
             reference.wait_until_ready(_READY_S)
             reference.describe()
             wanted = np.array(reference(asked))
-            engine = Engine.of_log(log, folder.name)
+            engine = OnnxEngine.of_log(log, folder.name)
     return parity_of(engine.name if engine else REFERENCE, found, wanted, tensors.output_layout)
 
 

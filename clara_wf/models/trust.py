@@ -43,7 +43,7 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Code:
+class RunnableFile:
     """Something of a model that a server would run.
 
     Attributes
@@ -139,7 +139,7 @@ def copy_plain(source: Path, target: Path, folder: Path) -> None:
             copy.write(chunk)
 
 
-def code_in(folder: Path) -> list[Code]:
+def code_in(folder: Path) -> list[RunnableFile]:
     """Return what a server would run of a model's folder, by path; a link counts, since it is another's file.
 
     Raises
@@ -167,7 +167,7 @@ def code_in(folder: Path) -> list[Code]:
 
 
 def require_trust(
-    folder: Path, *, trusted: bool, say: Callable[[str], None], advice: str, is_ours: bool = True
+    folder: Path, *, trusted: bool, print_line: Callable[[str], None], advice: str, is_ours: bool = True
 ) -> None:
     """Let a model through if it runs nothing, or nothing but what somebody trusts.
 
@@ -175,7 +175,7 @@ def require_trust(
     ----------
     trusted
         Whether somebody says so now; then it is told and recorded.
-    say
+    print_line
         Called with a line for each thing that is trusted.
     advice
         What to do, at the end of the message.
@@ -194,7 +194,7 @@ def require_trust(
         lines = "\n".join(f"  {each}" for each in unknown)
         raise InputError(f"{printable(folder)} would run programs of its own; {advice}\n{lines}")
     for each in unknown:
-        say(f"trusted, and will run: {each}")
+        print_line(f"trusted, and will run: {each}")
     if unknown and is_ours:
         record = {"trusted": locks.now(), "files": [asdict(each) for each in code]}
         job_files.write_whole(folder / TRUSTED, locks.as_json(record))
@@ -247,10 +247,10 @@ def _plain_size(path: Path, folder: Path, *, may_link: bool = True, is_ours: boo
 # What runs
 
 
-def _code(path: Path, name: str, why: str) -> Code:
+def _code(path: Path, name: str, why: str) -> RunnableFile:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Code(path=name, size=path.stat().st_size, sha256=digest, why=why)
+    return RunnableFile(path=name, size=path.stat().st_size, sha256=digest, why=why)
 
 
 def _why_it_runs(path: Path) -> str:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from clara_wf.definitions.workflow import Workflow
 from clara_wf.payload import Payload
-from clara_wf.report.job_report import REPORT, Report
+from clara_wf.report.job_report import REPORT, JobReport
 from stages import __version__
 from stages.lifecycle import locks
 from stages.runtime import job_files
@@ -56,7 +56,7 @@ def fingerprint(
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
 
-def keep(report: Report, payload: Payload, made_of: str, digest_of: Digest) -> None:
+def keep(report: JobReport, payload: Payload, made_of: str, digest_of: Digest) -> None:
     """Note what a job's report was made of and what it says, so that it can be taken again."""
     drawn = [payload.publish_dir / REPORT, *map(Path, filter(None, (report.page, report.picture)))]
     note = {
@@ -67,7 +67,7 @@ def keep(report: Report, payload: Payload, made_of: str, digest_of: Digest) -> N
     locks.publish(payload.root / _KEPT, note, durable=False)
 
 
-def kept(payload: Payload, made_of: str, digest_of: Digest) -> Report | None:
+def kept(payload: Payload, made_of: str, digest_of: Digest) -> JobReport | None:
     """Return the report that a job has; None if it has none, or not the one that would be drawn now.
 
     Parameters
@@ -81,7 +81,7 @@ def kept(payload: Payload, made_of: str, digest_of: Digest) -> Report | None:
             return None
         if any(digest_of(Path(path)) != digest for path, digest in note["drawn"].items()):
             return None
-        return TypeAdapter(Report).validate_python(note["report"])
+        return TypeAdapter(JobReport).validate_python(note["report"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from clara_wf.definitions.workflow import Workflow
 from clara_wf.engines.engine import Outcome
 from clara_wf.payload import Payload
-from clara_wf.report.measure import Finding, compare
+from clara_wf.report.measure import LabelMeasurement, compare
 from clara_wf.text.untrusted import encodable
 from stages.errors import InputError
 from stages.runtime.job_files import write_whole
@@ -30,7 +30,7 @@ REPORT = "report.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class JobReport:
     """Everything `clara-wf test` has to say of a job, as ``--json`` prints it."""
 
     workflow: dict[str, str]
@@ -39,7 +39,7 @@ class Report:
     seconds: float
     stages: list[dict[str, Any]]
     warnings: list[str]
-    findings: list[Finding]
+    findings: list[LabelMeasurement]
     results: list[str]
     picture: str | None
     page: str | None
@@ -52,7 +52,7 @@ class Report:
 
 def make_report(
     workflow: Workflow, payload: Payload, outcome: Outcome, *, seconds: float, truth_dir: Path
-) -> Report:
+) -> JobReport:
     """Collect what a job gave, draw its picture and its page, and keep the report in ``publish/``.
 
     Parameters
@@ -67,7 +67,7 @@ def make_report(
 
     finished = {status.name for status in outcome.statuses if status.state in ("done", "kept")}
     image, mask, others = find_image_and_mask(workflow, payload, stages=finished)
-    findings: list[Finding] = []
+    findings: list[LabelMeasurement] = []
     picture: Path | None = None
     if mask is not None:
         labels, nameless = labels_shown(mask, workflow, payload, stages=finished)
@@ -89,7 +89,7 @@ def make_report(
         others=others,
         results=results,
     )
-    report = Report(
+    report = JobReport(
         workflow={"id": workflow.id, "name": workflow.name},
         job=payload.job_id,
         succeeded=outcome.culprit is None,

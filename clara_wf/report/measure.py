@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class LabelMeasurement:
     """A label of the mask.
 
     Attributes
@@ -42,7 +42,7 @@ class Finding:
 
 def compare(
     mask: Volume, labels: Sequence[Label], nameless: Sequence[int] = (), *, truth: Volume | None = None
-) -> list[Finding]:
+) -> list[LabelMeasurement]:
     """Return volume and Dice of each label that is spoken of.
 
     Labels of the mask and of the truth are compared by what they mean, whatever their values are; where
@@ -56,7 +56,7 @@ def compare(
         On the mask's grid; its origin says what its labels mean.
     """
     found = [
-        Finding(
+        LabelMeasurement(
             label=label.value,
             name=label.name,
             type=label.type,
@@ -68,7 +68,7 @@ def compare(
         for label in labels
     ]
     found += [
-        Finding(
+        LabelMeasurement(
             label=value,
             name=f"label {value}",
             type=None,

@@ -20,7 +20,7 @@ from clara_wf.definitions.workflow import Workflow
 from clara_wf.engines.engine import Outcome
 from clara_wf.payload import Payload
 from clara_wf.report.logs import Warned, end_of, model_in, warnings_in, without_uids
-from clara_wf.report.measure import Finding
+from clara_wf.report.measure import LabelMeasurement
 from clara_wf.report.timeline import make_timeline, readable_time
 from clara_wf.report.viewer import WINDOWS_HU, label_rows, make_viewer
 from clara_wf.text.untrusted import printable_lines
@@ -78,7 +78,7 @@ class FinishedJob:
     payload: Payload
     outcome: Outcome
     seconds: float
-    findings: Sequence[Finding]
+    findings: Sequence[LabelMeasurement]
     image: Volume | None
     mask: Volume | None
     results: Sequence[Path]

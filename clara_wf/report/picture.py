@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from clara_wf.report.measure import Finding
+from clara_wf.report.measure import LabelMeasurement
 from stages.volume.geometry import Affine, reorient
 from stages.volume.notice import NOTICE
 from stages.volume.quantities import volume_text
@@ -26,7 +26,7 @@ _ALPHA = 0.32
 _PLANES = (("axial", 0, "R", "L"), ("coronal", 1, "R", "L"), ("sagittal", 2, "A", "P"))
 
 
-def three_planes(image: Volume, mask: Volume, findings: Sequence[Finding]) -> Image.Image:
+def three_planes(image: Volume, mask: Volume, findings: Sequence[LabelMeasurement]) -> Image.Image:
     """Draw an axial, a coronal and a sagittal slice, without and with the mask.
 
     The slices go through the middle of the smallest label that is there, which is a lesion where one is
@@ -55,7 +55,7 @@ def three_planes(image: Volume, mask: Volume, findings: Sequence[Finding]) -> Im
     return _stack(rows, [(_caption(finding), finding.rgb) for finding in findings])
 
 
-def _caption(finding: Finding) -> str:
+def _caption(finding: LabelMeasurement) -> str:
     agreement = "" if finding.dice is None else f", Dice {finding.dice:.3f}"
     return f"{finding.name} {volume_text(finding.volume_ml)}{agreement}"
 
@@ -67,7 +67,7 @@ def number_of_slice(image: Volume, affine: Affine, voxel: tuple[int, int, int], 
     return f", slice {number_of_plane(image, round(float(at)))}" if is_slice else ""
 
 
-def _centre(labels: NDArray[np.uint8], findings: Sequence[Finding]) -> tuple[int, int, int]:
+def _centre(labels: NDArray[np.uint8], findings: Sequence[LabelMeasurement]) -> tuple[int, int, int]:
     for finding in findings:
         marked = labels == finding.label
         counts = marked.sum(axis=(1, 2))

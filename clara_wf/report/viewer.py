@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clara_wf.report.measure import Finding
+from clara_wf.report.measure import LabelMeasurement
 from clara_wf.report.mesh import UNIT_MM, encode_mesh, surface_of
 from clara_wf.report.slices import (
     LEVELS_HU,
@@ -65,7 +65,7 @@ class Viewer:
     resolution: str
 
 
-def make_viewer(image: Volume, mask: Volume | None, findings: Sequence[Finding]) -> Viewer:
+def make_viewer(image: Volume, mask: Volume | None, findings: Sequence[LabelMeasurement]) -> Viewer:
     """Reduce and encode a job's CT and, if there is one, its mask."""
     hu, affine = reorient(image.array, image.affine, SHOWN_AS)
     shape, spacing = (hu.shape[0], hu.shape[1], hu.shape[2]), spacing_of(affine)
@@ -107,7 +107,7 @@ class _DrawnMask:
     start: tuple[int, int, int] | None
 
 
-def _draw_mask(mask: Volume | None, findings: Sequence[Finding]) -> _DrawnMask:
+def _draw_mask(mask: Volume | None, findings: Sequence[LabelMeasurement]) -> _DrawnMask:
     if mask is None:
         return _DrawnMask(grid=None, rows=[], meshes=[], blocks={}, glass=None, start=None)
     labels, affine = reorient(mask.array, mask.affine, SHOWN_AS)
@@ -132,7 +132,7 @@ def _draw_mask(mask: Volume | None, findings: Sequence[Finding]) -> _DrawnMask:
 
 
 def label_rows(
-    findings: Sequence[Finding], centres: Mapping[int, tuple[int, int, int]] | None = None
+    findings: Sequence[LabelMeasurement], centres: Mapping[int, tuple[int, int, int]] | None = None
 ) -> list[LabelRow]:
     """Return a row for each label that is spoken of; `centres` are those that can be shown in slices."""
     return [

@@ -18,7 +18,7 @@ from stages.runtime.logs import printable
 from stages.volume.quantities import volume_text
 
 if TYPE_CHECKING:
-    from clara_wf.report.job_report import Report
+    from clara_wf.report.job_report import JobReport
 
 _MANY_FILES = 5
 _STYLES: dict[State, str] = {
@@ -56,7 +56,7 @@ class LiveProgress:
         if self._live is not None:
             self._live.stop()
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Print a line above the table."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -70,9 +70,9 @@ class LiveProgress:
             if self._seen.get(status.name) != status.state:
                 self._seen[status.name] = status.state
                 after = f" after {status.seconds:.1f} s" if status.state in ENDED - {"kept"} else ""
-                self.say(f"{status.name}: {status.state}{after}")
+                self.print_line(f"{status.name}: {status.state}{after}")
         if why and why != self._told:
-            self.say(why)
+            self.print_line(why)
         self._told = why
 
 
@@ -102,7 +102,7 @@ def _results(paths: Sequence[str]) -> Iterator[str]:
         yield from map(printable, shown)
 
 
-def print_report(console: Console, report: Report, statuses: list[StageStatus]) -> None:
+def print_report(console: Console, report: JobReport, statuses: list[StageStatus]) -> None:
     """Print what a job gave."""
     console.print(stage_table(statuses))
     console.print()

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 from clara_wf.definitions.lint import lint
 from clara_wf.definitions.workflow import load_workflows
 from clara_wf.engines.kubernetes.cluster import Cluster
-from clara_wf.model_server.gpu import Gpu, find_gpu, is_wanted, unfit_reason
+from clara_wf.model_server.gpu import NvidiaGpu, find_gpu, is_wanted, unfit_reason
 from clara_wf.model_server.gpu_settings import COMPUTE_CAPABILITY, CUDA
 from clara_wf.model_server.installation import TRITON_VERSION, installation_in
 from clara_wf.model_server.requirements import PlatformFacts, UnsupportedPlatformError, check_platform
@@ -143,7 +143,7 @@ def _model_server(places: Places) -> Examined:
     return Examined(what=what, verdict="ok", found=f"Triton {TRITON_VERSION} {found}")
 
 
-def examine_gpu(gpu: Gpu | None, *, cache: Path, wanted: bool = True) -> Iterator[Examined]:
+def examine_gpu(gpu: NvidiaGpu | None, *, cache: Path, wanted: bool = True) -> Iterator[Examined]:
     """Look at the GPU, at what works on it beside the model, and at what computes the model.
 
     Parameters
@@ -165,7 +165,7 @@ def examine_gpu(gpu: Gpu | None, *, cache: Path, wanted: bool = True) -> Iterato
     yield _provider(gpu, cache)
 
 
-def _cupy(gpu: Gpu) -> Examined:
+def _cupy(gpu: NvidiaGpu) -> Examined:
     """Look at what pre- and post-processing need."""
     extra = f"cuda{min(gpu.cuda[0], 13)}"
     advice = (
@@ -181,7 +181,7 @@ def _cupy(gpu: Gpu) -> Examined:
     return Examined(what="CuPy", verdict="ok", found=str(cupy.__version__))
 
 
-def _provider(gpu: Gpu, cache: Path) -> Examined:
+def _provider(gpu: NvidiaGpu, cache: Path) -> Examined:
     """Look at what computes the model in the embedded server."""
     what = "model on the GPU"
     lack = unfit_reason(gpu, cuda=CUDA, compute_capability=COMPUTE_CAPABILITY)

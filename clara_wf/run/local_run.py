@@ -16,7 +16,7 @@ from clara_wf.engines.watch import run_workflow
 from clara_wf.files.digests import Digests
 from clara_wf.payload import Payload, checked_job_id, fill_input, payload_for, steps_to_run
 from clara_wf.report.cached import fingerprint, keep, kept
-from clara_wf.report.job_report import Report, make_report
+from clara_wf.report.job_report import JobReport, make_report
 from clara_wf.run.served_models import not_compared, publish_repository, publish_server
 from clara_wf.workspace import Places
 from stages.lifecycle import locks
@@ -64,13 +64,13 @@ class LocalRun:
 
 
 def run_locally(
-    run: LocalRun, *, environ: Mapping[str, str], say: Callable[[str], None], on_progress: Progress
-) -> tuple[Report, Outcome]:
+    run: LocalRun, *, environ: Mapping[str, str], print_line: Callable[[str], None], on_progress: Progress
+) -> tuple[JobReport, Outcome]:
     """Run a workflow and report on it.
 
     Parameters
     ----------
-    say
+    print_line
         Called with a line for the user before each part that may take a while.
     on_progress
         Called with the status of every stage while they run.
@@ -85,10 +85,12 @@ def run_locally(
         chart=run.chart,
         values=None if run.chart else run.places.values,
     )
-    job, source = _job_and_source(run, say)
+    job, source = _job_and_source(run, print_line)
     payload = payload_for(run.places.payloads.resolve(), job, run.workflow)
     if payload.job_id != job:
-        say(f"job {job} is of another workflow; this run of {run.workflow.name} is job {payload.job_id}")
+        print_line(
+            f"job {job} is of another workflow; this run of {run.workflow.name} is job {payload.job_id}"
+        )
     payload.make_folders(run.workflow)
     with sole_owner(payload.lock_dir, "clara-wf"):
         digests = Digests(payload.root / "digests.json")
@@ -97,11 +99,11 @@ def run_locally(
         finished = [step for step in run.workflow.steps if is_there(payload.lock_dir / step.block.lockName)]
         to_run = steps_to_run(payload, run.workflow, fresh=run.fresh, digest_of=digests)
         for line in _what_became_of(finished, to_run, payload):
-            say(line)
+            print_line(line)
         _refuse_living_stages(payload, to_run)
         payload.describe(run.workflow, engine=engine.name)
         needed = bool(to_run) and engine.name == "process"
-        with _model_server(run, payload, environ, needed=needed, say=say) as triton_url:
+        with _model_server(run, payload, environ, needed=needed, print_line=print_line) as triton_url:
             job_run = JobRun(
                 workflow=run.workflow,
                 payload=payload,
@@ -117,7 +119,7 @@ def run_locally(
     return report, outcome
 
 
-def _report(run: LocalRun, payload: Payload, outcome: Outcome, clock: float, digests: Digests) -> Report:
+def _report(run: LocalRun, payload: Payload, outcome: Outcome, clock: float, digests: Digests) -> JobReport:
     """Return the report that the job has if nothing ran and nothing changed, or else draw it."""
     truth_dir = run.places.test_data / payload.job_id / "truth"
     made_of = fingerprint(
@@ -136,7 +138,7 @@ def _report(run: LocalRun, payload: Payload, outcome: Outcome, clock: float, dig
     return report
 
 
-def _job_and_source(run: LocalRun, say: Callable[[str], None]) -> tuple[str, Path]:
+def _job_and_source(run: LocalRun, print_line: Callable[[str], None]) -> tuple[str, Path]:
     if run.job is not None:
         checked_job_id(run.job)
     if run.input_dir is not None:
@@ -147,7 +149,7 @@ def _job_and_source(run: LocalRun, say: Callable[[str], None]) -> tuple[str, Pat
     if job == DEMO_JOB and not (source.is_dir() and any(source.iterdir())):
         from clara_wf.run.demo import make_demo_job
 
-        say("making an abdominal CT phantom as test data (synthetic, not a patient)")
+        print_line("making an abdominal CT phantom as test data (synthetic, not a patient)")
         make_demo_job(run.places.test_data / job, run.workflow.input_folder)
     return job, source
 
@@ -180,7 +182,12 @@ def _refuse_living_stages(payload: Payload, to_run: Mapping[str, str]) -> None:
 
 @contextmanager
 def _model_server(
-    run: LocalRun, payload: Payload, environ: Mapping[str, str], *, needed: bool, say: Callable[[str], None]
+    run: LocalRun,
+    payload: Payload,
+    environ: Mapping[str, str],
+    *,
+    needed: bool,
+    print_line: Callable[[str], None],
 ) -> Iterator[str | None]:
     if run.server == NO_SERVER:
         yield None
@@ -193,6 +200,6 @@ def _model_server(
 
         log = payload.root / "logs" / "model-server.log"
         with serve(
-            run.places.models, cache=run.places.cache, log=log, on_progress=say, environ=environ
+            run.places.models, cache=run.places.cache, log=log, on_progress=print_line, environ=environ
         ) as server:
             yield server.grpc_url

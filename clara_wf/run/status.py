@@ -21,7 +21,7 @@ _SILENT_S = 4 * HEARTBEAT_S
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageNow:
+class StageSummary:
     """A stage of a job.
 
     Attributes
@@ -38,7 +38,7 @@ class StageNow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobNow:
+class JobStatus:
     """A job and its stages; `started` is ISO 8601, UTC."""
 
     job: str
@@ -46,15 +46,15 @@ class JobNow:
     engine: str
     started: str
     state: JobState
-    stages: tuple[StageNow, ...]
+    stages: tuple[StageSummary, ...]
 
 
-def jobs_in(payloads: Path) -> list[JobNow]:
+def jobs_in(payloads: Path) -> list[JobStatus]:
     """Return every job of a payload folder, the newest first."""
     return sorted(_jobs(payloads), key=lambda job: job.started, reverse=True)
 
 
-def job_in(payloads: Path, job: str) -> JobNow:
+def job_in(payloads: Path, job: str) -> JobStatus:
     """Return one job.
 
     Raises
@@ -71,14 +71,14 @@ def job_in(payloads: Path, job: str) -> JobNow:
     return found[0]
 
 
-def _jobs(payloads: Path) -> Iterator[JobNow]:
+def _jobs(payloads: Path) -> Iterator[JobStatus]:
     for record in sorted(payloads.glob("*/job.json")):
         try:
             content = job_files.read_object(record)
             payload = Payload(root=record.parent, job_id=str(content["job"]))
             pending = payload.pending if _is_run_by_somebody(payload) else ""
             stages = tuple(_stage(payload, str(name), pending) for name in content["stages"])
-            yield JobNow(
+            yield JobStatus(
                 job=payload.job_id,
                 workflow=str(content["workflow"]["name"]),
                 engine=str(content["engine"]),
@@ -90,21 +90,21 @@ def _jobs(payloads: Path) -> Iterator[JobNow]:
             raise InputError(f"{record} is not the record of a job: {error!r}") from error
 
 
-def _stage(payload: Payload, name: str, pending: str) -> StageNow:
+def _stage(payload: Payload, name: str, pending: str) -> StageSummary:
     lock = f"{name}.lock"
     failure = locks.read_failure(locks.failure_path(payload.lock_dir, lock))
     if job_files.is_there(payload.lock_dir / lock):
-        return StageNow(name=name, state="done")
+        return StageSummary(name=name, state="done")
     if failure is not None:
-        return StageNow(name=name, state="failed", message=failure.message)
+        return StageSummary(name=name, state="failed", message=failure.message)
     try:
         age_s = time.time() - locks.running_path(payload.lock_dir, lock).stat().st_mtime
     except OSError:
-        return StageNow(name=name, state="pending", message=pending)
-    return StageNow(name=name, state="running" if age_s < _SILENT_S else "silent")
+        return StageSummary(name=name, state="pending", message=pending)
+    return StageSummary(name=name, state="running" if age_s < _SILENT_S else "silent")
 
 
-def _state(payload: Payload, stages: tuple[StageNow, ...]) -> JobState:
+def _state(payload: Payload, stages: tuple[StageSummary, ...]) -> JobState:
     if _is_run_by_somebody(payload):
         return "running"
     states = {stage.state for stage in stages}

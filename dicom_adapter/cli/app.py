@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clara_wf.commands.lazy import SETTINGS
-from clara_wf.commands.options import AsJson, say, surroundings
+from clara_wf.commands.options import AsJson, command_context, print_line
 from dicom_adapter.cli.open_store import config_of, named, open_store, permitted
 from dicom_adapter.cli.rows import ASIDE, aside_row, dead_result_rows, job_row, show_rows
 from dicom_adapter.cli.serve import serve
@@ -56,7 +56,7 @@ def run(
         from dicom_adapter.observability import json_logs
 
         json_logs.configure(logging.DEBUG if verbose else logging.INFO)
-        serve(named(config), surroundings(context).environ)
+        serve(named(config), command_context(context).environ)
 
 
 @app.command("status")
@@ -86,7 +86,7 @@ def show_status(
         if every or state not in ("delivered", "unchanged", "cancelled")
     ]
     if as_json:
-        say(
+        print_line(
             json.dumps(
                 {"jobs": jobs, "deliveries": destinations, "set aside": aside, "unconfigured": left}, indent=2
             )
@@ -95,10 +95,10 @@ def show_status(
     show_rows(jobs, "no job waits, runs or is a dead letter")
     show_rows(destinations, "no result waits for a destination")
     if aside:
-        say("Set aside, until clara-wf adapter replay tries it again:")
+        print_line("Set aside, until clara-wf adapter replay tries it again:")
         show_rows(aside, "nothing is set aside")
     for each in left:
-        say(each)
+        print_line(each)
 
 
 @app.command("replay")
@@ -126,9 +126,9 @@ def replay(
         chosen = _chosen(found, job, "is a dead letter")
         for each in chosen:
             opened.store.replay(each)
-            say(f"job {each} starts again" if len(chosen) < 2 else f"{each} starts again")
+            print_line(f"job {each} starts again" if len(chosen) < 2 else f"{each} starts again")
         if not chosen:
-            say("there are no dead letters")
+            print_line("there are no dead letters")
 
 
 @app.command("dead-letters")
@@ -142,7 +142,7 @@ def show_dead_letters(context: typer.Context, as_json: AsJson = False) -> None:
         jobs = [job_row(opened, job) for job in opened.store.jobs("dead")]
         results = dead_result_rows(opened.store)
     if as_json:
-        say(json.dumps({"jobs": jobs, "results": results}, indent=2))
+        print_line(json.dumps({"jobs": jobs, "results": results}, indent=2))
         return
     show_rows(jobs, "no job is a dead letter")
     show_rows(results, "no result is a dead letter")
@@ -165,9 +165,9 @@ def commit(
     with open_store(context) as opened:
         found = list(dict.fromkeys(each.job_id for each in opened.store.deliveries("uncommitted")))
         for each in _chosen(found, job, "waits for storage commitment"):
-            say(f"{ask_again(opened.store, each)} results of job {each} are asked for")
+            print_line(f"{ask_again(opened.store, each)} results of job {each} are asked for")
         if not found:
-            say("no result waits for storage commitment")
+            print_line("no result waits for storage commitment")
 
 
 @app.command("release")
@@ -193,7 +193,7 @@ def release(
             opened.store, lambda: opened.config, on_jobs=lambda of, jobs: None, study_locks=StudyLocks()
         )
         for job in studies.release(held[study]):
-            say(f"job {job.id} ({job.rule}) is queued")
+            print_line(f"job {job.id} ({job.rule}) is queued")
 
 
 @app.command("audit")
@@ -213,12 +213,12 @@ def check_audit(context: typer.Context) -> None:
             raise SettingsError(f"there is no audit trail {file}; no adapter has run there")
         found = check_chain(file)
     for place in found.cut:
-        say(f"{place} was cut off by a full disk or a crash; it is part of the chain")
+        print_line(f"{place} was cut off by a full disk or a crash; it is part of the chain")
     if not found.is_whole:
-        say("older files of the trail are not there; it was checked from the oldest that is")
+        print_line("older files of the trail are not there; it was checked from the oldest that is")
     if found.broken:
         raise InputError(f"{found.broken} does not follow the one before, which was changed or is gone")
-    say(f"{file}: every line follows the one before; there are {found.lines}")
+    print_line(f"{file}: every line follows the one before; there are {found.lines}")
 
 
 @app.command("rebuild")
@@ -233,15 +233,17 @@ def rebuild_database(context: typer.Context) -> None:
 
     rebuilt = rebuild(config_of(context))
     for line in rebuilt.unreadable:
-        say(f"left where it is: {line}")
+        print_line(f"left where it is: {line}")
     if rebuilt.aside is not None:
-        say(f"the database that was there is kept in {rebuilt.aside}")
+        print_line(f"the database that was there is kept in {rebuilt.aside}")
     for table, count in rebuilt.salvaged.rows.items():
         part = ", not all of them" if table in rebuilt.salvaged.incomplete else ""
-        say(f"read of it: {count} {table}{part}")
-    say(f"found beside it: {rebuilt.instances} instances, {_counted(rebuilt.jobs)} jobs")
-    say(f"found beside it: {_counted(rebuilt.deliveries)} results")
-    say("start the adapter; `status` and its page show what is dead or held, `replay` and `release` go on")
+        print_line(f"read of it: {count} {table}{part}")
+    print_line(f"found beside it: {rebuilt.instances} instances, {_counted(rebuilt.jobs)} jobs")
+    print_line(f"found beside it: {_counted(rebuilt.deliveries)} results")
+    print_line(
+        "start the adapter; `status` and its page show what is dead or held, `replay` and `release` go on"
+    )
 
 
 def _counted(states: Mapping[str, int]) -> str:
@@ -254,7 +256,7 @@ def show_health(context: typer.Context, timeout: WaitSeconds = 5.0) -> None:
     """Ask the adapter on this machine whether it can take a study."""
     from dicom_adapter.status.probes import ask_ready
 
-    say(ask_ready(config_of(context).http, timeout_s=timeout))
+    print_line(ask_ready(config_of(context).http, timeout_s=timeout))
 
 
 @app.command("echo")
@@ -268,7 +270,7 @@ def send_echo(
     from dicom_adapter.status.probes import echo
 
     scp = config_of(context).dicom.scp
-    say(echo(scp, host, port or scp.port, timeout_s=timeout))
+    print_line(echo(scp, host, port or scp.port, timeout_s=timeout))
 
 
 def _dead_letters(store: Store) -> list[str]:
@@ -291,9 +293,9 @@ def _replay_aside(store: Store, name: str | None) -> None:
     for each in found:
         try:
             replay_item(store, each)
-            say(f"{ASIDE}{each.id} ({each.kind}) is worked on again")
+            print_line(f"{ASIDE}{each.id} ({each.kind}) is worked on again")
         except StageError as error:
-            say(f"{ASIDE}{each.id} ({each.kind}) stays set aside: {without_uids(str(error))}")
+            print_line(f"{ASIDE}{each.id} ({each.kind}) stays set aside: {without_uids(str(error))}")
 
 
 def _chosen(found: list[str], job: str | None, what: str) -> list[str]:

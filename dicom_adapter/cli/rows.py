@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clara_wf.commands.options import print_table, say
+from clara_wf.commands.options import print_line, print_table
 from dicom_adapter.cli.open_store import OpenStore
 from stages.errors import OutputError
 
@@ -84,7 +84,7 @@ def job_row(opened: OpenStore, job: JobRecord) -> dict[str, object]:
 def show_rows(rows: list[dict[str, object]], nothing: str) -> None:
     """Print rows as a table, or what is said where there is none."""
     if not rows:
-        say(nothing)
+        print_line(nothing)
         return
     cells = [["" if cell is None else str(cell) for cell in row.values()] for row in rows]
     print_table(list(rows[0]), cells, whole=("job", "study", "item"))

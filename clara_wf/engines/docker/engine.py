@@ -73,7 +73,7 @@ class DockerEngine:
         wanted = [str(step.block.image) for step in steps]
         images = docker.images([*wanted, *([MODEL_SERVER_IMAGE] if own_server else [])])
         sweep(docker)
-        around = _surroundings(run)
+        around = _container_context(run)
         job = ContainerJob(docker=docker)
         with ExitStack() as stack:
             stack.callback(job.release)
@@ -147,7 +147,7 @@ class ContainerJob:
                 self._unseen.discard(name)
 
 
-def _surroundings(run: JobRun) -> ContainerContext:
+def _container_context(run: JobRun) -> ContainerContext:
     labels = new_labels()
     return ContainerContext(
         prefix=f"clara-{run.payload.job_id}-{token_of(labels)}",

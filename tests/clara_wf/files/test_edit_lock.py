@@ -131,4 +131,4 @@ def test_a_model_that_somebody_else_adds_is_waited_for(tmp_path, monkeypatch):
         sole_editor(tmp_path / "models/liver"),
         pytest.raises(SettingsError, match=r"models/liver is being changed by process"),
     ):
-        add_model(tmp_path / "liver.onnx", tmp_path / "models", cache=tmp_path, say=print)
+        add_model(tmp_path / "liver.onnx", tmp_path / "models", cache=tmp_path, print_line=print)

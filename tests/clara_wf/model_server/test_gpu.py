@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from clara_wf.model_server import gpu
-from clara_wf.model_server.gpu import Gpu, ask_driver, find_gpu, is_wanted, unfit_reason, without_gpu
+from clara_wf.model_server.gpu import NvidiaGpu, ask_driver, find_gpu, is_wanted, unfit_reason, without_gpu
 from clara_wf.run import doctor
 from clara_wf.run.doctor import examine_gpu
 
-H200 = Gpu(
+H200 = NvidiaGpu(
     name="NVIDIA H200",
     memory_bytes=141 << 30,
     compute_capability=(9, 0),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clara_wf.models.parity import Engine, Parity, parity_of
+from clara_wf.models.parity import OnnxEngine, Parity, parity_of
 
 LOG = """I1127 01:00:00.000000 1 model_lifecycle.cc:472] "loading: liver:1"
 model liver is not answered by openvino: input 'x' is TYPE_INT64
@@ -27,14 +27,14 @@ model liver.2 is answered by OpenVINO 2026.4.1 on the CPU in bf16
 )
 def test_the_engine_is_that_of_the_log(tmp_path, model, name, others, reference):
     (tmp_path / "log").write_text(LOG)
-    found = Engine.of_log(tmp_path / "log", model)
-    assert found == Engine(name=name, others=others)
+    found = OnnxEngine.of_log(tmp_path / "log", model)
+    assert found == OnnxEngine(name=name, others=others)
     assert found.is_reference == reference
 
 
 def test_a_log_that_names_no_engine_tells_none(tmp_path):
     (tmp_path / "log").write_text(LOG)
-    assert Engine.of_log(tmp_path / "log", "liverX2") is None
+    assert OnnxEngine.of_log(tmp_path / "log", "liverX2") is None
 
 
 def test_scores_differ_by_the_largest_and_labels_by_the_share():

@@ -74,7 +74,7 @@ def test_what_would_run_is_told_with_its_size_and_digest_and_refused(model, name
     with pytest.raises(
         InputError, match=rf"(?s)look.*\n  {name}, {len(content)} bytes, SHA-256 {code.sha256}: "
     ):
-        require_trust(model, trusted=False, say=print, advice="look")
+        require_trust(model, trusted=False, print_line=print, advice="look")
 
 
 QUIET = {
@@ -164,14 +164,14 @@ def test_what_is_no_file_of_the_folder_is_refused_also_when_its_code_is_trusted(
     make, told = ODD[what]
     make(model / "1/extra")
     with pytest.raises(InputError, match=told):
-        add_model(model, repository, cache=tmp_path, say=print, trust_code=True)
+        add_model(model, repository, cache=tmp_path, print_line=print, trust_code=True)
     assert os.listdir(repository) == []
 
 
 def test_a_model_of_ours_that_links_to_something_elsewhere_is_not_checked(model, tmp_path):
     (model / "1/extra").symlink_to("/dev/zero")
     with pytest.raises(InputError, match="is a symbolic link to /dev/zero, which is no file of this folder"):
-        check_model("liver", model.parent, cache=tmp_path, say=print, trust_code=True)
+        check_model("liver", model.parent, cache=tmp_path, print_line=print, trust_code=True)
 
 
 def test_a_link_within_the_folder_is_code_of_somebody_and_is_copied_as_a_file_when_trusted(
@@ -180,27 +180,27 @@ def test_a_link_within_the_folder_is_code_of_somebody_and_is_copied_as_a_file_wh
     (model / "1/model.onnx").rename(model / "1/real.onnx")
     (model / "1/model.onnx").symlink_to("real.onnx")
     with pytest.raises(InputError, match=r"1/model\.onnx, .*: a symbolic link to real\.onnx"):
-        add_model(model, repository, cache=tmp_path, say=print)
+        add_model(model, repository, cache=tmp_path, print_line=print)
     assert os.listdir(repository) == []
 
 
 def test_trust_is_recorded_beside_the_model_and_counts_until_the_file_changes(model):
     said = []
     (model / "1/model.py").write_text("1")
-    require_trust(model, trusted=True, say=said.append, advice="")
+    require_trust(model, trusted=True, print_line=said.append, advice="")
     assert said == [f"trusted, and will run: {code_in(model)[0]}"]
-    require_trust(model, trusted=False, say=said.append, advice="")
+    require_trust(model, trusted=False, print_line=said.append, advice="")
     (model / "1/model.py").write_text("2")
     with pytest.raises(InputError, match=r"1/model\.py, 1 bytes"):
-        require_trust(model, trusted=False, say=said.append, advice="")
+        require_trust(model, trusted=False, print_line=said.append, advice="")
 
 
 def test_a_model_that_says_of_itself_that_it_is_trusted_is_not(model, repository, tmp_path):
     (model / "1/model.py").write_text("1")
-    require_trust(model, trusted=True, say=print, advice="")
+    require_trust(model, trusted=True, print_line=print, advice="")
     assert (model / TRUSTED).exists()
     with pytest.raises(InputError, match="would run programs of its own"):
-        add_model(model, repository, cache=tmp_path, say=print)
+        add_model(model, repository, cache=tmp_path, print_line=print)
 
 
 def test_weights_beside_an_onnx_file_that_are_a_link_are_refused(tmp_path, repository):
@@ -211,7 +211,7 @@ def test_weights_beside_an_onnx_file_that_are_a_link_are_refused(tmp_path, repos
     shutil.move(tmp_path / weights, tmp_path / "elsewhere")
     (tmp_path / weights).symlink_to("elsewhere")
     with pytest.raises(InputError, match="is a symbolic link to elsewhere"):
-        add_model(onnx, repository, cache=tmp_path, say=print)
+        add_model(onnx, repository, cache=tmp_path, print_line=print)
 
 
 def outside(where):

@@ -5,9 +5,9 @@ from io import StringIO
 
 import pytest
 
-from clara_wf.commands.options import print_table, say
+from clara_wf.commands.options import print_line, print_table
 from clara_wf.engines.engine import StageStatus
-from clara_wf.report.job_report import Report
+from clara_wf.report.job_report import JobReport
 from clara_wf.run.display import LiveProgress, _results, print_report
 from clara_wf.text.terminal import Terminal
 
@@ -35,7 +35,7 @@ def test_without_a_terminal_each_reason_to_wait_is_one_line():
 
 
 def test_warnings_and_names_of_files_are_printed_as_they_are_with_escapes():
-    report = Report(
+    report = JobReport(
         workflow={},
         job="job-1",
         succeeded=True,
@@ -64,7 +64,7 @@ def test_warnings_and_names_of_files_are_printed_as_they_are_with_escapes():
 
 def test_what_commands_print_holds_nothing_that_a_terminal_obeys(capsys):
     print_table(["message"], [["found [slice, row] \x1b[31m\nsecond line"]])
-    say("a\tb\r\nc\x9b2J\udcff")
+    print_line("a\tb\r\nc\x9b2J\udcff")
     printed = capsys.readouterr().out
     assert r"found [slice, row] \x1b[31m" in printed
     assert "second line" in printed

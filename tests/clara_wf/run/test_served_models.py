@@ -180,7 +180,10 @@ def try_foreign_stage(models, tmp_path, monkeypatch):
     def try_again(**changes):
         said = []
         _, outcome = run_locally(
-            replace(run, **changes), environ=os.environ, say=said.append, on_progress=lambda statuses: None
+            replace(run, **changes),
+            environ=os.environ,
+            print_line=said.append,
+            on_progress=lambda statuses: None,
         )
         return said, outcome.statuses[0].state
 
