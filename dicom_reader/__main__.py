@@ -35,7 +35,7 @@ class DicomReader(Stage):
         add_arguments(parser)
 
     def may_write_nothing(self, arguments: argparse.Namespace) -> bool:
-        """Tell that ``--explain`` alone is a question."""
+        """Return whether ``--explain`` is given: alone, nothing is written."""
         return bool(arguments.explain)
 
     def prepare(self, job: Job) -> None:

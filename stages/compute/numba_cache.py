@@ -23,6 +23,8 @@ from llvmlite import binding
 from numba import types
 from numba.misc.appdirs import AppDirs
 
+from stages.runtime import atomic
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 _INSTALLED = {"site-packages", "dist-packages"}
 _AVX2 = "x86-64-v3"
@@ -61,12 +63,8 @@ def _copy_what_an_image_holds() -> None:
         return
     folder = Path(tempfile.gettempdir()) / f"clara-compiled-{os.getuid()}"
     if not folder.exists():
-        made = Path(tempfile.mkdtemp(dir=folder.parent))
-        shutil.copytree(held, made, dirs_exist_ok=True)
-        try:
-            made.rename(folder)
-        except OSError:  # another process was faster
-            shutil.rmtree(made)
+        with atomic.new_folder(folder) as made:
+            shutil.copytree(held, made, dirs_exist_ok=True)
     if folder.stat().st_uid == os.getuid():
         numba.config.CACHE_DIR = str(folder)
 

@@ -27,6 +27,7 @@ from stages.errors import InputError, OutputError, StageError, StageTimeoutError
 from stages.pod.follow import follow
 from stages.pod.messages import place_in, read_content, read_header, write_message
 from stages.pod.processes import processes, send_signal
+from stages.runtime import atomic
 from stages.runtime.job_files import remove
 
 logger = logging.getLogger(__name__)
@@ -159,11 +160,9 @@ def put(folder: Path, signs: Path) -> None:
 
 def _write_whole(path: Path, content: Iterable[bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    with beside.open("wb") as file:
+    with atomic.writing(path, durable=False) as file:
         for chunk in content:
             file.write(chunk)
-    beside.replace(path)
 
 
 def serve(signs: Path, *, lease_s: float) -> None:

@@ -23,6 +23,7 @@ import stages
 from stages.arrays import array_namespace
 from stages.errors import SettingsError
 from stages.memory.limits import MemoryLimit, in_words, resident_bytes
+from stages.runtime import atomic
 from stages.triton.client import DEADLINE_S, PATIENCE_S, ServedModel, TritonPredictor
 from stages.triton.transport import Transport
 from stages.windows.blending import ScoreSlab
@@ -163,7 +164,7 @@ def write_windows_model(repository: Path) -> Path:
         If the repository is no folder that can be written to.
     """
     folder = repository / MODEL_NAME
-    made = repository / f".{MODEL_NAME}-{os.urandom(4).hex()}"
+    made = repository / f".{MODEL_NAME}-{os.urandom(4).hex()}"  # what is hidden is no model
     try:
         package = made / "1" / "stages"
         package.mkdir(parents=True)
@@ -174,13 +175,7 @@ def write_windows_model(repository: Path) -> Path:
             shutil.copyfile(source, copy)
         shutil.copyfile(_FILES / "model.py", made / "1" / "model.py")
         shutil.copyfile(_FILES / "config.pbtxt", made / "config.pbtxt")
-        if folder.exists():
-            old = repository / f".{MODEL_NAME}-old-{os.urandom(4).hex()}"
-            folder.rename(old)
-            made.rename(folder)
-            shutil.rmtree(old)
-        else:
-            made.rename(folder)
+        atomic.rename(made, folder)
     except OSError as error:
         raise SettingsError(f"the windows model cannot be written into {repository}: {error}") from error
     finally:

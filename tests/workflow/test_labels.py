@@ -11,7 +11,7 @@ from clara_wf.model_server.server import serve
 from clara_wf.run.demo import write_phantom
 from clara_wf.workspace import Places
 from clara_wf.yaml.document import read_document
-from dicom_writer.seg.colour import cielab
+from dicom_writer.seg.segments import cielab
 from phantoms import make_abdomen
 from tests import onnx_models
 from tests.workflow.conftest import ROOT, clara_wf

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from stages.errors import OutputError, printable
 from stages.lifecycle import locks
 from stages.lifecycle.settings import INPUT_LOCK
 from stages.pod.messages import Read, Write, place_in, read_content, write_file, write_message
+from stages.runtime import atomic
 
 
 def send(write: Write, run: JobRun, models: Path | None, *, payload: bool) -> None:
@@ -161,23 +161,15 @@ class Receiver:
     def _take_file(self, name: str, header: Mapping[str, Any], read: Read) -> None:
         path = self._place(name, "locks", "publish", "output")
         is_lock = path.parent == self.run.payload.lock_dir
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with _written_here(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with beside.open("wb") as file:
-                    for chunk in read_content(read, header):
-                        file.write(chunk)
-                    if is_lock:
-                        file.flush()
-                        os.fsync(file.fileno())
+        with _written_here(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic.writing(path, durable=is_lock) as file:
+                for chunk in read_content(read, header):
+                    file.write(chunk)
                 if is_lock and path.suffix == ".lock":
-                    self._check(path.stem, beside)
-                beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+                    file.flush()
+                    self._check(path.stem, Path(file.name))
         if is_lock and path.suffix in (".lock", ".failed"):
-            locks.sync_folder(path.parent)
             self.fetched.add(path.stem)
 
     def _check(self, stage: str, lock_file: Path) -> None:
