@@ -34,12 +34,14 @@ import numpy as np  # noqa: E402
 from clara_wf.model_server.server import serve  # noqa: E402
 from clara_wf.workspace import Places  # noqa: E402
 from stages import Origin, Volume, read_volume, write_volume  # noqa: E402
-from stages.memory.limits import MIB, fit, host_limit, in_words, peak_bytes, resident_bytes, stage_need  # noqa: E402
+from stages.memory.limits import MIB, host_limit, in_words, peak_bytes, resident_bytes  # noqa: E402
+from stages.segmentation.memory_estimate import fit, stage_need  # noqa: E402
 from stages.segmentation.server_side import RemoteWindows, write_windows_model  # noqa: E402
 from stages.segmentation.slabs import labels_from_slabs, lazy_image  # noqa: E402
 from stages.triton.client import TritonPredictor  # noqa: E402
 from stages.volume.geometry import Grid  # noqa: E402
-from stages.windows.sliding import WindowPlan, predict_in_windows, score_slabs  # noqa: E402
+from stages.windows.plan import WindowPlan  # noqa: E402
+from stages.windows.sliding import predict_in_windows, score_slabs  # noqa: E402
 
 SHAPE = (267, 239, 239)  # 400 x 512 x 512 at 1.5 mm
 WINDOW = (96, 96, 96)

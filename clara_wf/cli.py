@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from clara_wf.commands.extensions import added_commands
 from clara_wf.commands.lazy import SETTINGS, LazyGroup, group_of
 from clara_wf.commands.options import Surroundings
 from clara_wf.workspace import Places
@@ -33,12 +34,16 @@ COMMANDS = {
     "publish": ("publish:publish_workflow", "Put a workflow, checked and versioned, into a folder."),
     "unpublish": ("publish:unpublish_workflow", "Take a workflow from the published ones."),
     "models": ("models:app", "List the models of a repository, check one, add one."),
-    "adapter": ("dicom_adapter.cli.app:app", "Receive studies by DICOM, run workflows, deliver results."),
     "doctor": ("inspect:examine_machine", "Look at what works on this machine and what is missing."),
     "env": ("shell:print_environment", "Print what puts clara-wf and its Python on PATH."),
     "help": ("shell:show_help", "Show the help of a command."),
 }
-"""By name, in the order of the help: the function below `clara_wf.commands`, and what the help says of it."""
+"""By name, in the order of the help: the function below `clara_wf.commands`, and what the help says of it.
+
+What other packages add (`clara_wf.commands.extensions`) follows the command named in `_BEFORE_ADDED`.
+"""
+
+_BEFORE_ADDED = "models"
 
 app = typer.Typer(
     **SETTINGS | {"add_completion": True},
@@ -77,13 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, _stop)
     _heed_switch()
     around = Surroundings(environ=os.environ, places=Places.here(os.environ))
-    commands = group_of(
-        app,
-        {
-            name: (at if at.startswith("dicom_adapter.") else f"clara_wf.commands.{at}", said)
-            for name, (at, said) in COMMANDS.items()
-        },
-    )
+    own = {name: (f"clara_wf.commands.{at}", said) for name, (at, said) in COMMANDS.items()}
+    commands = group_of(app, own, more=added_commands, behind=_BEFORE_ADDED)
     try:
         commands.main(args=argv, prog_name="clara-wf", obj=around)
     except StageError as error:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from clara_wf.definitions.blocks import Text, Texts
+from clara_wf.yaml.scalars import Text, Texts
 from dicom_adapter.config.dicom_blocks import Block, Dicom
 from dicom_adapter.config.values import (
     AeName,

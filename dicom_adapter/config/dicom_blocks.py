@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from clara_wf.definitions.blocks import Text
+from clara_wf.yaml.scalars import Text
 from dicom_adapter.config.values import (
     JOB_PROCESSOR,
     AeName,

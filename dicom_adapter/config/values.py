@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from clara_wf.definitions.blocks import Seconds as AnySeconds
-from clara_wf.definitions.blocks import Text, Texts
+from clara_wf.yaml.scalars import Seconds as AnySeconds
+from clara_wf.yaml.scalars import Text, Texts
 from dicom_adapter.config.patterns import checked_pattern
 
 JOB_PROCESSOR = "Nvidia.Clara.Dicom.Processors.JobProcessor,Nvidia.Clara.DicomServer"

@@ -35,7 +35,7 @@ _STOP_S, _END_S = 3.0, 2.0  # for what is being sent; for what is ended then
 
 
 class DeliveryWorkers:
-    """All delivery workers, one for each destination of the configuration; new ones come with a new configuration.
+    """All delivery workers, one for each destination of the configuration that is in use now.
 
     Parameters
     ----------

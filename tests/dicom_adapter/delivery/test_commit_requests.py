@@ -189,7 +189,7 @@ def test_a_report_of_somebody_else_is_not_believed(insides, caller, address):
 
 
 def asked_twice(insides):
-    """Return a bench with two results that were asked for twice, its delivery workers, and a report on the first."""
+    """Return a bench with two results asked for twice, its delivery workers, and a report on the first."""
     bench = insides(destination("A", 104, "PACS", commitment=True))
     bench.done_job("A", results=2)
     uids = tuple(each.sop_instance_uid for each in bench.store.deliveries())
