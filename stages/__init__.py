@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from stages.volume.geometry import Grid
     from stages.volume.io import find_volumes, read_mask, read_volume, write_volume
     from stages.volume.labels import Code, Label
+    from stages.volume.origin import Algorithm, Correction, Origin, SliceOrigin
     from stages.volume.original_slices import SliceMasks, on_original_slices
-    from stages.volume.volume import Algorithm, Correction, Origin, SliceOrigin, Volume
+    from stages.volume.volume import Volume
 
 __version__ = "0.1.0"
 
@@ -79,6 +80,7 @@ _HOMES = (
     "lifecycle.settings",
     "lifecycle.driver",
     "volume.geometry",
+    "volume.origin",
     "volume.volume",
     "volume.io",
     "volume.original_slices",

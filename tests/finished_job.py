@@ -17,7 +17,8 @@ from clara_wf.report.page import FinishedJob
 from clara_wf.workspace import Places
 from stages.lifecycle import locks
 from stages.volume.geometry import reorient
-from stages.volume.volume import Origin, Volume
+from stages.volume.origin import Origin
+from stages.volume.volume import Volume
 from tests.phantoms import LABELS
 
 LIVER_SEG = "fd3ee8bf-b9f3-4808-bd60-243f870ff9bd"
@@ -61,7 +62,7 @@ def clock(seconds):
 
 def finished_job(root, *, failed=None, message="", log_lines=(), results=()):
     """Make the payload of a job whose stages took as long as `_STAGES` says, up to the one that failed."""
-    workflow = load_workflows(Places.of_checkout({}).values)[LIVER_SEG]
+    workflow = load_workflows(Places.here({}).values)[LIVER_SEG]
     payload = Payload(root=root / "job-1", job_id="job-1")
     payload.make_folders(workflow)
     payload.record.write_text(json.dumps({"started": clock(0)}))

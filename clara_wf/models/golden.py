@@ -14,7 +14,8 @@ from phantoms import make_abdomen
 from stages.errors import InferenceError, InputError
 from stages.runtime import atomic
 from stages.volume.geometry import Affine
-from stages.volume.volume import Origin, Volume
+from stages.volume.origin import Origin
+from stages.volume.volume import Volume
 
 LEAST_DICE = 0.99
 _SHAPE, _SPACING_MM, _SEED = (84, 128, 128), (2.5, 3.12, 3.12), 20_240_109

@@ -14,7 +14,8 @@ from stages.runtime import atomic
 from stages.volume.geometry import Affine
 from stages.volume.io import find_volumes, read_volume, write_volume
 from stages.volume.labels import Code, Label
-from stages.volume.volume import Origin, Volume
+from stages.volume.origin import Origin
+from stages.volume.volume import Volume
 
 DEMO_JOB = "11111111-1111-1111-1111-111111111111"
 _LIVER = Code("10200004", "SCT", "Liver")

@@ -20,7 +20,7 @@ class ModelRecord:
     version
         The version that answers.
     weights_sha256, configuration_sha256
-        What a server says of it, hexadecimal (`stages.volume.volume.Algorithm`).
+        What a server says of it, hexadecimal (`stages.volume.origin.Algorithm`).
     files
         SHA-256 of each file that a server reads of it, by path in the model's folder.
     """

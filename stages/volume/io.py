@@ -1,21 +1,20 @@
-"""A volume to and from the shared folder; the only place that converts conventions.
+"""A volume to and from the shared folder.
 
-MetaImage (``.mhd`` header beside an uncompressed ``.raw``) counts axes as x, y, z = column, row,
-slice and lies in LPS millimetres, as DICOM does, so only the order of axes is turned. NIfTI lies
-in RAS, so x and y change sign as well.
+MetaImage (``.mhd`` header beside an uncompressed ``.raw``) counts axes as x, y, z = column, row, slice and
+lies in LPS millimetres, as DICOM does, so only the order of axes is turned; voxels are mapped, not copied.
+The files of other programs go through SimpleITK.
 
 References
 ----------
-MetaImage: https://itk.org/Wiki/ITK/MetaIO/Documentation. NIfTI-1: https://nifti.nimh.nih.gov/nifti-1.
+MetaImage: https://itk.org/Wiki/ITK/MetaIO/Documentation.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import zlib
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,20 +23,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.arrays import to_host
-from stages.errors import InputError, OutputError, printable
+from stages.errors import InputError, OutputError, SettingsError, printable
 from stages.runtime import atomic, job_files
+from stages.volume import image_files
 from stages.volume.geometry import Affine
 from stages.volume.origin_file import read_origin
-from stages.volume.volume import Origin, Volume
+from stages.volume.volume import Volume
 
 _ELEMENT_TYPES: dict[str, np.dtype[Any]] = {"MET_SHORT": np.dtype("<i2"), "MET_UCHAR": np.dtype("u1")}
-_NIFTI_SUFFIXES = (".nii", ".nii.gz")
+_SUFFIXES = (".mhd", *image_files.SUFFIXES)
+_WRITTEN = (".nii", ".nii.gz", ".nrrd", ".mha")
 _LARGEST_HEADER = 1 << 20  # bytes
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def find_volumes(folder: str | Path) -> list[Path]:
-    """Return the volume files (.mhd, .nii, .nii.gz) of a folder, sorted by name.
+    """Return the volume files (.mhd, .nii, .nii.gz, .nrrd, .nhdr, .mha) of a folder, sorted by name.
+
+    Hidden files (``.name``) are none of them.
 
     Raises
     ------
@@ -48,76 +50,110 @@ def find_volumes(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         what = "is a file, a folder is expected" if folder.exists() else "does not exist"
         raise InputError(f"the input folder {printable(folder)} {what}")
-    found = sorted(p for p in folder.iterdir() if p.name.endswith((".mhd", *_NIFTI_SUFFIXES)))
+    entries = list(folder.iterdir())
+    found = sorted(p for p in entries if p.name.endswith(_SUFFIXES) and not p.name.startswith("."))
     if not found:
-        entries = len(list(folder.iterdir()))
         raise InputError(
-            f"no volume (.mhd, .nii or .nii.gz) in {printable(folder)}, which holds {entries} entries"
+            f"no volume ({', '.join(_SUFFIXES)}) in {printable(folder)}, which holds {len(entries)} entries"
         )
     return found
 
 
 def read_volume(path: str | Path) -> Volume:
-    """Read a MetaImage or NIfTI file; a MetaImage's voxels are mapped from the file, not copied.
+    """Return the volume of a MetaImage, NIfTI or NRRD file.
+
+    The voxels of an uncompressed ``.mhd`` are mapped from the file, not copied; the others are read by
+    SimpleITK. Values that are neither int16 nor uint8 are rounded to int16.
 
     Raises
     ------
+    GeometryError
+        If it does not say where it lies in the patient, or has axes that are not perpendicular.
     InputError
         If the file is missing, damaged, or not of three axes and a known type.
     """
-    path = Path(path)
-    if path.name.endswith(_NIFTI_SUFFIXES):
-        return _read_nifti(path, _as_int16)
-    return _read_metaimage(path)
+    return _read(Path(path), _as_int16)
 
 
 def read_mask(path: str | Path) -> Volume:
-    """Read a MetaImage or NIfTI file as labels: as `read_volume`, but no voxel is rounded to one.
+    """Return the labels of a MetaImage, NIfTI or NRRD file: as `read_volume`, but no voxel is rounded to one.
 
     Raises
     ------
+    GeometryError
+        If it does not say where it lies in the patient, or has axes that are not perpendicular.
     InputError
         If the file is missing, damaged, not of three axes and a known type, or holds fractions, as scores do.
     """
-    path = Path(path)
-    if path.name.endswith(_NIFTI_SUFFIXES):
-        return _read_nifti(path, _as_labels)
-    return _read_metaimage(path)
+    return _read(Path(path), _as_labels)
 
 
-def write_volume(volume: Volume, folder: str | Path, *, with_origin: bool = True) -> Path:
+def write_volume(
+    volume: Volume, folder: str | Path, *, with_origin: bool = True, suffix: str = ".mhd"
+) -> Path:
     """Write ``<SeriesInstanceUID>.mhd``, ``.raw`` and, if asked, ``.json`` into the folder.
+
+    Parameters
+    ----------
+    suffix
+        ``.mhd`` as the stages exchange it, or the kind of file that another program wants: ``.nii``,
+        ``.nii.gz``, ``.nrrd`` or ``.mha``, the last three compressed. NIfTI keeps its place to seven digits.
 
     Returns
     -------
     Path
-        The ``.mhd`` file.
+        The ``.mhd`` file, or that of the other kind.
 
     Raises
     ------
+    GeometryError
+        If another kind than ``.mhd`` is asked for and the axes are not perpendicular.
     OutputError
         If the array is neither int16 nor uint8, the series has no name that could be a file's, or a
         file cannot be written; what was written of it is removed.
+    SettingsError
+        If the suffix is none of these.
     """
+    if suffix not in (".mhd", *_WRITTEN):
+        raise SettingsError(f"a volume is written as .mhd, {', '.join(_WRITTEN)}, not as {suffix!r}")
     folder = Path(folder)
-    array = np.ascontiguousarray(to_host(volume.array))
     name = _checked_file_name(volume.origin.file_name)
-    header = _metaimage_header(array, volume.affine, raw_name=f"{name}.raw")
-    files: dict[Path, Any] = {folder / f"{name}.mhd": header.encode()}  # the last to appear
-    if with_origin:
-        files[folder / f"{name}.json"] = json.dumps(asdict(volume.origin), indent=1).encode()
-    files[folder / f"{name}.raw"] = array.data
+    if volume.array.dtype not in _ELEMENT_TYPES.values():
+        raise OutputError(f"a volume is written as int16 or uint8, this one is {volume.array.dtype}")
+    beside = {".json": json.dumps(asdict(volume.origin), indent=1).encode()} if with_origin else {}
+    if suffix == ".mhd":
+        array = np.ascontiguousarray(to_host(volume.array))
+        header = _metaimage_header(array, volume.affine, raw_name=f"{name}.raw")
+        contents = {".mhd": header.encode(), **beside, ".raw": array.data}
+    else:
+        contents = {suffix: volume.to_simpleitk(), **beside}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:  # each gets its name when all are whole, the last to be begun first
-            for path, content in files.items():
-                file = stack.enter_context(atomic.writing(path, durable=False))
-                file.write(content)  # not tofile, which forgets the last bytes on a full disk
+        with ExitStack() as stack:  # the last to be begun is whole, and gets its name, as the first
+            for ending, content in contents.items():
+                stack.enter_context(_written(folder / f"{name}{ending}", content))
     except OSError as error:
         raise OutputError(
-            f"cannot write the volume to {printable(folder)} ({array.nbytes} bytes needed): {error}"
+            f"cannot write the volume to {printable(folder)} ({volume.array.nbytes} bytes needed): {error}"
         ) from error
-    return folder / f"{name}.mhd"
+    return folder / f"{name}{suffix}"
+
+
+@contextmanager
+def _written(path: Path, content: Any) -> Iterator[None]:
+    """Write a file, which gets its name when the block has ended well."""
+    if isinstance(content, bytes | memoryview):
+        with atomic.writing(path, durable=False) as file:
+            file.write(content)  # not tofile, which forgets the last bytes on a full disk
+            yield
+        return
+    made = path.with_name(f".part.{path.name}")  # SimpleITK goes by how a name ends
+    try:
+        image_files.write_image(content, made)
+        yield
+        atomic.rename(made, path, durable=False)
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def pixel_sha256(array: NDArray[Any]) -> str:
@@ -133,8 +169,6 @@ def _checked_file_name(name: str) -> str:
 
 def _metaimage_header(array: NDArray[Any], affine: Affine, *, raw_name: str) -> str:
     names = {dtype: name for name, dtype in _ELEMENT_TYPES.items()}
-    if array.dtype not in names:
-        raise OutputError(f"a volume is written as int16 or uint8, this one is {array.dtype}")
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     cosines = affine[:3, :3] / spacing
     fields = {
@@ -158,8 +192,16 @@ def _numbers(values: NDArray[np.float64]) -> str:
     return " ".join(repr(float(v) + 0.0) for v in values)
 
 
-def _read_metaimage(path: Path) -> Volume:
-    fields, name = _metaimage_fields(path), printable(path.name)
+def _read(path: Path, as_voxels: Callable[[NDArray[Any], str], NDArray[Any]]) -> Volume:
+    fields = _metaimage_fields(path) if path.suffix == ".mhd" else None
+    if fields is not None and fields.get("CompressedData", "False") != "True":
+        return _read_metaimage(path, fields)
+    array, affine = image_files.read_image(path)
+    return Volume(array=as_voxels(array, printable(path.name)), affine=affine, origin=read_origin(path))
+
+
+def _read_metaimage(path: Path, fields: Mapping[str, str]) -> Volume:
+    name = printable(path.name)
     try:
         shape = _metaimage_shape(fields["DimSize"])
         dtype = _ELEMENT_TYPES[fields["ElementType"]]
@@ -168,13 +210,8 @@ def _read_metaimage(path: Path) -> Volume:
         raise InputError(
             f"{name}: not a MetaImage of three axes and type {' or '.join(_ELEMENT_TYPES)}: {error}"
         ) from error
-    if (
-        fields.get("CompressedData", "False") == "True"
-        or fields.get("BinaryDataByteOrderMSB", "False") == "True"
-    ):
-        raise InputError(
-            f"{name}: compressed or big endian MetaImage; write it uncompressed and little endian"
-        )
+    if fields.get("BinaryDataByteOrderMSB", "False") == "True":
+        raise InputError(f"{name}: big endian MetaImage; write it little endian")
     raw = path.parent / Path(fields.get("ElementDataFile", "")).name
     expected = int(np.prod(shape)) * dtype.itemsize
     found = raw.stat().st_size if raw.is_file() else -1
@@ -216,53 +253,28 @@ def _metaimage_affine(fields: Mapping[str, str]) -> Affine:
     return affine
 
 
-def _read_nifti(path: Path, as_voxels: Callable[[NDArray[Any], str], NDArray[Any]]) -> Volume:
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
-    damages = (OSError, ValueError, EOFError, OverflowError, zlib.error, ImageFileError, HeaderDataError)
-    name = path.name.removesuffix(".gz").removesuffix(".nii")
-    _require_file(path)
-    try:
-        image = nibabel.load(path)
-        stored = np.asanyarray(image.dataobj)
-        affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)
-    except damages as error:
-        raise InputError(f"cannot read {printable(path.name)} as NIfTI: {error}") from error
-    if stored.ndim != 3:
-        raise InputError(
-            f"{printable(path.name)}: a NIfTI volume has three axes, this one has shape {stored.shape}"
-        )
-    array = stored.transpose(2, 1, 0)
-    return Volume(
-        array=as_voxels(array, printable(path.name)),
-        affine=affine[:, [2, 1, 0, 3]],
-        origin=Origin(series_instance_uid=name),
-    )
-
-
-def _require_file(path: Path) -> None:
-    """Refuse what would be waited for without end, such as a FIFO; a link may lead to a file."""
-    file = job_files.open_to_read(path, follow=True)
-    if file is not None:
-        file.close()
-
-
 def _as_int16(array: NDArray[Any], name: str) -> NDArray[Any]:
-    if array.dtype == np.uint8:
+    if array.dtype in _ELEMENT_TYPES.values():
         return array
-    if array.dtype.kind not in "iuf":
-        raise InputError(f"{name}: voxels of type {array.dtype} are no Hounsfield units and no labels")
-    if not np.isfinite(array).all() or array.min() < -32768 or array.max() > 32767:
-        raise InputError(f"{name}: values from {array.min()} to {array.max()} do not fit int16")
-    return np.asarray(np.rint(array), dtype=np.int16)
+    lowest, highest = array.min(), array.max()  # not a number where a voxel is none
+    if not (lowest >= -32768 and highest <= 32767):
+        raise InputError(f"{name}: values from {lowest} to {highest} do not fit int16")
+    rounded = np.empty(array.shape, np.int16)
+    for one, of_array in zip(rounded, array, strict=True):  # slice by slice, for the memory
+        one[...] = np.rint(of_array)
+    return rounded
 
 
 def _as_labels(array: NDArray[Any], name: str) -> NDArray[Any]:
-    if array.dtype.kind == "f" and (fractions := array[array != np.rint(array)]).size:
+    if array.dtype.kind == "f":
+        _require_whole_numbers(array, name)
+    return _as_int16(array, name)
+
+
+def _require_whole_numbers(array: NDArray[Any], name: str) -> None:
+    fractions = np.concatenate([one[one != np.rint(one)] for one in array])
+    if fractions.size:
         raise InputError(
             f"{name}: a mask holds whole numbers, this one {fractions.size} others such as "
             f"{float(fractions[0]):g}; scores are no labels: write 0 and the values of labels"
         )
-    return _as_int16(array, name)

@@ -1,4 +1,4 @@
-"""The JSON beside a volume: where it came from, as `stages.volume.volume.Origin` has it.
+"""The JSON beside a volume: where it came from, as `stages.volume.origin.Origin` has it.
 
 Others may have written it, so every key is looked at, and what is wrong is told with its place.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,7 +17,7 @@ import numpy as np
 from stages.errors import InputError, printable
 from stages.runtime import job_files
 from stages.volume.labels import Label
-from stages.volume.volume import Algorithm, Correction, Origin, SliceOrigin
+from stages.volume.origin import Algorithm, Correction, Origin, SliceOrigin
 
 _Kind = TypeVar("_Kind")
 _Block = Mapping[str, Any]
@@ -33,10 +34,12 @@ _LONGEST_SHOWN = 60
 def read_origin(path: Path) -> Origin:
     """Return what the ``.json`` beside a volume says of it; what a file's name says where there is none.
 
+    Beside a file of another program may lie a JSON of that program; it is passed over.
+
     Parameters
     ----------
     path
-        The volume's ``.mhd``.
+        The volume's file.
 
     Raises
     ------
@@ -44,15 +47,16 @@ def read_origin(path: Path) -> Origin:
         If it cannot be read, or a key is unknown or holds something else than it should; the message has
         its place.
     """
-    beside = path.with_suffix(".json")
+    name = path.name.removesuffix(".gz").removesuffix(path.suffix if path.suffix != ".gz" else ".nii")
+    beside = path.with_name(f"{name}.json")
     content = job_files.read(beside, follow=True)
-    if content is None:
-        return Origin(series_instance_uid=path.stem)
+    if content is None or (path.suffix != ".mhd" and not _is_ours(content)):
+        return Origin(series_instance_uid=name)
     try:
         stored = job_files.parsed(content)
         if not isinstance(stored, dict):
             raise ValueError(f"expected a block of keys, found {_shown(stored)}")
-        return _origin_of(stored)
+        return origin_of(stored)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InputError(
@@ -65,7 +69,20 @@ def read_origin(path: Path) -> Origin:
         raise InputError(f"{printable(beside.name)}: not the description of a volume: {error}") from error
 
 
-def _origin_of(stored: _Block) -> Origin:
+def _is_ours(content: bytes) -> bool:
+    with suppress(ValueError):
+        return "series_instance_uid" in job_files.parsed(content)
+    return False
+
+
+def origin_of(stored: _Block) -> Origin:
+    """Return the origin that a JSON object holds.
+
+    Raises
+    ------
+    ValueError
+        If a key is unknown, missing, or holds something else than it should; the message has its place.
+    """
     _require_known(stored, Origin, "")
     _require_there(stored, ("series_instance_uid", "slices", "repairs"), "")
     slices = [_slice_of(block, f"slices[{n}]") for n, block in enumerate(_list(stored, "slices", dict), 1)]

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from stages.arrays import to_host
 from stages.errors import GeometryError
 from stages.volume.geometry import Affine, points_at
-from stages.volume.volume import Correction, Volume
+from stages.volume.origin import Correction
+from stages.volume.volume import Volume
 
 logger = logging.getLogger(__name__)
 

@@ -7,146 +7,16 @@ Int16 Hounsfield units for CT, uint8 labels for a mask.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from stages.arrays import Array
 from stages.errors import GeometryError
+from stages.volume import simpleitk_image
 from stages.volume.geometry import Affine, Grid
-from stages.volume.labels import Label
-
-
-@dataclass(frozen=True, kw_only=True)
-class SliceOrigin:
-    """The DICOM instance one slice of a volume was read from.
-
-    Attributes
-    ----------
-    sop_instance_uid
-        *SOP Instance UID* (0008,0018).
-    position
-        *Image Position (Patient)* (0020,0032), mm, LPS.
-    frame
-        Which frame of the instance it is, from 1; None where the instance is one image.
-    series_instance_uid
-        *Series Instance UID* (0020,000E) of the instance, where it is another than the volume's: series
-        that were read as one.
-    instance_number
-        *Instance Number* (0020,0013); None where it is missing or no number.
-    """
-
-    sop_instance_uid: str
-    position: tuple[float, float, float]
-    frame: int | None = None
-    series_instance_uid: str = ""
-    instance_number: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Correction:
-    """How the slices of a series were put on a regular grid, and the map back to each of them.
-
-    The grid has the directions and the pixel spacing of the slices; only the distance between slices
-    and their offsets differ. So pixel (row, column) of slice k lies at index
-    ``first_pixels[k] + (0, row, column)`` of the grid, a fractional one in general.
-
-    Attributes
-    ----------
-    kinds
-        What was corrected: "gantry tilt", "uneven spacing", "missing slices".
-    matrix
-        *Rows* (0028,0010) and *Columns* (0028,0011) of the slices; the grid's may be larger.
-    first_pixels
-        For each entry of `Origin.slices`, in the same order, the index (slice, row, column) on the
-        grid at which the centre of its first pixel lies.
-    fill_hu
-        The value of voxels that no slice covers, such as the corners of a sheared volume.
-    """
-
-    kinds: tuple[str, ...]
-    matrix: tuple[int, int]
-    first_pixels: tuple[tuple[float, float, float], ...]
-    fill_hu: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Algorithm:
-    """What made a mask.
-
-    Attributes
-    ----------
-    name, version
-        Of the model.
-    weights_sha256, configuration_sha256
-        Which weights and which configuration, hexadecimal; empty where unknown.
-    """
-
-    name: str
-    version: str
-    weights_sha256: str = ""
-    configuration_sha256: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """Where a volume came from, as written beside it in ``<SeriesInstanceUID>.json``.
-
-    Attributes
-    ----------
-    series_instance_uid, study_instance_uid, frame_of_reference_uid
-        (0020,000E), (0020,000D), (0020,0052); the name of the volume's files is the first.
-    body_part
-        *Body Part Examined* (0018,0015) of the series, upper case, where all its slices agree on a term of
-        the standard; else empty.
-    part
-        Which volume of the series this is, where it is several (phases, stacks), such as
-        "acquisition-2"; empty otherwise.
-    slices
-        One entry a slice of the series, in slice order; empty when the volume did not come from DICOM.
-        The slices of the volume are these unless `correction` says otherwise.
-    repairs
-        What was changed to make the volume regular; empty when nothing was.
-    correction
-        How the slices were put on the volume's grid, where they did not form one themselves.
-    selection
-        Why this series was chosen and the others were not, by SeriesInstanceUID.
-    pixel_sha256
-        SHA-256 of the array's bytes (C order, little endian), hexadecimal.
-    algorithm
-        What made it, where it is a mask.
-    label_values
-        Of a mask: the values above 0 that what made it can give, whether or not a voxel has them; empty
-        where nobody said.
-    labels
-        Of a mask: what its values mean, by rising value; one that is missing here has no meaning.
-    warnings
-        What everybody who uses the result has to be told, one sentence each, without identities: slices
-        that may be missing, files left out, a finding that is not plausible. Whoever makes one volume of
-        another passes them on and adds its own.
-    """
-
-    series_instance_uid: str
-    study_instance_uid: str = ""
-    frame_of_reference_uid: str = ""
-    body_part: str = ""
-    part: str = ""
-    slices: tuple[SliceOrigin, ...] = ()
-    repairs: tuple[str, ...] = ()
-    correction: Correction | None = None
-    selection: Mapping[str, str] = field(default_factory=dict)
-    pixel_sha256: str = ""
-    algorithm: Algorithm | None = None
-    label_values: tuple[int, ...] = ()
-    labels: tuple[Label, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def file_name(self) -> str:
-        """Name of the volume's files without suffix: the series UID, and the part where there are several."""
-        return f"{self.series_instance_uid}_{self.part}" if self.part else self.series_instance_uid
+from stages.volume.origin import Origin
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -205,3 +75,56 @@ class Volume:
     def with_array(self, array: Any) -> Volume:
         """Return a volume with another array on the same grid, of the same origin."""
         return replace(self, array=array)
+
+    def to_simpleitk(self) -> Any:
+        """Return the volume as a ``SimpleITK.Image`` of the same voxels at the same place.
+
+        Its metadata say what an image can carry of the origin: the UIDs and the body part under the tags of
+        SimpleITK's own readers (such as ``0020|000e``), and of a mask what its labels mean and what made it.
+        Most of SimpleITK's filters drop them.
+
+        Returns
+        -------
+        SimpleITK.Image
+            With a copy of the voxels, since SimpleITK takes no memory but its own. Nothing is copied where
+            the array came from SimpleITK, by `from_simpleitk` or from a file of another program. A CuPy array
+            comes to the host first.
+
+        Raises
+        ------
+        GeometryError
+            If the axes are not perpendicular: an image has directions and spacings only.
+        InputError
+            If SimpleITK knows no image of the array's type, such as bool.
+        """
+        return simpleitk_image.image_of(self.array, self.affine, self.origin)
+
+    @classmethod
+    def from_simpleitk(cls, image: Any, *, origin: Origin | None = None) -> Volume:
+        """Return a ``SimpleITK.Image`` as a volume of the same voxels at the same place.
+
+        Parameters
+        ----------
+        image
+            Of three axes and one number a voxel, of any type; `write_volume` takes int16 and uint8.
+        origin
+            Where it came from, such as that of the volume it was made of; without it, what the image's
+            metadata say (as `to_simpleitk` writes them, or the UIDs that SimpleITK's readers of DICOM leave).
+
+        Returns
+        -------
+        Volume
+            Its array is read-only and not copied, unless another image shares the memory (SimpleITK copies
+            when one of them is written to). The image may be changed and dropped afterwards: the volume
+            does not change with it.
+
+        Raises
+        ------
+        GeometryError
+            If the image's directions are not perpendicular.
+        InputError
+            If the image has other than three axes, or colours, vectors or complex numbers as voxels, or its
+            metadata are not as they were written.
+        """
+        array, affine, stated = simpleitk_image.parts_of(image)
+        return cls(array=array, affine=affine, origin=stated if origin is None else origin)

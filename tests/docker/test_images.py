@@ -137,7 +137,7 @@ print([n for n in ("pip", "setuptools") if importlib.util.find_spec(n)], shutil.
     [
         ("dicom-reader", ["grpc", "tritonclient", "highdicom", "scipy", "ai_livertumor", "dicom_writer"]),
         ("ai-livertumor", ["pydicom", "highdicom", "dicom_reader", "dicom_writer", "clara_wf"]),
-        ("dicom-writer", ["grpc", "tritonclient", "nibabel", "dicom_reader", "ai_livertumor"]),
+        ("dicom-writer", ["grpc", "tritonclient", "SimpleITK", "dicom_reader", "ai_livertumor"]),
     ],
 )
 def test_a_stage_carries_nothing_of_the_others(images, name, foreign):
@@ -255,7 +255,7 @@ def test_the_model_server_takes_less_than_500_megabytes(images):
 
 @pytest.mark.docker
 def test_a_stage_of_ones_own_is_built_on_the_toolkit_and_can_call_triton_and_install(images):
-    code = "import stages, scipy.ndimage, nibabel, tritonclient.grpc, pip; print(stages.__version__)"
+    code = "import stages, SimpleITK, numba, tritonclient.grpc, pip; print(stages.__version__)"
     assert python_in(images["stages"], code) == __version__
 
 

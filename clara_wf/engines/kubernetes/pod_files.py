@@ -71,7 +71,7 @@ def _files_below(folder: Path) -> list[Path]:
 
 @contextmanager
 def _written_here(path: Path) -> Iterator[None]:
-    """Tell a disk of this machine that fails from a connection that breaks, which is made anew."""
+    """Raise an `OutputError` where this machine's disk fails; a connection that breaks is made anew."""
     try:
         yield
     except (ConnectionError, OutputError):
@@ -89,8 +89,8 @@ class DamagedError(OutputError):
 
 
 @dataclass(kw_only=True)
-class Receiver:
-    """Puts what the carrier tells where it belongs in the payload on this machine.
+class PayloadWriter:
+    """Writes what the carrier sends where it belongs in the payload on this machine.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class Receiver:
     memory
         The most memory of each container, bytes.
     on_synced
-        Called with the number of each question that was answered.
+        Called with the number of each sync request that was answered.
     """
 
     run: JobRun

@@ -9,7 +9,8 @@ from clara_wf.report.measure import compare, dice
 from clara_wf.report.picture import number_of_slice, three_planes
 from stages.volume.geometry import reorient
 from stages.volume.labels import Code
-from stages.volume.volume import Origin, SliceOrigin, Volume
+from stages.volume.origin import Origin, SliceOrigin
+from stages.volume.volume import Volume
 from tests.phantoms import LABELS
 
 AFFINE = np.array([[0, 0, 2.0, 0], [0, 2.0, 0, 0], [5.0, 0, 0, 0], [0, 0, 0, 1.0]])

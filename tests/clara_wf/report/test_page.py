@@ -16,7 +16,8 @@ from clara_wf.report.viewer import make_viewer
 from stages.volume.io import write_volume
 from stages.volume.labels_file import write_labels
 from stages.volume.notice import NOTICE
-from stages.volume.volume import Origin, Volume
+from stages.volume.origin import Origin
+from stages.volume.volume import Volume
 from tests.finished_job import OTHER_SERIES, SERIES, ct_and_mask, finished_job
 from tests.phantoms import LABELS
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from clara_wf.report.page import write_page
 from stages.volume.geometry import points_at
-from stages.volume.volume import SliceOrigin
+from stages.volume.origin import SliceOrigin
 from tests.browser import chromium
 from tests.finished_job import CUBE_MM, SERIES, ct_and_mask, finished_job
 from tests.phantoms import LABELS

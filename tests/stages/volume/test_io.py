@@ -1,22 +1,18 @@
 import json
 import resource
-from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 import SimpleITK
 
 from stages import (
     Correction,
-    GeometryError,
     InputError,
     Origin,
     OutputError,
     SliceOrigin,
     Volume,
     find_volumes,
-    read_mask,
     read_volume,
     write_volume,
 )
@@ -27,7 +23,6 @@ SHAPE = (3, 4, 5)
 HU = np.arange(60, dtype=np.int16).reshape(SHAPE) * 30 - 1000
 STRAIGHT = np.array([[0, 0, 0.75, -10], [0, 0.5, 0, 20], [2.5, 0, 0, 30], [0, 0, 0, 1]])
 NAN = float("nan")
-INDEX = (2, 1, 3)  # slice, row, column
 
 
 def volume_of(affine, array=HU, name="1.2.840.7", **origin):
@@ -258,102 +253,6 @@ def test_missing_folder_is_refused(tmp_path):
         find_volumes(tmp_path / "nowhere")
 
 
-# NIfTI
-
-
-def save_nifti(path: Path, array_xyz, affine) -> Path:
-    nibabel.save(nibabel.Nifti1Image(array_xyz, affine), path)
-    return path
-
-
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_nifti_voxel_lies_at_the_hand_computed_lps_point(tmp_path, suffix):
-    ras = np.array([[0.75, 0, 0, 10], [0, 0.5, 0, 20], [0, 0, 2.5, 30], [0, 0, 0, 1]])
-    volume = read_volume(save_nifti(tmp_path / f"ct{suffix}", HU.T.copy(), ras))
-    # x 1, y 2, z 3 of NIfTI is at RAS (10.75, 21, 37.5)
-    assert points_at(volume.affine, (3, 2, 1)) == pytest.approx([-10.75, -21, 37.5])
-    assert volume.array[INDEX] == HU[INDEX]
-    assert volume.array.dtype == np.int16
-    assert volume.spacing == pytest.approx((2.5, 0.5, 0.75))
-    assert volume.origin.series_instance_uid == "ct"
-
-
-def test_oblique_nifti_lies_where_simpleitk_sees_it(tmp_path, oblique):
-    ras = np.diag([-1, -1, 1, 1]) @ oblique[:, [2, 1, 0, 3]]
-    path = save_nifti(tmp_path / "ct.nii", HU.T.copy(), ras)
-    volume, image = read_volume(path), SimpleITK.ReadImage(path)
-    assert image.GetPixel(*INDEX[::-1]) == volume.array[INDEX]
-    point = image.TransformIndexToPhysicalPoint(INDEX[::-1])
-    assert point == pytest.approx(points_at(volume.affine, INDEX), abs=1e-4)
-    assert volume.affine == pytest.approx(oblique, abs=1e-5)
-
-
-def test_scaled_nifti_is_rounded_to_whole_hu(tmp_path):
-    path = save_nifti(tmp_path / "ct.nii", np.full((2, 2, 2), -3.75, np.float32), np.eye(4))
-    assert read_volume(path).array.tolist() == np.full((2, 2, 2), -4).tolist()
-
-
-def test_nifti_mask_of_bytes_stays_bytes(tmp_path):
-    path = save_nifti(tmp_path / "mask.nii", np.full((2, 2, 2), 200, np.uint8), np.eye(4))
-    assert read_volume(path).array.dtype == np.uint8
-
-
-@pytest.mark.parametrize("value", [32768.0, -32769.0, np.nan, np.inf])
-def test_nifti_values_that_are_no_hu_are_refused(tmp_path, value):
-    array = np.zeros((2, 2, 2), np.float32)
-    array[1, 0, 1] = value
-    with pytest.raises(InputError, match="do not fit int16"):
-        read_volume(save_nifti(tmp_path / "ct.nii", array, np.eye(4)))
-
-
-def test_nifti_of_four_axes_is_refused(tmp_path):
-    path = save_nifti(tmp_path / "ct.nii", np.zeros((2, 2, 2, 3), np.int16), np.eye(4))
-    with pytest.raises(InputError, match=r"three axes, this one has shape \(2, 2, 2, 3\)"):
-        read_volume(path)
-
-
-@pytest.mark.parametrize("dtype", [[("R", "u1"), ("G", "u1"), ("B", "u1")], "complex64"])
-def test_nifti_of_colours_or_complex_numbers_is_refused(tmp_path, dtype):
-    with pytest.raises(InputError, match="are no Hounsfield units"):
-        read_volume(save_nifti(tmp_path / "ct.nii", np.zeros((2, 2, 2), dtype), np.eye(4)))
-
-
-def test_singular_nifti_is_refused(tmp_path):
-    affine = np.diag([1.0, 1.0, 0.0, 1.0])
-    image = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.eye(4))
-    image.header.set_sform(affine, code=1)
-    image.header["sform_code"] = 1
-    nibabel.Nifti1Image(image.dataobj, None, image.header).to_filename(tmp_path / "ct.nii")
-    with pytest.raises(GeometryError, match="invertible"):
-        read_volume(tmp_path / "ct.nii")
-
-
-@pytest.mark.parametrize(
-    ("suffix", "damage"),
-    [
-        (".nii", lambda data: data[:-10]),
-        (".nii", lambda data: data[:200]),
-        (".nii", lambda data: b""),
-        (".nii", lambda data: data[:70] + b"\x05" + data[71:]),
-        (".nii", lambda data: data[:43] + b"\xff" + data[44:]),
-        (".nii.gz", lambda data: data[: len(data) // 2]),
-        (".nii.gz", lambda data: data[:30] + bytes(8) + data[38:]),
-        (".nii.gz", lambda data: b"no gzip"),
-    ],
-    ids=["short", "header only", "empty", "unknown type", "negative size", "half", "garbled", "no gzip"],
-)
-def test_damaged_nifti_is_refused(tmp_path, suffix, damage):
-    path = save_nifti(tmp_path / f"ct{suffix}", HU.T.copy(), np.eye(4))
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(InputError, match=r"ct\.nii"):
-        read_volume(path)
-
-
-def test_missing_nifti_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"cannot read ct\.nii"):
-        read_volume(tmp_path / "ct.nii")
-
-
 def test_a_part_of_a_series_has_files_of_its_own(tmp_path):
     assert write_volume(volume_of(STRAIGHT, part="phase-2"), tmp_path).name == "1.2.840.7_phase-2.mhd"
 
@@ -377,17 +276,6 @@ def test_a_correction_that_does_not_fit_its_slices_is_refused(tmp_path, first_pi
     beside.write_text(json.dumps(stored))
     with pytest.raises(InputError, match="not the description of a volume"):
         read_volume(path)
-
-
-def test_fractions_in_a_nifti_file_are_no_labels(tmp_path):
-    scores = np.zeros((3, 4, 5), np.float32)
-    path = tmp_path / "1.2.3.nii.gz"
-    nibabel.save(nibabel.Nifti1Image(scores, np.eye(4)), path)
-    assert read_mask(path).array.dtype == np.int16  # whole numbers are
-    scores[1, 2, 3] = 0.6
-    nibabel.save(nibabel.Nifti1Image(scores, np.eye(4)), path)
-    with pytest.raises(InputError, match=r"a mask holds whole numbers, this one 1 others such as 0\.6"):
-        read_mask(path)
 
 
 def test_a_file_instead_of_a_folder_of_volumes_is_told(tmp_path):
