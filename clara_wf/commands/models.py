@@ -157,7 +157,7 @@ def _print(found: CheckedModel, *, as_json: bool) -> None:
 
 def _told(found: CheckedModel) -> dict[str, object]:
     from clara_wf.models.check import CT_SHAPE, CT_SPACING_MM
-    from stages.memory.limits import in_words
+    from stages.runtime.sizes import in_words
 
     model, tensors = found.description, found.tensors
     ct = " x ".join(map(str, CT_SHAPE)) + " voxels of " + " x ".join(map(str, CT_SPACING_MM)) + " mm"

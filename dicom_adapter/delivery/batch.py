@@ -25,9 +25,9 @@ from dicom_adapter.delivery.connection import DestinationConnections
 from dicom_adapter.delivery.senders import address_of, found_at, sender_to
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.results import ResultFile, read_result
-from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.worker import heartbeat
 from stages.errors import OutputError
+from stages.runtime.retry import Backoff
 
 logger = logging.getLogger(__name__)
 

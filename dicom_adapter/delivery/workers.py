@@ -19,11 +19,11 @@ from dicom_adapter.delivery.batch import BatchSender
 from dicom_adapter.delivery.commit_requests import CommitRequests, commits
 from dicom_adapter.delivery.commitment import CommitmentReport
 from dicom_adapter.delivery.connection import DestinationConnections
-from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.failures import is_resource_error, reason_of, traceback_of
 from dicom_adapter.supervision.supervisor import stop_all
 from dicom_adapter.supervision.worker import Worker, current_worker, work_for
+from stages.runtime.retry import Backoff
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,6 @@ from dicom_adapter.jobs.job_run import RETRYABLE, JobRunOptions, JobVerdict, Run
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.results import ResultFile, content_of, find_results
 from dicom_adapter.studies.selection import chosen
-from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.failures import is_resource_error, reason_of, traceback_of
 from dicom_adapter.supervision.supervisor import stop_all
@@ -39,6 +38,7 @@ from dicom_adapter.supervision.worker import Worker, heartbeat
 from stages.errors import InputError, OutputError, SettingsError, StageError
 from stages.lifecycle import locks
 from stages.lifecycle.settings import INPUT_LOCK
+from stages.runtime.retry import Backoff
 
 logger = logging.getLogger(__name__)
 

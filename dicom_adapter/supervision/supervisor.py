@@ -14,9 +14,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.worker import Worker
+from stages.runtime.retry import Backoff
 
 logger = logging.getLogger(__name__)
 

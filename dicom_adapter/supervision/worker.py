@@ -9,10 +9,10 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 
-from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.failures import is_resource_error, reason_of, traceback_of
 from stages.errors import StageError
+from stages.runtime.retry import Backoff
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from dicom_adapter.delivery import commit_requests
 from dicom_adapter.delivery.commit_requests import reporting
 from dicom_adapter.delivery.commitment import CommitmentReport
 from dicom_adapter.delivery.workers import DeliveryWorkers
-from dicom_adapter.supervision.backoff import Backoff
+from stages.runtime.retry import Backoff
 from tests.dicom_adapter import faulty_peers
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.faulty_peers import FaultyPeer, accept, number, pdu, read_message, stored

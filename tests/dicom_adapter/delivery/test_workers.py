@@ -16,7 +16,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 from dicom_adapter.database.set_aside import all_items
 from dicom_adapter.delivery.commitment import handle_report
 from dicom_adapter.delivery.workers import DeliveryWorkers
-from dicom_adapter.supervision.backoff import Backoff
+from stages.runtime.retry import Backoff
 from tests.dicom_adapter.certificates import secured
 from tests.dicom_adapter.destinations import Storescp, Wire, free_port, wait_until
 from tests.dicom_adapter.offline_adapter import destination
