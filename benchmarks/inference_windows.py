@@ -26,6 +26,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from stages.runtime.processes import peak_memory_bytes
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -34,8 +36,8 @@ import numpy as np  # noqa: E402
 from clara_wf.model_server.server import serve  # noqa: E402
 from clara_wf.workspace import Places  # noqa: E402
 from stages import Origin, Volume, read_volume, write_volume  # noqa: E402
-from stages.memory.limits import MIB, host_limit, in_words, resident_bytes  # noqa: E402
-from stages.runtime.processes import peak_memory_bytes  # noqa: E402
+from stages.memory.limits import host_limit, resident_bytes  # noqa: E402
+from stages.runtime.sizes import MIB, in_words  # noqa: E402
 from stages.segmentation.memory_estimate import fit, stage_need  # noqa: E402
 from stages.segmentation.server_side import RemoteWindows, write_windows_model  # noqa: E402
 from stages.segmentation.slabs import labels_from_slabs, lazy_image  # noqa: E402

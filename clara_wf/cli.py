@@ -14,6 +14,7 @@ import typer
 
 from clara_wf.commands.extensions import added_commands
 from clara_wf.commands.lazy import SETTINGS, LazyGroup, group_of
+from clara_wf.commands.options import CommandContext
 from clara_wf.workspace import Places
 from stages import __version__
 from stages.errors import StageError, TerminatedError
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in _STOPPING:
         signal.signal(number, _stop)
     _heed_switch()
-    around = Surroundings(environ=os.environ, places=Places.here(os.environ))
+    around = CommandContext(environ=os.environ, places=Places.here(os.environ))
     own = {name: (f"clara_wf.commands.{at}", said) for name, (at, said) in COMMANDS.items()}
     commands = group_of(app, own, more=added_commands, behind=_BEFORE_ADDED)
     try:

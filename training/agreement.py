@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from stages import Volume
+from stages.volume.overlap import dice
 
 Mask = NDArray[np.bool_]
 
@@ -83,12 +84,6 @@ def compare(found: Mask, truth: Mask, spacing_mm: Sequence[float]) -> LabelAgree
         found_ml=float(found.sum()) * ml,
         surface_95_mm=surface_distance(found, truth, spacing_mm) if there and bool(found.any()) else None,
     )
-
-
-def dice(found: Mask, truth: Mask) -> float:
-    """Twice the overlap over the sum of the sizes; 1 where both are empty."""
-    total = int(found.sum()) + int(truth.sum())
-    return 1.0 if total == 0 else 2.0 * int((found & truth).sum()) / total
 
 
 def surface_distance(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.agreement import dice
+from stages.volume.overlap import dice
 from training.export import export_onnx, largest_difference
 from training.train import validation_windows
 from training.unet import UNet

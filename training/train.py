@@ -19,7 +19,7 @@ from torch import nn
 
 from phantoms import AbdomenPhantom
 from stages.runtime import atomic
-from training.agreement import dice
+from stages.volume.overlap import dice
 from training.augmentation import normalise
 from training.data import SPACING_MM, VALIDATION_SEEDS, WINDOW, draw_sample, held_out_phantom, phantom_stream
 from training.export import export_checkpoint

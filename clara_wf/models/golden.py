@@ -15,6 +15,7 @@ from stages.errors import InferenceError, InputError
 from stages.runtime import atomic
 from stages.volume.geometry import Affine
 from stages.volume.origin import Origin
+from stages.volume.overlap import dice
 from stages.volume.volume import Volume
 
 LEAST_DICE = 0.99
@@ -62,7 +63,7 @@ def agreement(folder: Path, mask: NDArray[np.uint8]) -> dict[int, float] | None:
     if seed != _SEED or golden.shape != mask.shape:
         raise InputError(f"{path} is of another phantom; record it anew with --record")
     labels = sorted({int(label) for label in (*np.unique(golden), *np.unique(mask))} - {0})
-    return {label: _dice(golden == label, mask == label) for label in labels}
+    return {label: dice(golden == label, mask == label) for label in labels}
 
 
 def require_agreement(found: Mapping[int, float]) -> None:
@@ -78,7 +79,3 @@ def require_agreement(found: Mapping[int, float]) -> None:
             f"the model does not answer as it did when its golden case was recorded: Dice of "
             f"{', '.join(other)}, expected {LEAST_DICE} or more; if that is meant, record it with --record"
         )
-
-
-def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    return float(2 * (one & other).sum() / (one.sum() + other.sum()))

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stages.volume.labels import Code, Label
+from stages.volume.overlap import dice
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from stages.volume.volume import Volume
 
 
@@ -96,10 +94,4 @@ def _dice_by_meaning(mask: Volume, label: Label, truth: Volume, labels: Sequence
         same = [other for other in same if other.name == label.name]
     if len(same) != 1:
         return None
-    return dice(mask.array == label.value, truth.array == same[0].value)
-
-
-def dice(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
-    """Return 2 |A and B| / (|A| + |B|); 1 if both are empty (Dice, Ecology 1945)."""
-    total = int(found.sum()) + int(true.sum())
-    return round(2 * int((found & true).sum()) / total, 4) if total else 1.0
+    return round(dice(mask.array == label.value, truth.array == same[0].value), 4)

@@ -13,12 +13,12 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from clara_wf.yaml.scalars import Seconds as AnySeconds
 from clara_wf.yaml.scalars import Text, Texts
 from dicom_adapter.config.patterns import checked_pattern
+from stages.runtime.sizes import bytes_of
 
 JOB_PROCESSOR = "Nvidia.Clara.Dicom.Processors.JobProcessor,Nvidia.Clara.DicomServer"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
 _CODE_STRING = re.compile(r"[A-Z0-9_][A-Z0-9_ ]{0,14}[A-Z0-9_]|[A-Z0-9_]")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
 _LARGEST_SIZE = 2**60
 _YEAR_S, _CENTURY_H = 31_536_000, 876_000  # more than these no clock and no socket takes
 
@@ -96,13 +96,12 @@ def _path(value: object) -> object:
 
 
 def _bytes(value: object) -> int:
-    found = _SIZE.fullmatch(str(value).strip())
-    if isinstance(value, bool) or found is None:
+    size = None if isinstance(value, bool) else bytes_of(str(value))
+    if size is None:
         raise ValueError(f"expected a size such as 2G, found {value!r}; write a number and K, M, G or T")
-    size = float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " ")
     if size > _LARGEST_SIZE:
         raise ValueError(f"{str(value)[:40]!r} is more than any disk has; write a number and K, M, G or T")
-    return int(size)
+    return size
 
 
 def _url(value: str) -> str:

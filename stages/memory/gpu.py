@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import StageError
-from stages.memory.limits import MIB, MemoryLimit, in_words, parse_share
+from stages.memory.limits import MemoryLimit, parse_share
 from stages.memory.reservations import Reservations
 from stages.memory.shared import SHARED_MEMORY
+from stages.runtime.sizes import MIB, in_words
 
 logger = logging.getLogger(__name__)
 

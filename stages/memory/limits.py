@@ -11,18 +11,15 @@ Linux, ``Documentation/admin-guide/cgroup-v2.rst`` and ``cgroup-v1/memory.rst``.
 from __future__ import annotations
 
 import logging
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from stages.errors import SettingsError
+from stages.runtime.sizes import bytes_of
 
 logger = logging.getLogger(__name__)
 
-MIB = 2**20
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 _UNLIMITED = 2**60  # version 1 writes a number near 2**63 where there is no limit
 
@@ -66,9 +63,8 @@ def parse_size(text: str) -> int:
     SettingsError
         If it is no size, or 0.
     """
-    found = _SIZE.fullmatch(text.strip())
-    size = int(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
-    if size < 1:
+    size = bytes_of(text)
+    if not size:
         raise SettingsError(f"a size of memory is such as 4G or 512M, found {text!r}")
     return size
 
@@ -95,11 +91,6 @@ def parse_share(text: str, whole: int) -> int:
     if not 0 < share <= 100:
         raise SettingsError(f"a share of memory lies above 0 and up to 100%, found {text!r}")
     return int(whole * share / 100)
-
-
-def in_words(size: int) -> str:
-    """Return a size for a person."""
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{math.ceil(size / MIB)} MiB"
 
 
 def host_limit(

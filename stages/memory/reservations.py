@@ -31,9 +31,10 @@ from pathlib import Path
 from typing import Protocol
 
 from stages.errors import StageTimeoutError
-from stages.memory.limits import MemoryLimit, NoRoomError, in_words
+from stages.memory.limits import MemoryLimit, NoRoomError
 from stages.memory.shared import SHARED_MEMORY
 from stages.runtime import file_lock
+from stages.runtime.sizes import in_words
 
 logger = logging.getLogger(__name__)
 

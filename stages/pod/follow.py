@@ -121,10 +121,10 @@ class Teller:
     def tell_changes(self) -> None:
         """Tell what is new: first the logs, then what the locks say, each after its result."""
         names = [f"{stage}.{kind}" for stage in self._stages for kind in ("running", "failed", "lock")]
-        for stage in self._stages:
+        states = {name: _state(self._payload / "locks" / name) for name in names}
+        for stage in self._stages:  # after a look at the locks, so that the log is told up to them
             self._tell_log(stage)
-        for name in names:
-            state = _state(self._payload / "locks" / name)
+        for name, state in states.items():
             if state == self._told.get(name):
                 continue
             if state is None:

@@ -1,11 +1,11 @@
 """A program whose every process ends with it.
 
 ``python -m stages.runtime.subreaper PARENT GRACE_S COMMAND...`` starts the program and becomes the parent of
-whatever it leaves behind, also of what has begun a session of its own (prctl(2), PR_SET_CHILD_SUBREAPER). When
-the program has ended, in whichever way, what is left is killed, and this process ends as the program did: with
-its exit code, or by its signal. SIGTERM and its like are passed on; SIGQUIT kills all at once. When the parent
-is gone the program gets SIGTERM, and so many seconds later everything is killed. Only what is light is
-imported, since every stage waits for this.
+whatever it leaves behind, also of what has begun a session of its own (prctl(2), PR_SET_CHILD_SUBREAPER).
+When the program has ended, in whichever way, what is left is killed, and this process ends as the program
+did: with its exit code, or by its signal. SIGTERM and its like are passed on; SIGQUIT kills all at once. When
+the parent is gone the program gets SIGTERM, and so many seconds later everything is killed. Only what is
+light is imported, since every stage waits for this.
 """
 
 import contextlib

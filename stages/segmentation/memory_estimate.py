@@ -14,7 +14,8 @@ from typing import TypeAlias
 
 from stages.compute.components_device import scratch_bytes
 from stages.errors import SettingsError
-from stages.memory.limits import MIB, MemoryLimit, NoRoomError, in_words
+from stages.memory.limits import MemoryLimit, NoRoomError
+from stages.runtime.sizes import MIB, in_words
 from stages.windows.plan import WindowPlan
 
 logger = logging.getLogger(__name__)

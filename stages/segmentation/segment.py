@@ -16,9 +16,10 @@ from stages.arrays import Array, array_namespace
 from stages.compute.components_device import require_countable
 from stages.compute.cuda.transfer import buffer_bytes, download_place, stream_event, upload
 from stages.errors import InputError
-from stages.memory.limits import UNLIMITED, MemoryLimit, in_words, resident_bytes
+from stages.memory.limits import UNLIMITED, MemoryLimit, resident_bytes
 from stages.model.description import ModelDescription
 from stages.model.tensors import ModelTensors
+from stages.runtime.sizes import in_words
 from stages.segmentation.memory_estimate import fit, stage_need
 from stages.segmentation.postprocess import model_cleans, postprocess_slabs
 from stages.segmentation.preprocess import ModelInput, preprocess, uncropped_shape

@@ -21,8 +21,9 @@ import numpy as np
 
 from stages.arrays import array_namespace
 from stages.errors import SettingsError
-from stages.memory.limits import MemoryLimit, in_words, resident_bytes
+from stages.memory.limits import MemoryLimit, resident_bytes
 from stages.runtime import atomic
+from stages.runtime.sizes import in_words
 from stages.triton.client import TritonPredictor
 from stages.triton.connection import DEADLINE_S, PATIENCE_S
 from stages.triton.transport import Transport

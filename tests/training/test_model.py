@@ -5,7 +5,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from training.agreement import dice  # noqa: E402
+from stages.volume.overlap import dice  # noqa: E402
 from training.export import export_onnx, largest_difference  # noqa: E402
 from training.loss import segmentation_loss  # noqa: E402
 from training.train import Recipe, Training  # noqa: E402

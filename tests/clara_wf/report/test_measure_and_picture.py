@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clara_wf.report.measure import compare, dice
+from clara_wf.report.measure import compare
 from clara_wf.report.picture import number_of_slice, three_planes
 from stages.volume.geometry import reorient
 from stages.volume.labels import Code
 from stages.volume.origin import Origin, SliceOrigin
+from stages.volume.overlap import dice
 from stages.volume.volume import Volume
 from tests.phantoms import LABELS
 

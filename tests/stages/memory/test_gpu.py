@@ -9,9 +9,9 @@ import pytest
 
 from stages import SettingsError, StageError
 from stages.memory.gpu import DeviceMemoryError, GpuMemory, count_outside_pool
-from stages.memory.limits import MIB
 from stages.memory.reservations import Reservations
 from stages.model.tensors import ModelTensors
+from stages.runtime.sizes import MIB
 from stages.segmentation import segment
 
 

@@ -1,15 +1,9 @@
 import pytest
 
 from stages import SettingsError
-from stages.memory.limits import (
-    MIB,
-    MemoryLimit,
-    container_limit,
-    host_limit,
-    parse_size,
-    resident_bytes,
-)
+from stages.memory.limits import MemoryLimit, container_limit, host_limit, parse_size, resident_bytes
 from stages.runtime.processes import peak_memory_bytes
+from stages.runtime.sizes import MIB
 
 GIB = 2**30
 

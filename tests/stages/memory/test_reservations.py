@@ -14,8 +14,9 @@ import stages
 from stages import SettingsError
 from stages.errors import StageTimeoutError
 from stages.memory import reservations
-from stages.memory.limits import MIB, MemoryLimit, NoRoomError
+from stages.memory.limits import MemoryLimit, NoRoomError
 from stages.memory.reservations import Reservations
+from stages.runtime.sizes import MIB
 
 TOTAL = 1000 * MIB
 

@@ -7,7 +7,8 @@ import pytest
 
 import stages
 from stages import SettingsError
-from stages.memory.limits import MIB, MemoryLimit, NoRoomError
+from stages.memory.limits import MemoryLimit, NoRoomError
+from stages.runtime.sizes import MIB
 from stages.segmentation.memory_estimate import MemoryNeed, fit, stage_need, window_need
 from stages.windows.plan import WindowPlan
 
