@@ -303,7 +303,7 @@ def any_server(url: str | None) -> Iterator[tuple[str, str]]:
     if url:
         yield url, f"Triton at {url}"
         return
-    places = Places.of_checkout(os.environ)
+    places = Places.here(os.environ)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "server.log")
         with serve(

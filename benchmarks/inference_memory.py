@@ -43,7 +43,7 @@ def main() -> None:
         given.mkdir()
         made.mkdir()
         size = write_phantom(given, slices)
-        cache, log = Places.of_checkout(os.environ).cache, Path(folder, "server.log")
+        cache, log = Places.here(os.environ).cache, Path(folder, "server.log")
         with serve(ROOT / "models", cache=cache, log=log, on_progress=lambda _: None) as server:
             told, seconds, held, resident = run_stage(given, made, server.grpc_url)
     (line,) = (line for line in told.splitlines() if "memory: at most" in line)

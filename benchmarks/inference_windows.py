@@ -34,12 +34,14 @@ import numpy as np  # noqa: E402
 from clara_wf.model_server.server import serve  # noqa: E402
 from clara_wf.workspace import Places  # noqa: E402
 from stages import Origin, Volume, read_volume, write_volume  # noqa: E402
-from stages.memory.limits import MIB, fit, host_limit, in_words, peak_bytes, resident_bytes, stage_need  # noqa: E402
+from stages.memory.limits import MIB, host_limit, in_words, peak_bytes, resident_bytes  # noqa: E402
+from stages.segmentation.memory_estimate import fit, stage_need  # noqa: E402
 from stages.segmentation.server_side import RemoteWindows, write_windows_model  # noqa: E402
 from stages.segmentation.slabs import labels_from_slabs, lazy_image  # noqa: E402
 from stages.triton.client import TritonPredictor  # noqa: E402
 from stages.volume.geometry import Grid  # noqa: E402
-from stages.windows.sliding import WindowPlan, predict_in_windows, score_slabs  # noqa: E402
+from stages.windows.plan import WindowPlan  # noqa: E402
+from stages.windows.sliding import predict_in_windows, score_slabs  # noqa: E402
 
 SHAPE = (267, 239, 239)  # 400 x 512 x 512 at 1.5 mm
 WINDOW = (96, 96, 96)
@@ -179,7 +181,7 @@ def transport(folder: Path, repeats: int) -> None:
     (repository / "identity/config.pbtxt").write_text(CONFIG)
     (repository / "identity/1/model.py").write_text(MODEL)
     write_windows_model(repository)
-    cache = Places.of_checkout(os.environ).cache
+    cache = Places.here(os.environ).cache
     with serve(repository, cache=cache, log=folder / "log", on_progress=lambda line: None) as server:
         one_window(server.grpc_url, server.http_url, repeats)
         all_windows(server.grpc_url, repeats)

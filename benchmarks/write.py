@@ -54,19 +54,23 @@ def ours(kind: str, how: str) -> Callable[[Task], Callable[[], Any]]:
 
     def ready(task: Task) -> Callable[[], Any]:
         from dicom_writer import write_results
-        from dicom_writer.request import assembly
-        from dicom_writer.request.result_request import RESULTS
+        from dicom_writer.kinds import RESULT_KINDS
+        from dicom_writer.request import mask_request
         from dicom_writer.write import verify
 
         if how == "road":
             return lambda: write_results(task.mask, task.folder, task.out, results=[kind])
         if how == "write":
-            given = assembly.given_of(task.mask, task.sources, results=[kind], labels=task.mask.origin.labels)
-            return lambda: RESULTS[kind].make(given, task.out)
+            request = mask_request.request_on_sources(
+                task.mask, task.sources, results=[kind], labels=task.mask.origin.labels
+            )
+            return lambda: RESULT_KINDS[kind].make(request, task.out)
 
         def write_and_verify() -> None:
-            given = assembly.given_of(task.mask, task.sources, results=[kind], labels=task.mask.origin.labels)
-            verify(kind, given, RESULTS[kind].make(given, task.out))
+            request = mask_request.request_on_sources(
+                task.mask, task.sources, results=[kind], labels=task.mask.origin.labels
+            )
+            verify(kind, request, RESULT_KINDS[kind].make(request, task.out))
 
         return write_and_verify
 

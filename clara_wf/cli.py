@@ -12,14 +12,16 @@ from typing import Annotated
 
 import typer
 
+from clara_wf.commands.extensions import added_commands
 from clara_wf.commands.lazy import SETTINGS, LazyGroup, group_of
 from clara_wf.commands.options import Surroundings
 from clara_wf.workspace import Places
 from stages import __version__
 from stages.errors import StageError, TerminatedError
-from stages.runtime import logs
+from stages.runtime import extras, logs
 
 COMMANDS = {
+    "init": ("init:init_workspace", "Lay out a workspace: workflows, charts, a model, an example."),
     "cs": ("define:create_stage", "Add a stage to the chart, or complete the one there is."),
     "new": ("define:create_workflow", "Add a workflow to the chart: a chain of stages."),
     "list": ("publish:list_workflows", "List the workflows of the chart, or the published ones."),
@@ -32,12 +34,16 @@ COMMANDS = {
     "publish": ("publish:publish_workflow", "Put a workflow, checked and versioned, into a folder."),
     "unpublish": ("publish:unpublish_workflow", "Take a workflow from the published ones."),
     "models": ("models:app", "List the models of a repository, check one, add one."),
-    "adapter": ("dicom_adapter.cli.app:app", "Receive studies by DICOM, run workflows, deliver results."),
     "doctor": ("inspect:examine_machine", "Look at what works on this machine and what is missing."),
     "env": ("shell:print_environment", "Print what puts clara-wf and its Python on PATH."),
     "help": ("shell:show_help", "Show the help of a command."),
 }
-"""By name, in the order of the help: the function below `clara_wf.commands`, and what the help says of it."""
+"""By name, in the order of the help: the function below `clara_wf.commands`, and what the help says of it.
+
+What other packages add (`clara_wf.commands.extensions`) follows the command named in `_BEFORE_ADDED`.
+"""
+
+_BEFORE_ADDED = "models"
 
 app = typer.Typer(
     **SETTINGS | {"add_completion": True},
@@ -75,19 +81,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in _STOPPING:
         signal.signal(number, _stop)
     _heed_switch()
-    around = Surroundings(environ=os.environ, places=Places.of_checkout(os.environ))
-    commands = group_of(
-        app,
-        {
-            name: (at if at.startswith("dicom_adapter.") else f"clara_wf.commands.{at}", said)
-            for name, (at, said) in COMMANDS.items()
-        },
-    )
+    around = Surroundings(environ=os.environ, places=Places.here(os.environ))
+    own = {name: (f"clara_wf.commands.{at}", said) for name, (at, said) in COMMANDS.items()}
+    commands = group_of(app, own, more=added_commands, behind=_BEFORE_ADDED)
     try:
         commands.main(args=argv, prog_name="clara-wf", obj=around)
     except StageError as error:
         typer.echo(f"clara-wf: {error}", err=True)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        missing = extras.explain(error)
+        if missing is None:
+            raise
+        typer.echo(f"clara-wf: {missing}", err=True)
+        return missing.exit_code
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
     return 0

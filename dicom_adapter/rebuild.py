@@ -19,21 +19,24 @@ from pathlib import Path
 
 from clara_wf.payload import Payload
 from clara_wf.publish.published import load_published
-from dicom_adapter.config.blocks import Config, Destination, SeriesFilter, WorkflowRule
-from dicom_adapter.database.records import Received, Study
+from dicom_adapter.config.blocks import Config, WorkflowRule
+from dicom_adapter.config.dicom_blocks import Destination, SeriesFilter
+from dicom_adapter.database.jobs import job_id_of
+from dicom_adapter.database.records import ReceivedInstance, StudyRecord
 from dicom_adapter.database.salvage import Salvaged, salvage
-from dicom_adapter.database.store import Store, job_id_of
+from dicom_adapter.database.store import Store
 from dicom_adapter.delivery.senders import address_of
 from dicom_adapter.observability.audit_record import read_audit_record
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.owner import sole_adapter
-from dicom_adapter.storage.paths import AdapterPlaces
-from dicom_adapter.storage.receiver import kept_files, taken_up
+from dicom_adapter.storage.paths import AdapterPaths
+from dicom_adapter.storage.receiver import read_received, received_files
 from dicom_adapter.storage.relocation import relocate
 from dicom_adapter.storage.results import content_of, find_results
-from dicom_adapter.studies.studies import chosen
+from dicom_adapter.studies.selection import chosen
 from stages.errors import InputError, OutputError, StageError
 from stages.lifecycle.locks import now
+from stages.runtime import atomic
 
 _MORE_GENERATIONS = 20  # than are known of
 _UNKNOWN = "the database was rebuilt, and nothing tells whether {} has it; replay sends it"
@@ -76,32 +79,32 @@ def rebuild(config: Config) -> Rebuilt:
     OutputError
         If it cannot be written.
     """
-    places = AdapterPlaces(root=config.storage.root)
+    places = AdapterPaths(root=config.storage.root)
     with sole_adapter(places.root) as owner:
-        new = places.books.with_name(f"{places.books.name}.new")
+        new = places.database.with_name(f"{places.database.name}.new")
         for each in _files(new):
             each.unlink(missing_ok=True)
         with closing(Store(new)) as store:
             told = _Rebuilding(store, config, places).run()
             identity = store.identity
-        told.aside = _move_aside(places.books)
-        os.replace(new, places.books)
+        told.aside = _move_aside(places.database)
+        atomic.rename(new, places.database)
         owner.keep(identity)
     return told
 
 
 class _Rebuilding:
-    def __init__(self, store: Store, config: Config, places: AdapterPlaces) -> None:
+    def __init__(self, store: Store, config: Config, places: AdapterPaths) -> None:
         self._store, self._config, self._places = store, config, places
         self._trail = read_audit_record(places.audit)
         self._told = Rebuilt()
 
     def run(self) -> Rebuilt:
-        with self._store.transaction() as books:
-            self._told.salvaged = salvage(self._places.books, books)
-            relocate(books, self._places, self._config.storage.payloads)
-            self._drop_what_is_gone(books)
-            known = {tuple(row) for row in books.execute("SELECT ae_title, study_uid FROM studies")}
+        with self._store.transaction() as database:
+            self._told.salvaged = salvage(self._places.database, database)
+            relocate(database, self._places, self._config.storage.payloads)
+            self._drop_what_is_gone(database)
+            known = {tuple(row) for row in database.execute("SELECT ae_title, study_uid FROM studies")}
         self._take_up_files()
         for study in self._store.studies():
             self._find_jobs(study, is_known=(study.ae_title, study.study_uid) in known)
@@ -109,10 +112,10 @@ class _Rebuilding:
             self._find_deliveries(job.id, self._store.study(job.study_id))
         return self._told
 
-    def _drop_what_is_gone(self, books: sqlite3.Connection) -> None:
-        for row in books.execute("SELECT path FROM instances").fetchall():
+    def _drop_what_is_gone(self, database: sqlite3.Connection) -> None:
+        for row in database.execute("SELECT path FROM instances").fetchall():
             if not Path(row["path"]).exists():
-                books.execute("DELETE FROM instances WHERE path = ?", (row["path"],))
+                database.execute("DELETE FROM instances WHERE path = ?", (row["path"],))
 
     def _take_up_files(self) -> None:
         """Write files down that no row tells of; they come late where their study was complete."""
@@ -125,17 +128,17 @@ class _Rebuilding:
                 if (study.ae_title, study.study_uid) in complete:
                     self._store.hold(study.id)
 
-    def _unknown_files(self) -> Iterator[Received]:
-        with self._store.transaction() as books:
-            condemned = {row["path"] for row in books.execute("SELECT path FROM condemned")}
-        for path in kept_files(self._places):
+    def _unknown_files(self) -> Iterator[ReceivedInstance]:
+        with self._store.transaction() as database:
+            condemned = {row["path"] for row in database.execute("SELECT path FROM condemned")}
+        for path in received_files(self._places):
             if str(path) not in condemned and not self._store.knows(path):
                 try:
-                    yield taken_up(path)
+                    yield read_received(path)
                 except InputError as error:
                     self._told.unreadable.append(str(error))
 
-    def _find_jobs(self, study: Study, *, is_known: bool) -> None:
+    def _find_jobs(self, study: StudyRecord, *, is_known: bool) -> None:
         """Write down the jobs of a study that no row tells of, and whose payloads are there."""
         known = {job.id for job in self._store.jobs(study_id=study.id)}
         last = 0
@@ -150,18 +153,18 @@ class _Rebuilding:
         if not is_known:
             self._settle(study, last)
 
-    def _rules(self, study: Study) -> list[WorkflowRule]:
+    def _rules(self, study: StudyRecord) -> list[WorkflowRule]:
         return [rule for rule in self._config.workflows if rule.clara_ae_title == study.ae_title]
 
-    def _add_job(self, study: Study, rule: WorkflowRule, job_id: str, generation: int) -> None:
+    def _add_job(self, study: StudyRecord, rule: WorkflowRule, job_id: str, generation: int) -> None:
         state, reason = "queued", ""
         if self._trail is None:
             state, reason = "dead", _UNKNOWN_JOB
         elif job_id in self._trail.done:
             state = "done"
         self._told.jobs[state] += 1
-        with self._store.transaction() as books:
-            books.execute(
+        with self._store.transaction() as database:
+            database.execute(
                 "INSERT INTO jobs (id, study_id, rule, workflow, destinations, generation, state, reason, "
                 "created, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -170,17 +173,17 @@ class _Rebuilding:
                 ),
             )
 
-    def _settle(self, study: Study, last: int) -> None:
+    def _settle(self, study: StudyRecord, last: int) -> None:
         """Give a study that only its files tell of a state: what a job may have run on is not run again."""
         has_run = self._trail is not None and study_hash(study.study_uid) in self._trail.ran
         state = "complete" if last and not self._has_more(study, last) else "held" if last or has_run else ""
-        with self._store.transaction() as books:
-            books.execute(
+        with self._store.transaction() as database:
+            database.execute(
                 "UPDATE studies SET state = ?, generation = ? WHERE id = ?",
                 (state or study.state, last, study.id),
             )
 
-    def _has_more(self, study: Study, generation: int) -> bool:
+    def _has_more(self, study: StudyRecord, generation: int) -> bool:
         """Return whether instances came after a job was made, or that cannot be told."""
         titles = self._config.dicom.scp.ae_titles
         wanted = next((each.filter for each in titles if each.ae_title == study.ae_title), SeriesFilter())
@@ -198,7 +201,7 @@ class _Rebuilding:
     def _payload(self, job_id: str) -> Payload:
         return Payload(root=self._config.storage.payloads.resolve() / job_id, job_id=job_id)
 
-    def _find_deliveries(self, job_id: str, study: Study) -> None:
+    def _find_deliveries(self, job_id: str, study: StudyRecord) -> None:
         """Write down the results of a job that no row tells of, as the audit trail knows them."""
         job = self._store.job(job_id)
         known = {(each.destination, each.sop_instance_uid) for each in self._store.deliveries(job_id=job_id)}
@@ -235,8 +238,8 @@ class _Rebuilding:
     def _add_delivery(self, job_id: str, destination: str, uid: str, path: Path, state: str) -> None:
         self._told.deliveries[state] += 1
         message = _UNKNOWN.format(destination) if state == "dead" else ""
-        with self._store.transaction() as books:
-            books.execute(
+        with self._store.transaction() as database:
+            database.execute(
                 "INSERT INTO deliveries (job_id, destination, sop_instance_uid, path, state, message, "
                 "created, changed, content, since_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (

@@ -14,8 +14,10 @@ from pydicom.dataset import Dataset
 
 from clara_wf.chart.helm import Helm
 from clara_wf.workspace import Places
-from dicom_adapter.config.blocks import Config, Http, Scp
+from dicom_adapter.config.blocks import Config, Http
+from dicom_adapter.config.dicom_blocks import Scp
 from dicom_adapter.config.load import load_config
+from dicom_adapter.context import AdapterContext
 from dicom_adapter.database.deliveries import try_everything_now
 from dicom_adapter.database.faults import DatabaseDamagedError, DatabaseUnusableError
 from dicom_adapter.database.integrity import lacks_log, require_sound
@@ -23,25 +25,28 @@ from dicom_adapter.database.store import Store
 from dicom_adapter.delivery.answers import DestinationError
 from dicom_adapter.delivery.commitment import handle_report
 from dicom_adapter.delivery.senders import require_readable
-from dicom_adapter.delivery.workers import Couriers
-from dicom_adapter.jobs.job_queue import JobQueue, Surroundings
-from dicom_adapter.jobs.shared_model_server import SharedServer
+from dicom_adapter.delivery.workers import DeliveryWorkers
+from dicom_adapter.jobs.job_queue import JobQueue
+from dicom_adapter.jobs.shared_model_server import SharedModelServer
 from dicom_adapter.observability.audit import AuditTrail
 from dicom_adapter.observability.metrics import Metrics
-from dicom_adapter.scp.storage_scp import StorageScp, tls_context
+from dicom_adapter.scp.storage_scp import StorageScp
+from dicom_adapter.scp.tls import tls_context
 from dicom_adapter.status import server
 from dicom_adapter.status.overview import page_of, queue_of, report_of, why_not_ready, why_unhealthy
 from dicom_adapter.status.unconfigured import unconfigured
 from dicom_adapter.storage.owner import sole_adapter
-from dicom_adapter.storage.paths import AdapterPlaces
-from dicom_adapter.storage.receiver import Receiver, sweep
+from dicom_adapter.storage.paths import AdapterPaths
+from dicom_adapter.storage.receiver import InstanceReceiver, sweep
 from dicom_adapter.storage.relocation import relocate
-from dicom_adapter.storage.study_locks import Claims
-from dicom_adapter.studies.events import Reception
+from dicom_adapter.storage.study_locks import StudyLocks
+from dicom_adapter.studies.events import ReceivingEvents
+from dicom_adapter.studies.recovery import recover_instances
 from dicom_adapter.studies.retention import Retention
-from dicom_adapter.studies.studies import Studies, take_up
+from dicom_adapter.studies.tracker import StudyTracker
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import Supervisor, reason_of, traceback_of
+from dicom_adapter.supervision.failures import reason_of, traceback_of
+from dicom_adapter.supervision.supervisor import Supervisor
 from stages.errors import SettingsError, StageError
 
 logger = logging.getLogger(__name__)
@@ -124,24 +129,24 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
     settings = _Settings(file)
     _find_programs(settings().jobs.engine, environ)
     storage = settings().storage
-    places = AdapterPlaces(root=storage.root)
+    places = AdapterPaths(root=storage.root)
     with ExitStack() as stack:
         owner = stack.enter_context(sole_adapter(places.root))
-        if owner.was_killed and lacks_log(places.books):
+        if owner.was_killed and lacks_log(places.database):
             logger.warning(
                 "the last run was killed, and the database's write-ahead log is gone since: what it held is "
                 "lost, and some results may be sent again"
             )
-        require_sound(places.books, studies=places.studies, identity=owner.identity)
+        require_sound(places.database, studies=places.studies, identity=owner.identity)
         half = sweep(places, permissions=storage.permissions)
-        store = Store(places.books)
+        store = Store(places.database)
         owner.keep(store.identity)
         left_over: list[str] = []
         stack.callback(lambda: None if left_over else store.close())
         trail = AuditTrail(places.audit, ae_title=settings().dicom.scu.ae_title)
         stack.callback(lambda: None if left_over else trail.close())
         metrics = Metrics()
-        around = Surroundings(
+        context = AdapterContext(
             store=store,
             config=settings,
             trail=trail,
@@ -153,14 +158,14 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
                 on_failure=lambda kind: metrics.worker_failures.labels(kind).inc(),
             ),
         )
-        parts = _Parts(around, places, environ)
-        with store.transaction() as books:
-            relocate(books, places, storage.payloads)
+        parts = _Parts(context, places, environ)
+        with store.transaction() as database:
+            relocate(database, places, storage.payloads)
         parts.retention.finish()
-        found = take_up(store, places)
+        found = recover_instances(store, places)
         try_everything_now(store)
         logger.info("swept %d half-received files, took up %d received ones", half, found)
-        _tell_unconfigured(store, settings())
+        _log_unconfigured(store, settings())
         _warn_of_unreadable(settings())
         trail.started()
         stack.callback(trail.stopped)
@@ -169,8 +174,8 @@ def running(file: Path, *, environ: Mapping[str, str]) -> Iterator[Running]:
             def reload() -> None:
                 try:
                     settings.reload()
-                    parts.couriers.start()
-                    _tell_unconfigured(store, settings())
+                    parts.delivery_workers.start()
+                    _log_unconfigured(store, settings())
                 except Exception as error:  # a border: the old settings hold
                     logger.error(
                         "the configuration was not read again: %s",
@@ -199,43 +204,43 @@ def _warn_of_unreadable(config: Config) -> None:
 class _Parts:
     """All that works in an adapter."""
 
-    def __init__(self, around: Surroundings, places: AdapterPlaces, environ: Mapping[str, str]) -> None:
-        self._around = around
-        storage = around.config().storage
-        models = _models(around.config(), environ)
-        self._server = SharedServer(
+    def __init__(self, context: AdapterContext, places: AdapterPaths, environ: Mapping[str, str]) -> None:
+        self._context = context
+        storage = context.config().storage
+        models = _models(context.config(), environ)
+        self._server = SharedModelServer(
             models or Path(),
-            cache=Places.of_checkout(environ).cache,
+            cache=Places.here(environ).cache,
             log=places.root / "model-server.log",
         )
-        claims = Claims()
-        self._receiver = Receiver(
+        study_locks = StudyLocks()
+        self._receiver = InstanceReceiver(
             places,
             minimum_free=storage.minimum_free,
-            claims=claims,
-            trouble=lambda: around.store.trouble,
+            study_locks=study_locks,
+            trouble=lambda: context.store.trouble,
             largest=storage.largest_instance,
             permissions=storage.permissions,
         )
-        self.couriers = Couriers(around)
+        self.delivery_workers = DeliveryWorkers(context)
         self._jobs = JobQueue(
-            around, models=models, model_server=self._server.address, on_done=self.couriers.wake
+            context, models=models, model_server=self._server.address, on_done=self.delivery_workers.wake
         )
-        self._studies = Studies(
-            around.store,
-            around.config,
+        self._studies = StudyTracker(
+            context.store,
+            context.config,
             on_jobs=lambda study, jobs: self._jobs.wake(),
-            claims=claims,
-            supervisor=around.supervisor,
+            study_locks=study_locks,
+            supervisor=context.supervisor,
         )
-        self.retention = Retention(around, forget=self._receiver.forget, claims=claims)
+        self.retention = Retention(context, forget=self._receiver.forget, study_locks=study_locks)
         self._scp = StorageScp(
-            lambda: around.config().dicom.scp,
+            lambda: context.config().dicom.scp,
             self._receiver,
-            Reception(self._studies, around.metrics, around.trail, around.config),
+            ReceivingEvents(self._studies, context.metrics, context.trail, context.config),
             report=self._reported,
-            reporters=lambda: reporters(around.config()),
-            supervisor=around.supervisor,
+            reporters=lambda: reporters(context.config()),
+            supervisor=context.supervisor,
         )
 
     @contextmanager
@@ -247,22 +252,22 @@ class _Parts:
         left_over
             Takes the names of the threads that have not ended in time.
         """
-        around = self._around
-        around.metrics.watch(partial(queue_of, around))
-        around.metrics.waiting_connections.set_function(lambda: self._scp.waiting)
+        context = self._context
+        context.metrics.watch(partial(queue_of, context))
+        context.metrics.waiting_connections.set_function(lambda: self._scp.waiting)
         try:
-            for part in (self._jobs, self.couriers, self.retention, self._studies):
+            for part in (self._jobs, self.delivery_workers, self.retention, self._studies):
                 part.start()
             self._scp.start()
             with self._answering() as http_port:
                 yield self._scp.port, http_port
         finally:
-            left_over += self._stop(Deadline(around.config().jobs.stop_seconds + _AFTER_JOBS_S))
+            left_over += self._stop(Deadline(context.config().jobs.stop_seconds + _AFTER_JOBS_S))
 
     def _stop(self, deadline: Deadline) -> list[str]:
         """Stop everything, and return the names of the threads that have not ended in time."""
-        self._around.store.hurry()
-        parts = (self._studies, self.retention, self.couriers, self._jobs)
+        self._context.store.hurry()
+        parts = (self._studies, self.retention, self.delivery_workers, self._jobs)
         for part in parts[1:]:
             part.ask_to_stop()
         self._scp.stop()
@@ -278,24 +283,24 @@ class _Parts:
 
     @contextmanager
     def _answering(self) -> Iterator[int]:
-        around, http = self._around, self._around.config().http
+        context, http = self._context, self._context.config().http
         answers = server.Answers(
-            why_unhealthy=partial(why_unhealthy, around),
-            why_not_ready=partial(why_not_ready, around),
-            page=partial(page_of, around),
-            metrics=around.metrics.text,
-            report=partial(report_of, around),
+            why_unhealthy=partial(why_unhealthy, context),
+            why_not_ready=partial(why_not_ready, context),
+            page=partial(page_of, context),
+            metrics=context.metrics.text,
+            report=partial(report_of, context),
         )
         with server.serve(
-            http.host, http.port, answers, token=_token(http), supervisor=around.supervisor
+            http.host, http.port, answers, token=_token(http), supervisor=context.supervisor
         ) as http_port:
             yield http_port
 
     def _reported(self, content: Dataset, caller: str, address: str) -> int:
-        return handle_report(content, caller, address, self.couriers.take_report)
+        return handle_report(content, caller, address, self.delivery_workers.take_report)
 
 
-def _tell_unconfigured(store: Store, config: Config) -> None:
+def _log_unconfigured(store: Store, config: Config) -> None:
     with suppress(DatabaseUnusableError, DatabaseDamagedError):  # which others tell
         for each in unconfigured(store, config):
             logger.warning(each)
@@ -315,7 +320,7 @@ def _models(config: Config, environ: Mapping[str, str]) -> Path | None:
     if storage.models is not None:
         return storage.models
     platform = storage.payloads.parent.parent / "models"
-    found = (each for each in (platform, Places.of_checkout(environ).models) if each.is_dir())
+    found = (each for each in (platform, Places.here(environ).models) if each.is_dir())
     return next(found, None)
 
 

@@ -20,7 +20,7 @@ _MISSPELT = re.compile(r"ISO.(2022.)?IR.(\d{1,3})")
 _AT_MOST = 8  # character sets of a data set
 
 
-def only_dicoms() -> None:
+def decode_only_dicom_character_sets() -> None:
     """Keep pydicom, in this process, from decoding with any codec that is no character set of DICOM."""
     from pydicom import charset
 

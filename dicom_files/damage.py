@@ -7,7 +7,8 @@ import zlib
 
 from stages.errors import InputError
 
-DAMAGES: tuple[type[Exception], ...] = (
+PARSE_ERRORS: tuple[type[Exception], ...] = (
+    ArithmeticError,
     AssertionError,
     AttributeError,
     EOFError,
@@ -15,7 +16,6 @@ DAMAGES: tuple[type[Exception], ...] = (
     MemoryError,
     NotImplementedError,
     OSError,
-    OverflowError,
     RecursionError,
     TypeError,
     ValueError,
@@ -33,14 +33,14 @@ class ExcessError(InputError):
         return cls(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) twice, and they differ")
 
 
-def damages() -> tuple[type[Exception], ...]:
+def parse_errors() -> tuple[type[Exception], ...]:
     """Return all that pydicom raises on a damaged file; imports pydicom."""
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
-    return (InvalidDicomError, BytesLengthException, *DAMAGES)
+    return (InvalidDicomError, BytesLengthException, *PARSE_ERRORS)
 
 
-def excessive(name: str, error: ExcessError) -> InputError:
+def too_large(name: str, error: ExcessError) -> InputError:
     """Return the error that names a file, and the bound that its header breaks."""
     return InputError(
         f"{name} is refused: its header has {error}; it is damaged, or made to do harm: leave it out"

@@ -22,12 +22,12 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
-from dicom_files.character_sets import only_dicoms
-from dicom_files.damage import ExcessError, damages, excessive, unreadable
+from dicom_files.character_sets import decode_only_dicom_character_sets
+from dicom_files.damage import ExcessError, parse_errors, too_large, unreadable
 from dicom_files.deflate import inflated_head, is_deflated
 from dicom_files.elements import FUNCTIONAL_GROUPS, MOST_OF_FRAMES, PIXEL_DATA, Data
 from dicom_files.file_meta import beginning_of
-from dicom_files.pydicom_warnings import remarks_by_kind
+from dicom_files.pydicom_warnings import warnings_by_kind
 from dicom_files.uids import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -41,16 +41,16 @@ _META_AT_MOST = 1 << 12
 _MAX_INFLATED = 1 << 30
 _END = 1 << 32  # behind every tag
 
-only_dicoms()
+decode_only_dicom_character_sets()
 
 
 @contextmanager
 def lenient() -> Iterator[None]:
-    """Let pydicom validate no value while a block runs, and tell its remarks by kind.
+    """Run a block in which pydicom validates no value, and log its warnings by kind.
 
     What is odd and needed is refused by its name.
     """
-    with config.disable_value_validation(), remarks_by_kind():
+    with config.disable_value_validation(), warnings_by_kind():
         yield
 
 
@@ -86,12 +86,12 @@ def open_dataset(path: Path, *, with_pixels: bool = False) -> FileDataset:
                     DeflatedExplicitVRLittleEndian if deflated else syntax_of(dataset)
                 )
     except ExcessError as error:
-        raise excessive(name, error) from error
+        raise too_large(name, error) from error
     except zlib.error as error:
         raise InputError(f"{name} is damaged: it cannot be inflated") from error
     except OSError as error:
         raise unreadable(name, error) from error
-    except damages() as error:
+    except parse_errors() as error:
         raise InputError(f"{name} is damaged: {type(error).__name__} in it") from error
     dataset.filename = str(path)
     return dataset
@@ -118,7 +118,7 @@ def parsed(
     ExcessError
         If it has too many elements or items, or they are nested too deep.
     Exception
-        Whatever pydicom raises on a damaged file; see `dicom_files.damage.damages`.
+        Whatever pydicom raises on a damaged file; see `dicom_files.damage.parse_errors`.
     """
     file.seek(0)
     with _bounded(file, is_measured=is_measured) as source:
@@ -162,7 +162,7 @@ def parsed_values(
 
 @contextmanager
 def _bounded(file: BinaryIO, *, is_measured: bool) -> Iterator[BinaryIO]:
-    """Give a file that counts what pydicom reads of it, unless that is done; no value is validated."""
+    """Yield a file that counts what pydicom reads of it, unless that is done; no value is validated."""
     counted = None if is_measured else _BoundedFile(file)
     try:
         with lenient():
@@ -181,7 +181,7 @@ def _bounded(file: BinaryIO, *, is_measured: bool) -> Iterator[BinaryIO]:
 
 
 def syntax_of(dataset: FileDataset) -> str:
-    """Name the encoding that pydicom found in a file that does not say."""
+    """Return the transfer syntax that pydicom found in a file that does not say."""
     implicit, little = dataset.original_encoding
     return (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian) if little else ExplicitVRBigEndian
 
@@ -215,7 +215,7 @@ def _inflated(file: BinaryIO) -> BytesIO:
 
 
 def _is_measured(source: BytesIO | BinaryIO, *, end: int) -> bool:
-    """Count the elements of a file below a tag; return whether they could be."""
+    """Count the elements of a file below a tag, and return whether they could be counted."""
     if isinstance(source, BytesIO):
         return _count(source.getvalue(), end)
     with mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as mapped:

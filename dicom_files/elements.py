@@ -85,7 +85,7 @@ class Elements:
         self.allow(most)
 
     def allow(self, most: int) -> None:
-        """Let so many elements and items come from now on."""
+        """Set how many elements and items may come from now on."""
         self._most = self._left = most
 
     def values(self, position: int, *, end: int, wanted: frozenset[int]) -> tuple[dict[int, bytes], int]:

@@ -21,7 +21,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from dicom_files.damage import ExcessError, damages, excessive, unreadable
+from dicom_files.damage import ExcessError, parse_errors, too_large, unreadable
 from dicom_files.deflate import inflated_head, is_deflated
 from dicom_files.elements import (
     FUNCTIONAL_GROUPS,
@@ -113,7 +113,7 @@ def read_file_header(path: Path, wanted: frozenset[int]) -> FileHeader | None:
         with path.open("rb") as buffered:
             return _read_by_pydicom(printable(path.name), buffered, wanted)
     except ExcessError as error:
-        raise excessive(printable(path.name), error) from error
+        raise too_large(printable(path.name), error) from error
     except OSError as error:
         raise unreadable(printable(path.name), error) from error
 
@@ -225,7 +225,7 @@ def _read_by_pydicom(name: str, file: BinaryIO, wanted: frozenset[int]) -> FileH
             syntax = meta.get(0x00020010, b"").decode("ascii", "replace") or syntax_of(dataset)
     except (ExcessError, OSError):
         raise
-    except damages() as error:
+    except parse_errors() as error:
         raise InputError(f"{name} is damaged: {type(error).__name__} in its header") from error
     if meta.get(0x00020002, b"") == _DICOMDIR:
         return None

@@ -1,4 +1,4 @@
-"""What pydicom remarks of odd files: one line of the log a kind, with its count and no value."""
+"""Warnings of pydicom on odd files: one line of the log a kind, with its count and no value."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ _VALUES = re.compile(
 
 
 @contextmanager
-def remarks_by_kind() -> Iterator[None]:
-    """Count what pydicom remarks while a block runs, in all threads, and log it by kind afterwards.
+def warnings_by_kind() -> Iterator[None]:
+    """Count warnings of pydicom while a block runs, in all threads, and log them by kind afterwards.
 
     A block within another leaves that to the outer one.
     """
-    if _Remarks.active is not None:
+    if _Warnings.active is not None:
         yield
         return
-    remarks = _Remarks.active = _Remarks()
+    found = _Warnings.active = _Warnings()
     pydicom = logging.getLogger("pydicom")
-    pydicom.addFilter(remarks.take_record)
+    pydicom.addFilter(found.take_record)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
-            remarks.show = warnings.showwarning
-            warnings.showwarning = remarks.take_warning
+            found.show = warnings.showwarning
+            warnings.showwarning = found.take_warning
             yield
     finally:
-        pydicom.removeFilter(remarks.take_record)
-        _Remarks.active = None
-        for kind, count in sorted(remarks.kinds.items()):
-            logger.warning("pydicom remarks %s: %s", "once" if count == 1 else f"{count} times", kind)
+        pydicom.removeFilter(found.take_record)
+        _Warnings.active = None
+        for kind, count in sorted(found.kinds.items()):
+            logger.warning("pydicom warned %s: %s", "once" if count == 1 else f"{count} times", kind)
 
 
 def kind_of(text: str) -> str:
-    """Return what a remark says without values: quoted texts, numbers, names of files."""
+    """Return what a warning says without values: quoted texts, numbers, names of files."""
     return " ".join(_VALUES.sub(_without_value, text).split())[:200]
 
 
@@ -58,10 +58,10 @@ def _without_value(match: re.Match[str]) -> str:
     return "" if match["rest"] else "N" if match["number"] else "'...'"
 
 
-class _Remarks:
-    """The remarks of one block: pydicom logs each of them, and warns of it as well."""
+class _Warnings:
+    """The warnings of one block: pydicom logs each of them, and warns of it as well."""
 
-    active: _Remarks | None = None
+    active: _Warnings | None = None
 
     def __init__(self) -> None:
         self.kinds: Counter[str] = Counter()

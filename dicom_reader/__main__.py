@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
+from stages.runtime.extras import report_missing_extra
+
+if __name__ == "__main__" and (code := report_missing_extra("reader")):
+    sys.exit(code)
+
 import argparse
 import logging
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -29,7 +35,7 @@ class DicomReader(Stage):
         add_arguments(parser)
 
     def may_write_nothing(self, arguments: argparse.Namespace) -> bool:
-        """Tell that ``--explain`` alone is a question."""
+        """Return whether ``--explain`` is given: alone, nothing is written."""
         return bool(arguments.explain)
 
     def prepare(self, job: Job) -> None:

@@ -28,16 +28,16 @@ def explain(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 
 def _described(verdict: Verdict) -> str:
-    facts = verdict.series.facts
-    if facts is None:
+    attributes = verdict.series.attributes
+    if attributes is None:
         return verdict.series.what
-    spacing = "" if facts.spacing_mm is None else f"{facts.spacing_mm:.2f} mm apart"
+    spacing = "" if attributes.spacing_mm is None else f"{attributes.spacing_mm:.2f} mm apart"
     parts = [
         verdict.series.what,
         spacing,
-        f"kernel {facts.kernel}" if facts.kernel else "",
-        facts.body_part,
-        facts.date,
-        f'"{facts.description}"' if facts.description else "",
+        f"kernel {attributes.kernel}" if attributes.kernel else "",
+        attributes.body_part,
+        attributes.date,
+        f'"{attributes.description}"' if attributes.description else "",
     ]
     return ", ".join(filter(None, parts))

@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_reader.files.folder import Found, find_headers
-from dicom_reader.files.headers import Header
+from dicom_reader.files.folder import FolderScan, scan_folder
+from dicom_reader.files.headers import ImageHeader
 from dicom_reader.pixels.decoders import count_lossy
-from dicom_reader.pixels.pixels import Encoding, read_pixels
-from dicom_reader.resample import put_on_grid
+from dicom_reader.pixels.hounsfield import PixelEncoding
+from dicom_reader.pixels.pixels import read_pixels
+from dicom_reader.resample import resample_onto_grid
 from dicom_reader.selection.select import Verdict, log_choice, require_taken, select_series
-from dicom_reader.series.completeness import losses_of, meanings_of
+from dicom_reader.series.completeness import missing_image_warnings, unit_warnings
 from dicom_reader.series.identity import identify
-from dicom_reader.series.merge import in_words, merge_torn_series, pieces_of
+from dicom_reader.series.merge import describe_possible_slices, merge_single_image_series, possible_slices_of
 from dicom_reader.series.series import Series, group_by_series
+from dicom_reader.slices.slice import Slice
 from dicom_reader.slices.spacing import TOLERANCE_MM
-from dicom_reader.slices.stack import Slice, Stack, stack_slices
+from dicom_reader.slices.stack import Stack, stack_slices
 from stages import Correction, InputError, Origin, SliceOrigin, Volume
 from stages.volume.body_parts import is_known
 from stages.volume.slice_numbers import number_in
@@ -90,8 +92,8 @@ def read_series(
     verdicts = _judge(found, rules)
     (chosen,) = require_taken(verdicts, rules)
     log_choice(verdicts)
-    how = _How(found.left_out, tolerance_mm, fill_missing, strict)
-    return _read(chosen, verdicts, how)
+    options = _ReadOptions(found.left_out, tolerance_mm, fill_missing, strict)
+    return _read(chosen, verdicts, options)
 
 
 def read_all_series(
@@ -115,13 +117,13 @@ def read_all_series(
     """
     found = _find(folder, merge_series=merge_series)
     verdicts = _judge(found, rules, take_all=True)
-    how = _How(found.left_out, tolerance_mm, fill_missing, strict)
+    options = _ReadOptions(found.left_out, tolerance_mm, fill_missing, strict)
     taken = require_taken(verdicts, rules)
     log_choice(verdicts)
     refused: list[InputError] = []
     for series in taken:
         try:
-            volume = _read(series, verdicts, how)
+            volume = _read(series, verdicts, options)
         except InputError as error:
             if strict:
                 raise
@@ -149,7 +151,7 @@ def judge_folder(
 
 
 @dataclass(frozen=True)
-class _How:
+class _ReadOptions:
     """How series are read, and how many files of the folder were left out, by the reason."""
 
     left_out: Mapping[str, int]
@@ -158,8 +160,8 @@ class _How:
     strict: bool
 
 
-def _find(folder: str | Path, *, merge_series: bool) -> Found:
-    found = find_headers(Path(folder))
+def _find(folder: str | Path, *, merge_series: bool) -> FolderScan:
+    found = scan_folder(Path(folder))
     if not found.headers:
         why = [f"{count} were left out: {reason}" for reason, count in sorted(found.left_out.items())]
         raise InputError(
@@ -167,30 +169,32 @@ def _find(folder: str | Path, *, merge_series: bool) -> Found:
                 [f"no DICOM image in the input folder, which holds {len(found.others)} other file(s)", *why]
             )
         )
-    return replace(found, headers=merge_torn_series(found.headers)) if merge_series else found
+    return replace(found, headers=merge_single_image_series(found.headers)) if merge_series else found
 
 
-def _judge(found: Found, rules: Rules | None, *, take_all: bool = False) -> list[Verdict]:
+def _judge(found: FolderScan, rules: Rules | None, *, take_all: bool = False) -> list[Verdict]:
     return select_series(group_by_series(found.headers), rules, take_all=take_all)
 
 
-def _read(series: Series, verdicts: Sequence[Verdict], how: _How) -> Volume:
+def _read(series: Series, verdicts: Sequence[Verdict], options: _ReadOptions) -> Volume:
     clock = time.monotonic()
     every = [verdict.series for verdict in verdicts]
     identity = identify(series.slices)
     stack = stack_slices(
         series.slices,
-        tolerance_mm=how.tolerance_mm,
-        fill_missing=how.fill_missing,
+        tolerance_mm=options.tolerance_mm,
+        fill_missing=options.fill_missing,
         left_out=_left_out(series, every),
     )
-    losses = losses_of(series, stack.slices, every, how.left_out)
-    if losses and how.strict:
-        raise InputError(f"{'; '.join(losses)}; --strict refuses such a volume")
-    warnings = (*meanings_of(series), *losses)
+    missing = missing_image_warnings(series, stack.slices, every, options.left_out)
+    if missing and options.strict:
+        raise InputError(f"{'; '.join(missing)}; --strict refuses such a volume")
+    warnings = (*unit_warnings(series), *missing)
     hu, correction, clipped = _pixels_on_grid(stack)
     repairs = (*identity.repairs, *stack.remarks, *clipped)
-    _log_some([w for w in warnings if w not in losses[: len(how.left_out)]], "warnings")  # files were told
+    _log_some(
+        [w for w in warnings if w not in missing[: len(options.left_out)]], "warnings"
+    )  # files were told
     _log_some(repairs, "repairs")
     logger.info(
         "read %d slices of %d x %d, spacing %s mm, in %.2f s",
@@ -203,7 +207,7 @@ def _read(series: Series, verdicts: Sequence[Verdict], how: _How) -> Volume:
         study_instance_uid=identity.study,
         frame_of_reference_uid=identity.frame_of_reference,
         body_part=_body_part(stack.slices),
-        part=series.part,
+        part=series.subseries,
         slices=tuple(_slice_origin(s) for s in stack.slices),
         repairs=repairs,
         correction=correction,
@@ -214,9 +218,11 @@ def _read(series: Series, verdicts: Sequence[Verdict], how: _How) -> Volume:
 
 
 def _left_out(series: Series, every: Sequence[Series]) -> str:
-    """Say which images that may belong to a volume are not among its slices, for a refusal."""
-    pieces = pieces_of(series, every)
-    return "; ".join(filter(None, (series.left_out(every), in_words(pieces) if pieces else "")))
+    """Return which images that may belong to a volume are not among its slices, in words for a refusal."""
+    others = possible_slices_of(series, every)
+    return "; ".join(
+        filter(None, (series.left_out(every), describe_possible_slices(others) if others else ""))
+    )
 
 
 def _body_part(slices: Sequence[Slice]) -> str:
@@ -260,7 +266,7 @@ def _pixels_on_grid(stack: Stack) -> tuple[NDArray[np.int16], Correction | None,
             clipped.extend(repairs)
             yield from hu
 
-    hu = put_on_grid(planes(), stack.first_pixels, stack.grid.shape, fill=fill)
+    hu = resample_onto_grid(planes(), stack.first_pixels, stack.grid.shape, fill=fill)
     correction = Correction(
         kinds=stack.kinds,
         matrix=stack.slices[0].matrix,
@@ -270,9 +276,9 @@ def _pixels_on_grid(stack: Stack) -> tuple[NDArray[np.int16], Correction | None,
     return hu, correction, clipped
 
 
-def _fill_value(header: Header) -> int:
+def _fill_value(header: ImageHeader) -> int:
     """Return what the series has where it has no data: its padding, or air as scanners write it."""
-    encoding = Encoding.from_header(header)
+    encoding = PixelEncoding.from_header(header)
     if encoding.padding is None:
         return AIR_HU
     value = round(encoding.slope * encoding.padding + encoding.intercept)

@@ -18,7 +18,7 @@ Index = tuple[float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
-class _Placed:
+class _PlacedSlice:
     """A slice in the frame of the grid: its pixels on the grid's, and where they begin."""
 
     height: float
@@ -32,7 +32,7 @@ class _Placed:
         return slice(self.row, self.row + rows), slice(self.column, self.column + columns)
 
 
-def put_on_grid(
+def resample_onto_grid(
     planes: Iterable[NDArray[np.int16]],
     first_pixels: Sequence[Index],
     shape: tuple[int, int, int],
@@ -58,7 +58,7 @@ def put_on_grid(
         int16, of the grid's shape.
     """
     result = np.full(shape, fill, dtype=np.int16)
-    before: _Placed | None = None
+    before: _PlacedSlice | None = None
     done = 0
     for pixels, first in zip(planes, first_pixels, strict=True):
         placed = _place(pixels, first)
@@ -69,7 +69,7 @@ def put_on_grid(
     return result
 
 
-def _place(pixels: NDArray[np.int16], first: Index) -> _Placed:
+def _place(pixels: NDArray[np.int16], first: Index) -> _PlacedSlice:
     """Move a slice by the fraction of a pixel, so that its pixels are those of the grid."""
     moved = pixels.astype(np.float32)
     begin = []
@@ -78,7 +78,7 @@ def _place(pixels: NDArray[np.int16], first: Index) -> _Placed:
         offset = at - begin[-1]
         if abs(offset) > _NEGLIGIBLE:
             moved = _shift(moved, offset, axis)
-    return _Placed(first[0], begin[0], begin[1], moved)
+    return _PlacedSlice(first[0], begin[0], begin[1], moved)
 
 
 def _shift(pixels: NDArray[np.float32], offset: float, axis: int) -> NDArray[np.float32]:
@@ -94,7 +94,7 @@ def _shift(pixels: NDArray[np.float32], offset: float, axis: int) -> NDArray[np.
     return moved
 
 
-def _interpolate(lower: _Placed, upper: _Placed, height: int, out: NDArray[np.int16]) -> None:
+def _interpolate(lower: _PlacedSlice, upper: _PlacedSlice, height: int, out: NDArray[np.int16]) -> None:
     """Write the plane at a height between two slices; where only one has a pixel, that one holds."""
     between = upper.height - lower.height
     weight = (height - lower.height) / between if between > 0 else 1.0

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+
+from stages.runtime.extras import report_missing_extra
+
+if __name__ == "__main__" and (code := report_missing_extra("writer")):
+    sys.exit(code)
+
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+from dicom_writer.kinds import RESULT_KINDS, are_of_volume, kinds_named
 from dicom_writer.request.provenance import Provenance
-from dicom_writer.request.result_request import RESULTS, Compression, Options, results_named
+from dicom_writer.request.result_request import Compression, Options
 from dicom_writer.write import write_results
 from stages import Job, SettingsError, Stage, Volume, find_volumes, main, read_mask, read_volume
 from stages.volume.labels import Label, spoken_of
@@ -24,12 +31,18 @@ class DicomWriter(Stage):
     takes_labels = True
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare what is written, and what it says of labels and algorithm."""
+        """Declare what is written, and what it says of labels and algorithm.
+
+        Parameters
+        ----------
+        parser
+            Gets the arguments of this stage beside those that all stages have.
+        """
         parser.add_argument(
             "--results",
             default="seg",
             metavar="LIST",
-            help=f"kinds of result, parted by commas: {', '.join(RESULTS)} (default: %(default)s)",
+            help=f"kinds of result, parted by commas: {', '.join(RESULT_KINDS)} (default: %(default)s)",
         )
         parser.add_argument(
             "--labels",
@@ -55,9 +68,15 @@ class DicomWriter(Stage):
             )
 
     def prepare(self, job: Job) -> None:
-        """Read the arguments, and import what writes and what verifies, while stages before still work."""
-        self._results = results_named(job.arguments.results)
-        self._read = read_volume if tuple(self._results) == ("volume",) else read_mask
+        """Read the arguments, and import what writes and what verifies, while stages before still work.
+
+        Parameters
+        ----------
+        job
+            Its arguments are read.
+        """
+        self._results = kinds_named(job.arguments.results)
+        self._read = read_volume if are_of_volume(self._results) else read_mask
         stated = job.arguments.labels
         self._stated: Sequence[Label] = read_labels(stated) if stated else ()
         self._options = Options(
@@ -69,11 +88,17 @@ class DicomWriter(Stage):
                 "take; write it deflated, or write labelmap instead"
             )
         for name in self._results:
-            RESULTS[name]
+            RESULT_KINDS[name]
 
     def execute(self, job: Job) -> None:
-        """Write the results of each mask."""
-        from dicom_writer.request.assembly import labels_of
+        """Write the results of each mask.
+
+        Parameters
+        ----------
+        job
+            Where masks and source images lie, and where results go.
+        """
+        from dicom_writer.request.labels import labels_of
 
         for path in find_volumes(job.input_dir):
             mask = with_labels(self._read(path), job.labels)
@@ -86,7 +111,7 @@ class DicomWriter(Stage):
                 provenance=Provenance.of(mask.origin.algorithm, **_stated(job.arguments)),
                 options=self._options,
             )
-            if job.publish_dir and tuple(self._results) != ("volume",):
+            if job.publish_dir and not are_of_volume(self._results):
                 write_labels(labels_of(mask, self._stated), job.publish_dir, mask.origin.file_name)
 
 
@@ -97,7 +122,15 @@ def _stated(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def with_labels(mask: Volume, labels: Sequence[Label]) -> Volume:
-    """Return a mask that says what its labels mean, with those of the workflow where it does not itself."""
+    """Return a mask that says what its labels mean, with those of the workflow where it does not itself.
+
+    Parameters
+    ----------
+    mask
+        A mask as it was read.
+    labels
+        Those of the workflow.
+    """
     known, _ = spoken_of(mask.origin.label_values, mask.origin.labels, otherwise=labels)
     return replace(mask, origin=replace(mask.origin, labels=known))
 

@@ -1,66 +1,27 @@
-"""Data elements as bytes, little endian: for the parts of a result that come by the thousand.
+"""Data sets of pydicom as bytes, little endian, and files of them with a tail of encoded elements.
 
-Explicit VR unless the name says otherwise. pydicom writes the rest, which comes first (`save`).
-
-References
-----------
-DICOM PS3.5 7.1.2, Data Element Structure with Explicit VR; 7.5, Nesting of Data Sets.
+What comes by the thousand is encoded by `dicom_files.encoding`; pydicom encodes the rest, which comes first.
 """
 
 from __future__ import annotations
 
 import itertools
-import struct
 import warnings
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from pydicom import __version__ as pydicom_version
 from pydicom.charset import convert_encodings, default_encoding
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_data_element, write_file_meta_info
+from pydicom.filewriter import write_data_element
+from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 
-_LONG = frozenset({"OB", "OW", "SQ", "UN", "UT", "UC", "UR"})
-_ITEM = struct.Struct("<HHL")
-_UNDEFINED = 0xFFFFFFFF
-
-
-def element(tag: int, vr: str, value: bytes) -> bytes:
-    """Return one data element; a value of odd length is padded as its VR asks for."""
-    if len(value) % 2:
-        value += b"\0" if vr in ("UI", "OB", "UN") else b" "
-    head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode())
-    size = struct.pack("<2xL" if vr in _LONG else "<H", len(value))
-    return head + size + value
-
-
-def text(tag: int, vr: str, *values: object) -> bytes:
-    """Return an element of characters; several values are parted by backslashes."""
-    return element(tag, vr, "\\".join(map(str, values)).encode("ascii"))
-
-
-def numbers(tag: int, vr: str, *values: int) -> bytes:
-    """Return an element of unsigned integers, US or UL."""
-    return element(tag, vr, struct.pack(f"<{len(values)}{'H' if vr == 'US' else 'L'}", *values))
-
-
-def item(content: bytes) -> bytes:
-    """Return an item of a sequence, of defined length."""
-    return _ITEM.pack(0xFFFE, 0xE000, len(content)) + content
-
-
-def sequence(tag: int, *contents: bytes) -> bytes:
-    """Return a sequence of items with these contents."""
-    return element(tag, "SQ", b"".join(map(item, contents)))
-
-
-def code(tag: int, value: str, scheme: str, meaning: str) -> bytes:
-    """Return a code sequence of one item."""
-    coded = text(0x00080100, "SH", value) + text(0x00080102, "SH", scheme) + text(0x00080104, "LO", meaning)
-    return sequence(tag, coded)
+from dicom_files.deflate import deflated
+from dicom_files.encoding import element, implicit_element, item
+from dicom_files.file_meta import PREAMBLE, encoded_meta
 
 
 def save(dataset: FileDataset, path: Path, tail: Iterable[bytes] = ()) -> None:
@@ -77,7 +38,7 @@ def save(dataset: FileDataset, path: Path, tail: Iterable[bytes] = ()) -> None:
         file.write(file_head(dataset.file_meta))
         parts = itertools.chain([encoded(dataset)], tail)
         is_deflated = dataset.file_meta.TransferSyntaxUID.is_deflated
-        for part in _deflated(parts) if is_deflated else parts:
+        for part in deflated(parts) if is_deflated else parts:
             file.write(part)
 
 
@@ -133,62 +94,20 @@ def _encoded(one: DataElement | RawDataElement, implicit: bool, encodings: tuple
     return implicit_element(one.tag, items) if implicit else element(one.tag, "SQ", items)
 
 
-def implicit_element(tag: int, value: bytes) -> bytes:
-    """Return one data element, implicit VR; a value of odd length is padded by a space."""
-    return _ITEM.pack(tag >> 16, tag & 0xFFFF, len(value) + len(value) % 2) + value + b" " * (len(value) % 2)
+def file_head(meta: FileMetaDataset, sop_instance_uid: str = "") -> bytes:
+    """Return preamble and meta information of a file.
 
-
-def implicit_sequence(tag: int, items: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
-    """Yield a sequence, implicit VR, of undefined length: items are written as they come."""
-    yield _ITEM.pack(tag >> 16, tag & 0xFFFF, _UNDEFINED)
-    for content in items:
-        yield _ITEM.pack(0xFFFE, 0xE000, _UNDEFINED)
-        yield from content
-        yield _ITEM.pack(0xFFFE, 0xE00D, 0)
-    yield _ITEM.pack(0xFFFE, 0xE0DD, 0)
-
-
-def _deflated(parts: Iterable[bytes]) -> Iterator[bytes]:
-    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    size = 0
-    for part in parts:
-        yield (packed := deflate.compress(part))
-        size += len(packed)
-    yield (packed := deflate.flush())
-    if (size + len(packed)) % 2:
-        yield b"\0"
-
-
-def pixel_data(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """Yield *Pixel Data* (7FE0,0010), uncompressed, of so many bytes, padded to an even number."""
-    yield struct.pack("<HH2s2xL", 0x7FE0, 0x0010, b"OB", size + size % 2)
-    yield from chunks
-    yield bytes(size % 2)
-
-
-def encapsulated_pixel_data(frames: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield *Pixel Data* (7FE0,0010), compressed, one fragment a frame, with an empty offset table."""
-    yield struct.pack("<HH2s2xL", 0x7FE0, 0x0010, b"OB", 0xFFFFFFFF) + item(b"")
-    yield from map(item, frames)
-    yield _ITEM.pack(0xFFFE, 0xE0DD, 0)
-
-
-def file_head(meta: FileMetaDataset) -> bytes:
-    """Return preamble and meta information of a file."""
-    encoded = DicomBytesIO()
-    write_file_meta_info(encoded, meta, enforce_standard=True)
-    return bytes(128) + b"DICM" + encoded.getvalue()
-
-
-def file_head_maker(meta: FileMetaDataset) -> Callable[[str], bytes]:
-    """Return what gives preamble and meta information of files that differ in their SOP instance only."""
-    file_head(meta)  # fills in what is missing
-    elements = elements_of(meta)
-    before = b"".join(elements[tag] for tag in sorted(elements) if 0x00020000 < tag < 0x00020003)
-    behind = b"".join(elements[tag] for tag in sorted(elements) if tag > 0x00020003)
-
-    def head(sop_instance_uid: str) -> bytes:
-        group = before + text(0x00020003, "UI", sop_instance_uid) + behind
-        return bytes(128) + b"DICM" + numbers(0x00020000, "UL", len(group)) + group
-
-    return head
+    Parameters
+    ----------
+    meta
+        Names SOP class, instance and transfer syntax.
+    sop_instance_uid
+        Instead of that of ``meta``, where files differ in their instance only.
+    """
+    return PREAMBLE + encoded_meta(
+        sop_class_uid=meta.MediaStorageSOPClassUID,
+        sop_instance_uid=sop_instance_uid or meta.MediaStorageSOPInstanceUID,
+        transfer_syntax=meta.TransferSyntaxUID,
+        implementation_class_uid=PYDICOM_IMPLEMENTATION_UID,
+        implementation_version=f"PYDICOM {pydicom_version}",
+    )

@@ -1,36 +1,32 @@
-"""The road: mask -> source images -> results -> files -> verified -> named."""
+"""A mask written: its result request, the files of each kind, each verified, then released together."""
 
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import struct
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dicom_files.pydicom_warnings import remarks_by_kind
-from dicom_writer.finding import finding
+from dicom_files.damage import parse_errors
+from dicom_files.pydicom_warnings import warnings_by_kind
+from dicom_writer.kinds import RESULT_KINDS, are_of_volume, with_required, without_empty
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.request.provenance import Provenance
-from dicom_writer.request.result_request import RESULTS, Given, Options, with_needed, with_something_to_hold
+from dicom_writer.request.result_request import Options, ResultRequest
+from dicom_writer.wording import summary
 from stages import InputError, OutputError, StageError, Volume
+from stages.runtime import atomic
 from stages.runtime.logs import printable
 from stages.volume.labels import Label
 from stages.volume.quantities import volume_text
 
 logger = logging.getLogger(__name__)
 
-_DAMAGES = (
-    *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError, NotImplementedError),
-    *(OSError, EOFError, struct.error),
-)
 
-
-@remarks_by_kind()
+@warnings_by_kind()
 def write_results(
     mask: Volume,
     source: str | Path,
@@ -53,7 +49,7 @@ def write_results(
     output
         Folder to write to.
     results
-        Which kinds of result, of `results.RESULTS`; ``volume`` alone writes a CT volume, not a mask.
+        Which kinds of result, of `kinds.RESULT_KINDS`; ``volume`` alone writes a CT volume, not a mask.
         ``report`` brings ``seg`` with it, to which it refers.
     labels
         What labels mean, where it is something else than the mask itself says, label by label. What is
@@ -79,34 +75,35 @@ def write_results(
     OutputError
         If a file cannot be written, or says something else than the mask; nothing is left of it.
     """
-    from dicom_writer.request.assembly import gather
+    from dicom_writer.request.mask_request import request_of_mask
+    from dicom_writer.request.volume_request import request_of_volume
 
     clock = time.monotonic()
-    results = with_needed(results)
-    if tuple(results) == ("volume",):
-        from dicom_writer.series.volume_series import gather_volume
-
-        given = gather_volume(mask, Path(source), provenance=provenance)
+    results = with_required(results)
+    if are_of_volume(results):
+        request = request_of_volume(mask, Path(source))
     else:
-        given = gather(
+        request = request_of_mask(
             mask, Path(source), results=results, labels=labels, provenance=provenance, options=options
         )
-    given = with_something_to_hold(given)
-    logger.info("series %s: found its %d source images", mask.origin.series_instance_uid, len(given.sources))
+    request = without_empty(request)
+    logger.info(
+        "series %s: found its %d source images", mask.origin.series_instance_uid, len(request.sources)
+    )
     with _hidden_folder(Path(output)) as hidden:
-        made = {name: _make(name, given, hidden / name) for name in given.wanted}
+        made = {name: _make(name, request, hidden / name) for name in request.wanted}
         for name, paths in made.items():
-            verify(name, given, paths)
+            verify(name, request, paths)
         released = _release(made, hidden, Path(output))
         for name in set(results) - set(made):
-            _remove_earlier(Path(output) / f"{given.file_name}.{name}.dcm")
-    _log(given, released, time.monotonic() - clock)
+            _remove_earlier(Path(output) / f"{request.file_name}.{name}.dcm")
+    _log(request, released, time.monotonic() - clock)
     return released
 
 
 @contextmanager
 def _hidden_folder(output: Path) -> Iterator[Path]:
-    """Give a fresh folder inside the output folder, for what is not verified; it is removed in any case."""
+    """Yield a fresh folder inside the output folder, for what is not verified; it is removed in any case."""
     with _as_output_error(output):
         output.mkdir(parents=True, exist_ok=True)
         hidden = Path(tempfile.mkdtemp(prefix=".unverified-", dir=output))
@@ -116,11 +113,11 @@ def _hidden_folder(output: Path) -> Iterator[Path]:
         shutil.rmtree(hidden, ignore_errors=True)
 
 
-def _make(name: str, given: Given, folder: Path) -> list[Path]:
+def _make(name: str, request: ResultRequest, folder: Path) -> list[Path]:
     with _as_output_error(folder.parent.parent):
         folder.mkdir()
         try:
-            return RESULTS[name].make(given, folder)
+            return RESULT_KINDS[name].make(request, folder)
         except (AttributeError, KeyError, TypeError, ValueError, NotImplementedError) as error:
             if isinstance(error, StageError):
                 raise
@@ -131,8 +128,17 @@ def _make(name: str, given: Given, folder: Path) -> list[Path]:
             ) from error
 
 
-def verify(name: str, given: Given, paths: Sequence[Path]) -> Mapping[int, Measurement]:
+def verify(name: str, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
     """Read the files of one kind of result back, and return what they say of each label.
+
+    Parameters
+    ----------
+    name
+        Of the kind of result.
+    request
+        What should have been written.
+    paths
+        The files, as `make` returned them.
 
     Raises
     ------
@@ -142,10 +148,10 @@ def verify(name: str, given: Given, paths: Sequence[Path]) -> Mapping[int, Measu
     if not paths:
         raise OutputError(f"the result {name} has no file")
     try:
-        return RESULTS[name].verify(given, paths)
+        return RESULT_KINDS[name].verify(request, paths)
     except StageError:
         raise
-    except _DAMAGES as error:
+    except parse_errors() as error:
         logger.debug("the result %s could not be read back", name, exc_info=True)
         raise OutputError(
             f"the written {name} cannot be read back: {type(error).__name__}: {error}"
@@ -156,13 +162,9 @@ def _release(made: Mapping[str, Sequence[Path]], hidden: Path, output: Path) -> 
     """Give every file its final name; a folder of an earlier run gives way whole."""
     released = []
     with _as_output_error(output):
-        replaced = hidden / "replaced"
-        replaced.mkdir()
         for name, paths in made.items():
             for entry in sorted((hidden / name).iterdir()):
-                if entry.is_dir() and (output / entry.name).exists():
-                    os.replace(output / entry.name, replaced / entry.name)
-                os.replace(entry, output / entry.name)
+                atomic.rename(entry, output / entry.name, durable=False)
             released += [output / path.relative_to(hidden / name) for path in paths]
     return released
 
@@ -185,13 +187,13 @@ def _as_output_error(output: Path) -> Iterator[None]:
         ) from error
 
 
-def _log(given: Given, released: Sequence[Path], seconds: float) -> None:
-    if given.labels:
+def _log(request: ResultRequest, released: Sequence[Path], seconds: float) -> None:
+    if request.labels:
         volumes = ", ".join(
-            f"{x.name} {volume_text(given.measured[x.value].volume_ml)}" for x in given.labels
+            f"{x.name} {volume_text(request.measured[x.value].volume_ml)}" for x in request.labels
         )
-        logger.info("%s: %s", finding(given.labels, given.measured), volumes)
+        logger.info("%s: %s", summary(request.labels, request.measured), volumes)
     logger.info(
         "wrote %s (%d files) and verified each file against the mask, in %.2f s",
-        ", ".join(given.wanted) or "nothing", len(released), seconds,
+        ", ".join(request.wanted) or "nothing", len(released), seconds,
     )  # fmt: skip

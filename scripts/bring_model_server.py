@@ -30,7 +30,7 @@ def main() -> int:
         help="site-packages, the first first",
     )
     parser.add_argument("--cpu", action="store_true", help="the installation for the CPU")
-    parser.add_argument("--cache", type=Path, default=Places.of_checkout(os.environ).cache)
+    parser.add_argument("--cache", type=Path, default=Places.here(os.environ).cache)
     arguments = parser.parse_args()
     brought = Brought(wheel=arguments.wheel, packages=tuple(arguments.packages))
     installation = install(arguments.cache, on_progress=_say, gpu=not arguments.cpu, brought=brought)

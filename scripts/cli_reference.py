@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CLARA_WF = (
+    "init",
     "cs",
     "new",
     "list",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
@@ -11,13 +12,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from stages.model.description import ModelDescription
+from stages.model.parameters import ModelParameters
 
 
 def schema() -> dict[str, Any]:
     """Return the schema of an object that holds the value of each parameter."""
     made = ModelDescription.model_json_schema()
-    text = made["description"]
-    for name, told in _described(text).items():
+    for name, told in _described(inspect.getdoc(ModelParameters) or "").items():
         made["properties"][name]["description"] = told
     made["description"] = "Parameters of a model's config.pbtxt; there the value of each is a JSON text."
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}

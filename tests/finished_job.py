@@ -62,7 +62,7 @@ def clock(seconds):
 
 def finished_job(root, *, failed=None, message="", log_lines=(), results=()):
     """Make the payload of a job whose stages took as long as `_STAGES` says, up to the one that failed."""
-    workflow = load_workflows(Places.of_checkout({}).values)[LIVER_SEG]
+    workflow = load_workflows(Places.here({}).values)[LIVER_SEG]
     payload = Payload(root=root / "job-1", job_id="job-1")
     payload.make_folders(workflow)
     payload.record.write_text(json.dumps({"started": clock(0)}))

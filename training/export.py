@@ -9,6 +9,7 @@ import onnxruntime
 import torch
 from torch import nn
 
+from stages.runtime import atomic
 from training.unet import MULTIPLE, UNet
 
 OPSET = 17
@@ -19,20 +20,18 @@ def export_onnx(model: nn.Module, path: Path) -> Path:
     """Write `model` to `path`: input "image", output "scores"; batch and spatial axes are dynamic."""
     model = copy.deepcopy(model).eval().float()
     example = torch.zeros(1, 1, 2 * MULTIPLE, 2 * MULTIPLE, 2 * MULTIPLE)
-    unfinished = path.with_suffix(".part")
-    with warnings.catch_warnings():  # the older exporter is meant: it keeps the graph plain and dynamic
-        warnings.simplefilter("ignore")
+    with atomic.writing(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the older exporter is meant: it keeps the graph plain and dynamic
         torch.onnx.export(
             model,
             (example,),
-            str(unfinished),
+            file.name,
             input_names=["image"],
             output_names=["scores"],
             dynamic_axes={"image": _AXES, "scores": _AXES},
             opset_version=OPSET,
             dynamo=False,
         )
-    unfinished.replace(path)
     return path
 
 

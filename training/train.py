@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from phantoms import AbdomenPhantom
+from stages.runtime import atomic
 from training.agreement import dice
 from training.augmentation import normalise
 from training.data import SPACING_MM, VALIDATION_SEEDS, WINDOW, draw_sample, held_out_phantom, phantom_stream
@@ -81,9 +82,8 @@ class Training:
             "steps": self.steps,
             "minutes": minutes,
         }
-        unfinished = self._state.with_suffix(".part")
-        torch.save(content, unfinished)
-        unfinished.replace(self._state)
+        with atomic.writing(self._state) as file:
+            torch.save(content, file)
 
     def _resume(self) -> None:
         content = torch.load(self._state, weights_only=True, map_location=self.device)

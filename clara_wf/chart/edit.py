@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from clara_wf.definitions.lint import check
 from clara_wf.definitions.markers import begin_of, end_of, find_markers, marker_problems
 from clara_wf.yaml.document import Document, parsed
 from stages.errors import OutputError, SettingsError
+from stages.runtime import atomic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,18 +127,10 @@ def save(document: Document, edit: Edit) -> None:
     if file.read_bytes().decode("utf-8") != document.text:
         raise SettingsError(f"{file} was changed by somebody else meanwhile; try again")
     try:
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        try:
-            with os.fdopen(handle, "wb") as new:
-                new.write(edit.text.encode("utf-8"))
-                new.flush()
-                os.fsync(new.fileno())
-            shutil.copystat(file, temporary)
-            _keep_owner(file, temporary)
-            os.replace(temporary, file)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with atomic.writing(file, mode=0o600) as new:
+            new.write(edit.text.encode("utf-8"))
+            shutil.copystat(file, new.name)
+            _keep_owner(file, new.name)
     except OSError as error:
         raise OutputError(f"cannot write {file}: {error.strerror}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,8 @@ from clara_wf.chart.edit import Edit, add_stage, add_workflow, save, stage_block
 from clara_wf.chart.scaffold import scaffold
 from clara_wf.commands.completion import WorkflowName, jobs
 from clara_wf.commands.completion import engines as known_engines
+from clara_wf.commands.extensions import extensions
+from clara_wf.commands.lazy import load
 from clara_wf.commands.options import AsJson, Payloads, Values, say, surroundings
 from clara_wf.definitions.lint import lint
 from clara_wf.definitions.workflow import find_workflow, load_workflows
@@ -22,7 +25,7 @@ from clara_wf.engines.engine import ENGINES
 from clara_wf.files.edit_lock import sole_editor
 from clara_wf.run.show import graph, plan
 from clara_wf.yaml.document import Document, read_document
-from clara_wf.yaml.findings import errors_of
+from clara_wf.yaml.findings import Finding, errors_of
 from stages.errors import SettingsError
 
 
@@ -36,7 +39,7 @@ def create_stage(
     values: Values = None,
 ) -> None:
     """Add a stage to the chart, or complete the one there is; what people wrote stays as it is."""
-    file = surroundings(context, values=values).places.values
+    file = _values_to_change(context, values)
     with sole_editor(file):
         document = read_document(file)
         if folder is None:
@@ -60,7 +63,7 @@ def create_workflow(
     values: Values = None,
 ) -> None:
     """Add a workflow to the chart: a chain of stages, with an ID, locks and folders."""
-    file = surroundings(context, values=values).places.values
+    file = _values_to_change(context, values)
     try:
         key = str(uuid.UUID(identifier)) if identifier else str(uuid.uuid4())
     except ValueError as error:
@@ -68,6 +71,12 @@ def create_workflow(
     with sole_editor(file):
         document = read_document(file)
         _save(document, add_workflow(document, key, name, [stage.strip() for stage in stages.split(",")]))
+
+
+def _values_to_change(context: typer.Context, values: Path | None) -> Path:
+    places = surroundings(context, values=values).places
+    places.workspace.require_changeable(places.values)
+    return places.values
 
 
 def _save(document: Document, edit: Edit) -> None:
@@ -91,11 +100,10 @@ def check_chart(
     strict: Annotated[bool, typer.Option("--strict", help="Count warnings as errors.")] = False,
 ) -> None:
     """Check every definition of a file: all mistakes at once, with line, column and advice."""
-    from dicom_adapter.config.load import is_adapter_config, lint_adapter
-
     places = surroundings(context).places
     values = file or places.values
-    findings = lint_adapter(values) if is_adapter_config(values) else lint(values, models=places.models)
+    check = _added_check(values) if file else None
+    findings = check(values) if check else lint(values, models=places.models)
     if as_json:
         say(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
@@ -105,6 +113,18 @@ def check_chart(
             say(f"{values}: no mistake found")
     if findings if strict else errors_of(findings):
         raise typer.Exit(SettingsError.exit_code)
+
+
+def _added_check(file: Path) -> Callable[[Path], list[Finding]] | None:
+    """Return the check of another package for a file that shows by a key at its top whose it is."""
+    try:
+        content = read_document(file).content
+    except SettingsError:
+        return None
+    keys = content if isinstance(content, dict) else {}
+    checks = {key: place for extension in extensions() for key, place in extension.checks.items()}
+    place = next((place for key, place in checks.items() if key in keys), None)
+    return load(place) if place else None
 
 
 def show_workflow(context: typer.Context, workflow: WorkflowName, values: Values = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -16,6 +17,12 @@ SETTINGS: dict[str, Any] = {
     "context_settings": HELP_OPTIONS,
 }
 """What every `typer.Typer` of this command line is made with."""
+
+
+def load(place: str) -> Any:
+    """Return what stands at a ``module:name``, imported."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 class Later(TyperCommand):
@@ -33,8 +40,7 @@ class Later(TyperCommand):
 
     def load(self) -> Any:
         """Import it, and return it as the command that runs."""
-        module, attribute = self._place.split(":")
-        found = getattr(importlib.import_module(module), attribute)
+        found = load(self._place)
         if isinstance(found, typer.Typer):
             group = typer.main.get_command(found)
             group.name = self.name
@@ -45,15 +51,52 @@ class Later(TyperCommand):
 
 
 class LazyGroup(TyperGroup):
-    """A group whose commands are imported when one of them is called."""
+    """A group whose commands are imported when one of them is called.
+
+    Attributes
+    ----------
+    more
+        Returns further commands; it is asked when all are listed, or one that is not known is called.
+    behind
+        The command that they follow in the list.
+    """
+
+    more: Callable[[], dict[str, tuple[str, str]]] | None = None
+    behind = ""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands, in the order of the help."""
+        self._add_more()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the command of a name, or None."""
+        if cmd_name not in self.commands:
+            self._add_more()
+        return super().get_command(ctx, cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that is meant, imported, and the arguments left for it."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.load() if isinstance(command, Later) else command, rest
 
+    def _add_more(self) -> None:
+        asked, self.more = self.more, None
+        if asked is None:
+            return
+        known = list(self.commands.items())
+        place = list(self.commands).index(self.behind) + 1
+        added = [(name, Later(name, *command)) for name, command in asked().items()]
+        self.commands = dict([*known[:place], *added, *known[place:]])
 
-def group_of(app: typer.Typer, commands: dict[str, tuple[str, str]]) -> TyperGroup:
+
+def group_of(
+    app: typer.Typer,
+    commands: dict[str, tuple[str, str]],
+    *,
+    more: Callable[[], dict[str, tuple[str, str]]] | None = None,
+    behind: str = "",
+) -> TyperGroup:
     """Return a group of commands that are imported when they are called.
 
     Parameters
@@ -62,9 +105,12 @@ def group_of(app: typer.Typer, commands: dict[str, tuple[str, str]]) -> TyperGro
         Its own options, and `LazyGroup` as its class.
     commands
         By name: ``module:name`` of a command, and what the list of commands says of it.
+    more, behind
+        See `LazyGroup`.
     """
     group = typer.main.get_command(app)
-    assert isinstance(group, TyperGroup), "an application with a callback is a group"
+    assert isinstance(group, LazyGroup), "an application with a callback is a group"
     for name, (place, summary) in commands.items():
         group.add_command(Later(name, place, summary))
+    group.more, group.behind = more, behind
     return group

@@ -81,6 +81,8 @@ def check(
     from clara_wf.models.check import check_model
 
     places = surroundings(context, models=models).places
+    if record:
+        places.workspace.require_changeable(places.models)
     found = check_model(name, places.models, cache=places.cache, say=_progress, trust_code=trust_code)
     _warn_of_nameless(found)
     if record:
@@ -113,6 +115,7 @@ def add(
     from clara_wf.models.config_pbtxt import CONFIG
 
     places = surroundings(context, models=models).places
+    places.workspace.require_changeable(places.models)
     added = add_model(
         path, places.models, name=name, cache=places.cache, say=_progress, trust_code=trust_code
     )

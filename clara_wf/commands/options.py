@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,7 +36,7 @@ def surroundings(
     """Return the surroundings with the places that were given on the command line."""
     found = context.find_object(Surroundings)
     assert found is not None, "the command line sets it"
-    given = {"values": values, "payloads": payloads, "models": models}
+    given: Any = {"values": values, "payloads": payloads, "models": models}
     places = replace(found.places, **{key: path.resolve() for key, path in given.items() if path})
     return replace(found, places=places)
 

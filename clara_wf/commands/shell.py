@@ -12,6 +12,7 @@ import typer
 
 from clara_wf.commands.completion import commands
 from clara_wf.commands.options import say, surroundings
+from clara_wf.workspace import LAUNCHER
 
 
 def print_environment(context: typer.Context) -> None:
@@ -19,13 +20,14 @@ def print_environment(context: typer.Context) -> None:
 
     In bash, zsh and fish alike: eval "$(clara-reference-workflows/clara-wf env)"
     """
-    places = surroundings(context).places
-    launcher = places.chart.parents[1] / "clara-wf"
-    folders = [launcher.parent] if launcher.is_file() else []
+    workspace = surroundings(context).places.workspace
+    launcher = workspace.root / LAUNCHER
+    has_launcher = launcher.is_file() and not workspace.is_packaged
+    folders = [launcher.parent] if has_launcher else []
     folders.append(Path(sys.executable).parent)
     say(_export("PATH", folders))
-    if launcher.is_file():
-        packages = launcher.parents[1]
+    if has_launcher and workspace.is_checkout:
+        packages = workspace.root
         known = surroundings(context).environ.get("PYTHONPATH", "").split(os.pathsep)
         others = [Path(path) for path in known if path and path != str(packages)]
         say(_export("PYTHONPATH", [packages, *others], keep=False))

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic import BeforeValidator, Field, StrictBool
 
-from clara_wf.yaml.json_schema import shown
+from clara_wf.yaml.scalars import (
+    LABEL,
+    AnyText,
+    Command,
+    Quantity,
+    Seconds,
+    StrictBlock,
+    Text,
+    Texts,
+    Variable,
+)
 from stages.volume.labels import Label
 from stages.volume.labels_file import with_rgb
 
-LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
-# Containers of the chart's own, folders of the payload, and the lock of the input.
 RESERVED = ("carrier", "receiver", "ready", "model-server", "locks", "logs", "publish", "input")
-"""A DNS label (RFC 1123): what Kubernetes takes as the name of a container."""
-
-_QUANTITY = re.compile(r"\d+(\.\d+)?([eE][+-]?\d+|m|k|[KMGTPE]i?)?")
-_FACTORS = {"": 1.0, "m": 1e-3, "k": 1e3} | {
-    letter + binary: (1024.0 if binary else 1000.0) ** power
-    for power, letter in enumerate("KMGTPE", start=1)
-    for binary in ("", "i")
-}
+"""Containers of the chart's own, folders of the payload, and the lock of the input."""
 
 
 def name_fault(name: str) -> tuple[str, str] | None:
@@ -38,67 +38,7 @@ def name_fault(name: str) -> tuple[str, str] | None:
     return None
 
 
-def quantity(text: str) -> float:
-    """Return what a Kubernetes quantity such as ``512Mi`` or ``500m`` amounts to.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    if not _QUANTITY.fullmatch(text):
-        raise ValueError(f"expected a quantity such as 512Mi, 2 or 500m, found {text!r}")
-    number = re.match(r"\d+(\.\d+)?([eE][+-]?\d+)?", text)
-    assert number is not None
-    return float(number.group()) * _FACTORS[text[number.end() :]]
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"expected text, found {shown(value)}; quote it")
-    return str(value)
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    """Accept one text or a list of texts."""
-    entries = value if isinstance(value, list | tuple) else [value]
-    return tuple(_text(entry) for entry in entries)
-
-
-def _seconds(value: object) -> float:
-    try:
-        seconds = float(value) if isinstance(value, str | int | float) else 0.0
-    except ValueError:
-        seconds = 0.0
-    if isinstance(value, bool) or not 0 < seconds < float("inf"):
-        raise ValueError(f"expected a positive number of seconds, found {shown(value)}")
-    return seconds
-
-
-def _quantity_text(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"expected a quantity such as 512Mi, 2 or 500m, found {shown(value)}")
-    quantity(str(value))
-    return str(value)
-
-
-def _variable(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(VARIABLE, value):
-        raise ValueError(f"{shown(value)} is no name of an environment variable; use letters, digits and _")
-    return value
-
-
-Text = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
-Seconds = Annotated[float, BeforeValidator(_seconds)]
-Quantity = Annotated[str, BeforeValidator(_quantity_text)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Image(_Strict):
+class Image(StrictBlock):
     """The container image of a stage."""
 
     repository: Text
@@ -108,27 +48,27 @@ class Image(_Strict):
         return f"{self.repository}:{self.tag}"
 
 
-class Mount(_Strict):
+class Mount(StrictBlock):
     """The name of a volume mount."""
 
     name: Text
 
 
-class Mounts(_Strict):
+class Mounts(StrictBlock):
     """Where a stage's container finds its folders."""
 
     into: Mount = Field(alias="in")
     out: Mount
 
 
-class Resources(_Strict):
+class Resources(StrictBlock):
     """What a stage may use (limits) and what is kept for it (requests), as Kubernetes has them."""
 
     limits: Mapping[str, Quantity] = {}
     requests: Mapping[str, Quantity] = {}
 
 
-class StageBlock(_Strict):
+class StageBlock(StrictBlock):
     """One block under ``stages:``."""
 
     image: Image
@@ -143,13 +83,13 @@ class StageBlock(_Strict):
     lockName: Text  # noqa: N815
     timeout: Seconds
     publishPath: Text  # noqa: N815
-    command: Annotated[tuple[Text, ...], BeforeValidator(_texts)] = ()
+    command: Command = ()
     gpu: StrictBool = False
     resources: Resources = Resources()
-    env: Mapping[Annotated[str, BeforeValidator(_variable)], Annotated[str, BeforeValidator(_text)]] = {}
+    env: Mapping[Variable, AnyText] = {}
 
 
-class WorkflowBlock(_Strict):
+class WorkflowBlock(StrictBlock):
     """One block under ``workflows:``."""
 
     name: Text
@@ -158,8 +98,3 @@ class WorkflowBlock(_Strict):
     ioFolders: tuple[Texts, ...]  # noqa: N815
     args: tuple[Texts, ...]
     labels: tuple[Annotated[Label, BeforeValidator(with_rgb)], ...] = ()
-
-
-def keys_of(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the keys of a block in the chart's order, with the field behind each."""
-    return {field.alias or name: field for name, field in model.model_fields.items()}

@@ -17,14 +17,14 @@ from clara_wf.definitions.resource_rules import settings_problems
 from clara_wf.definitions.stage_rules import stage_problems
 from clara_wf.definitions.workflow_rules import shared_names, workflow_problems
 from clara_wf.text.suggestion import did_you_mean
-from clara_wf.workspace import Places
+from clara_wf.workspace import own_workspace
 from clara_wf.yaml.document import Document, UnreadableError, read_document
 from clara_wf.yaml.findings import Finding, Path, Problem
 from clara_wf.yaml.json_schema import problems_of
 from clara_wf.yaml.shape import shaped
 
 _Block = TypeVar("_Block", bound=BaseModel)
-_SCHEMA = Places.of_checkout({"XDG_CACHE_HOME": "/"}).chart / "values.schema.json"
+_SCHEMA = own_workspace().chart / "values.schema.json"
 
 
 @dataclass(frozen=True, kw_only=True)

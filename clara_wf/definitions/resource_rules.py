@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clara_wf.definitions.blocks import quantity
 from clara_wf.yaml.findings import Path, Problem
+from clara_wf.yaml.scalars import quantity
 
 GPU = "nvidia.com/gpu"
 _SMALLEST_MEMORY = 1 << 20  # bytes; no container starts with less

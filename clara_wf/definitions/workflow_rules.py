@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from clara_wf.definitions.blocks import LABEL, WorkflowBlock
+from clara_wf.definitions.blocks import WorkflowBlock
 from clara_wf.yaml.findings import Path, Problem
+from clara_wf.yaml.scalars import LABEL
 from stages.lifecycle.settings import INPUT_LOCK
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -10,6 +10,7 @@ from clara_wf.engines.engine import ENGINES, Engine
 from clara_wf.engines.process import ProcessEngine, can_run
 from clara_wf.text.suggestion import did_you_mean
 from stages.errors import SettingsError
+from stages.runtime import extras
 
 
 def choose(workflow: Workflow, wanted: str | None) -> str:
@@ -18,11 +19,15 @@ def choose(workflow: Workflow, wanted: str | None) -> str:
     Raises
     ------
     SettingsError
-        If there is no such engine, or processes were asked for and a stage has only its image.
+        If there is no such engine, or processes were asked for and a stage has only its image, or lacks
+        what it needs beside its module.
     """
     only_images = [step.name for step in workflow.steps if not can_run(step)]
+    if wanted is None and only_images:
+        return "docker"
     if wanted is None:
-        return "docker" if only_images else "process"
+        _require_extras(workflow)
+        return "process"
     if known_engine(wanted) == "process" and only_images:
         name = only_images[0]
         raise SettingsError(
@@ -30,7 +35,22 @@ def choose(workflow: Workflow, wanted: str | None) -> str:
             f'{name.replace("-", "_")!r}; add command: ["python", "/path/to/stage.py"] to the block in '
             f"values.yaml, or use --engine docker"
         )
+    if wanted == "process":
+        _require_extras(workflow)
     return wanted
+
+
+def _require_extras(workflow: Workflow) -> None:
+    """Refuse a stage of ours that would start without the packages that it needs."""
+    for step in workflow.steps:
+        extra = None if step.block.command else extras.EXTRA_OF.get(step.name.replace("-", "_"))
+        try:
+            if extra:
+                extras.require_extra(extra)
+        except extras.MissingExtraError as error:
+            raise SettingsError(
+                f"{step.name} cannot run as a process: {error}; or use --engine docker"
+            ) from error
 
 
 def known_engine(wanted: str) -> str:

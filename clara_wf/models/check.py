@@ -23,13 +23,15 @@ from clara_wf.models.repository import versions_in as versions_in
 from clara_wf.models.trust import require_plain, require_trust
 from clara_wf.text.suggestion import did_you_mean
 from stages.errors import InferenceError, InputError
-from stages.memory.limits import resident_bytes, stage_need
+from stages.memory.limits import resident_bytes
 from stages.model.description import ModelDescription
 from stages.model.tensors import ModelTensors
+from stages.segmentation.memory_estimate import stage_need
 from stages.segmentation.postprocess import label_volumes_ml
 from stages.segmentation.preprocess import preprocess
 from stages.segmentation.segment import segment, window_plan
-from stages.triton.client import ServedModel, TritonPredictor
+from stages.triton.client import TritonPredictor
+from stages.triton.types import ServedModel
 from stages.volume.geometry import Grid
 from stages.volume.origin import Origin
 from stages.volume.volume import Volume

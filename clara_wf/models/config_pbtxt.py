@@ -11,7 +11,7 @@ from clara_wf.models.onnx_tensors import OnnxTensors
 from stages.errors import InferenceError, InputError
 from stages.model.description import ModelDescription
 from stages.runtime import job_files
-from stages.triton.client import ServedModel, TensorSpec
+from stages.triton.types import ServedModel, TensorSpec
 
 CONFIG = "config.pbtxt"
 _NAME = re.compile(r'^name\s*:\s*"[^"]*"[ \t]*\n?', re.MULTILINE)

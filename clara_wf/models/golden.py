@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from clara_wf.models.repository import GOLDEN as GOLDEN
 from phantoms import make_abdomen
 from stages.errors import InferenceError, InputError
-from stages.lifecycle import locks
+from stages.runtime import atomic
 from stages.volume.geometry import Affine
 from stages.volume.origin import Origin
 from stages.volume.volume import Volume
@@ -40,13 +39,8 @@ def axial(spacing_mm: tuple[float, float, float]) -> Affine:
 
 def record(folder: Path, mask: NDArray[np.uint8]) -> None:
     """Keep the phantom's mask in a model's folder."""
-    beside = folder / f".{GOLDEN}"
-    with beside.open("wb") as file:
+    with atomic.writing(folder / GOLDEN) as file:
         np.savez_compressed(file, mask=mask, seed=_SEED)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(folder / GOLDEN)
-    locks.sync_folder(folder)
 
 
 def agreement(folder: Path, mask: NDArray[np.uint8]) -> dict[int, float] | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from stages.errors import InputError
-from stages.triton.client import TensorSpec
+from stages.triton.types import TensorSpec
 
 Bytes = bytes | memoryview
 _GRAPH, _INITIALIZER, _INPUT, _OUTPUT = 7, 5, 11, 12

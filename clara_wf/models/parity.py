@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from clara_wf.model_server.server import serve
 from clara_wf.models.config_pbtxt import CONFIG
 from stages.model.tensors import ModelTensors
-from stages.triton.client import TritonPredictor, tensor_dtype
+from stages.triton.client import TritonPredictor
 
 REFERENCE = "onnxruntime"
 """The engine that is for every model, by the name that the parameter ``engine`` has for it."""
@@ -102,7 +102,7 @@ def parity_with_reference(
     served = predictor.describe()
     sizes = dict(zip("zyx", window.shape, strict=True), b=1, c=1)
     shape = [sizes[axis] for axis in tensors.input_layout]
-    asked = np.ascontiguousarray(window.reshape(shape), tensor_dtype(served.inputs[0]))
+    asked = np.ascontiguousarray(window.reshape(shape), served.inputs[0].dtype)
     found = np.array(predictor(asked))
     with tempfile.TemporaryDirectory(prefix="clara-model-parity-") as beside:
         _copy_for_reference(folder, Path(beside, "models"))

@@ -30,6 +30,7 @@ from clara_wf.yaml.document import read_document
 from stages import __version__
 from stages.errors import OutputError, SettingsError
 from stages.lifecycle import locks
+from stages.runtime import atomic
 
 _WITHOUT_HELM = ("process", "docker")
 _JOB = "JOB"  # stands for the job's ID in what is rendered
@@ -121,7 +122,7 @@ def unpublish(workflow_id: str, target: Path) -> Published:
             raise SettingsError(f"no workflow {workflow_id} is published in {target}")
         try:
             (folder / CURRENT).unlink()
-            locks.sync_folder(folder)
+            atomic.sync_folder(folder)
         except OSError as error:
             raise OutputError(f"cannot unpublish in {target}: {error.strerror}") from error
     return found
@@ -147,8 +148,7 @@ def _write(told: Published, files: Mapping[str, bytes], folder: Path, helm: Helm
         beside = folder / f".{CURRENT}.{os.getpid()}"
         beside.unlink(missing_ok=True)
         beside.symlink_to(Path(VERSIONS, str(last.version)))
-        beside.replace(folder / CURRENT)
-        locks.sync_folder(folder)
+        atomic.rename(beside, folder / CURRENT)
         last = replace(last, is_new=True)
     return last
 
@@ -168,8 +168,7 @@ def _make_version(made: Published, files: Mapping[str, bytes], helm: Helm | None
     record = json.dumps(made.record(), indent=2, ensure_ascii=False)
     (beside / RECORD).write_text(record + "\n", encoding="utf-8")
     locks.sync_tree(beside)
-    beside.rename(made.folder)
-    locks.sync_folder(made.folder.parent)
+    atomic.rename(beside, made.folder)
 
 
 def _chart_files(chart: Path, values: Path, workflow: Workflow) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from phantoms import AbdomenPhantom, make_demo
 from stages.errors import OutputError
+from stages.runtime import atomic
 from stages.volume.geometry import Affine
 from stages.volume.io import find_volumes, read_volume, write_volume
 from stages.volume.labels import Code, Label
@@ -49,9 +50,8 @@ def make_demo_job(job_folder: Path, input_folder: str) -> None:
         _write_input(input_folder.split("/")[0], beside)
         for made, place in (("truth", "truth"), ("input", input_folder)):
             target = job_folder / place
-            shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(parents=True, exist_ok=True)
-            (beside / made).rename(target)
+            atomic.rename(beside / made, target, durable=False)
         shutil.rmtree(beside)
     except OSError as error:
         raise OutputError(f"cannot write the phantom to {job_folder}: {error}") from error

@@ -21,7 +21,7 @@ from clara_wf.model_server.gpu_settings import COMPUTE_CAPABILITY, CUDA
 from clara_wf.model_server.installation import TRITON_VERSION, installation_in
 from clara_wf.model_server.requirements import PlatformFacts, UnsupportedPlatformError, check_platform
 from clara_wf.models.config_pbtxt import lack_of
-from clara_wf.workspace import Places
+from clara_wf.workspace import VALUES, Places, Workspace
 from clara_wf.yaml.findings import errors_of
 from stages.arrays import device_available
 from stages.errors import StageError
@@ -54,6 +54,7 @@ class Examined:
 def examine(places: Places, environ: Mapping[str, str]) -> Iterator[Examined]:
     """Look at one thing after the other."""
     yield _python()
+    yield _workspace(places.workspace)
     yield from (_folder("payloads", places.payloads), _folder("cache", places.cache))
     yield _chart(places)
     yield _models(places)
@@ -72,6 +73,19 @@ def _python() -> Examined:
         found=version,
         advice="" if fits else "use 3.11 to 3.13",
     )
+
+
+def _workspace(workspace: Workspace) -> Examined:
+    found = f"{workspace.root}, {workspace.chosen_by}"
+    if not (workspace.root / VALUES).is_file():
+        return Examined(
+            what="workspace",
+            verdict="wrong",
+            found=found,
+            advice="it holds no chart; make one: clara-wf init DIR",
+        )
+    advice = "`clara-wf init DIR` makes one that you can change" if workspace.is_packaged else ""
+    return Examined(what="workspace", verdict="ok", found=found, advice=advice)
 
 
 def _folder(what: str, folder: Path) -> Examined:

@@ -8,7 +8,6 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from clara_wf.definitions.blocks import keys_of
 from clara_wf.yaml.findings import Path, Problem
 from stages.volume.labels_file import problem_of
 
@@ -27,6 +26,11 @@ def shaped(kind: type[_Block], content: object, path: Path) -> tuple[_Block | No
         return kind.model_validate(content), []
     except ValidationError as error:
         return None, list(_problems(kind, error.errors(), path))
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the keys of a block in the chart's order, with the field behind each."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _problems(kind: type[BaseModel], details: Iterable[Any], path: Path) -> Iterator[Problem]:

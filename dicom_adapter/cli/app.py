@@ -21,12 +21,15 @@ import typer
 from clara_wf.commands.lazy import SETTINGS
 from clara_wf.commands.options import AsJson, print_table, say, surroundings
 from stages.errors import InputError, OutputError, SettingsError, StageError
+from stages.runtime.extras import require_extra
 
 if TYPE_CHECKING:
     from dicom_adapter.config.blocks import Config
-    from dicom_adapter.database.records import Job
+    from dicom_adapter.database.records import JobRecord
     from dicom_adapter.database.set_aside import SetAside
     from dicom_adapter.database.store import Store
+
+require_extra("adapter")
 
 app = typer.Typer(**SETTINGS, invoke_without_command=True)
 
@@ -42,8 +45,8 @@ WaitSeconds = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Books:
-    """The books of an adapter, whether it runs or not."""
+class _OpenStore:
+    """The database of an adapter, whether it runs or not."""
 
     config: Config
     store: Store
@@ -85,16 +88,16 @@ def show_status(
     Jobs that wait, run or are dead letters, what each destination has not taken, and what is set aside since
     nothing could be done with it.
     """
-    from dicom_adapter.database.deliveries import counts_by_destination, last_messages
+    from dicom_adapter.database.counts import counts_by_destination, last_messages
     from dicom_adapter.database.set_aside import all_items
     from dicom_adapter.status.unconfigured import unconfigured
 
-    with _books(context) as books:
-        left = unconfigured(books.store, books.config)
-        jobs = [_row(books, job) for job in books.store.jobs(*(() if every else _SHOWN))]
-        counted, _ = counts_by_destination(books.store)
-        messages = last_messages(books.store)
-        aside = [_aside_row(each) for each in all_items(books.store)]
+    with _opened(context) as opened:
+        left = unconfigured(opened.store, opened.config)
+        jobs = [_row(opened, job) for job in opened.store.jobs(*(() if every else _SHOWN))]
+        counted, _ = counts_by_destination(opened.store)
+        messages = last_messages(opened.store)
+        aside = [_aside_row(each) for each in all_items(opened.store)]
     destinations = [
         {"destination": name, "state": state, "results": count, "last failure": messages.get(name, "")}
         for (name, state), count in counted.items()
@@ -132,15 +135,15 @@ def replay(
     Dead letters are jobs that failed, and results that could not be delivered; what is set aside is what the
     adapter could do nothing with, such as an instance. The adapter may run meanwhile.
     """
-    with _books(context) as books:
+    with _opened(context) as opened:
         if job is None or job.startswith(_ASIDE):
-            _replay_aside(books.store, job)
+            _replay_aside(opened.store, job)
         if job is not None and job.startswith(_ASIDE):
             return
-        found = _dead_letters(books.store)
+        found = _dead_letters(opened.store)
         chosen = _chosen(found, job, "is a dead letter")
         for each in chosen:
-            books.store.replay(each)
+            opened.store.replay(each)
             say(f"job {each} starts again" if len(chosen) < 2 else f"{each} starts again")
         if not chosen:
             say("there are no dead letters")
@@ -153,9 +156,9 @@ def show_dead_letters(context: typer.Context, as_json: AsJson = False) -> None:
     They are jobs that failed, and results that could not be delivered. Nothing of them is removed; `replay`
     lets them start again.
     """
-    with _books(context) as books:
-        jobs = [_row(books, job) for job in books.store.jobs("dead")]
-        results = _dead_results(books.store)
+    with _opened(context) as opened:
+        jobs = [_row(opened, job) for job in opened.store.jobs("dead")]
+        results = _dead_results(opened.store)
     if as_json:
         say(json.dumps({"jobs": jobs, "results": results}, indent=2))
         return
@@ -175,12 +178,12 @@ def commit(
     They are those that have taken results and have not committed themselves to keep them. The adapter that
     runs asks; one that does not asks at its start.
     """
-    from dicom_adapter.database.deliveries import ask_again
+    from dicom_adapter.database.commitments import ask_again
 
-    with _books(context) as books:
-        found = list(dict.fromkeys(each.job_id for each in books.store.deliveries("uncommitted")))
+    with _opened(context) as opened:
+        found = list(dict.fromkeys(each.job_id for each in opened.store.deliveries("uncommitted")))
         for each in _chosen(found, job, "waits for storage commitment"):
-            say(f"{ask_again(books.store, each)} results of job {each} are asked for")
+            say(f"{ask_again(opened.store, each)} results of job {each} are asked for")
         if not found:
             say("no result waits for storage commitment")
 
@@ -197,14 +200,16 @@ def release(
     One is whose late instances wait for somebody (`late: wait`), or of which an instance is set aside.
     """
     from dicom_adapter.observability.pseudonym import study_hash
-    from dicom_adapter.storage.study_locks import Claims
-    from dicom_adapter.studies.studies import Studies
+    from dicom_adapter.storage.study_locks import StudyLocks
+    from dicom_adapter.studies.tracker import StudyTracker
 
-    with _books(context) as books:
-        held = {study_hash(each.study_uid): each.id for each in books.store.studies("held")}
+    with _opened(context) as opened:
+        held = {study_hash(each.study_uid): each.id for each in opened.store.studies("held")}
         if study not in held:
             raise InputError(f"no study {study!r} is held; there are: {', '.join(held) or 'none'}")
-        studies = Studies(books.store, lambda: books.config, on_jobs=lambda of, jobs: None, claims=Claims())
+        studies = StudyTracker(
+            opened.store, lambda: opened.config, on_jobs=lambda of, jobs: None, study_locks=StudyLocks()
+        )
         for job in studies.release(held[study]):
             say(f"job {job.id} ({job.rule}) is queued")
 
@@ -216,9 +221,9 @@ def check_audit(context: typer.Context) -> None:
     No line was changed or taken out; lines that a full disk or a crash has cut off are told.
     """
     from dicom_adapter.observability.audit_chain import check_chain
-    from dicom_adapter.storage.paths import AdapterPlaces
+    from dicom_adapter.storage.paths import AdapterPaths
 
-    file = AdapterPlaces(root=_config(context).storage.root).audit
+    file = AdapterPaths(root=_config(context).storage.root).audit
     with _permitted():
         if file.exists() and not file.is_file():
             raise SettingsError(f"the audit trail {file} is no regular file; put it back, or move this away")
@@ -285,16 +290,16 @@ def send_echo(
 
 
 @contextmanager
-def _books(context: typer.Context) -> Iterator[_Books]:
-    """Open the books of the adapter that the configuration is of."""
+def _opened(context: typer.Context) -> Iterator[_OpenStore]:
+    """Open the database of the adapter that the configuration is of."""
     from dicom_adapter.database.faults import damaged
     from dicom_adapter.database.integrity import require_there
     from dicom_adapter.database.store import Store
-    from dicom_adapter.storage.paths import AdapterPlaces
+    from dicom_adapter.storage.paths import AdapterPaths
 
     config = _config(context)
-    places = AdapterPlaces(root=config.storage.root)
-    file = places.books
+    places = AdapterPaths(root=config.storage.root)
+    file = places.database
     with _permitted():
         require_there(file, studies=places.studies)
         if file.exists() and not file.is_file():
@@ -303,7 +308,7 @@ def _books(context: typer.Context) -> Iterator[_Books]:
             raise SettingsError(f"there is no database in {file.parent}; no adapter has run there")
         store = Store(file, migrates=False)  # an adapter of another release may run on it
     try:
-        yield _Books(config=config, store=store)
+        yield _OpenStore(config=config, store=store)
     finally:
         store.close()
 
@@ -416,15 +421,15 @@ def _kind_of(path: Path) -> str:
         return "a file that cannot be read"
 
 
-def _row(books: _Books, job: Job) -> dict[str, object]:
+def _row(opened: _OpenStore, job: JobRecord) -> dict[str, object]:
     from dicom_adapter.jobs.job_input import why_pending
     from dicom_adapter.observability.pseudonym import study_hash
 
-    pending = why_pending(job, books.config.storage.payloads)
+    pending = why_pending(job, opened.config.storage.payloads)
     return {
         "job": job.id,
         "workflow": job.rule,
-        "study": study_hash(books.store.study(job.study_id).study_uid),
+        "study": study_hash(opened.store.study(job.study_id).study_uid),
         "state": "pending" if pending else job.state,
         "tries": job.tries,
         "exit code": job.exit_code,
@@ -442,7 +447,7 @@ def _show(rows: list[dict[str, object]], nothing: str) -> None:
 
 
 @dataclass
-class _Asked:
+class _SignalFlags:
     """What signals have asked for, as plain flags: a handler must wait for no lock."""
 
     to_stop: bool = False
@@ -454,7 +459,7 @@ def _serve(config: Path, environ: Mapping[str, str]) -> None:
     """Run until a signal says stop."""
     from dicom_adapter.service import running
 
-    asked = _Asked()
+    asked = _SignalFlags()
 
     def stop(number: int, frame: FrameType | None) -> None:
         asked.to_stop = True
@@ -480,7 +485,7 @@ def _serve(config: Path, environ: Mapping[str, str]) -> None:
         _end_by_force()
 
 
-def _end_in_time(asked: _Asked) -> None:
+def _end_in_time(asked: _SignalFlags) -> None:
     """Wait until the end is asked for, and end by force if it takes too long."""
     while not asked.to_stop:
         time.sleep(_POLL_S)

@@ -54,15 +54,6 @@ def examine(file: Path) -> tuple[Config | None, list[Finding]]:
     return config, _placed(document, problems)
 
 
-def is_adapter_config(file: Path) -> bool:
-    """Tell whether a YAML file is a configuration of the adapter, by its top."""
-    try:
-        content = read_document(file).content
-    except SettingsError:
-        return False
-    return isinstance(content, dict) and "dicom" in content
-
-
 def lint_adapter(file: Path) -> list[Finding]:
     """Return everything that is wrong with a configuration, and what it names that is not published.
 

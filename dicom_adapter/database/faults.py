@@ -23,7 +23,7 @@ _UNUSABLE = {
 
 
 class DatabaseUnusableError(OutputError, sqlite3.OperationalError):
-    """The database cannot be used now: locked, read only, no room; it can be when that is mended.
+    """The database cannot be used now: locked, read only, the disk full; it can be when that is repaired.
 
     Attributes
     ----------

@@ -1,12 +1,21 @@
-"""What the books hold: studies, jobs and deliveries, and which way each may go."""
+"""What the database holds: studies, jobs and deliveries, and which way each may go, and rows read as such.
+
+Each row is checked: a damaged one must harm nobody else's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+import sqlite3
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-STUDY_MOVES: Mapping[str, frozenset[str]] = {
+from stages.errors import SettingsError
+
+STUDY_TRANSITIONS: Mapping[str, frozenset[str]] = {
     "receiving": frozenset({"complete", "held"}),
     "complete": frozenset({"receiving", "removed"}),
     "held": frozenset({"receiving", "complete", "removed"}),
@@ -15,7 +24,7 @@ STUDY_MOVES: Mapping[str, frozenset[str]] = {
 """``receiving``: more may come; ``complete``: jobs were made; ``held``: late ones, or
 one that is set aside, wait for somebody."""
 
-JOB_MOVES: Mapping[str, frozenset[str]] = {
+JOB_TRANSITIONS: Mapping[str, frozenset[str]] = {
     "queued": frozenset({"running", "superseded"}),
     "running": frozenset({"queued", "done", "dead", "superseded"}),
     "done": frozenset({"superseded"}),
@@ -24,7 +33,7 @@ JOB_MOVES: Mapping[str, frozenset[str]] = {
 }
 """``dead``: a dead letter, kept until it is replayed (``queued`` again)."""
 
-DELIVERY_MOVES: Mapping[str, frozenset[str]] = {
+DELIVERY_TRANSITIONS: Mapping[str, frozenset[str]] = {
     "waiting": frozenset({"waiting", "uncommitted", "delivered", "dead", "cancelled"}),
     "uncommitted": frozenset({"uncommitted", "delivered", "waiting", "dead", "cancelled"}),
     "dead": frozenset({"waiting", "cancelled"}),
@@ -38,8 +47,31 @@ gets the same from an earlier job, ``waiting`` if that was superseded before it 
 that was superseded."""
 
 
+TRANSITIONS: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "studies": STUDY_TRANSITIONS,
+    "jobs": JOB_TRANSITIONS,
+    "deliveries": DELIVERY_TRANSITIONS,
+}
+
+_LONGEST_TEXT = 1 << 16
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "bool": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "Path": (str,),
+    "tuple": (str,),
+    "None": (type(None),),
+}
+
+
+class StateError(SettingsError):
+    """Something is not in a state that what was asked for may follow."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Received:
+class ReceivedInstance:
     """An instance that is on disk under its final name.
 
     Attributes
@@ -64,7 +96,7 @@ class Received:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
+class StudyRecord:
     """All that came of a study under an AE title.
 
     Attributes
@@ -86,7 +118,7 @@ class Study:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class JobRecord:
     """A run of a workflow on a study.
 
     Attributes
@@ -119,7 +151,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Delivery:
+class DeliveryRecord:
     """An instance of a result on its way to a destination.
 
     Attributes
@@ -147,3 +179,76 @@ class Delivery:
     not_before: float
     created: str
     changed: str
+
+
+class DamagedRowError(ValueError):
+    """A row holds what the adapter never wrote."""
+
+
+def study_of(row: sqlite3.Row) -> StudyRecord:
+    """Return a study.
+
+    Raises
+    ------
+    DamagedRowError
+        If the row is damaged.
+    """
+    return StudyRecord(**_checked(row, StudyRecord, STUDY_TRANSITIONS))
+
+
+def received_of(row: sqlite3.Row) -> ReceivedInstance:
+    """Return an instance.
+
+    Raises
+    ------
+    DamagedRowError
+        If the row is damaged.
+    """
+    kept = _checked(row, ReceivedInstance)
+    return ReceivedInstance(**{**kept, "path": Path(kept["path"]), "conflict": bool(kept["conflict"])})
+
+
+def job_of(row: sqlite3.Row) -> JobRecord:
+    """Return a job.
+
+    Raises
+    ------
+    DamagedRowError
+        If the row is damaged.
+    """
+    kept = _checked(row, JobRecord, JOB_TRANSITIONS)
+    if not _JOB_ID.fullmatch(kept["id"]):
+        raise DamagedRowError("column id, which names a folder, holds no UUID")
+    try:
+        names = json.loads(kept["destinations"])
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+        raise DamagedRowError("column destinations holds no list of names")
+    return JobRecord(**{**kept, "destinations": tuple(names)})
+
+
+def delivery_of(row: sqlite3.Row) -> DeliveryRecord:
+    """Return a delivery.
+
+    Raises
+    ------
+    DamagedRowError
+        If the row is damaged.
+    """
+    kept = _checked(row, DeliveryRecord, DELIVERY_TRANSITIONS)
+    return DeliveryRecord(**{**kept, "path": Path(kept["path"]), "unsure": bool(kept["unsure"])})
+
+
+def _checked(row: sqlite3.Row, kind: type, states: Collection[str] = ()) -> dict[str, Any]:
+    kept = {name: row[name] for name in kind.__annotations__}
+    for name, annotation in kind.__annotations__.items():
+        value = kept[name]
+        allowed = [each.split("[")[0] for each in str(annotation).split(" | ")]
+        if not isinstance(value, sum((_TYPES[each] for each in allowed), ())):
+            raise DamagedRowError(f"column {name} holds {type(value).__name__}, expected {annotation}")
+        if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+            raise DamagedRowError(f"column {name} holds a text of {len(value)} characters")
+    if states and kept["state"] not in states:
+        raise DamagedRowError(f"column state holds none of {', '.join(states)}")
+    return kept

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import sign_of_life
+from dicom_adapter.supervision.worker import heartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ _WAIT_S = 1.0
 _TELL_S = 60.0
 
 
-def insist(action: Callable[[], _T], *, until: Callable[[], bool] = lambda: False) -> _T:
+def retry_while_locked(action: Callable[[], _T], *, until: Callable[[], bool] = lambda: False) -> _T:
     """Do something with the database, again and again while it is locked or the disk is full.
 
     Why it waits is logged once a minute, and told by `Store.trouble`.
@@ -39,8 +39,8 @@ def insist(action: Callable[[], _T], *, until: Callable[[], bool] = lambda: Fals
             if told.is_over():
                 logger.warning("%s; trying again", error)
                 told = Deadline(_TELL_S)
-            sign_of_life(f"the database cannot be written: {error}")
+            heartbeat(f"the database cannot be written: {error}")
         else:
-            sign_of_life()
+            heartbeat()
             return done
         time.sleep(_WAIT_S)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from dicom_adapter.database.store import MOVES
+from dicom_adapter.database.records import TRANSITIONS
 
 _SERVICE = "service"
 _DAMAGES = (sqlite3.Error, OverflowError, UnicodeDecodeError)
@@ -31,14 +31,14 @@ class Salvaged:
     incomplete: set[str] = field(default_factory=set)
 
 
-def salvage(damaged: Path, books: sqlite3.Connection) -> Salvaged:
+def salvage(damaged: Path, database: sqlite3.Connection) -> Salvaged:
     """Copy every row of a damaged database that can be read and has all it points at.
 
     Parameters
     ----------
     damaged
         It, and the write-ahead log beside it, are only read.
-    books
+    database
         A new database of this release, in a transaction.
 
     Returns
@@ -49,7 +49,7 @@ def salvage(damaged: Path, books: sqlite3.Connection) -> Salvaged:
     found = Salvaged()
     tables = [
         row["name"]
-        for row in books.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid")
+        for row in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid")
     ]
     if damaged.exists() and not damaged.is_file():  # whoever opens a FIFO waits
         found.incomplete.update(tables)
@@ -59,22 +59,22 @@ def salvage(damaged: Path, books: sqlite3.Connection) -> Salvaged:
         with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as source:
             source.row_factory = sqlite3.Row
             for table in tables:
-                _copy(source, books, table, found)
+                _copy(source, database, table, found)
     except sqlite3.Error:
         found.incomplete.update(tables)
     return found
 
 
-def _copy(source: sqlite3.Connection, books: sqlite3.Connection, table: str, found: Salvaged) -> None:
-    known = [row["name"] for row in books.execute(f"PRAGMA table_info({table})")]
+def _copy(source: sqlite3.Connection, database: sqlite3.Connection, table: str, found: Salvaged) -> None:
+    known = [row["name"] for row in database.execute(f"PRAGMA table_info({table})")]
     for row in _rows(source, table, found):
         columns = [name for name in known if name in row.keys()]  # noqa: SIM118 - a Row is no dictionary
         if table == _SERVICE:
-            _take_over_service(books, row)
+            _take_over_service(database, row)
         elif _is_usable(table, row):
             names, marks = ", ".join(columns), ", ".join("?" for _ in columns)
             try:
-                books.execute(
+                database.execute(
                     f"INSERT INTO {table} ({names}) VALUES ({marks})",  # noqa: S608 - names of our own
                     [row[name] for name in columns],
                 )
@@ -105,9 +105,9 @@ def _rows(source: sqlite3.Connection, table: str, found: Salvaged) -> Iterator[s
 
 
 def _is_usable(table: str, row: sqlite3.Row) -> bool:
-    return table not in MOVES or row["state"] in MOVES[table]
+    return table not in TRANSITIONS or row["state"] in TRANSITIONS[table]
 
 
-def _take_over_service(books: sqlite3.Connection, row: sqlite3.Row) -> None:
+def _take_over_service(database: sqlite3.Connection, row: sqlite3.Row) -> None:
     if isinstance(row["seconds"], float):
-        books.execute("UPDATE service SET seconds = ?", (row["seconds"],))
+        database.execute("UPDATE service SET seconds = ?", (row["seconds"],))

@@ -18,7 +18,7 @@ from stages.lifecycle.locks import now
 
 logger = logging.getLogger(__name__)
 
-Kind: TypeAlias = Literal["instance", "study", "job", "delivery", "removal"]
+SetAsideKind: TypeAlias = Literal["instance", "study", "job", "delivery", "removal"]
 
 PASSED_OVER = "CAST({id} AS TEXT) NOT IN (SELECT item FROM set_aside WHERE kind = '{kind}')"
 """A condition that leaves out what is set aside."""
@@ -57,7 +57,9 @@ class _Database(Protocol):
         yield NotImplemented
 
 
-def put(books: sqlite3.Connection, kind: Kind, item: object, *, reason: str, study: str = "") -> bool:
+def put(
+    database: sqlite3.Connection, kind: SetAsideKind, item: object, *, reason: str, study: str = ""
+) -> bool:
     """Set something aside, which is said once, and return whether it was not before.
 
     Parameters
@@ -66,10 +68,10 @@ def put(books: sqlite3.Connection, kind: Kind, item: object, *, reason: str, stu
         What tells it from others of its kind, see `SetAside`.
     """
     told = printable(str(item))[:_LONGEST]
-    if books.execute("SELECT 1 FROM set_aside WHERE kind = ? AND item = ?", (kind, told)).fetchone():
+    if database.execute("SELECT 1 FROM set_aside WHERE kind = ? AND item = ?", (kind, told)).fetchone():
         return False
     reason = printable(reason)[:_LONGEST]
-    done = books.execute(
+    done = database.execute(
         "INSERT OR IGNORE INTO set_aside (kind, item, study, reason, since) VALUES (?, ?, ?, ?, ?)",
         (kind, told, study, reason, now()),
     )
@@ -81,33 +83,33 @@ def put(books: sqlite3.Connection, kind: Kind, item: object, *, reason: str, stu
     return True
 
 
-def all_items(database: _Database) -> list[SetAside]:
+def all_items(store: _Database) -> list[SetAside]:
     """Return what is set aside, the oldest first."""
-    with database.transaction() as books:
-        rows = books.execute("SELECT * FROM set_aside ORDER BY id").fetchall()
+    with store.transaction() as database:
+        rows = database.execute("SELECT * FROM set_aside ORDER BY id").fetchall()
     return [SetAside(**dict(row)) for row in rows]
 
 
-def items_of(database: _Database, kind: Kind) -> frozenset[str]:
+def items_of(store: _Database, kind: SetAsideKind) -> frozenset[str]:
     """Return what of a kind is set aside, see `SetAside.item`."""
-    with database.transaction() as books:
-        rows = books.execute("SELECT item FROM set_aside WHERE kind = ?", (kind,)).fetchall()
+    with store.transaction() as database:
+        rows = database.execute("SELECT item FROM set_aside WHERE kind = ?", (kind,)).fetchall()
     return frozenset(row["item"] for row in rows)
 
 
-def count(database: _Database) -> dict[str, int]:
+def count(store: _Database) -> dict[str, int]:
     """Return how much of each kind is set aside."""
-    with database.transaction() as books:
-        rows = books.execute("SELECT kind, COUNT(*) AS n FROM set_aside GROUP BY kind").fetchall()
+    with store.transaction() as database:
+        rows = database.execute("SELECT kind, COUNT(*) AS n FROM set_aside GROUP BY kind").fetchall()
     return {row["kind"]: row["n"] for row in rows}
 
 
-def set_aside(database: _Database, kind: Kind, item: object, *, reason: str, study: str = "") -> bool:
+def set_aside(store: _Database, kind: SetAsideKind, item: object, *, reason: str, study: str = "") -> bool:
     """Set something aside in a transaction of its own, see `put`."""
-    with database.transaction() as books:
-        return put(books, kind, item, reason=reason, study=study)
+    with store.transaction() as database:
+        return put(database, kind, item, reason=reason, study=study)
 
 
-def take_back(books: sqlite3.Connection, number: int) -> None:
+def take_back(database: sqlite3.Connection, number: int) -> None:
     """Let something be worked on again."""
-    books.execute("DELETE FROM set_aside WHERE id = ?", (number,))
+    database.execute("DELETE FROM set_aside WHERE id = ?", (number,))

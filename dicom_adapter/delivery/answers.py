@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from dicom_adapter.storage.results import Result
+from dicom_adapter.storage.results import ResultFile
 from stages.errors import StageError
 
-Verdict: TypeAlias = Literal["accepted", "busy", "refused"]
+DeliveryVerdict: TypeAlias = Literal["accepted", "busy", "refused"]
 
 
 class DestinationError(StageError):
@@ -44,19 +44,19 @@ class Answer:
         Whether it may have arrived all the same, so that the destination is asked before it is sent again.
     """
 
-    verdict: Verdict
+    verdict: DeliveryVerdict
     status: str
     message: str = ""
     may_be_there: bool = False
 
 
-Told: TypeAlias = Callable[[Result, Answer], None]
+OnAnswer: TypeAlias = Callable[[ResultFile, Answer], None]
 
 
 class Sender(Protocol):
     """One way to send to one destination."""
 
-    def send(self, results: Sequence[Result], told: Told) -> None:
+    def send(self, results: Sequence[ResultFile], told: OnAnswer) -> None:
         """Send files, and tell of each what the destination said, as soon as it has.
 
         Raises

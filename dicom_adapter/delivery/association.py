@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from dicom_adapter.delivery.answers import DestinationError
-from dicom_adapter.delivery.connection import Connection, Connections
-from dicom_adapter.dimse import command_sets, pdus
+from dicom_adapter.delivery.connection import DestinationConnection, DestinationConnections
+from dicom_adapter.dimse import commands, pdus
 from dicom_adapter.dimse.pdus import Accepted, ProtocolError, pdu
 from dicom_adapter.supervision.deadline import Deadline
 
@@ -27,7 +27,6 @@ MOST_CONTEXTS = 128  # their numbers are odd and fit a byte
 _RELEASE_S = 5.0
 BUFFERED = 1 << 22  # bytes that may still be under way when the last was sent
 _LARGEST_MESSAGE = 1 << 20
-_SERVICE_USER, _NO_REASON = 0, 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +59,9 @@ class Peer:
     tls: ssl.SSLContext | None = None
     timeout_s: float = 30.0
     slowest_rate: int = 32768
-    connections: Connections = field(default_factory=Connections, repr=False, compare=False)
+    connections: DestinationConnections = field(
+        default_factory=DestinationConnections, repr=False, compare=False
+    )
 
     @property
     def place(self) -> str:
@@ -88,11 +89,15 @@ class Message:
     data: bytes
 
 
-class Association:
+class RequestedAssociation:
     """An association that a peer has accepted; made by `associated`."""
 
     def __init__(
-        self, peer: Peer, connection: Connection, contexts: Sequence[tuple[str, str]], accepted: Accepted
+        self,
+        peer: Peer,
+        connection: DestinationConnection,
+        contexts: Sequence[tuple[str, str]],
+        accepted: Accepted,
     ) -> None:
         self.peer = peer
         self._connection, self._largest = connection, accepted.largest
@@ -135,7 +140,7 @@ class Association:
         self._last_id = self._last_id % 0xFFFF + 1
         context = self._contexts[abstract, syntax]
         self._allow(size)
-        self._send(context, command_sets.request(kind, self._last_id, values), is_command=True)
+        self._send(context, commands.request(kind, self._last_id, values), is_command=True)
         before = b""
         for piece in data:
             if before:
@@ -152,7 +157,10 @@ class Association:
 
     def answer(self, message: Message, status: int) -> None:
         """Answer a request of the peer."""
-        self._send(message.context, command_sets.response(message.fields, status), is_command=True)
+        command = commands.command_of(message.fields)
+        if command is None:
+            raise ProtocolError("it asks for something that cannot be answered")
+        self._send(message.context, commands.response(command, status), is_command=True)
 
     def wait_at_most(self, seconds: float) -> None:
         """Let what comes next be there within so many seconds."""
@@ -168,10 +176,10 @@ class Association:
         """
         message = self.message()
         answered = (
-            command_sets.number(message.fields, command_sets.FIELD),
-            command_sets.number(message.fields, command_sets.RESPONDED_TO),
+            commands.number(message.fields, commands.FIELD),
+            commands.number(message.fields, commands.RESPONDED_TO),
         )
-        if answered != (kind | command_sets.RESPONSE, to):
+        if answered != (kind | commands.RESPONSE, to):
             raise ProtocolError("it answered another request than ours")
         return message
 
@@ -184,9 +192,9 @@ class Association:
             If what comes is none, or longer than any answer.
         """
         command, context = self._part(is_command=True, context=None)
-        fields = command_sets.fields_of(command)
+        fields = commands.fields_of(command)
         data = b""
-        if command_sets.has_data_set(fields):
+        if commands.number(fields, commands.DATA_SET_TYPE) != commands.NO_DATA_SET:
             data, _ = self._part(is_command=False, context=context)
         return Message(context=context, fields=fields, data=data)
 
@@ -230,7 +238,7 @@ class Association:
     def abort(self) -> None:
         """End it without asking."""
         self._connection.deadline = Deadline(min(1.0, self.peer.timeout_s))
-        self._connection.sendall(pdu(pdus.ABORT, bytes([0, 0, _SERVICE_USER, _NO_REASON])))
+        self._connection.sendall(pdus.abort(pdus.BY_USER, pdus.NO_REASON))
 
     def _send(self, context: int, data: bytes, *, is_command: bool = False, is_last: bool = True) -> None:
         for each in pdus.fragments(
@@ -240,7 +248,7 @@ class Association:
 
 
 @contextmanager
-def associated(peer: Peer, contexts: Sequence[tuple[str, str]]) -> Iterator[Association]:
+def associated(peer: Peer, contexts: Sequence[tuple[str, str]]) -> Iterator[RequestedAssociation]:
     """Open an association, and release it in the end; abort it after an error.
 
     Parameters
@@ -256,7 +264,7 @@ def associated(peer: Peer, contexts: Sequence[tuple[str, str]]) -> Iterator[Asso
     """
     connection = _connect(peer)
     try:
-        association = Association(peer, connection, contexts, _negotiate(peer, connection, contexts))
+        association = RequestedAssociation(peer, connection, contexts, _negotiate(peer, connection, contexts))
         try:
             yield association
         except BaseException:
@@ -272,7 +280,7 @@ def associated(peer: Peer, contexts: Sequence[tuple[str, str]]) -> Iterator[Asso
         connection.close()
 
 
-def _connect(peer: Peer) -> Connection:
+def _connect(peer: Peer) -> DestinationConnection:
     try:
         return peer.connections.connect(peer.host, peer.port, tls=peer.tls, timeout_s=peer.timeout_s)
     except OSError as error:
@@ -295,7 +303,9 @@ def why_unreachable(error: OSError, *, is_tls: bool) -> str:
     return f"cannot be reached; is it running, and are {what} right? ({why})"
 
 
-def _negotiate(peer: Peer, connection: Connection, contexts: Sequence[tuple[str, str]]) -> Accepted:
+def _negotiate(
+    peer: Peer, connection: DestinationConnection, contexts: Sequence[tuple[str, str]]
+) -> Accepted:
     connection.deadline = Deadline(peer.timeout_s)
     try:
         connection.sendall(pdus.associate_request(peer.ae_title, peer.calling_ae_title, contexts))
@@ -321,13 +331,13 @@ def _negotiate(peer: Peer, connection: Connection, contexts: Sequence[tuple[str,
     )
 
 
-def _read_pdu(connection: Connection) -> tuple[int, bytes]:
+def _read_pdu(connection: DestinationConnection) -> tuple[int, bytes]:
     """Return type and body of the next PDU."""
     head = connection.receive(6)
     kind, length = head[0], int.from_bytes(head[2:], "big")
     if not pdus.ASSOCIATE_RQ <= kind <= pdus.ABORT:
         raise ProtocolError(f"{head!r} begins no PDU")
-    if length > pdus.LARGEST:
+    if length > pdus.LARGEST_PDU:
         raise ProtocolError(f"a PDU of {length} bytes, which no answer has")
     return kind, connection.receive(length)
 

@@ -9,18 +9,25 @@ from ipaddress import IPv6Address, ip_address
 from pydicom.uid import generate_uid
 
 from clara_wf.report.logs import without_uids
-from dicom_adapter.config.blocks import Config, Destination
-from dicom_adapter.database import deliveries as books
-from dicom_adapter.database.records import Delivery
-from dicom_adapter.database.retry_while_locked import insist
+from dicom_adapter.config.blocks import Config
+from dicom_adapter.config.dicom_blocks import Destination
+from dicom_adapter.context import AdapterContext
+from dicom_adapter.database.commitments import ask, explain, send_again, take_report, to_commit
+from dicom_adapter.database.records import DeliveryRecord
+from dicom_adapter.database.retry_while_locked import retry_while_locked
 from dicom_adapter.delivery.answers import DestinationError
-from dicom_adapter.delivery.commitment import PERMANENT, TRANSIENT, Report, request_commitment, why_not_kept
-from dicom_adapter.delivery.connection import Connections
+from dicom_adapter.delivery.commitment import (
+    PERMANENT,
+    TRANSIENT,
+    CommitmentReport,
+    request_commitment,
+    why_not_kept,
+)
+from dicom_adapter.delivery.connection import DestinationConnections
 from dicom_adapter.delivery.senders import peer_of
-from dicom_adapter.jobs.job_queue import Surroundings
-from dicom_adapter.storage.results import Result, read_result
+from dicom_adapter.storage.results import ResultFile, read_result
 from dicom_adapter.supervision.backoff import Backoff
-from dicom_adapter.supervision.supervisor import is_of_surroundings
+from dicom_adapter.supervision.failures import is_resource_error
 from stages.errors import OutputError
 
 logger = logging.getLogger(__name__)
@@ -46,15 +53,15 @@ class CommitRequests:
         How long to wait before what is not kept is sent again.
     """
 
-    def __init__(self, around: Surroundings, *, asking: Backoff, sending: Backoff) -> None:
-        self._around, self._asking, self._sending = around, asking, sending
+    def __init__(self, context: AdapterContext, *, asking: Backoff, sending: Backoff) -> None:
+        self._context, self._asking, self._sending = context, asking, sending
 
     def ask_due(
         self,
         destination: Destination,
-        connections: Connections,
+        connections: DestinationConnections,
         *,
-        set_aside: Callable[[Sequence[Delivery], Exception], None],
+        set_aside: Callable[[Sequence[DeliveryRecord], Exception], None],
     ) -> None:
         """Ask a destination for all that is due, job by job.
 
@@ -63,29 +70,30 @@ class CommitRequests:
         set_aside
             Takes what cannot be asked for, for a reason that nobody foresaw.
         """
-        for deliveries in books.to_commit(
-            self._around.store, destination.name, self._around.clock()
-        ).values():
+        for deliveries in to_commit(self._context.store, destination.name, self._context.clock()).values():
             try:
                 self._ask_or_send_again(destination, deliveries, connections)
             except Exception as error:  # a border: one job harms no other
-                if is_of_surroundings(error):
+                if is_resource_error(error):
                     raise
                 set_aside(deliveries, error)
 
     def _ask_or_send_again(
-        self, destination: Destination, deliveries: Sequence[Delivery], connections: Connections
+        self,
+        destination: Destination,
+        deliveries: Sequence[DeliveryRecord],
+        connections: DestinationConnections,
     ) -> None:
         unheard = [
             each for each in deliveries if each.unsure and len(each.transaction_uid.split()) >= _UNANSWERED
         ]
         if unheard:
             message = f"{destination.name} does not report whether it has arrived; it is sent again"
-            books.send_again(self._around.store, unheard, message)
+            send_again(self._context.store, unheard, message)
         elif not connections.are_ended:
             self._ask(destination, deliveries, connections)
 
-    def take_report(self, report: Report, caller: str, address: str) -> tuple[bool, int]:
+    def take_report(self, report: CommitmentReport, caller: str, address: str) -> tuple[bool, int]:
         """Write down a report that came to our port; return whether it is believed, and how many are lost.
 
         Parameters
@@ -93,7 +101,7 @@ class CommitRequests:
         caller, address
             AE title and address of who reports.
         """
-        names = reporting(self._around.config(), caller, address)
+        names = reporting(self._context.config(), caller, address)
         if not names:
             logger.warning(
                 "%r at %s reports on storage commitment, and is no destination that was asked; if it is one, "
@@ -103,12 +111,12 @@ class CommitRequests:
             return False, 0
         return True, self._take(report, names)
 
-    def _take(self, report: Report, names: Collection[str]) -> int:
+    def _take(self, report: CommitmentReport, names: Collection[str]) -> int:
         failed = {uid: reason for uid, reason in report.failed.items() if reason not in TRANSIENT}
-        not_before = self._around.clock() + self._sending.wait_s(1)
-        kept, lost = insist(
-            lambda: books.take_report(
-                self._around.store,
+        not_before = self._context.clock() + self._sending.wait_s(1)
+        kept, lost = retry_while_locked(
+            lambda: take_report(
+                self._context.store,
                 report.transaction_uid,
                 report.committed,
                 {uid: why_not_kept(reason) for uid, reason in failed.items()},
@@ -122,26 +130,29 @@ class CommitRequests:
         return lost
 
     def _ask(
-        self, destination: Destination, deliveries: Sequence[Delivery], connections: Connections
+        self,
+        destination: Destination,
+        deliveries: Sequence[DeliveryRecord],
+        connections: DestinationConnections,
     ) -> None:
         """Ask for commitment; a request that is refused, lost or not answered is made anew later."""
         transaction = str(generate_uid(prefix=None))
         wait_s = self._asking.wait_s(max(len(each.transaction_uid.split()) for each in deliveries) + 1)
         again = f"it is asked again in {_minutes(wait_s)}"
-        books.ask(
-            self._around.store,
+        ask(
+            self._context.store,
             deliveries,
             transaction,
             message=f"{destination.name} was asked for storage commitment and has not reported yet; {again}",
-            not_before=self._around.clock() + wait_s,
+            not_before=self._context.clock() + wait_s,
         )
 
-        def on_report(report: Report) -> None:
+        def on_report(report: CommitmentReport) -> None:
             self._take(report, [destination.name])
 
         try:
             request_commitment(
-                peer_of(destination, self._around.config().dicom.scu, connections),
+                peer_of(destination, self._context.config().dicom.scu, connections),
                 _as_sent(deliveries),
                 transaction,
                 on_report=on_report,
@@ -150,10 +161,10 @@ class CommitRequests:
         except (DestinationError, OutputError) as error:
             if connections.are_ended:
                 return
-            self._around.metrics.destination_errors.labels(destination.name).inc()
+            self._context.metrics.destination_errors.labels(destination.name).inc()
             message = f"{without_uids(str(error))}; {again}"
             logger.warning("storage commitment: %s", message)
-            books.explain(self._around.store, deliveries, message)
+            explain(self._context.store, deliveries, message)
 
 
 def reporting(config: Config, caller: str, address: str) -> list[str]:
@@ -172,7 +183,7 @@ def reporting(config: Config, caller: str, address: str) -> list[str]:
 
 
 def _addresses(hosts: Sequence[str]) -> set[str]:
-    connections = Connections()
+    connections = DestinationConnections()
     return {_plain(address) for host in hosts for address in connections.addresses_of(host)}
 
 
@@ -186,7 +197,7 @@ def _plain(address: str) -> str:
     return str(mapped or found)
 
 
-def _as_sent(deliveries: Sequence[Delivery]) -> list[Result]:
+def _as_sent(deliveries: Sequence[DeliveryRecord]) -> list[ResultFile]:
     return [read_result(each.path) for each in deliveries]
 
 

@@ -21,10 +21,11 @@ from pynetdicom.sop_class import (
 )
 
 from dicom_adapter.delivery.answers import DestinationError
-from dicom_adapter.delivery.association import Association, Message, Peer, associated
-from dicom_adapter.dimse import command_sets
+from dicom_adapter.delivery.association import Message, Peer, RequestedAssociation, associated
+from dicom_adapter.dimse import commands
 from dicom_adapter.dimse.pdus import ProtocolError
-from dicom_adapter.storage.results import DAMAGES, Result, unvalidated
+from dicom_adapter.storage.results import ResultFile, unvalidated
+from dicom_files.damage import parse_errors
 
 _SUCCESS, _FAILED, _INVALID, _UNKNOWN = 0x0000, 0x0110, 0x0115, 0x0211
 _SYNTAX = str(ImplicitVRLittleEndian)
@@ -45,7 +46,7 @@ TRANSIENT = (0x0131, 0x0213)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class CommitmentReport:
     """What a destination reports on a request for commitment.
 
     Attributes
@@ -65,10 +66,10 @@ class Report:
 
 def request_commitment(
     peer: Peer,
-    results: Sequence[Result],
+    results: Sequence[ResultFile],
     transaction_uid: str,
     *,
-    on_report: Callable[[Report], None],
+    on_report: Callable[[CommitmentReport], None],
     wait_s: float = 0.0,
 ) -> None:
     """Ask a destination to commit itself to keep instances.
@@ -92,15 +93,15 @@ def request_commitment(
             raise DestinationError(f"{peer.place} does not offer storage commitment")
         data = _request(results, transaction_uid)
         values: dict[int, int | str] = {
-            command_sets.REQUESTED_SOP_CLASS: _MODEL,
-            command_sets.REQUESTED_SOP_INSTANCE: str(StorageCommitmentPushModelInstance),
-            command_sets.ACTION_TYPE: _ACTION,
+            commands.REQUESTED_SOP_CLASS: _MODEL,
+            commands.REQUESTED_SOP_INSTANCE: str(StorageCommitmentPushModelInstance),
+            commands.ACTION_TYPE: _ACTION,
         }
-        asked = association.call(_MODEL, _SYNTAX, command_sets.N_ACTION, values, [data], size=len(data))
+        asked = association.call(_MODEL, _SYNTAX, commands.N_ACTION, values, [data], size=len(data))
         reported = False
         while (message := association.message()) and not _answers(message, asked):
             reported |= _take(association, message, on_report)
-        status = command_sets.number(message.fields, command_sets.STATUS)
+        status = commands.number(message.fields, commands.STATUS)
         if status != _SUCCESS:
             raise DestinationError(f"{peer.name} refused the request for storage commitment (0x{status:04X})")
         if not reported and wait_s:
@@ -115,14 +116,16 @@ def _answers(message: Message, asked: int) -> bool:
     ProtocolError
         If it is a response to another.
     """
-    if not command_sets.number(message.fields, command_sets.FIELD) & command_sets.RESPONSE:
+    if not commands.number(message.fields, commands.FIELD) & commands.RESPONSE:
         return False
-    if command_sets.number(message.fields, command_sets.RESPONDED_TO) != asked:
+    if commands.number(message.fields, commands.RESPONDED_TO) != asked:
         raise ProtocolError("it answered another request than ours")
     return True
 
 
-def _wait_for_report(association: Association, on_report: Callable[[Report], None], wait_s: float) -> None:
+def _wait_for_report(
+    association: RequestedAssociation, on_report: Callable[[CommitmentReport], None], wait_s: float
+) -> None:
     association.wait_at_most(wait_s)
     try:
         _take(association, association.message(), on_report)
@@ -130,15 +133,17 @@ def _wait_for_report(association: Association, on_report: Callable[[Report], Non
         association.is_over = True  # most archives report over an association of their own
 
 
-def _take(association: Association, message: Message, on_report: Callable[[Report], None]) -> bool:
+def _take(
+    association: RequestedAssociation, message: Message, on_report: Callable[[CommitmentReport], None]
+) -> bool:
     """Take a request of the peer, and return whether it was a report that can be read."""
-    if command_sets.number(message.fields, command_sets.FIELD) != command_sets.N_EVENT_REPORT:
+    if commands.number(message.fields, commands.FIELD) != commands.N_EVENT_REPORT:
         association.answer(message, _UNKNOWN)
         return False
     try:
         with unvalidated():
             report = read_report(read_dataset(BytesIO(message.data), True, True))
-    except DAMAGES:
+    except parse_errors():
         association.answer(message, _INVALID)
         return False
     on_report(report)
@@ -147,7 +152,7 @@ def _take(association: Association, message: Message, on_report: Callable[[Repor
 
 
 def handle_report(
-    content: Dataset, caller: str, address: str, on_report: Callable[[Report, str, str], bool]
+    content: Dataset, caller: str, address: str, on_report: Callable[[CommitmentReport, str, str], bool]
 ) -> int:
     """Read an N-EVENT-REPORT that came to our port, pass it on, and return the status to answer with.
 
@@ -162,19 +167,19 @@ def handle_report(
     """
     try:
         report = read_report(content)
-    except DAMAGES:
+    except parse_errors():
         return _INVALID
     return _SUCCESS if on_report(report, caller, address) else _FAILED
 
 
-def read_report(content: Dataset) -> Report:
+def read_report(content: Dataset) -> CommitmentReport:
     """Return what an event report says (PS3.4 table J.3-3)."""
     committed = tuple(str(each.ReferencedSOPInstanceUID) for each in content.get("ReferencedSOPSequence", []))
     failed = {
         str(each.ReferencedSOPInstanceUID): int(each.get("FailureReason", 0x0110))
         for each in content.get("FailedSOPSequence", [])
     }
-    return Report(transaction_uid=str(content.TransactionUID), committed=committed, failed=failed)
+    return CommitmentReport(transaction_uid=str(content.TransactionUID), committed=committed, failed=failed)
 
 
 def why_not_kept(reason: int) -> str:
@@ -182,7 +187,7 @@ def why_not_kept(reason: int) -> str:
     return f"it is not kept (0x{reason:04X}, {_REASONS.get(reason, 'a reason of its own')})"
 
 
-def _request(results: Sequence[Result], transaction_uid: str) -> bytes:
+def _request(results: Sequence[ResultFile], transaction_uid: str) -> bytes:
     request = Dataset()
     request.TransactionUID = transaction_uid
     items = []

@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import sign_of_life
+from dicom_adapter.supervision.worker import heartbeat
 
 _PIECE = 1 << 16
 _LOOK_S = 0.1
 _Address: TypeAlias = tuple[Any, ...]
-Bytes: TypeAlias = bytes | bytearray | memoryview
+_Bytes: TypeAlias = bytes | bytearray | memoryview
 
 
-class Connections:
+class DestinationConnections:
     """The open connections of one delivery worker."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Connections:
 
     def connect(
         self, host: str, port: int, *, tls: ssl.SSLContext | None = None, timeout_s: float
-    ) -> Connection:
+    ) -> DestinationConnection:
         """Return a connection, secured if `tls` says how.
 
         Parameters
@@ -63,7 +63,7 @@ class Connections:
         except BaseException:
             self.forget(wire)
             raise
-        return Connection(wire, self)
+        return DestinationConnection(wire, self)
 
     def addresses_of(self, host: str, *, timeout_s: float = 5.0) -> list[str]:
         """Return the addresses of a host; none if they cannot be found in time."""
@@ -142,7 +142,7 @@ class Connections:
             raise ConnectionAbortedError("we are stopping")
 
 
-class Connection:
+class DestinationConnection:
     """A connection to a destination.
 
     Attributes
@@ -151,12 +151,12 @@ class Connection:
         For everything from now on until it is set anew; no byte that comes prolongs it.
     """
 
-    def __init__(self, wire: socket.socket, connections: Connections) -> None:
+    def __init__(self, wire: socket.socket, connections: DestinationConnections) -> None:
         self._wire, self._connections = wire, connections
         self._files, self._is_closed = 0, False
         self.deadline = Deadline(0)
 
-    def sendall(self, data: Bytes) -> None:
+    def sendall(self, data: _Bytes) -> None:
         """Send all of it.
 
         Raises
@@ -170,7 +170,7 @@ class Connection:
                 self._wire.settimeout(self.deadline.require())
                 with self._timed():
                     sent += self._wire.send(view[sent : sent + _PIECE])
-                sign_of_life()  # a large result may take long, but not longer than the deadline
+                heartbeat()  # a large result may take long, but not longer than the deadline
 
     def receive_into(self, buffer: bytearray | memoryview) -> int:
         """Fill what there is of a buffer, and return how many bytes that are; 0 if the peer has hung up."""
@@ -227,7 +227,7 @@ class Connection:
 
 
 class _Incoming(io.RawIOBase):
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: DestinationConnection) -> None:
         self._connection = connection
 
     def readable(self) -> bool:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from dicom_adapter.delivery.answers import DestinationError
 from dicom_adapter.delivery.association import BUFFERED, why_unreachable
-from dicom_adapter.delivery.connection import Connection, Connections
+from dicom_adapter.delivery.connection import DestinationConnection, DestinationConnections
 from dicom_adapter.supervision.deadline import Deadline
 
 LARGEST_ANSWER = 1 << 20
@@ -54,7 +54,7 @@ class HttpCalls:
         tls: ssl.SSLContext | None,
         timeout_s: float,
         slowest_rate: int,
-        connections: Connections,
+        connections: DestinationConnections,
     ) -> None:
         parts = urlsplit(url)
         self._headers, self._timeout_s, self._slowest_rate = headers, timeout_s, slowest_rate
@@ -140,14 +140,19 @@ class HttpCalls:
 
 
 class _Http(http.client.HTTPConnection):
-    """An HTTP connection over a `Connection`."""
+    """An HTTP connection over a `DestinationConnection`."""
 
     def __init__(
-        self, host: str, port: int, connections: Connections, tls: ssl.SSLContext | None, timeout_s: float
+        self,
+        host: str,
+        port: int,
+        connections: DestinationConnections,
+        tls: ssl.SSLContext | None,
+        timeout_s: float,
     ) -> None:
         super().__init__(host, port)
         self._connections, self._tls, self._timeout_s = connections, tls, timeout_s
-        self._line: Connection | None = None
+        self._line: DestinationConnection | None = None
 
     def connect(self) -> None:
         """Connect, where there is no connection."""

@@ -19,10 +19,11 @@ from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from dicom_adapter.delivery.answers import DestinationError
-from dicom_adapter.delivery.association import Association, Peer, associated
-from dicom_adapter.dimse import command_sets
+from dicom_adapter.delivery.association import Peer, RequestedAssociation, associated
+from dicom_adapter.dimse import commands
 from dicom_adapter.dimse.pdus import ProtocolError
-from dicom_adapter.storage.results import DAMAGES, Result, unvalidated
+from dicom_adapter.storage.results import ResultFile, unvalidated
+from dicom_files.damage import parse_errors
 
 _MODEL, _SYNTAX = str(StudyRootQueryRetrieveInformationModelFind), str(ImplicitVRLittleEndian)
 _AT_ONCE = 50  # UIDs in one query
@@ -31,29 +32,29 @@ _MEDIUM = 0
 
 
 @dataclass(frozen=True)
-class Place:
+class SeriesKey:
     """The study and the series of an instance."""
 
     study_uid: str
     series_uid: str
 
 
-def places_of(results: Iterable[Result]) -> dict[Place, list[str]]:
+def places_of(results: Iterable[ResultFile]) -> dict[SeriesKey, list[str]]:
     """Return SOPInstanceUIDs by study and series; files that do not say theirs are left out."""
-    found: dict[Place, list[str]] = {}
+    found: dict[SeriesKey, list[str]] = {}
     for each in results:
         try:
             with unvalidated():
                 tags = ["StudyInstanceUID", "SeriesInstanceUID"]
                 header = dcmread(each.path, stop_before_pixels=True, specific_tags=tags)
-            place = Place(str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
-        except DAMAGES:
+            place = SeriesKey(str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
+        except parse_errors():
             continue
         found.setdefault(place, []).append(each.sop_instance_uid)
     return found
 
 
-def found_by_query(peer: Peer, results: Sequence[Result]) -> set[str] | None:
+def found_by_query(peer: Peer, results: Sequence[ResultFile]) -> set[str] | None:
     """Return the SOPInstanceUIDs that a destination has of some; None if it cannot be asked.
 
     Raises
@@ -74,18 +75,18 @@ def found_by_query(peer: Peer, results: Sequence[Result]) -> set[str] | None:
         return found
 
 
-def _ask(association: Association, place: Place, uids: Sequence[str]) -> set[str] | None:
+def _ask(association: RequestedAssociation, place: SeriesKey, uids: Sequence[str]) -> set[str] | None:
     query = Dataset()
     query.QueryRetrieveLevel = "IMAGE"
     query.StudyInstanceUID, query.SeriesInstanceUID = place.study_uid, place.series_uid
     query.SOPInstanceUID = list(uids) if len(uids) > 1 else uids[0]
     data = bytes(encode(query, True, True) or b"")
-    values: dict[int, int | str] = {command_sets.SOP_CLASS: _MODEL, command_sets.PRIORITY: _MEDIUM}
-    asked = association.call(_MODEL, _SYNTAX, command_sets.C_FIND, values, [data], size=len(data))
+    values: dict[int, int | str] = {commands.SOP_CLASS: _MODEL, commands.PRIORITY: _MEDIUM}
+    asked = association.call(_MODEL, _SYNTAX, commands.C_FIND, values, [data], size=len(data))
     found: set[str] = set()
     for _ in range(len(uids) + 1):
-        response = association.response(asked, command_sets.C_FIND)
-        status = command_sets.number(response.fields, command_sets.STATUS)
+        response = association.response(asked, commands.C_FIND)
+        status = commands.number(response.fields, commands.STATUS)
         if status not in _PENDING:
             return found if status == _SUCCESS else None
         found |= {_uid_of(response.data)} & {*uids}
@@ -96,5 +97,5 @@ def _uid_of(identifier: bytes) -> str:
     try:
         with unvalidated():
             return str(read_dataset(BytesIO(identifier), True, True).SOPInstanceUID)
-    except DAMAGES as error:
+    except parse_errors() as error:
         raise ProtocolError(f"its answer to a query cannot be read ({type(error).__name__})") from error

@@ -6,17 +6,17 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-from dicom_adapter.config.blocks import Destination, DestinationTls, Scu
+from dicom_adapter.config.dicom_blocks import Destination, DestinationTls, Scu
 from dicom_adapter.delivery.answers import DestinationError, Sender
 from dicom_adapter.delivery.association import Peer
-from dicom_adapter.delivery.connection import Connections
+from dicom_adapter.delivery.connection import DestinationConnections
 from dicom_adapter.delivery.query import found_by_query
 from dicom_adapter.delivery.store_scu import StoreScu
 from dicom_adapter.delivery.stow import StowClient
-from dicom_adapter.storage.results import Result
+from dicom_adapter.storage.results import ResultFile
 
 
-def sender_to(destination: Destination, scu: Scu, connections: Connections) -> Sender:
+def sender_to(destination: Destination, scu: Scu, connections: DestinationConnections) -> Sender:
     """Return what sends to a destination: STOW-RS where it has a URL, C-STORE otherwise.
 
     Parameters
@@ -35,7 +35,7 @@ def sender_to(destination: Destination, scu: Scu, connections: Connections) -> S
 
 
 def found_at(
-    destination: Destination, scu: Scu, connections: Connections, results: Sequence[Result]
+    destination: Destination, scu: Scu, connections: DestinationConnections, results: Sequence[ResultFile]
 ) -> set[str] | None:
     """Return the SOPInstanceUIDs that a destination has of some results; None if it cannot be asked.
 
@@ -51,7 +51,7 @@ def found_at(
     return found_by_query(peer_of(destination, scu, connections), results)
 
 
-def _stow_client(destination: Destination, scu: Scu, connections: Connections) -> StowClient:
+def _stow_client(destination: Destination, scu: Scu, connections: DestinationConnections) -> StowClient:
     headers = {}
     if destination.dicomweb_token:
         headers["Authorization"] = f"Bearer {_token(destination)}"
@@ -67,7 +67,7 @@ def _stow_client(destination: Destination, scu: Scu, connections: Connections) -
     )
 
 
-def peer_of(destination: Destination, scu: Scu, connections: Connections) -> Peer:
+def peer_of(destination: Destination, scu: Scu, connections: DestinationConnections) -> Peer:
     """Return a destination as a DICOM application.
 
     Parameters

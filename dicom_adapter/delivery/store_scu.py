@@ -18,12 +18,13 @@ from typing import IO
 from pydicom.uid import UID
 from pynetdicom.dsutils import split_dataset
 
-from dicom_adapter.delivery.answers import Answer, DestinationError, Told
-from dicom_adapter.delivery.association import MOST_CONTEXTS, Association, Peer, associated
+from dicom_adapter.delivery.answers import Answer, DestinationError, OnAnswer
+from dicom_adapter.delivery.association import MOST_CONTEXTS, Peer, RequestedAssociation, associated
 from dicom_adapter.delivery.transcode import TranscodeError, alternatives, transcode
-from dicom_adapter.dimse import command_sets
+from dicom_adapter.dimse import commands
 from dicom_adapter.dimse.pdus import ProtocolError
-from dicom_adapter.storage.results import DAMAGES, Result
+from dicom_adapter.storage.results import ResultFile
+from dicom_files.damage import parse_errors
 from stages.errors import OutputError
 
 _PIECE = 1 << 20
@@ -37,7 +38,7 @@ class StoreScu:
 
     peer: Peer
 
-    def send(self, results: Sequence[Result], told: Told) -> None:
+    def send(self, results: Sequence[ResultFile], told: OnAnswer) -> None:
         """Send files over one association for every 128 kinds, and tell of each what was said.
 
         Raises
@@ -52,7 +53,9 @@ class StoreScu:
                 for each in chosen:
                     told(each, self._store(association, each, given[_kind(each)]))
 
-    def _store(self, association: Association, result: Result, syntaxes: Sequence[str]) -> Answer:
+    def _store(
+        self, association: RequestedAssociation, result: ResultFile, syntaxes: Sequence[str]
+    ) -> Answer:
         """Send a file in the first transfer syntax that the peer takes and that it can be given in."""
         why = ""
         for syntax in syntaxes:
@@ -74,24 +77,27 @@ class StoreScu:
         )
 
     def _send(
-        self, association: Association, result: Result, syntax: str, data: Iterator[bytes], size: int
+        self,
+        association: RequestedAssociation,
+        result: ResultFile,
+        syntax: str,
+        data: Iterator[bytes],
+        size: int,
     ) -> Answer:
         values: dict[int, int | str] = {
-            command_sets.SOP_CLASS: result.sop_class_uid,
-            command_sets.SOP_INSTANCE: result.sop_instance_uid,
-            command_sets.PRIORITY: _MEDIUM,
+            commands.SOP_CLASS: result.sop_class_uid,
+            commands.SOP_INSTANCE: result.sop_instance_uid,
+            commands.PRIORITY: _MEDIUM,
         }
         try:
-            asked = association.call(
-                result.sop_class_uid, syntax, command_sets.C_STORE, values, data, size=size
-            )
-            response = association.response(asked, command_sets.C_STORE)
-            if command_sets.text(response.fields, command_sets.SOP_INSTANCE) not in (
+            asked = association.call(result.sop_class_uid, syntax, commands.C_STORE, values, data, size=size)
+            response = association.response(asked, commands.C_STORE)
+            if commands.text(response.fields, commands.SOP_INSTANCE) not in (
                 "",
                 result.sop_instance_uid,
             ):
                 raise ProtocolError("it answered for another instance than ours")
-            return answer_of(command_sets.number(response.fields, command_sets.STATUS), self.peer.name)
+            return answer_of(commands.number(response.fields, commands.STATUS), self.peer.name)
         except OutputError as error:
             raise DestinationError(str(error)) from error
         except (OSError, EOFError, ProtocolError) as error:
@@ -122,19 +128,21 @@ _MEANINGS = (
 )
 
 
-def _kind(result: Result) -> tuple[str, str]:
+def _kind(result: ResultFile) -> tuple[str, str]:
     return result.sop_class_uid, result.transfer_syntax_uid
 
 
-def _given(results: Sequence[Result]) -> dict[tuple[str, str], list[str]]:
+def _given(results: Sequence[ResultFile]) -> dict[tuple[str, str], list[str]]:
     """Return in which transfer syntaxes each kind of files can be given, by the first of each kind."""
-    first: dict[tuple[str, str], Result] = {}
+    first: dict[tuple[str, str], ResultFile] = {}
     for each in results:
         first.setdefault(_kind(each), each)
     return {kind: alternatives(each.path, kind[1]) for kind, each in first.items()}
 
 
-def _grouped(results: Sequence[Result], given: dict[tuple[str, str], list[str]]) -> Iterator[list[Result]]:
+def _grouped(
+    results: Sequence[ResultFile], given: dict[tuple[str, str], list[str]]
+) -> Iterator[list[ResultFile]]:
     """Return results in groups, each of which one association has contexts enough for."""
     groups: list[list[tuple[str, str]]] = [[]]
     for kind in given:
@@ -145,7 +153,9 @@ def _grouped(results: Sequence[Result], given: dict[tuple[str, str], list[str]])
         yield [each for each in results if _kind(each) in group]
 
 
-def _contexts(results: Sequence[Result], given: dict[tuple[str, str], list[str]]) -> list[tuple[str, str]]:
+def _contexts(
+    results: Sequence[ResultFile], given: dict[tuple[str, str], list[str]]
+) -> list[tuple[str, str]]:
     """Return a presentation context for each way to give something, so that the peer may take any of them."""
     return list(dict.fromkeys(pair for each in results for pair in _pairs(_kind(each), given)))
 
@@ -154,7 +164,9 @@ def _pairs(kind: tuple[str, str], given: dict[tuple[str, str], list[str]]) -> li
     return [(kind[0], syntax) for syntax in given[kind]]
 
 
-def _not_taken(name: str, association: Association, result: Result, syntaxes: Sequence[str]) -> str:
+def _not_taken(
+    name: str, association: RequestedAssociation, result: ResultFile, syntaxes: Sequence[str]
+) -> str:
     what = UID(result.sop_class_uid).name
     if not association.takes_any(result.sop_class_uid):
         return f"{name} does not take {what} in any syntax that we can give it: {_named(syntaxes)}"
@@ -165,7 +177,7 @@ def _named(syntaxes: Sequence[str]) -> str:
     return ", ".join(UID(each).name for each in syntaxes)
 
 
-def _opened(result: Result, syntax: str) -> tuple[IO[bytes], int]:
+def _opened(result: ResultFile, syntax: str) -> tuple[IO[bytes], int]:
     """Return a file's data set, as it lies or transcoded, and its size.
 
     Raises
@@ -183,7 +195,7 @@ def _opened(result: Result, syntax: str) -> tuple[IO[bytes], int]:
         file = result.path.open("rb")
         file.seek(begin)
         return file, result.path.stat().st_size - begin
-    except DAMAGES as error:
+    except parse_errors() as error:
         raise OutputError(f"{result.path.name} cannot be sent: {error}") from error
 
 

@@ -13,11 +13,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from dicom_adapter.delivery.answers import Answer, DestinationError, Told
-from dicom_adapter.delivery.connection import Connections
+from dicom_adapter.delivery.answers import Answer, DestinationError, OnAnswer
+from dicom_adapter.delivery.connection import DestinationConnections
 from dicom_adapter.delivery.http_client import HttpAnswer, HttpCalls
 from dicom_adapter.delivery.query import places_of
-from dicom_adapter.storage.results import Result
+from dicom_adapter.storage.results import ResultFile
 from stages.errors import OutputError
 
 _PIECE = 2**20
@@ -61,9 +61,11 @@ class StowClient:
     tls: ssl.SSLContext | None = None
     timeout_s: float = 30.0
     slowest_rate: int = 32768
-    connections: Connections = field(default_factory=Connections, repr=False, compare=False)
+    connections: DestinationConnections = field(
+        default_factory=DestinationConnections, repr=False, compare=False
+    )
 
-    def send(self, results: Sequence[Result], told: Told) -> None:
+    def send(self, results: Sequence[ResultFile], told: OnAnswer) -> None:
         """Send files one after the other, and tell of each what was said.
 
         Raises
@@ -75,7 +77,7 @@ class StowClient:
             for each in results:
                 told(each, self._store(calls, each))
 
-    def found(self, results: Sequence[Result]) -> set[str] | None:
+    def found(self, results: Sequence[ResultFile]) -> set[str] | None:
         """Return the SOPInstanceUIDs that the service has of some; None if it cannot be asked.
 
         Raises
@@ -106,7 +108,7 @@ class StowClient:
             connections=self.connections,
         )
 
-    def _store(self, calls: HttpCalls, result: Result) -> Answer:
+    def _store(self, calls: HttpCalls, result: ResultFile) -> Answer:
         boundary = secrets.token_hex(16)
         head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
         tail = f"\r\n--{boundary}--\r\n".encode()
@@ -195,7 +197,7 @@ def _json(body: bytes) -> Any:
         return None
 
 
-def _pieces(result: Result, head: bytes, tail: bytes) -> Iterator[bytes]:
+def _pieces(result: ResultFile, head: bytes, tail: bytes) -> Iterator[bytes]:
     yield head
     try:
         with result.path.open("rb") as file:

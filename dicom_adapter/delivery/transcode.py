@@ -36,7 +36,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_adapter.storage.results import DAMAGES, unvalidated
+from dicom_adapter.storage.results import unvalidated
+from dicom_files.damage import parse_errors
 from stages.errors import StageError
 
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
@@ -50,6 +51,7 @@ _PIXEL_DATA = 0x7FE00010
 _PADDING = b" \0"
 _OF_PIXELS = (_PIXEL_DATA, 0x00280004, 0x00280006, 0x7FE00001, 0x7FE00002)  # may change with their packing
 _PACKABLE_BITS = (8, 16)
+_FAILURES: tuple[type[Exception], ...] = (RuntimeError, *parse_errors())  # an encoder says RuntimeError
 Element: TypeAlias = DataElement | RawDataElement
 
 
@@ -97,7 +99,7 @@ def transcode(path: Path, syntax: str, target: IO[bytes]) -> int:
             write_dataset(written, made)
             size = target.tell()
             _verify(before, target, made)
-    except (*DAMAGES, RuntimeError) as error:  # an encoder says RuntimeError
+    except _FAILURES as error:
         raise TranscodeError(f"it cannot be given in {wanted.name}: {type(error).__name__}") from error
     target.seek(0)
     return size
@@ -108,7 +110,7 @@ def _is_packable(path: Path) -> bool:
         with unvalidated():
             image = dcmread(path, stop_before_pixels=True, specific_tags=["BitsAllocated"])
         return image.get("BitsAllocated") in _PACKABLE_BITS
-    except DAMAGES:
+    except parse_errors():
         return False
 
 

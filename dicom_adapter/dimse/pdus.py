@@ -1,4 +1,9 @@
-"""The protocol data units that a caller sends and is answered with (PS3.8 9.3); what comes is not trusted."""
+"""Protocol data units, for those who call and those who are called; what comes is not trusted.
+
+References
+----------
+DICOM PS3.8 9.3 (protocol data units), 9.3.8 (sources and reasons of an abort), Annex E (messages in P-DATA).
+"""
 
 from __future__ import annotations
 
@@ -10,12 +15,16 @@ from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_
 
 from dicom_files.uids import DICOMApplicationContext
 
+IMPLEMENTATION_UID = str(PYNETDICOM_IMPLEMENTATION_UID)
+IMPLEMENTATION_VERSION = PYNETDICOM_IMPLEMENTATION_VERSION
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA = 0x01, 0x02, 0x03, 0x04
 RELEASE_RQ, RELEASE_RP, ABORT = 0x05, 0x06, 0x07
-LARGEST = 1 << 20  # of what is read, whatever it is
+BY_USER, BY_PROVIDER = 0x00, 0x02
+NO_REASON, UNRECOGNISED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER = 0x00, 0x01, 0x02, 0x06
+LARGEST_PDU = 1 << 20  # of what is read, whatever it is
 OFFERED = 1 << 17  # the largest PDU that we ask for
 _FIXED = 68  # bytes of an A-ASSOCIATE-AC before its items
-_HEAD = 6  # of a presentation data value
+_VALUE_HEAD = 6  # of a presentation data value
 _CONTEXT_RQ, _CONTEXT_AC, _ABSTRACT, _SYNTAX = 0x20, 0x21, 0x30, 0x40
 _APPLICATION, _USER, _LENGTH, _CLASS, _VERSION = 0x10, 0x50, 0x51, 0x52, 0x55
 _REJECTIONS: Mapping[tuple[int, int], str] = {
@@ -36,7 +45,11 @@ _ABORTS = {
 
 
 class ProtocolError(Exception):
-    """A peer says what the standard does not allow."""
+    """A peer says what the standard does not allow; `reason` is that of the abort (PS3.8 9.3.8)."""
+
+    def __init__(self, message: str, reason: int = NO_REASON) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +73,24 @@ def pdu(kind: int, body: bytes) -> bytes:
     return struct.pack(">BxL", kind, len(body)) + body
 
 
+def abort(source: int, reason: int) -> bytes:
+    """Return the A-ABORT."""
+    return pdu(ABORT, bytes((0, 0, source, reason)))
+
+
 def associate_request(called: str, calling: str, contexts: Sequence[tuple[str, str]]) -> bytes:
     """Return an A-ASSOCIATE-RQ; its contexts, pairs of abstract and transfer syntax, are 1, 3, 5..."""
     titles = b"".join(each.encode("ascii", "replace")[:16].ljust(16) for each in (called, calling))
-    items = [_item(_APPLICATION, DICOMApplicationContext.encode())]
+    items = [item(_APPLICATION, DICOMApplicationContext.encode())]
     for n, (abstract, syntax) in enumerate(contexts):
-        names = _item(_ABSTRACT, abstract.encode()) + _item(_SYNTAX, syntax.encode())
-        items.append(_item(_CONTEXT_RQ, bytes([2 * n + 1, 0, 0, 0]) + names))
+        names = item(_ABSTRACT, abstract.encode()) + item(_SYNTAX, syntax.encode())
+        items.append(item(_CONTEXT_RQ, bytes([2 * n + 1, 0, 0, 0]) + names))
     user = (
-        _item(_LENGTH, struct.pack(">L", OFFERED))
-        + _item(_CLASS, PYNETDICOM_IMPLEMENTATION_UID.encode())
-        + _item(_VERSION, PYNETDICOM_IMPLEMENTATION_VERSION.encode())
+        item(_LENGTH, struct.pack(">L", OFFERED))
+        + item(_CLASS, IMPLEMENTATION_UID.encode())
+        + item(_VERSION, IMPLEMENTATION_VERSION.encode())
     )
-    body = struct.pack(">HH", 1, 0) + titles + bytes(32) + b"".join(items) + _item(_USER, user)
+    body = struct.pack(">HH", 1, 0) + titles + bytes(32) + b"".join(items) + item(_USER, user)
     return pdu(ASSOCIATE_RQ, body)
 
 
@@ -91,13 +109,13 @@ def read_accept(body: bytes, contexts: Sequence[tuple[str, str]]) -> Accepted:
     for kind, value in _items(body[_FIXED:]):
         if kind == _CONTEXT_AC and len(value) >= 4:
             number, result = value[0], value[2]
-            names = [text for item, text in _items(value[4:]) if item == _SYNTAX] if not result else []
+            names = [text for inner, text in _items(value[4:]) if inner == _SYNTAX] if not result else []
             offered = contexts[number // 2][1] if number % 2 and number // 2 < len(contexts) else None
             if names and names[0].rstrip(b"\0 ").decode("ascii", "replace") == offered:
                 syntaxes[number] = offered
         elif kind == _USER:
-            largest = next((_number(text) for item, text in _items(value) if item == _LENGTH), 0)
-    if largest and largest <= _HEAD:
+            largest = next((_number(text) for inner, text in _items(value) if inner == _LENGTH), 0)
+    if largest and largest <= _VALUE_HEAD:
         raise ProtocolError(f"it takes P-DATA of {largest} bytes, into which nothing fits")
     return Accepted(syntaxes=syntaxes, largest=largest)
 
@@ -116,7 +134,7 @@ def why_aborted(body: bytes) -> str:
 
 
 def fragments(context: int, data: bytes, *, largest: int, is_command: bool, is_last: bool) -> Iterator[bytes]:
-    """Return the P-DATA that carry some of a message, each as large as the peer takes.
+    """Yield the P-DATA that carry some of a message, each as large as the peer takes.
 
     Parameters
     ----------
@@ -125,7 +143,7 @@ def fragments(context: int, data: bytes, *, largest: int, is_command: bool, is_l
     is_last
         Whether nothing of the message follows.
     """
-    size = min(largest or OFFERED, OFFERED) - _HEAD
+    size = min(largest or OFFERED, OFFERED) - _VALUE_HEAD
     size -= size % 2 if size > 1 else 0
     for begin in range(0, max(len(data), 1), size):
         piece = data[begin : begin + size]
@@ -135,7 +153,7 @@ def fragments(context: int, data: bytes, *, largest: int, is_command: bool, is_l
 
 
 def values_of(body: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Return the presentation data values of a P-DATA: context, message control header, fragment.
+    """Yield the presentation data values of a P-DATA: context, message control header, fragment.
 
     Raises
     ------
@@ -151,7 +169,8 @@ def values_of(body: bytes) -> Iterator[tuple[int, int, bytes]]:
         at += 4 + length
 
 
-def _item(kind: int, value: bytes) -> bytes:
+def item(kind: int, value: bytes) -> bytes:
+    """Return an item of a request for an association, or of its acceptance."""
     return struct.pack(">BxH", kind, len(value)) + value
 
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from clara_wf.definitions.workflow import Workflow
 from clara_wf.payload import Payload
 from dicom_adapter.config.blocks import Storage
-from dicom_adapter.database.records import Job, Received
-from dicom_adapter.storage.disk_space import FullError, require_room
+from dicom_adapter.database.records import JobRecord, ReceivedInstance
+from dicom_adapter.storage.disk_space import DiskFullError, require_space
 from dicom_adapter.storage.paths import SUFFIX, checked_uid
 from dicom_adapter.storage.receiver import folder_mode
 from stages.errors import InputError, OutputError
@@ -41,7 +41,9 @@ _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACC
 _AT_ONCE = 1 << 30
 
 
-def fill_payload(payload: Payload, workflow: Workflow, files: Sequence[Received], storage: Storage) -> None:
+def fill_payload(
+    payload: Payload, workflow: Workflow, files: Sequence[ReceivedInstance], storage: Storage
+) -> None:
     """Give a job its input; what is done already stays.
 
     Parameters
@@ -53,7 +55,7 @@ def fill_payload(payload: Payload, workflow: Workflow, files: Sequence[Received]
     ------
     InputError
         If there is no file, or one is gone or has another size than it was received with.
-    FullError
+    DiskFullError
         If the disk has no space for copies.
     OutputError
         If the input cannot be written.
@@ -71,7 +73,7 @@ def fill_payload(payload: Payload, workflow: Workflow, files: Sequence[Received]
             each.chmod(folder_mode(storage.permissions))
         how = _Input(folder, storage, files).fill()
     except OSError as error:
-        if isinstance(error, (InputError, FullError)):
+        if isinstance(error, (InputError, DiskFullError)):
             raise
         raise OutputError(f"cannot fill {folder}: {error.strerror or error}") from error
     locks.sync_tree(folder)
@@ -87,7 +89,7 @@ def fill_payload(payload: Payload, workflow: Workflow, files: Sequence[Received]
 class _Input:
     """The folder of a job's input while it is filled; the first file tells what the file system can do."""
 
-    def __init__(self, folder: Path, storage: Storage, files: Sequence[Received]) -> None:
+    def __init__(self, folder: Path, storage: Storage, files: Sequence[ReceivedInstance]) -> None:
         self._folder, self._storage, self._files = folder, storage, files
         self._links, self._clones = storage.job_input == "link", True
 
@@ -118,11 +120,11 @@ class _Input:
         """Look once, for all files, before the first is copied."""
         if self._clones:
             size = sum(each.size for each in self._files)
-            require_room(self._folder, size, self._storage.minimum_free)
+            require_space(self._folder, size, self._storage.minimum_free)
             self._clones = False
 
 
-def _checked(file: Received) -> Path:
+def _checked(file: ReceivedInstance) -> Path:
     """Return a received file that is as it came."""
     told = "a received file of the study"  # its name is a whole UID
     try:
@@ -156,6 +158,6 @@ def _copy(source: int, target: int) -> None:
             pass
 
 
-def why_pending(job: Job, payloads: Path) -> str:
+def why_pending(job: JobRecord, payloads: Path) -> str:
     """Return why a job that was begun does not run yet, such as that no node is free; "" if it does."""
     return Payload(root=payloads / job.id, job_id=job.id).pending if job.state == "running" else ""

@@ -1,7 +1,7 @@
 """The queue of jobs: at most so many at once, tried again or kept as dead letters, found again after a crash.
 
-What is to be done stands in the books before anything is done (`dicom_adapter.database.store`), and a job has
-the same ID and folder however often it is begun, so a crash at any moment costs at most the stage that ran.
+What is to be done stands in the database before anything is done, and a job has the same ID and folder
+however often it is begun, so a crash at any moment costs at most the stage that ran.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,29 +20,22 @@ from clara_wf.engines.choice import choose
 from clara_wf.engines.engine import NO_SERVER
 from clara_wf.payload import Payload
 from clara_wf.publish.published import load_published
-from dicom_adapter.config.blocks import Config, SeriesFilter
-from dicom_adapter.database.records import Job, Study
-from dicom_adapter.database.retry_while_locked import insist
+from dicom_adapter.config.blocks import Config
+from dicom_adapter.config.dicom_blocks import SeriesFilter
+from dicom_adapter.context import PATIENCE, AdapterContext
+from dicom_adapter.database.records import JobRecord, StateError, StudyRecord
+from dicom_adapter.database.retry_while_locked import retry_while_locked
 from dicom_adapter.database.set_aside import set_aside
-from dicom_adapter.database.store import StateError, Store
 from dicom_adapter.jobs.job_input import fill_payload
-from dicom_adapter.jobs.job_run import RETRYABLE, How, RunOutcome, Verdict, run_job
-from dicom_adapter.observability.audit import AuditTrail
-from dicom_adapter.observability.metrics import Metrics
+from dicom_adapter.jobs.job_run import RETRYABLE, JobRunOptions, JobVerdict, RunOutcome, run_job
 from dicom_adapter.observability.pseudonym import study_hash
-from dicom_adapter.storage.results import Result, content_of, find_results
-from dicom_adapter.studies.studies import chosen
+from dicom_adapter.storage.results import ResultFile, content_of, find_results
+from dicom_adapter.studies.selection import chosen
 from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import (
-    Supervisor,
-    Worker,
-    is_of_surroundings,
-    reason_of,
-    sign_of_life,
-    stop_all,
-    traceback_of,
-)
+from dicom_adapter.supervision.failures import is_resource_error, reason_of, traceback_of
+from dicom_adapter.supervision.supervisor import stop_all
+from dicom_adapter.supervision.worker import Worker, heartbeat
 from stages.errors import InputError, OutputError, SettingsError, StageError
 from stages.lifecycle import locks
 from stages.lifecycle.settings import INPUT_LOCK
@@ -54,37 +46,10 @@ _LOOK_S = 0.5
 _SUPERSEDED_S = 2.0
 _LONGEST_RETRY_S = 3600.0
 _STOP_S = 10.0
-PATIENCE = 6.0
-"""How many times longer than others those may be silent who move files or wait for others."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What jobs and deliveries need of the adapter.
-
-    Attributes
-    ----------
-    config
-        Returns the configuration as it is now.
-    clock
-        Seconds of service (`dicom_adapter.database.service_clock`).
-    environ
-        The environment that jobs run in.
-    supervisor
-        Watches the threads.
-    """
-
-    store: Store
-    config: Callable[[], Config]
-    trail: AuditTrail
-    metrics: Metrics
-    clock: Callable[[], float]
-    environ: Mapping[str, str]
-    supervisor: Supervisor = field(default_factory=Supervisor)
 
 
 class JobQueue:
-    """Runs the jobs that are in the books.
+    """Runs the jobs that are in the database.
 
     Parameters
     ----------
@@ -98,24 +63,24 @@ class JobQueue:
 
     def __init__(
         self,
-        around: Surroundings,
+        context: AdapterContext,
         *,
         models: Path | None,
         model_server: Callable[[], str],
         on_done: Callable[[], None],
     ) -> None:
-        self._around, self._models = around, models
+        self._context, self._models = context, models
         self._model_server, self._on_done = model_server, on_done
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._running: list[Worker] = []
-        self._told_of_room = False
-        self._worker = around.supervisor.worker("job queue", self._work)
+        self._space_was_logged = False
+        self._worker = context.supervisor.worker("job queue", self._work)
 
     def start(self) -> None:
         """Begin, with the jobs that ran when the adapter ended."""
-        for job in self._around.store.jobs("running"):
+        for job in self._context.store.jobs("running"):
             logger.info("found job %s again, which was running", job.id, extra={"job": job.id})
-            self._around.store.interrupt(job.id)
+            self._context.store.interrupt(job.id)
         self._worker.start()
 
     def ask_to_stop(self) -> None:
@@ -140,46 +105,46 @@ class JobQueue:
         self._wake.clear()
 
     def _start_what_may(self) -> None:
-        around = self._around
-        if why := self._why_no_room():
-            if not self._told_of_room:
+        context = self._context
+        if why := self._why_no_space():
+            if not self._space_was_logged:
                 logger.warning("no job begins until there is room: %s", why)
-            self._told_of_room = True
+            self._space_was_logged = True
             return
-        self._told_of_room = False
-        while len(self._running) < around.config().jobs.at_once and not self._stopping.is_set():
-            job = around.store.start_next(around.clock())
+        self._space_was_logged = False
+        while len(self._running) < context.config().jobs.at_once and not self._stopping.is_set():
+            job = context.store.start_next(context.clock())
             if job is None:
                 return
             self._begin(job)
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: JobRecord) -> None:
         name = f"job {job.id[:8]}"
-        worker = self._around.supervisor.worker(
+        worker = self._context.supervisor.worker(
             name, partial(self._run, job), kind="job", once=True, patience=PATIENCE
         )
         try:
             worker.start()
         except RuntimeError as error:  # there is no room for another thread
-            self._around.store.interrupt(job.id)
+            self._context.store.interrupt(job.id)
             raise OSError(f"{name} cannot begin: {error}") from error
         self._running.append(worker)
 
-    def _why_no_room(self) -> str:
+    def _why_no_space(self) -> str:
         """Return why no job may begin: a full disk would make a dead letter of one after the other."""
-        storage = self._around.config().storage
+        storage = self._context.config().storage
         payloads = storage.payloads if storage.payloads.is_dir() else storage.root
         free = shutil.disk_usage(payloads).free
         if free >= storage.minimum_free:
             return ""
         return f"{free >> 20} MiB are free, and {storage.minimum_free >> 20} MiB must stay so"
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: JobRecord) -> None:
         """Run a job; one whose end cannot be written down is a dead letter, or set aside."""
         try:
             self._run_and_conclude(job)
         except Exception as error:  # a border: a job harms no other
-            if is_of_surroundings(error):
+            if is_resource_error(error):
                 raise  # and the worker tries again
             logger.error(
                 "job %s cannot be concluded (%s)",
@@ -192,21 +157,23 @@ class JobQueue:
             self._wake.set()
             self._on_done()
 
-    def _give_up(self, job: Job, reason: str) -> None:
+    def _give_up(self, job: JobRecord, reason: str) -> None:
         try:
-            self._around.store.bury(job.id, exit_code=StageError.exit_code, reason=reason)
+            self._context.store.dead_letter(job.id, exit_code=StageError.exit_code, reason=reason)
         except Exception as error:
-            if is_of_surroundings(error):
+            if is_resource_error(error):
                 raise
-            set_aside(self._around.store, "job", job.id, reason=reason)
+            set_aside(self._context.store, "job", job.id, reason=reason)
 
-    def _run_and_conclude(self, job: Job) -> None:
-        study = insist(lambda: self._around.store.study(job.study_id), until=self._stopping.is_set)
+    def _run_and_conclude(self, job: JobRecord) -> None:
+        study = retry_while_locked(
+            lambda: self._context.store.study(job.study_id), until=self._stopping.is_set
+        )
         told = {"job": job.id, "study": study_hash(study.study_uid)}
         logger.info("job %s (%s) begins, try %d", job.id, job.rule, job.tries, extra=told)
         outcome, results = self._outcome(job, study)
         try:
-            insist(lambda: self._conclude(job, outcome, results), until=self._stopping.is_set)
+            retry_while_locked(lambda: self._conclude(job, outcome, results), until=self._stopping.is_set)
         except StateError:
             logger.info("job %s was superseded", job.id, extra=told)
         except sqlite3.OperationalError:
@@ -214,7 +181,7 @@ class JobQueue:
         if outcome is not None:
             self._tell(job, study, outcome, len(results))
 
-    def _outcome(self, job: Job, study: Study) -> tuple[RunOutcome | None, list[Result]]:
+    def _outcome(self, job: JobRecord, study: StudyRecord) -> tuple[RunOutcome | None, list[ResultFile]]:
         """Return what became of a job, None if it was stopped, and its results."""
         try:
             workflow = self._workflow(job)
@@ -225,7 +192,7 @@ class JobQueue:
         except StageError as error:
             return _failure(error), []
         except Exception as error:  # a border: a job that fails is tried again as often as any
-            if is_of_surroundings(error) and isinstance(error, sqlite3.Error):
+            if is_resource_error(error) and isinstance(error, sqlite3.Error):
                 raise  # which is no failure of the job
             logger.error(
                 "job %s failed in the adapter itself (%s)",
@@ -235,16 +202,16 @@ class JobQueue:
             )
             return RunOutcome(verdict="retry", exit_code=1, message=reason_of(error), seconds=0), []
 
-    def _workflow(self, job: Job) -> Workflow:
+    def _workflow(self, job: JobRecord) -> Workflow:
         """Return the workflow as it is published now; while somebody publishes it anew it may be gone."""
         try:
-            return load_published(self._around.config().storage.workflows, job.workflow)[1]
+            return load_published(self._context.config().storage.workflows, job.workflow)[1]
         except SettingsError as error:
             raise OutputError(str(error)) from error
 
     def _unless_removed(
-        self, job: Job, outcome: RunOutcome | None, results: list[Result]
-    ) -> tuple[RunOutcome | None, list[Result]]:
+        self, job: JobRecord, outcome: RunOutcome | None, results: list[ResultFile]
+    ) -> tuple[RunOutcome | None, list[ResultFile]]:
         """Return the outcome, or another one where somebody has removed the job's folder meanwhile."""
         if outcome is None or (self.payload(job).lock_dir / INPUT_LOCK).exists():
             return outcome, results
@@ -253,51 +220,53 @@ class JobQueue:
             verdict="retry", exit_code=OutputError.exit_code, message=why, seconds=outcome.seconds
         ), []
 
-    def _attempt(self, job: Job, study: Study, workflow: Workflow) -> RunOutcome | None:
-        config = self._around.config()
+    def _attempt(self, job: JobRecord, study: StudyRecord, workflow: Workflow) -> RunOutcome | None:
+        config = self._context.config()
         payload = self.payload(job)
         is_filled = locks.read_lock(payload.lock_dir / INPUT_LOCK) is not None
         wanted = SeriesFilter() if is_filled else _filter(config, study)
-        files = chosen(self._around.store.instances(study.id), wanted)
+        files = chosen(self._context.store.instances(study.id), wanted)
         fill_payload(payload, workflow, files, config.storage)
-        return run_job(payload, workflow, self._how(workflow), stopped=self._is_given_up(job))
+        return run_job(payload, workflow, self._run_options(workflow), stopped=self._is_given_up(job))
 
-    def payload(self, job: Job) -> Payload:
+    def payload(self, job: JobRecord) -> Payload:
         """Return where a job's files lie."""
-        return Payload(root=self._around.config().storage.payloads.resolve() / job.id, job_id=job.id)
+        return Payload(root=self._context.config().storage.payloads.resolve() / job.id, job_id=job.id)
 
-    def _how(self, workflow: Workflow) -> How:
-        config = self._around.config()
+    def _run_options(self, workflow: Workflow) -> JobRunOptions:
+        config = self._context.config()
         engine, server = choose(workflow, config.jobs.engine), config.jobs.model_server
         if not server and engine == "process":
             server = self._model_server() if self._models else NO_SERVER
-        return How(
+        return JobRunOptions(
             published=config.storage.workflows.resolve(),
             engine=engine,
             server=server or None,
             models=self._models,
             timeout_s=config.jobs.timeout_seconds,
             stop_s=config.jobs.stop_seconds,
-            environ=self._around.environ,
+            environ=self._context.environ,
         )
 
-    def _is_given_up(self, job: Job) -> Callable[[], bool]:
+    def _is_given_up(self, job: JobRecord) -> Callable[[], bool]:
         """Return what tells that a job shall end: the adapter stops, or the job was superseded."""
         looked = time.monotonic()
         superseded = False
 
         def is_given_up() -> bool:
             nonlocal looked, superseded
-            sign_of_life()
+            heartbeat()
             if time.monotonic() - looked > _SUPERSEDED_S:
                 looked = time.monotonic()
-                found = insist(lambda: self._around.store.job(job.id), until=self._stopping.is_set)
+                found = retry_while_locked(
+                    lambda: self._context.store.job(job.id), until=self._stopping.is_set
+                )
                 superseded = found.state == "superseded"
             return superseded or self._stopping.is_set()
 
         return is_given_up
 
-    def _results(self, job: Job, workflow: Workflow) -> list[Result]:
+    def _results(self, job: JobRecord, workflow: Workflow) -> list[ResultFile]:
         payload = self.payload(job)
         folders = [payload.folder(name) for name in workflow.result_folders]
         for folder in folders:
@@ -307,23 +276,23 @@ class JobQueue:
                 )
         return [each for folder in folders for each in find_results(folder)]
 
-    def _conclude(self, job: Job, outcome: RunOutcome | None, results: Sequence[Result]) -> None:
-        store, settings = self._around.store, self._around.config().jobs
+    def _conclude(self, job: JobRecord, outcome: RunOutcome | None, results: Sequence[ResultFile]) -> None:
+        store, settings = self._context.store, self._context.config().jobs
         if outcome is None:
             store.interrupt(job.id)
         elif outcome.verdict == "done":
             self._finish(job, results)
         elif outcome.verdict == "retry" and job.tries < settings.tries:
             backoff = Backoff(first_s=settings.retry_seconds, longest_s=_LONGEST_RETRY_S)
-            not_before = self._around.clock() + backoff.wait_s(job.tries)
+            not_before = self._context.clock() + backoff.wait_s(job.tries)
             store.retry(job.id, exit_code=outcome.exit_code, reason=outcome.message, not_before=not_before)
         else:
-            store.bury(job.id, exit_code=outcome.exit_code, reason=outcome.message)
+            store.dead_letter(job.id, exit_code=outcome.exit_code, reason=outcome.message)
 
-    def _finish(self, job: Job, results: Sequence[Result]) -> None:
+    def _finish(self, job: JobRecord, results: Sequence[ResultFile]) -> None:
         paths = {each.sop_instance_uid: each.path for each in results}
         contents = {uid: content_of(path) for uid, path in paths.items()}
-        unchanged, other = self._around.store.finish(job.id, paths, contents=contents)
+        unchanged, other = self._context.store.finish(job.id, paths, contents=contents)
         told = {"job": job.id}
         if unchanged:
             logger.info(
@@ -339,9 +308,9 @@ class JobQueue:
                 extra=told,
             )
 
-    def _tell(self, job: Job, study: Study, outcome: RunOutcome, results: int) -> None:
+    def _tell(self, job: JobRecord, study: StudyRecord, outcome: RunOutcome, results: int) -> None:
         told = {"job": job.id, "study": study_hash(study.study_uid)}
-        self._around.metrics.job_seconds.labels(job.rule, outcome.verdict).observe(outcome.seconds)
+        self._context.metrics.job_seconds.labels(job.rule, outcome.verdict).observe(outcome.seconds)
         if outcome.verdict == "done":
             logger.info("job %s is done: %d results, %.1f s", job.id, results, outcome.seconds, extra=told)
             if job.destinations and not results:
@@ -352,7 +321,7 @@ class JobQueue:
                 *(job.id, outcome.exit_code, outcome.verdict, outcome.message),
                 extra=told,
             )
-        self._around.trail.ran(
+        self._context.trail.ran(
             study=told["study"],
             job=job.id,
             workflow=job.workflow,
@@ -360,7 +329,7 @@ class JobQueue:
         )
 
 
-def _filter(config: Config, study: Study) -> SeriesFilter:
+def _filter(config: Config, study: StudyRecord) -> SeriesFilter:
     """Return which instances of a study are a job's input.
 
     Raises
@@ -378,5 +347,5 @@ def _filter(config: Config, study: Study) -> SeriesFilter:
 
 
 def _failure(error: StageError) -> RunOutcome:
-    verdict: Verdict = "retry" if error.exit_code in RETRYABLE else "dead"
+    verdict: JobVerdict = "retry" if error.exit_code in RETRYABLE else "dead"
     return RunOutcome(verdict=verdict, exit_code=error.exit_code, message=str(error), seconds=0)

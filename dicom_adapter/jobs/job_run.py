@@ -19,18 +19,18 @@ from dicom_adapter.jobs import tethered
 from stages.errors import OutputError, SettingsError, StageTimeoutError
 from stages.lifecycle.heartbeat import sole_owner
 
-Verdict: TypeAlias = Literal["done", "retry", "dead"]
+JobVerdict: TypeAlias = Literal["done", "retry", "dead"]
 
 RETRYABLE = (1, 4, 5, 6, 7)
 _PACKAGES = str(Path(__file__).resolve().parents[2])
 _POLL_S = 0.05
 _STOP_S = 8.0
 _OWNER_WAIT_S = 180.0  # a Pod whose clara-wf is gone ends by itself after a minute
-_LAST_WORDS = 4096
+_LAST_BYTES = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class How:
+class JobRunOptions:
     """How jobs are run.
 
     Attributes
@@ -76,7 +76,7 @@ class RunOutcome:
         How long it took.
     """
 
-    verdict: Verdict
+    verdict: JobVerdict
     exit_code: int
     message: str
     seconds: float
@@ -85,7 +85,7 @@ class RunOutcome:
 def run_job(
     payload: Payload,
     workflow: Workflow,
-    how: How,
+    run_options: JobRunOptions,
     *,
     stopped: Callable[[], bool],
     owner_wait_s: float = _OWNER_WAIT_S,
@@ -111,9 +111,9 @@ def run_job(
     clock = time.monotonic()
     log = payload.root / "logs" / "clara-wf.log"
     with _new_log(log) as output:
-        process = _begun(payload, workflow, how, output)
-        was_stopped = _wait(process, stopped, how.stop_s)
-        words = _last_words(output)
+        process = _begun(payload, workflow, run_options, output)
+        was_stopped = _wait(process, stopped, run_options.stop_s)
+        words = _last_line(output)
     code, seconds = process.returncode, time.monotonic() - clock
     if code == 0:
         return RunOutcome(verdict="done", exit_code=0, message="", seconds=seconds)
@@ -164,11 +164,13 @@ def _new_log(log: Path) -> BinaryIO:
         raise OutputError(f"the log {log} cannot be written: {error.strerror}") from error
 
 
-def _begun(payload: Payload, workflow: Workflow, how: How, output: BinaryIO) -> subprocess.Popen[bytes]:
+def _begun(
+    payload: Payload, workflow: Workflow, run_options: JobRunOptions, output: BinaryIO
+) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            _command(payload, workflow, how),
-            env={**how.environ, "PYTHONPATH": _python_path(how.environ)},
+            _command(payload, workflow, run_options),
+            env={**run_options.environ, "PYTHONPATH": _python_path(run_options.environ)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=output,
@@ -178,16 +180,22 @@ def _begun(payload: Payload, workflow: Workflow, how: How, output: BinaryIO) -> 
         raise OutputError(f"the run of a job cannot begin: {error.strerror}") from error
 
 
-def _command(payload: Payload, workflow: Workflow, how: How) -> list[str]:
-    options: list[str] = ["--published", str(how.published), "--payloads", str(payload.root.parent)]
-    options += ["--input", str(payload.folder(workflow.input_folder)), "--engine", how.engine, "--json"]
-    if how.server is not None:
-        options += ["--server", how.server]
-    if how.models is not None:
-        options += ["--models", str(how.models)]
+def _command(payload: Payload, workflow: Workflow, run_options: JobRunOptions) -> list[str]:
+    options: list[str] = ["--published", str(run_options.published), "--payloads", str(payload.root.parent)]
+    options += [
+        "--input",
+        str(payload.folder(workflow.input_folder)),
+        "--engine",
+        run_options.engine,
+        "--json",
+    ]
+    if run_options.server is not None:
+        options += ["--server", run_options.server]
+    if run_options.models is not None:
+        options += ["--models", str(run_options.models)]
     run = [sys.executable, "-m", "clara_wf", "test", workflow.id, payload.job_id]
-    if how.timeout_s is not None:
-        run.append(str(how.timeout_s))
+    if run_options.timeout_s is not None:
+        run.append(str(run_options.timeout_s))
     return [sys.executable, "-I", "-S", tethered.__file__, str(os.getpid()), *run, *options]
 
 
@@ -225,8 +233,8 @@ def _why(words: str, code: int) -> str:
     return words if code > 0 else f"the run was ended by signal {-code}; its last words: {words}"
 
 
-def _last_words(output: BinaryIO) -> str:
+def _last_line(output: BinaryIO) -> str:
     output.seek(0, os.SEEK_END)
-    output.seek(max(0, output.tell() - _LAST_WORDS))
+    output.seek(max(0, output.tell() - _LAST_BYTES))
     lines = output.read().decode("utf-8", errors="replace").splitlines()
     return next((line for line in reversed(lines) if line.strip()), "none").removeprefix("clara-wf: ")

@@ -14,7 +14,7 @@ from dicom_adapter.private_file import open_private
 logger = logging.getLogger(__name__)
 
 
-class SharedServer:
+class SharedModelServer:
     """A real Triton on a model repository, started at the first need and again when it has died.
 
     Parameters

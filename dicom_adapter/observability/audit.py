@@ -54,16 +54,16 @@ class AuditTrail:
 
     def __init__(self, file: Path, *, ae_title: str) -> None:
         self._ae_title = ae_title
-        self._chain = AuditChain(file, mended=self._mended)
+        self._chain = AuditChain(file, repaired=self._repaired)
 
     @property
     def trouble(self) -> str:
         """Why it cannot be written now; "" if it can."""
         return self._chain.trouble
 
-    def mend(self) -> None:
+    def flush(self) -> None:
         """Write what could not be written before."""
-        self._chain.mend()
+        self._chain.flush()
 
     def started(self) -> None:
         """Say that this application started."""
@@ -156,7 +156,7 @@ class AuditTrail:
             "ParticipantObjectIdentification": _objects(study, instances, details),
         }
 
-    def _mended(self, what: str) -> dict[str, Any]:
+    def _repaired(self, what: str) -> dict[str, Any]:
         return self._message("110113", "E", 4, kind="110134", details={"reason": what})
 
 

@@ -40,7 +40,7 @@ class AuditChain:
     ----------
     file
         Where it lies; made, for us and our group, if it is not there.
-    mended
+    repaired
         Returns the message that says what has befallen the chain.
     largest
         At so many bytes another file is begun.
@@ -56,8 +56,8 @@ class AuditChain:
         If the file cannot be opened.
     """
 
-    def __init__(self, file: Path, *, mended: Callable[[str], Message], largest: int = _LARGEST) -> None:
-        self._file, self._mended, self._largest = file, mended, largest
+    def __init__(self, file: Path, *, repaired: Callable[[str], Message], largest: int = _LARGEST) -> None:
+        self._file, self._repaired, self._largest = file, repaired, largest
         self._lock = threading.Lock()
         self._waiting: deque[Message] = deque()
         self._lost = 0
@@ -69,7 +69,7 @@ class AuditChain:
             self._resume()
         except OSError as error:
             raise OutputError(f"cannot write the audit trail {file}: {error.strerror}") from error
-        self.mend()
+        self.flush()
 
     def append(self, message: Message) -> None:
         """Add a message; one that cannot be written goes to the log, and follows when it can be."""
@@ -82,7 +82,7 @@ class AuditChain:
             if self.trouble:
                 logger.error("%s; what it misses: %s", self.trouble, json.dumps(message))
 
-    def mend(self) -> None:
+    def flush(self) -> None:
         """Write what could not be written before."""
         with self._lock:
             if self.trouble or self._unended or self._tell:
@@ -98,7 +98,7 @@ class AuditChain:
             self._keep_in_place()
             if self._tell or self._lost:
                 told = self._tell + (f"; {self._lost} messages are in the log alone" if self._lost else "")
-                self._write(self._mended(told))
+                self._write(self._repaired(told))
                 self._tell, self._lost = "", 0
             while self._waiting:
                 self._write(self._waiting[0])

@@ -15,7 +15,7 @@ _SUM_UP_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldBack:
+class ThrottledEvents:
     """What was not told one by one.
 
     Attributes
@@ -52,12 +52,12 @@ class _Bucket:
 
 
 @dataclass
-class _Held:
+class _Counted:
     since: float
     by_address: Counter[str] = field(default_factory=Counter)
 
 
-class Repeats:
+class EventThrottle:
     """Says of each event whether it may be told, ten of a kind at once from one address and ten a minute.
 
     Parameters
@@ -71,9 +71,9 @@ class Repeats:
         self._lock = threading.Lock()
         self._each: dict[tuple[str, str], _Bucket] = {}
         self._all: dict[str, _Bucket] = {}
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, _Counted] = {}
 
-    def may_tell(self, kind: str, address: str) -> bool:
+    def allows(self, kind: str, address: str) -> bool:
         """Return whether an event may be told; it is counted if not.
 
         Parameters
@@ -87,12 +87,12 @@ class Repeats:
         with self._lock:
             if self._bucket(kind, address, now).take(_EACH, now) and self._total(kind, now).take(_ALL, now):
                 return True
-            held = self._held.setdefault(kind, _Held(now))
+            held = self._held.setdefault(kind, _Counted(now))
             is_room = address in held.by_address or len(held.by_address) < _MOST_KEYS
             held.by_address[address if is_room else "others"] += 1
             return False
 
-    def held_back(self, *, all_of_it: bool = False) -> list[HeldBack]:
+    def summaries(self, *, all_of_it: bool = False) -> list[ThrottledEvents]:
         """Return what has been held back for a minute, and forget it.
 
         Parameters
@@ -115,9 +115,9 @@ class Repeats:
         return self._all.setdefault(kind, _Bucket(_ALL, now))
 
 
-def _summed_up(kind: str, held: _Held, now: float) -> HeldBack:
+def _summed_up(kind: str, held: _Counted, now: float) -> ThrottledEvents:
     (most, _), *_ = held.by_address.most_common(1)
-    return HeldBack(
+    return ThrottledEvents(
         kind=kind,
         count=held.by_address.total(),
         addresses=len(held.by_address),

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from dicom_adapter.dimse import pdus
 from dicom_adapter.dimse.commands import (
     C_ECHO,
     N_EVENT_REPORT,
@@ -31,8 +32,10 @@ from dicom_adapter.dimse.commands import (
     response,
     store_response,
 )
-from dicom_adapter.scp import wire
+from dicom_adapter.dimse.pdus import ProtocolError
+from dicom_adapter.scp import pdu_stream
 from dicom_adapter.scp.association_request import AssociationRequest, read_request
+from dicom_adapter.scp.messages import DataSet, MessageReader
 from dicom_adapter.scp.negotiation import (
     AcceptedContext,
     acceptance,
@@ -40,13 +43,13 @@ from dicom_adapter.scp.negotiation import (
     negotiate,
     why_impossible,
 )
-from dicom_adapter.scp.wire import DataSet, Incoming, MessageReader, Pace, ProtocolError, SlowPeerError
+from dicom_adapter.scp.pdu_stream import Incoming, Pace, SlowPeerError
 from dicom_adapter.storage.spool import SpooledDataSet
 from dicom_files.uids import StorageCommitmentPushModel, Verification
 
 logger = logging.getLogger(__name__)
 
-_RELEASE_RP = struct.pack(">BxLL", wire.RELEASE_RP, 4, 0)
+_RELEASE_RP = struct.pack(">BxLL", pdus.RELEASE_RP, 4, 0)
 _KNOWN_PDUS = range(0x01, 0x08)
 _ABORTING_S = 1.0
 _LEAST_PDU = 7  # one value of one byte
@@ -100,12 +103,12 @@ class Services:
     store: Callable[[StoreRequest], int]
     report: Callable[[bytes, str, str, str], int]
     spool: Callable[[StoreRequest], SpooledDataSet]
-    ended: Callable[[Association, Ending, str], None]
+    ended: Callable[[AcceptedAssociation, Ending, str], None]
     max_pdu: int
     pace: Pace
 
 
-class Association:
+class AcceptedAssociation:
     """An association that is opened with us.
 
     Parameters
@@ -142,18 +145,18 @@ class Association:
             ending, why = self._serve(read_request(pdu), Incoming(self._connection, self._services.pace))
         except ProtocolError as error:
             why = str(error)
-            self._abort(wire.BY_PROVIDER, error.reason)
+            self._abort(pdus.BY_PROVIDER, error.reason)
         except SlowPeerError as error:
             ending, why = "slow", str(error)
-            self._abort(wire.BY_PROVIDER, wire.NO_REASON)
+            self._abort(pdus.BY_PROVIDER, pdus.NO_REASON)
         except (OSError, EOFError) as error:
             ending, why = "lost", f"the connection is lost: {error}"
         except Exception:  # a border: this peer's association ends, the others' go on
             logger.exception("aborted the association with %s", self.address)
-            self._abort(wire.BY_PROVIDER, wire.NO_REASON)
+            self._abort(pdus.BY_PROVIDER, pdus.NO_REASON)
         finally:
             self._services.ended(self, ending, why)
-            wire.part(self._connection)
+            pdu_stream.linger_close(self._connection)
             self._is_over.set()
 
     def cancel(self) -> None:
@@ -181,7 +184,7 @@ class Association:
             self._write(impossible.encoded())
             return "rejected", impossible.words
         if 0 < request.largest_pdu < _LEAST_PDU:
-            raise ProtocolError("the peer takes no PDU that could hold anything", wire.INVALID_PARAMETER)
+            raise ProtocolError("the peer takes no PDU that could hold anything", pdus.INVALID_PARAMETER)
         self._contexts, results = negotiate(request)
         self._largest_answer = request.largest_pdu
         self._write(acceptance(request, self._contexts, results, max_pdu=self._services.max_pdu))
@@ -192,33 +195,33 @@ class Association:
     def _spool(self, context_id: int, request: StoreCommand) -> SpooledDataSet:
         context = self._contexts.get(context_id)
         if context is None:
-            raise ProtocolError(f"presentation context {context_id} was not accepted", wire.INVALID_PARAMETER)
+            raise ProtocolError(f"presentation context {context_id} was not accepted", pdus.INVALID_PARAMETER)
         return self._services.spool(self._store_request(request, context.transfer_syntax, memoryview(b"")))
 
     def _listen(self, incoming: Incoming, messages: MessageReader) -> tuple[Ending, str]:
-        largest = max(wire.LARGEST_PDU, self._services.max_pdu)
+        largest = max(pdus.LARGEST_PDU, self._services.max_pdu)
         while not self._is_unwanted and (pdu := incoming.pdu(largest)) is not None:
             kind, length, _ = pdu
-            if kind == wire.P_DATA and length:
+            if kind == pdus.P_DATA and length:
                 for context_id, command, data in messages.read(length):
                     self._answer(context_id, command, data)
                     incoming.message_ended()
-            elif kind == wire.RELEASE_RQ:
+            elif kind == pdus.RELEASE_RQ:
                 self._write(_RELEASE_RP)
                 return "released", "within a message" if messages.is_within else ""
-            elif kind == wire.ABORT:
+            elif kind == pdus.ABORT:
                 return "aborted", "within a message" if messages.is_within else ""
             else:
                 raise _misplaced(kind, length)
         if self._is_unwanted:
-            self._abort(wire.BY_USER, wire.NO_REASON)
+            self._abort(pdus.BY_USER, pdus.NO_REASON)
             return "ended", self._is_unwanted
         return "lost", "the peer has hung up"
 
     def _answer(self, context_id: int, encoded: bytes, data: DataSet) -> None:
         context = self._contexts.get(context_id)
         if context is None:
-            raise ProtocolError(f"presentation context {context_id} was not accepted", wire.INVALID_PARAMETER)
+            raise ProtocolError(f"presentation context {context_id} was not accepted", pdus.INVALID_PARAMETER)
         self.has_spoken = True
         store = read_store_command(encoded)
         if store is not None and is_storage(context.abstract_syntax):
@@ -227,11 +230,14 @@ class Association:
         else:
             command = read_command(encoded)
             if command is None:
-                raise ProtocolError("a message that cannot be read", wire.INVALID_PARAMETER)
+                raise ProtocolError("a message that cannot be read", pdus.INVALID_PARAMETER)
             if not command.is_answered:
                 return  # there is nothing of ours that it could mean
             answer = response(command, self._status(command, context, data))
-        self._write(wire.p_data(context_id, answer, self._largest_answer))
+        for each in pdus.fragments(
+            context_id, answer, largest=self._largest_answer, is_command=True, is_last=True
+        ):
+            self._write(each)
 
     def _status(self, command: Command, context: AcceptedContext, data: DataSet) -> int:
         """Return what is answered to a command other than C-STORE where objects are stored."""
@@ -256,15 +262,15 @@ class Association:
 
     def _abort(self, source: int, reason: int) -> None:
         with contextlib.suppress(OSError):
-            wire.write(self._connection, wire.abort(source, reason), _ABORTING_S)
+            pdu_stream.write(self._connection, pdus.abort(source, reason), _ABORTING_S)
 
     def _write(self, data: bytes) -> None:
-        wire.write(self._connection, data, self._services.pace.idle_s)
+        pdu_stream.write(self._connection, data, self._services.pace.idle_s)
 
 
 def _misplaced(kind: int, length: int) -> ProtocolError:
-    if kind == wire.P_DATA:
-        return ProtocolError(f"a P-DATA of {length} bytes", wire.INVALID_PARAMETER)
+    if kind == pdus.P_DATA:
+        return ProtocolError(f"a P-DATA of {length} bytes", pdus.INVALID_PARAMETER)
     if kind in _KNOWN_PDUS:
-        return ProtocolError(f"PDU type {kind:#04x} within an association", wire.UNEXPECTED_PDU)
-    return ProtocolError(f"PDU type {kind:#04x}", wire.UNRECOGNISED_PDU)
+        return ProtocolError(f"PDU type {kind:#04x} within an association", pdus.UNEXPECTED_PDU)
+    return ProtocolError(f"PDU type {kind:#04x}", pdus.UNRECOGNISED_PDU)

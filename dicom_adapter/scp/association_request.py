@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from dicom_adapter.scp.wire import INVALID_PARAMETER, ProtocolError
+from dicom_adapter.dimse.pdus import INVALID_PARAMETER, ProtocolError
 from stages.errors import printable
 
 HEAD = 74

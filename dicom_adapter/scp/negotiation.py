@@ -16,8 +16,8 @@ from functools import lru_cache
 
 from pydicom.config import IGNORE
 from pydicom.uid import UID
-from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
+from dicom_adapter.dimse.pdus import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION, item
 from dicom_adapter.scp.association_request import AssociationRequest, ProposedContext
 from dicom_files import uids
 
@@ -132,17 +132,17 @@ def acceptance(
     max_pdu
         The longest P-DATA that we ask for, bytes.
     """
-    items = [_item(0x10, uids.DICOMApplicationContext.encode())]
+    items = [item(0x10, uids.DICOMApplicationContext.encode())]
     for each, result in results.items():
         syntax = accepted[each].transfer_syntax if each in accepted else uids.ImplicitVRLittleEndian
-        items.append(_item(0x21, struct.pack("BxBx", each, result) + _item(0x40, syntax.encode())))
+        items.append(item(0x21, struct.pack("BxBx", each, result) + item(0x40, syntax.encode())))
     user = [
-        _item(0x51, struct.pack(">L", max_pdu)),
-        _item(0x52, PYNETDICOM_IMPLEMENTATION_UID.encode()),
+        item(0x51, struct.pack(">L", max_pdu)),
+        item(0x52, IMPLEMENTATION_UID.encode()),
         *(_role(uid, request.roles[uid]) for uid in _with_roles(request, accepted)),
-        _item(0x55, PYNETDICOM_IMPLEMENTATION_VERSION.encode()),
+        item(0x55, IMPLEMENTATION_VERSION.encode()),
     ]
-    body = b"\0\1" + request.head[8:] + b"".join(items) + _item(0x50, b"".join(user))
+    body = b"\0\1" + request.head[8:] + b"".join(items) + item(0x50, b"".join(user))
     return struct.pack(">BxL", _ASSOCIATE_AC, len(body)) + body
 
 
@@ -210,8 +210,4 @@ def _with_roles(request: AssociationRequest, accepted: dict[int, AcceptedContext
 
 def _role(uid: str, wanted: tuple[bool, bool]) -> bytes:
     as_user, as_provider = _agreed(uid, wanted)
-    return _item(0x54, struct.pack(">H", len(uid)) + uid.encode() + bytes((as_user, as_provider)))
-
-
-def _item(kind: int, value: bytes) -> bytes:
-    return struct.pack(">BxH", kind, len(value)) + value
+    return item(0x54, struct.pack(">H", len(uid)) + uid.encode() + bytes((as_user, as_provider)))

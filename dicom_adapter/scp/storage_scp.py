@@ -8,45 +8,43 @@ DICOM PS3.4 Annex B (storage service class, table B.2-1: statuses), PS3.8 9.3.4 
 from __future__ import annotations
 
 import logging
-import os
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
 from typing import Protocol
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 
-from dicom_adapter.config.blocks import Scp, ScpTls
+from dicom_adapter.config.dicom_blocks import Scp
+from dicom_adapter.dimse.pdus import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
+from dicom_adapter.scp.access import who_may_not
 from dicom_adapter.scp.admission import Admission, is_known
-from dicom_adapter.scp.association import Association, Ending, Services, StoreRequest
+from dicom_adapter.scp.association import AcceptedAssociation, Ending, Services, StoreRequest
 from dicom_adapter.scp.association_request import read_titles
-from dicom_adapter.scp.file_meta import file_meta
-from dicom_adapter.scp.listener import Door, Lobby, Verdict
+from dicom_adapter.scp.listener import Listener
 from dicom_adapter.scp.negotiation import (
     BY_ACSE,
     BY_PRESENTATION,
-    BY_USER,
-    CALLED_UNKNOWN,
-    CALLING_UNKNOWN,
     LIMIT_EXCEEDED,
     PERMANENT,
     TRANSIENT,
     VERSION_NOT_SUPPORTED,
     Rejection,
 )
-from dicom_adapter.scp.wire import Pace
-from dicom_adapter.storage.disk_space import FullError
+from dicom_adapter.scp.pdu_stream import Pace
+from dicom_adapter.scp.pending import ListenerCallbacks, RequestAnswer
+from dicom_adapter.scp.tls import TlsFiles
+from dicom_adapter.storage.disk_space import DiskFullError
 from dicom_adapter.storage.instance_header import read_header
 from dicom_adapter.storage.paths import checked_uid
-from dicom_adapter.storage.receiver import Kept, Receiver
+from dicom_adapter.storage.receiver import InstanceReceiver, KeptInstance
 from dicom_adapter.storage.spool import SpooledDataSet
 from dicom_adapter.supervision.supervisor import Supervisor
+from dicom_files.file_meta import encoded_meta
 from stages.errors import InputError, SettingsError, StageError
 
 logger = logging.getLogger(__name__)
@@ -65,7 +63,7 @@ _TOO_MANY = Rejection(
 )
 
 
-class Watcher(Protocol):
+class ScpObserver(Protocol):
     """What is told of what comes; called by the associations' threads."""
 
     def opened(self, association: int, ae_title: str, caller: str, *, address: str) -> None:
@@ -74,7 +72,7 @@ class Watcher(Protocol):
     def rejected(self, ae_title: str, caller: str, reason: str, *, address: str) -> None:
         """Note that somebody may not."""
 
-    def kept(self, association: int, kept: Kept) -> None:
+    def kept(self, association: int, kept: KeptInstance) -> None:
         """Note an instance that is on disk, and will be acknowledged."""
 
     def refused(self, association: int, status: int, reason: str) -> None:
@@ -107,8 +105,8 @@ class StorageScp:
     def __init__(
         self,
         config: Callable[[], Scp],
-        receiver: Receiver,
-        watcher: Watcher,
+        receiver: InstanceReceiver,
+        watcher: ScpObserver,
         *,
         report: Callable[[Dataset, str, str], int] | None = None,
         reporters: Callable[[], Scp] | None = None,
@@ -121,21 +119,21 @@ class StorageScp:
         self._reporters = reporters
         self._reporting: set[int] = set()
         self._admission = Admission(config)
-        self._lobby: Lobby | None = None
+        self._listener: Listener | None = None
         self._supervisor = supervisor or Supervisor()
         self._lock = threading.Lock()
-        self._open: dict[Association, bool] = {}
+        self._open: dict[AcceptedAssociation, bool] = {}
 
     @property
     def port(self) -> int:
         """Where it listens, once it does."""
-        assert self._lobby is not None, "it was started"
-        return self._lobby.port
+        assert self._listener is not None, "it was started"
+        return self._listener.port
 
     @property
     def waiting(self) -> int:
         """How many connections have not asked for an association yet."""
-        return self._lobby.waiting if self._lobby else 0
+        return self._listener.waiting if self._listener else 0
 
     def start(self) -> None:
         """Begin to listen.
@@ -149,7 +147,7 @@ class StorageScp:
         tls_files = TlsFiles()
         if config.tls.enabled:
             tls_files.context(config.tls)  # says at the start what is wrong
-        door = Door(
+        callbacks = ListenerCallbacks(
             is_secured=lambda: self._config().tls.enabled,
             secure=lambda: tls_files.context(self._config().tls),
             is_known=lambda address: is_known(self._config(), address),
@@ -160,22 +158,22 @@ class StorageScp:
             patience_s=lambda: self._config().request_seconds,
         )
         try:
-            self._lobby = Lobby(config.host, config.port, door)
+            self._listener = Listener(config.host, config.port, callbacks)
         except OSError as error:
             raise SettingsError(
                 f"cannot listen on {config.host}:{config.port}: {error.strerror or error}; "
                 "is another adapter running?"
             ) from error
-        self._lobby.start(self._supervisor)
+        self._listener.start(self._supervisor)
 
     def stop(self) -> None:
         """Take no more calls and abort the associations that are open, within 5 s whatever their peers do."""
-        if self._lobby is None:
+        if self._listener is None:
             return
-        self._lobby.close(_CUTTING_S)
+        self._listener.close(_CUTTING_S)
         for end, seconds in (
             (lambda each: each.end("the adapter stops"), _PARTING_S),
-            (Association.cut, _CUTTING_S),
+            (AcceptedAssociation.cut, _CUTTING_S),
         ):
             with self._lock:
                 still_open = list(self._open)
@@ -188,7 +186,7 @@ class StorageScp:
 
     # Who may come in
 
-    def _judge(self, connection: socket.socket, address: str, pdu: bytes) -> Verdict:
+    def _judge(self, connection: socket.socket, address: str, pdu: bytes) -> RequestAnswer:
         config, titles = self._config(), read_titles(pdu)
         called = titles.called or config.blank_called_as or ""
         caller = titles.calling or config.blank_calling_as or ""
@@ -199,7 +197,7 @@ class StorageScp:
         reports_only = reports is not None and who_may_not(reports, called, caller, address) is None
         if why and not reports_only:
             return self._rejected(why, called, caller, address)
-        association = Association(
+        association = AcceptedAssociation(
             connection, address, called=called, caller=caller, services=self._services(config)
         )
         if not self._admission.enter(association):
@@ -225,7 +223,7 @@ class StorageScp:
             pace=Pace(idle_s=config.idle_seconds, least_rate=config.least_rate),
         )
 
-    def _ended(self, association: Association, ending: Ending, why: str) -> None:
+    def _ended(self, association: AcceptedAssociation, ending: Ending, why: str) -> None:
         self._admission.leave(association)
         with self._lock:
             self._open.pop(association, None)
@@ -259,7 +257,7 @@ class StorageScp:
             return _NOT_AUTHORISED
         try:
             kept = self._keep(request)
-        except FullError as error:
+        except DiskFullError as error:
             status, reason = _OUT_OF_RESOURCES, str(error)
         except _MismatchError as error:
             status, reason = _MISMATCH, str(error)
@@ -273,7 +271,7 @@ class StorageScp:
         self._watcher.refused(request.association, status, reason)
         return status
 
-    def _keep(self, request: StoreRequest) -> Kept:
+    def _keep(self, request: StoreRequest) -> KeptInstance:
         data = request.data
         if isinstance(data, SpooledDataSet):
             header = data.header()
@@ -289,94 +287,13 @@ class _MismatchError(InputError):
     """The request and its data set contradict each other."""
 
 
-def who_may_not(config: Scp, called: str, caller: str, address: str) -> Rejection | None:
-    """Return why somebody may not call; None: may.
-
-    Parameters
-    ----------
-    called, caller
-        AE titles; "" for a blank one.
-    address
-        Where the call comes from.
-    """
-    if called not in {each.ae_title for each in config.ae_titles}:
-        return _unknown(CALLED_UNKNOWN, "called AE title not recognised")
-    if not caller:
-        return _unknown(CALLING_UNKNOWN, "calling AE title is blank, and there is no blank-calling-as")
-    if not config.reject_unknown_sources:
-        return None
-    known = [each for each in config.sources if each.ae_title == caller]
-    if not known:
-        return _unknown(CALLING_UNKNOWN, "calling AE title not recognised")
-    if any(each.host_ip in ("", address) for each in known):
-        return None
-    return _unknown(CALLING_UNKNOWN, "calling AE title comes from another host")
-
-
-def _unknown(reason: int, words: str) -> Rejection:
-    return Rejection(result=PERMANENT, source=BY_USER, reason=reason, words=words)
-
-
-class TlsFiles:
-    """Certificates and keys as they lie there now; those that can be used no more leave the earlier ones."""
-
-    def __init__(self) -> None:
-        self._context: ssl.SSLContext | None = None
-        self._seen: object = None
-
-    def context(self, tls: ScpTls) -> ssl.SSLContext:
-        """Return what the next connection is secured with.
-
-        Raises
-        ------
-        SettingsError
-            If a file cannot be used, and none ever could.
-        """
-        seen = tls, *map(_version_of, (tls.certificate, tls.key, tls.client_certificates))
-        if self._context is not None and seen == self._seen:
-            return self._context
-        try:
-            self._context = tls_context(tls)
-        except SettingsError as error:
-            if self._context is None:
-                raise
-            logger.error("%s; the earlier ones are used until they can be", error)
-        self._seen = seen
-        return self._context
-
-
-def _version_of(file: str) -> tuple[int, ...]:
-    try:
-        found = os.stat(file)
-    except OSError:
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def tls_context(tls: ScpTls) -> ssl.SSLContext:
-    """Return what the listening side secures a connection with.
-
-    Raises
-    ------
-    SettingsError
-        If a file cannot be used.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # PS3.15 B.12, BCP 195
-    for file in filter(None, (tls.certificate, tls.key, tls.client_certificates)):
-        if not Path(file).is_file():  # another thing would keep whoever opens it waiting
-            raise SettingsError(f"the TLS files of dicom.scp.tls cannot be used: {file} is no file")
-    try:
-        context.load_cert_chain(tls.certificate, tls.key, password="")  # never asked for at a terminal
-        if tls.client_certificates:
-            context.load_verify_locations(tls.client_certificates)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"the TLS files of dicom.scp.tls cannot be used: {error}") from error
-    return context
-
-
 def _meta(request: StoreRequest) -> bytes:
     """Return the file meta information (PS3.10 7.1): its variable part is four short texts."""
-    caller = request.caller.encode("ascii", "replace").replace(b"\\", b"?")[:16]
-    return file_meta(request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax, caller)
+    return encoded_meta(
+        sop_class_uid=request.sop_class_uid,
+        sop_instance_uid=request.sop_instance_uid,
+        transfer_syntax=request.transfer_syntax,
+        implementation_class_uid=IMPLEMENTATION_UID,
+        implementation_version=IMPLEMENTATION_VERSION,
+        source_ae_title=request.caller.encode("ascii", "replace").replace(b"\\", b"?")[:16],
+    )

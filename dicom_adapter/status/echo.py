@@ -8,7 +8,7 @@ from typing import Any
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
-from dicom_adapter.config.blocks import Scp, ScpTls
+from dicom_adapter.config.dicom_blocks import Scp, ScpTls
 from stages.errors import StageError
 
 _NOT_FROM_HERE = 0x03  # calling AE title not recognised, PS3.8 table 9-21

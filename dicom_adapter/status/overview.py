@@ -1,4 +1,4 @@
-"""The adapter at a glance: what its status page shows and what its metrics count, read from the books."""
+"""The adapter at a glance: what its status page shows and what its metrics count, read from the database."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 
 from clara_wf.report.job_report import PAGE, REPORT
 from clara_wf.report.logs import without_uids
-from dicom_adapter.database import deliveries as books
+from dicom_adapter.context import AdapterContext
 from dicom_adapter.database import set_aside
-from dicom_adapter.database.records import Job, Study
-from dicom_adapter.database.store import StateError
+from dicom_adapter.database.counts import counts, counts_by_destination, deliveries_of, last_messages
+from dicom_adapter.database.records import JobRecord, StateError, StudyRecord
 from dicom_adapter.jobs.job_input import why_pending
-from dicom_adapter.jobs.job_queue import Surroundings
 from dicom_adapter.observability.metrics import Queue
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.status.page import Cell, Page, Table
@@ -27,65 +26,65 @@ _WAITS = ("waiting", "uncommitted", "dead")
 _THERE = ("delivered", "unchanged")
 
 
-def queue_of(around: Surroundings) -> Queue:
+def queue_of(context: AdapterContext) -> Queue:
     """Return how much there is to do at this moment."""
-    counted = books.counts(around.store)
-    deliveries, oldest = books.counts_by_destination(around.store)
+    counted = counts(context.store)
+    deliveries, oldest = counts_by_destination(context.store)
     return Queue(
         studies=counted["studies"],
         jobs=counted["jobs"],
         deliveries=deliveries,
         oldest_delivery_s=oldest,
-        free_bytes=shutil.disk_usage(around.config().storage.root).free,
-        set_aside=set_aside.count(around.store),
-        workers=around.supervisor.states(),
+        free_bytes=shutil.disk_usage(context.config().storage.root).free,
+        set_aside=set_aside.count(context.store),
+        workers=context.supervisor.states(),
     )
 
 
-def why_not_ready(around: Surroundings) -> str:
+def why_not_ready(context: AdapterContext) -> str:
     """Return why no study can be taken now; "" if one can."""
-    if why := around.supervisor.why_not_ready():
+    if why := context.supervisor.why_not_ready():
         return without_uids(why)
-    storage = around.config().storage
+    storage = context.config().storage
     free = shutil.disk_usage(storage.root).free
     if free < storage.minimum_free:
         return f"{free >> 20} MiB are free where images are kept, {storage.minimum_free >> 20} must be"
-    return around.store.trouble or around.trail.trouble
+    return context.store.trouble or context.trail.trouble
 
 
-def why_unhealthy(around: Surroundings) -> str:
+def why_unhealthy(context: AdapterContext) -> str:
     """Return which workers are dead or stuck, so that the adapter is to be started again; "" if none is."""
-    return without_uids(around.supervisor.why_unhealthy())
+    return without_uids(context.supervisor.why_unhealthy())
 
 
-def report_of(around: Surroundings, job: str) -> Path | None:
+def report_of(context: AdapterContext, job: str) -> Path | None:
     """Return the page of a job, if there is such a job and page."""
     try:
-        known = around.store.job(job)
+        known = context.store.job(job)
     except StateError:
         return None
-    page = _page_of(around, known)
+    page = _page_of(context, known)
     return page if page.is_file() else None
 
 
-def page_of(around: Surroundings) -> Page:
+def page_of(context: AdapterContext) -> Page:
     """Return what the status page shows."""
-    queue = queue_of(around)
-    studies, jobs = around.store.studies(most=_MOST), around.store.jobs(most=_MOST)[::-1]
+    queue = queue_of(context)
+    studies, jobs = context.store.studies(most=_MOST), context.store.jobs(most=_MOST)[::-1]
     by_id = {each.id: each for each in studies}
     for job in jobs:
         if job.study_id not in by_id:
-            by_id[job.study_id] = around.store.study(job.study_id)
+            by_id[job.study_id] = context.store.study(job.study_id)
     return Page(
-        ae_title=", ".join(each.ae_title for each in around.config().dicom.scp.ae_titles),
+        ae_title=", ".join(each.ae_title for each in context.config().dicom.scp.ae_titles),
         time=_shown(now()),
         facts=_facts(queue),
-        problems=_problems(around, queue),
+        problems=_problems(context, queue),
         tables=(
-            _jobs(around, jobs, by_id, more=sum(queue.jobs.values()) - len(jobs)),
-            _deliveries(around, jobs),
-            _destinations(around, queue),
-            *_set_aside(around),
+            _jobs(context, jobs, by_id, more=sum(queue.jobs.values()) - len(jobs)),
+            _deliveries(context, jobs),
+            _destinations(context, queue),
+            *_set_aside(context),
             _studies(studies, more=sum(queue.studies.values()) - len(studies)),
         ),
     )
@@ -102,8 +101,8 @@ def _facts(queue: Queue) -> list[tuple[str, str]]:
     ]
 
 
-def _problems(around: Surroundings, queue: Queue) -> list[str]:
-    told = [why_not_ready(around)]
+def _problems(context: AdapterContext, queue: Queue) -> list[str]:
+    told = [why_not_ready(context)]
     if dead := queue.jobs.get("dead", 0):
         told.append(f"{dead} jobs are dead letters; they run again with: clara-wf adapter replay")
     if held := queue.studies.get("held", 0):
@@ -113,11 +112,13 @@ def _problems(around: Surroundings, queue: Queue) -> list[str]:
     for (destination, state), count in sorted(queue.deliveries.items()):
         if state == "dead":
             told.append(f"{count} results for {destination} are dead letters: clara-wf adapter replay")
-    return [each for each in (*told, *unconfigured(around.store, around.config())) if each]
+    return [each for each in (*told, *unconfigured(context.store, context.config())) if each]
 
 
-def _jobs(around: Surroundings, jobs: Sequence[Job], studies: Mapping[int, Study], *, more: int) -> Table:
-    payloads = around.config().storage.payloads
+def _jobs(
+    context: AdapterContext, jobs: Sequence[JobRecord], studies: Mapping[int, StudyRecord], *, more: int
+) -> Table:
+    payloads = context.config().storage.payloads
     pending = {job.id: why_pending(job, payloads) for job in jobs}
     rows = [
         (
@@ -128,11 +129,11 @@ def _jobs(around: Surroundings, jobs: Sequence[Job], studies: Mapping[int, Study
             Cell(text=str(job.tries), kind="number"),
             Cell(text=_shown(job.changed), kind="time"),
             Cell(text=without_uids(pending[job.id] or job.reason), kind="message"),
-            Cell(text=found_in(_page_of(around, job).with_name(REPORT)), kind="message"),
+            Cell(text=found_in(_page_of(context, job).with_name(REPORT)), kind="message"),
             Cell(
                 text=f"report of {job.id[:8]}",
                 kind="link",
-                href=f"reports/{job.id}" if _page_of(around, job).is_file() else "",
+                href=f"reports/{job.id}" if _page_of(context, job).is_file() else "",
             ),
         )
         for job in jobs
@@ -141,8 +142,8 @@ def _jobs(around: Surroundings, jobs: Sequence[Job], studies: Mapping[int, Study
     return Table(key="jobs", title="Jobs", headings=headings, rows=rows, more=max(0, more))
 
 
-def _deliveries(around: Surroundings, jobs: Sequence[Job]) -> Table:
-    found = books.deliveries_of(around.store, [job.id for job in jobs])
+def _deliveries(context: AdapterContext, jobs: Sequence[JobRecord]) -> Table:
+    found = deliveries_of(context.store, [job.id for job in jobs])
     rows = [
         (
             Cell(text=job[:8], kind="code"),
@@ -156,7 +157,7 @@ def _deliveries(around: Surroundings, jobs: Sequence[Job]) -> Table:
     return Table(key="deliveries", title="Deliveries", headings=headings, rows=rows)
 
 
-def _set_aside(around: Surroundings) -> list[Table]:
+def _set_aside(context: AdapterContext) -> list[Table]:
     """Return the table of what is set aside, if anything is."""
     rows = [
         (
@@ -166,16 +167,16 @@ def _set_aside(around: Surroundings) -> list[Table]:
             Cell(text=_shown(each.since), kind="time"),
             Cell(text=without_uids(each.reason), kind="message"),
         )
-        for each in set_aside.all_items(around.store)
+        for each in set_aside.all_items(context.store)
     ]
     headings = ("item", "kind", "study", "since", "reason")
     shown = Table(key="set-aside", title="Set aside", headings=headings, rows=rows[-_MOST:])
     return [replace(shown, more=max(0, len(rows) - _MOST))] if rows else []
 
 
-def _destinations(around: Surroundings, queue: Queue) -> Table:
-    messages = books.last_messages(around.store)
-    names = [each.name for each in around.config().dicom.scu.destinations]
+def _destinations(context: AdapterContext, queue: Queue) -> Table:
+    messages = last_messages(context.store)
+    names = [each.name for each in context.config().dicom.scu.destinations]
     names += sorted({name for name, _ in queue.deliveries} - set(names))
     rows = [
         (
@@ -195,7 +196,7 @@ def _destinations(around: Surroundings, queue: Queue) -> Table:
     return Table(key="destinations", title="Destinations", headings=headings, rows=rows)
 
 
-def _studies(studies: Sequence[Study], *, more: int) -> Table:
+def _studies(studies: Sequence[StudyRecord], *, more: int) -> Table:
     rows = [
         (
             Cell(text=study_hash(each.study_uid), kind="code"),
@@ -228,8 +229,8 @@ def found_in(report: Path) -> str:
     return ", ".join([*labels[:_MOST_LABELS], *more, *warned])
 
 
-def _page_of(around: Surroundings, job: Job) -> Path:
-    return around.config().storage.payloads / job.id / "publish" / PAGE
+def _page_of(context: AdapterContext, job: JobRecord) -> Path:
+    return context.config().storage.payloads / job.id / "publish" / PAGE
 
 
 def _shown(time: str) -> str:

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-Kind: TypeAlias = Literal["state", "link", "code", "text", "number", "time", "message"]
+CellKind: TypeAlias = Literal["state", "link", "code", "text", "number", "time", "message"]
 
 _FILES = Path(__file__).parent / "page_files"
 REFRESH_S = 15
@@ -34,7 +34,7 @@ class Cell:
     """
 
     text: str
-    kind: Kind = "text"
+    kind: CellKind = "text"
     href: str = ""
 
 

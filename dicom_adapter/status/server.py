@@ -34,7 +34,8 @@ from urllib.parse import unquote, urlsplit
 from dicom_adapter.observability import metrics
 from dicom_adapter.status.page import Page, policy, render
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import Supervisor, sign_of_life
+from dicom_adapter.supervision.supervisor import Supervisor
+from dicom_adapter.supervision.worker import heartbeat
 from stages.errors import SettingsError
 from stages.runtime import job_files
 
@@ -155,7 +156,7 @@ class _Server(ThreadingHTTPServer):
 
     def service_actions(self) -> None:
         """Give a sign of life."""
-        sign_of_life()
+        heartbeat()
 
     def get_request(self) -> Any:
         """Return the next connection; where there are too many files, not at once again."""
@@ -205,7 +206,7 @@ class _Server(ThreadingHTTPServer):
         logger.warning("a request was not answered", exc_info=True)
 
 
-class _RefusedError(Exception):
+class _RequestRefusedError(Exception):
     def __init__(self, status: HTTPStatus, why: str) -> None:
         super().__init__(why)
         self.status = status
@@ -225,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             if head:
                 self._understand(head)
                 self._answer(unquote(self.path.partition("?")[0]))
-        except _RefusedError as refused:
+        except _RequestRefusedError as refused:
             self.server.has_asked(self.connection)
             self._refuse(refused)
         except OSError:
@@ -234,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
             logger.exception("a request could not be answered")
             self._send(HTTPStatus.SERVICE_UNAVAILABLE, b"not now; the log says why\n", _TEXT)
 
-    def _refuse(self, refused: _RefusedError) -> None:
+    def _refuse(self, refused: _RequestRefusedError) -> None:
         with suppress(OSError):
             self._send(refused.status, f"{refused}\n".encode(), _TEXT)
             _hear_out(self.connection)
@@ -243,20 +244,20 @@ class _Handler(BaseHTTPRequestHandler):
         """Take a request apart, and refuse all but a plain one without a body."""
         first, *lines = head.split(b"\r\n")
         if not _REQUEST.fullmatch(first) or not all(map(_HEADER.fullmatch, lines)):
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, "this is no plain request")
+            raise _RequestRefusedError(HTTPStatus.BAD_REQUEST, "this is no plain request")
         self.requestline = first.decode("ascii")
         self.command, self.path, self.request_version = self.requestline.split(" ")
         self.headers = parse_headers(io.BytesIO(b"\r\n".join([*lines, b"", b""])))
         if self.command not in _METHODS:
-            raise _RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "nothing can be changed here")
+            raise _RequestRefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "nothing can be changed here")
         if any(len(self.headers.get_all(name, ())) > 1 for name in _ONCE):
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, "a header stands there twice")
+            raise _RequestRefusedError(HTTPStatus.BAD_REQUEST, "a header stands there twice")
         if self.request_version == "HTTP/1.1" and "Host" not in self.headers:
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, "the header Host is missing")
+            raise _RequestRefusedError(HTTPStatus.BAD_REQUEST, "the header Host is missing")
         if "Transfer-Encoding" in self.headers or self.headers.get("Content-Length", "0").strip() != "0":
-            raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "a request has no body here")
+            raise _RequestRefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "a request has no body here")
         if not self.path.startswith("/") or "#" in self.path:
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, "ask for a path, such as /healthz")
+            raise _RequestRefusedError(HTTPStatus.BAD_REQUEST, "ask for a path, such as /healthz")
 
     def _answer(self, path: str) -> None:
         answers = self.server.answers
@@ -346,7 +347,7 @@ def _head_from(connection: socket.socket, deadline: Deadline) -> bytes:
             connection.settimeout(deadline.require())
             more = connection.recv(_LARGEST_HEAD)
         except TimeoutError:
-            raise _RefusedError(HTTPStatus.REQUEST_TIMEOUT, "the request took too long") from None
+            raise _RequestRefusedError(HTTPStatus.REQUEST_TIMEOUT, "the request took too long") from None
         if not more:
             return b""
         head += more
@@ -356,9 +357,9 @@ def _head_from(connection: socket.socket, deadline: Deadline) -> bytes:
 
 def _require_bounded(head: bytes) -> None:
     if len(head.partition(b"\r\n")[0]) > _LONGEST_TARGET:
-        raise _RefusedError(HTTPStatus.REQUEST_URI_TOO_LONG, "no path here is as long")
+        raise _RequestRefusedError(HTTPStatus.REQUEST_URI_TOO_LONG, "no path here is as long")
     if len(head) > _LARGEST_HEAD or head.count(b"\n") > _MOST_HEADERS:
-        raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "these are too many headers")
+        raise _RequestRefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "these are too many headers")
 
 
 def _hear_out(connection: socket.socket) -> None:

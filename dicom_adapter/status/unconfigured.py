@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dicom_adapter.config.blocks import Config
-from dicom_adapter.database.deliveries import counts_by_destination
+from dicom_adapter.database.counts import counts_by_destination
 from dicom_adapter.database.store import Store
 
 _WAIT = ("waiting", "uncommitted")
@@ -13,8 +13,8 @@ def unconfigured(store: Store, config: Config) -> list[str]:
     """Return what waits for a destination or an AE title that is not configured, a sentence each."""
     destinations = {each.name for each in config.dicom.scu.destinations}
     titles = {each.ae_title for each in config.dicom.scp.ae_titles}
-    with store.reading() as books:
-        receiving = books.execute(
+    with store.reading() as database:
+        receiving = database.execute(
             "SELECT ae_title, COUNT(*) AS n FROM studies WHERE state = 'receiving' GROUP BY ae_title"
         ).fetchall()
     waiting: dict[str, int] = {}

@@ -8,27 +8,27 @@ from pathlib import Path
 
 from stages.errors import OutputError
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-class FullError(OutputError):
+class DiskFullError(OutputError):
     """There is no room for what came."""
 
 
-def require_room(folder: Path, size: int, minimum_free: int) -> None:
+def require_space(folder: Path, size: int, minimum_free: int) -> None:
     """Refuse what would leave less than a minimum free, in bytes.
 
     Raises
     ------
-    FullError
+    DiskFullError
         If there is no room.
     """
     free = shutil.disk_usage(folder).free
     if free - size < minimum_free:
-        raise FullError(f"{free >> 20} MiB are free, and {minimum_free >> 20} MiB must stay so")
+        raise DiskFullError(f"{free >> 20} MiB are free, and {minimum_free >> 20} MiB must stay so")
 
 
-def cannot_keep(error: OSError) -> OutputError:
+def write_error(error: OSError) -> OutputError:
     """Return the error of an instance that cannot be written."""
-    kind = FullError if error.errno in _NO_ROOM else OutputError
+    kind = DiskFullError if error.errno in _NO_SPACE else OutputError
     return kind(f"an instance cannot be kept: {error.strerror or type(error).__name__}")

@@ -1,22 +1,10 @@
-"""Names on the disk: folders that are there to stay, and a file's final name, which never replaces another.
-
-References
-----------
-renameat2(2): ``RENAME_NOREPLACE``. Where a file system does not have it (NFS), a link does in two steps.
-"""
+"""Folders that are there to stay."""
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import os
 from pathlib import Path
-from typing import Any
 
-from stages.lifecycle.locks import sync_folder
-
-_AT_FDCWD, _NO_REPLACE = -100, 1
-_NOT_THERE = (errno.EINVAL, errno.ENOSYS, errno.EPERM)
+from stages.runtime.atomic import sync_folder
 
 
 def make_folder(folder: Path, above: Path, mode: int) -> None:
@@ -50,34 +38,3 @@ def make_folder(folder: Path, above: Path, mode: int) -> None:
         if each == above:
             break
         sync_folder(each.parent)
-
-
-def name_file(file: Path, final: Path) -> None:
-    """Give a file its final name.
-
-    Raises
-    ------
-    FileExistsError
-        If there is a file of this name; both stay as they are.
-    OSError
-        If it cannot be done.
-    """
-    if _rename is not None:
-        if not _rename(_AT_FDCWD, os.fsencode(file), _AT_FDCWD, os.fsencode(final), _NO_REPLACE):
-            return
-        number = ctypes.get_errno()
-        if number not in _NOT_THERE:
-            raise OSError(number, os.strerror(number), str(file), None, str(final))
-    os.link(file, final)
-    file.unlink()
-
-
-def _renameat2() -> Any:
-    """Return the C library's function; None where it has none."""
-    try:
-        return ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return None
-
-
-_rename = _renameat2()

@@ -16,7 +16,7 @@ class _Folder:
     done: int = 0
 
 
-class SharedSync:
+class FolderSync:
     """Syncs folders; who asks while one is synced shares the next sync with all others who ask."""
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
-"""Where the adapter keeps what it receives, and its books; no name from the network leads out of it.
+"""Where the adapter keeps what it receives, and its database; no name from the network leads out of it.
 
 ::
 
     <root>/
-      adapter.sqlite             the books, see `dicom_adapter.database.store`
+      adapter.sqlite             the database, see `dicom_adapter.database.store`
       audit.jsonl                the audit trail
       incoming/                  half-received files; swept at each start
       studies/<AE>/<study UID>/<SOPInstanceUID>.dcm
@@ -23,7 +23,7 @@ SUFFIX = ".dcm"
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdapterPlaces:
+class AdapterPaths:
     """The adapter's folders.
 
     Attributes
@@ -35,7 +35,7 @@ class AdapterPlaces:
     root: Path
 
     @property
-    def books(self) -> Path:
+    def database(self) -> Path:
         """The SQLite file."""
         return self.root / "adapter.sqlite"
 

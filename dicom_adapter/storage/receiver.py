@@ -20,26 +20,26 @@ from functools import lru_cache
 from io import RawIOBase
 from pathlib import Path
 
-from dicom_adapter.database.records import Received
+from dicom_adapter.database.records import ReceivedInstance
 from dicom_adapter.observability.pseudonym import study_hash
-from dicom_adapter.storage.disk_space import FullError, cannot_keep, require_room
+from dicom_adapter.storage.disk_space import DiskFullError, require_space, write_error
 from dicom_adapter.storage.file_names import make_folder
-from dicom_adapter.storage.folder_sync import SharedSync
-from dicom_adapter.storage.instance_header import Header, HeaderReader
-from dicom_adapter.storage.paths import SUFFIX, AdapterPlaces, ae_title_of
+from dicom_adapter.storage.folder_sync import FolderSync
+from dicom_adapter.storage.instance_header import HeaderReader, InstanceHeader
+from dicom_adapter.storage.paths import SUFFIX, AdapterPaths, ae_title_of
 from dicom_adapter.storage.spool import Spool, SpooledDataSet, SpoolFile
-from dicom_adapter.storage.study_locks import Claims
+from dicom_adapter.storage.study_locks import StudyLocks
 from dicom_files.elements import Elements
+from dicom_files.file_meta import END_OF_META, PREAMBLE
 from stages.errors import InputError, OutputError, StageError
 
-_PREAMBLE = bytes(128) + b"DICM"
-_TRANSFER_SYNTAX, _END_OF_META = 0x00020010, 0x00030000
+_TRANSFER_SYNTAX = 0x00020010
 _HEADER_PIECE = 1 << 16
 _STUDIES_AT_ONCE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class KeptInstance:
     """What became of an instance.
 
     Attributes
@@ -48,19 +48,19 @@ class Kept:
         False for one that was there already, byte by byte.
     """
 
-    received: Received
+    received: ReceivedInstance
     is_new: bool
 
 
-class Receiver:
+class InstanceReceiver:
     """Keeps instances.
 
     Parameters
     ----------
     minimum_free
         Bytes of the disk that must stay free.
-    claims
-        A study is claimed once for each instance that is kept; who writes it into the books drops the claim.
+    study_locks
+        A study is locked once for each instance that is kept; who writes it into the database releases it.
     trouble
         Returns why nothing can be written down of an instance now; "" if it can.
     largest
@@ -71,19 +71,19 @@ class Receiver:
 
     def __init__(
         self,
-        places: AdapterPlaces,
+        places: AdapterPaths,
         *,
         minimum_free: int,
-        claims: Claims,
+        study_locks: StudyLocks,
         trouble: Callable[[], str] = lambda: "",
         largest: int = 1 << 32,
         permissions: int = 0o640,
     ) -> None:
         self._trouble = trouble
         self._places = places
-        self._claims = claims
+        self._study_locks = study_locks
         self._folder_mode = folder_mode(permissions)
-        self._folders = SharedSync()
+        self._folders = FolderSync()
         self._folder_of = lru_cache(_STUDIES_AT_ONCE)(places.study)
         self._spool = Spool(
             places.incoming,
@@ -106,8 +106,8 @@ class Receiver:
         return SpooledDataSet(self._spool, meta, transfer_syntax)
 
     def keep(
-        self, ae_title: str, header: Header, meta: bytes, data: bytes | memoryview | SpooledDataSet
-    ) -> Kept:
+        self, ae_title: str, header: InstanceHeader, meta: bytes, data: bytes | memoryview | SpooledDataSet
+    ) -> KeptInstance:
         """Write an instance and return when it is on disk under its final name.
 
         Parameters
@@ -119,39 +119,39 @@ class Receiver:
 
         Raises
         ------
-        FullError
+        DiskFullError
             If the disk has no room, or the database cannot be written.
         OutputError
             If it cannot be written for another reason.
         """
         if why := self._trouble():
-            raise FullError(why)
+            raise DiskFullError(why)
         try:
             if isinstance(data, SpooledDataSet):
-                return self._claim(data.file, ae_title, header)
-            require_room(self._places.root, len(data), self._spool.minimum_free)
+                return self._lock_and_name(data.file, ae_title, header)
+            require_space(self._places.root, len(data), self._spool.minimum_free)
             with contextlib.closing(SpoolFile(self._spool, meta)) as file:
                 file.add(data)
-                return self._claim(file, ae_title, header)
+                return self._lock_and_name(file, ae_title, header)
         except StageError:
             raise
         except OSError as error:
-            raise cannot_keep(error) from error
+            raise write_error(error) from error
 
     def forget(self, folder: Path) -> None:
         """Forget a study's folder that was removed."""
         self._folders.forget(folder)
 
-    def _claim(self, file: SpoolFile, ae_title: str, header: Header) -> Kept:
+    def _lock_and_name(self, file: SpoolFile, ae_title: str, header: InstanceHeader) -> KeptInstance:
         file.sync()
-        self._claims.take((ae_title, header.study_uid))
+        self._study_locks.acquire((ae_title, header.study_uid))
         try:
             return self._name(file, ae_title, header)
         except BaseException:
-            self._claims.drop((ae_title, header.study_uid))
+            self._study_locks.release((ae_title, header.study_uid))
             raise
 
-    def _name(self, file: SpoolFile, ae_title: str, header: Header) -> Kept:
+    def _name(self, file: SpoolFile, ae_title: str, header: InstanceHeader) -> KeptInstance:
         folder = self._folder_of(ae_title, header.study_uid)
         final = folder / f"{header.sop_instance_uid}{SUFFIX}"
         is_new, conflict = self._is_named(file, final), False
@@ -160,7 +160,9 @@ class Receiver:
             is_new, conflict = self._is_named(file, final), True
         self._folders.sync(folder)
         size = file.size if is_new else final.stat().st_size
-        return Kept(received=_received(ae_title, header, final, size=size, conflict=conflict), is_new=is_new)
+        return KeptInstance(
+            received=_received(ae_title, header, final, size=size, conflict=conflict), is_new=is_new
+        )
 
     def _is_named(self, file: SpoolFile, final: Path) -> bool:
         """Give a file its final name; False if another has it."""
@@ -176,7 +178,7 @@ def folder_mode(permissions: int) -> int:
     return permissions | (permissions & 0o444) >> 2
 
 
-def sweep(places: AdapterPlaces, *, permissions: int = 0o640) -> int:
+def sweep(places: AdapterPaths, *, permissions: int = 0o640) -> int:
     """Make the folders, and remove files that were half received; return how many there were.
 
     Parameters
@@ -202,12 +204,12 @@ def sweep(places: AdapterPlaces, *, permissions: int = 0o640) -> int:
     return len(half)
 
 
-def kept_files(places: AdapterPlaces) -> Iterator[Path]:
+def received_files(places: AdapterPaths) -> Iterator[Path]:
     """Give every file that was received whole."""
     yield from places.studies.glob(f"*/*/*{SUFFIX}")
 
 
-def taken_up(path: Path) -> Received:
+def read_received(path: Path) -> ReceivedInstance:
     """Return what a received file holds.
 
     Raises
@@ -232,14 +234,14 @@ def taken_up(path: Path) -> Received:
 
 def _transfer_syntax(file: RawIOBase) -> str:
     """Return the transfer syntax that a file of ours names; it is left where its data set begins."""
-    begin = len(_PREAMBLE) + 12
+    begin = len(PREAMBLE) + 12
     head = file.read(begin) or b""
     meta = file.read(int.from_bytes(head[-4:], "little")) or b""
-    found = Elements(meta, implicit=False).values(0, end=_END_OF_META, wanted=frozenset({_TRANSFER_SYNTAX}))
+    found = Elements(meta, implicit=False).values(0, end=END_OF_META, wanted=frozenset({_TRANSFER_SYNTAX}))
     return found[0][_TRANSFER_SYNTAX].decode("ascii").rstrip("\0 ")
 
 
-def _header_of(file: RawIOBase, transfer_syntax: str) -> Header:
+def _header_of(file: RawIOBase, transfer_syntax: str) -> InstanceHeader:
     """Read who an instance is from a file, positioned at its data set; what nobody wants is not read."""
     reader = HeaderReader(transfer_syntax)
     while not reader.is_done and (piece := file.read(_HEADER_PIECE)):
@@ -250,8 +252,10 @@ def _header_of(file: RawIOBase, transfer_syntax: str) -> Header:
     return reader.header()
 
 
-def _received(ae_title: str, header: Header, path: Path, *, size: int, conflict: bool) -> Received:
-    return Received(
+def _received(
+    ae_title: str, header: InstanceHeader, path: Path, *, size: int, conflict: bool
+) -> ReceivedInstance:
+    return ReceivedInstance(
         ae_title=ae_title,
         study_uid=header.study_uid,
         sop_instance_uid=header.sop_instance_uid,
@@ -274,9 +278,9 @@ def _digest(file: SpoolFile) -> str:
 def _same_data(path: Path, spooled: SpoolFile) -> bool:
     """Tell whether a file ends with a data set; its file meta information may be another sender's."""
     with path.open("rb") as file:
-        file.seek(len(_PREAMBLE))
+        file.seek(len(PREAMBLE))
         head = file.read(12)
-        begin = len(_PREAMBLE) + 12 + int.from_bytes(head[8:12], "little")
+        begin = len(PREAMBLE) + 12 + int.from_bytes(head[8:12], "little")
         if file.seek(0, os.SEEK_END) - begin != spooled.data_size:
             return False
         file.seek(begin)

@@ -8,12 +8,12 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from dicom_adapter.storage.paths import AdapterPlaces
+from dicom_adapter.storage.paths import AdapterPaths
 
 logger = logging.getLogger(__name__)
 
 
-def relocate(books: sqlite3.Connection, places: AdapterPlaces, payloads: Path) -> int:
+def relocate(database: sqlite3.Connection, places: AdapterPaths, payloads: Path) -> int:
     """Let the database name files where they lie now, and return how many rows were changed.
 
     Without it each received file would be a new one, and each result one that is gone. A file that is not
@@ -21,7 +21,7 @@ def relocate(books: sqlite3.Connection, places: AdapterPlaces, payloads: Path) -
 
     Parameters
     ----------
-    books
+    database
         In a transaction.
     payloads
         The folder that jobs run in.
@@ -35,22 +35,22 @@ def relocate(books: sqlite3.Connection, places: AdapterPlaces, payloads: Path) -
         begin = parts.index(row["job_id"]) if row["job_id"] in parts else len(parts)
         return payloads.resolve().joinpath(*parts[begin:])
 
-    moved = _relocate(books, "instances", "path", "1", received, below=places.studies)
-    _relocate(books, "condemned", "path", "job_id = ''", received, below=places.studies)
-    _relocate(books, "set_aside", "item", "kind = 'instance'", received, below=places.studies)
+    moved = _relocate(database, "instances", "path", "1", received, below=places.studies)
+    _relocate(database, "condemned", "path", "job_id = ''", received, below=places.studies)
+    _relocate(database, "set_aside", "item", "kind = 'instance'", received, below=places.studies)
     moved += _relocate(
-        books,
+        database,
         *("deliveries", "path", "state IN ('waiting', 'uncommitted', 'dead')", of_job),
         below=payloads.resolve(),
     )
-    _relocate(books, "condemned", "path", "job_id != ''", of_job, below=payloads)
+    _relocate(database, "condemned", "path", "job_id != ''", of_job, below=payloads)
     if moved:
         logger.warning("the storage was moved; %d files are known by their new place now", moved)
     return moved
 
 
 def _relocate(
-    books: sqlite3.Connection,
+    database: sqlite3.Connection,
     table: str,
     column: str,
     where: str,
@@ -60,14 +60,14 @@ def _relocate(
 ) -> int:
     job_id = "job_id" if table in ("deliveries", "condemned") else "''"
     beginning = f"{below}/"
-    rows = books.execute(
+    rows = database.execute(
         f"SELECT rowid AS number, CAST({column} AS TEXT) AS path, {job_id} AS job_id FROM {table} "  # noqa: S608
         f"WHERE {where} AND substr({column}, 1, ?) != ?",
         (len(beginning), beginning),
     ).fetchall()
     moved = [(place(row), row["number"]) for row in rows]
     changes = [(str(path), number) for path, number in moved if path != below and os.path.exists(path)]
-    books.executemany(
+    database.executemany(
         f"UPDATE OR REPLACE {table} SET {column} = ? WHERE rowid = ?",  # noqa: S608
         changes,
     )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,22 +13,17 @@ from pydicom import config, dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
+from dicom_files.damage import parse_errors
+from dicom_files.file_meta import PREAMBLE
 from stages.errors import OutputError
 
-_PREAMBLE = 128
 _TIMES = ("DA", "TM", "DT")
-DAMAGES = (
-    *(OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError),
-    *(struct.error, zlib.error, RecursionError),
-)
-"""What pydicom raises of a damaged file."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class ResultFile:
     """A DICOM file that is to be sent.
 
     Attributes
@@ -47,7 +40,7 @@ class Result:
     transfer_syntax_uid: str
 
 
-def find_results(folder: Path) -> list[Result]:
+def find_results(folder: Path) -> list[ResultFile]:
     """Return the DICOM files below a folder, by path; what is not DICOM, such as a volume, is left out.
 
     Raises
@@ -57,7 +50,7 @@ def find_results(folder: Path) -> list[Result]:
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     found = [read_result(path) for path in paths if _is_dicom(path)]
-    seen: dict[str, Result] = {}
+    seen: dict[str, ResultFile] = {}
     for each in found:
         if other := seen.get(each.sop_instance_uid):
             raise OutputError(
@@ -68,7 +61,7 @@ def find_results(folder: Path) -> list[Result]:
     return found
 
 
-def read_result(path: Path) -> Result:
+def read_result(path: Path) -> ResultFile:
     """Return a DICOM file with what is needed to send it.
 
     Raises
@@ -80,7 +73,7 @@ def read_result(path: Path) -> Result:
         if path.exists() and not path.is_file():  # opening a FIFO would wait for ever
             raise OutputError(f"{path} cannot be sent: it is no file")
         meta = read_file_meta_info(path)
-        return Result(
+        return ResultFile(
             path=path,
             sop_class_uid=str(meta.MediaStorageSOPClassUID),
             sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
@@ -88,7 +81,7 @@ def read_result(path: Path) -> Result:
         )
     except OutputError:
         raise
-    except (OSError, AttributeError, InvalidDicomError, ValueError) as error:
+    except parse_errors() as error:
         raise OutputError(f"{path} cannot be sent: {error}") from error
 
 
@@ -103,7 +96,7 @@ def content_of(path: Path) -> str:
         with unvalidated():
             dataset = dcmread(path)
             _add(digest, dataset)
-    except DAMAGES:
+    except parse_errors():
         return ""
     return digest.hexdigest() if "SOPInstanceUID" in dataset else ""
 
@@ -138,5 +131,4 @@ def unvalidated() -> Iterator[None]:
 
 def _is_dicom(path: Path) -> bool:
     with path.open("rb") as file:
-        file.seek(_PREAMBLE)
-        return file.read(4) == b"DICM"
+        return file.read(len(PREAMBLE))[-4:] == PREAMBLE[-4:]

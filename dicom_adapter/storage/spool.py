@@ -13,12 +13,13 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from dicom_adapter.storage.disk_space import FullError, cannot_keep, require_room
-from dicom_adapter.storage.file_names import make_folder, name_file
-from dicom_adapter.storage.instance_header import Header, HeaderReader
+from dicom_adapter.storage.disk_space import DiskFullError, require_space, write_error
+from dicom_adapter.storage.file_names import make_folder
+from dicom_adapter.storage.instance_header import HeaderReader, InstanceHeader
+from dicom_files.file_meta import PREAMBLE
 from stages.errors import StageError
+from stages.runtime.atomic import rename_new
 
-_PREAMBLE = bytes(128) + b"DICM"
 _CHECK_EVERY = 1 << 26
 _PIECE = 1 << 20
 
@@ -84,7 +85,7 @@ class SpoolFile:
 
     def __init__(self, spool: Spool, meta: bytes) -> None:
         self._spool = spool
-        self._head = _PREAMBLE + meta
+        self._head = PREAMBLE + meta
         self.size = 0
         self._path, self._descriptor = spool.create()
 
@@ -125,7 +126,7 @@ class SpoolFile:
             If the folder of the final name is not there, or somebody has removed the file.
         """
         try:
-            name_file(self._path, final)
+            rename_new(self._path, final)
         except FileExistsError:
             return False
         self._path = final
@@ -172,7 +173,7 @@ class SpooledDataSet:
         try:
             self._file = SpoolFile(spool, meta)
         except OSError as error:
-            self._refusal = cannot_keep(error)
+            self._refusal = write_error(error)
 
     @property
     def file(self) -> SpoolFile:
@@ -184,7 +185,7 @@ class SpooledDataSet:
             Why it is in none.
         """
         if self._refusal is not None or self._file is None:
-            raise self._refusal or cannot_keep(OSError())
+            raise self._refusal or write_error(OSError())
         return self._file
 
     def write(self, piece: memoryview) -> None:
@@ -198,9 +199,9 @@ class SpooledDataSet:
         except StageError as error:
             self._refuse(error)
         except OSError as error:
-            self._refuse(cannot_keep(error))
+            self._refuse(write_error(error))
 
-    def header(self) -> Header:
+    def header(self) -> InstanceHeader:
         """Return who the instance is.
 
         Raises
@@ -220,12 +221,12 @@ class SpooledDataSet:
     def _require_space(self, more: int) -> None:
         size = self.file.data_size + more if self.file.size else more
         if size > self._spool.largest:
-            raise FullError(
+            raise DiskFullError(
                 f"an instance has more than {self._spool.largest >> 20} MiB, the most that is taken "
                 "(storage.largest-instance)"
             )
         if size > self._checked:
-            require_room(self._spool.folder.parent, more, self._spool.minimum_free)
+            require_space(self._spool.folder.parent, more, self._spool.minimum_free)
             self._checked = size + _CHECK_EVERY
 
     def _refuse(self, error: StageError) -> None:

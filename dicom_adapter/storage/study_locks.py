@@ -10,36 +10,36 @@ from contextlib import contextmanager
 _Key = tuple[str, str]
 
 
-class Claims:
+class StudyLocks:
     """Which studies, by AE title and StudyInstanceUID, must not be removed now.
 
     An instance that came before, byte by byte, is acknowledged for the file that is there. Until it stands in
-    the books again nothing else tells that the file is wanted.
+    the database again nothing else tells that the file is wanted.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._claims: Counter[_Key] = Counter()
+        self._held: Counter[_Key] = Counter()
         self._removed: set[_Key] = set()
 
-    def take(self, study: _Key) -> None:
-        """Claim a study, once more if it is claimed already; wait while it is being removed."""
+    def acquire(self, study: _Key) -> None:
+        """Lock a study, once more if it is locked already; wait while it is being removed."""
         with self._changed:
             self._changed.wait_for(lambda: study not in self._removed)
-            self._claims[study] += 1
+            self._held[study] += 1
 
-    def drop(self, study: _Key) -> None:
-        """Give up one claim."""
+    def release(self, study: _Key) -> None:
+        """Release one lock."""
         with self._changed:
-            self._claims[study] -= 1
-            if not self._claims[study]:
-                del self._claims[study]
+            self._held[study] -= 1
+            if not self._held[study]:
+                del self._held[study]
 
     @contextmanager
     def removal(self, study: _Key) -> Iterator[bool]:
-        """Keep others from claiming a study until the block ends; False if somebody has claimed it."""
+        """Keep others from locking a study until the block ends; yield whether nobody has locked it."""
         with self._changed:
-            free = study not in self._claims
+            free = study not in self._held
             if free:
                 self._removed.add(study)
         try:

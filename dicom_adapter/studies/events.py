@@ -12,10 +12,10 @@ from dicom_adapter.config.blocks import Config
 from dicom_adapter.observability.audit import AuditTrail
 from dicom_adapter.observability.metrics import Metrics
 from dicom_adapter.observability.pseudonym import study_hash
-from dicom_adapter.observability.throttle import Repeats
+from dicom_adapter.observability.throttle import EventThrottle
 from dicom_adapter.scp.association import Ending
-from dicom_adapter.storage.receiver import Kept
-from dicom_adapter.studies.studies import Studies
+from dicom_adapter.storage.receiver import KeptInstance
+from dicom_adapter.studies.tracker import StudyTracker
 from stages.errors import printable
 
 logger = logging.getLogger(__name__)
@@ -37,16 +37,16 @@ class _Visit:
     by_study: Counter[str] = field(default_factory=Counter)
 
 
-class Reception:
-    """Watches the listening side (`dicom_adapter.scp.storage_scp.Watcher`)."""
+class ReceivingEvents:
+    """Watches the listening side (`dicom_adapter.scp.storage_scp.ScpObserver`)."""
 
     def __init__(
-        self, studies: Studies, metrics: Metrics, trail: AuditTrail, config: Callable[[], Config]
+        self, studies: StudyTracker, metrics: Metrics, trail: AuditTrail, config: Callable[[], Config]
     ) -> None:
         self._studies, self._metrics, self._trail, self._config = studies, metrics, trail, config
         self._lock = threading.Lock()
         self._visits: dict[int, _Visit] = {}
-        self._repeats = Repeats()
+        self._throttle = EventThrottle()
 
     def opened(self, association: int, ae_title: str, caller: str, *, address: str) -> None:
         """Note that somebody has called one of our names."""
@@ -59,11 +59,11 @@ class Reception:
         """Note that somebody may not."""
         ours = {each.ae_title for each in self._config().dicom.scp.ae_titles}
         self._metrics.associations.labels(ae_title if ae_title in ours else _STRANGER, "rejected").inc()
-        if self._repeats.may_tell("rejected", address):
+        if self._throttle.allows("rejected", address):
             logger.warning("rejected an association of %r with %r: %s", caller, ae_title, reason)
             self._trail.rejected(source=caller, address=address, called=ae_title, why=reason)
 
-    def kept(self, association: int, kept: Kept) -> None:
+    def kept(self, association: int, kept: KeptInstance) -> None:
         """Note an instance that is on disk, and will be acknowledged."""
         received = kept.received
         outcome = "conflict" if received.conflict else "new" if kept.is_new else "repeated"
@@ -86,7 +86,7 @@ class Reception:
         with self._lock:
             visit = self._visits.get(association)
         self._metrics.instances.labels(visit.called if visit else _STRANGER, "refused").inc()
-        if self._repeats.may_tell("refused", visit.address if visit else ""):
+        if self._throttle.allows("refused", visit.address if visit else ""):
             logger.warning("refused an instance with 0x%04X: %s", status, printable(reason))
 
     def closed(self, association: int, *, is_released: bool) -> None:
@@ -112,12 +112,12 @@ class Reception:
         """Note how a connection ended, also one that never was an association."""
         self._metrics.connections.labels(ending).inc()
         level = logging.INFO if ending == "aborted" and not reason else _LEVELS.get(ending, logging.WARNING)
-        if logger.isEnabledFor(level) and self._repeats.may_tell(ending, address):
+        if logger.isEnabledFor(level) and self._throttle.allows(ending, address):
             logger.log(level, "the connection with %s ended (%s): %s", address, ending, printable(reason))
 
     def catch_up(self, *, all_of_it: bool = False) -> None:
         """Sum up what happened too often to be told each time."""
-        for each in self._repeats.held_back(all_of_it=all_of_it):
+        for each in self._throttle.summaries(all_of_it=all_of_it):
             told = (
                 f"{each.count} more in {each.seconds:.0f} s, "
                 f"from {each.addresses} addresses, most from {each.most or 'unknown'}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dicom_adapter.database.set_aside import SetAside, take_back
 from dicom_adapter.database.store import Store
-from dicom_adapter.storage.receiver import taken_up
+from dicom_adapter.storage.receiver import read_received
 
 
 def replay_item(store: Store, item: SetAside) -> None:
@@ -20,17 +20,17 @@ def replay_item(store: Store, item: SetAside) -> None:
     InputError
         If it is an instance that cannot be read; it stays set aside.
     """
-    received = taken_up(Path(item.item)) if item.kind == "instance" else None
-    with store.transaction() as books:
+    received = read_received(Path(item.item)) if item.kind == "instance" else None
+    with store.transaction() as database:
         if received is not None:
-            books.execute("DELETE FROM instances WHERE path = ?", (item.item,))
+            database.execute("DELETE FROM instances WHERE path = ?", (item.item,))
         if item.kind == "job":
-            books.execute(
+            database.execute(
                 "UPDATE jobs SET state = 'queued', tries = 0, not_before = 0 "
                 "WHERE CAST(id AS TEXT) = ? AND state NOT IN ('done', 'superseded')",
                 (item.item,),
             )
     if received is not None:
         store.add_instances([received])
-    with store.transaction() as books:
-        take_back(books, item.id)
+    with store.transaction() as database:
+        take_back(database, item.id)

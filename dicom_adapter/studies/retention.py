@@ -14,22 +14,23 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from dicom_adapter.database.records import Study
-from dicom_adapter.database.removals import Condemned, condemn, condemned, gone, prune
+from dicom_adapter.context import PATIENCE, AdapterContext
+from dicom_adapter.database.records import StateError, StudyRecord
+from dicom_adapter.database.removals import (
+    PendingRemoval,
+    pending_removals,
+    plan_removal,
+    prune,
+    removal_done,
+)
 from dicom_adapter.database.set_aside import items_of, set_aside
-from dicom_adapter.database.store import StateError
-from dicom_adapter.jobs.job_queue import PATIENCE, Surroundings
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.folder_removal import remove_folder
-from dicom_adapter.storage.study_locks import Claims
+from dicom_adapter.storage.study_locks import StudyLocks
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import (
-    is_of_surroundings,
-    reason_of,
-    sign_of_life,
-    stop_all,
-    traceback_of,
-)
+from dicom_adapter.supervision.failures import is_resource_error, reason_of, traceback_of
+from dicom_adapter.supervision.supervisor import stop_all
+from dicom_adapter.supervision.worker import heartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -47,16 +48,18 @@ class Retention:
     ----------
     forget
         Called with the folder of a study before it is removed.
-    claims
+    study_locks
         A study of which some is being received is left alone.
     """
 
-    def __init__(self, around: Surroundings, *, forget: Callable[[Path], None], claims: Claims) -> None:
-        self._around, self._forget, self._claims = around, forget, claims
+    def __init__(
+        self, context: AdapterContext, *, forget: Callable[[Path], None], study_locks: StudyLocks
+    ) -> None:
+        self._context, self._forget, self._study_locks = context, forget, study_locks
         self._told: set[str] = set()
         self._next_look = Deadline(0)
         self._stopping = threading.Event()
-        self._worker = around.supervisor.worker("retention", self._work, patience=PATIENCE)
+        self._worker = context.supervisor.worker("retention", self._work, patience=PATIENCE)
 
     def start(self) -> None:
         """Begin."""
@@ -71,17 +74,17 @@ class Retention:
         self.ask_to_stop()
         left_over = stop_all([self._worker], deadline or Deadline(_STOP_S))
         with suppress(sqlite3.OperationalError):
-            self._around.store.keep_time()
+            self._context.store.keep_time()
         return left_over
 
     def _work(self) -> None:
-        self._around.trail.mend()
+        self._context.trail.flush()
         is_due = self._next_look.is_over()
-        if is_due or self._around.store.trouble:
-            self._around.store.keep_time()
+        if is_due or self._context.store.trouble:
+            self._context.store.keep_time()
         if is_due:
             self._next_look = Deadline(_LOOK_S)
-            self._around.store.look()
+            self._context.store.look()
             self.clean_up()
         self._stopping.wait(_TROUBLED_S)
 
@@ -90,62 +93,64 @@ class Retention:
 
         One that cannot be removed for a reason that nobody foresaw is set aside, and harms no other.
         """
-        store, storage = self._around.store, self._around.config().storage
-        for study_id, items in condemned(store).items():
+        store, storage = self._context.store, self._context.config().storage
+        for study_id, items in pending_removals(store).items():
             if study_id is not None:
-                self._unless_claimed(store.study(study_id), partial(self._remove, items))
+                self._unless_locked(store.study(study_id), partial(self._remove, items))
         found = store.finished_studies(storage.retention_hours * 3600)
         aside = items_of(store, "removal")
         for study in found:
             if not self._stopping.is_set() and str(study.id) not in aside:
-                self._unless_claimed(study, self._condemn)
+                self._unless_locked(study, self._plan_removal)
         if count := prune(store, storage.record_days * 86400):
             logger.info("forgot %d studies, which were removed %g days ago", count, storage.record_days)
         return len(found)
 
-    def _set_aside(self, study: Study, error: Exception) -> None:
+    def _set_aside(self, study: StudyRecord, error: Exception) -> None:
         told = study_hash(study.study_uid)
         logger.error("study %s cannot be removed", told, extra={"study": told}, exc_info=traceback_of(error))
-        set_aside(self._around.store, "removal", study.id, reason=reason_of(error), study=told)
+        set_aside(self._context.store, "removal", study.id, reason=reason_of(error), study=told)
 
     def finish(self) -> None:
         """Remove what a crash has left of removed studies, before received files are looked for."""
-        for study_id, items in condemned(self._around.store).items():
-            self._remove(items, None if study_id is None else self._around.store.study(study_id))
+        for study_id, items in pending_removals(self._context.store).items():
+            self._remove(items, None if study_id is None else self._context.store.study(study_id))
 
-    def _unless_claimed(self, study: Study, remove: Callable[[Study], None]) -> None:
-        sign_of_life()
+    def _unless_locked(self, study: StudyRecord, remove: Callable[[StudyRecord], None]) -> None:
+        heartbeat()
         try:
-            with self._claims.removal((study.ae_title, study.study_uid)) as free:
+            with self._study_locks.removal((study.ae_title, study.study_uid)) as free:
                 if free:
                     remove(study)
         except Exception as error:  # a border: the other studies go on
-            if is_of_surroundings(error):
+            if is_resource_error(error):
                 raise
             self._set_aside(study, error)
 
-    def _condemn(self, study: Study) -> None:
+    def _plan_removal(self, study: StudyRecord) -> None:
         try:
-            items = condemn(self._around.store, study.id, self._around.config().storage.payloads)
+            items = plan_removal(self._context.store, study.id, self._context.config().storage.payloads)
         except StateError:
             return  # more of it has come
         self._remove(items, study)
 
-    def _remove(self, items: Sequence[Condemned], study: Study | None) -> None:
+    def _remove(self, items: Sequence[PendingRemoval], study: StudyRecord | None) -> None:
         """Remove files and payloads; say so in the audit trail, and strike them off, when all are gone."""
         left = [each for each in items if not self._is_removed(each)]
         if left:
-            gone(self._around.store, [each for each in items if not each.job_id and each not in left])
+            removal_done(
+                self._context.store, [each for each in items if not each.job_id and each not in left]
+            )
             return
         if study is not None:
             told = study_hash(study.study_uid)
             logger.info("removed study %s, which was delivered", told, extra={"study": told})
             for each in items:
                 if each.job_id:
-                    self._around.trail.deleted(study=told, job=each.job_id)
-        gone(self._around.store, items)
+                    self._context.trail.deleted(study=told, job=each.job_id)
+        removal_done(self._context.store, items)
 
-    def _is_removed(self, item: Condemned) -> bool:
+    def _is_removed(self, item: PendingRemoval) -> bool:
         try:
             if item.job_id:
                 remove_folder(item.path)

@@ -15,7 +15,7 @@ import mmap
 from dataclasses import replace
 from itertools import islice
 
-from dicom_files.damage import DAMAGES, ExcessError, excessive, unreadable
+from dicom_files.damage import PARSE_ERRORS, ExcessError, too_large, unreadable
 from dicom_files.deflate import inflated_head
 from dicom_files.elements import MOST_OF_FRAMES, Data, Element, Elements
 from dicom_files.file_meta import beginning_of
@@ -24,7 +24,7 @@ from dicom_files.uids import (
     EnhancedCTImageStorage,
     LegacyConvertedEnhancedCTImageStorage,
 )
-from dicom_reader.files.headers import ATTRIBUTES, Header
+from dicom_reader.files.headers import ATTRIBUTES, ImageHeader
 from stages import InputError
 
 _SHARED, _PER_FRAME = 0x52009229, 0x52009230
@@ -35,12 +35,12 @@ _OF_THE_FILE = frozenset({0x00080016, 0x00080018})
 _MAX_HEADER = 1 << 26
 
 
-def is_enhanced(header: Header) -> bool:
-    """Tell whether a file is an enhanced, or legacy converted enhanced, CT image."""
+def is_enhanced(header: ImageHeader) -> bool:
+    """Return whether a file is an enhanced, or legacy converted enhanced, CT image."""
     return header.text("SOPClassUID") in (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
 
-def split_frames(header: Header) -> list[Header]:
+def split_frames(header: ImageHeader) -> list[ImageHeader]:
     """Return a header for each frame of an enhanced image, in the order of the file.
 
     Raises
@@ -52,10 +52,10 @@ def split_frames(header: Header) -> list[Header]:
     try:
         shared, frames = _functional_groups(header, at_most=count + 1)
     except ExcessError as error:
-        raise excessive(header.name, error) from error
+        raise too_large(header.name, error) from error
     except OSError as error:
         raise unreadable(header.name, error) from error
-    except DAMAGES as error:
+    except PARSE_ERRORS as error:
         raise InputError(
             f"{header.name} is damaged: {type(error).__name__} in its functional groups"
         ) from error
@@ -70,14 +70,16 @@ def split_frames(header: Header) -> list[Header]:
     ]
 
 
-def _number_of_frames(header: Header) -> int:
+def _number_of_frames(header: ImageHeader) -> int:
     (count,) = header.numbers("NumberOfFrames", 1)
     if count < 1 or not count.is_integer():
         raise header.refuse("NumberOfFrames", f"must be 1 or more, found {count:g}")
     return int(count)
 
 
-def _functional_groups(header: Header, *, at_most: int) -> tuple[dict[int, bytes], list[dict[int, bytes]]]:
+def _functional_groups(
+    header: ImageHeader, *, at_most: int
+) -> tuple[dict[int, bytes], list[dict[int, bytes]]]:
     with header.path.open("rb") as file:
         if header.transfer_syntax == DeflatedExplicitVRLittleEndian:
             return _groups_in(inflated_head(file, _MAX_HEADER), at_most)

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dicom_files.pydicom_warnings import remarks_by_kind
+from dicom_files.pydicom_warnings import warnings_by_kind
 from dicom_files.uids import NON_PATIENT_STORAGE, CTImageStorage
 from dicom_reader.files.enhanced import is_enhanced, split_frames
-from dicom_reader.files.header_file import read_header
-from dicom_reader.files.headers import Header
+from dicom_reader.files.headers import ImageHeader, read_header
 from stages import InputError
 from stages.runtime.logs import printable
 
@@ -34,7 +33,7 @@ _BEGINNING = 512  # bytes
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderScan:
     """What a folder holds.
 
     Attributes
@@ -48,13 +47,13 @@ class Found:
         How many files that may be images were not read, by the reason.
     """
 
-    headers: list[Header] = field(default_factory=list)
+    headers: list[ImageHeader] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-@remarks_by_kind()
-def find_headers(folder: Path) -> Found:
+@warnings_by_kind()
+def scan_folder(folder: Path) -> FolderScan:
     """Read the header of every DICOM file of a folder, at any depth and of any name.
 
     Symbolic links are not followed: what they lead to inside of the folder is found in its own place, and
@@ -69,7 +68,7 @@ def find_headers(folder: Path) -> Found:
     if not folder.is_dir():
         what = "is a file, a folder is expected" if folder.exists() else "does not exist"
         raise InputError(f"the input folder {printable(folder)} {what}")
-    found = Found()
+    found = FolderScan()
     root = os.path.realpath(folder)
     for path, is_file in sorted(_entries(folder)):
         header = read_header(Path(path)) if is_file else None
@@ -106,7 +105,7 @@ def _why_lost(path: str, root: str) -> str | None:
     return _NO_HEADER if not any(beginning) or name.endswith(_SUFFIXES) else None
 
 
-def _refuse_nameless(header: Header) -> None:
+def _refuse_nameless(header: ImageHeader) -> None:
     """Refuse an image that does not say what it is, since it may be a slice of what is looked for."""
     if header.text("Modality") or header.text("SOPClassUID").startswith(NON_PATIENT_STORAGE):
         return
@@ -117,7 +116,7 @@ def _refuse_nameless(header: Header) -> None:
 
 
 def _entries(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Give the path of everything but folders, and whether it is an ordinary file."""
+    """Yield the path of everything but folders, and whether it is an ordinary file."""
     folders = [os.fspath(folder)]
     while folders:
         parent = folders.pop()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from dicom_files.header import read_file_header
 from dicom_files.uids import ExplicitVRBigEndian
 from stages import InputError
 from stages.runtime.logs import printable
@@ -98,11 +99,12 @@ ATTRIBUTES: Mapping[str, tuple[int, str]] = {
     "RescaleType": (0x00281054, "Rescale Type"),
 }
 _TAGS = {keyword: tag for keyword, (tag, _) in ATTRIBUTES.items()}
+_WANTED = frozenset(_TAGS.values())
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class ImageHeader:
     """The needed attributes of one DICOM file.
 
     Attributes
@@ -183,6 +185,32 @@ class Header:
         """Return an attribute's name and tag."""
         tag, name = ATTRIBUTES[keyword]
         return f"{name} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def read_header(path: Path) -> ImageHeader | None:
+    """Read the header of a file, without its pixels.
+
+    Returns
+    -------
+    Header or None
+        None when the file is not DICOM.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is DICOM and damaged.
+    """
+    found = read_file_header(path, _WANTED)
+    if found is None:
+        return None
+    return ImageHeader(
+        path,
+        found.values,
+        found.transfer_syntax,
+        found.pixel_offset,
+        found.pixel_length,
+        found.instance_from_meta,
+    )
 
 
 @lru_cache(maxsize=1 << 12)

@@ -1,1 +1,4 @@
-"""The room pixels."""
+"""From headers to pixels.
+
+Read in place or decoded, then turned into Hounsfield units, as one int16 array.
+"""

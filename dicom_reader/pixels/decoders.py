@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from dicom_files import uids
 from dicom_files.codestreams import Codestream, describe_jpeg, describe_jpeg2000
-from dicom_reader.files.headers import Header
+from dicom_reader.files.headers import ImageHeader
 from dicom_reader.pixels.encapsulated import compressed_frame
-from dicom_reader.pixels.hounsfield import Encoding
+from dicom_reader.pixels.hounsfield import PixelEncoding
 from stages import InputError, StageError
 
 
 @dataclass(frozen=True)
-class Syntax:
+class CompressedSyntax:
     """A compressed transfer syntax.
 
     Attributes
@@ -47,25 +47,25 @@ class Syntax:
     lossy: bool = False
 
 
-SYNTAXES: Mapping[str, Syntax] = {
-    uids.JPEGBaseline8Bit: Syntax("JPEG Baseline (Process 1)", "jpeg", lossy=True),
-    uids.JPEGExtended12Bit: Syntax("JPEG Extended (Process 2 and 4)", "jpeg", lossy=True),
-    uids.JPEGSpectralSelectionNonHierarchical68: Syntax(
+SYNTAXES: Mapping[str, CompressedSyntax] = {
+    uids.JPEGBaseline8Bit: CompressedSyntax("JPEG Baseline (Process 1)", "jpeg", lossy=True),
+    uids.JPEGExtended12Bit: CompressedSyntax("JPEG Extended (Process 2 and 4)", "jpeg", lossy=True),
+    uids.JPEGSpectralSelectionNonHierarchical68: CompressedSyntax(
         "JPEG Spectral Selection (Process 6 and 8)", "jpeg", lossy=True
     ),
-    uids.JPEGFullProgressionNonHierarchical1012: Syntax(
+    uids.JPEGFullProgressionNonHierarchical1012: CompressedSyntax(
         "JPEG Full Progression (Process 10 and 12)", "jpeg", lossy=True
     ),
-    uids.JPEGLossless: Syntax("JPEG Lossless (Process 14)", "jpeg"),
-    uids.JPEGLosslessSV1: Syntax("JPEG Lossless, First-Order Prediction", "jpeg"),
-    uids.JPEGLSLossless: Syntax("JPEG-LS Lossless", "jpegls"),
-    uids.JPEGLSNearLossless: Syntax("JPEG-LS Near-Lossless", "jpegls", lossy=True),
-    uids.JPEG2000Lossless: Syntax("JPEG 2000 Lossless", "jpeg2000"),
-    uids.JPEG2000: Syntax("JPEG 2000", "jpeg2000", lossy=True),
-    uids.HTJ2KLossless: Syntax("HTJ2K Lossless", "jpeg2000"),
-    uids.HTJ2KLosslessRPCL: Syntax("HTJ2K Lossless RPCL", "jpeg2000"),
-    uids.HTJ2K: Syntax("HTJ2K", "jpeg2000", lossy=True),
-    uids.RLELossless: Syntax("RLE Lossless", "rle"),
+    uids.JPEGLossless: CompressedSyntax("JPEG Lossless (Process 14)", "jpeg"),
+    uids.JPEGLosslessSV1: CompressedSyntax("JPEG Lossless, First-Order Prediction", "jpeg"),
+    uids.JPEGLSLossless: CompressedSyntax("JPEG-LS Lossless", "jpegls"),
+    uids.JPEGLSNearLossless: CompressedSyntax("JPEG-LS Near-Lossless", "jpegls", lossy=True),
+    uids.JPEG2000Lossless: CompressedSyntax("JPEG 2000 Lossless", "jpeg2000"),
+    uids.JPEG2000: CompressedSyntax("JPEG 2000", "jpeg2000", lossy=True),
+    uids.HTJ2KLossless: CompressedSyntax("HTJ2K Lossless", "jpeg2000"),
+    uids.HTJ2KLosslessRPCL: CompressedSyntax("HTJ2K Lossless RPCL", "jpeg2000"),
+    uids.HTJ2K: CompressedSyntax("HTJ2K", "jpeg2000", lossy=True),
+    uids.RLELossless: CompressedSyntax("RLE Lossless", "rle"),
 }
 _DESCRIBE: Mapping[str, Callable[[bytes], Codestream]] = {
     "jpeg": describe_jpeg,
@@ -86,13 +86,13 @@ def load_decoders() -> None:
             getattr(_imagecodecs(), name)
 
 
-def count_lossy(headers: Sequence[Header]) -> int:
+def count_lossy(headers: Sequence[ImageHeader]) -> int:
     """Return how many slices may have been compressed with loss, as their transfer syntaxes tell."""
     syntaxes = [SYNTAXES.get(header.transfer_syntax) for header in headers]
     return sum(syntax is not None and syntax.lossy for syntax in syntaxes)
 
 
-def require_decoder(header: Header) -> None:
+def require_decoder(header: ImageHeader) -> None:
     """Refuse a slice whose transfer syntax nothing that is installed can decode.
 
     Raises
@@ -114,7 +114,7 @@ def require_decoder(header: Header) -> None:
         )
 
 
-def decode(header: Header, encoding: Encoding, plane: NDArray[np.int16], *, frames: int) -> None:
+def decode(header: ImageHeader, encoding: PixelEncoding, plane: NDArray[np.int16], *, frames: int) -> None:
     """Decode the stored values of a slice into their place.
 
     Raises
@@ -165,8 +165,8 @@ def _decode_by_imagecodecs(family: str, data: bytes, found: Codestream, plane: N
         plane[...] = function(data)
 
 
-def _align(found: Codestream, encoding: Encoding, plane: NDArray[np.int16]) -> None:
-    """Put values to where High Bit says that they are, which codestreams of just the stored bits do not."""
+def _align(found: Codestream, encoding: PixelEncoding, plane: NDArray[np.int16]) -> None:
+    """Move values to where High Bit says that they are, which codestreams of just the stored bits do not."""
     if found.signed and not encoding.signed and plane.min() < 0:
         raise ValueError("it has negative values, Pixel Representation (0028,0103) says that there are none")
     unused = encoding.high_bit + 1 - encoding.bits_stored
@@ -180,7 +180,7 @@ def _align(found: Codestream, encoding: Encoding, plane: NDArray[np.int16]) -> N
     plane <<= unused
 
 
-def _decode_rle(data: bytes, encoding: Encoding, plane: NDArray[np.int16]) -> None:
+def _decode_rle(data: bytes, encoding: PixelEncoding, plane: NDArray[np.int16]) -> None:
     segments = encoding.bits_allocated // 8
     if len(data) < 64 or int.from_bytes(data[:4], "little") != segments:
         raise ValueError(f"{segments} RLE segment(s) expected, as Bits Allocated (0028,0100) says")
@@ -192,7 +192,7 @@ def _decode_rle(data: bytes, encoding: Encoding, plane: NDArray[np.int16]) -> No
         plane[...] = values.reshape(plane.shape)
 
 
-def _decode_by_pydicom(header: Header, plane: NDArray[np.int16]) -> None:
+def _decode_by_pydicom(header: ImageHeader, plane: NDArray[np.int16]) -> None:
     from pydicom.pixels.utils import pixel_array
 
     from dicom_files.dataset import lenient

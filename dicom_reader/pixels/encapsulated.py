@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dicom_files.damage import unreadable
-from dicom_reader.files.headers import Header
+from dicom_reader.files.headers import ImageHeader
 from stages import InputError
 
 _ITEM, _DELIMITER = 0xE000FFFE, 0xE0DDFFFE  # as little endian bytes read as one number
@@ -26,7 +26,7 @@ _AT_ONCE_AT_MOST = 1 << 26
 Fragment = tuple[int, int]
 
 
-def compressed_frame(header: Header, *, frames: int) -> bytes:
+def compressed_frame(header: ImageHeader, *, frames: int) -> bytes:
     """Return the compressed bytes of a slice.
 
     Parameters

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_reader.files.headers import ATTRIBUTES, Header
+from dicom_reader.files.headers import ATTRIBUTES, ImageHeader
 from stages import InputError
 
 _KEYWORDS = (
@@ -35,7 +35,7 @@ _INT16 = np.iinfo(np.int16)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoding:
+class PixelEncoding:
     """How the stored values of one slice become Hounsfield units.
 
     Attributes
@@ -59,7 +59,7 @@ class Encoding:
     padding_limit: int | None = None
 
     @classmethod
-    def from_header(cls, header: Header) -> Encoding:
+    def from_header(cls, header: ImageHeader) -> PixelEncoding:
         """Read how a slice is encoded.
 
         Raises
@@ -96,13 +96,13 @@ class Encoding:
         )
 
     @staticmethod
-    def key(header: Header) -> tuple[object, ...]:
+    def key(header: ImageHeader) -> tuple[object, ...]:
         """Return what `from_header` looks at: slices of one key have one encoding."""
         values = tuple(header.values.get(tag) for tag in _TAGS)
         return (header.transfer_syntax, header.frame is None, *values)
 
     def is_padding(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
-        """Tell which stored values are padding."""
+        """Return which stored values are padding."""
         if self.padding is None:
             return np.zeros(stored.shape, dtype=np.bool_)
         limit = self.padding if self.padding_limit is None else self.padding_limit
@@ -110,7 +110,7 @@ class Encoding:
         return (stored >= low) & (stored <= high)
 
     def fits(self, stored: int) -> bool:
-        """Tell whether a stored value is one of int16 in Hounsfield units."""
+        """Return whether a stored value is one of int16 in Hounsfield units."""
         hu = stored * self.slope + self.intercept
         return bool(_INT16.min - 0.5 <= hu < _INT16.max + 0.5)
 
@@ -121,12 +121,12 @@ def _either(allowed: Sequence[int]) -> str:
     return " or ".join(str(value) for value in allowed)
 
 
-def _padding(header: Header, keyword: str, signed: bool) -> int | None:
+def _padding(header: ImageHeader, keyword: str, signed: bool) -> int | None:
     value = header.integer(keyword, -1)
     return None if value < 0 else value - (value >> 15 << 16 if signed else 0)
 
 
-def to_hounsfield(plane: NDArray[np.int16], encoding: Encoding, *, name: str) -> list[str]:
+def to_hounsfield(plane: NDArray[np.int16], encoding: PixelEncoding, *, name: str) -> list[str]:
     """Turn stored values into Hounsfield units, in place.
 
     Parameters
@@ -158,7 +158,7 @@ def to_hounsfield(plane: NDArray[np.int16], encoding: Encoding, *, name: str) ->
     return repairs
 
 
-def _needed_limits(stored: NDArray[Any], encoding: Encoding) -> tuple[int, int]:
+def _needed_limits(stored: NDArray[Any], encoding: PixelEncoding) -> tuple[int, int]:
     """Return least and greatest stored value; that of the type where every value of the type would do."""
     of_type, (bottom, top) = np.iinfo(stored.dtype), _limits_of_bits(encoding)
     free_below = bottom <= of_type.min and encoding.fits(of_type.min)
@@ -169,15 +169,15 @@ def _needed_limits(stored: NDArray[Any], encoding: Encoding) -> tuple[int, int]:
     )
 
 
-def _limits_of_bits(encoding: Encoding) -> tuple[int, int]:
+def _limits_of_bits(encoding: PixelEncoding) -> tuple[int, int]:
     bits = encoding.bits_stored
     return (-(1 << bits - 1), (1 << bits - 1) - 1) if encoding.signed else (0, (1 << bits) - 1)
 
 
-def _keep_stored_bits(plane: NDArray[np.int16], encoding: Encoding, name: str) -> list[str]:
+def _keep_stored_bits(plane: NDArray[np.int16], encoding: PixelEncoding, name: str) -> list[str]:
     """Clear the bits above those that are stored, or extend the sign into them, in place.
 
-    Tell how many pixels had anything else there, such as an overlay.
+    Return in words how many pixels had anything else there, such as an overlay.
     """
     bits = encoding.bits_stored
     foreign = _has_foreign_bits(plane, encoding)
@@ -196,7 +196,7 @@ def _keep_stored_bits(plane: NDArray[np.int16], encoding: Encoding, name: str) -
     return [f"{name}: bits above High Bit (0028,0102) of {count} pixels left out"] if count else []
 
 
-def _has_foreign_bits(plane: NDArray[np.int16], encoding: Encoding) -> NDArray[np.bool_]:
+def _has_foreign_bits(plane: NDArray[np.int16], encoding: PixelEncoding) -> NDArray[np.bool_]:
     """Return which pixels have other bits above those that are stored than zeros or their sign."""
     bits = encoding.bits_stored
     above = plane.view(np.uint16) >> bits
@@ -207,7 +207,9 @@ def _has_foreign_bits(plane: NDArray[np.int16], encoding: Encoding) -> NDArray[n
     return np.asarray((above != 0) & ~(is_negative & (above == sign)))
 
 
-def _clip_padding(plane: NDArray[np.int16], stored: NDArray[Any], encoding: Encoding, name: str) -> list[str]:
+def _clip_padding(
+    plane: NDArray[np.int16], stored: NDArray[Any], encoding: PixelEncoding, name: str
+) -> list[str]:
     """Clip values that int16 cannot hold if they are padding, and refuse all others."""
     hu = stored * np.float64(encoding.slope) + encoding.intercept
     outside = (hu < _INT16.min - 0.5) | (hu >= _INT16.max + 0.5)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_reader.files.headers import Header
+from dicom_reader.files.headers import ImageHeader
 from dicom_reader.pixels.decoders import SYNTAXES, decode, described
 from dicom_reader.pixels.encapsulated import compressed_frame
-from dicom_reader.pixels.hounsfield import Encoding
+from dicom_reader.pixels.hounsfield import PixelEncoding
 from stages.arrays import device_available
 
 logger = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 64  # slices on the device together: some 100 MiB
 
 
-def takes(headers: Sequence[Header]) -> bool:
-    """Tell whether the device decodes a series: lossless JPEG 2000 or HTJ2K, nvImageCodec and CUDA there."""
+def takes(headers: Sequence[ImageHeader]) -> bool:
+    """Return whether the device decodes a series: lossless JPEG 2000 or HTJ2K, by nvImageCodec."""
     syntaxes = [SYNTAXES.get(header.transfer_syntax) for header in headers]
     return (
         all(s is not None and s.family == "jpeg2000" and not s.lossy for s in syntaxes)
@@ -36,7 +36,9 @@ def takes(headers: Sequence[Header]) -> bool:
     )
 
 
-def decode_series(headers: Sequence[Header], encodings: Sequence[Encoding], hu: NDArray[np.int16]) -> bool:
+def decode_series(
+    headers: Sequence[ImageHeader], encodings: Sequence[PixelEncoding], hu: NDArray[np.int16]
+) -> bool:
     """Decode the stored values of every slice into its place; False where the CPU should.
 
     Raises
@@ -66,7 +68,7 @@ def _installed() -> bool:
         return False
 
 
-def _decode_batch(headers: Sequence[Header], planes: NDArray[np.int16]) -> None:
+def _decode_batch(headers: Sequence[ImageHeader], planes: NDArray[np.int16]) -> None:
     from nvidia import nvimgcodec
 
     frames = [compressed_frame(header, frames=header.frames) for header in headers]

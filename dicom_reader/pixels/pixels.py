@@ -11,24 +11,22 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_files.pydicom_warnings import remarks_by_kind
+from dicom_files.pydicom_warnings import warnings_by_kind
 from dicom_files.uids import RLELossless
-from dicom_reader.files.headers import Header
+from dicom_reader.files.headers import ImageHeader
 from dicom_reader.pixels import nvimgcodec
 from dicom_reader.pixels.decoders import decode, require_decoder
-from dicom_reader.pixels.hounsfield import Encoding, to_hounsfield
+from dicom_reader.pixels.hounsfield import PixelEncoding, to_hounsfield
 from dicom_reader.pixels.uncompressed import NATIVE, read_uncompressed, refuse_unreadable
 from stages import InputError
 from stages.compute.threads import cores
 
-__all__ = ["Encoding", "read_pixels"]
-
 _QUICK_AT_ONCE = 16  # slices a thread takes at a time, where none takes a millisecond; else one by one
 
 
-@remarks_by_kind()
+@warnings_by_kind()
 def read_pixels(
-    headers: Sequence[Header], *, out: NDArray[np.int16] | None = None
+    headers: Sequence[ImageHeader], *, out: NDArray[np.int16] | None = None
 ) -> tuple[NDArray[np.int16], list[str]]:
     """Read the pixels of slices of one matrix as Hounsfield units.
 
@@ -72,27 +70,27 @@ def read_pixels(
         return hu, [repair for repairs in pool.map(read, starts) for repair in repairs]
 
 
-def _encodings(headers: Sequence[Header]) -> list[Encoding]:
+def _encodings(headers: Sequence[ImageHeader]) -> list[PixelEncoding]:
     """Read how each slice is encoded; those of a series share one or a few."""
-    known: dict[tuple[object, ...], Encoding] = {}
+    known: dict[tuple[object, ...], PixelEncoding] = {}
     encodings = []
     for header in headers:
-        key = Encoding.key(header)
+        key = PixelEncoding.key(header)
         if key not in known:
-            known[key] = Encoding.from_header(header)
+            known[key] = PixelEncoding.from_header(header)
         encodings.append(known[key])
     return encodings
 
 
-def _read_stored(header: Header, encoding: Encoding, plane: NDArray[np.int16]) -> None:
+def _read_stored(header: ImageHeader, encoding: PixelEncoding, plane: NDArray[np.int16]) -> None:
     if header.transfer_syntax in NATIVE:
         read_uncompressed(header, encoding, plane)
     else:
         decode(header, encoding, plane, frames=header.frames)
 
 
-def _finish(header: Header, encoding: Encoding, plane: NDArray[np.int16]) -> list[str]:
-    """Turn stored values into Hounsfield units, and tell what was changed for them to fit."""
+def _finish(header: ImageHeader, encoding: PixelEncoding, plane: NDArray[np.int16]) -> list[str]:
+    """Turn stored values into Hounsfield units; return what was changed for them to fit."""
     if unused := encoding.high_bit + 1 - encoding.bits_stored:
         plane.view(np.uint16)[...] >>= unused
     return to_hounsfield(plane, encoding, name=header.name)
@@ -108,7 +106,7 @@ def _empty(count: int, matrix: tuple[int, int]) -> NDArray[np.int16]:
         ) from error
 
 
-def _refuse_unreadable(header: Header, frame_bytes: int) -> None:
+def _refuse_unreadable(header: ImageHeader, frame_bytes: int) -> None:
     if header.transfer_syntax in NATIVE:
         refuse_unreadable(header, frame_bytes=frame_bytes, frames=header.frames)
     else:

@@ -22,8 +22,8 @@ from dicom_files.uids import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-from dicom_reader.files.headers import Header
-from dicom_reader.pixels.hounsfield import Encoding
+from dicom_reader.files.headers import ImageHeader
+from dicom_reader.pixels.hounsfield import PixelEncoding
 from stages import InputError
 
 NATIVE = frozenset(
@@ -31,7 +31,7 @@ NATIVE = frozenset(
 )
 
 
-def refuse_unreadable(header: Header, *, frame_bytes: int, frames: int) -> None:
+def refuse_unreadable(header: ImageHeader, *, frame_bytes: int, frames: int) -> None:
     """Refuse pixels whose length contradicts the matrix, before anything is allocated."""
     expected = frame_bytes * frames
     if header.pixel_offset is None:
@@ -43,7 +43,7 @@ def refuse_unreadable(header: Header, *, frame_bytes: int, frames: int) -> None:
         )
 
 
-def read_uncompressed(header: Header, encoding: Encoding, plane: NDArray[np.int16]) -> None:
+def read_uncompressed(header: ImageHeader, encoding: PixelEncoding, plane: NDArray[np.int16]) -> None:
     """Read the stored values of a slice into their place; the sign of 8 bits is not extended."""
     narrow = encoding.bits_allocated == 8
     target = np.empty(plane.shape, np.uint8) if narrow else plane
@@ -62,7 +62,7 @@ def read_uncompressed(header: Header, encoding: Encoding, plane: NDArray[np.int1
         plane.byteswap(inplace=True)
 
 
-def _read_into(header: Header, into: memoryview, offset: int) -> None:
+def _read_into(header: ImageHeader, into: memoryview, offset: int) -> None:
     with header.path.open("rb", buffering=0) as file:
         file.seek(offset)
         done = 0
@@ -73,7 +73,7 @@ def _read_into(header: Header, into: memoryview, offset: int) -> None:
             done += count
 
 
-def _inflate_into(header: Header, into: memoryview, offset: int) -> None:
+def _inflate_into(header: ImageHeader, into: memoryview, offset: int) -> None:
     """Inflate up to the end of a slice, and keep no more than a piece of what comes before it."""
     done = 0
     try:
@@ -97,7 +97,7 @@ def _pieces(path: Path) -> Iterator[tuple[int, bytes]]:
             start += len(piece)
 
 
-def _truncated(header: Header, there: int, expected: int) -> InputError:
+def _truncated(header: ImageHeader, there: int, expected: int) -> InputError:
     return InputError(
         f"{header.name} is truncated: {max(there, 0)} of {expected} bytes of Pixel Data (7FE0,0010) "
         "are there; send it again"

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from dicom_reader.series.attributes import MAX_DEGREES_FROM_PLANE, Facts
+from dicom_reader.series.attributes import MAX_DEGREES_FROM_PLANE, SeriesAttributes
 
 _MAX_PATTERN = 500
 
@@ -50,13 +50,13 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1
 Day = Annotated[str, BeforeValidator(_day)]
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """A mapping that is refused where it has a key that is none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Range(Strict):
+class Range(StrictModel):
     """A smallest and a largest value; either may be left out."""
 
     min: float | None = None
@@ -71,7 +71,7 @@ class Range(Strict):
         return self
 
     def holds(self, value: float | None) -> bool:
-        """Tell whether a value is known and lies inside."""
+        """Return whether a value is known and lies inside."""
         if value is None:
             return False
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
@@ -82,7 +82,7 @@ class Range(Strict):
         return " and ".join(filter(None, (low, high)))
 
 
-class Dates(Strict):
+class Dates(StrictModel):
     """A first and a last day; either may be left out."""
 
     first: Annotated[Day | None, Field(alias="from")] = None
@@ -95,24 +95,24 @@ class Dates(Strict):
         return self
 
     def holds(self, date: str) -> bool:
-        """Tell whether a date is known and lies inside."""
+        """Return whether a date is known and lies inside."""
         return bool(date) and (self.first or "") <= date <= (self.last or "99999999")
 
     def __str__(self) -> str:
         return " ".join(f"{word} {day}" for word, day in (("from", self.first), ("to", self.last)) if day)
 
 
-class Orientation(Strict):
+class Orientation(StrictModel):
     """A plane of the patient, and how far from it slices may be."""
 
     plane: Literal["axial", "coronal", "sagittal", "any"]
     within_degrees: Annotated[float, Field(ge=0, le=90)] = MAX_DEGREES_FROM_PLANE
 
-    def holds(self, facts: Facts) -> bool:
-        """Tell whether slices lie near the plane."""
+    def holds(self, attributes: SeriesAttributes) -> bool:
+        """Return whether slices lie near the plane."""
         if self.plane == "any":
             return True
-        degrees = facts.degrees_from(self.plane)
+        degrees = attributes.degrees_from(self.plane)
         return degrees is not None and degrees <= self.within_degrees
 
     def __str__(self) -> str:
@@ -123,7 +123,7 @@ def _as_orientation(value: object) -> object:
     return {"plane": value} if isinstance(value, str) else value
 
 
-class Condition(Strict):
+class Condition(StrictModel):
     """What must hold of a series; a key that is left out says nothing."""
 
     modality: Words | None = None
@@ -149,36 +149,36 @@ class Condition(Strict):
             raise ValueError("a condition without a key would take everything")
         return self
 
-    def failure(self, facts: Facts) -> str:
+    def failure(self, attributes: SeriesAttributes) -> str:
         """Return the first thing that does not hold of a series, in words; empty where all holds."""
-        return next((words for words in _failures(self, facts) if words), "")
+        return next((words for words in _failures(self, attributes) if words), "")
 
     def names(self, key: str) -> bool:
-        """Tell whether a key is used, here or further inside."""
+        """Return whether a key is used, here or further inside."""
         inside = (*(self.all or ()), *(self.any or ()), *((self.not_,) if self.not_ else ()))
         return getattr(self, key) is not None or any(condition.names(key) for condition in inside)
 
 
-def _failures(condition: Condition, facts: Facts) -> Iterator[str]:
+def _failures(condition: Condition, attributes: SeriesAttributes) -> Iterator[str]:
     """Yield what each key says: empty where it holds, else why not."""
-    yield from _failures_of_words(condition, facts)
-    yield from _failures_of_geometry(condition, facts)
-    yield from (inner.failure(facts) for inner in condition.all or ())
+    yield from _failures_of_words(condition, attributes)
+    yield from _failures_of_geometry(condition, attributes)
+    yield from (inner.failure(attributes) for inner in condition.all or ())
     if condition.any:
-        failures = [inner.failure(facts) for inner in condition.any]
+        failures = [inner.failure(attributes) for inner in condition.any]
         yield "none of: " + "; ".join(failures) if all(failures) else ""
-    if condition.not_ is not None and not condition.not_.failure(facts):
+    if condition.not_ is not None and not condition.not_.failure(attributes):
         yield "what is excluded by 'not' holds"
 
 
-def _failures_of_words(c: Condition, facts: Facts) -> Iterator[str]:
+def _failures_of_words(c: Condition, attributes: SeriesAttributes) -> Iterator[str]:
     one_of = {
-        "modality": (c.modality, facts.modality),
-        "sop_class": (c.sop_class, facts.sop_class),
-        "body_part": (c.body_part, facts.body_part),
-        "series_uid": (c.series_uid, facts.uid),
-        "rescale_type": (c.rescale_type, facts.rescale_type),
-        "photometric": (c.photometric, facts.photometric),
+        "modality": (c.modality, attributes.modality),
+        "sop_class": (c.sop_class, attributes.sop_class),
+        "body_part": (c.body_part, attributes.body_part),
+        "series_uid": (c.series_uid, attributes.uid),
+        "rescale_type": (c.rescale_type, attributes.rescale_type),
+        "photometric": (c.photometric, attributes.photometric),
     }
     for key, (wanted, found) in one_of.items():
         if wanted == ("any",) and key in ("rescale_type", "photometric"):
@@ -186,21 +186,24 @@ def _failures_of_words(c: Condition, facts: Facts) -> Iterator[str]:
         if wanted is not None and found.upper() not in [word.upper() for word in wanted]:
             yield f"{key} is {found or 'missing'}, not {' or '.join(wanted)}"
     if c.image_type is not None and c.image_type != ("any",):
-        lacking = [value for value in c.image_type if value.upper() not in facts.image_type]
+        lacking = [value for value in c.image_type if value.upper() not in attributes.image_type]
         yield f"image_type has no {lacking[0]}" if lacking else ""
-    patterns = {"description": (c.description, facts.description), "kernel": (c.kernel, facts.kernel)}
+    patterns = {
+        "description": (c.description, attributes.description),
+        "kernel": (c.kernel, attributes.kernel),
+    }
     for key, (pattern, text) in patterns.items():
         if pattern is not None and not re.search(pattern, text):
             yield f"{key} does not match {pattern!r}"
 
 
-def _failures_of_geometry(c: Condition, facts: Facts) -> Iterator[str]:
-    if c.orientation is not None and not c.orientation.holds(facts):
+def _failures_of_geometry(c: Condition, attributes: SeriesAttributes) -> Iterator[str]:
+    if c.orientation is not None and not c.orientation.holds(attributes):
         yield f"orientation is not {c.orientation}"
-    if c.slices is not None and not c.slices.holds(facts.slices):
-        yield f"{facts.slices} slices, not {c.slices}"
-    if c.spacing_mm is not None and not c.spacing_mm.holds(facts.spacing_mm):
-        found = "unknown" if facts.spacing_mm is None else f"{facts.spacing_mm:.2f} mm"
+    if c.slices is not None and not c.slices.holds(attributes.slices):
+        yield f"{attributes.slices} slices, not {c.slices}"
+    if c.spacing_mm is not None and not c.spacing_mm.holds(attributes.spacing_mm):
+        found = "unknown" if attributes.spacing_mm is None else f"{attributes.spacing_mm:.2f} mm"
         yield f"spacing is {found}, not {c.spacing_mm}"
-    if c.date is not None and not c.date.holds(facts.date):
+    if c.date is not None and not c.date.holds(attributes.date):
         yield f"date is not {c.date}"

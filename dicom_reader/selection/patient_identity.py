@@ -1,4 +1,4 @@
-"""Who an image is of, as far as it says, and whether that can be the person of another image.
+"""Who an image is of, as far as it says, and whether that can be the patient of another image.
 
 References
 ----------
@@ -11,10 +11,10 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from dicom_reader.files.headers import Header
+from dicom_reader.files.headers import ImageHeader
 from dicom_reader.series.attributes import decoded
 
-_NOBODY = re.compile(
+_PLACEHOLDER = re.compile(
     r"(?i)[0x*?_. -]*|(anon|anonym|anonymous|anonymi[sz]ed|anonymisiert|de-?identified|pseudonymi[sz]ed"
     r"|hidden|unknown|unbekannt|inconnu|none|null|n/?a|no ?id|removed|deleted|redacted|patient|test)"
     r"[0x*?_. -]*"
@@ -24,7 +24,7 @@ _UMLAUTS = (("ae", "a"), ("oe", "o"), ("ue", "u"))  # one of two ways to write w
 
 
 @dataclass(frozen=True)
-class Person:
+class PatientIdentity:
     """What an image says of its patient; never logged.
 
     Attributes
@@ -44,8 +44,8 @@ class Person:
     birth_date: str
 
     @classmethod
-    def from_header(cls, header: Header) -> Person:
-        """Read the person of an image."""
+    def from_header(cls, header: ImageHeader) -> PatientIdentity:
+        """Return the patient of an image."""
         day = re.sub(r"[^0-9]", "", header.text("PatientBirthDate"))
         return cls(
             decoded(header, "PatientID"),
@@ -54,8 +54,8 @@ class Person:
             day if re.fullmatch(r"(1[89]|20)[0-9]{6}", day) else "",
         )
 
-    def differs_in(self, other: Person) -> tuple[str, ...]:
-        """Return the keywords of what shows that this is another person; none where nothing does."""
+    def differs_in(self, other: PatientIdentity) -> tuple[str, ...]:
+        """Return the keywords of what shows that this is another patient; none where nothing does."""
         if self.patient_id != other.patient_id:
             return ("PatientID",)
         if self.issuer and other.issuer and self.issuer != other.issuer:
@@ -65,7 +65,7 @@ class Person:
             "PatientBirthDate": bool(self.birth_date) and other.birth_date not in ("", self.birth_date),
         }
         found = tuple(keyword for keyword, does in differs.items() if does)
-        return found if len(found) == 2 or _NOBODY.fullmatch(self.patient_id) else ()
+        return found if len(found) == 2 or _PLACEHOLDER.fullmatch(self.patient_id) else ()
 
 
 def _are_other_names(names: tuple[frozenset[str], ...], others: tuple[frozenset[str], ...]) -> bool:

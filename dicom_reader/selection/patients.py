@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dicom_reader.files.headers import ATTRIBUTES, Header
-from dicom_reader.selection.patient_identity import Person
+from dicom_reader.files.headers import ATTRIBUTES, ImageHeader
+from dicom_reader.selection.patient_identity import PatientIdentity
 from dicom_reader.series.series import Series
 from stages import InputError
 
@@ -30,28 +30,28 @@ def refuse_two_patients(candidates: Sequence[Series]) -> None:
         *Patient's Name* (0010,0010) and *Patient's Birth Date* (0010,0030) are those of two people; names
         two files and their series, and no value.
     """
-    known: dict[Person, tuple[Header, Series]] = {}
+    known: dict[PatientIdentity, tuple[ImageHeader, Series]] = {}
     for series in candidates:
         for header in _one_of_each(series.slices):
-            person = Person.from_header(header)
+            patient = PatientIdentity.from_header(header)
             for other, there in known.items():
-                if keywords := person.differs_in(other):
+                if keywords := patient.differs_in(other):
                     raise _two_patients(keywords, (header, series), there)
-            known.setdefault(person, (header, series))
+            known.setdefault(patient, (header, series))
 
 
-def _one_of_each(headers: Sequence[Header]) -> list[Header]:
+def _one_of_each(headers: Sequence[ImageHeader]) -> list[ImageHeader]:
     """Return the first image of each patient, as encoded; a series has one."""
     keywords = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "SpecificCharacterSet")
     tags = [ATTRIBUTES[keyword][0] for keyword in keywords]
-    found: dict[tuple[bytes | None, ...], Header] = {}
+    found: dict[tuple[bytes | None, ...], ImageHeader] = {}
     for header in headers:
         found.setdefault(tuple(header.values.get(tag) for tag in tags), header)
     return list(found.values())
 
 
 def _two_patients(
-    keywords: Sequence[str], here: tuple[Header, Series], there: tuple[Header, Series]
+    keywords: Sequence[str], here: tuple[ImageHeader, Series], there: tuple[ImageHeader, Series]
 ) -> InputError:
     (header, series), (other, others) = here, there
     if series is others:

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from dicom_reader.selection.conditions import Condition, Strict
-from dicom_reader.selection.select import DEFAULT_PREFERENCES, Preference
+from dicom_reader.selection.conditions import Condition, StrictModel
+from dicom_reader.selection.preferences import DEFAULT_PREFERENCES, Preference
 from stages import SettingsError
 from stages.runtime.logs import printable
 
 
-class Rule(Strict):
+class Rule(StrictModel):
     """One rule: series that it takes, or series that it drops."""
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
@@ -28,7 +28,7 @@ class Rule(Strict):
         return self
 
 
-class Rules(Strict):
+class Rules(StrictModel):
     """The rules of a file or of the command line.
 
     Attributes
@@ -47,7 +47,7 @@ class Rules(Strict):
     require: Condition | None = None
 
     def names(self, key: str) -> bool:
-        """Tell whether what takes a series names a key, so that its default rule is replaced."""
+        """Return whether what takes a series names a key, so that its default rule is replaced."""
         if key != "series_uid" and self.names("series_uid"):
             return True
         wanted = [rule.take for rule in self.rules if rule.take is not None]

@@ -1,4 +1,4 @@
-"""Choose series by rules, the same way every time, and say why each was taken or not.
+"""Series chosen by rules, the same way every time, and why each was taken or not.
 
 The default rules drop what is no CT image, localizers, secondary captures and dose screens
 (`dicom_reader.series.image_types`), derived images, values that are no Hounsfield units, and slices that
@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from dicom_reader.selection.kernels import is_sharp
 from dicom_reader.selection.patients import refuse_two_patients
-from dicom_reader.series.attributes import MAX_DEGREES_FROM_PLANE, Facts
-from dicom_reader.series.merge import refuse_torn_series
+from dicom_reader.selection.preferences import DEFAULT_PREFERENCES, ORDER, TIE_BREAKERS, Preference
+from dicom_reader.series.attributes import MAX_DEGREES_FROM_PLANE, SeriesAttributes
+from dicom_reader.series.merge import refuse_single_image_series
 from dicom_reader.series.series import Series
-from dicom_reader.series.subseries import LEAST_SLICES
 from stages import InputError
 
 if TYPE_CHECKING:
@@ -26,50 +25,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Preference = Literal[
-    "stack",
-    "primary",
-    "soft-kernel",
-    "most-slices",
-    "fewest-slices",
-    "thinnest",
-    "thickest",
-    "longest",
-    "newest",
-    "oldest",
-]
 _NOT_AXIAL = f"more than {MAX_DEGREES_FROM_PLANE:.0f} degrees from axial"
 BY_DEFAULT = "axial CT (default)"
-DEFAULT_PREFERENCES: tuple[Preference, ...] = ("stack", "primary", "soft-kernel", "most-slices", "thinnest")
 _HINT = "; --explain tells of each, and rules may take others"
-_Default = tuple[str, str, Callable[[Facts], str]]
+_Default = tuple[str, str, Callable[[SeriesAttributes], str]]
 _DEFAULTS: tuple[_Default, ...] = (
     # name, the key of a rule that replaces it, and why it drops a series; empty where it does not
-    ("derived", "image_type", lambda facts: "derived" if facts.nature.is_derived else ""),
-    ("units", "rescale_type", lambda facts: _why_no_hounsfield_units(facts)),
+    ("derived", "image_type", lambda attributes: "derived" if attributes.pixels.is_derived else ""),
+    ("units", "rescale_type", lambda attributes: _why_no_hounsfield_units(attributes)),
     (
         "colour",
         "photometric",
-        lambda facts: f"in {facts.nature.colour} instead of grey values" if facts.nature.colour else "",
+        lambda attributes: (
+            f"in {attributes.pixels.colour} instead of grey values" if attributes.pixels.colour else ""
+        ),
     ),
-    ("not axial", "orientation", lambda facts: _NOT_AXIAL if not _is_about_axial(facts) else ""),
-)
-_ORDER: Mapping[Preference, tuple[Callable[[Facts], float], str]] = {
-    "stack": (lambda f: f.positions < LEAST_SLICES, f"at fewer than {LEAST_SLICES} positions"),
-    "primary": (lambda f: "PRIMARY" not in f.image_type, "not primary"),
-    "soft-kernel": (lambda f: is_sharp(f.kernel), "of a kernel for bone or lung"),
-    "most-slices": (lambda f: -f.slices, "fewer slices"),
-    "fewest-slices": (lambda f: f.slices, "more slices"),
-    "thinnest": (lambda f: round(f.spacing_mm or 1e9, 3), "wider spacing"),
-    "thickest": (lambda f: -round(f.spacing_mm or 0, 3), "closer spacing"),
-    "longest": (lambda f: -round(f.length_mm, 1), "shorter"),
-    "newest": (lambda f: -_day(f), "older"),
-    "oldest": (lambda f: _day(f) or 1e9, "newer"),
-}
-_LAST: tuple[tuple[Callable[[Facts], float], str, str], ...] = (
-    # where the preferences leave a tie: what decides, what it is called, and why another is behind
-    (lambda f: f.series_number, "the lower Series Number (0020,0011)", "of a higher series number"),
-    (lambda f: f.acquired_at, "the earlier acquisition", "acquired later"),
+    ("not axial", "orientation", lambda attributes: _NOT_AXIAL if not _is_about_axial(attributes) else ""),
 )
 
 
@@ -97,7 +68,7 @@ class Verdict:
 
     def __str__(self) -> str:
         if self.state == "taken":
-            left_out = ", the latter left out" if self.series.kinds or self.series.apart else ""
+            left_out = ", the latter left out" if self.series.kinds or self.series.excluded else ""
             because = f", {self.why}" if self.why else ""
             return f"chosen{because}: {self.series.what}{left_out}"
         return f"not chosen, {self.why}: {self.series.what}"
@@ -106,33 +77,31 @@ class Verdict:
 @dataclass(frozen=True)
 class _Passing:
     series: Series
-    facts: Facts
+    attributes: SeriesAttributes
     priority: int
     rule: str
     is_beside_plain: bool = False
     """Whether acquired slices in Hounsfield units of the same series pass as well, and this is none."""
 
 
-def _why_no_hounsfield_units(facts: Facts) -> str:
-    if facts.nature.units:
-        return f"in {facts.nature.units} instead of Hounsfield units"
-    if not any(map(facts.text, ("RescaleSlope", "RescaleIntercept"))):
+def _why_no_hounsfield_units(attributes: SeriesAttributes) -> str:
+    if attributes.pixels.units:
+        return f"in {attributes.pixels.units} instead of Hounsfield units"
+    if not any(map(attributes.text, ("RescaleSlope", "RescaleIntercept"))):
         return "without a rescale to Hounsfield units"
     return ""
 
 
-def _is_about_axial(facts: Facts) -> bool:
-    return (facts.degrees_from("axial") or 0) <= MAX_DEGREES_FROM_PLANE  # unknown: for the gate to refuse
-
-
-def _day(facts: Facts) -> int:
-    return int(facts.date) if facts.date.isdecimal() else 0
+def _is_about_axial(attributes: SeriesAttributes) -> bool:
+    return (
+        attributes.degrees_from("axial") or 0
+    ) <= MAX_DEGREES_FROM_PLANE  # unknown: for the gate to refuse
 
 
 def select_series(
     every: Sequence[Series], rules: Rules | None = None, *, take_all: bool = False
 ) -> list[Verdict]:
-    """Judge each series; the taken ones come first, the best of them at the front.
+    """Return what becomes of each series; the taken ones come first, the best of them at the front.
 
     Parameters
     ----------
@@ -158,41 +127,42 @@ def select_series(
 
 
 def _judge(series: Series, rules: Rules | None, defaults: Sequence[_Default]) -> Verdict | _Passing:
-    facts = series.facts
-    if facts is None:
+    attributes = series.attributes
+    if attributes is None:
         kind = max(series.kinds, key=lambda kind: series.kinds[kind])
         return Verdict(series, "dropped", f"{kind} (default)", "no CT slices")
     for name, _, why_not in defaults:
-        if why := why_not(facts):
+        if why := why_not(attributes):
             return Verdict(series, "dropped", f"{name} (default)", why)
     if rules is None:
-        return _Passing(series, facts, 0, BY_DEFAULT)
-    return _judge_by_rules(series, facts, rules)
+        return _Passing(series, attributes, 0, BY_DEFAULT)
+    return _judge_by_rules(series, attributes, rules)
 
 
-def _judge_by_rules(series: Series, facts: Facts, rules: Rules) -> Verdict | _Passing:
-    failure = rules.require.failure(facts) if rules.require else ""
+def _judge_by_rules(series: Series, attributes: SeriesAttributes, rules: Rules) -> Verdict | _Passing:
+    failure = rules.require.failure(attributes) if rules.require else ""
     if failure:
         return Verdict(series, "dropped", "arguments", failure)
     for rule in rules.rules:
-        if rule.drop is not None and not rule.drop.failure(facts):
+        if rule.drop is not None and not rule.drop.failure(attributes):
             return Verdict(series, "dropped", rule.name, f"rule {rule.name!r}")
     takes = [rule for rule in rules.rules if rule.take is not None]
     failures = []
     for priority, rule in enumerate(takes):
-        failures.append(rule.take.failure(facts) if rule.take else "")
+        failures.append(rule.take.failure(attributes) if rule.take else "")
         if not failures[-1]:
-            return _Passing(series, facts, priority, rule.name)
+            return _Passing(series, attributes, priority, rule.name)
     if takes:
         why = "; ".join(f"rule {r.name!r}: {f}" for r, f in zip(takes, failures, strict=True))
         return Verdict(series, "dropped", takes[-1].name, why)
-    return _Passing(series, facts, 0, "arguments" if rules.require else BY_DEFAULT)
+    return _Passing(series, attributes, 0, "arguments" if rules.require else BY_DEFAULT)
 
 
 def _ranked(passing: list[_Passing], preferences: Sequence[Preference], take_all: bool) -> list[Verdict]:
-    plain = {p.series.uid for p in passing if p.facts.nature.is_plain}
+    plain = {p.series.uid for p in passing if p.attributes.pixels.is_plain}
     passing = [
-        replace(p, is_beside_plain=p.series.uid in plain and not p.facts.nature.is_plain) for p in passing
+        replace(p, is_beside_plain=p.series.uid in plain and not p.attributes.pixels.is_plain)
+        for p in passing
     ]
     merits = _merits(preferences)
     ranked = sorted(passing, key=lambda p: (*(merit(p) for merit, _ in merits), p.series.order))
@@ -216,38 +186,38 @@ _Merit = tuple[Callable[[_Passing], float], str]
 def _merits(preferences: Sequence[Preference]) -> list[_Merit]:
     """Return what ranks the series that pass, the least being the best, and why another is behind."""
 
-    def of_facts(merit: Callable[[Facts], float]) -> Callable[[_Passing], float]:
-        return lambda p: merit(p.facts)
+    def of_attributes(merit: Callable[[SeriesAttributes], float]) -> Callable[[_Passing], float]:
+        return lambda p: merit(p.attributes)
 
-    by_preference = [_ORDER[preference] for preference in preferences]
+    by_preference = [ORDER[preference] for preference in preferences]
     return [
         (lambda p: p.priority, "taken by a later rule"),
         (lambda p: p.is_beside_plain, "set apart from the acquired slices of its series"),
-        *((of_facts(merit), why) for merit, why in by_preference),
-        *((of_facts(merit), why) for merit, _, why in _LAST),
+        *((of_attributes(merit), why) for merit, why in by_preference),
+        *((of_attributes(merit), why) for merit, _, why in TIE_BREAKERS),
     ]
 
 
 def _tie(
     ranked: Sequence[_Passing], merits: Sequence[_Merit], preferences: Sequence[Preference]
 ) -> tuple[str, bool]:
-    """Say what decided between the best series and those that preferences find equal, and if nothing did."""
+    """Return what decided between series that preferences find equal, in words, and if nothing did."""
     best = ranked[0]
 
     def equal_by(some: Sequence[_Merit]) -> list[_Passing]:
         return [p for p in ranked if all(merit(p) == merit(best) for merit, _ in some)]
 
-    equal = equal_by(merits[: -len(_LAST)])
+    equal = equal_by(merits[: -len(TIE_BREAKERS)])
     if len(equal) == 1:
         return "", False
     is_undecided = any(p.series.uid != best.series.uid for p in equal_by(merits))
-    decisive = (what for merit, what, _ in _LAST if len({merit(p.facts) for p in equal}) > 1)
+    decisive = (what for merit, what, _ in TIE_BREAKERS if len({merit(p.attributes) for p in equal}) > 1)
     by = next(decisive, "nothing" if is_undecided else "being the first part of the series")
     return f"first of {len(equal)} that are equal by {', '.join(preferences)}, by {by}", is_undecided
 
 
 def _behind(p: _Passing, best: _Passing, merits: Sequence[_Merit]) -> str:
-    """Say by what a series is not the best."""
+    """Return by what a series is not the best, in words."""
     return next((why for merit, why in merits if merit(p) != merit(best)), "equal in all that decides")
 
 
@@ -258,13 +228,13 @@ def require_taken(verdicts: Sequence[Verdict], rules: Rules | None) -> list[Seri
     ------
     InputError
         If none was; the message says what was found instead. If those that pass are of two patients,
-        are pieces of one series, or are equal in all that decides.
+        seem to be one series with a UID for each image, or are equal in all that decides.
     """
     taken = [verdict.series for verdict in verdicts if verdict.state == "taken"]
     if taken:
         candidates = [verdict.series for verdict in verdicts if verdict.state != "dropped"]
         refuse_two_patients(candidates)
-        refuse_torn_series(candidates)
+        refuse_single_image_series(candidates)
         _refuse_undecided(verdicts)
         return taken
     count = f"{len(verdicts)} series: "
@@ -299,13 +269,13 @@ def _more(count: int) -> str:
 
 
 def _instead(verdict: Verdict) -> str:
-    if verdict.series.facts is None:
+    if verdict.series.attributes is None:
         return verdict.rule.removesuffix(" (default)")
-    return "derived CT" if verdict.series.facts.nature.is_derived else f"CT {verdict.why}"
+    return "derived CT" if verdict.series.attributes.pixels.is_derived else f"CT {verdict.why}"
 
 
 def log_choice(verdicts: Sequence[Verdict]) -> None:
-    """Tell the log which series were taken; why each of the others was not stands in the volume's origin."""
+    """Log which series were taken; why each of the others was not stands in the volume's origin."""
     others = []
     for verdict in verdicts:
         if verdict.state == "taken":

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_files import character_sets
-from dicom_reader.files.headers import ATTRIBUTES, Header
+from dicom_reader.files.headers import ATTRIBUTES, ImageHeader
 from dicom_reader.series.identity import series_uid
-from dicom_reader.series.image_types import Nature, image_type_of, nature_of
+from dicom_reader.series.image_types import PixelCharacteristics, image_type_of, pixel_characteristics_of
+from dicom_reader.slices.slice import normal_of
 from dicom_reader.slices.spacing import TOLERANCE_MM
-from dicom_reader.slices.stack import normal_of
 from stages import GeometryError, InputError
 
 MAX_DEGREES_FROM_PLANE = 35.0
@@ -24,7 +24,7 @@ PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
+class SeriesAttributes:
     """What is known of a series without its pixels; of its images the first one speaks for all.
 
     Attributes
@@ -33,7 +33,7 @@ class Facts:
         The images, at least one.
     """
 
-    headers: Sequence[Header]
+    headers: Sequence[ImageHeader]
 
     def text(self, keyword: str) -> str:
         """Return an attribute of the first image, empty where it is missing."""
@@ -61,19 +61,19 @@ class Facts:
         return tuple(value for value, images in count.items() if 2 * images > self.slices)
 
     @cached_property
-    def nature(self) -> Nature:
+    def pixels(self) -> PixelCharacteristics:
         """What the values mean, and whether the images were acquired; the slices of a series share it."""
-        return nature_of(self.headers[0])
+        return pixel_characteristics_of(self.headers[0])
 
     @property
     def rescale_type(self) -> str:
         """*Rescale Type* (0028,1054), upper case; HU in any spelling, and where it is missing."""
-        return self.nature.units or "HU"
+        return self.pixels.units or "HU"
 
     @property
     def photometric(self) -> str:
         """*Photometric Interpretation* (0028,0004), upper case; MONOCHROME2 where it is missing."""
-        return self.nature.colour or self.text("PhotometricInterpretation").upper() or "MONOCHROME2"
+        return self.pixels.colour or self.text("PhotometricInterpretation").upper() or "MONOCHROME2"
 
     @property
     def description(self) -> str:
@@ -175,7 +175,7 @@ def _number(text: str) -> float:
     return number if np.isfinite(number) else np.inf
 
 
-def decoded(header: Header, keyword: str) -> str:
+def decoded(header: ImageHeader, keyword: str) -> str:
     """Return a text in the file's own character set, on one line."""
     stated = header.values.get(ATTRIBUTES["SpecificCharacterSet"][0], b"")
     return character_sets.decoded(header.values.get(ATTRIBUTES[keyword][0], b""), stated)

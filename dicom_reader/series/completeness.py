@@ -2,7 +2,7 @@
 
 Positions that are evenly spaced hide that every second slice was lost, or the last ones. Each function
 yields sentences without identities, and none where there is an innocent reason: another numbering
-that all series of the study have, images of the series in another part, other intervals.
+that all series of the study have, images in another subseries, other intervals.
 
 References
 ----------
@@ -16,12 +16,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from dicom_reader.files.headers import Header
-from dicom_reader.series.attributes import Facts
-from dicom_reader.series.merge import in_words, pieces_of, without_slice
+from dicom_reader.files.headers import ImageHeader
+from dicom_reader.series.attributes import SeriesAttributes
+from dicom_reader.series.merge import describe_possible_slices, images_at_missing_slices, possible_slices_of
 from dicom_reader.series.series import Series
 from dicom_reader.series.subseries import LEAST_SLICES
-from dicom_reader.slices.stack import COSINE_TOLERANCE, Slice
+from dicom_reader.slices.slice import COSINE_TOLERANCE, Slice
 
 _MOST_LOCALIZERS = 3
 _LISTED = 5
@@ -29,7 +29,7 @@ _SAME_SPACING = 0.01  # of the spacing
 _BEYOND = 2  # slices of another volume that lie beyond this one, to be told
 
 
-def losses_of(
+def missing_image_warnings(
     series: Series, slices: Sequence[Slice], every: Sequence[Series], left_out: Mapping[str, int]
 ) -> list[str]:
     """Return one sentence for each thing that the volume of a series may lack.
@@ -39,17 +39,17 @@ def losses_of(
     series
         What was read.
     slices
-        Those of the volume, in its order, copies left out.
+        Those of the volume, in its order, duplicates left out.
     every
-        All series of the folder, this one and its other parts among them.
+        All series of the folder, this one and its other subseries among them.
     left_out
         How many files of the folder were left out, by the reason.
     """
     return [
         *(f"{n} file(s) of the input were left out: {why}" for why, n in sorted(left_out.items())),
-        *_apart(series),
-        *_in_pieces(series, every),
-        *_of_other_natures(series, every),
+        *_excluded(series),
+        *_single_images(series, every),
+        *_of_other_characteristics(series, every),
         *_localizers(series),
         *_skipped_numbers(series, slices, every),
         *_uncounted(series, every),
@@ -58,40 +58,39 @@ def losses_of(
     ]
 
 
-def meanings_of(series: Series) -> list[str]:
+def unit_warnings(series: Series) -> list[str]:
     """Return one sentence where a rule took values that are no Hounsfield units; none otherwise."""
-    nature = _facts(series).nature
-    return [
-        *(
-            [f"Rescale Type (0028,1054) is {nature.units}, not HU: values may be no Hounsfield units"]
-            if nature.units
-            else []
-        ),
-        *(
-            [f"Photometric Interpretation (0028,0004) is {nature.colour}: values may be no Hounsfield units"]
-            if nature.colour
-            else []
-        ),
-    ]
+    pixels, found = _attributes(series).pixels, []
+    if pixels.units:
+        found.append(f"Rescale Type (0028,1054) is {pixels.units}, not HU: values may be no Hounsfield units")
+    if pixels.colour:
+        found.append(
+            f"Photometric Interpretation (0028,0004) is {pixels.colour}: values may be no Hounsfield units"
+        )
+    return found
 
 
-def _apart(series: Series) -> Iterator[str]:
-    for why, n in sorted(series.apart.items()):
+def _excluded(series: Series) -> Iterator[str]:
+    for why, n in sorted(series.excluded.items()):
         yield f"{n} image(s) of the series were left out, {why}; the volume is made of {len(series.slices)}"
 
 
-def _in_pieces(series: Series, every: Sequence[Series]) -> Iterator[str]:
-    if pieces := pieces_of(series, every):
-        yield f"{in_words(pieces)}: they may be missing slices"
+def _single_images(series: Series, every: Sequence[Series]) -> Iterator[str]:
+    if found := possible_slices_of(series, every):
+        yield f"{describe_possible_slices(found)}: they may be missing slices"
 
 
-def _of_other_natures(series: Series, every: Sequence[Series]) -> Iterator[str]:
-    """Tell of images set apart for what they say of their values, where the volume has no slice."""
+def _of_other_characteristics(series: Series, every: Sequence[Series]) -> Iterator[str]:
+    """Yield a sentence on images of other values that were set apart, where the volume has no slice."""
     for other in every:
-        if other.uid != series.uid or other.facts is None or other.facts.nature == _facts(series).nature:
+        if (
+            other.uid != series.uid
+            or other.attributes is None
+            or other.attributes.pixels == _attributes(series).pixels
+        ):
             continue
-        if lost := without_slice(series, other.slices):
-            adjective = other.facts.nature.adjective or "acquired"
+        if lost := images_at_missing_slices(series, other.slices):
+            adjective = other.attributes.pixels.adjective or "acquired"
             yield (
                 f"{len(lost)} {adjective} image(s) of the series were left out, and lie where the volume has "
                 "no slice: they may be missing slices"
@@ -99,7 +98,7 @@ def _of_other_natures(series: Series, every: Sequence[Series]) -> Iterator[str]:
 
 
 def _localizers(series: Series) -> Iterator[str]:
-    """Tell of more localizers than lie in a series that is a scan: they may be slices of another type."""
+    """Yield a sentence on more localizers than a scan has: they may be slices."""
     count = series.kinds["CT localizer"]
     if count > _MOST_LOCALIZERS:
         yield (
@@ -109,7 +108,7 @@ def _localizers(series: Series) -> Iterator[str]:
 
 
 def _skipped_numbers(series: Series, slices: Sequence[Slice], every: Sequence[Series]) -> Iterator[str]:
-    """Tell of instance numbers that no image has, where slices may lie between their neighbours."""
+    """Yield a sentence on instance numbers that no image has, where slices may be missing."""
     known = _numbers_of_series(series, every)
     lowest = _lowest_numbers(series)
     missing = {n for group in _by_acquisition(slices) for n in _missing_between(group, lowest, known)}
@@ -127,7 +126,7 @@ def _skipped_numbers(series: Series, slices: Sequence[Slice], every: Sequence[Se
 
 
 def _by_acquisition(slices: Sequence[Slice]) -> list[list[Slice]]:
-    """Part slices by *Acquisition Number* (0020,0012), unless nearly each has its own."""
+    """Return slices grouped by *Acquisition Number* (0020,0012), unless nearly each has its own."""
     groups: dict[str, list[Slice]] = {}
     for s in slices:
         groups.setdefault(s.header.text("AcquisitionNumber"), []).append(s)
@@ -135,7 +134,7 @@ def _by_acquisition(slices: Sequence[Slice]) -> list[list[Slice]]:
 
 
 def _lowest_numbers(series: Series) -> dict[str, int]:
-    """Return the lowest instance number at each position, since of copies any one is kept."""
+    """Return the lowest instance number at each position, since of duplicates any one is kept."""
     found: dict[str, int] = {}
     for header in series.slices:
         number, place = _number(header, "InstanceNumber"), header.text("ImagePositionPatient")
@@ -170,7 +169,7 @@ def _is_habit(slices: Sequence[Slice], siblings: Sequence[Series]) -> bool:
     return step > 1 and any(_least_step(sibling.slices) == step for sibling in siblings)
 
 
-def _least_step(headers: Sequence[Header]) -> int:
+def _least_step(headers: Sequence[ImageHeader]) -> int:
     numbers = sorted({n for header in headers if (n := _number(header, "InstanceNumber")) is not None})
     return min((b - a for a, b in pairwise(numbers)), default=0) if len(numbers) > 2 else 0
 
@@ -189,7 +188,7 @@ def _is_shared_numbering(
 
 
 def _uncounted(series: Series, every: Sequence[Series]) -> Iterator[str]:
-    """Tell where the scanner counted more images than are here."""
+    """Yield a sentence where the scanner counted more images than are here."""
     said, here = _count_of_scanner(series), _count_here(series, every)
     if said <= here:
         return
@@ -206,7 +205,7 @@ def _uncounted(series: Series, every: Sequence[Series]) -> Iterator[str]:
 
 
 def _ends_early(series: Series, every: Sequence[Series]) -> Iterator[str]:
-    """Tell where another series of the same acquisition begins where this one does, and reaches further."""
+    """Yield a sentence where another series of the acquisition begins with this one, and reaches further."""
     spacing = _spacing(series)
     if not spacing:
         return
@@ -228,53 +227,54 @@ def _ends_early(series: Series, every: Sequence[Series]) -> Iterator[str]:
 
 
 def _other_volumes(series: Series, every: Sequence[Series]) -> Iterator[str]:
-    """Tell where another part of the series overlaps this one, or joins it, and reaches further."""
+    """Yield a sentence where another subseries overlaps this one, or joins it, and reaches further."""
     spacing = _spacing(series)
     if not spacing:
         return
     low, high = _range(series)
     for other in _siblings(series, every):
-        if other.uid != series.uid or other.part == series.part:
+        if other.uid != series.uid or other.subseries == series.subseries:
             continue
-        heights = other.facts.heights if other.facts is not None else None
+        heights = other.attributes.heights if other.attributes is not None else None
         if heights is None or heights[0] > high + 1.5 * spacing or heights[-1] < low - 1.5 * spacing:
             continue
         beyond = heights[(heights < low - spacing / 2) | (heights > high + spacing / 2)]
         if len(beyond) >= _BEYOND:
             reach = max(low - float(heights[0]), float(heights[-1]) - high)
             yield (
-                f"the series holds another volume, {other.part}, that overlaps or joins this one, "
-                f"{series.part}, and reaches {reach:.1f} mm beyond: {len(beyond)} slice(s) of it lie outside"
+                f"the series holds another volume, {other.subseries}, that overlaps or joins this one, "
+                f"{series.subseries}, and "
+                f"reaches {reach:.1f} mm beyond: {len(beyond)} slice(s) of it lie outside"
             )
 
 
 def _siblings(series: Series, every: Sequence[Series]) -> list[Series]:
     """Return acquired volumes of the same study and frame of reference in parallel planes, this one too."""
-    facts = series.facts
-    if facts is None or facts.normal is None:
+    attributes = series.attributes
+    if attributes is None or attributes.normal is None:
         return []
     return [
         other
         for other in every
-        if other.facts is not None
-        and other.facts.nature == facts.nature
-        and other.facts.heights is not None
+        if other.attributes is not None
+        and other.attributes.pixels == attributes.pixels
+        and other.attributes.heights is not None
         and all(
-            other.facts.text(keyword) == facts.text(keyword)
+            other.attributes.text(keyword) == attributes.text(keyword)
             for keyword in ("StudyInstanceUID", "FrameOfReferenceUID")
         )
-        and other.facts.normal is not None
-        and float(other.facts.normal @ facts.normal) > 1 - COSINE_TOLERANCE
+        and other.attributes.normal is not None
+        and float(other.attributes.normal @ attributes.normal) > 1 - COSINE_TOLERANCE
     ]
 
 
 def _same_scan(a: Series, b: Series) -> bool:
     """Return whether two series say that they are of one acquisition, and not at different times."""
-    number = [_facts(s).text("AcquisitionNumber") for s in (a, b)]
+    number = [_attributes(s).text("AcquisitionNumber") for s in (a, b)]
     if not number[0] or number[0] != number[1]:
         return False
     times = [sorted(filter(None, (h.text("AcquisitionTime") for h in s.slices))) for s in (a, b)]
-    dates = [_facts(s).text("AcquisitionDate") for s in (a, b)]
+    dates = [_attributes(s).text("AcquisitionDate") for s in (a, b)]
     if dates[0] != dates[1]:
         return False
     return not all(times) or (times[0][0] <= times[1][-1] and times[1][0] <= times[0][-1])
@@ -287,39 +287,43 @@ def _covers(series: Series, other: Series) -> bool:
     return low <= other_low + tolerance and high >= other_high - tolerance
 
 
-def _facts(series: Series) -> Facts:
-    assert series.facts is not None  # siblings have slices
-    return series.facts
+def _attributes(series: Series) -> SeriesAttributes:
+    assert series.attributes is not None  # siblings have slices
+    return series.attributes
 
 
 def _range(series: Series) -> tuple[float, float]:
-    heights = _facts(series).heights
+    heights = _attributes(series).heights
     return (0.0, 0.0) if heights is None else (float(heights[0]), float(heights[-1]))
 
 
 def _spacing(series: Series) -> float:
-    return _facts(series).spacing_mm or 0.0
+    return _attributes(series).spacing_mm or 0.0
 
 
-def _number(header: Header, keyword: str) -> int | None:
+def _number(header: ImageHeader, keyword: str) -> int | None:
     text = header.text(keyword)
     return int(text) if text.isdecimal() and len(text) <= 9 else None
 
 
-def _numbers(headers: Sequence[Header]) -> set[int]:
+def _numbers(headers: Sequence[ImageHeader]) -> set[int]:
     return {n for header in headers if (n := _number(header, "InstanceNumber")) is not None}
 
 
 def _numbers_of_series(series: Series, every: Sequence[Series]) -> set[int]:
-    """Return the instance numbers of all parts of a series that have the nature of this one."""
-    same = [s for s in every if s.uid == series.uid and s.facts and s.facts.nature == _facts(series).nature]
+    """Return the instance numbers of all subseries whose pixels are of the kind of this one."""
+    same = [
+        s
+        for s in every
+        if s.uid == series.uid and s.attributes and s.attributes.pixels == _attributes(series).pixels
+    ]
     return set().union(*(_numbers(s.slices) for s in same))
 
 
 def _count_here(series: Series, every: Sequence[Series]) -> int:
     """Return how many images of a series are here, those among them that are no slices."""
     slices = _instances_of([s for s in every if s.uid == series.uid])
-    return len(slices) + series.kinds.total() + series.apart.total()
+    return len(slices) + series.kinds.total() + series.excluded.total()
 
 
 def _instances_of(some: Sequence[Series]) -> set[tuple[str, int]]:

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dicom_reader.files.headers import Header
+from dicom_reader.files.headers import ImageHeader
 
 _NAMESPACE = uuid.UUID("0d4f2c1e-8f0b-5c58-9d26-3d6f0c1f7a11")
 
@@ -43,14 +43,14 @@ def derived_uid(*parts: str) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, chr(10).join(parts)).int}"
 
 
-def series_uid(headers: Sequence[Header]) -> str:
+def series_uid(headers: Sequence[ImageHeader]) -> str:
     """Return the series UID of images that share one, or one derived from their instances."""
     return headers[0].text("SeriesInstanceUID") or derived_uid(
         "series", *sorted(header.text("SOPInstanceUID") for header in headers)
     )
 
 
-def identify(headers: Sequence[Header]) -> Identity:
+def identify(headers: Sequence[ImageHeader]) -> Identity:
     """Return the UIDs of a series.
 
     Raises
@@ -77,8 +77,8 @@ def identify(headers: Sequence[Header]) -> Identity:
             f"{first.named('SOPInstanceUID')} is missing in {from_meta} file(s); "
             "taken from their meta information"
         )
-    if torn := len({header.own_series_uid for header in headers if header.own_series_uid}):
-        repairs.append(f"{torn} series of one image each read as one series, named {series}")
+    if merged := len({header.own_series_uid for header in headers if header.own_series_uid}):
+        repairs.append(f"{merged} series of one image each read as one series, named {series}")
     found = derived | uids
     return Identity(
         series=found["SeriesInstanceUID"],
@@ -88,7 +88,7 @@ def identify(headers: Sequence[Header]) -> Identity:
     )
 
 
-def _refuse_strangers(headers: Sequence[Header]) -> None:
+def _refuse_strangers(headers: Sequence[ImageHeader]) -> None:
     """Refuse images that share a series but not the study or the frame of reference."""
     first = headers[0]
     for header in headers[1:]:

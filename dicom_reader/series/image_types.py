@@ -1,6 +1,6 @@
-"""What one image is by itself, whatever lies beside it: no slice at all, or a slice of some nature.
+"""What one image is by itself, whatever lies beside it: no slice at all, or a slice of some kind.
 
-Slices of one volume share their nature: acquired or derived, and what their values mean.
+Slices of one volume share what their pixels are: acquired or derived, and what their values mean.
 
 References
 ----------
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from dicom_files import uids
-from dicom_reader.files.headers import Header
+from dicom_reader.files.headers import ImageHeader
 
 CT_IMAGES = frozenset(
     {uids.CTImageStorage, uids.EnhancedCTImageStorage, uids.LegacyConvertedEnhancedCTImageStorage}
@@ -43,7 +43,7 @@ _GREY = ("", "MONOCHROME1", "MONOCHROME2")
 
 
 @dataclass(frozen=True, order=True)
-class Nature:
+class PixelCharacteristics:
     """What slices of one volume have in common besides their geometry.
 
     Attributes
@@ -63,7 +63,7 @@ class Nature:
     @property
     def is_plain(self) -> bool:
         """Whether they are acquired slices in Hounsfield units."""
-        return self == Nature()
+        return self == PixelCharacteristics()
 
     @property
     def name(self) -> str:
@@ -78,8 +78,8 @@ class Nature:
         return " ".join(filter(None, ("derived" if self.is_derived else "", self.units, self.colour)))
 
 
-def kind_of(header: Header) -> str | None:
-    """Name what an image is if it cannot be a slice of a CT volume; None where it can."""
+def kind_of(header: ImageHeader) -> str | None:
+    """Return what an image is if it cannot be a slice of a CT volume; None where it can."""
     modality = header.text("Modality")
     if modality != "CT":
         return modality[:16] or "of no modality"
@@ -98,15 +98,17 @@ def kind_of(header: Header) -> str | None:
     return None
 
 
-def nature_of(header: Header) -> Nature:
-    """Return the nature of a slice."""
-    return _nature(*map(header.text, ("ImageType", "RescaleType", "PhotometricInterpretation")))
+def pixel_characteristics_of(header: ImageHeader) -> PixelCharacteristics:
+    """Return whether a slice was acquired or derived, and what its values mean."""
+    return _pixel_characteristics(
+        *map(header.text, ("ImageType", "RescaleType", "PhotometricInterpretation"))
+    )
 
 
 @lru_cache(maxsize=256)
-def _nature(image_type: str, rescale_type: str, photometric: str) -> Nature:
+def _pixel_characteristics(image_type: str, rescale_type: str, photometric: str) -> PixelCharacteristics:
     units, colour = _word(rescale_type), _word(photometric)
-    return Nature(
+    return PixelCharacteristics(
         is_derived_type(_values(image_type)),
         "" if _HOUNSFIELD.fullmatch(units) else units,
         "" if colour in _GREY else colour,
@@ -118,7 +120,7 @@ def _word(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split()).upper()[:16]
 
 
-def image_type_of(header: Header) -> tuple[str, ...]:
+def image_type_of(header: ImageHeader) -> tuple[str, ...]:
     """Return the values of *Image Type* (0008,0008), upper case."""
     return _values(header.text("ImageType"))
 

@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_files.uids import ExplicitVRBigEndian
-from dicom_reader.files.headers import ATTRIBUTES, Header
-from dicom_reader.slices.duplicates import are_copies, instance_of
+from dicom_reader.files.headers import ATTRIBUTES, ImageHeader
+from dicom_reader.slices.duplicates import are_duplicates, instance_of
+from dicom_reader.slices.slice import COSINE_TOLERANCE, Slice, normal_of
 from dicom_reader.slices.spacing import TOLERANCE_MM
-from dicom_reader.slices.stack import COSINE_TOLERANCE, Slice, normal_of
 from stages import InputError
 
 LEAST_SLICES = 3
-_FEW_ASTRAY = 0.2  # of the slices of a stack: more images of another geometry are no accident
+_FEW_OUTLIERS = 0.2  # of the slices of a stack: more images of another geometry are no accident
 _LABELS = {
     "StackID": "stack",
     "TemporalPositionIdentifier": "phase",
@@ -94,7 +94,7 @@ _COUNTERS = {"AcquisitionTime": "phase", "ContentTime": "phase", "InstanceNumber
 
 
 @dataclass(frozen=True)
-class Part:
+class Subseries:
     """Images of one volume; the name is empty where the series is one volume only.
 
     Attributes
@@ -103,36 +103,38 @@ class Part:
         Such as "acquisition-2".
     headers
         Its slices.
-    apart
+    excluded
         How many images of the series were set apart for their geometry, by what it is.
     """
 
     name: str
-    headers: list[Header]
-    apart: Counter[str] = field(default_factory=Counter)
+    headers: list[ImageHeader]
+    excluded: Counter[str] = field(default_factory=Counter)
 
 
-def split(headers: Sequence[Header]) -> list[Part]:
+def split_series(headers: Sequence[ImageHeader]) -> list[Subseries]:
     """Return the volumes of a series, in an order that its images alone decide."""
     try:
         slices = [Slice.from_header(header) for header in headers]
     except InputError:
-        return [Part("", list(headers))]
-    stacks, apart = _by_geometry(slices)
-    found: list[Part] = []
+        return [Subseries("", list(headers))]
+    stacks, excluded = _by_geometry(slices)
+    found: list[Subseries] = []
     for n, stack in enumerate(stacks, start=1):
         prefix = f"stack-{n}" if len(stacks) > 1 else ""
-        parts = _by_attribute(stack)
-        if len(parts) == 1:
-            parts, astray = _without_strays(stack)
-            apart = apart + astray
-        for name, part in parts:
-            found.append(Part("-".join(filter(None, (prefix, name))), [s.header for s in part], apart))
+        groups = _by_attribute(stack)
+        if len(groups) == 1:
+            groups, outliers = _without_outliers(stack)
+            excluded = excluded + outliers
+        for name, group in groups:
+            found.append(
+                Subseries("-".join(filter(None, (prefix, name))), [s.header for s in group], excluded)
+            )
     return found
 
 
 def _by_geometry(slices: Sequence[Slice]) -> tuple[list[list[Slice]], Counter[str]]:
-    """Part slices of different matrix, pixel spacing or orientation, the largest part first.
+    """Return slices grouped by matrix, pixel spacing and orientation, the largest group first.
 
     A few images that differ are set apart; where they are many, all stay together for the gate to refuse.
     """
@@ -146,14 +148,14 @@ def _by_geometry(slices: Sequence[Slice]) -> tuple[list[list[Slice]], Counter[st
     groups.sort(key=lambda g: -len(g))
     least = min(LEAST_SLICES, len(groups[0]))
     stacks = [group for group in groups if len(group) >= least]
-    astray = [s for group in groups if len(group) < least for s in group]
-    if len(groups[0]) < 2 or len(astray) > _most_astray(groups[0]):
+    outliers = [s for group in groups if len(group) < least for s in group]
+    if len(groups[0]) < 2 or len(outliers) > _most_outliers(groups[0]):
         return [list(slices)], Counter()
-    return stacks, Counter(_otherness(groups[0][0], s) for s in astray)
+    return stacks, Counter(_otherness(groups[0][0], s) for s in outliers)
 
 
 def _otherness(usual: Slice, s: Slice) -> str:
-    """Say by what a slice differs in geometry from others."""
+    """Return by what a slice differs in geometry from others, in words."""
     if s.matrix != usual.matrix:
         return f"of another matrix ({s.matrix[0]} x {s.matrix[1]} pixels)"
     if not _same(s.pixel_spacing, usual.pixel_spacing):
@@ -174,14 +176,14 @@ def _same(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 def _by_attribute(stack: list[Slice], *, attributes: int = 2) -> list[tuple[str, list[Slice]]]:
-    """Part slices that share positions, or lie in separate regions, by the first attribute that can.
+    """Return slices that share positions, or lie apart, grouped by the first attribute that makes volumes.
 
     Where no attribute can alone and positions are shared, two are tried.
     """
     if _is_whole(_heights(stack)):
         return [("", stack)]
     shared = _shares_positions(stack)
-    if shared and _are_copies(stack):
+    if shared and _are_duplicates(stack):
         return [("", stack)]
     found = _by_one_attribute(stack, shared=shared)
     if len(found) == 1 and shared and attributes > 1:
@@ -189,50 +191,52 @@ def _by_attribute(stack: list[Slice], *, attributes: int = 2) -> list[tuple[str,
     return found
 
 
-def _without_strays(stack: list[Slice]) -> tuple[list[tuple[str, list[Slice]]], Counter[str]]:
-    """Set apart a few slices at places of others, where a label parts them from a volume that is whole."""
+def _without_outliers(stack: list[Slice]) -> tuple[list[tuple[str, list[Slice]]], Counter[str]]:
+    """Return slices without a few at places of others, where a label tells them from a whole volume."""
     if _shares_positions(stack):
         for keyword, word in _labels_of(stack, shared=False):
-            parts = _by_label(stack, keyword).values()
-            rest = [s for part in parts if len(part) >= LEAST_SLICES for s in part]
+            groups = _by_label(stack, keyword).values()
+            rest = [s for group in groups if len(group) >= LEAST_SLICES for s in group]
             few = len(stack) - len(rest)
-            if rest and 0 < few <= _most_astray(rest) and _is_whole(_heights(rest)):
+            if rest and 0 < few <= _most_outliers(rest) and _is_whole(_heights(rest)):
                 return [("", rest)], Counter({f"at places of other slices, of another {word}": few})
     return [("", stack)], Counter()
 
 
-def _most_astray(usual: Sequence[Slice]) -> float:
-    return max(LEAST_SLICES - 1, _FEW_ASTRAY * len(usual))
+def _most_outliers(usual: Sequence[Slice]) -> float:
+    return max(LEAST_SLICES - 1, _FEW_OUTLIERS * len(usual))
 
 
 def _by_two_attributes(stack: list[Slice]) -> list[tuple[str, list[Slice]]]:
     for keyword, word in _labels_of(stack, shared=True):
         labelled = _by_label(stack, keyword)
         found = [
-            ("-".join(filter(None, (label, name))), part)
-            for label, parts in _named(word, labelled)
-            for name, part in _by_attribute(parts, attributes=1)
+            ("-".join(filter(None, (label, name))), group)
+            for label, groups in _named(word, labelled)
+            for name, group in _by_attribute(groups, attributes=1)
         ]
-        if len(labelled) > 1 and _tells_apart([part for _, part in found], shared=True):
+        if len(labelled) > 1 and _tells_apart([group for _, group in found], shared=True):
             return found
     return []
 
 
 def _by_one_attribute(stack: list[Slice], *, shared: bool) -> list[tuple[str, list[Slice]]]:
-    """Part slices by the first label that gives whole volumes, or at least volumes, or by a counter."""
+    """Return slices grouped by the first label that gives whole volumes, or volumes, or by a counter."""
     candidates = []
     for keyword, word in _labels_of(stack, shared=shared):
-        parts = _by_label(stack, keyword)
-        if _tells_apart(parts.values(), shared=shared):
-            candidates.append((word, parts))
-    whole = [c for c in candidates if all(_is_whole(_without_copies(p, _heights(p))) for p in c[1].values())]
-    for word, parts in (whole or candidates)[:1]:
-        return _named(word, parts)
+        groups = _by_label(stack, keyword)
+        if _tells_apart(groups.values(), shared=shared):
+            candidates.append((word, groups))
+    whole = [
+        c for c in candidates if all(_is_whole(_without_duplicates(p, _heights(p))) for p in c[1].values())
+    ]
+    for word, groups in (whole or candidates)[:1]:
+        return _named(word, groups)
     if shared:
         for keyword, word in _COUNTERS.items():
             runs = _by_counter(stack, keyword)
             if _tells_apart(runs, shared=True):
-                return [(f"{word}-{n}", part) for n, part in enumerate(runs, 1)]
+                return [(f"{word}-{n}", group) for n, group in enumerate(runs, 1)]
     return [("", stack)]
 
 
@@ -247,39 +251,41 @@ def _labels_of(stack: Sequence[Slice], *, shared: bool) -> list[tuple[str, str]]
 
 
 def _shares_positions(stack: Sequence[Slice]) -> bool:
-    return bool((np.diff(np.sort(_without_copies(stack, _heights(stack)))) <= TOLERANCE_MM).any())
+    return bool((np.diff(np.sort(_without_duplicates(stack, _heights(stack)))) <= TOLERANCE_MM).any())
 
 
-def _are_copies(stack: Sequence[Slice]) -> bool:
+def _are_duplicates(stack: Sequence[Slice]) -> bool:
     """Return whether all slices that share a position have the same pixels: some were sent twice."""
     heights = _heights(stack)
     pairs = pairwise(np.argsort(heights, kind="stable"))
-    return all(are_copies(stack[a], stack[b]) for a, b in pairs if heights[b] - heights[a] <= TOLERANCE_MM)
+    return all(
+        are_duplicates(stack[a], stack[b]) for a, b in pairs if heights[b] - heights[a] <= TOLERANCE_MM
+    )
 
 
 def _heights(stack: Sequence[Slice]) -> NDArray[np.float64]:
     return np.array([s.position for s in stack]) @ normal_of(stack[0].orientation)
 
 
-def _without_copies(stack: Sequence[Slice], heights: NDArray[np.float64]) -> NDArray[np.float64]:
+def _without_duplicates(stack: Sequence[Slice], heights: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array(list({instance_of(s.header): h for s, h in zip(stack, heights, strict=True)}.values()))
 
 
 def _is_whole(heights: NDArray[np.float64]) -> bool:
-    """Tell whether slices follow one another without sharing a position, and about evenly."""
+    """Return whether slices follow one another without sharing a position, and about evenly."""
     gaps = np.diff(np.sort(heights))
     return len(gaps) == 0 or bool(gaps.min() > TOLERANCE_MM and gaps.max() <= 1.5 * gaps.min())
 
 
 def _by_label(stack: Sequence[Slice], keyword: str) -> dict[str, list[Slice]]:
-    parts: dict[str, list[Slice]] = {}
+    groups: dict[str, list[Slice]] = {}
     labelled = [(_label(s.header, keyword), s) for s in stack]
     for label, s in sorted(labelled, key=lambda pair: (_number(pair[0]), pair[0])):
-        parts.setdefault(label, []).append(s)
-    return parts
+        groups.setdefault(label, []).append(s)
+    return groups
 
 
-def _label(header: Header, keyword: str) -> str:
+def _label(header: ImageHeader, keyword: str) -> str:
     """Return a value as text, the same for every way to write a whole number."""
     raw = header.values.get(ATTRIBUTES[keyword][0], b"")
     code = _BINARY.get(keyword)
@@ -291,7 +297,7 @@ def _label(header: Header, keyword: str) -> str:
 
 
 def _by_counter(stack: Sequence[Slice], keyword: str) -> list[list[Slice]]:
-    """Part slices into runs of one per position, in the order of a time or a number."""
+    """Return slices in runs of one per position, in the order of a time or a number."""
     values = [_number(s.header.text(keyword)) for s in stack]
     if not np.isfinite(values).all() or len(set(values)) < len(values):
         return []
@@ -303,27 +309,26 @@ def _by_counter(stack: Sequence[Slice], keyword: str) -> list[list[Slice]]:
     return [in_order[n : n + positions] for n in range(0, len(stack), positions)]
 
 
-def _tells_apart(parts: Iterable[Sequence[Slice]], *, shared: bool) -> bool:
-    """Tell whether parts are volumes: each whole, and overlapping if that was why they are to be parted."""
-    parts = list(parts)
-    if len(parts) < 2 or any(len(part) < LEAST_SLICES for part in parts):
+def _tells_apart(groups: Iterable[Sequence[Slice]], *, shared: bool) -> bool:
+    """Return whether groups are volumes: each whole, and overlapping if that was why to split them."""
+    groups = list(groups)
+    if len(groups) < 2 or any(len(group) < LEAST_SLICES for group in groups):
         return False
-    heights = [_without_copies(part, _heights(part)) for part in parts]
+    heights = [_without_duplicates(group, _heights(group)) for group in groups]
     if shared:
         return all(bool((np.diff(np.sort(h)) > TOLERANCE_MM).all()) for h in heights)
     ranges = sorted((float(h.min()), float(h.max())) for h in heights)
     widest = max(float(np.diff(np.sort(h)).max()) for h in heights)
-    apart = all(b[0] - a[1] > 3 * widest for a, b in pairwise(ranges))
+    separate = all(b[0] - a[1] > 3 * widest for a, b in pairwise(ranges))
     interleaved = any(b[0] < a[1] for a, b in pairwise(ranges))
-    return all(map(_is_whole, heights)) and (apart or interleaved)
+    return all(map(_is_whole, heights)) and (separate or interleaved)
 
 
-def _named(word: str, parts: Mapping[str, list[Slice]]) -> list[tuple[str, list[Slice]]]:
-    """Name parts after their labels where all are numbers, else by counting; days and times stay out."""
-    by_label = word not in _UNNAMED and all(re.fullmatch("[0-9]{1,8}", label) for label in parts)
-    return [
-        (f"{word}-{label if by_label else n}", part) for n, (label, part) in enumerate(parts.items(), start=1)
-    ]
+def _named(word: str, groups: Mapping[str, list[Slice]]) -> list[tuple[str, list[Slice]]]:
+    """Return groups, named after their labels where all are numbers, else counted; no days and times."""
+    by_label = word not in _UNNAMED and all(re.fullmatch("[0-9]{1,8}", label) for label in groups)
+    named = enumerate(groups.items(), start=1)
+    return [(f"{word}-{label if by_label else n}", group) for n, (label, group) in named]
 
 
 def _number(text: str) -> float:

@@ -25,7 +25,7 @@ _MOST_ADVISED = 3  # slices in a row: what is invented between others stays smal
 
 
 @dataclass(frozen=True, eq=False)
-class Lattice:
+class SliceSpacing:
     """Evenly spaced planes, and where the slices lie among them.
 
     Attributes
@@ -50,7 +50,7 @@ class Lattice:
 
 
 @dataclass(frozen=True)
-class _Hole:
+class _MissingSlices:
     """A gap that slices seem to be missing from."""
 
     after: int
@@ -62,14 +62,14 @@ class _Hole:
         return round(self.mm / self.neighbour_mm) - 1
 
 
-def find_lattice(
+def find_spacing(
     along: NDArray[np.float64],
     *,
     name_pair: Callable[[int], str],
     tolerance_mm: float = TOLERANCE_MM,
     fill_missing: int = 0,
     left_out: str = "",
-) -> Lattice:
+) -> SliceSpacing:
     """Return the planes of a volume for slices at given heights.
 
     Parameters
@@ -79,7 +79,7 @@ def find_lattice(
     name_pair
         Names slices n and n + 1 for messages.
     tolerance_mm
-        How far a slice may lie from where an even lattice would have it.
+        How far a slice may lie from where even spacing would have it.
     fill_missing
         How many slices in a row may be missing and are interpolated.
     left_out
@@ -95,28 +95,28 @@ def find_lattice(
     if even is not None:
         return even
     gaps = np.diff(along)
-    holes = _holes(gaps, tolerance_mm)
-    _refuse_holes(holes, name_pair, fill_missing, left_out)
+    missing = _missing_slices(gaps, tolerance_mm)
+    _refuse_missing_slices(missing, name_pair, fill_missing, left_out)
     remarks = [
-        f"{hole.missing} missing slice(s) interpolated between {name_pair(hole.after)}" for hole in holes
+        f"{gap.missing} missing slice(s) interpolated between {name_pair(gap.after)}" for gap in missing
     ]
     usual = _usual_gap(gaps, tolerance_mm)
-    count = min(round(along[-1] / usual), _MOST_PLANES * len(along) + sum(hole.missing for hole in holes)) + 1
+    count = min(round(along[-1] / usual), _MOST_PLANES * len(along) + sum(gap.missing for gap in missing)) + 1
     step = along[-1] / (count - 1)
     indices, nearest = along / step, np.rint(along / step)
     fits = bool(np.abs(along - nearest * step).max() <= tolerance_mm)
     wide = np.flatnonzero(np.diff(nearest) > 1)
-    is_uneven = not fits or len(np.setdiff1d(wide, [hole.after for hole in holes])) > 0
+    is_uneven = not fits or len(np.setdiff1d(wide, [gap.after for gap in missing])) > 0
     if is_uneven:
         remarks.append(_uneven(along, count, tolerance_mm))
-    kinds = [*(["missing slices"] if holes else []), *(["uneven spacing"] if is_uneven else [])]
-    return Lattice(step, count, nearest if fits else indices, tuple(kinds), tuple(remarks))
+    kinds = [*(["missing slices"] if missing else []), *(["uneven spacing"] if is_uneven else [])]
+    return SliceSpacing(step, count, nearest if fits else indices, tuple(kinds), tuple(remarks))
 
 
-def _even(along: NDArray[np.float64], tolerance_mm: float) -> Lattice | None:
+def _even(along: NDArray[np.float64], tolerance_mm: float) -> SliceSpacing | None:
     if np.abs(along - np.linspace(0, along[-1], len(along))).max() > tolerance_mm:
         return None
-    return Lattice(along[-1] / (len(along) - 1), len(along), np.arange(len(along), dtype=np.float64))
+    return SliceSpacing(along[-1] / (len(along) - 1), len(along), np.arange(len(along), dtype=np.float64))
 
 
 def _usual_gap(gaps: NDArray[np.float64], tolerance_mm: float) -> float:
@@ -139,8 +139,8 @@ def _runs(gaps: NDArray[np.float64], tolerance_mm: float) -> list[tuple[int, int
     return list(zip(starts, [*starts[1:], len(gaps)], strict=True))
 
 
-def _holes(gaps: NDArray[np.float64], tolerance_mm: float) -> list[_Hole]:
-    """Find gaps that stand alone and are a multiple of those beside them, or far wider than they."""
+def _missing_slices(gaps: NDArray[np.float64], tolerance_mm: float) -> list[_MissingSlices]:
+    """Return gaps that stand alone and are a multiple of those beside them, or far wider than they."""
     runs = _runs(gaps, tolerance_mm)
     middle = float(np.quantile(gaps, 0.5, method="lower"))
     found = []
@@ -154,17 +154,17 @@ def _holes(gaps: NDArray[np.float64], tolerance_mm: float) -> list[_Hole]:
         times = gaps[start] / reference
         is_multiple = times > 1.5 and abs(times - round(times)) <= _WHOLE
         if end - start < _STEADY_RUN and (is_multiple or times > _WIDEST):
-            found += [_Hole(k, float(gaps[k]), reference) for k in range(start, end)]
+            found += [_MissingSlices(k, float(gaps[k]), reference) for k in range(start, end)]
     return found
 
 
-def _refuse_holes(
-    holes: Sequence[_Hole], name_pair: Callable[[int], str], fill_missing: int, left_out: str
+def _refuse_missing_slices(
+    gaps: Sequence[_MissingSlices], name_pair: Callable[[int], str], fill_missing: int, left_out: str
 ) -> None:
-    refused = [hole for hole in holes if hole.missing > fill_missing]
+    refused = [gap for gap in gaps if gap.missing > fill_missing]
     if not refused:
         return
-    hole = refused[0]
+    gap = refused[0]
     more = f" ({len(refused)} such gaps)" if len(refused) > 1 else ""
     most = max(h.missing for h in refused)
     to_do = "send the series again"
@@ -173,8 +173,8 @@ def _refuse_holes(
     elif most <= _MOST_ADVISED:
         to_do += f", or have them interpolated with --fill-missing {most}"
     raise GeometryError(
-        f"{name_pair(hole.after)} are {hole.mm:.2f} mm apart, the rest of the series "
-        f"{hole.neighbour_mm:.2f} mm{more}; {hole.missing} slice(s) may be missing, {to_do}"
+        f"{name_pair(gap.after)} are {gap.mm:.2f} mm apart, the rest of the series "
+        f"{gap.neighbour_mm:.2f} mm{more}; {gap.missing} slice(s) may be missing, {to_do}"
     )
 
 

@@ -12,82 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_reader.files.headers import Header
-from dicom_reader.slices.duplicates import drop_copies
-from dicom_reader.slices.spacing import TOLERANCE_MM, Lattice, find_lattice
+from dicom_reader.files.headers import ImageHeader
+from dicom_reader.slices.duplicates import drop_duplicates
+from dicom_reader.slices.slice import COSINE_TOLERANCE, Slice, normal_of
+from dicom_reader.slices.spacing import TOLERANCE_MM, SliceSpacing, find_spacing
 from stages import GeometryError, Grid
-from stages.volume.geometry import slice_normal
 
 MAX_TILT_DEGREES = 45.0
-_MAX_MATRIX = 8192
-COSINE_TOLERANCE = 1e-4
-_ASTRAY = 0.1  # of a pixel
-
-
-@lru_cache(maxsize=64)
-def normal_of(orientation: tuple[float, ...]) -> NDArray[np.float64]:
-    """Return the normal of an orientation; all slices of a series ask for the same."""
-    return slice_normal(orientation)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slice:
-    """One slice and its place.
-
-    Attributes
-    ----------
-    header
-        What it was read from.
-    position
-        *Image Position (Patient)* (0020,0032), mm.
-    orientation
-        *Image Orientation (Patient)* (0020,0037), six cosines.
-    pixel_spacing
-        *Pixel Spacing* (0028,0030): between rows, between columns, mm.
-    matrix
-        *Rows* (0028,0010) and *Columns* (0028,0011).
-    """
-
-    header: Header
-    position: tuple[float, ...]
-    orientation: tuple[float, ...]
-    pixel_spacing: tuple[float, ...]
-    matrix: tuple[int, int]
-
-    @classmethod
-    def from_header(cls, header: Header) -> Slice:
-        """Read the place of a slice.
-
-        Raises
-        ------
-        InputError
-            If an attribute is missing or is no number that makes sense, naming file and attribute.
-        """
-        header.uid("SOPInstanceUID")
-        spacing = header.numbers("PixelSpacing", 2)
-        if min(spacing) <= 0:
-            raise header.refuse("PixelSpacing", f"must be positive, found {spacing}")
-        matrix = header.integer("Rows"), header.integer("Columns")
-        for keyword, size in zip(("Rows", "Columns"), matrix, strict=True):
-            if not 1 < size <= _MAX_MATRIX:
-                raise header.refuse(keyword, f"must be 2 to {_MAX_MATRIX}, found {size}")
-        orientation = header.numbers("ImageOrientationPatient", 6)
-        try:
-            normal_of(orientation)
-        except GeometryError as error:
-            raise GeometryError(f"{header.name}: {error}") from error
-        return cls(
-            header=header,
-            position=header.numbers("ImagePositionPatient", 3),
-            orientation=orientation,
-            pixel_spacing=spacing,
-            matrix=matrix,
-        )
+_OFF_LINE = 0.1  # of a pixel
 
 
 @dataclass(frozen=True)
@@ -116,13 +52,13 @@ class Stack:
 
 
 def stack_slices(
-    headers: Sequence[Header],
+    headers: Sequence[ImageHeader],
     *,
     tolerance_mm: float = TOLERANCE_MM,
     fill_missing: int = 0,
     left_out: str = "",
 ) -> Stack:
-    """Order the slices of one series along their common normal, toward Superior for axial slices.
+    """Return the slices of one series in order along their common normal, toward Superior for axial slices.
 
     Parameters
     ----------
@@ -144,7 +80,7 @@ def stack_slices(
         position, mixed orientation, matrix or pixel spacing, slices shifted aside, a missing slice.
         The message names slices and millimetres.
     """
-    slices, copies = drop_copies([Slice.from_header(header) for header in headers])
+    slices, duplicates = drop_duplicates([Slice.from_header(header) for header in headers])
     _refuse_single(slices, left_out)
     _refuse_mixed(slices)
     normal = normal_of(slices[0].orientation)
@@ -155,26 +91,28 @@ def stack_slices(
     along = positions @ normal
     _refuse_shared_positions(slices, along, tolerance_mm)
     tilt = _tilt(slices, positions, along, normal, tolerance_mm)
-    lattice = find_lattice(
+    spacing = find_spacing(
         along,
         name_pair=lambda n: _pair(slices, n),
         tolerance_mm=tolerance_mm,
         fill_missing=fill_missing,
         left_out=left_out,
     )
-    return _on_grid(slices, lattice, normal, positions if tilt else np.zeros_like(positions), (tilt, copies))
+    return _on_grid(
+        slices, spacing, normal, positions if tilt else np.zeros_like(positions), (tilt, duplicates)
+    )
 
 
 def _on_grid(
     slices: list[Slice],
-    lattice: Lattice,
+    spacing: SliceSpacing,
     normal: NDArray[np.float64],
     aside: NDArray[np.float64],
     remarks: tuple[str, Sequence[str]],
 ) -> Stack:
     """Return the stack whose grid is wide enough for every slice."""
     first = slices[0]
-    tilt, copies = remarks
+    tilt, duplicates = remarks
     cosines = np.reshape(first.orientation, (2, 3))[::-1]  # along a column (rows grow), along a row
     offsets = aside @ cosines.T / first.pixel_spacing
     offsets[:, np.ptp(offsets, axis=0) * first.pixel_spacing <= TOLERANCE_MM] = 0
@@ -182,19 +120,19 @@ def _on_grid(
     lowest -= np.ceil(offsets[0] - lowest - 1e-6) - (offsets[0] - lowest)  # the first slice keeps its pixels
     offsets -= lowest
     affine = np.eye(4)
-    affine[:3, 0] = lattice.step_mm * normal
+    affine[:3, 0] = spacing.step_mm * normal
     affine[:3, 1:3] = (cosines * np.reshape(first.pixel_spacing, (2, 1))).T
     affine[:3, 3] = np.asarray(first.position) + affine[:3, 1:3] @ lowest
     rows, columns = (
         n + int(np.floor(widest + 0.5)) for n, widest in zip(first.matrix, offsets.max(axis=0), strict=True)
     )
-    indices = np.column_stack([lattice.indices, offsets])
+    indices = np.column_stack([spacing.indices, offsets])
     return Stack(
         slices,
-        Grid((lattice.count, rows, columns), affine),
-        (*(("gantry tilt",) if tilt else ()), *lattice.kinds),
+        Grid((spacing.count, rows, columns), affine),
+        (*(("gantry tilt",) if tilt else ()), *spacing.kinds),
         tuple((float(k), float(r), float(c)) for k, r, c in indices),
-        (*copies, *((tilt,) if tilt else ()), *lattice.remarks),
+        (*duplicates, *((tilt,) if tilt else ()), *spacing.remarks),
     )
 
 
@@ -250,18 +188,18 @@ def _tilt(
     normal: NDArray[np.float64],
     tolerance_mm: float,
 ) -> str:
-    """Say by how much slices advance sideways; empty where they lie straight above one another."""
+    """Return by how much slices advance sideways, in words; empty where they do not."""
     aside = positions - np.outer(along, normal)
     distance = np.linalg.norm(aside, axis=1)
     if distance.max() <= tolerance_mm:
         return ""
     slope = aside[-1] / along[-1]
-    astray = np.linalg.norm(aside - np.outer(along, slope), axis=1)
-    if astray.max() > max(tolerance_mm, _ASTRAY * min(slices[0].pixel_spacing)):
-        worst = int(np.argmax(astray if distance[-1] > tolerance_mm else distance))
+    off_line = np.linalg.norm(aside - np.outer(along, slope), axis=1)
+    if off_line.max() > max(tolerance_mm, _OFF_LINE * min(slices[0].pixel_spacing)):
+        worst = int(np.argmax(off_line if distance[-1] > tolerance_mm else distance))
         raise GeometryError(
-            f"{_name(slices, worst)} lies {astray[worst]:.2f} mm aside of the line through the other slices; "
-            "the slices were not taken in one scan"
+            f"{_name(slices, worst)} lies {off_line[worst]:.2f} mm aside of the line through the other "
+            "slices; the slices were not taken in one scan"
         )
     degrees = float(np.degrees(np.arctan(np.linalg.norm(slope))))
     if degrees > MAX_TILT_DEGREES:

@@ -8,40 +8,39 @@ Equipment); C.7.6.16.1.3, Algorithm Identification Macro.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pydicom import config
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from dicom_writer.request.provenance import (
-    IDENTITY,
-    MANUFACTURER,
-    MODEL_NAME,
-    Provenance,
-    result_series_number,
-    software_version,
-)
-from dicom_writer.source.frames import image_key
-from dicom_writer.source.values import LOSSINESS, PATIENT_AND_STUDY, SCANNER, copy_elements
+from dicom_writer.dicom.codes import code_item
+from dicom_writer.request.provenance import MANUFACTURER, MODEL_NAME, software_version
+from dicom_writer.source.attributes import IDENTITY, LOSSINESS, PATIENT_AND_STUDY, SCANNER, copy_elements
 from dicom_writer.wording import COMMENTS_LENGTH, warnings_text
 from stages.volume.labels import Code
 
 if TYPE_CHECKING:
-    from dicom_writer.request.result_request import Given
+    from dicom_writer.request.result_kind import ResultKind
+    from dicom_writer.request.result_request import ResultRequest
 
 _PATIENT_TYPE_2 = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 _STUDY_TYPE_2 = ("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber")
 
+_UNPAIRED = frozenset(
+    {"ABDOMEN", "ABDOMENPELVIS", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "HEAD", "HEADNECK", "LIVER"}
+    | {"NECK", "NECKCHEST", "NECKCHESTABDOMEN", "NECKCHESTABDPELV", "PANCREAS", "PELVIS", "SPLEEN", "TRUNK"}
+    | {"CSPINE", "LSPINE", "TSPINE", "SPINE", "WHOLEBODY"}
+)
+
 
 def new_result(
-    given: Given,
+    request: ResultRequest,
+    kind: ResultKind,
     *,
     sop_class_uid: str,
-    what: str,
     modality: str,
-    series_offset: int,
     description: str,
     instance_number: int = 1,
     transfer_syntax_uid: str = ExplicitVRLittleEndian,
@@ -50,104 +49,77 @@ def new_result(
 
     Parameters
     ----------
-    what
-        The kind of result; its series is ``given.uids.uid(f"{what} series")``, its instance
-        ``given.uids.uid(f"{what} instance")``, with the number behind it from the second on.
+    request
+        What the result is made of.
+    kind
+        Its series is ``request.uids.uid(f"{kind.name} series")``, its instance
+        ``request.uids.uid(f"{kind.name} instance")``, with the number behind it from the second on.
+    sop_class_uid, transfer_syntax_uid
+        *SOP Class UID* (0008,0016) and *Transfer Syntax UID* (0002,0010).
     modality, description
-        *Modality* (0008,0060) and *Series Description* (0008,103E).
-    series_offset
-        Tells this result's *Series Number* from those of the others.
+        *Modality* (0008,0060) and *Series Description* (0008,103E), which is cut to 64 characters.
+    instance_number
+        *Instance Number* (0020,0013), from 1.
     """
     instance = "instance" if instance_number == 1 else f"instance {instance_number}"
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = UID(transfer_syntax_uid)
     meta.MediaStorageSOPClassUID = UID(sop_class_uid)
-    meta.MediaStorageSOPInstanceUID = UID(given.uids.uid(f"{what} {instance}"))
+    meta.MediaStorageSOPInstanceUID = UID(request.uids.uid(f"{kind.name} {instance}"))
     dataset = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
     dataset.SOPClassUID, dataset.SOPInstanceUID = (
         meta.MediaStorageSOPClassUID,
         meta.MediaStorageSOPInstanceUID,
     )
-    source = given.sources[0]
+    source = request.sources[0]
     _copy_patient_and_study(source, dataset)
     dataset.Modality = modality
-    dataset.SeriesInstanceUID = given.uids.uid(f"{what} series")
-    dataset.SeriesNumber = result_series_number(source, offset=series_offset)
+    dataset.SeriesInstanceUID = request.uids.uid(f"{kind.name} series")
+    dataset.SeriesNumber = _series_number(source, offset=kind.series_number_offset)
     dataset.SeriesDescription = description[:64].rstrip()
     dataset.InstanceNumber = instance_number
-    add_provenance(dataset, given)
+    _add_equipment(dataset, request)
     return dataset
 
 
-def add_provenance(dataset: Dataset, given: Given) -> None:
+def _add_equipment(dataset: Dataset, request: ResultRequest) -> None:
     """Say what equipment made a result, when, on whose images, by which algorithm."""
-    date, time = given.moment.strftime("%Y%m%d"), given.moment.strftime("%H%M%S.%f")
+    date, time = request.moment.strftime("%Y%m%d"), request.moment.strftime("%H%M%S.%f")
     dataset.InstanceCreationDate = dataset.ContentDate = dataset.SeriesDate = date
     dataset.InstanceCreationTime = dataset.ContentTime = dataset.SeriesTime = time
     dataset.Manufacturer, dataset.ManufacturerModelName = MANUFACTURER, MODEL_NAME
     dataset.DeviceSerialNumber, dataset.SoftwareVersions = "0", software_version()
     with config.disable_value_validation():
-        dataset.ContributingEquipmentSequence = list(_contributors(given))
+        dataset.ContributingEquipmentSequence = list(_contributors(request))
 
 
-def algorithm_identification(provenance: Provenance) -> Dataset:
-    """Return an item of the Algorithm Identification Macro."""
-    item = Dataset()
-    item.AlgorithmFamilyCodeSequence = [code_item(Code("123110", "DCM", "Artificial Intelligence"))]
-    item.AlgorithmName = provenance.algorithm_name
-    item.AlgorithmVersion = provenance.version
-    if provenance.parameters:
-        item.AlgorithmParameters = provenance.parameters
-    return item
+def add_comments(result: Dataset, request: ResultRequest) -> None:
+    """Say in *Image Comments* (0020,4000) of an image what everybody who uses it has to be told.
 
-
-def code_item(code: Code) -> Dataset:
-    """Return a coded concept as an item of a code sequence."""
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme, code.meaning
-    return item
-
-
-def reference_to(instance: Dataset) -> Dataset:
-    """Return an item that refers to an instance."""
-    item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = instance.SOPClassUID, instance.SOPInstanceUID
-    return item
-
-
-def image_reference(source: Dataset) -> Dataset:
-    """Return an item that refers to the image of one slice, and to its frame where it has several."""
-    item = reference_to(source)
-    _, frame = image_key(source)
-    if frame:
-        item.ReferencedFrameNumber = frame
-    return item
-
-
-def references_to(sources: Sequence[Dataset]) -> list[Dataset]:
-    """Return one item for each source image; several frames of one image give one item."""
-    return list({str(source.SOPInstanceUID): reference_to(source) for source in sources}.values())
-
-
-def by_series(sources: Sequence[Dataset]) -> dict[str, list[Dataset]]:
-    """Return the source images of each series, by *Series Instance UID* (0020,000E); mostly there is one."""
-    found: dict[str, list[Dataset]] = {}
-    for source in sources:
-        found.setdefault(str(source.SeriesInstanceUID), []).append(source)
-    return found
-
-
-def add_comments(result: Dataset, given: Given) -> None:
-    """Say in *Image Comments* (0020,4000) of an image what everybody who uses it has to be told."""
-    text = warnings_text(given, COMMENTS_LENGTH)
+    Parameters
+    ----------
+    result
+        What is added to.
+    request
+        Its mask has the warnings.
+    """
+    text = warnings_text(request, COMMENTS_LENGTH)
     if text:
         result.ImageComments = text
 
 
-def copy_lossiness(result: Dataset, given: Given) -> None:
-    """Say whether the images that a result was made of had been compressed with loss, and how."""
+def copy_lossiness(result: Dataset, request: ResultRequest) -> None:
+    """Say whether the images that a result was made of had been compressed with loss, and how.
+
+    Parameters
+    ----------
+    result
+        What is added to.
+    request
+        Names the source images.
+    """
     result.LossyImageCompression = "00"
-    lossy = next((s for s in given.sources if s.get("LossyImageCompression") == "01"), None)
+    lossy = next((s for s in request.sources if s.get("LossyImageCompression") == "01"), None)
     if lossy is not None:
         copy_elements(lossy, result, LOSSINESS)
 
@@ -160,9 +132,9 @@ def _copy_patient_and_study(source: Dataset, result: Dataset) -> None:
         result.StudyInstanceUID = source.StudyInstanceUID
 
 
-def _contributors(given: Given) -> Iterator[Dataset]:
+def _contributors(request: ResultRequest) -> Iterator[Dataset]:
     """Yield the scanner, as far as the source names it, and the algorithm."""
-    source = given.sources[0]
+    source = request.sources[0]
     if source.get("Manufacturer"):
         scanner = Dataset()
         scanner.PurposeOfReferenceCodeSequence = [code_item(Code("109101", "DCM", "Acquisition Equipment"))]
@@ -170,9 +142,35 @@ def _contributors(given: Given) -> Iterator[Dataset]:
         yield scanner
     algorithm = Dataset()
     algorithm.PurposeOfReferenceCodeSequence = [code_item(Code("109102", "DCM", "Processing Equipment"))]
-    algorithm.Manufacturer = given.provenance.manufacturer or MANUFACTURER
-    algorithm.ManufacturerModelName = given.provenance.algorithm_name
-    algorithm.SoftwareVersions = given.provenance.version
-    if given.provenance.parameters:
-        algorithm.ContributionDescription = given.provenance.parameters
+    algorithm.Manufacturer = request.provenance.manufacturer or MANUFACTURER
+    algorithm.ManufacturerModelName = request.provenance.algorithm_name
+    algorithm.SoftwareVersions = request.provenance.version
+    if request.provenance.parameters:
+        algorithm.ContributionDescription = request.provenance.parameters
     yield algorithm
+
+
+def _series_number(source: Dataset, *, offset: int) -> int:
+    """Return a *Series Number* (0020,0011) beside the source's: its own times 100, plus an offset."""
+    try:
+        number = int(source.get("SeriesNumber") or 0)
+    except (TypeError, ValueError):
+        number = 0
+    return number * 100 + offset if 0 < number < 20_000_000 else 9000 + offset
+
+
+def copy_body_part(head: Dataset, source: Dataset) -> None:
+    """Copy *Body Part Examined* (0018,0015), and *Laterality* (0020,0060) unless the part is no pair.
+
+    Parameters
+    ----------
+    head
+        What is added to.
+    source
+        Header of a source image.
+    """
+    part, side = str(source.get("BodyPartExamined") or ""), str(source.get("Laterality") or "")
+    if part and (side or part in _UNPAIRED):
+        head.BodyPartExamined = part
+    if side or part not in _UNPAIRED:
+        head.Laterality = side

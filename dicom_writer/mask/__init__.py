@@ -1,1 +1,1 @@
-"""The room mask."""
+"""What a mask holds on its original slices: voxels in, measurements, lesions and outlines out."""

@@ -26,6 +26,8 @@ class Diameter:
 
     Attributes
     ----------
+    mm
+        Its length, mm.
     slice
         Which slice, from 0.
     ends
@@ -43,10 +45,16 @@ class Lesion:
 
     Attributes
     ----------
+    label
+        What it is.
     number
         From 1, the largest first.
+    volume_ml
+        Its volume, ml.
+    diameter
+        Its longest diameter.
     spots
-        What it is in each slice, by `spots_of`: slice, and number in it.
+        What it is in each slice, by `components_in_slice`: slice, and number in it.
     """
 
     label: Label
@@ -67,6 +75,8 @@ class Lesions:
 
     Attributes
     ----------
+    label
+        Which label.
     count
         How many there are.
     listed
@@ -83,6 +93,13 @@ def find_lesions(masks: SliceMasks, label: Label) -> Lesions:
 
     Slices count as neighbours in their order, whatever lies between them; where they are shifted against
     each other (gantry tilt), pixels count as neighbours by their place, not by their index.
+
+    Parameters
+    ----------
+    masks
+        Label values on the original slices.
+    label
+        Which label.
     """
     pixel_mm = np.array(spacing_of(masks.affine)[1:])
     volume: dict[_Spot, float] = {}
@@ -110,8 +127,14 @@ def find_lesions(masks: SliceMasks, label: Label) -> Lesions:
     return Lesions(label=label, count=len(found), listed=listed)
 
 
-def spots_of(plane: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return a number from 1 for the pixels of each spot of a slice, which hangs together also at corners."""
+def components_in_slice(plane: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return a number from 1 for the pixels of each spot of a slice, which hangs together also at corners.
+
+    Parameters
+    ----------
+    plane
+        Which pixels are of a label, shape (rows, columns).
+    """
     from scipy import ndimage
 
     numbered, _ = ndimage.label(plane, structure=np.ones((3, 3)))
@@ -144,7 +167,7 @@ def _slice_of(there: NDArray[np.bool_]) -> _Slice | None:
     if not len(rows):
         return None
     part = there[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return _Slice(spots_of(part), np.array([rows[0], columns[0]]))
+    return _Slice(components_in_slice(part), np.array([rows[0], columns[0]]))
 
 
 def _longest_line(corners: NDArray[np.float64], n: int, pixel_mm: NDArray[np.float64]) -> Diameter:

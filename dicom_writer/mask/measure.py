@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages import OutputError
+from stages import OutputError, Volume
 from stages.volume.geometry import spacing_of
 from stages.volume.labels import Label
-from stages.volume.original_slices import SliceMasks
-
-TOLERANCE_MM = 0.1
-VOLUME_TOLERANCE = 1e-3  # relative; a spacing is written as a decimal of 16 characters
+from stages.volume.original_slices import SliceMasks, on_original_slices
 
 PixelPositions = Callable[[NDArray[Any]], NDArray[np.float64]]
 
@@ -40,15 +37,27 @@ class Measurement:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """What one plane holds of a label: mm3, centroid, and box (2, 3)."""
+class PlaneMeasurement:
+    """What one plane holds of a label.
+
+    Attributes
+    ----------
+    mm3
+        Its volume, mm3.
+    centroid
+        LPS mm, shape (3,).
+    box
+        The lowest and the highest coordinate of a pixel's centre, LPS mm, shape (2, 3).
+    """
 
     mm3: float
     centroid: NDArray[np.float64]
     box: NDArray[np.float64]
 
 
-def part_of(plane: NDArray[Any], pixel_mm3: float, positions: PixelPositions) -> Part | None:
+def measure_plane(
+    plane: NDArray[Any], pixel_mm3: float, positions: PixelPositions
+) -> PlaneMeasurement | None:
     """Measure the pixels of a plane that are not 0; None where there are none.
 
     Parameters
@@ -79,76 +88,77 @@ def part_of(plane: NDArray[Any], pixel_mm3: float, positions: PixelPositions) ->
     right = last - np.ascontiguousarray(lines[:, ::-1]).argmax(axis=1)
     ends = np.stack([np.tile(rows, 2), np.concatenate([left, right])], axis=1)
     at = positions(ends)
-    return Part(count * pixel_mm3, positions(np.array(centre)), np.stack([at.min(axis=0), at.max(axis=0)]))
+    return PlaneMeasurement(
+        count * pixel_mm3, positions(np.array(centre)), np.stack([at.min(axis=0), at.max(axis=0)])
+    )
 
 
-def whole_of(parts: Iterable[Part | None]) -> Measurement:
-    """Put the parts of a label together."""
-    there = [part for part in parts if part is not None]
-    total = sum(part.mm3 for part in there)
-    if not total:
-        return Measurement(0.0, None)
-    centroid = np.sum([part.mm3 * part.centroid for part in there], axis=0) / total
-    boxes = np.stack([part.box for part in there])
-    return Measurement(total / 1000, centroid, np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)]))
-
-
-def measure_masks(masks: SliceMasks, value: int) -> Measurement:
-    """Measure a label of a mask through the affine of its volume."""
-    _, row_mm, column_mm = spacing_of(masks.affine)
-    thickness = masks.thickness_mm
-
-    def part(n: int, plane: NDArray[np.uint8]) -> Part | None:
-        pixel_mm3 = row_mm * column_mm * float(thickness[n])
-        return part_of(plane == value, pixel_mm3, lambda pixels: masks.positions(n, pixels))
-
-    return whole_of(part(n, plane) for n, plane in enumerate(masks.array))
-
-
-def require_same_measurements(
-    written: Mapping[int, Measurement],
-    meant: Mapping[int, Measurement],
-    labels: Sequence[Label],
-    *,
-    what: str = "segment",
-    volume_tolerance: float = VOLUME_TOLERANCE,
-    tolerance_mm: float = TOLERANCE_MM,
-) -> None:
-    """Refuse a result that measures something else than the mask.
+def combine_planes(planes: Iterable[PlaneMeasurement | None]) -> Measurement:
+    """Return what a label measures whose planes measure this.
 
     Parameters
     ----------
-    written, meant
-        What each label measures, by its value: in the file, and in the mask.
-    what
-        What a label is called in the result, such as "segment" or "contour of".
-    volume_tolerance
-        Relative; how far the volumes may be apart.
-    tolerance_mm
-        How far centroids, and faces of the boxes, may be apart.
+    planes
+        What each plane holds of it; None where a plane holds nothing.
+    """
+    there = [plane for plane in planes if plane is not None]
+    total = sum(plane.mm3 for plane in there)
+    if not total:
+        return Measurement(0.0, None)
+    centroid = np.sum([plane.mm3 * plane.centroid for plane in there], axis=0) / total
+    boxes = np.stack([plane.box for plane in there])
+    return Measurement(total / 1000, centroid, np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)]))
+
+
+def measure_label(masks: SliceMasks, value: int) -> Measurement:
+    """Measure a label of a mask through the affine of its volume.
+
+    Parameters
+    ----------
+    masks
+        Label values on the original slices.
+    value
+        Of the label.
+    """
+    _, row_mm, column_mm = spacing_of(masks.affine)
+    thickness = masks.thickness_mm
+
+    def measured(n: int, plane: NDArray[np.uint8]) -> PlaneMeasurement | None:
+        pixel_mm3 = row_mm * column_mm * float(thickness[n])
+        return measure_plane(plane == value, pixel_mm3, lambda pixels: masks.positions(n, pixels))
+
+    return combine_planes(measured(n, plane) for n, plane in enumerate(masks.array))
+
+
+def require_same_centroids(mask: Volume, masks: SliceMasks, labels: Sequence[Label]) -> None:
+    """Hold what was drawn on the original slices against the mask on the corrected grid it came from.
+
+    Parameters
+    ----------
+    mask
+        Label values on the grid of its volume.
+    masks
+        The same on the original slices.
+    labels
+        Which labels.
 
     Raises
     ------
     OutputError
-        At the first label that differs; the message says by how much.
+        If a label is gone, or its centroid lies further away than the thickest slice is thick.
     """
+    if mask.origin.correction is None:
+        return
+    tolerance_mm = float(masks.thickness_mm.max())
+    on_grid = on_original_slices(replace(mask, origin=replace(mask.origin, correction=None)))
     for label in labels:
-        have, want = written[label.value], meant[label.value]
-        name = f"{what} {label.name}"
-        if not abs(have.volume_ml - want.volume_ml) <= volume_tolerance * want.volume_ml:
+        meant = measure_label(on_grid, label.value).centroid_mm
+        drawn = measure_label(masks, label.value).centroid_mm
+        if meant is None:
+            continue
+        apart = np.inf if drawn is None else float(np.linalg.norm(drawn - meant))
+        if not apart <= tolerance_mm:
             raise OutputError(
-                f"{name}: {have.volume_ml:.3f} ml were written, the mask has {want.volume_ml:.3f} ml"
+                f"segment {label.name} came to lie {apart:.2f} mm from where the mask has it "
+                f"when it was drawn on the original slices; at most {tolerance_mm:.2f} mm are expected"
             )
-        for place, one, other in (
-            ("centroid", have.centroid_mm, want.centroid_mm),
-            ("bounding box", have.box_mm, want.box_mm),
-        ):
-            apart = _apart(one, other)
-            if not apart <= tolerance_mm:
-                raise OutputError(f"{name}: its {place} was written {apart:.2f} mm from that of the mask")
-
-
-def _apart(one: NDArray[np.float64] | None, other: NDArray[np.float64] | None) -> float:
-    if one is None or other is None:
-        return 0.0 if one is other else float("inf")
-    return float(np.linalg.norm(np.subtract(one, other), axis=-1).max())

@@ -1,1 +1,1 @@
-"""The room pdf."""
+"""The kind `pdf`: a result request in, one verified page as an encapsulated PDF out."""

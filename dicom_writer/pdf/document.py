@@ -14,57 +14,74 @@ from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
-from dicom_writer.dicom.header import code_item, new_result, references_to
+from dicom_writer.dicom.codes import code_item
+from dicom_writer.dicom.header import copy_body_part, new_result
+from dicom_writer.dicom.references import references_to
 from dicom_writer.encoding import save
-from dicom_writer.finding import finding
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.pdf.page import draw_page
-from dicom_writer.request.result_request import Given
-from dicom_writer.series.mask_series import copy_body_part
+from dicom_writer.request.result_kind import ResultKind
+from dicom_writer.request.result_request import ResultRequest
+from dicom_writer.wording import summary
 from stages.volume.labels import Code
 
-SERIES_NUMBER_OFFSET = 7
 _REPORT = Code("18748-4", "LN", "Diagnostic imaging report")
 
 
-class PdfResult:
+class PdfResult(ResultKind):
     """An encapsulated PDF of one page."""
 
     name = "pdf"
+    series_number_offset = 7
 
-    def make(self, given: Given, folder: Path) -> list[Path]:
-        """Write the one file."""
-        path = folder / f"{given.file_name}.pdf.dcm"
-        page = draw_page(given)
+    def make(self, request: ResultRequest, folder: Path) -> list[Path]:
+        """Write the one file.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        folder
+            A fresh folder to write to.
+        """
+        path = folder / f"{request.file_name}.pdf.dcm"
+        page = draw_page(request)
         with config.disable_value_validation():
             head = new_result(
-                given,
+                request,
+                KIND,
                 sop_class_uid=EncapsulatedPDFStorage,
-                what="pdf",
                 modality="DOC",
-                series_offset=SERIES_NUMBER_OFFSET,
-                description=f"AI page: {finding(given.labels, given.measured)}",
+                description=f"AI page: {summary(request.labels, request.measured)}",
             )
             head.ConversionType, head.BurnedInAnnotation = "WSD", "NO"  # nothing that names the patient
             head.AcquisitionDateTime = ""
             head.DocumentTitle = head.SeriesDescription
             head.ConceptNameCodeSequence = [code_item(_REPORT)]
             head.VerificationFlag = "UNVERIFIED"
-            head.SourceInstanceSequence = references_to(given.sources)
-            copy_body_part(head, given.sources[0])
+            head.SourceInstanceSequence = references_to(request.sources)
+            copy_body_part(head, request.sources[0])
             _put_document(head, page)
             save(head, path)
         return [path]
 
-    def verify(self, given: Given, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read the page by pypdf: what it says, and each picture on it."""
+    def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
+        """Read the page by pypdf: what it says, and each picture on it.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        paths
+            The files, as `make` returned them.
+        """
         from dicom_writer.pdf.verify import verify_pdf
 
         (path,) = paths
-        return verify_pdf(path, given)
+        return verify_pdf(path, request)
 
 
-RESULT = PdfResult()
+KIND = PdfResult()
 
 
 def _put_document(head: Dataset, page: bytes) -> None:

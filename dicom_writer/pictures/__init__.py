@@ -1,1 +1,1 @@
-"""The room pictures."""
+"""Source images with the outlines of labels: drawn for captures and pages, compared when read back."""

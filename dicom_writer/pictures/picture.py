@@ -12,20 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dicom_writer.request.result_request import Given
+from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.source.pixels import source_values
 from stages.volume.geometry import spacing_of
 from stages.volume.labels import Label
 
 MARGIN = 28  # around the picture, for the letters
-LONGEST = 800  # pixels that a picture has at least along its longer side, where its source is smaller
+_LONGEST = 800  # pixels that a picture has at least along its longer side, where its source is smaller
 _THICKNESS = 2
 _CT_WINDOW = (40.0, 400.0)
 _LETTERS = (("L", "R"), ("P", "A"), ("H", "F"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Raster:
+class PictureGrid:
     """How the pixels of source images become those of a picture.
 
     Attributes
@@ -41,38 +41,60 @@ class Raster:
     pixel_mm: float
 
 
-def raster(given: Given) -> Raster:
-    """Return how source images become pictures: enlarged by repeating pixels, which then are square."""
-    _, *matrix = given.masks.array.shape
-    spacing = np.array(spacing_of(given.masks.affine)[1:])
+def picture_grid(request: ResultRequest) -> PictureGrid:
+    """Return how source images become pictures: enlarged by repeating pixels, which then are square.
+
+    Parameters
+    ----------
+    request
+        Its slices have one shape and one pixel spacing.
+    """
+    _, *matrix = request.masks.array.shape
+    spacing = np.array(spacing_of(request.masks.affine)[1:])
     side = float((np.array(matrix) * spacing / spacing.min()).max())
-    pixel_mm = float(spacing.min()) / max(2 if side <= 1024 else 1, round(LONGEST / side))
+    pixel_mm = float(spacing.min()) / max(2 if side <= 1024 else 1, round(_LONGEST / side))
     rows, columns = (
         np.minimum(
             (np.arange(round(n * mm / pixel_mm)) + 0.5) * pixel_mm / mm, n - 1
         ).astype(np.int64)
         for n, mm in zip(matrix, spacing, strict=True)
     )  # fmt: skip
-    return Raster(rows=rows, columns=columns, pixel_mm=pixel_mm)
+    return PictureGrid(rows=rows, columns=columns, pixel_mm=pixel_mm)
 
 
-def draw(given: Given, n: int) -> NDArray[np.uint8]:
-    """Return slice n as a picture with its margin, shape (rows, columns, 3), RGB."""
-    how = raster(given)
-    source = given.sources[n]
-    grey = windowed(given, n)[np.ix_(how.rows, how.columns)]
+def draw(request: ResultRequest, n: int) -> NDArray[np.uint8]:
+    """Return slice n as a picture with its margin, shape (rows, columns, 3), RGB.
+
+    Parameters
+    ----------
+    request
+        Names the source images, and has the masks.
+    n
+        Which slice, from 0.
+    """
+    how = picture_grid(request)
+    source = request.sources[n]
+    grey = grey_levels(request, n)[np.ix_(how.rows, how.columns)]
     picture = np.repeat(grey[..., None], 3, axis=2)
-    for label in given.labels:
-        picture[_outline(given.masks.array[n], label, how)] = label.drawn_rgb
+    for label in request.labels:
+        picture[_outline(request.masks.array[n], label, how)] = label.drawn_rgb
     framed = np.zeros((picture.shape[0] + 2 * MARGIN, picture.shape[1] + 2 * MARGIN, 3), dtype=np.uint8)
     framed[MARGIN:-MARGIN, MARGIN:-MARGIN] = picture
     return _with_letters(framed, np.array(source.ImageOrientationPatient, dtype=float).reshape(2, 3))
 
 
-def windowed(given: Given, n: int) -> NDArray[np.uint8]:
-    """Return the grey levels of a source image: soft tissue for CT, else all of them."""
-    source = given.sources[n]
-    values = source_values(given.source_files[n], getattr(source, "frame_number", 0))
+def grey_levels(request: ResultRequest, n: int) -> NDArray[np.uint8]:
+    """Return the grey levels of a source image: soft tissue for CT, else all of them.
+
+    Parameters
+    ----------
+    request
+        Names the source images.
+    n
+        Which slice, from 0.
+    """
+    source = request.sources[n]
+    values = source_values(request.source_files[n], getattr(source, "frame_number", 0))
     centre, width = _window(source.get("Modality"), values)
     share = (values - (centre - width / 2)) / max(width, 1e-6)
     return np.asarray(np.rint(np.clip(share, 0, 1) * 255), dtype=np.uint8)
@@ -85,7 +107,7 @@ def _window(modality: object, values: NDArray[np.float32]) -> tuple[float, float
     return (low + high) / 2, high - low
 
 
-def _outline(plane: NDArray[np.uint8], label: Label, how: Raster) -> NDArray[np.bool_]:
+def _outline(plane: NDArray[np.uint8], label: Label, how: PictureGrid) -> NDArray[np.bool_]:
     """Return the pixels of the picture that are in a label, and near its edge."""
     from scipy import ndimage
 
@@ -113,11 +135,23 @@ def _with_letters(framed: NDArray[np.uint8], cosines: NDArray[np.float64]) -> ND
 
 
 def direction(cosines: Sequence[float] | NDArray[np.float64]) -> str:
-    """Return to which side of the patient a direction goes, the main one first: ``L``, ``PH``."""
+    """Return to which side of the patient a direction goes, the main one first: ``L``, ``PH``.
+
+    Parameters
+    ----------
+    cosines
+        Direction cosines in the patient, LPS, shape (3,).
+    """
     parts = sorted(enumerate(cosines), key=lambda part: -abs(part[1]))
     return "".join(_LETTERS[axis][0 if share > 0 else 1] for axis, share in parts if abs(share) > 0.25)
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the font that Pillow brings along."""
+    """Return the font that Pillow brings along.
+
+    Parameters
+    ----------
+    size
+        In pixels.
+    """
     return ImageFont.load_default(size)

@@ -1,45 +1,20 @@
-"""What a result takes over from its source and what is its own: UIDs, equipment, algorithm.
+"""What made a result: this software, and the algorithm that made the mask.
 
 References
 ----------
-DICOM PS3.3 C.7.1.1, Patient; C.7.2.1, General Study; C.7.5.2, Enhanced General Equipment;
-PS3.5 B.2, UUID Derived UID.
+DICOM PS3.3 C.7.5.2, Enhanced General Equipment; C.7.6.16.1.3, Algorithm Identification Macro.
 """
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 import stages
 from stages.errors import SettingsError
 from stages.volume.origin import Algorithm
 
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-
 MANUFACTURER = "clara-stages"
 MODEL_NAME = "dicom-writer"
-_NAMESPACE = uuid.UUID("6a4a6f5b-54c2-5f0c-8f6d-0a3b7b0f8c52")
-
-IDENTITY = (
-    "SpecificCharacterSet",
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-)
-"""Copied from the source exactly as they are, valid or not: a PACS files the result by them."""
 
 
 def software_version() -> str:
@@ -78,7 +53,15 @@ class Provenance:
 
     @classmethod
     def of(cls, algorithm: Algorithm | None, **stated: str) -> Provenance:
-        """Return what the stage that made the mask says, less what is stated otherwise by keyword."""
+        """Return what the stage that made the mask says, less what is stated otherwise by keyword.
+
+        Parameters
+        ----------
+        algorithm
+            As the origin of the mask has it; None where it has none.
+        stated
+            Attributes of `Provenance` that take precedence.
+        """
         known: dict[str, str] = {}
         if algorithm is not None:
             known = {
@@ -99,39 +82,3 @@ class Provenance:
         """*Algorithm Parameters* (0066,0032): the hashes that are known, in one line."""
         known = {"weights": self.weights_sha256, "configuration": self.configuration_sha256}
         return "; ".join(f"{what} sha256:{digest}" for what, digest in known.items() if digest)
-
-
-class UidMaker:
-    """Make UIDs of what is written and of nothing else: equal content has equal UIDs, whenever it is written.
-
-    Parameters
-    ----------
-    source
-        Digest of what is taken over from the source, see `values.digest_of`.
-    array
-        The voxels, shape (slices, rows, columns).
-    settings
-        Text of everything else that changes what is written, such as labels and algorithm.
-    """
-
-    def __init__(self, source: str, array: NDArray[Any], settings: str = "") -> None:
-        digest = hashlib.sha256()
-        for n, plane in enumerate(array):
-            if plane.any():
-                digest.update(f"{n}:".encode())
-                digest.update(np.ascontiguousarray(plane).data)
-        parts = (source, str(array.shape), digest.hexdigest(), software_version(), settings)
-        self._seed = "\n".join(parts)
-
-    def uid(self, what: str) -> str:
-        """Return the UID of one thing, such as "series" or "instance"."""
-        return f"2.25.{uuid.uuid5(_NAMESPACE, f'{what}{chr(10)}{self._seed}').int}"
-
-
-def result_series_number(source: Dataset, *, offset: int) -> int:
-    """Return a *Series Number* (0020,0011) beside the source's: its own times 100, plus an offset."""
-    try:
-        number = int(source.get("SeriesNumber") or 0)
-    except (TypeError, ValueError):
-        number = 0
-    return number * 100 + offset if 0 < number < 20_000_000 else 9000 + offset

@@ -1,1 +1,1 @@
-"""The room rtstruct."""
+"""The kind `rtstruct`: a result request in, one verified RT Structure Set out."""

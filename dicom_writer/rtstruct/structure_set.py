@@ -20,94 +20,106 @@ from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
+from dicom_files.encoding import implicit_element, implicit_sequence
 from dicom_files.uids import DetachedStudyManagement
-from dicom_writer.dicom.header import (
-    algorithm_identification,
-    by_series,
-    code_item,
-    image_reference,
-    new_result,
-    references_to,
-)
-from dicom_writer.encoding import encoded, file_head, implicit_element, implicit_sequence
-from dicom_writer.finding import finding
+from dicom_writer.dicom.codes import algorithm_identification, code_item
+from dicom_writer.dicom.header import new_result
+from dicom_writer.dicom.references import by_series, image_reference, references_to
+from dicom_writer.encoding import encoded, file_head
 from dicom_writer.mask.contours import outlines
 from dicom_writer.mask.measure import Measurement
-from dicom_writer.request.result_request import Given
-from dicom_writer.wording import warnings_text
+from dicom_writer.request.result_kind import ResultKind
+from dicom_writer.request.result_request import ResultRequest
+from dicom_writer.wording import summary, warnings_text
 from stages.volume.labels import Label
 
-SERIES_NUMBER_OFFSET = 4
 _ROI_CONTOURS = 0x30060039
 _ANATOMICAL = "123037004"  # SCT, Anatomical Structure
 
 
-class RtstructResult:
+class RtstructResult(ResultKind):
     """A structure set.
 
     It is implicit VR: an outline may be longer than the 64 KiB that explicit VR has for it. A label
     without a voxel beside others has its region of interest, without a contour; where none has a voxel,
-    none is made (`results.with_something_to_hold`).
+    none is made (`kinds.without_empty`).
     """
 
     name = "rtstruct"
+    series_number_offset = 4
+    can_be_empty = False
 
-    def make(self, given: Given, folder: Path) -> list[Path]:
-        """Write the one file."""
-        path = folder / f"{given.file_name}.rtstruct.dcm"
-        said = finding(given.labels, given.measured)
+    def make(self, request: ResultRequest, folder: Path) -> list[Path]:
+        """Write the one file.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        folder
+            A fresh folder to write to.
+        """
+        path = folder / f"{request.file_name}.rtstruct.dcm"
+        said = summary(request.labels, request.measured)
         with config.disable_value_validation():
             head = new_result(
-                given,
+                request,
+                KIND,
                 sop_class_uid=RTStructureSetStorage,
-                what="rtstruct",
                 modality="RTSTRUCT",
-                series_offset=SERIES_NUMBER_OFFSET,
                 description=f"AI contours: {said}",
                 transfer_syntax_uid=ImplicitVRLittleEndian,
             )
-            head.StructureSetLabel, head.StructureSetDescription = "AI contours", _description(given, said)
+            head.StructureSetLabel, head.StructureSetDescription = "AI contours", _description(request, said)
             head.StructureSetDate, head.StructureSetTime = head.ContentDate, head.ContentTime
             head.OperatorsName = ""
-            head.FrameOfReferenceUID = given.sources[0].FrameOfReferenceUID
-            head.PositionReferenceIndicator = given.sources[0].get("PositionReferenceIndicator") or ""
-            head.ReferencedFrameOfReferenceSequence = [_frame_of_reference(given)]
-            numbered = list(enumerate(given.labels, start=1))
-            head.StructureSetROISequence = [_region(n, label, given) for n, label in numbered]
+            head.FrameOfReferenceUID = request.sources[0].FrameOfReferenceUID
+            head.PositionReferenceIndicator = request.sources[0].get("PositionReferenceIndicator") or ""
+            head.ReferencedFrameOfReferenceSequence = [_frame_of_reference(request)]
+            numbered = list(enumerate(request.labels, start=1))
+            head.StructureSetROISequence = [_region(n, label, request) for n, label in numbered]
             tail = Dataset()
             tail.RTROIObservationsSequence = [_observation(n, label) for n, label in numbered]
             tail.ApprovalStatus = "UNAPPROVED"
             with open(path, "wb") as file:
                 file.write(file_head(head.file_meta) + encoded(head, implicit=True))
-                regions = (_contours(n, label, given) for n, label in numbered)
+                regions = (_contours(n, label, request) for n, label in numbered)
                 file.writelines(implicit_sequence(_ROI_CONTOURS, regions))
                 file.write(encoded(tail, implicit=True))
         return [path]
 
-    def verify(self, given: Given, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read it by pydicom, and fill its polygons."""
+    def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
+        """Read it by pydicom, and fill its polygons.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        paths
+            The files, as `make` returned them.
+        """
         from dicom_writer.rtstruct.verify import verify_rtstruct
 
         (path,) = paths
-        return verify_rtstruct(path, given)
+        return verify_rtstruct(path, request)
 
 
-RESULT = RtstructResult()
+KIND = RtstructResult()
 
 
-def _description(given: Given, said: str) -> str:
+def _description(request: ResultRequest, said: str) -> str:
     """Return what was found, and below it what everybody who uses it has to be told; ST."""
-    return "\r\n".join(part for part in (said, warnings_text(given, 1024 - len(said) - 2)) if part)
+    return "\r\n".join(part for part in (said, warnings_text(request, 1024 - len(said) - 2)) if part)
 
 
-def _frame_of_reference(given: Given) -> Dataset:
+def _frame_of_reference(request: ResultRequest) -> Dataset:
     """Return what the contours were drawn on: frame of reference, study, series, all images."""
-    first = given.sources[0]
+    first = request.sources[0]
     study, frame = Dataset(), Dataset()
     study.ReferencedSOPClassUID = DetachedStudyManagement  # which the standard wants here
     study.ReferencedSOPInstanceUID = first.StudyInstanceUID
     study.RTReferencedSeriesSequence = []
-    for uid, sources in by_series(given.sources).items():
+    for uid, sources in by_series(request.sources).items():
         series = Dataset()
         series.SeriesInstanceUID, series.ContourImageSequence = uid, references_to(sources)
         study.RTReferencedSeriesSequence.append(series)
@@ -116,33 +128,33 @@ def _frame_of_reference(given: Given) -> Dataset:
     return frame
 
 
-def _region(number: int, label: Label, given: Given) -> Dataset:
+def _region(number: int, label: Label, request: ResultRequest) -> Dataset:
     item = Dataset()
     item.ROINumber, item.ROIName = number, label.name
-    item.ReferencedFrameOfReferenceUID = given.sources[0].FrameOfReferenceUID
+    item.ReferencedFrameOfReferenceUID = request.sources[0].FrameOfReferenceUID
     item.ROIGenerationAlgorithm = "AUTOMATIC"
     if label.description:
         item.ROIDescription = label.description
-    item.ROIGenerationDescription = given.provenance.algorithm_name
-    item.ROIDerivationAlgorithmIdentificationSequence = [algorithm_identification(given.provenance)]
+    item.ROIGenerationDescription = request.provenance.algorithm_name
+    item.ROIDerivationAlgorithmIdentificationSequence = [algorithm_identification(request.provenance)]
     return item
 
 
-def _contours(number: int, label: Label, given: Given) -> Iterator[bytes]:
+def _contours(number: int, label: Label, request: ResultRequest) -> Iterator[bytes]:
     """Yield the content of an item of *ROI Contour Sequence* (3006,0039), encoded."""
     colour = "\\".join(map(str, label.rgb))
     yield implicit_element(0x3006002A, colour.encode())
-    if given.measured[label.value].volume_ml:
-        yield from implicit_sequence(0x30060040, _contours_of(label, given))
+    if request.measured[label.value].volume_ml:
+        yield from implicit_sequence(0x30060040, _contours_of(label, request))
     yield implicit_element(0x30060084, str(number).encode())
 
 
-def _contours_of(label: Label, given: Given) -> Iterator[list[bytes]]:
+def _contours_of(label: Label, request: ResultRequest) -> Iterator[list[bytes]]:
     """Yield the content of an item for each closed outline of a label, numbered from 1."""
     number = 0
-    for n, plane in enumerate(given.masks.array):
+    for n, plane in enumerate(request.masks.array):
         found = outlines(plane == label.value) if plane.any() else []
-        image = encoded(image_reference(given.sources[n]), implicit=True) if found else b""
+        image = encoded(image_reference(request.sources[n]), implicit=True) if found else b""
         for outline in found:
             number += 1
             yield [
@@ -150,7 +162,7 @@ def _contours_of(label: Label, given: Given) -> Iterator[list[bytes]]:
                 implicit_element(0x30060042, b"CLOSED_PLANAR"),
                 implicit_element(0x30060046, str(len(outline)).encode()),
                 implicit_element(0x30060048, str(number).encode()),
-                implicit_element(0x30060050, _decimals(given.masks.positions(n, outline))),
+                implicit_element(0x30060050, _decimals(request.masks.positions(n, outline))),
             ]
 
 

@@ -15,19 +15,14 @@ from numpy.typing import NDArray
 from pydicom import config, dcmread
 from pydicom.dataset import Dataset
 
-from dicom_writer.checks.identity import known_of, require_references, require_same_identity
+from dicom_writer.checks.identity import require_same_identity
+from dicom_writer.checks.measurements import TOLERANCE_MM, require_same_measurements
 from dicom_writer.checks.polygons import area_and_centroid, filled
-from dicom_writer.mask.measure import (
-    TOLERANCE_MM,
-    Measurement,
-    Part,
-    part_of,
-    require_same_measurements,
-    whole_of,
-)
-from dicom_writer.request.result_request import Given
+from dicom_writer.checks.references import known_sources, require_references
+from dicom_writer.mask.measure import Measurement, PlaneMeasurement, combine_planes, measure_plane
+from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.source.frames import image_key
-from dicom_writer.source.images import pixel_indices, pixel_positions
+from dicom_writer.source.positions import pixel_indices, pixel_positions
 from dicom_writer.wording import warnings_text
 from stages import OutputError
 from stages.volume.labels import Label
@@ -35,10 +30,17 @@ from stages.volume.labels import Label
 _CONTOUR_DATA = 0x30060050
 
 
-def verify_rtstruct(path: Path, given: Given) -> dict[int, Measurement]:
+def verify_rtstruct(path: Path, request: ResultRequest) -> dict[int, Measurement]:
     """Read a structure set back, and return what it says of each label.
 
     Volume and centroid are those of the polygons in space, the box that of the pixels in them.
+
+    Parameters
+    ----------
+    path
+        The file.
+    request
+        What is written, and of what.
 
     Raises
     ------
@@ -47,22 +49,22 @@ def verify_rtstruct(path: Path, given: Given) -> dict[int, Measurement]:
     """
     with config.disable_value_validation():
         dataset = dcmread(path)
-        require_same_identity(dataset, given)
-        _require_image_references(dataset, given)
-        _require_regions(dataset, given)
-        _require_warnings(dataset, given)
+        require_same_identity(dataset, request)
+        _require_image_references(dataset, request)
+        _require_regions(dataset, request)
+        _require_warnings(dataset, request)
         contours = {int(item.ReferencedROINumber): item for item in dataset.ROIContourSequence}
         measured = {}
-        for number, label in enumerate(given.labels, start=1):
+        for number, label in enumerate(request.labels, start=1):
             if number not in contours:
                 raise OutputError(f"the region of {label.name} has no item of contours")
-            measured[label.value] = _measure(contours[number], label, given)
-    require_same_measurements(measured, given.measured, given.labels, what="contours of")
+            measured[label.value] = _measure(contours[number], label, request)
+    require_same_measurements(measured, request.measured, request.labels, what="contours of")
     return measured
 
 
-def _require_image_references(dataset: Dataset, given: Given) -> None:
-    first = given.sources[0]
+def _require_image_references(dataset: Dataset, request: ResultRequest) -> None:
+    first = request.sources[0]
     named = {
         (str(series.SeriesInstanceUID), str(image.ReferencedSOPInstanceUID))
         for frame in dataset.ReferencedFrameOfReferenceSequence
@@ -72,33 +74,33 @@ def _require_image_references(dataset: Dataset, given: Given) -> None:
         for series in study.RTReferencedSeriesSequence
         for image in series.ContourImageSequence
     }
-    require_references(known_of(named, given), given)
+    require_references(known_sources(named, request), request)
 
 
-def _require_regions(dataset: Dataset, given: Given) -> None:
-    frame = given.sources[0].FrameOfReferenceUID
+def _require_regions(dataset: Dataset, request: ResultRequest) -> None:
+    frame = request.sources[0].FrameOfReferenceUID
     written = [
         (int(r.ROINumber), str(r.ROIName), r.ReferencedFrameOfReferenceUID == frame)
         for r in dataset.StructureSetROISequence
     ]
-    expected = [(n, label.name, True) for n, label in enumerate(given.labels, start=1)]
+    expected = [(n, label.name, True) for n, label in enumerate(request.labels, start=1)]
     if written != expected:
         raise OutputError(f"the regions of interest are {written}, expected {expected}")
     codes = [str(o.RTROIIdentificationCodeSequence[0].CodeValue) for o in dataset.RTROIObservationsSequence]
-    if codes != [label.type.value for label in given.labels]:
+    if codes != [label.type.value for label in request.labels]:
         raise OutputError(f"the regions of interest have codes {codes}")
 
 
-def _require_warnings(dataset: Dataset, given: Given) -> None:
+def _require_warnings(dataset: Dataset, request: ResultRequest) -> None:
     first, *said = str(dataset.StructureSetDescription).split("\r\n")
-    if "\r\n".join(said) != warnings_text(given, 1024 - len(first) - 2):
-        count = len(given.mask.origin.warnings)
+    if "\r\n".join(said) != warnings_text(request, 1024 - len(first) - 2):
+        count = len(request.mask.origin.warnings)
         raise OutputError(f"StructureSetDescription does not end with the {count} warnings of the mask")
 
 
-def _measure(region: Dataset, label: Label, given: Given) -> Measurement:
+def _measure(region: Dataset, label: Label, request: ResultRequest) -> Measurement:
     """Fill the contours of a label, compare them slice by slice, and return what they measure."""
-    slice_of = {image_key(source): n for n, source in enumerate(given.sources)}
+    slice_of = {image_key(source): n for n, source in enumerate(request.sources)}
     by_slice: dict[int, list[NDArray[np.float64]]] = {}
     for contour in region.get("ContourSequence") or ():
         (image,) = contour.ContourImageSequence
@@ -109,10 +111,12 @@ def _measure(region: Dataset, label: Label, given: Given) -> Measurement:
                 "expected CLOSED_PLANAR on an image of the source"
             )
         by_slice.setdefault(slice_of[key], []).append(_points(contour, label))
-    for n, plane in enumerate(given.masks.array):
+    for n, plane in enumerate(request.masks.array):
         if n not in by_slice and plane.any() and (plane == label.value).any():
             raise OutputError(f"the mask has {label.name} in slice {n + 1}, which has no contour")
-    return whole_of(part for n in sorted(by_slice) for part in _parts(by_slice.pop(n), label, given, n))
+    return combine_planes(
+        part for n in sorted(by_slice) for part in _parts(by_slice.pop(n), label, request, n)
+    )
 
 
 def _points(contour: Dataset, label: Label) -> NDArray[np.float64]:
@@ -124,10 +128,12 @@ def _points(contour: Dataset, label: Label) -> NDArray[np.float64]:
     return points
 
 
-def _parts(contours: list[NDArray[np.float64]], label: Label, given: Given, n: int) -> list[Part]:
+def _parts(
+    contours: list[NDArray[np.float64]], label: Label, request: ResultRequest, n: int
+) -> list[PlaneMeasurement]:
     """Compare the contours of a slice with the mask, pixel by pixel; return what each measures."""
-    source, shape = given.sources[n], given.masks.array[n].shape
-    thickness = float(given.masks.thickness_mm[n])
+    source, shape = request.sources[n], request.masks.array[n].shape
+    thickness = float(request.masks.thickness_mm[n])
     drawn = np.zeros(shape, dtype=np.bool_)
     found = []
     for points in contours:
@@ -137,10 +143,10 @@ def _parts(contours: list[NDArray[np.float64]], label: Label, given: Given, n: i
         inside = filled(pixels, shape)
         drawn ^= inside
         area, centroid = area_and_centroid(points)
-        part = part_of(inside, 1.0, functools.partial(pixel_positions, source))
+        part = measure_plane(inside, 1.0, functools.partial(pixel_positions, source))
         if part is not None:
-            found.append(Part(area * thickness, centroid, part.box))
-    different = drawn != (given.masks.array[n] == label.value)
+            found.append(PlaneMeasurement(area * thickness, centroid, part.box))
+    different = drawn != (request.masks.array[n] == label.value)
     if different.any():
         row, column = np.argwhere(different)[0]
         raise OutputError(

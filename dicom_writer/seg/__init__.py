@@ -1,1 +1,1 @@
-"""The room seg."""
+"""The kinds `seg` and `labelmap`: a result request in, one verified DICOM Segmentation out."""

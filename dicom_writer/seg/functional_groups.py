@@ -14,34 +14,52 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from dicom_writer.encoding import code, numbers, sequence, text
-from dicom_writer.request.result_request import Given
+from dicom_files.encoding import code, numbers, sequence, text
+from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.source.frames import image_key
-from dicom_writer.source.values import decimal_string
+from dicom_writer.source.values import decimal, decimal_string
 
 _EVEN_MM = 0.01
 _SEGMENT = ("ReferencedSegmentNumber", "SegmentIdentificationSequence")
 _POSITION = ("ImagePositionPatient", "PlanePositionSequence")
 
 
-def add_shared_groups(result: Dataset, given: Given) -> None:
-    """Say what all frames have in common: how they are turned, and how large their pixels are."""
-    first = given.sources[0]
+def add_shared_groups(result: Dataset, request: ResultRequest) -> None:
+    """Say what all frames have in common: how they are turned, and how large their pixels are.
+
+    Parameters
+    ----------
+    result
+        What is added to.
+    request
+        What is written, and of what.
+    """
+    first = request.sources[0]
     orientation, shared = Dataset(), Dataset()
     orientation.ImageOrientationPatient = first.ImageOrientationPatient
     shared.PlaneOrientationSequence = [orientation]
-    if _is_even(given):
+    if _is_even(request):
         measures = Dataset()
         measures.PixelSpacing = first.PixelSpacing
-        spacing = decimal_string(float(given.masks.thickness_mm[0]))
+        spacing = decimal_string(float(request.masks.thickness_mm[0]))
         measures.SliceThickness = measures.SpacingBetweenSlices = spacing
         shared.PixelMeasuresSequence = [measures]
     result.SharedFunctionalGroupsSequence = [shared]
 
 
-def add_dimensions(result: Dataset, given: Given, *, with_segments: bool) -> None:
-    """Say that frames are told apart by their segment, if they are, and by their position."""
-    uid = given.uids.uid("dimension organization")
+def add_dimensions(result: Dataset, request: ResultRequest, *, with_segments: bool) -> None:
+    """Say that frames are told apart by their segment, if they are, and by their position.
+
+    Parameters
+    ----------
+    result
+        What is added to.
+    request
+        What is written, and of what.
+    with_segments
+        Whether a frame is of one segment.
+    """
+    uid = request.uids.uid("dimension organization")
     organization = Dataset()
     organization.DimensionOrganizationUID = uid
     result.DimensionOrganizationSequence = [organization]
@@ -55,17 +73,19 @@ def add_dimensions(result: Dataset, given: Given, *, with_segments: bool) -> Non
     result.DimensionIndexSequence = items
 
 
-def frame_groups(given: Given, frames: Sequence[tuple[int | None, int]]) -> bytes:
+def frame_groups(request: ResultRequest, frames: Sequence[tuple[int | None, int]]) -> bytes:
     """Return *Per-Frame Functional Groups Sequence* (5200,9230), encoded.
 
     Parameters
     ----------
+    request
+        What is written, and of what.
     frames
         Segment number of each (None where a frame has all segments), and its slice.
     """
     slices = sorted({n for _, n in frames})
-    derivation = {n: _derivation(given.sources[n]) for n in slices}
-    place = {n: _place(given, n) for n in slices}
+    derivation = {n: _derivation(request.sources[n]) for n in slices}
+    place = {n: _place(request, n) for n in slices}
     return sequence(
         0x52009230,
         *(
@@ -75,8 +95,8 @@ def frame_groups(given: Given, frames: Sequence[tuple[int | None, int]]) -> byte
     )
 
 
-def _is_even(given: Given) -> bool:
-    return bool(np.ptp(given.masks.thickness_mm) <= _EVEN_MM)
+def _is_even(request: ResultRequest) -> bool:
+    return bool(np.ptp(request.masks.thickness_mm) <= _EVEN_MM)
 
 
 def _derivation(source: Dataset) -> bytes:
@@ -97,21 +117,15 @@ def _content(segment: int | None, n: int) -> bytes:
     return sequence(0x00209111, numbers(0x00209157, "UL", *indices))
 
 
-def _place(given: Given, n: int) -> bytes:
+def _place(request: ResultRequest, n: int) -> bytes:
     """Return *Plane Position Sequence* (0020,9113), and a slice's own measures where they are uneven."""
-    source = given.sources[n]
+    source = request.sources[n]
     place = sequence(0x00209113, text(0x00200032, "DS", *map(decimal, source.ImagePositionPatient)))
-    if _is_even(given):
+    if _is_even(request):
         return place
-    measures = text(0x00180050, "DS", decimal(given.masks.thickness_mm[n]))
+    measures = text(0x00180050, "DS", decimal(request.masks.thickness_mm[n]))
     measures += text(0x00280030, "DS", *map(decimal, source.PixelSpacing))
     return place + sequence(0x00289110, measures)
-
-
-def decimal(value: object) -> str:
-    """Return a decimal string, as the source had it where it had one."""
-    original = getattr(value, "original_string", "")
-    return original if 0 < len(original) <= 16 else decimal_string(float(value))  # type: ignore[arg-type]
 
 
 def _identification(segment: int | None) -> bytes:

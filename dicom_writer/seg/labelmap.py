@@ -17,19 +17,20 @@ from numpy.typing import NDArray
 from pydicom import config
 from pydicom.dataset import FileDataset
 
+from dicom_files.encoding import encapsulated_pixel_data, pixel_data
 from dicom_files.uids import LabelMapSegmentationStorage
-from dicom_writer.encoding import encapsulated_pixel_data, pixel_data, save
+from dicom_writer.encoding import save
 from dicom_writer.mask.measure import Measurement
-from dicom_writer.request.result_request import Given
+from dicom_writer.request.result_kind import ResultKind
+from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.seg.functional_groups import frame_groups
 from dicom_writer.seg.segments import new_segmentation
 
-SERIES_NUMBER_OFFSET = 2
 _RLE_HEADER = struct.pack("<16L", 1, 64, *[0] * 14)  # one segment, behind this header
 _LONGEST_RUN = 128
 
 
-class LabelmapResult:
+class LabelmapResult(ResultKind):
     """A label map Segmentation.
 
     A segment's number is its label's value; 0 is background. RLE unless told otherwise. Frames without
@@ -37,43 +38,61 @@ class LabelmapResult:
     """
 
     name = "labelmap"
+    series_number_offset = 2
 
-    def make(self, given: Given, folder: Path) -> list[Path]:
-        """Write the one file."""
-        path = folder / f"{given.file_name}.labelmap.dcm"
-        array, compression = given.masks.array, given.options.compression or "rle"
-        slices = [n for n, plane in enumerate(array) if given.options.keep_empty_frames or plane.any()] or [0]
+    def make(self, request: ResultRequest, folder: Path) -> list[Path]:
+        """Write the one file.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        folder
+            A fresh folder to write to.
+        """
+        path = folder / f"{request.file_name}.labelmap.dcm"
+        array, compression = request.masks.array, request.options.compression or "rle"
+        slices = [n for n, plane in enumerate(array) if request.options.keep_empty_frames or plane.any()] or [
+            0
+        ]
         if compression == "rle":
             pixels = encapsulated_pixel_data(rle_frame(array[n]) for n in slices)
         else:
             pixels = pixel_data((array[n].tobytes() for n in slices), array[0].size * len(slices))
         with config.disable_value_validation():
-            head = _head(given, compression, frames=len(slices))
-            groups = frame_groups(given, [(None, n) for n in slices])
+            head = _head(request, compression, frames=len(slices))
+            groups = frame_groups(request, [(None, n) for n in slices])
             save(head, path, itertools.chain([groups], pixels))
         return [path]
 
-    def verify(self, given: Given, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read it by pydicom and arithmetic."""
-        from dicom_writer.checks.identity import verify_labelmap
+    def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
+        """Read it by pydicom and arithmetic.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        paths
+            The files, as `make` returned them.
+        """
+        from dicom_writer.seg.verify import verify_labelmap
 
         (path,) = paths
-        return verify_labelmap(path, given)
+        return verify_labelmap(path, request)
 
 
-RESULT = LabelmapResult()
+KIND = LabelmapResult()
 
 
-def _head(given: Given, compression: str, *, frames: int) -> FileDataset:
+def _head(request: ResultRequest, compression: str, *, frames: int) -> FileDataset:
     head = new_segmentation(
-        given,
+        request,
+        KIND,
         sop_class_uid=LabelMapSegmentationStorage,
-        kind="LABELMAP",
-        what="labelmap",
+        segmentation_type="LABELMAP",
         title="AI label map",
-        series_offset=SERIES_NUMBER_OFFSET,
         compression=compression,
-        numbers={label.value: label.value for label in given.labels},
+        numbers={label.value: label.value for label in request.labels},
     )
     head.add_new("PixelPaddingValue", "US", 0)  # background
     head.NumberOfFrames = frames
@@ -84,6 +103,11 @@ def rle_frame(plane: NDArray[np.uint8]) -> bytes:
     """Return a plane of bytes in DICOM's RLE: one byte of length and one of value for each run in a row.
 
     What changes from pixel to pixel would take less as literals; a mask seldom does.
+
+    Parameters
+    ----------
+    plane
+        Label values, uint8, shape (rows, columns).
     """
     starts = np.ones(plane.shape, dtype=bool)
     np.not_equal(plane[:, 1:], plane[:, :-1], out=starts[:, 1:])

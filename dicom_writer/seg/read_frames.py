@@ -53,7 +53,13 @@ class Frame:
         return float(np.prod(self.pixel_spacing)) * self.thickness_mm
 
     def positions_of(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
-        """Return where pixels (row, column) lie, mm."""
+        """Return where pixels (row, column) lie, mm.
+
+        Parameters
+        ----------
+        pixels
+            Row and column, shape (..., 2).
+        """
         along_row = self.cosines[0] * self.pixel_spacing[1]
         along_column = self.cosines[1] * self.pixel_spacing[0]
         return np.asarray(self.position + pixels[..., 1:] * along_row + pixels[..., :1] * along_column)
@@ -61,6 +67,11 @@ class Frame:
 
 def read_frames(dataset: Dataset) -> Iterator[Frame]:
     """Yield the frames of a binary or label map segmentation.
+
+    Parameters
+    ----------
+    dataset
+        A segmentation, read back.
 
     Raises
     ------

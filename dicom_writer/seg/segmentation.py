@@ -17,17 +17,17 @@ from pydicom import config
 from pydicom.dataset import FileDataset
 from pydicom.uid import SegmentationStorage
 
-from dicom_writer.encoding import pixel_data, save
+from dicom_files.encoding import pixel_data
+from dicom_writer.encoding import save
 from dicom_writer.mask.measure import Measurement
-from dicom_writer.request.result_request import Given
+from dicom_writer.request.result_kind import ResultKind
+from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.seg.functional_groups import frame_groups
 from dicom_writer.seg.segments import new_segmentation
 from stages import SettingsError
 
-SERIES_NUMBER_OFFSET = 1
 
-
-class SegResult:
+class SegResult(ResultKind):
     """A binary Segmentation.
 
     Segments are numbered from 1 in the order of the labels. Frames without a voxel are left out, unless
@@ -35,48 +35,63 @@ class SegResult:
     """
 
     name = "seg"
+    series_number_offset = 1
 
-    def make(self, given: Given, folder: Path) -> list[Path]:
+    def make(self, request: ResultRequest, folder: Path) -> list[Path]:
         """Write the one file.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        folder
+            A fresh folder to write to.
 
         Raises
         ------
         SettingsError
             If it shall be compressed in a way that one bit a pixel does not allow.
         """
-        path = folder / f"{given.file_name}.seg.dcm"
-        frames = list(_frames(given))
-        numbers = {label.value: n for n, label in enumerate(given.labels, start=1)}
+        path = folder / f"{request.file_name}.seg.dcm"
+        frames = list(_frames(request))
+        numbers = {label.value: n for n, label in enumerate(request.labels, start=1)}
         with config.disable_value_validation():
-            head = _head(given, numbers, frames=len(frames))
-            groups = frame_groups(given, [(numbers[value], n) for value, n in frames])
-            save(head, path, itertools.chain([groups], _pixels(given.masks.array, frames)))
+            head = _head(request, numbers, frames=len(frames))
+            groups = frame_groups(request, [(numbers[value], n) for value, n in frames])
+            save(head, path, itertools.chain([groups], _pixels(request.masks.array, frames)))
         return [path]
 
-    def verify(self, given: Given, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read it by pydicom and arithmetic."""
-        from dicom_writer.checks.identity import verify_segmentation
+    def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
+        """Read it by pydicom and arithmetic.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        paths
+            The files, as `make` returned them.
+        """
+        from dicom_writer.seg.verify import verify_segmentation
 
         (path,) = paths
-        return verify_segmentation(path, given)
+        return verify_segmentation(path, request)
 
 
-RESULT = SegResult()
+KIND = SegResult()
 
 
-def _head(given: Given, numbers: Mapping[int, int], *, frames: int) -> FileDataset:
-    compression = given.options.compression or "none"
+def _head(request: ResultRequest, numbers: Mapping[int, int], *, frames: int) -> FileDataset:
+    compression = request.options.compression or "none"
     if compression == "rle":
         raise SettingsError(
             "a binary segmentation cannot be RLE (one bit a pixel); write it deflated, or the result labelmap"
         )
     head = new_segmentation(
-        given,
+        request,
+        KIND,
         sop_class_uid=SegmentationStorage,
-        kind="BINARY",
-        what="seg",
+        segmentation_type="BINARY",
         title="AI segmentation",
-        series_offset=SERIES_NUMBER_OFFSET,
         compression=compression,
         numbers=numbers,
     )
@@ -84,12 +99,12 @@ def _head(given: Given, numbers: Mapping[int, int], *, frames: int) -> FileDatas
     return head
 
 
-def _frames(given: Given) -> Iterator[tuple[int, int]]:
+def _frames(request: ResultRequest) -> Iterator[tuple[int, int]]:
     """Yield label value and slice of each frame."""
-    everything = given.options.keep_empty_frames
-    for label in given.labels:
-        for n, plane in enumerate(given.masks.array):
-            first_of_none = given.is_empty and n == 0
+    everything = request.options.keep_empty_frames
+    for label in request.labels:
+        for n, plane in enumerate(request.masks.array):
+            first_of_none = request.is_empty and n == 0
             if everything or first_of_none or (plane == label.value).any():
                 yield label.value, n
 

@@ -9,39 +9,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
-from dicom_writer.dicom.header import (
-    add_comments,
-    algorithm_identification,
-    by_series,
-    code_item,
-    copy_lossiness,
-    new_result,
-    references_to,
-)
-from dicom_writer.finding import finding
-from dicom_writer.request.result_request import Given
-from dicom_writer.seg.colour import cielab
+from dicom_writer.dicom.codes import algorithm_identification, code_item
+from dicom_writer.dicom.header import add_comments, copy_lossiness, new_result
+from dicom_writer.dicom.references import by_series, references_to
+from dicom_writer.request.result_kind import ResultKind
+from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.seg.functional_groups import add_dimensions, add_shared_groups
+from dicom_writer.wording import summary
 from stages.volume.labels import Label
 
-TRANSFER_SYNTAXES = {
+_TRANSFER_SYNTAXES = {
     "none": ExplicitVRLittleEndian,
     "rle": RLELossless,
     "deflate": DeflatedExplicitVRLittleEndian,
 }
 
+_TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+_WHITE = np.array([0.95047, 1.0, 1.08883])
+
 
 def new_segmentation(
-    given: Given,
+    request: ResultRequest,
+    kind: ResultKind,
     *,
     sop_class_uid: str,
-    kind: str,
-    what: str,
+    segmentation_type: str,
     title: str,
-    series_offset: int,
     compression: str,
     numbers: Mapping[int, int],
 ) -> FileDataset:
@@ -49,56 +48,63 @@ def new_segmentation(
 
     Parameters
     ----------
+    request
+        What it is made of.
     kind
+        `seg` or `labelmap`.
+    sop_class_uid
+        *SOP Class UID* (0008,0016).
+    segmentation_type
         *Segmentation Type* (0062,0001): BINARY or LABELMAP.
     title
         What its *Series Description* (0008,103E) begins with.
+    compression
+        A key of `_TRANSFER_SYNTAXES`.
     numbers
         *Segment Number* (0062,0004) of each label value.
     """
-    said = finding(given.labels, given.measured)
+    said = summary(request.labels, request.measured)
     result = new_result(
-        given,
+        request,
+        kind,
         sop_class_uid=sop_class_uid,
-        what=what,
         modality="SEG",
-        series_offset=series_offset,
         description=f"{title}: {said}",
-        transfer_syntax_uid=TRANSFER_SYNTAXES[compression],
+        transfer_syntax_uid=_TRANSFER_SYNTAXES[compression],
     )
     result.ImageType = ["DERIVED", "PRIMARY"]
     result.ContentLabel, result.ContentDescription, result.ContentCreatorName = "SEGMENTATION", said, ""
-    result.SegmentationType, result.SegmentsOverlap = kind, "NO"
-    result.SegmentSequence = [_describe(label, numbers[label.value], given) for label in given.labels]
+    result.SegmentationType, result.SegmentsOverlap = segmentation_type, "NO"
+    result.SegmentSequence = [_describe(label, numbers[label.value], request) for label in request.labels]
     result.PresentationLUTShape = "IDENTITY"
-    add_comments(result, given)
-    _refer_to_source(result, given)
-    _describe_pixels(result, given, bits=1 if kind == "BINARY" else 8)
-    add_dimensions(result, given, with_segments=kind == "BINARY")
-    add_shared_groups(result, given)
+    add_comments(result, request)
+    _refer_to_source(result, request)
+    _describe_pixels(result, request, bits=1 if segmentation_type == "BINARY" else 8)
+    add_dimensions(result, request, with_segments=segmentation_type == "BINARY")
+    add_shared_groups(result, request)
     return result
 
 
-def _refer_to_source(result: Dataset, given: Given) -> None:
-    first = given.sources[0]
+def _refer_to_source(result: Dataset, request: ResultRequest) -> None:
+    first = request.sources[0]
     result.FrameOfReferenceUID = first.FrameOfReferenceUID
     result.PositionReferenceIndicator = first.get("PositionReferenceIndicator") or ""
     result.ReferencedSeriesSequence = []
-    for uid, sources in by_series(given.sources).items():
+    for uid, sources in by_series(request.sources).items():
         series = Dataset()
         series.SeriesInstanceUID, series.ReferencedInstanceSequence = uid, references_to(sources)
         result.ReferencedSeriesSequence.append(series)
 
 
-def _describe_pixels(result: Dataset, given: Given, *, bits: int) -> None:
-    _, result.Rows, result.Columns = given.masks.array.shape
+def _describe_pixels(result: Dataset, request: ResultRequest, *, bits: int) -> None:
+    _, result.Rows, result.Columns = request.masks.array.shape
     result.SamplesPerPixel, result.PhotometricInterpretation = 1, "MONOCHROME2"
     result.BitsAllocated = result.BitsStored = bits
     result.HighBit, result.PixelRepresentation = bits - 1, 0
-    copy_lossiness(result, given)
+    copy_lossiness(result, request)
 
 
-def _describe(label: Label, number: int, given: Given) -> Dataset:
+def _describe(label: Label, number: int, request: ResultRequest) -> Dataset:
     item = Dataset()
     item.SegmentNumber, item.SegmentLabel = number, label.name
     if label.description:
@@ -107,8 +113,24 @@ def _describe(label: Label, number: int, given: Given) -> Dataset:
     item.SegmentedPropertyTypeCodeSequence = [code_item(label.type)]
     if label.region:
         item.AnatomicRegionSequence = [code_item(label.region)]
-    item.SegmentAlgorithmType, item.SegmentAlgorithmName = "AUTOMATIC", given.provenance.algorithm_name
-    item.SegmentationAlgorithmIdentificationSequence = [algorithm_identification(given.provenance)]
+    item.SegmentAlgorithmType, item.SegmentAlgorithmName = "AUTOMATIC", request.provenance.algorithm_name
+    item.SegmentationAlgorithmIdentificationSequence = [algorithm_identification(request.provenance)]
     item.RecommendedDisplayCIELabValue = cielab(label.rgb)
-    item.TrackingID, item.TrackingUID = label.name, given.uids.uid(f"segment {label.value}")
+    item.TrackingID, item.TrackingUID = label.name, request.uids.uid(f"segment {label.value}")
     return item
+
+
+def cielab(rgb: tuple[int, int, int]) -> list[int]:
+    """Return *Recommended Display CIELab Value* (0062,000D) of an sRGB colour, three numbers of 16 bits.
+
+    Parameters
+    ----------
+    rgb
+        Red, green and blue, each 0 to 255.
+    """
+    share = np.array(rgb) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    ratio = _TO_XYZ @ linear / _WHITE
+    x, y, z = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
+    scaled = [(116 * y - 16) / 100, (500 * (x - y) + 128) / 255, (200 * (y - z) + 128) / 255]
+    return [int(v) for v in np.clip(np.rint(np.array(scaled) * 65535), 0, 65535)]

@@ -18,9 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 
-from dicom_writer.encoding import code, element, file_head_maker, sequence, text
-from dicom_writer.seg.functional_groups import decimal
+from dicom_files.encoding import code, element, sequence, text
+from dicom_writer.dicom.header import copy_body_part
+from dicom_writer.encoding import file_head
+from dicom_writer.request.result_kind import ResultKind
+from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.source.frames import image_key
+from dicom_writer.source.values import decimal
 
 _PLACE = {
     0x00180050: "SliceThickness",
@@ -37,6 +41,12 @@ class SliceFile:
 
     Attributes
     ----------
+    path
+        Where it is written to.
+    sop_instance_uid
+        *SOP Instance UID* (0008,0018).
+    instance_number
+        *Instance Number* (0020,0013), from 1.
     source
         The image whose place it has, and to which it refers.
     plane
@@ -60,6 +70,8 @@ def write_slice_files(
 
     Parameters
     ----------
+    files
+        One for each slice.
     meta
         Meta information of any of them.
     common
@@ -67,13 +79,12 @@ def write_slice_files(
     dtype
         Of the pixels in the file, 16 bits, little endian.
     """
-    head_of = file_head_maker(meta)
 
     def write(file: SliceFile) -> None:
         elements = {**common, **_own(file)}
         head = b"".join(elements[tag] for tag in sorted(elements))
         pixels = element(0x7FE00010, "OW", np.ascontiguousarray(file.plane, dtype=dtype).tobytes())
-        file.path.write_bytes(head_of(file.sop_instance_uid) + head + pixels)
+        file.path.write_bytes(file_head(meta, file.sop_instance_uid) + head + pixels)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(write, files))
@@ -101,3 +112,54 @@ def _own(file: SliceFile) -> dict[int, bytes]:
             values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
             found[tag] = text(tag, "DS", *map(decimal, values))
     return found
+
+
+def slice_files(
+    request: ResultRequest, folder: Path, *, kind: ResultKind, spatial_locations_preserved: bool = True
+) -> list[SliceFile]:
+    """Return what each slice of a result is written from; files are numbered as the slices are.
+
+    Parameters
+    ----------
+    request
+        What is written, and of what.
+    folder
+        Where the files will lie.
+    kind
+        `series` or `volume`; its name is in the UIDs.
+    spatial_locations_preserved
+        Whether a pixel shows the same place as that of its source.
+    """
+    return [
+        SliceFile(
+            path=folder / f"{n:04d}.dcm",
+            sop_instance_uid=request.uids.uid(f"{kind.name} instance {n}"),
+            instance_number=n,
+            source=source,
+            plane=plane,
+            spatial_locations_preserved=spatial_locations_preserved,
+        )
+        for n, (source, plane) in enumerate(zip(request.sources, request.masks.array, strict=True), start=1)
+    ]
+
+
+def describe_ct(head: Dataset, source: Dataset) -> None:
+    """Add what a derived CT image says, whatever its values mean; the place and size of its source.
+
+    Parameters
+    ----------
+    head
+        What is added to.
+    source
+        Header of a source image.
+    """
+    head.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+    head.FrameOfReferenceUID = source.FrameOfReferenceUID
+    head.PositionReferenceIndicator = source.get("PositionReferenceIndicator") or ""
+    head.PatientPosition = source.get("PatientPosition") or ""
+    head.AcquisitionNumber, head.KVP = None, None
+    head.Rows, head.Columns = source.Rows, source.Columns
+    head.SamplesPerPixel, head.PhotometricInterpretation = 1, "MONOCHROME2"
+    head.BitsAllocated = 16
+    head.RescaleIntercept, head.RescaleSlope = 0, 1
+    copy_body_part(head, source)

@@ -19,22 +19,23 @@ from pydicom import config, dcmread
 from pydicom.dataset import Dataset
 
 from dicom_writer.checks.identity import require_comments, require_same_identity
-from dicom_writer.mask.measure import (
-    TOLERANCE_MM,
-    Measurement,
-    Part,
-    part_of,
-    require_same_measurements,
-    whole_of,
-)
-from dicom_writer.request.result_request import Given
+from dicom_writer.checks.measurements import TOLERANCE_MM, require_same_measurements
+from dicom_writer.mask.measure import Measurement, PlaneMeasurement, combine_planes, measure_plane
+from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.source.frames import image_key
-from dicom_writer.source.images import pixel_positions
+from dicom_writer.source.positions import pixel_positions
 from stages import OutputError
 
 
-def verify_series(paths: Sequence[Path], given: Given) -> Mapping[int, Measurement]:
+def verify_series(paths: Sequence[Path], request: ResultRequest) -> Mapping[int, Measurement]:
     """Read a series back, and return what it says of each label.
+
+    Parameters
+    ----------
+    paths
+        The files, as `make` returned them.
+    request
+        What is written, and of what.
 
     Raises
     ------
@@ -42,17 +43,19 @@ def verify_series(paths: Sequence[Path], given: Given) -> Mapping[int, Measureme
         At the first thing that differs.
     """
     with config.disable_value_validation(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        read = list(pool.map(lambda path: _read(path, given), paths))
+        read = list(pool.map(lambda path: _read(path, request), paths))
     slices = {one.slice for one in read}
     instances = {one.sop_instance_uid for one in read}
     series = {one.series_instance_uid for one in read}
-    if not len(slices) == len(instances) == len(read) == len(given.sources) or len(series) != 1:
+    if not len(slices) == len(instances) == len(read) == len(request.sources) or len(series) != 1:
         raise OutputError(
             f"{len(instances)} instances of {len(series)} series are of {len(slices)} slices, "
-            f"expected {len(given.sources)} of one series"
+            f"expected {len(request.sources)} of one series"
         )
-    measured = {label.value: whole_of(one.parts[label.value] for one in read) for label in given.labels}
-    require_same_measurements(measured, given.measured, given.labels, what="mask series,")
+    measured = {
+        label.value: combine_planes(one.parts[label.value] for one in read) for label in request.labels
+    }
+    require_same_measurements(measured, request.measured, request.labels, what="mask series,")
     return measured
 
 
@@ -63,19 +66,21 @@ class _Read:
     slice: int
     sop_instance_uid: str
     series_instance_uid: str
-    parts: Mapping[int, Part | None]
+    parts: Mapping[int, PlaneMeasurement | None]
 
 
-def _read(path: Path, given: Given) -> _Read:
+def _read(path: Path, request: ResultRequest) -> _Read:
     image = dcmread(path)
-    require_same_identity(image, given)
-    require_comments(image, given)
+    require_same_identity(image, request)
+    require_comments(image, request)
     n = int(image.InstanceNumber) - 1
-    if not 0 <= n < len(given.sources) or _reference(image) != image_key(given.sources[n]):
+    if not 0 <= n < len(request.sources) or _reference(image) != image_key(request.sources[n]):
         raise OutputError(f"instance number {n + 1} does not refer to the source image of slice {n + 1}")
     pixels = _pixels(image)
-    _compare(image, pixels, given, n)
-    pixel_mm3 = float(np.prod([float(mm) for mm in image.PixelSpacing])) * float(given.masks.thickness_mm[n])
+    _compare(image, pixels, request, n)
+    pixel_mm3 = float(np.prod([float(mm) for mm in image.PixelSpacing])) * float(
+        request.masks.thickness_mm[n]
+    )
     positions = functools.partial(pixel_positions, image)
     there = pixels.any()
     return _Read(
@@ -83,8 +88,8 @@ def _read(path: Path, given: Given) -> _Read:
         sop_instance_uid=str(image.SOPInstanceUID),
         series_instance_uid=str(image.SeriesInstanceUID),
         parts={
-            label.value: part_of(pixels == label.value, pixel_mm3, positions) if there else None
-            for label in given.labels
+            label.value: measure_plane(pixels == label.value, pixel_mm3, positions) if there else None
+            for label in request.labels
         },
     )
 
@@ -101,13 +106,13 @@ def _pixels(image: Dataset) -> NDArray[Any]:
     return np.frombuffer(image.PixelData, dtype).reshape(image.Rows, image.Columns)
 
 
-def _compare(image: Dataset, pixels: NDArray[Any], given: Given, n: int) -> None:
-    meant = given.masks.array[n]
+def _compare(image: Dataset, pixels: NDArray[Any], request: ResultRequest, n: int) -> None:
+    meant = request.masks.array[n]
     if pixels.shape != meant.shape:
         raise OutputError(f"an instance has {pixels.shape} pixels, slice {n + 1} of the mask {meant.shape}")
     rows, columns = meant.shape
     corners = np.array([(r, c) for r in (0, rows - 1) for c in (0, columns - 1)])
-    away = pixel_positions(image, corners) - given.masks.positions(n, corners)
+    away = pixel_positions(image, corners) - request.masks.positions(n, corners)
     apart = float(np.linalg.norm(away, axis=1).max())
     if not apart <= TOLERANCE_MM:
         raise OutputError(f"an instance lies {apart:.2f} mm from slice {n + 1} of the mask")

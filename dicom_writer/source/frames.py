@@ -11,7 +11,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from dicom_writer.source.values import raw_value
+from dicom_writer.source.attributes import raw_value
 from stages.volume.slice_numbers import number_in
 
 _OF_THE_FRAME = {
@@ -37,12 +37,24 @@ class FrameHeader(Dataset):
 
 
 def is_multi_frame(dataset: Dataset) -> bool:
-    """Tell whether an image says of each frame where it lies."""
+    """Tell whether an image says of each frame where it lies.
+
+    Parameters
+    ----------
+    dataset
+        An image.
+    """
     return "PerFrameFunctionalGroupsSequence" in dataset
 
 
 def split_frames(dataset: Dataset) -> list[FrameHeader]:
-    """Return one header for each frame; what a frame does not say is left out."""
+    """Return one header for each frame; what a frame does not say is left out.
+
+    Parameters
+    ----------
+    dataset
+        A multi-frame image, without pixels.
+    """
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     common = Dataset()
     common.update({tag: dataset.get_item(tag) for tag in dataset.keys() if tag.group != 0x5200})  # noqa: SIM118
@@ -61,15 +73,33 @@ def split_frames(dataset: Dataset) -> list[FrameHeader]:
 
 
 def instance_number(dataset: Dataset) -> int | None:
-    """Return *Instance Number* (0020,0013) of an image; None where it is missing or no number."""
+    """Return *Instance Number* (0020,0013) of an image; None where it is missing or no number.
+
+    Parameters
+    ----------
+    dataset
+        An image, or one of its frames.
+    """
     return number_in(raw_value(dataset, "InstanceNumber").decode("ascii", "replace"))
 
 
 def frame_of(dataset: Dataset) -> int | None:
-    """Return which frame of its image a slice is, from 1; None where the image has one only."""
+    """Return which frame of its image a slice is, from 1; None where the image has one only.
+
+    Parameters
+    ----------
+    dataset
+        An image, or one of its frames.
+    """
     return getattr(dataset, "frame_number", None) or None
 
 
 def image_key(dataset: Dataset) -> tuple[str, int]:
-    """Return what tells one slice from every other: its instance and its frame, 0 where it has one only."""
+    """Return what tells one slice from every other: its instance and its frame, 0 where it has one only.
+
+    Parameters
+    ----------
+    dataset
+        An image, or one of its frames.
+    """
     return str(dataset.SOPInstanceUID), getattr(dataset, "frame_number", 0)

@@ -50,6 +50,8 @@ def source_values(path: Path, frame: int = 0) -> NDArray[np.float32]:
 
     Parameters
     ----------
+    path
+        The file of the image.
     frame
         Which frame, counted from 1; 0 where the image has one only.
 

@@ -1,7 +1,7 @@
 """What results take over from their source, made to obey its value representation: the one place for that.
 
-`fit_headers` is the door: behind it, each attribute that a result copies is valid or gone. Identity is not
-touched, see `provenance.IDENTITY`; `copy_elements` hands on bytes as they are where they need no change.
+After `fit_headers` each attribute that a result copies is valid or gone. Identity is not touched, see
+`attributes.IDENTITY`; `attributes.copy_elements` copies bytes as they are where they need no change.
 
 References
 ----------
@@ -10,8 +10,6 @@ DICOM PS3.5 6.2, Value Representation; 6.4, Value Multiplicity; 6.1.2, Graphic C
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import logging
 import math
 import re
@@ -32,26 +30,20 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.valuerep import TEXT_VR_DELIMS
 
-from dicom_writer.encoding import elements_of, encodings_of
-from dicom_writer.request.provenance import IDENTITY
+from dicom_writer.encoding import encodings_of
+from dicom_writer.source.attributes import (
+    BINARY_VRS,
+    COPIED_TAGS,
+    GEOMETRY_TAGS,
+    IDENTITY_TAGS,
+    PADDING,
+    VR_OF,
+    present_tags,
+    unpadded,
+)
 
 logger = logging.getLogger(__name__)
 
-GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-DEIDENTIFIED = ("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence")
-LOSSINESS = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
-PATIENT_AND_STUDY = (
-    *("PatientAge", "PatientSize", "PatientWeight", "StudyDescription", "TimezoneOffsetFromUTC"),
-    *DEIDENTIFIED,
-)
-SCANNER = (
-    *("Manufacturer", "InstitutionName", "StationName", "ManufacturerModelName"),
-    *("DeviceSerialNumber", "SoftwareVersions"),
-)
-PLACE = ("SliceThickness", "SliceLocation", *GEOMETRY)
-_OTHERS = ("BodyPartExamined", "Laterality", "PatientPosition", "PositionReferenceIndicator")
-COPIED = (*PATIENT_AND_STUDY, *SCANNER, *PLACE, *LOSSINESS, *_OTHERS)
-"""What results take over beside identity and UIDs."""
 
 _ENUMERATED = {
     "PatientIdentityRemoved": {"YES", "NO"},
@@ -59,18 +51,6 @@ _ENUMERATED = {
     "Laterality": {"R", "L"},
 }
 _CODE = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
-_IDENTITY = frozenset(int(Tag(keyword)) for keyword in IDENTITY)
-_GEOMETRY = frozenset(int(Tag(keyword)) for keyword in GEOMETRY)
-_TAGS = tuple(sorted(_IDENTITY | {int(Tag(keyword)) for keyword in COPIED}))
-_ALSO_WRITTEN = (
-    *("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID", "SOPClassUID"),
-    *("SeriesNumber", "InstanceNumber", "Modality"),
-)
-_WRITTEN = tuple(sorted({*_TAGS, *(int(Tag(keyword)) for keyword in _ALSO_WRITTEN)}))
-_VR = {tag: str(dictionary_VR(tag)) for tag in _WRITTEN}
-_BINARY = frozenset({"AT", "FD", "FL", "OB", "OD", "OF", "OL", "OV", "OW", "SL", "SQ", "SS", "SV"}) | {
-    *("UL", "US", "UV"),
-}
 _LONGEST = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240, "UT": 1 << 32, "UC": 1 << 32}  # characters
 _UNDIVIDED = frozenset({"ST", "LT", "UT"})  # a backslash is a character there, and a line may end
 _PATTERNS = {
@@ -80,7 +60,6 @@ _PATTERNS = {
     "DS": re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"),
     "TM": re.compile(r"([01][0-9]|2[0-3])([0-5][0-9](([0-5][0-9]|60)(\.[0-9]{1,6})?)?)?"),
 }
-_PADDING = " \0"
 _UNREADABLE = re.compile("[\ufffd\ud800-\udfff]")
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 _CONTROL_IN_LINES = re.compile("[\0-\x08\x0b\x0e-\x1f\x7f-\x9f]")
@@ -110,74 +89,11 @@ def fit_headers(headers: Iterable[Dataset]) -> None:
     fitting = _Fitting()
     with config.disable_value_validation():
         for header in headers:
-            for tag in _in_order(_TAGS, header):
+            for tag in present_tags(COPIED_TAGS, header):
                 fitting.fit(header, tag)
             if _lacks_deidentification_method(header):
                 header.DeidentificationMethod = "not stated in the source"
                 fitting.remark(Tag("DeidentificationMethod"), "is empty, and results say so")
-
-
-def copy_elements(source: Dataset, result: Dataset, keywords: Iterable[str]) -> None:
-    """Copy attributes that have a value; text byte for byte, so that no character set changes it.
-
-    Parameters
-    ----------
-    source, result
-        Headers; private attributes in sequences are not copied.
-    keywords
-        Which attributes.
-    """
-    for keyword in keywords:
-        item = source.get_item(keyword) if keyword in source else None
-        if item is None or not item.value:
-            continue
-        vr = dictionary_VR(item.tag)
-        if isinstance(item, RawDataElement) and item.VR not in _BINARY:
-            raw = _unpadded(item)
-            raw += b" " * (len(raw) % 2)
-            result[item.tag] = item._replace(VR=vr, value=raw, length=len(raw), is_implicit_VR=False)
-            continue
-        value = copy.deepcopy(source[keyword].value)
-        result[item.tag] = DataElement(item.tag, vr, value)
-        for inner in value if vr == "SQ" else ():
-            inner.remove_private_tags()
-
-
-def raw_value(header: Dataset, keyword: str) -> bytes:
-    """Return the encoded value of an attribute of text without padding; nothing where it is missing."""
-    item = header.get_item(keyword) if keyword in header else None
-    if item is None:
-        return b""
-    if isinstance(item, RawDataElement):
-        return _unpadded(item)
-    alone = Dataset()
-    if header.get("SpecificCharacterSet"):
-        alone.SpecificCharacterSet = header.SpecificCharacterSet
-    alone[item.tag] = item
-    return elements_of(alone)[int(item.tag)][8:].rstrip(_PADDING.encode())
-
-
-def digest_of(headers: Sequence[Dataset]) -> str:
-    """Return a hash of all that results take over from headers, in their order: hexadecimal SHA-256."""
-    digest = hashlib.sha256()
-    for header in headers:
-        for tag in _in_order(_WRITTEN, header):
-            digest.update(b"%08x" % tag + _bytes_of(header, tag) + b"\n")
-        digest.update(b"frame %d\n" % getattr(header, "frame_number", 0))
-    return digest.hexdigest()
-
-
-def _in_order(tags: Iterable[int], header: Dataset) -> list[int]:
-    """Return those of some tags that a header has."""
-    there = set(map(int, header.keys()))
-    return [tag for tag in tags if tag in there]
-
-
-def _bytes_of(header: Dataset, tag: int) -> bytes:
-    item = header.get_item(tag)
-    if isinstance(item, RawDataElement) and item.VR not in _BINARY and _VR[tag] != "SQ":
-        return _unpadded(item)
-    return str(header[tag].value).encode()
 
 
 class _Fitting:
@@ -191,14 +107,14 @@ class _Fitting:
         """Fit one attribute."""
         text, fitted, remark = self._look(header, tag)
         if remark:
-            self.remark(tag, _AS_IT_IS if tag in _IDENTITY else remark)
-        if tag in _IDENTITY or fitted == text or (fitted is None and tag in _GEOMETRY):
+            self.remark(tag, _AS_IT_IS if tag in IDENTITY_TAGS else remark)
+        if tag in IDENTITY_TAGS or fitted == text or (fitted is None and tag in GEOMETRY_TAGS):
             return
         if fitted is None:
             del header[tag]
         else:
-            parts = [fitted] if _VR[tag] in _UNDIVIDED else fitted.split("\\")
-            header[tag] = DataElement(tag, _VR[tag], parts[0] if len(parts) == 1 else parts)
+            parts = [fitted] if VR_OF[tag] in _UNDIVIDED else fitted.split("\\")
+            header[tag] = DataElement(tag, VR_OF[tag], parts[0] if len(parts) == 1 else parts)
 
     def remark(self, tag: int, remark: str) -> None:
         """Log what is done with an attribute, the first time."""
@@ -211,10 +127,10 @@ class _Fitting:
 
     def _look(self, header: Dataset, tag: int) -> tuple[str, str | None, str]:
         """Return a text, what is written in its place (None: nothing), and what is told of that."""
-        if _VR[tag] == "SQ":
+        if VR_OF[tag] == "SQ":
             return ("", "", "") if _are_codes(header, tag) else ("", None, _LEFT_OUT)
         item, charset = header.get_item(tag), str(header.get("SpecificCharacterSet") or "")
-        if not isinstance(item, RawDataElement) or item.VR in _BINARY:
+        if not isinstance(item, RawDataElement) or item.VR in BINARY_VRS:
             return _fitted(header, tag)
         key = (tag, item.value or b"", charset)
         if key not in self._known:
@@ -240,11 +156,11 @@ def _text_of(header: Dataset, tag: int) -> str:
         If they are not of its character set.
     """
     item = header.get_item(tag)
-    if not isinstance(item, RawDataElement) or item.VR in _BINARY:
+    if not isinstance(item, RawDataElement) or item.VR in BINARY_VRS:
         value = header[tag].value
         many = isinstance(value, Sequence) and not isinstance(value, str)
         return "\\".join(map(str, value)) if many else str("" if value is None else value)
-    raw = _unpadded(item)
+    raw = unpadded(item)
     if raw.isascii() and b"\x1b" not in raw:
         return raw.decode("ascii")
     encodings = encodings_of(header)
@@ -273,14 +189,14 @@ def fit_text(tag: int, text: str) -> tuple[str, str]:
     """
     vr, multiplicity = dictionary_VR(tag), dictionary_VM(tag)
     parts = [text] if vr in _UNDIVIDED else text.split("\\")
-    if not any(part.strip(_PADDING) for part in parts):
+    if not any(part.strip(PADDING) for part in parts):
         return "", ""
     told = []
     if not _allows(multiplicity, len(parts)):
         if vr not in _LONGEST or multiplicity != "1":
             raise _InvalidError("it has another number of values")
         parts, told = parts[:1], [_FIRST]
-    fitted = [_fit_part(vr, part.strip(_PADDING)) for part in parts]
+    fitted = [_fit_part(vr, part.strip(PADDING)) for part in parts]
     allowed = _ENUMERATED.get(keyword_for_tag(tag))
     if allowed and not allowed.issuperset(part for part, _ in fitted):
         raise _InvalidError("it is none of the values that are defined")
@@ -312,7 +228,13 @@ def _fit_decimal(part: str) -> tuple[str, str]:
 
 
 def decimal_string(number: float) -> str:
-    """Return a finite number as a decimal string of at most 16 characters, with as many digits as fit."""
+    """Return a finite number as a decimal string of at most 16 characters, with as many digits as fit.
+
+    Parameters
+    ----------
+    number
+        A finite number.
+    """
     for digits in range(17, 0, -1):
         mantissa, _, exponent = f"{number:.{digits}g}".partition("e")
         short = f"{mantissa}e{int(exponent)}" if exponent else mantissa
@@ -346,10 +268,18 @@ def _are_codes(header: Dataset, tag: int) -> bool:
         return False
 
 
-def _unpadded(item: RawDataElement) -> bytes:
-    return (item.value or b"").rstrip(_PADDING.encode())
-
-
 def _lacks_deidentification_method(header: Dataset) -> bool:
     stated = header.get("DeidentificationMethod") or header.get("DeidentificationMethodCodeSequence")
     return header.get("PatientIdentityRemoved") == "YES" and not stated
+
+
+def decimal(value: object) -> str:
+    """Return a decimal string, as the source had it where it had one.
+
+    Parameters
+    ----------
+    value
+        A number, or what pydicom read of a decimal string.
+    """
+    original = getattr(value, "original_string", "")
+    return original if 0 < len(original) <= 16 else decimal_string(float(value))  # type: ignore[arg-type]

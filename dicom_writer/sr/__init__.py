@@ -1,1 +1,1 @@
-"""The room sr."""
+"""The kind `report`: a result request in, one verified Structured Report out."""

@@ -26,29 +26,29 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code as SrCode
 from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
-from dicom_writer.dicom.header import by_series, new_result, reference_to, references_to
+from dicom_writer.dicom.header import new_result
+from dicom_writer.dicom.references import by_series, reference_to, references_to
 from dicom_writer.encoding import save
-from dicom_writer.finding import finding
 from dicom_writer.mask.contours import outlines
-from dicom_writer.mask.lesions import MOST_LISTED, Lesion, spots_of
+from dicom_writer.mask.cross_sections import CrossSection, largest_cross_sections
+from dicom_writer.mask.lesions import MOST_LISTED, Lesion, components_in_slice
 from dicom_writer.mask.measure import Measurement
-from dicom_writer.mask.sections import Section, largest_sections
 from dicom_writer.request.provenance import MANUFACTURER, MODEL_NAME
-from dicom_writer.request.result_request import Given
+from dicom_writer.request.result_kind import ResultKind
+from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.source.frames import image_key
-from dicom_writer.wording import warnings_of
+from dicom_writer.wording import summary, warnings_of
 from stages.volume.labels import ANATOMICAL_STRUCTURE, Code, Label
 
 logger = logging.getLogger(__name__)
 
-SERIES_NUMBER_OFFSET = 5
-VOLUME = Code("118565006", "SCT", "Volume")
-COUNT = Code("246206008", "SCT", "Number of lesions")
-AREA = Code("42798000", "SCT", "Area")
-LONG_AXIS = Code("103339001", "SCT", "Long Axis")
-PRESENCE = Code("705057003", "SCT", "Presence")
-PRESENT = Code("52101004", "SCT", "Present")
-ABSENT = Code("272519000", "SCT", "Absent")
+_VOLUME = Code("118565006", "SCT", "Volume")
+_COUNT = Code("246206008", "SCT", "Number of lesions")
+_AREA = Code("42798000", "SCT", "Area")
+_LONG_AXIS = Code("103339001", "SCT", "Long Axis")
+_PRESENCE = Code("705057003", "SCT", "Presence")
+_PRESENT = Code("52101004", "SCT", "Present")
+_ABSENT = Code("272519000", "SCT", "Absent")
 _TITLE = Code("126000", "DCM", "Imaging Measurement Report")
 _PROCEDURES = {
     "CT": Code("77477000", "SCT", "Computed tomography"),
@@ -64,22 +64,31 @@ _MM2 = Code("mm2", "UCUM", "mm2")
 _NO_UNIT = Code("1", "UCUM", "no units")
 
 
-class ReportResult:
+class ReportResult(ResultKind):
     """A Comprehensive 3D SR of template 1500; it refers to the result ``seg``, which is written with it."""
 
     name = "report"
+    series_number_offset = 5
+    requires = ("seg",)
 
-    def make(self, given: Given, folder: Path) -> list[Path]:
-        """Write the one file."""
-        path = folder / f"{given.file_name}.report.dcm"
+    def make(self, request: ResultRequest, folder: Path) -> list[Path]:
+        """Write the one file.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        folder
+            A fresh folder to write to.
+        """
+        path = folder / f"{request.file_name}.report.dcm"
         with config.disable_value_validation():
             head = new_result(
-                given,
+                request,
+                KIND,
                 sop_class_uid=Comprehensive3DSRStorage,
-                what="report",
                 modality="SR",
-                series_offset=SERIES_NUMBER_OFFSET,
-                description=f"AI report: {finding(given.labels, given.measured)}",
+                description=f"AI report: {summary(request.labels, request.measured)}",
             )
             head.CompletionFlag, head.PreliminaryFlag, head.VerificationFlag = (
                 "COMPLETE",
@@ -87,37 +96,45 @@ class ReportResult:
                 "UNVERIFIED",
             )
             head.PerformedProcedureCodeSequence, head.ReferencedPerformedProcedureStepSequence = [], []
-            head.CurrentRequestedProcedureEvidenceSequence = [_evidence(given)]
-            head.update(_content(given)[0])
-            if given.mask.origin.warnings:
-                head.ContentSequence.append(_comments(given))
+            head.CurrentRequestedProcedureEvidenceSequence = [_evidence(request)]
+            head.update(_content(request)[0])
+            if request.mask.origin.warnings:
+                head.ContentSequence.append(_comments(request))
             save(head, path)
         return [path]
 
-    def verify(self, given: Given, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read its tree by pydicom, fill its outlines, and measure them."""
+    def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
+        """Read its tree by pydicom, fill its outlines, and measure them.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        paths
+            The files, as `make` returned them.
+        """
         from dicom_writer.sr.verify import verify_report
 
         (path,) = paths
-        return verify_report(path, given)
+        return verify_report(path, request)
 
 
-RESULT = ReportResult()
+KIND = ReportResult()
 
 
-def _evidence(given: Given) -> Dataset:
+def _evidence(request: ResultRequest) -> Dataset:
     """Return what was examined and what was made of it: all source images, and the segmentation."""
     study, made = Dataset(), Dataset()
-    made.SeriesInstanceUID = given.uids.uid("seg series")
+    made.SeriesInstanceUID = request.uids.uid("seg series")
     segmentation = Dataset()
     segmentation.SOPClassUID, segmentation.SOPInstanceUID = (
         SegmentationStorage,
-        given.uids.uid("seg instance"),
+        request.uids.uid("seg instance"),
     )
     made.ReferencedSOPSequence = [reference_to(segmentation)]
-    study.StudyInstanceUID = given.sources[0].StudyInstanceUID
+    study.StudyInstanceUID = request.sources[0].StudyInstanceUID
     study.ReferencedSeriesSequence = []
-    for uid, sources in by_series(given.sources).items():
+    for uid, sources in by_series(request.sources).items():
         images = Dataset()
         images.SeriesInstanceUID, images.ReferencedSOPSequence = uid, references_to(sources)
         study.ReferencedSeriesSequence.append(images)
@@ -125,70 +142,73 @@ def _evidence(given: Given) -> Dataset:
     return study
 
 
-def _content(given: Given) -> Any:
+def _content(request: ResultRequest) -> Any:
     device = hd.sr.DeviceObserverIdentifyingAttributes(
-        uid=given.uids.uid("device"), name=MODEL_NAME, manufacturer_name=MANUFACTURER, model_name=MODEL_NAME
+        uid=request.uids.uid("device"), name=MODEL_NAME, manufacturer_name=MANUFACTURER, model_name=MODEL_NAME
     )
     observer = hd.sr.ObserverContext(_sr(_DEVICE), device)
-    procedure = _PROCEDURES.get(str(given.sources[0].get("Modality")), _ANY_PROCEDURE)
+    procedure = _PROCEDURES.get(str(request.sources[0].get("Modality")), _ANY_PROCEDURE)
     return hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=observer),
         procedure_reported=_sr(procedure),
         title=_sr(_TITLE),
-        imaging_measurements=list(_groups(given)),
+        imaging_measurements=list(_groups(request)),
     )
 
 
-def _comments(given: Given) -> Any:
+def _comments(request: ResultRequest) -> Any:
     """Return what everybody who uses the report has to be told, as evaluations in words."""
     container = hd.sr.ContainerContentItem(
         _sr(_EVALUATIONS), relationship_type=hd.sr.RelationshipTypeValues.CONTAINS
     )
     container.ContentSequence = [
         hd.sr.TextContentItem(_sr(_COMMENT), text, hd.sr.RelationshipTypeValues.CONTAINS)
-        for text in warnings_of(given)
+        for text in warnings_of(request)
     ]
     return container
 
 
-def _groups(given: Given) -> Iterator[Any]:
-    sections = largest_sections(given)
-    for number, label in enumerate(given.labels, start=1):
-        yield _group_of_label(number, label, given)
-        yield _group_of_section(sections[label.value], label, given)
-    for lesions in given.lesions:
+def _groups(request: ResultRequest) -> Iterator[Any]:
+    sections = largest_cross_sections(request.masks, request.labels)
+    for number, label in enumerate(request.labels, start=1):
+        yield _group_of_label(number, label, request)
+        yield _group_of_section(sections[label.value], label, request)
+    for lesions in request.lesions:
         if lesions.count > MOST_LISTED:
             logger.warning(
                 "the report counts %d of %s and lists the %d largest",
                 lesions.count, lesions.label.name, MOST_LISTED,
             )  # fmt: skip
-        regions = _regions_of(lesions.listed, given)
+        regions = _regions_of(lesions.listed, request)
         for lesion in lesions.listed:
-            yield _group_of_lesion(lesion, regions[lesion.number], given)
+            yield _group_of_lesion(lesion, regions[lesion.number], request)
 
 
-def _group_of_label(number: int, label: Label, given: Given) -> Any:
+def _group_of_label(number: int, label: Label, request: ResultRequest) -> Any:
     """Return volume, and number of lesions, of a label, or that it is absent."""
-    volume_ml = given.measured[label.value].volume_ml
-    counts = [found.count for found in given.lesions if found.label == label]
-    measurements = [_measurement(VOLUME, volume_ml, _ML), *(_measurement(COUNT, n, _NO_UNIT) for n in counts)]
+    volume_ml = request.measured[label.value].volume_ml
+    counts = [found.count for found in request.lesions if found.label == label]
+    measurements = [
+        _measurement(_VOLUME, volume_ml, _ML),
+        *(_measurement(_COUNT, n, _NO_UNIT) for n in counts),
+    ]
     segment = hd.sr.ReferencedSegment(
         sop_class_uid=SegmentationStorage,
-        sop_instance_uid=given.uids.uid("seg instance"),
+        sop_instance_uid=request.uids.uid("seg instance"),
         segment_number=number,
-        **_drawn_on(given),
+        **_drawn_on(request),
     )
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-        referenced_segment=segment, measurements=measurements, **_of_label(label, given)
+        referenced_segment=segment, measurements=measurements, **_of_label(label, request)
     )
 
 
-def _drawn_on(given: Given) -> dict[str, Any]:
+def _drawn_on(request: ResultRequest) -> dict[str, Any]:
     """Return what the segmentation was drawn on: the series, or the images where they are of several."""
-    first, *others = by_series(given.sources)
+    first, *others = by_series(request.sources)
     if not others:
         return {"source_series": hd.sr.SourceSeriesForSegmentation(first)}
-    references = references_to(given.sources)
+    references = references_to(request.sources)
     return {
         "source_images": [
             hd.sr.SourceImageForSegmentation(r.ReferencedSOPClassUID, r.ReferencedSOPInstanceUID)
@@ -197,46 +217,48 @@ def _drawn_on(given: Given) -> dict[str, Any]:
     }
 
 
-def _group_of_section(section: Section, label: Label, given: Given) -> Any:
+def _group_of_section(section: CrossSection, label: Label, request: ResultRequest) -> Any:
     """Return the outline of a label where it is largest, and its area there.
 
     Of an absent label it is the outline of an image that was examined, with an area of 0.
     """
     return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-        referenced_region=_region(section.outline, given.sources[section.slice]),
-        measurements=[_measurement(AREA, section.area_mm2, _MM2)],
-        **_of_label(label, given),
+        referenced_region=_region(section.outline, request.sources[section.slice]),
+        measurements=[_measurement(_AREA, section.area_mm2, _MM2)],
+        **_of_label(label, request),
     )
 
 
-def _of_label(label: Label, given: Given) -> dict[str, Any]:
+def _of_label(label: Label, request: ResultRequest) -> dict[str, Any]:
     """Return what both groups of a label say: which it is, whether it is there, and what it means."""
-    there = PRESENT if given.measured[label.value].volume_ml else ABSENT
+    there = _PRESENT if request.measured[label.value].volume_ml else _ABSENT
     return {
-        "tracking_identifier": hd.sr.TrackingIdentifier(given.uids.uid(f"segment {label.value}"), label.name),
-        "qualitative_evaluations": [hd.sr.QualitativeEvaluation(_sr(PRESENCE), _sr(there))],
-        **_what_it_is(label, given),
+        "tracking_identifier": hd.sr.TrackingIdentifier(
+            request.uids.uid(f"segment {label.value}"), label.name
+        ),
+        "qualitative_evaluations": [hd.sr.QualitativeEvaluation(_sr(_PRESENCE), _sr(there))],
+        **_what_it_is(label, request),
     }
 
 
-def _group_of_lesion(lesion: Lesion, regions: Sequence[Any], given: Given) -> Any:
+def _group_of_lesion(lesion: Lesion, regions: Sequence[Any], request: ResultRequest) -> Any:
     """Return volume and longest diameter of a lesion, and its outlines."""
     measurements = [
-        _measurement(VOLUME, lesion.volume_ml, _ML),
-        _measurement(LONG_AXIS, lesion.diameter.mm, _MM),  # template 1411 has no place for the line
+        _measurement(_VOLUME, lesion.volume_ml, _ML),
+        _measurement(_LONG_AXIS, lesion.diameter.mm, _MM),  # template 1411 has no place for the line
     ]
-    uid = given.uids.uid(f"lesion {lesion.label.value} {lesion.number}")
+    uid = request.uids.uid(f"lesion {lesion.label.value} {lesion.number}")
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(uid, lesion.name),
         referenced_regions=regions,
         measurements=measurements,
-        **_what_it_is(lesion.label, given),
+        **_what_it_is(lesion.label, request),
     )
 
 
-def _what_it_is(label: Label, given: Given) -> dict[str, Any]:
+def _what_it_is(label: Label, request: ResultRequest) -> dict[str, Any]:
     """Return what a group says of the meaning of its label, and who found it."""
-    provenance = given.provenance
+    provenance = request.provenance
     algorithm = hd.sr.AlgorithmIdentification(
         name=provenance.algorithm_name,
         version=provenance.version,
@@ -252,7 +274,7 @@ def _what_it_is(label: Label, given: Given) -> dict[str, Any]:
     }
 
 
-def _regions_of(listed: Sequence[Lesion], given: Given) -> dict[int, list[Any]]:
+def _regions_of(listed: Sequence[Lesion], request: ResultRequest) -> dict[int, list[Any]]:
     """Return the outlines of lesions on the source images, by the number of the lesion.
 
     Those in the slice where a lesion was measured go first: viewers that show one outline show that.
@@ -265,10 +287,10 @@ def _regions_of(listed: Sequence[Lesion], given: Given) -> dict[int, list[Any]]:
     first: dict[int, list[Any]] = {lesion.number: [] for lesion in listed}
     others: dict[int, list[Any]] = {lesion.number: [] for lesion in listed}
     for n in sorted(by_slice):
-        numbered = spots_of(given.masks.array[n] == listed[0].label.value)
+        numbered = components_in_slice(request.masks.array[n] == listed[0].label.value)
         for number, spot in sorted(by_slice[n]):
             found = first if n == measured[number] else others
-            found[number] += (_region(outline, given.sources[n]) for outline in outlines(numbered == spot))
+            found[number] += (_region(outline, request.sources[n]) for outline in outlines(numbered == spot))
     return {number: first[number] + others[number] for number in first}
 
 

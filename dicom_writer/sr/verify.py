@@ -15,18 +15,20 @@ from numpy.typing import NDArray
 from pydicom import config, dcmread
 from pydicom.dataset import Dataset
 
-from dicom_writer.checks.identity import known_of, require_references, require_same_identity
+from dicom_writer.checks.identity import require_same_identity
+from dicom_writer.checks.measurements import VOLUME_TOLERANCE
 from dicom_writer.checks.polygons import filled
+from dicom_writer.checks.references import known_sources, require_references
 from dicom_writer.mask.lesions import Lesions
-from dicom_writer.mask.measure import VOLUME_TOLERANCE, Measurement
-from dicom_writer.request.result_request import Given
+from dicom_writer.mask.measure import Measurement
+from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.source.frames import image_key
-from dicom_writer.source.images import pixel_positions
+from dicom_writer.source.positions import pixel_positions
 from dicom_writer.wording import warnings_of
 from stages import OutputError
 from stages.volume.labels import Label
 
-LENGTH_TOLERANCE_MM = 0.01
+_LENGTH_TOLERANCE_MM = 0.01
 _GROUPS, _GROUP = "126010", "125007"
 _TRACKING, _TRACKING_UID, _FINDING, _SEGMENT = "112039", "112040", "121071", "121191"
 _REGION, _VOLUME, _COUNT, _LONG_AXIS, _PRESENCE = "111030", "118565006", "246206008", "103339001", "705057003"
@@ -34,8 +36,15 @@ _AREA, _EVALUATIONS, _COMMENT = "42798000", "C0034375", "121106"
 _ABSENT = "272519000"
 
 
-def verify_report(path: Path, given: Given) -> dict[int, Measurement]:
+def verify_report(path: Path, request: ResultRequest) -> dict[int, Measurement]:
     """Read a report back, and return the volume that it says of each label.
+
+    Parameters
+    ----------
+    path
+        The file.
+    request
+        What is written, and of what.
 
     Raises
     ------
@@ -44,23 +53,23 @@ def verify_report(path: Path, given: Given) -> dict[int, Measurement]:
     """
     with config.disable_value_validation():
         report = dcmread(path)
-        require_same_identity(report, given)
-        _require_evidence(report, given)
-        _require_comments(report, given)
+        require_same_identity(report, request)
+        _require_evidence(report, request)
+        _require_comments(report, request)
         groups = [_Group(group) for list_ in _children(report, _GROUPS) for group in _children(list_, _GROUP)]
-        _require_groups(groups, given)
-        count = 2 * len(given.labels)
+        _require_groups(groups, request)
+        count = 2 * len(request.labels)
         wholes, sections, lesions = groups[0:count:2], groups[1:count:2], groups[count:]
-        for number, (label, group) in enumerate(zip(given.labels, wholes, strict=True), start=1):
-            _compare_label(group, number, label, given)
-        for label, group in zip(given.labels, sections, strict=True):
-            _compare_section(group, label, given)
+        for number, (label, group) in enumerate(zip(request.labels, wholes, strict=True), start=1):
+            _compare_label(group, number, label, request)
+        for label, group in zip(request.labels, sections, strict=True):
+            _compare_section(group, label, request)
         rest = iter(lesions)
-        for found in given.lesions:
-            _compare_lesions([next(rest) for _ in found.listed], found, given)
+        for found in request.lesions:
+            _compare_lesions([next(rest) for _ in found.listed], found, request)
     return {
         label.value: Measurement(group.number(_VOLUME), None)
-        for label, group in zip(given.labels, wholes, strict=True)
+        for label, group in zip(request.labels, wholes, strict=True)
     }
 
 
@@ -98,35 +107,37 @@ class _Group:
         )
 
 
-def _require_evidence(report: Dataset, given: Given) -> None:
+def _require_evidence(report: Dataset, request: ResultRequest) -> None:
     named = {
         (str(series.SeriesInstanceUID), str(image.ReferencedSOPInstanceUID))
         for study in report.CurrentRequestedProcedureEvidenceSequence
-        if study.StudyInstanceUID == given.sources[0].StudyInstanceUID
+        if study.StudyInstanceUID == request.sources[0].StudyInstanceUID
         for series in study.ReferencedSeriesSequence
         for image in series.ReferencedSOPSequence
     }
-    require_references(known_of(named, given), given)
-    if (given.uids.uid("seg series"), given.uids.uid("seg instance")) not in named:
+    require_references(known_sources(named, request), request)
+    if (request.uids.uid("seg series"), request.uids.uid("seg instance")) not in named:
         raise OutputError("the report does not name the segmentation among its evidence")
 
 
-def _require_comments(report: Dataset, given: Given) -> None:
+def _require_comments(report: Dataset, request: ResultRequest) -> None:
     said = [
         str(comment.TextValue)
         for list_ in _children(report, _EVALUATIONS)
         for comment in _children(list_, _COMMENT)
     ]
-    if said != warnings_of(given):
-        count = len(given.mask.origin.warnings)
+    if said != warnings_of(request):
+        count = len(request.mask.origin.warnings)
         raise OutputError(f"the comments of the report are not the {count} warnings of the mask")
 
 
-def _require_groups(groups: list[_Group], given: Given) -> None:
-    uid = given.uids.uid
-    expected = [(x.name, uid(f"segment {x.value}"), x.type.value) for x in given.labels for _ in range(2)] + [
+def _require_groups(groups: list[_Group], request: ResultRequest) -> None:
+    uid = request.uids.uid
+    expected = [
+        (x.name, uid(f"segment {x.value}"), x.type.value) for x in request.labels for _ in range(2)
+    ] + [
         (one.name, uid(f"lesion {one.label.value} {one.number}"), one.label.type.value)
-        for found in given.lesions
+        for found in request.lesions
         for one in found.listed
     ]
     written = [group.tracking() for group in groups]
@@ -138,41 +149,41 @@ def _require_groups(groups: list[_Group], given: Given) -> None:
         )
 
 
-def _compare_label(group: _Group, number: int, label: Label, given: Given) -> None:
+def _compare_label(group: _Group, number: int, label: Label, request: ResultRequest) -> None:
     segment = group.one(_SEGMENT).ReferencedSOPSequence[0]
     if (str(segment.ReferencedSOPInstanceUID), int(segment.ReferencedSegmentNumber)) != (
-        given.uids.uid("seg instance"),
+        request.uids.uid("seg instance"),
         number,
     ):
         raise OutputError(f"the report does not refer to segment {number} for {label.name}")
     counted = [str(x.MeasuredValueSequence[0].NumericValue) for x in _children(group.item, _COUNT)]
-    meant = [str(found.count) for found in given.lesions if found.label == label]
+    meant = [str(found.count) for found in request.lesions if found.label == label]
     if counted != meant:
         raise OutputError(f"the report counts {counted} of {label.name}, expected {meant}")
-    meant_ml = given.measured[label.value].volume_ml
+    meant_ml = request.measured[label.value].volume_ml
     _require_close(group.number(_VOLUME), meant_ml, f"the volume of {label.name}", "ml")
-    _compare_presence(group, label, given)
+    _compare_presence(group, label, request)
 
 
-def _compare_presence(group: _Group, label: Label, given: Given) -> None:
+def _compare_presence(group: _Group, label: Label, request: ResultRequest) -> None:
     absent = group.one(_PRESENCE).ConceptCodeSequence[0].CodeValue == _ABSENT
-    if absent != (given.measured[label.value].volume_ml == 0):
+    if absent != (request.measured[label.value].volume_ml == 0):
         raise OutputError(f"the report says that {label.name} is {'absent' if absent else 'present'}")
 
 
-def _compare_section(group: _Group, label: Label, given: Given) -> None:
+def _compare_section(group: _Group, label: Label, request: ResultRequest) -> None:
     """Refuse an outline that is not of the label's largest piece in the slice with most of it, or its area.
 
     Of a label without a voxel it is that of a whole image, with an area of 0.
     """
-    _compare_presence(group, label, given)
-    n, points = _on_slice(group.one(_REGION), _slices(given))
-    plane = given.masks.array[n] == label.value
+    _compare_presence(group, label, request)
+    n, points = _on_slice(group.one(_REGION), _slices(request))
+    plane = request.masks.array[n] == label.value
     inside = filled(points[:-1], plane.shape)
-    mm2 = float(np.prod([float(mm) for mm in given.sources[n].PixelSpacing]))
+    mm2 = float(np.prod([float(mm) for mm in request.sources[n].PixelSpacing]))
     area_mm2 = float(np.count_nonzero(inside & plane)) * mm2
     _require_close(group.number(_AREA), area_mm2, f"the largest area of {label.name}", "mm2")
-    most = max(np.count_nonzero(other == label.value) for other in given.masks.array)
+    most = max(np.count_nonzero(other == label.value) for other in request.masks.array)
     if np.count_nonzero(plane) != most:
         raise OutputError(
             f"the outline of {label.name} in the report is on slice {n + 1}, where it is not largest"
@@ -205,28 +216,30 @@ def _require_close(
         raise OutputError(f"{what} is {written:g} {unit} in the report, expected {meant:g} {unit}")
 
 
-def _compare_lesions(groups: Sequence[_Group], found: Lesions, given: Given) -> None:
+def _compare_lesions(groups: Sequence[_Group], found: Lesions, request: ResultRequest) -> None:
     """Fill the outlines of all lesions of a label; hold them against the mask and the numbers."""
-    polygons = _polygons(groups, given)
+    polygons = _polygons(groups, request)
     volume_ml, longest_mm = np.zeros(len(groups)), np.zeros(len(groups))
-    for n, plane in enumerate(given.masks.array):
+    for n, plane in enumerate(request.masks.array):
         pieces = {k: _filled(those) for k, those in polygons.get(n, {}).items()}
         _compare_pixels(pieces.values(), plane == found.label.value, found, n)
-        source = given.sources[n]
+        source = request.sources[n]
         mm2 = float(np.prod([float(mm) for mm in source.PixelSpacing]))
         for k, piece in pieces.items():
-            volume_ml[k] += np.count_nonzero(piece.there) * mm2 * float(given.masks.thickness_mm[n]) / 1000
+            volume_ml[k] += np.count_nonzero(piece.there) * mm2 * float(request.masks.thickness_mm[n]) / 1000
             longest_mm[k] = max(longest_mm[k], _longest_mm(piece, source))
     for k, (group, lesion) in enumerate(zip(groups, found.listed, strict=True)):
         _require_close(group.number(_VOLUME), float(volume_ml[k]), f"the volume of {lesion.name}", "ml")
         what = f"the longest diameter of {lesion.name}"
         mm = float(longest_mm[k])
-        _require_close(group.number(_LONG_AXIS), mm, what, "mm", tolerance=LENGTH_TOLERANCE_MM)
+        _require_close(group.number(_LONG_AXIS), mm, what, "mm", tolerance=_LENGTH_TOLERANCE_MM)
 
 
-def _polygons(groups: Sequence[_Group], given: Given) -> dict[int, dict[int, list[NDArray[np.float64]]]]:
+def _polygons(
+    groups: Sequence[_Group], request: ResultRequest
+) -> dict[int, dict[int, list[NDArray[np.float64]]]]:
     """Return the outlines by slice and group, row and column from the centre of the first pixel."""
-    slice_of = _slices(given)
+    slice_of = _slices(request)
     found: dict[int, dict[int, list[NDArray[np.float64]]]] = {}
     for k, group in enumerate(groups):
         for region in _children(group.item, _REGION):
@@ -235,8 +248,8 @@ def _polygons(groups: Sequence[_Group], given: Given) -> dict[int, dict[int, lis
     return found
 
 
-def _slices(given: Given) -> dict[tuple[str, int], int]:
-    return {image_key(source): n for n, source in enumerate(given.sources)}
+def _slices(request: ResultRequest) -> dict[tuple[str, int], int]:
+    return {image_key(source): n for n, source in enumerate(request.sources)}
 
 
 def _on_slice(

@@ -1,8 +1,9 @@
 """Functions that Numba compiles; import this only where one is needed, since Numba takes half a second.
 
-What was compiled is kept beside the source, or in the user's folder for caches. Where neither can be
-written, as in an image, it is taken from the folder ``clara-compiled`` of the Python environment, if there is
-one (a copy is used, since Numba must be able to write there), and compiled anew otherwise.
+What was compiled is kept beside the source, or, where this package is installed, in the user's folder for
+caches. Where that cannot be written, as in an image, it is taken from the folder ``clara-compiled`` of the
+Python environment, if there is one (a copy is used, since Numba must be able to write there), and compiled
+anew otherwise.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ from typing import Any, TypeVar, cast
 import numba
 from llvmlite import binding
 from numba import types
+from numba.misc.appdirs import AppDirs
+
+from stages.runtime import atomic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+_INSTALLED = {"site-packages", "dist-packages"}
 _AVX2 = "x86-64-v3"
 
 
@@ -58,15 +63,18 @@ def _copy_what_an_image_holds() -> None:
         return
     folder = Path(tempfile.gettempdir()) / f"clara-compiled-{os.getuid()}"
     if not folder.exists():
-        made = Path(tempfile.mkdtemp(dir=folder.parent))
-        shutil.copytree(held, made, dirs_exist_ok=True)
-        try:
-            made.rename(folder)
-        except OSError:  # another process was faster
-            shutil.rmtree(made)
+        with atomic.new_folder(folder) as made:
+            shutil.copytree(held, made, dirs_exist_ok=True)
     if folder.stat().st_uid == os.getuid():
         numba.config.CACHE_DIR = str(folder)
 
 
+def _keep_out_of_an_installation() -> None:
+    """Let nothing be written beside the source where this package is installed."""
+    if not numba.config.CACHE_DIR and not _INSTALLED.isdisjoint(Path(__file__).parts):
+        numba.config.CACHE_DIR = AppDirs(appname="numba", appauthor=False).user_cache_dir
+
+
 _aim_at_many_processors()
 _copy_what_an_image_holds()
+_keep_out_of_an_installation()

@@ -29,7 +29,7 @@ from stages.lifecycle.heartbeat import HEARTBEAT_S, Heartbeat, sole_owner, wait_
 from stages.lifecycle.model_record import ModelRecord
 from stages.lifecycle.settings import PREFIX, StageSettings, is_in_job
 from stages.lifecycle.signals import Interrupts
-from stages.runtime import job_files, logs
+from stages.runtime import extras, job_files, logs
 from stages.volume.labels import Label
 
 logger = logging.getLogger(__name__)
@@ -178,7 +178,11 @@ def main(
     except StageError as error:
         logger.error("%s", error)
         return error.exit_code
-    except Exception:
+    except Exception as error:
+        missing = extras.explain(error) if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None:
+            logger.error("%s", missing)
+            return missing.exit_code
         logger.exception("an error that this stage did not foresee")
         return 1
 

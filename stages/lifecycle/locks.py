@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ from typing import Any
 
 from stages.errors import OutputError, printable
 from stages.lifecycle.model_record import ModelRecord, knows_weights, records_in, why_changed
-from stages.runtime import job_files
+from stages.runtime import atomic, job_files
 from stages.volume.labels import Label
 from stages.volume.labels_file import stored_labels
 
@@ -241,23 +240,9 @@ def sync_tree(folder: Path) -> None:
         If something cannot be synced.
     """
     try:
-        for path in folder.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-        for path in (*(p for p in folder.rglob("*") if p.is_dir()), folder):
-            sync_folder(path)
+        atomic.sync_tree(folder)
     except OSError as error:
         raise OutputError(f"cannot sync the output in {printable(folder)} to disk: {error}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync the entries of a folder to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def digests_of(lock_dir: Path, lock_names: Iterable[str]) -> dict[str, str]:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from stages.model.parameters import ModelParameters
 from stages.volume.body_parts import is_known
-
-if TYPE_CHECKING:
-    from stages.model.description import ModelDescription
 
 _AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
 
 
 @dataclass(frozen=True)
 class Contradiction:
-    """A sentence, and the parameters that it judges."""
+    """A contradiction in a description.
+
+    Attributes
+    ----------
+    parameters
+        The parameters that contradict each other.
+    sentence
+        What contradicts, and what to write instead.
+    """
 
     parameters: frozenset[str]
     sentence: str
@@ -36,13 +41,19 @@ class ContradictionError(ValueError):
         self.found = found
 
 
-def contradictions(model: ModelDescription) -> list[Contradiction]:
-    """Return all that contradicts itself in a description."""
+def contradictions(model: ModelParameters) -> list[Contradiction]:
+    """Return all that contradicts itself in a description.
+
+    Parameters
+    ----------
+    model
+        Parameters, each right by itself.
+    """
     found = [*_of_geometry(model), *_of_intensity(model), *_of_labels(model), *_of_expectations(model)]
     return [Contradiction(frozenset(names.split()), sentence) for names, sentence in found]
 
 
-def _of_geometry(model: ModelDescription) -> Iterator[tuple[str, str]]:
+def _of_geometry(model: ModelParameters) -> Iterator[tuple[str, str]]:
     if len({_AXIS[letter] for letter in model.orientation}) != 3:
         yield (
             "orientation",
@@ -67,7 +78,7 @@ def _of_geometry(model: ModelDescription) -> Iterator[tuple[str, str]]:
         )
 
 
-def _of_intensity(model: ModelDescription) -> Iterator[tuple[str, str]]:
+def _of_intensity(model: ModelParameters) -> Iterator[tuple[str, str]]:
     if model.intensity_clip_hu is not None:
         low, high = model.intensity_clip_hu
         if not low < high:
@@ -88,7 +99,7 @@ def _of_intensity(model: ModelDescription) -> Iterator[tuple[str, str]]:
         yield both, 'parameter intensity_scale is missing: a pair, or "none"; or give intensity_zscore'
 
 
-def _of_labels(model: ModelDescription) -> Iterator[tuple[str, str]]:
+def _of_labels(model: ModelParameters) -> Iterator[tuple[str, str]]:
     channels = "[" + ", ".join("null" if each is None else str(each) for each in model.channel_labels) + "]"
     first = model.channel_labels[0]
     if model.activation != "sigmoid" and (first != 0 or len(model.channel_labels) < 2):
@@ -111,7 +122,7 @@ def _of_labels(model: ModelDescription) -> Iterator[tuple[str, str]]:
         yield "label_meanings", f"parameter label_meanings: two labels have the name {name!r}"
 
 
-def _labels_used(model: ModelDescription) -> dict[str, set[int]]:
+def _labels_used(model: ModelParameters) -> dict[str, set[int]]:
     return {
         "largest_component": set(model.largest_component),
         "fill_holes": set(model.fill_holes),
@@ -122,7 +133,7 @@ def _labels_used(model: ModelDescription) -> dict[str, set[int]]:
     }
 
 
-def _of_expectations(model: ModelDescription) -> Iterator[tuple[str, str]]:
+def _of_expectations(model: ModelParameters) -> Iterator[tuple[str, str]]:
     for label, (low, high) in model.expected_volume_ml.items():
         if not low < high:
             yield (

@@ -8,157 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from stages.errors import InferenceError
 from stages.model.contradictions import ContradictionError, contradictions
-from stages.model.parameters import read_parameters
-from stages.model.problems import ORIENTATION, SHA256, problems_by_name
+from stages.model.parameter_texts import read_parameters
+from stages.model.parameters import ModelParameters
+from stages.model.problems import problems_by_name
 from stages.model.tensors import ModelTensors
-from stages.triton.client import ServedModel
-from stages.volume.labels import Label, Meaning, labels_of
-from stages.volume.labels_file import with_rgb
-
-_Label = Annotated[int, Field(ge=0, le=255)]
-_Positive = Annotated[float, Field(gt=0)]
-_Size = Annotated[int, Field(gt=0)]
-_Millilitres = Annotated[float, Field(ge=0)]
-_Percent = Annotated[float, Field(gt=-100, le=100)]
-_Sizes = tuple[_Size, _Size, _Size]
+from stages.triton.types import ServedModel
 
 
-class Statistics(BaseModel):
-    """Mean and standard deviation that intensities are brought to 0 and 1 by, HU."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    mean: float
-    std: _Positive
-
-
-class ModelDescription(BaseModel):
-    """What must be known of a model beside its tensors.
-
-    Attributes
-    ----------
-    orientation
-        Patient direction in which the model's slice, row and column index grow, such as ``SPL``.
-    spacing_mm
-        Voxel spacing of the model along slice, row and column; ``native`` for the volume's own.
-    size
-        Instead of a spacing: slices, rows and columns that every volume is brought to.
-    crop
-        What of the volume the model sees: ``none`` for all, ``body`` for the box around the largest component
-        of the foreground, which is the patient, ``foreground`` for the box around all of it.
-    foreground_hu
-        What is brighter is foreground.
-    crop_margin_percent
-        Before and after along slice, row and column: how much larger the box gets on that side, in percent of
-        its own length; negative numbers cut.
-    intensity_clip_hu, intensity_scale
-        HU outside the first pair are clipped (not at all without it); the pair is then mapped onto the
-        second. ``none`` for a scale leaves HU as they are.
-    intensity_zscore
-        Instead of a scale: given statistics, or with ``foreground`` those of the volume's foreground.
-    padding_value_hu
-        What lies outside the volume.
-    window_shape
-        Slices, rows and columns of a window; by default what the tensors say, else the whole `size`.
-    overlap
-        Share of a window that its neighbour covers too.
-    blending
-        Weights of overlapping windows.
-    mirror_axes
-        Axes of the window (0 slices, 1 rows, 2 columns) along which the model is also asked mirrored.
-    precision
-        The least precise arithmetic that its answers were shown to stand: single precision (``f32``), or with
-        10 (``tf32``, ``f16``) or 7 bits (``bf16``) of a fraction. A server may compute more precisely.
-    activation
-        What makes the model's output scores between 0 and 1; ``none`` when it has done so itself, ``labels``
-        when its output is the index of a channel.
-    threshold
-        Of a ``sigmoid`` model: the score from which a channel's label is taken.
-    channel_labels
-        Label value of each output channel. The first is background, 0, but of a ``sigmoid`` model, whose
-        channels may overlap: there the later one counts. null is a channel that is not wanted.
-    largest_component
-        Of the union of these labels only the largest connected component is kept; empty for all.
-    fill_holes
-        Labels whose holes, background that they surround, become theirs.
-    minimum_volume_ml
-        Label -> components below this volume are removed.
-    inside
-        Label -> organ label: the first only counts within what the organ's component holds.
-    label_meanings
-        Label -> its name, codes and colour (`stages.volume.labels.Meaning`), for what is made of the mask. A
-        model without them gives masks that the DICOM writer refuses, unless the workflow says what they mean.
-    expected_volume_ml
-        Label -> lowest and highest plausible volume, ml, of the label with all labels that `inside` puts into
-        it; a mask outside them gets a warning.
-    body_part
-        Term of *Body Part Examined* (0018,0015) for the part that the model is for; a mask of a series of a
-        part far from it gets a warning.
-    weights_sha256
-        SHA-256 of the weights, hexadecimal, for the results; not checked against the file.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
-
-    orientation: Annotated[str, Field(pattern=ORIENTATION)]
-    spacing_mm: tuple[_Positive, _Positive, _Positive] | Literal["native"] | None = None
-    size: _Sizes | None = None
-    crop: Literal["none", "body", "foreground"] = "none"
-    foreground_hu: float = -500
-    crop_margin_percent: tuple[_Percent, _Percent, _Percent, _Percent, _Percent, _Percent] = (
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    )
-    intensity_clip_hu: tuple[float, float] | None = None
-    intensity_scale: tuple[float, float] | Literal["none"] | None = None
-    intensity_zscore: Statistics | Literal["foreground"] | None = None
-    padding_value_hu: float
-    window_shape: _Sizes | None = None
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    blending: Literal["gaussian", "constant"] = "gaussian"
-    mirror_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
-    precision: Literal["f32", "tf32", "f16", "bf16"] = "f32"
-    activation: Literal["softmax", "sigmoid", "none", "labels"]
-    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    channel_labels: Annotated[tuple[_Label | None, ...], Field(min_length=1)]
-    largest_component: tuple[_Label, ...] = ()
-    fill_holes: tuple[_Label, ...] = ()
-    minimum_volume_ml: dict[_Label, _Positive] = {}
-    inside: dict[_Label, _Label] = {}
-    label_meanings: dict[_Label, Annotated[Meaning, BeforeValidator(with_rgb)]] = {}
-    expected_volume_ml: dict[_Label, tuple[_Millilitres, _Millilitres]] = {}
-    body_part: str | None = None
-    weights_sha256: Annotated[str, Field(pattern=SHA256)] = ""
-
-    @property
-    def labels(self) -> tuple[int, ...]:
-        """The label values of a mask, without background, smallest first."""
-        return tuple(sorted({label for label in self.channel_labels if label}))
-
-    @property
-    def meanings(self) -> tuple[Label, ...]:
-        """What the labels mean, by rising value; one that nobody gave a meaning to is missing."""
-        return labels_of(self.label_meanings)
-
-    def name_of(self, label: int) -> str:
-        """Return what a label is called, or ``label 5`` where nobody said."""
-        meaning = self.label_meanings.get(label)
-        return meaning.name if meaning else f"label {label}"
-
-    @property
-    def nameless(self) -> tuple[int, ...]:
-        """The labels that nobody gave a meaning to."""
-        return tuple(label for label in self.labels if label not in self.label_meanings)
+class ModelDescription(ModelParameters):
+    """How a volume becomes a model's input, and its output a mask: parameters that agree with each other."""
 
     @model_validator(mode="after")
     def _hold_together(self) -> ModelDescription:
@@ -168,9 +32,14 @@ class ModelDescription(BaseModel):
 
     @classmethod
     def from_server(cls, served: ServedModel) -> ModelDescription:
-        """Read the description of a served model and hold it against its tensors.
+        """Return the description of a served model, checked against its tensors.
 
         The window is that of the tensors where the description leaves it to them.
+
+        Parameters
+        ----------
+        served
+            What the server says of the model.
 
         Raises
         ------
@@ -209,6 +78,11 @@ class ModelDescription(BaseModel):
 
     def tensors_of(self, served: ServedModel) -> ModelTensors:
         """Return what the tensors of the model say.
+
+        Parameters
+        ----------
+        served
+            What the server says of the model.
 
         Raises
         ------

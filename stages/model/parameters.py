@@ -1,109 +1,159 @@
-"""The parameters of a ``config.pbtxt``: which are the stage's, and their texts as JSON values."""
+"""Which parameters of a ``config.pbtxt`` are the stage's, and which values each may have by itself.
+
+docs/reference/model.md explains each.
+"""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Collection, Mapping
-from difflib import SequenceMatcher
-from typing import Any
+from typing import Annotated, Literal
 
-from stages.model.backend_parameters import BACKEND_PARAMETERS
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-OWN_PREFIX = "x_"
-"""What the name of a parameter begins with that is nobody's but the author's."""
+from stages.model.problems import ORIENTATION, SHA256
+from stages.volume.labels import Label, Meaning, labels_of
+from stages.volume.labels_file import with_rgb
 
-_NUMBER, _LABEL = re.compile(r"[\s+_.\d]*\d[\s_.\d]*"), re.compile(r"0|[1-9][0-9]*")
-_ALIKE = 0.6
-_SHORTEST_PART = 4
-_LONGEST_TEXT = 60
+_Label = Annotated[int, Field(ge=0, le=255)]
+_Positive = Annotated[float, Field(gt=0)]
+_Size = Annotated[int, Field(gt=0)]
+_Millilitres = Annotated[float, Field(ge=0)]
+_Percent = Annotated[float, Field(gt=-100, le=100)]
+_Sizes = tuple[_Size, _Size, _Size]
 
 
-def read_parameters(
-    parameters: Mapping[str, str], known: Collection[str]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the values of the stage's parameters, and what is wrong with others, both by name.
+class Statistics(BaseModel):
+    """Mean and standard deviation that intensities are brought to 0 and 1 by, HU."""
 
-    Parameters
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    mean: float
+    std: _Positive
+
+
+class ModelParameters(BaseModel):
+    """The stage's parameters of a model's ``config.pbtxt``: what must be known of it beside its tensors.
+
+    Attributes
     ----------
-    parameters
-        Names and texts, as a server tells them.
-    known
-        Names of the stage's parameters. A name that is neither of them nor one of a backend is wrong unless
-        it begins with `OWN_PREFIX`: left out in silence, a misspelt one would change the result.
+    orientation
+        Patient direction in which the model's slice, row and column index grow, such as ``SPL``.
+    spacing_mm
+        Voxel spacing of the model along slice, row and column; ``native`` for the volume's own.
+    size
+        Instead of a spacing: slices, rows and columns that every volume is brought to.
+    crop
+        What of the volume the model sees: ``none`` for all, ``body`` for the box around the largest component
+        of the foreground, which is the patient, ``foreground`` for the box around all of it.
+    foreground_hu
+        What is brighter is foreground.
+    crop_margin_percent
+        Before and after along slice, row and column: how much larger the box gets on that side, in percent of
+        its own length; negative numbers cut.
+    intensity_clip_hu, intensity_scale
+        HU outside the first pair are clipped (not at all without it); the pair is then mapped onto the
+        second. ``none`` for a scale leaves HU as they are.
+    intensity_zscore
+        Instead of a scale: given statistics, or with ``foreground`` those of the volume's foreground.
+    padding_value_hu
+        What lies outside the volume.
+    window_shape
+        Slices, rows and columns of a window; by default what the tensors say, else the whole `size`.
+    overlap
+        Share of a window that its neighbour covers too.
+    blending
+        Weights of overlapping windows.
+    mirror_axes
+        Axes of the window (0 slices, 1 rows, 2 columns) along which the model is also asked mirrored.
+    precision
+        The least precise arithmetic that its answers were shown to stand: single precision (``f32``), or with
+        10 (``tf32``, ``f16``) or 7 bits (``bf16``) of a fraction. A server may compute more precisely.
+    activation
+        What makes the model's output scores between 0 and 1; ``none`` when it has done so itself, ``labels``
+        when its output is the index of a channel.
+    threshold
+        Of a ``sigmoid`` model: the score from which a channel's label is taken.
+    channel_labels
+        Label value of each output channel. The first is background, 0, but of a ``sigmoid`` model, whose
+        channels may overlap: there the later one counts. null is a channel that is not wanted.
+    largest_component
+        Of the union of these labels only the largest connected component is kept; empty for all.
+    fill_holes
+        Labels whose holes, background that they surround, become theirs.
+    minimum_volume_ml
+        Label -> components below this volume are removed.
+    inside
+        Label -> organ label: the first only counts within what the organ's component holds.
+    label_meanings
+        Label -> its name, codes and colour (`stages.volume.labels.Meaning`), for what is made of the mask. A
+        model without them gives masks that the DICOM writer refuses, unless the workflow says what they mean.
+    expected_volume_ml
+        Label -> lowest and highest plausible volume, ml, of the label with all labels that `inside` puts into
+        it; a mask outside them gets a warning.
+    body_part
+        Term of *Body Part Examined* (0018,0015) for the part that the model is for; a mask of a series of a
+        part far from it gets a warning.
+    weights_sha256
+        SHA-256 of the weights, hexadecimal, for the results; not checked against the file.
     """
-    values: dict[str, Any] = {}
-    problems: dict[str, str] = {}
-    for name, text in parameters.items():
-        if name in known:
-            try:
-                values[name] = _read(text)
-            except _KeyFormError as error:
-                problems[name] = f"parameter {name}: {error}"
-            except ValueError as error:
-                problems[name] = (
-                    f"parameter {name}: '{shortened(text)}' is not JSON ({error}); write a JSON text such as "
-                    rf'string_value: "[1, 2]" or string_value: "\"word\""'
-                )
-        elif name not in BACKEND_PARAMETERS and not name.startswith(OWN_PREFIX):
-            shown = shortened(name)
-            problems[name] = f"there is no parameter {shown}; {_advice(shown, known)}"
-    return values, problems
 
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
-def shortened(text: str) -> str:
-    """Return a text as it may be shown: its middle left out where it is long, control characters escaped."""
-    half = _LONGEST_TEXT // 2
-    short = text if len(text) <= _LONGEST_TEXT else f"{text[:half]}...{text[-half:]}"
-    return short if short.isprintable() else ascii(short)[1:-1]
+    orientation: Annotated[str, Field(pattern=ORIENTATION)]
+    spacing_mm: tuple[_Positive, _Positive, _Positive] | Literal["native"] | None = None
+    size: _Sizes | None = None
+    crop: Literal["none", "body", "foreground"] = "none"
+    foreground_hu: float = -500
+    crop_margin_percent: tuple[_Percent, _Percent, _Percent, _Percent, _Percent, _Percent] = (
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    )
+    intensity_clip_hu: tuple[float, float] | None = None
+    intensity_scale: tuple[float, float] | Literal["none"] | None = None
+    intensity_zscore: Statistics | Literal["foreground"] | None = None
+    padding_value_hu: float
+    window_shape: _Sizes | None = None
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    blending: Literal["gaussian", "constant"] = "gaussian"
+    mirror_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
+    precision: Literal["f32", "tf32", "f16", "bf16"] = "f32"
+    activation: Literal["softmax", "sigmoid", "none", "labels"]
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    channel_labels: Annotated[tuple[_Label | None, ...], Field(min_length=1)]
+    largest_component: tuple[_Label, ...] = ()
+    fill_holes: tuple[_Label, ...] = ()
+    minimum_volume_ml: dict[_Label, _Positive] = {}
+    inside: dict[_Label, _Label] = {}
+    label_meanings: dict[_Label, Annotated[Meaning, BeforeValidator(with_rgb)]] = {}
+    expected_volume_ml: dict[_Label, tuple[_Millilitres, _Millilitres]] = {}
+    body_part: str | None = None
+    weights_sha256: Annotated[str, Field(pattern=SHA256)] = ""
 
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The label values of a mask, without background, smallest first."""
+        return tuple(sorted({label for label in self.channel_labels if label}))
 
-def _read(text: str) -> Any:
-    if not text.strip():
-        raise ValueError("it is empty")
-    try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
-        json.dumps(value, ensure_ascii=False).encode()
-    except json.JSONDecodeError as error:
-        rest = text[error.pos :].strip()
-        raise ValueError(f"from '{shortened(rest)}' on" if rest else "it ends too early") from error
-    except UnicodeEncodeError as error:
-        raise ValueError("half a character, a lone surrogate") from error
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
-    return value
+    @property
+    def meanings(self) -> tuple[Label, ...]:
+        """What the labels mean, by rising value; one that nobody gave a meaning to is missing."""
+        return labels_of(self.label_meanings)
 
+    def name_of(self, label: int) -> str:
+        """Return what a label is called, or ``label 5`` where nobody said.
 
-class _KeyFormError(ValueError):
-    """A key that would be read as a label, and perhaps as the same one as another."""
+        Parameters
+        ----------
+        label
+            Its value.
+        """
+        meaning = self.label_meanings.get(label)
+        return meaning.name if meaning else f"label {label}"
 
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f'"{shortened(twice)}" stands there twice')
-    for name, _ in pairs:
-        if _NUMBER.fullmatch(name) and not _LABEL.fullmatch(name):
-            raise _KeyFormError(f'the key "{shortened(name)}" is no label; write it as "5", digits alone')
-    return found
-
-
-def _refuse_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no finite number")
-
-
-def _advice(name: str, known: Collection[str]) -> str:
-    best = max((*known, *BACKEND_PARAMETERS), key=lambda each: (_likeness(name, each), each))
-    if _likeness(name, best) >= _ALIKE:
-        return f"write {best}, or {OWN_PREFIX}{name} for a note of your own"
-    return f"take it out, or write {OWN_PREFIX}{name} for a note of your own"
-
-
-def _likeness(name: str, other: str) -> float:
-    """Return how alike two names are, from 0 to 1; one that is part of the other is at least `_ALIKE`."""
-    a, b = name.lower().replace("-", "_"), other.lower()
-    ratio = SequenceMatcher(None, a, b, autojunk=False).ratio()
-    is_part = min(len(a), len(b)) >= _SHORTEST_PART and (a in b or b in a)
-    return max(ratio, _ALIKE + ratio / 10) if is_part else ratio
+    @property
+    def nameless(self) -> tuple[int, ...]:
+        """The labels that nobody gave a meaning to."""
+        return tuple(label for label in self.labels if label not in self.label_meanings)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stages.model.parameters import shortened
+from stages.model.parameter_texts import shortened
 
 _EXPECTED: Mapping[str, str] = {
     "bool_type": "true or false",
@@ -42,7 +42,13 @@ _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def problems_by_name(details: Sequence[Any]) -> dict[str, list[str]]:
-    """Return what is wrong, by parameter; what concerns several of them has no name."""
+    """Return what is wrong, by parameter; what concerns several of them has no name.
+
+    Parameters
+    ----------
+    details
+        The errors of pydantic.
+    """
     found: dict[str, list[str]] = {}
     for name in dict.fromkeys(_parameter(detail) for detail in details):
         found[name] = list(_problems([detail for detail in details if _parameter(detail) == name]))

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from stages.errors import InferenceError
-from stages.triton.client import ServedModel, TensorSpec
+from stages.triton.types import ServedModel, TensorSpec
 
 _FLOATS = ("FP32", "FP16")
 _INDICES = ("UINT8", "INT8", "INT16", "UINT16", "INT32", "INT64")
@@ -51,10 +51,12 @@ class ModelTensors:
 
     @classmethod
     def from_server(cls, served: ServedModel, *, channels: int, as_labels: bool) -> ModelTensors:
-        """Read the tensors of a served model.
+        """Return what the tensors of a served model say.
 
         Parameters
         ----------
+        served
+            What the server says of the model.
         channels
             Number of channels that the description gives labels to.
         as_labels
@@ -117,13 +119,22 @@ class ModelTensors:
     def window(self, wanted: Sizes | None, size: Sizes | None) -> Sizes:
         """Return the shape of a window: what is wanted where the tensors allow it, else what they say.
 
+        Parameters
+        ----------
+        wanted
+            Slices, rows and columns that the description asks for; None where it leaves them to the tensors.
+        size
+            Slices, rows and columns that every volume is brought to; None without.
+
         Raises
         ------
         InferenceError
             If the description and the tensors contradict each other, or neither says it.
         """
-        given = wanted or size
-        found = [fixed if fixed > 0 else (given[n] if given else -1) for n, fixed in enumerate(self.fixed)]
+        described = wanted or size
+        found = [
+            fixed if fixed > 0 else (described[n] if described else -1) for n, fixed in enumerate(self.fixed)
+        ]
         if -1 in found:
             raise InferenceError(
                 f"the config.pbtxt of model {self.model!r}: parameter window_shape is missing, and the input "
@@ -161,7 +172,7 @@ def _require_type(model: str, tensor: TensorSpec, allowed: tuple[str, ...]) -> N
 def _layout(
     model: str, tensor: TensorSpec, spatial: str, channels: int, expected: str, *, like: str | None = None
 ) -> str:
-    """Tell whether the channels come first or last, by their number."""
+    """Return the layout of a tensor: its channels first or last, by their number."""
     shape, layouts = tensor.shape, (f"bc{spatial}", f"b{spatial}c")
     fitting = []
     for layout in layouts if len(shape) == len(spatial) + 2 else ():

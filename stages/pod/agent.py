@@ -25,8 +25,9 @@ from types import FrameType
 
 from stages.errors import InputError, OutputError, StageError, StageTimeoutError, TerminatedError, printable
 from stages.pod.follow import follow
-from stages.pod.messages import place_in, read_content, read_header, write_message
+from stages.pod.messages import HELLO, place_in, read_content, read_header, require_protocol, write_message
 from stages.pod.processes import processes, send_signal
+from stages.runtime import atomic
 from stages.runtime.job_files import remove
 
 logger = logging.getLogger(__name__)
@@ -142,6 +143,8 @@ def put(folder: Path, signs: Path) -> None:
             raise InputError("the payload broke off")
         return data
 
+    write_message(_write_out, HELLO)
+    require_protocol(read_header(read) or {}, of="the engine")
     count = 0
     while (header := read_header(read)) is not None:
         if header.get("end"):
@@ -159,11 +162,9 @@ def put(folder: Path, signs: Path) -> None:
 
 def _write_whole(path: Path, content: Iterable[bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    with beside.open("wb") as file:
+    with atomic.writing(path, durable=False) as file:
         for chunk in content:
             file.write(chunk)
-    beside.replace(path)
 
 
 def serve(signs: Path, *, lease_s: float) -> None:

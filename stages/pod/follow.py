@@ -2,6 +2,7 @@
 
 Messages (`stages.pod.messages`) go out on standard output::
 
+    {"protocol": 1}                                    the first: which version this is
     {"append": "logs/a.log", "at": 120, "size": 80}    the log has grown
     {"clear": "a/output"}, {"file": "a/output/x"}      the result of a stage, before its lock
     {"file": "locks/a.lock"}                           a lock, a failure or a heartbeat as it is now
@@ -9,8 +10,8 @@ Messages (`stages.pod.messages`) go out on standard output::
     {"beat": 3, "memory": {"a": 1000}}                 once a second, with the most memory each stage has had
     {"synced": 1}                                      everything up to the question has been told
 
-Questions and orders come on standard input, a JSON object a line: ``{"sync": 1}``,
-``{"signal": 15, "stage": "a"}``, ``{"done": true}``.
+Questions and orders come on standard input, a JSON object a line: ``{"protocol": 1}`` as the first, then
+``{"sync": 1}``, ``{"signal": 15, "stage": "a"}``, ``{"done": true}``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.pod.messages import write_file, write_message
+from stages.pod.messages import HELLO, require_protocol, write_file, write_message
 from stages.pod.processes import processes, send_signal
 from stages.runtime.job_files import JobFileError
 
@@ -46,14 +47,24 @@ def follow(payload: Path, stages: Sequence[str], have: Sequence[str], *, sign: C
         Stages whose result is not to be told again.
     sign
         Called from time to time while the engine takes what it is told.
+
+    Raises
+    ------
+    SettingsError
+        If the engine speaks another version of the protocol.
     """
     orders = Orders(sys.stdin.fileno())
     teller = Teller(payload, stages, have, sign=sign)
+    teller.say(HELLO)
+    is_known = False
     while True:
         asked = list(orders.take(_LOOK_S))
         teller.tell_changes()
         for order in asked:
-            if "signal" in order:
+            if not is_known:
+                require_protocol(order, of="the engine")
+                is_known = True
+            elif "signal" in order:
                 send_signal(str(order["stage"]), int(order["signal"]))
             elif "sync" in order:
                 teller.say({"synced": order["sync"]})

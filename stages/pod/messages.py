@@ -1,7 +1,8 @@
 """Messages with content on a stream of bytes, as the carrier of a Pod and its engine exchange them.
 
 A message is four bytes (the length of its header), the header (a JSON object), and as many bytes of
-content as ``header["size"]`` tells.
+content as ``header["size"]`` tells. The first that either side writes is `HELLO`: it says which version of
+the protocol it speaks, and who finds another one ends there.
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from stages.errors import InputError, printable
+from stages.errors import InputError, SettingsError, printable
 from stages.runtime.job_files import open_to_read
 
 _LENGTH = struct.Struct("!I")
 _LONGEST_HEADER = 1 << 20
 CHUNK = 1 << 18
+
+PROTOCOL = 1
+"""The version of all that engine and carrier exchange; another for what the older side would misread."""
+
+HELLO = {"protocol": PROTOCOL}
+"""The first message of either side, and the first line of the engine's orders."""
 
 Write: TypeAlias = Callable[[bytes], object]
 Read: TypeAlias = Callable[[int], bytes]
@@ -29,6 +36,30 @@ def write_message(write: Write, header: Mapping[str, Any]) -> None:
     """Write a message without content."""
     text = json.dumps(header).encode()
     write(_LENGTH.pack(len(text)) + text)
+
+
+def require_protocol(header: Mapping[str, Any], *, of: str) -> None:
+    """Return if the other side speaks the same version of the protocol.
+
+    Parameters
+    ----------
+    header
+        The first message or line that came from it.
+    of
+        The other side in words, such as "the engine".
+
+    Raises
+    ------
+    SettingsError
+        If it speaks another version, or does not say which.
+    """
+    found = header.get("protocol")
+    if found != PROTOCOL:
+        version = "an unknown version" if found is None else f"version {printable(found)}"
+        raise SettingsError(
+            f"{of} speaks {version} of the Pod's protocol, this program version {PROTOCOL}; run clara-wf and "
+            "the image of the carrier (carrier.image of the chart) from the same release"
+        )
 
 
 def write_file(write: Write, header: Mapping[str, Any], file: Path, *, start: int = 0) -> int:

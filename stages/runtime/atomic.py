@@ -20,6 +20,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+UNFINISHED = ".*.tmp"
+"""A pattern of the names of what a process that was killed has left unfinished."""
+
 _AT_FDCWD, _NO_REPLACE, _EXCHANGE = -100, 1, 2  # linux/fs.h
 _NOT_THERE = (errno.EINVAL, errno.ENOSYS, errno.EPERM)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -47,8 +50,7 @@ def writing(path: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
-        # opened by its name, so that the file object has it
-        with open(beside, "wb", opener=lambda name, _: os.open(name, _NEW, mode)) as file:
+        with open(str(beside), "wb", opener=lambda name, _: os.open(name, _NEW, mode)) as file:
             yield file
             file.flush()
             if durable:
@@ -130,7 +132,7 @@ def rename(made: Path, path: Path, *, durable: bool = True) -> None:
         If it cannot be renamed.
     """
     if made.is_dir() and not made.is_symlink() and path.is_dir() and not path.is_symlink():
-        _exchange(made, path)
+        exchange(made, path)
         shutil.rmtree(made, ignore_errors=True)
     else:
         made.replace(path)
@@ -167,6 +169,31 @@ def rename_new(made: Path, path: Path) -> None:
     else:
         os.link(made, path)
         made.unlink()
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Exchange two folders in one step where the system can, else in three.
+
+    Parameters
+    ----------
+    one, other
+        Folders of the same file system. After a crash half-way `other` lies beside `one`, as ``<one>.old``.
+
+    Raises
+    ------
+    OSError
+        If it cannot be done; they are as they were.
+    """
+    if not _renamed(one, other, _EXCHANGE):
+        return
+    aside = one.with_name(f"{one.name}.old")
+    other.rename(aside)
+    try:
+        one.rename(other)
+    except OSError:
+        aside.rename(other)
+        raise
+    aside.rename(one)
 
 
 def sync_folder(folder: Path) -> None:
@@ -208,20 +235,6 @@ def sync_tree(folder: Path) -> None:
                 os.fsync(file.fileno())
     for path in (*(each for each in folder.rglob("*") if each.is_dir()), folder):
         sync_folder(path)
-
-
-def _exchange(one: Path, other: Path) -> None:
-    """Exchange two folders in one step where the system can, else in two."""
-    if not _renamed(one, other, _EXCHANGE):
-        return
-    aside = one.with_name(f"{one.name}.old")
-    other.rename(aside)
-    try:
-        one.rename(other)
-    except OSError:
-        aside.rename(other)
-        raise
-    aside.rename(one)
 
 
 def _renamed(made: Path, path: Path, flags: int) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from stages.errors import InputError, OutputError, printable
+from stages.runtime import atomic
 
 LARGEST_RECORD = 32 << 20
 """Bytes of the largest JSON that is read, such as the lock of a stage with a hundred thousand outputs."""
@@ -202,20 +203,9 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
     OutputError
         If it cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        beside.unlink(missing_ok=True)  # what a process of the same number has left
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o644), "wb") as file:
-            file.write(content)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        beside.replace(path)
-        if durable:
-            _sync_folder(path.parent)
+        atomic.write(path, content, durable=durable)
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
         raise OutputError(f"cannot publish {printable(path)}: {error}") from error
 
 
@@ -303,11 +293,3 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

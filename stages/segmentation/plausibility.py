@@ -24,7 +24,7 @@ CUT_AREA_MM2 = 100.0
 """What a label covers of an outer face before it is cut off there; less is where an organ ends."""
 
 
-def with_verdicts(mask: Volume, model: ModelDescription, volumes_ml: Mapping[int, float]) -> Volume:
+def with_warnings(mask: Volume, model: ModelDescription, volumes_ml: Mapping[int, float]) -> Volume:
     """Return a mask that carries what is implausible in it as warnings, each of them logged.
 
     Parameters
@@ -36,30 +36,36 @@ def with_verdicts(mask: Volume, model: ModelDescription, volumes_ml: Mapping[int
     volumes_ml
         Volume of each label of the model in the mask, ml.
     """
-    found = tuple(verdicts(mask, model, volumes_ml))
+    found = tuple(implausible(mask, model, volumes_ml))
     for sentence in found:
         logger.warning("%s", sentence)
     return replace(mask, origin=replace(mask.origin, warnings=(*mask.origin.warnings, *found)))
 
 
-def verdicts(mask: Volume, model: ModelDescription, volumes_ml: Mapping[int, float]) -> Iterator[str]:
-    """Yield a sentence for each thing that is implausible in a mask; parameters as of `with_verdicts`."""
+def implausible(mask: Volume, model: ModelDescription, volumes_ml: Mapping[int, float]) -> Iterator[str]:
+    """Yield a sentence for each thing that is implausible in a mask.
+
+    Parameters
+    ----------
+    mask, model, volumes_ml
+        As for `with_warnings`.
+    """
     examined, names = mask.origin.body_part, {each.value: each.name for each in mask.origin.labels}
     if model.body_part is not None and lies_elsewhere(examined, model.body_part):
         yield f"the series is of {examined}, the model is for {model.body_part}: the mask may be wrong"
     for label, (low, high) in sorted(model.expected_volume_ml.items()):
         labels = _with_parts(label, model)
-        finding = _Finding(
+        extent = _LabelExtent(
             name=names.get(label) or model.name_of(label),
             volume_ml=sum(volumes_ml[each] for each in labels),
             cut=tuple(_cut(mask, labels)),
         )
-        if sentence := _sentence(finding, low, high):
+        if sentence := _sentence(extent, low, high):
             yield sentence
 
 
 @dataclass(frozen=True)
-class _Finding:
+class _LabelExtent:
     """A label as it lies in a mask: its volume, ml, and the faces at which it is cut off."""
 
     name: str
@@ -98,19 +104,19 @@ def _areas_on_faces_mm2(mask: Volume, labels: list[int]) -> Iterator[float]:
         yield voxel * int(np.isin(to_host(face), labels).sum())
 
 
-def _sentence(finding: _Finding, low: float, high: float) -> str:
-    """Return what is to be told of a finding; nothing where it is plausible and whole."""
+def _sentence(extent: _LabelExtent, low: float, high: float) -> str:
+    """Return what is to be told of a label; nothing where it is plausible and whole."""
     expected = f"the expected {low:g} to {high:g} ml"
-    told, reaches = f"{finding.name} {volume_text(finding.volume_ml)}", " and ".join(finding.cut)
-    if finding.volume_ml == 0 < low:
-        return f"no {finding.name} was found, {low:g} to {high:g} ml are expected: the scan may not show it"
-    if finding.volume_ml > high:
+    told, reaches = f"{extent.name} {volume_text(extent.volume_ml)}", " and ".join(extent.cut)
+    if extent.volume_ml == 0 < low:
+        return f"no {extent.name} was found, {low:g} to {high:g} ml are expected: the scan may not show it"
+    if extent.volume_ml > high:
         return f"{told} is outside {expected}: the mask may be wrong"
-    if finding.volume_ml < low and finding.cut:
+    if extent.volume_ml < low and extent.cut:
         return (
             f"{told} is outside {expected} and reaches {reaches}: the scan may not show all of it, or the "
             f"mask is wrong"
         )
-    if finding.volume_ml < low:
+    if extent.volume_ml < low:
         return f"{told} is outside {expected}: the scan may not show it, or the mask is wrong"
-    return f"{finding.name} reaches {reaches}: it may be larger than what was scanned" if finding.cut else ""
+    return f"{extent.name} reaches {reaches}: it may be larger than what was scanned" if extent.cut else ""

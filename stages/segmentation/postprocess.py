@@ -21,14 +21,34 @@ from stages.windows.blending import ScoreSlab
 
 
 def postprocess(scores: Array, prepared: ModelInput, volume: Volume, model: ModelDescription) -> Volume:
-    """Return the mask (uint8) of a volume on the volume's own grid, of the volume's origin."""
+    """Return the mask (uint8) of a volume on the volume's own grid, of the volume's origin.
+
+    Parameters
+    ----------
+    scores
+        Shape (classes, slices, rows, columns) on the grid of the model's input, float32.
+    prepared, volume, model
+        As for `postprocess_slabs`.
+    """
     return postprocess_slabs([ScoreSlab(0, scores)], prepared, volume, model)
 
 
 def postprocess_slabs(
     slabs: Iterable[ScoreSlab], prepared: ModelInput, volume: Volume, model: ModelDescription
 ) -> Volume:
-    """Return the mask of a volume from slabs of scores, each with the last slice of the one before."""
+    """Return the mask (uint8) of a volume on the volume's own grid, of the volume's origin.
+
+    Parameters
+    ----------
+    slabs
+        The scores on the grid of the model's input; each begins with the last slice of the one before.
+    prepared
+        The model's input.
+    volume
+        What it was made of.
+    model
+        Which label each class is, and how the mask is cleaned.
+    """
     labels = [label or 0 for label in model.channel_labels]
     threshold = model.threshold if model.activation == "sigmoid" else None
     if threshold is not None and None in model.channel_labels:
@@ -49,7 +69,13 @@ def postprocess_slabs(
 
 
 def model_cleans(model: ModelDescription) -> bool:
-    """Tell whether a model's masks are gone through for components or holes."""
+    """Return whether a model's masks are searched for components or holes.
+
+    Parameters
+    ----------
+    model
+        How its masks are cleaned.
+    """
     return bool(model.largest_component or model.fill_holes or model.minimum_volume_ml or model.inside)
 
 
@@ -65,7 +91,15 @@ def _clean(labels: Array, model: ModelDescription, *, voxel_ml: float) -> None:
 
 
 def label_volumes_ml(mask: Volume, labels: Sequence[int]) -> dict[int, float]:
-    """Return the volume of each label, millilitres."""
+    """Return the volume of each label, ml.
+
+    Parameters
+    ----------
+    mask
+        Uint8 labels, on the host or on the device.
+    labels
+        The labels that are measured.
+    """
     array = mask.array.transpose(order_in_memory(mask.array)[0])
     count = array_namespace(array).count_nonzero
     voxels = 2**18 if count is np.count_nonzero else 2**24  # on the host what stays in a core's cache

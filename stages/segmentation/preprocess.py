@@ -13,7 +13,8 @@ from stages.compute.components import keep_largest_component
 from stages.compute.intensity import Intensity
 from stages.compute.resample import axis_samples, resample_linear
 from stages.compute.strides import order_in_memory, parts_of, turned
-from stages.model.description import ModelDescription, Statistics
+from stages.model.description import ModelDescription
+from stages.model.parameters import Statistics
 from stages.segmentation.slabs import lazy_image
 from stages.volume.geometry import Grid, grid_of_size, grid_with_spacing, points_at, reorient
 from stages.volume.volume import Volume
@@ -60,10 +61,14 @@ def preprocess(
     by_slabs: bool = False,
     wait_for: Callable[[Array], None] | None = None,
 ) -> ModelInput:
-    """Bring a CT volume (int16 HU) into the model's orientation, box, grid and intensities.
+    """Return a CT volume in the model's orientation, box, grid and intensities.
 
     Parameters
     ----------
+    volume
+        HU, int16 or float32; it stays as it is.
+    model
+        How it becomes the model's input.
     by_slabs
         Make the image slab by slab, when it is needed. Where intensities depend on all of it, it is made
         at once all the same.
@@ -105,7 +110,15 @@ def preprocess(
 
 
 def uncropped_shape(volume: Volume, model: ModelDescription) -> tuple[int, int, int]:
-    """Return the shape of the model's input for all of a volume; that for a part of it is no larger."""
+    """Return the shape of the model's input for all of a volume; that for a part of it is no larger.
+
+    Parameters
+    ----------
+    volume
+        A CT.
+    model
+        How it becomes the model's input.
+    """
     view, affine = reorient(volume.array, volume.affine, model.orientation)
     return _models_grid(Grid((view.shape[0], view.shape[1], view.shape[2]), affine), model).shape
 
@@ -117,11 +130,19 @@ def _slices_below(source: Grid, target: Grid) -> slice:
 
 
 def intensity_of(model: ModelDescription, image: Array) -> Intensity:
-    """Return how HU become intensities; where statistics are not given, those of `image` (HU) count."""
+    """Return how HU become intensities.
+
+    Parameters
+    ----------
+    model
+        How they do.
+    image
+        HU; its statistics count where the model has none of its own. None where it has.
+    """
     low, high = model.intensity_clip_hu or (-np.inf, np.inf)
     if model.intensity_zscore is not None:
-        given = model.intensity_zscore
-        found = _statistics(image, model.foreground_hu, low, high) if given == "foreground" else given
+        wanted = model.intensity_zscore
+        found = _statistics(image, model.foreground_hu, low, high) if wanted == "foreground" else wanted
         return Intensity(low, high, zero=found.mean, scale=1 / found.std)
     if not isinstance(model.intensity_scale, tuple):
         return Intensity(low, high)
@@ -130,7 +151,15 @@ def intensity_of(model: ModelDescription, image: Array) -> Intensity:
 
 
 def part_of(grid: Grid, box: Box) -> Grid:
-    """Return the grid of the voxels of a box."""
+    """Return the grid of the voxels of a box.
+
+    Parameters
+    ----------
+    grid
+        The grid of all voxels.
+    box
+        Which slices, rows and columns.
+    """
     affine = grid.affine.copy()
     affine[:3, 3] = points_at(grid.affine, [side.start for side in box])
     sizes = [side.stop - side.start for side in box]

@@ -16,9 +16,10 @@ from stages.arrays import Array, array_namespace
 from stages.compute.components_device import require_countable
 from stages.compute.cuda.transfer import buffer_bytes, download_place, stream_event, upload
 from stages.errors import InputError
-from stages.memory.limits import UNLIMITED, MemoryLimit, fit, in_words, resident_bytes, stage_need
+from stages.memory.limits import UNLIMITED, MemoryLimit, in_words, resident_bytes
 from stages.model.description import ModelDescription
 from stages.model.tensors import ModelTensors
+from stages.segmentation.memory_estimate import fit, stage_need
 from stages.segmentation.postprocess import model_cleans, postprocess_slabs
 from stages.segmentation.preprocess import ModelInput, preprocess, uncropped_shape
 from stages.segmentation.server_side import score_slabs_anywhere
@@ -91,10 +92,10 @@ def segment(
     brings = on_device and array_namespace(volume.array) is np
     if (brings or array_namespace(volume.array) is not np) and model_cleans(model):
         require_countable(volume.array.size)  # now, rather than when the model has answered
-    asked = _Asked(predictor, model, tensors, limit or UNLIMITED, gpu, deadline_s)
+    settings = _Settings(predictor, model, tensors, limit or UNLIMITED, gpu, deadline_s)
     with gpu.kept() if gpu is not None else nullcontext():
-        fitted = _fitted(volume, asked, on_device=brings)
-        mask = (_segment_on_device if brings else _segment)(volume, asked, fitted)
+        fitted = _fitted(volume, settings, on_device=brings)
+        mask = (_segment_on_device if brings else _segment)(volume, settings, fitted)
     if gpu is not None:
         logger.info("memory: %s of the GPU were taken at most", in_words(gpu.peak))
     logger.info(
@@ -104,7 +105,7 @@ def segment(
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Settings:
     """What a volume is segmented by, and within which limits."""
 
     predictor: Predictor
@@ -116,24 +117,28 @@ class _Asked:
 
 
 def _segment(
-    volume: Volume, asked: _Asked, fitted: WindowPlan, wait_for: Callable[[Array], None] | None = None
+    volume: Volume, settings: _Settings, fitted: WindowPlan, wait_for: Callable[[Array], None] | None = None
 ) -> Volume:
     """Return the mask where the volume lives; `wait_for` is that of `preprocess`."""
-    prepared = preprocess(volume, asked.model, by_slabs=True, wait_for=wait_for)
+    prepared = preprocess(volume, settings.model, by_slabs=True, wait_for=wait_for)
     on_device = array_namespace(volume.array) is not np
-    windows = window_plan(prepared, asked.model, asked.tensors, on_device=on_device)
+    windows = window_plan(prepared, settings.model, settings.tensors, on_device=on_device)
     windows = replace(windows, batch=min(windows.batch, fitted.batch), in_flight=fitted.in_flight)
     slabs = score_slabs_anywhere(
-        prepared.image, asked.predictor, windows=windows, limit=asked.limit, deadline_s=asked.deadline_s
+        prepared.image,
+        settings.predictor,
+        windows=windows,
+        limit=settings.limit,
+        deadline_s=settings.deadline_s,
     )
-    return postprocess_slabs(slabs, prepared, volume, asked.model)
+    return postprocess_slabs(slabs, prepared, volume, settings.model)
 
 
-def _segment_on_device(volume: Volume, asked: _Asked, fitted: WindowPlan) -> Volume:
+def _segment_on_device(volume: Volume, settings: _Settings, fitted: WindowPlan) -> Volume:
     """Return the mask on the host, worked out on the device."""
-    with upload(volume.array, backwards=_begins_at_the_end(volume, asked.model)) as arriving:
+    with upload(volume.array, backwards=_begins_at_the_end(volume, settings.model)) as arriving:
         place = download_place(volume.array.shape, np.uint8)
-        mask = _segment(replace(volume, array=arriving.array), asked, fitted, arriving.wait_for)
+        mask = _segment(replace(volume, array=arriving.array), settings, fitted, arriving.wait_for)
     return mask.with_array(place.fill(mask.array, after=stream_event()))
 
 
@@ -144,7 +149,7 @@ def _begins_at_the_end(volume: Volume, model: ModelDescription) -> bool:
     return bool(turned[0, 0, 0] > turned[-1, -1, -1])
 
 
-def _fitted(volume: Volume, asked: _Asked, *, on_device: bool) -> WindowPlan:
+def _fitted(volume: Volume, settings: _Settings, *, on_device: bool) -> WindowPlan:
     """Return the plan that the memory allows for all of a volume, however little of it the model will see.
 
     Parameters
@@ -153,11 +158,11 @@ def _fitted(volume: Volume, asked: _Asked, *, on_device: bool) -> WindowPlan:
         Whether a volume of the host will be brought to the device.
     """
     is_there = array_namespace(volume.array) is not np
-    shape = uncropped_shape(volume, asked.model)
-    windows = _plan(shape, asked.model, asked.tensors, on_device or is_there)
-    if asked.limit is UNLIMITED and asked.gpu is None:
+    shape = uncropped_shape(volume, settings.model)
+    windows = _plan(shape, settings.model, settings.tensors, on_device or is_there)
+    if settings.limit is UNLIMITED and settings.gpu is None:
         return windows
-    transport = getattr(asked.predictor, "transport", None)
+    transport = getattr(settings.predictor, "transport", None)
     need = partial(
         stage_need,
         volume_shape=volume.grid.shape,
@@ -165,15 +170,15 @@ def _fitted(volume: Volume, asked: _Asked, *, on_device: bool) -> WindowPlan:
         on_device=on_device or is_there,
         held_bytes=resident_bytes(),
         pinned_bytes=buffer_bytes() if on_device else 0,
-        held_on_device=asked.gpu.held(volume.array.nbytes if is_there else 0) if asked.gpu else 0,
-        shared_on_device=asked.gpu.shared if asked.gpu else 0,
+        held_on_device=settings.gpu.held(volume.array.nbytes if is_there else 0) if settings.gpu else 0,
+        shared_on_device=settings.gpu.shared if settings.gpu else 0,
         by_messages=transport in ("grpc", "http"),
         shared_on_host=transport == "system",
-        whole_image=asked.model.intensity_zscore == "foreground",
+        whole_image=settings.model.intensity_zscore == "foreground",
         volume_itemsize=volume.array.dtype.itemsize,
     )
-    reserve = asked.gpu.reserve if asked.gpu is not None and (on_device or is_there) else None
-    return fit(windows, need, asked.limit, reserve)
+    reserve = settings.gpu.reserve if settings.gpu is not None and (on_device or is_there) else None
+    return fit(windows, need, settings.limit, reserve)
 
 
 def window_plan(
@@ -183,7 +188,19 @@ def window_plan(
     *,
     on_device: bool = False,
 ) -> WindowPlan:
-    """Return how an image, on the CUDA device or not, is cut into windows for a model."""
+    """Return how an image is cut into windows for a model.
+
+    Parameters
+    ----------
+    prepared
+        The image.
+    model
+        How its windows are made.
+    tensors
+        How the model wants them; by default (batch, channels, slices, rows, columns), float32.
+    on_device
+        Whether the image lies on the CUDA device.
+    """
     return replace(_plan(prepared.grid.shape, model, tensors, on_device), padding=prepared.padding)
 
 

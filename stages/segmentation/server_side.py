@@ -19,12 +19,14 @@ from types import TracebackType
 
 import numpy as np
 
-import stages
 from stages.arrays import array_namespace
 from stages.errors import SettingsError
 from stages.memory.limits import MemoryLimit, in_words, resident_bytes
-from stages.triton.client import DEADLINE_S, PATIENCE_S, ServedModel, TritonPredictor
+from stages.runtime import atomic
+from stages.triton.client import TritonPredictor
+from stages.triton.connection import DEADLINE_S, PATIENCE_S
 from stages.triton.transport import Transport
+from stages.triton.types import ServedModel
 from stages.windows.blending import ScoreSlab
 from stages.windows.plan import WindowPlan
 from stages.windows.sliding import Predictor, score_slabs
@@ -33,7 +35,7 @@ from stages.windows.source import Image
 logger = logging.getLogger(__name__)
 
 MODEL_NAME = "sliding_window"
-_PACKAGE = Path(stages.__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 _FILES = Path(__file__).parent / "windows_model"
 _COPIED = ("errors.py", "arrays.py", "windows/*.py")
 
@@ -77,11 +79,18 @@ class RemoteWindows:
         self._predictor.close()
 
     def is_available(self) -> bool:
-        """Tell whether the server has the windows model ready."""
+        """Return whether the server has the windows model ready."""
         return self._predictor.is_ready()
 
     def score_slabs(self, image: Image, *, windows: WindowPlan) -> Iterator[ScoreSlab]:
-        """Give the scores of an image as one slab, the same as `stages.windows.sliding.score_slabs`.
+        """Yield the scores of an image as one slab, the same as `stages.windows.sliding.score_slabs`.
+
+        Parameters
+        ----------
+        image
+            Shape (slices, rows, columns), float32 or float16.
+        windows
+            How it is cut into windows.
 
         Raises
         ------
@@ -98,18 +107,18 @@ class RemoteWindows:
         }
         count = windows.count(image.shape)
         logger.info("the image goes once, its %d windows are cut beside the model", count)
-        question = self._predictor.submit(
+        request = self._predictor.submit(
             whole.astype(np.float32, copy=False),
             parameters={"task": json.dumps({"model": model, "windows": asdict(windows)})},
             deadline_s=self._deadline_s * count,
         )
         try:
-            scores = question.result()
+            scores = request.result()
             xp = array_namespace(scores)
             yield ScoreSlab(0, scores if scores.dtype == np.float32 else xp.asarray(scores, np.float32))
         finally:
-            question.cancel()
-            question.release()
+            request.cancel()
+            request.release()
 
 
 def score_slabs_anywhere(
@@ -120,14 +129,20 @@ def score_slabs_anywhere(
     limit: MemoryLimit | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> Iterator[ScoreSlab]:
-    """Give the scores of an image, cut beside the model where the server is far and offers that.
+    """Yield the scores of an image, cut beside the model where the server is far and offers that.
 
     Parameters
     ----------
+    image
+        Shape (slices, rows, columns), float32 or float16.
     predictor
         As for `stages.windows.sliding.score_slabs`. A server is far if windows travel to it by messages.
+    windows
+        How the image is cut into windows.
     limit
         What the host's memory may take: image and scores travel whole if they are sent once.
+    deadline_s
+        Longest time for the output of one window, seconds, where they are cut beside the model.
 
     Returns
     -------
@@ -144,7 +159,7 @@ def score_slabs_anywhere(
 
 
 def _fits(image: Image, windows: WindowPlan, limit: MemoryLimit | None) -> bool:
-    """Tell whether there is room for image and scores, each of them twice, as what it is and as a message."""
+    """Return whether memory suffices for image and scores, each twice, as what it is and as a message."""
     needed = 2 * 4 * (1 + windows.classes) * math.prod(image.shape)
     if limit is None or resident_bytes() + needed <= limit.size:
         return True
@@ -157,13 +172,18 @@ def write_windows_model(repository: Path) -> Path:
 
     It appears whole or not at all, under the name that `RemoteWindows` asks for.
 
+    Parameters
+    ----------
+    repository
+        Folder of models that a Triton server reads.
+
     Raises
     ------
     SettingsError
         If the repository is no folder that can be written to.
     """
     folder = repository / MODEL_NAME
-    made = repository / f".{MODEL_NAME}-{os.urandom(4).hex()}"
+    made = repository / f".{MODEL_NAME}-{os.urandom(4).hex()}"  # what is hidden is no model
     try:
         package = made / "1" / "stages"
         package.mkdir(parents=True)
@@ -174,13 +194,7 @@ def write_windows_model(repository: Path) -> Path:
             shutil.copyfile(source, copy)
         shutil.copyfile(_FILES / "model.py", made / "1" / "model.py")
         shutil.copyfile(_FILES / "config.pbtxt", made / "config.pbtxt")
-        if folder.exists():
-            old = repository / f".{MODEL_NAME}-old-{os.urandom(4).hex()}"
-            folder.rename(old)
-            made.rename(folder)
-            shutil.rmtree(old)
-        else:
-            made.rename(folder)
+        atomic.rename(made, folder)
     except OSError as error:
         raise SettingsError(f"the windows model cannot be written into {repository}: {error}") from error
     finally:

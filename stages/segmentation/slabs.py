@@ -30,7 +30,17 @@ class MakeLabels(Protocol):
 
 
 def grid_part(grid: Grid, start: int, stop: int, *, axis: int = 0) -> Grid:
-    """Return the part of a grid from one index to before another along an axis."""
+    """Return the part of a grid from one index to before another along an axis.
+
+    Parameters
+    ----------
+    grid
+        The whole grid.
+    start, stop
+        The first index, and the one behind the last.
+    axis
+        0 slices, 1 rows, 2 columns.
+    """
     affine = grid.affine.copy()
     affine[:3, 3] += start * affine[:3, axis]
     slices, rows, columns = (stop - start if n == axis else size for n, size in enumerate(grid.shape))
@@ -38,7 +48,15 @@ def grid_part(grid: Grid, start: int, stop: int, *, axis: int = 0) -> Grid:
 
 
 def lazy_image(grid: Grid, make: MakeImage) -> LazyImage:
-    """Return the model's input on a grid, made when it is needed."""
+    """Return the model's input on a grid, made when it is needed.
+
+    Parameters
+    ----------
+    grid
+        The whole grid.
+    make
+        Makes the slices of a part of it.
+    """
     return LazyImage(grid.shape, lambda start, stop: make(grid_part(grid, start, stop)))
 
 

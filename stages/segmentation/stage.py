@@ -61,7 +61,13 @@ class SegmentationStage(Stage):
         self._labels: tuple[Label, ...] = ()
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the model, the server, and where arrays are worked on."""
+        """Declare the model, the server, and where arrays are worked on.
+
+        Parameters
+        ----------
+        parser
+            Of the stage's command line.
+        """
         parser.add_argument(
             "--model", default=self._default, metavar="NAME", help="model (default: %(default)s)"
         )
@@ -95,7 +101,20 @@ class SegmentationStage(Stage):
         )
 
     def prepare(self, job: Job) -> None:
-        """Import, connect, and read the model's description while the stages before still work."""
+        """Import, connect, and read the model's description while the stages before still work.
+
+        Parameters
+        ----------
+        job
+            The job, whose inputs are not there yet.
+
+        Raises
+        ------
+        SettingsError
+            If no server is named, or an argument cannot be used.
+        InferenceError
+            If the server does not have the model ready in time, or its description cannot be used.
+        """
         from stages.model.description import ModelDescription
         from stages.segmentation.warm_up import warm_up
         from stages.triton.client import connect
@@ -134,11 +153,17 @@ class SegmentationStage(Stage):
         if nameless:
             logger.warning("%s; %s", nameless_text(nameless), where_to_say(served.name))
         if self._on_device:
-            ask_once(self._predictor, self._model, self._tensors, place=to_device)
+            send_first_request(self._predictor, self._model, self._tensors, place=to_device)
 
     def execute(self, job: Job) -> None:
-        """Segment each volume and write its mask under the same name."""
-        from stages.segmentation.plausibility import with_verdicts
+        """Segment each volume and write its mask under the same name.
+
+        Parameters
+        ----------
+        job
+            The job, whose inputs are there.
+        """
+        from stages.segmentation.plausibility import with_warnings
         from stages.segmentation.postprocess import label_volumes_ml
         from stages.segmentation.segment import segment
 
@@ -157,17 +182,17 @@ class SegmentationStage(Stage):
                 deadline_s=job.arguments.deadline,
                 on_device=self._on_device,
             )
-            mask = replace(mask, origin=replace(mask.origin, **self._said_of_masks()))
+            mask = replace(mask, origin=replace(mask.origin, **self._mask_metadata()))
             found = label_volumes_ml(mask, self._model.labels)
-            mask = with_verdicts(mask, self._model, found)
+            mask = with_warnings(mask, self._model, found)
             write_volume(mask, job.output_dir)
             name_of = {label.value: label.name for label in self._labels}
             names = [f"{name_of.get(n, f'label {n}')} {volume_text(ml)}" for n, ml in found.items()]
             logger.info("found %s", ", ".join(names))
             self.finish(job, mask)
 
-    def _said_of_masks(self) -> dict[str, Any]:
-        """Return what the JSON beside a mask says of what made it, and of its labels."""
+    def _mask_metadata(self) -> dict[str, Any]:
+        """Return what the JSON beside a mask holds of the model that made it, and of its labels."""
         return {
             "algorithm": self._algorithm,
             "label_values": self._model.labels,
@@ -175,7 +200,15 @@ class SegmentationStage(Stage):
         }
 
     def finish(self, job: Job, mask: Volume) -> None:
-        """Do what else a stage wants done with a mask that has been written; here nothing."""
+        """Do what else a stage wants done with a mask that has been written; here nothing.
+
+        Parameters
+        ----------
+        job
+            The job.
+        mask
+            Uint8 labels, on the host.
+        """
 
     def models_used(self) -> Sequence[ModelRecord]:
         """Return the model as the server describes it."""
@@ -186,7 +219,7 @@ class SegmentationStage(Stage):
         self._open.close()
 
 
-def ask_once(
+def send_first_request(
     predictor: Callable[[Array], Array],
     model: ModelDescription,
     tensors: ModelTensors,
@@ -200,7 +233,11 @@ def ask_once(
     Parameters
     ----------
     predictor
-        Answers windows in the shape of the model's input tensor.
+        Takes windows in the shape of the model's input tensor.
+    model
+        Says the shape of its windows.
+    tensors
+        How the model wants them.
     place
         Puts an array of the host where windows will lie.
     """

@@ -14,7 +14,8 @@ from stages.arrays import to_device
 from stages.compute.components import fill_holes, keep_inside, keep_largest_component, remove_small
 from stages.compute.resample import labels_from_scores, resample_linear
 from stages.volume.geometry import Grid
-from stages.windows.sliding import WindowPlan, predict_in_windows
+from stages.windows.plan import WindowPlan
+from stages.windows.sliding import predict_in_windows
 
 _GRID = Grid((3, 3, 3), np.eye(4))
 

@@ -1,4 +1,4 @@
-"""Memory that a question to a Triton server and its answer share with the server."""
+"""Shared-memory buffers: memory that an infer request and its output share with a Triton server."""
 
 from __future__ import annotations
 
@@ -19,60 +19,108 @@ _ALIGNMENT = 4096
 _DEADLINE_S = 2.0
 
 
-Write: TypeAlias = Callable[[Array], None]
+WriteWindows: TypeAlias = Callable[[Array], None]
 """Writes windows into an array of the shape of the model's input tensor, on the host or on the device."""
 
 
-class Slot(Protocol):
-    """Memory shared with the server: a question, and behind it the answer."""
+class SharedBuffer(Protocol):
+    """Memory shared with the server: the windows, and behind them the model's output.
+
+    Attributes
+    ----------
+    name
+        Under which the server knows it.
+    input_bytes, output_bytes
+        How much of it there is for windows and for output, bytes.
+    """
 
     name: str
-    question_bytes: int
-    answer_bytes: int
+    input_bytes: int
+    output_bytes: int
 
     def register(self) -> None:
-        """Tell the server of it."""
+        """Register it with the server."""
 
-    def put(self, write: Write, shape: tuple[int, ...], dtype: np.dtype[Any], *, on_device: bool) -> None:
-        """Have a question written by what writes to the host or to the device."""
+    def write_input(
+        self, write: WriteWindows, shape: tuple[int, ...], dtype: np.dtype[Any], *, on_device: bool
+    ) -> None:
+        """Have windows written into it.
 
-    def answer(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """Return the answer where it lies."""
+        Parameters
+        ----------
+        write
+            Writes them.
+        shape, dtype
+            Of the model's input tensor.
+        on_device
+            Whether `write` writes to the CUDA device, else to the host.
+        """
+
+    def output(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return the model's output where it lies; it holds until the buffer is used again.
+
+        Parameters
+        ----------
+        shape, dtype
+            Of the model's output tensor.
+        """
 
     def close(self) -> None:
-        """Free the memory, the server's hold on it first."""
+        """Unregister it, and free the memory."""
 
 
-class SystemSlot:
-    """A slot in ``/dev/shm``."""
+class SystemBuffer:
+    """A buffer in ``/dev/shm``.
 
-    def __init__(self, connection: Connection, question_bytes: int, answer_bytes: int) -> None:
-        self.question_bytes = _aligned(question_bytes)
-        self.answer_bytes = answer_bytes
+    Parameters
+    ----------
+    connection
+        The server.
+    input_bytes, output_bytes
+        What it must hold, bytes.
+    """
+
+    def __init__(self, connection: Connection, input_bytes: int, output_bytes: int) -> None:
+        self.input_bytes = _aligned(input_bytes)
+        self.output_bytes = output_bytes
         self._connection = connection
-        self._region = Region(self.question_bytes + answer_bytes)
+        self._region = Region(self.input_bytes + output_bytes)
         self.name = self._region.name
 
     def register(self) -> None:
-        """Tell the server of it."""
+        """Register it with the server."""
         self._connection.client.register_system_shared_memory(
             self.name, f"/{self.name}", self._region.size, client_timeout=_DEADLINE_S
         )
 
-    def put(self, write: Write, shape: tuple[int, ...], dtype: np.dtype[Any], *, on_device: bool) -> None:
-        """Have a question written by what writes to the host or to the device."""
+    def write_input(
+        self, write: WriteWindows, shape: tuple[int, ...], dtype: np.dtype[Any], *, on_device: bool
+    ) -> None:
+        """Have windows written into it.
+
+        Parameters
+        ----------
+        write, shape, dtype, on_device
+            As for `SharedBuffer.write_input`.
+        """
         view = self._region.array(shape, dtype)
         if on_device:
-            np.copyto(view, on_host(write, shape, dtype, on_device=True))
+            np.copyto(view, written_on_host(write, shape, dtype, on_device=True))
         else:
             write(view)
 
-    def answer(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """Return the answer where it lies."""
-        return self._region.array(shape, dtype, offset=self.question_bytes)
+    def output(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return the model's output where it lies.
+
+        Parameters
+        ----------
+        shape, dtype
+            Of the model's output tensor.
+        """
+        return self._region.array(shape, dtype, offset=self.input_bytes)
 
     def close(self) -> None:
-        """Free the memory, the server's hold on it first."""
+        """Unregister it, and free the memory."""
         try:
             with suppress(self._connection.protocol.InferenceServerException):
                 self._connection.client.unregister_system_shared_memory(self.name, client_timeout=_DEADLINE_S)
@@ -80,24 +128,32 @@ class SystemSlot:
             self._region.close()
 
 
-class CudaSlot:
-    """A slot in the memory of the current CUDA device, apart from CuPy's pool, so that it can be shared."""
+class CudaBuffer:
+    """A buffer in the memory of the current CUDA device, apart from CuPy's pool, so that it can be shared.
 
-    def __init__(self, connection: Connection, question_bytes: int, answer_bytes: int) -> None:
+    Parameters
+    ----------
+    connection
+        The server.
+    input_bytes, output_bytes
+        What it must hold, bytes.
+    """
+
+    def __init__(self, connection: Connection, input_bytes: int, output_bytes: int) -> None:
         import cupy
 
         self._cupy = cupy
         self._connection = connection
-        self.question_bytes = _aligned(question_bytes)
-        self.answer_bytes = answer_bytes
+        self.input_bytes = _aligned(input_bytes)
+        self.output_bytes = output_bytes
         self.name = f"clara-windows-cuda-{os.urandom(8).hex()}"
-        self._size = self.question_bytes + answer_bytes
+        self._size = self.input_bytes + output_bytes
         self._device = cupy.cuda.runtime.getDevice()
         self._pointer = cupy.cuda.runtime.malloc(self._size)
         count_outside_pool(self._size)
 
     def register(self) -> None:
-        """Tell the server of it."""
+        """Register it with the server."""
         handle = self._cupy.cuda.runtime.ipcGetMemHandle(self._pointer)
         self._connection.client.register_cuda_shared_memory(
             self.name,
@@ -107,21 +163,35 @@ class CudaSlot:
             client_timeout=_DEADLINE_S,
         )
 
-    def put(self, write: Write, shape: tuple[int, ...], dtype: np.dtype[Any], *, on_device: bool) -> None:
-        """Have a question written by what writes to the host or to the device."""
+    def write_input(
+        self, write: WriteWindows, shape: tuple[int, ...], dtype: np.dtype[Any], *, on_device: bool
+    ) -> None:
+        """Have windows written into it.
+
+        Parameters
+        ----------
+        write, shape, dtype, on_device
+            As for `SharedBuffer.write_input`.
+        """
         view = self._view(shape, dtype, 0)
         if on_device:
             write(view)
         else:
-            view.set(on_host(write, shape, dtype, on_device=False))
+            view.set(written_on_host(write, shape, dtype, on_device=False))
         self._cupy.cuda.get_current_stream().synchronize()  # the server reads on a stream of its own
 
-    def answer(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """Return the answer where it lies."""
-        return self._view(shape, dtype, self.question_bytes)
+    def output(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return the model's output where it lies.
+
+        Parameters
+        ----------
+        shape, dtype
+            Of the model's output tensor.
+        """
+        return self._view(shape, dtype, self.input_bytes)
 
     def close(self) -> None:
-        """Free the memory, the server's hold on it first."""
+        """Unregister it, and free the memory."""
         try:
             with suppress(self._connection.protocol.InferenceServerException):
                 self._connection.client.unregister_cuda_shared_memory(self.name, client_timeout=_DEADLINE_S)
@@ -135,10 +205,16 @@ class CudaSlot:
         return self._cupy.ndarray(shape, dtype, self._cupy.cuda.MemoryPointer(memory, offset))
 
 
-def on_host(
-    write: Write, shape: tuple[int, ...], dtype: np.dtype[Any], *, on_device: bool
+def written_on_host(
+    write: WriteWindows, shape: tuple[int, ...], dtype: np.dtype[Any], *, on_device: bool
 ) -> np.ndarray[Any, Any]:
-    """Return on the host, in order, what is written to the host or to the device."""
+    """Return windows as an array of the host, in order, wherever they are written.
+
+    Parameters
+    ----------
+    write, shape, dtype, on_device
+        As for `SharedBuffer.write_input`.
+    """
     made = empty(shape, dtype, on_device=on_device)
     write(made)
     return to_host(made)

@@ -1,12 +1,11 @@
-"""The line to one model of a Triton server: its calls, its deadlines, and what to do when it is down.
+"""The connection to one model of a Triton server: its calls, its deadlines, and what to do when it is down.
 
 A call is repeated only while the server is UNAVAILABLE (it restarts, or the network is down), with growing
-pauses, and not for longer than the patience. Every call has a deadline.
+waits, and not for longer than the patience. Every call has a deadline.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import re
 import time
@@ -14,13 +13,19 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from stages.errors import InferenceError, SettingsError
+from stages.runtime import retry
+from stages.triton.types import ServedModel
 
 logger = logging.getLogger(__name__)
 
+DEADLINE_S = 120.0
+"""Longest time for the output of one infer request unless somebody says otherwise, seconds."""
+PATIENCE_S = 60.0
+"""How long a server may be unavailable unless somebody says otherwise, seconds."""
 CALL_DEADLINE_S = 10.0
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 2.0
-ADDRESS = re.compile(r"([^\s/:]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
+"""Longest time for any other call, seconds."""
+_BACKOFF = retry.Backoff(first_s=0.1, longest_s=2.0, jitter=0)
+_ADDRESS = re.compile(r"([^\s/:]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
 _Result = TypeVar("_Result")
 
 
@@ -43,10 +48,7 @@ class Connection:
     """
 
     def __init__(self, url: str, model: str, *, patience_s: float) -> None:
-        if not ADDRESS.fullmatch(url):
-            raise SettingsError(
-                f"the inference server is named as HOST:PORT (gRPC, usually 8001), found {url!r}"
-            )
+        require_address(url, "gRPC, usually 8001")
         import tritonclient.grpc as protocol
 
         self.protocol = protocol
@@ -66,18 +68,29 @@ class Connection:
         self.client.close()
 
     def failed(self, error: Any) -> InferenceError:
-        """Return what to tell of an error of the server."""
+        """Return the error to raise for an error of the server.
+
+        Parameters
+        ----------
+        error
+            A `tritonclient` exception.
+        """
         return InferenceError(f"{self.name}: {reason(error)}{_advice(error)}")
 
     def call(self, call: Callable[[], _Result]) -> _Result:
         """Call the server; again after a pause while it is unavailable.
+
+        Parameters
+        ----------
+        call
+            Makes the call and returns its result.
 
         Raises
         ------
         InferenceError
             If it refuses, does not answer in time, or stays unavailable.
         """
-        for left_s in pauses(self.url, self._patience_s):
+        for left_s in attempts(self.url, self._patience_s):
             try:
                 return call()
             except self.protocol.InferenceServerException as error:
@@ -85,16 +98,16 @@ class Connection:
         raise AssertionError("unreachable")
 
     def recover(self, error: Any, *, sent_before: int, since: float, attempt: int) -> bool:
-        """Return when a question that the server was unavailable for may be asked again.
+        """Return when an infer request that the server was unavailable for may be sent again.
 
         Parameters
         ----------
         error
-            What the question ended with.
+            What the request ended with.
         sent_before
-            `recoveries` when the question was sent.
+            `recoveries` when the request was sent.
         since
-            When the question failed for the first time, by `time.monotonic`.
+            When the request failed for the first time, by `time.monotonic`.
         attempt
             How often it has failed.
 
@@ -108,10 +121,10 @@ class Connection:
         InferenceError
             If the error is another, the model is no longer loaded, or the server does not come back.
         """
-        for left_s in pauses(self.url, self._patience_s, since=since, attempt=attempt):
+        for left_s in attempts(self.url, self._patience_s, since=since, tries=attempt):
             self._raise_unless_unavailable(error, left_s)
             if sent_before < self.recoveries:
-                return False  # another question has seen it come back
+                return False  # another request has seen it come back
             try:
                 if self.client.is_model_ready(self.model, client_timeout=min(CALL_DEADLINE_S, left_s + 0.1)):
                     self.recoveries += 1
@@ -123,28 +136,45 @@ class Connection:
     def wait_until_ready(self, timeout_s: float) -> None:
         """Return when the server has the model ready.
 
+        Parameters
+        ----------
+        timeout_s
+            Longest wait, seconds.
+
         Raises
         ------
         InferenceError
             If it is not ready in time, with the last reason.
         """
-        deadline = time.monotonic() + timeout_s
-        why = "it is not ready"
-        while (left_s := deadline - time.monotonic()) > 0:
-            try:
-                if self.client.is_model_ready(self.model, client_timeout=min(left_s, CALL_DEADLINE_S)):
-                    return
-                why = self._state() or why
-            except self.protocol.InferenceServerException as error:
-                why = reason(error)
-            time.sleep(0.1)
-        raise InferenceError(
-            f"{self.name} did not become ready within {timeout_s:g} s: {why}; "
-            f"is the server running, and the model in its repository?"
+        wait_until_ready(self._why_not_ready, name=self.name, timeout_s=timeout_s)
+
+    def _why_not_ready(self, deadline_s: float) -> str | None:
+        try:
+            if self.client.is_model_ready(self.model, client_timeout=deadline_s):
+                return None
+            return self._state()
+        except self.protocol.InferenceServerException as error:
+            return reason(error)
+
+    def describe(self) -> ServedModel:
+        """Return the model's tensors and parameters, as the server says them.
+
+        Raises
+        ------
+        InferenceError
+            If the server does not answer or does not know the model.
+        """
+        client, name = self.client, self.model
+        metadata = self.call(
+            lambda: client.get_model_metadata(name, as_json=True, client_timeout=CALL_DEADLINE_S)
         )
+        config = self.call(
+            lambda: client.get_model_config(name, as_json=True, client_timeout=CALL_DEADLINE_S)
+        )
+        return ServedModel.from_json(name, metadata, config["config"])
 
     def is_ready(self) -> bool:
-        """Tell whether the server answers and has the model ready."""
+        """Return whether the server answers and has the model ready."""
         try:
             return bool(self.client.is_model_ready(self.model, client_timeout=CALL_DEADLINE_S))
         except self.protocol.InferenceServerException:
@@ -180,20 +210,82 @@ class Connection:
         return ": ".join(told) or "it was not asked to load it"
 
 
-def pauses(url: str, patience_s: float, *, since: float | None = None, attempt: int = 0) -> Iterator[float]:
-    """Give the time that is left, first at once, then after growing pauses, until none is; then 0."""
-    deadline = (time.monotonic() if since is None else since) + patience_s
-    for n in itertools.count(attempt):
-        if n > 0:
-            left_s = max(0.0, deadline - time.monotonic())
-            pause_s = min(_FIRST_PAUSE_S * 2 ** min(n - 1, 10), _LONGEST_PAUSE_S, left_s)
-            logger.warning("%s is unavailable, asking again in %.1f s", url, pause_s)
-            time.sleep(pause_s)
-        yield max(0.0, deadline - time.monotonic())
+def attempts(url: str, patience_s: float, *, since: float | None = None, tries: int = 0) -> Iterator[float]:
+    """Yield for each attempt to ask a server how much time is left, after a wait that is logged; at last 0.
+
+    Parameters
+    ----------
+    url
+        The server, for the log.
+    patience_s, since, tries
+        As for `stages.runtime.retry.attempts`.
+    """
+
+    def log(wait_s: float) -> None:
+        logger.warning("%s is unavailable, asking again in %.1f s", url, wait_s)
+
+    return retry.attempts(_BACKOFF, patience_s, since=since, tries=tries, on_wait=log)
+
+
+def require_address(url: str, kind: str) -> None:
+    """Check that an address is of the form ``host:port``.
+
+    Parameters
+    ----------
+    url
+        The address.
+    kind
+        Protocol and usual port, for the message.
+
+    Raises
+    ------
+    SettingsError
+        If it is not.
+    """
+    if not _ADDRESS.fullmatch(url):
+        raise SettingsError(f"the inference server is named as HOST:PORT ({kind}), found {url!r}")
+
+
+def wait_until_ready(why_not: Callable[[float], str | None], *, name: str, timeout_s: float) -> None:
+    """Return when a server has a model ready.
+
+    Parameters
+    ----------
+    why_not
+        Asks the server, within so many seconds; returns None if the model is ready, else the reason, which is
+        empty where the server does not say it.
+    name
+        The model and the server, for the message.
+    timeout_s
+        Longest wait, seconds.
+
+    Raises
+    ------
+    InferenceError
+        If it is not ready in time, with the last reason.
+    """
+    deadline = time.monotonic() + timeout_s
+    last = "it is not ready"
+    while (left_s := deadline - time.monotonic()) > 0:
+        why = why_not(min(left_s, CALL_DEADLINE_S))
+        if why is None:
+            return
+        last = why or last
+        time.sleep(0.1)
+    raise InferenceError(
+        f"{name} did not become ready within {timeout_s:g} s: {last}; "
+        f"is the server running, and the model in its repository?"
+    )
 
 
 def reason(error: Any) -> str:
-    """Return what a server's error says."""
+    """Return what a server's error says.
+
+    Parameters
+    ----------
+    error
+        A `tritonclient` exception.
+    """
     status = f"{error.status()}: " if error.status() else ""
     return f"{status}{error.message()}"
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -21,9 +20,16 @@ from typing import Any
 import numpy as np
 
 from stages.arrays import Array, array_namespace, to_device, to_host
-from stages.errors import InferenceError, SettingsError
-from stages.triton.client import DEADLINE_S, PATIENCE_S, ServedModel, TensorSpec, tensor_dtype
-from stages.triton.connection import ADDRESS, CALL_DEADLINE_S, pauses
+from stages.errors import InferenceError
+from stages.triton.connection import (
+    CALL_DEADLINE_S,
+    DEADLINE_S,
+    PATIENCE_S,
+    attempts,
+    require_address,
+    wait_until_ready,
+)
+from stages.triton.types import ServedModel, TensorSpec
 
 _THREADS = 8
 
@@ -49,10 +55,7 @@ class HttpPredictor:
     def __init__(
         self, url: str, model: str, *, deadline_s: float = DEADLINE_S, patience_s: float = PATIENCE_S
     ) -> None:
-        if not ADDRESS.fullmatch(url):
-            raise SettingsError(
-                f"the inference server is named as HOST:PORT (HTTP, usually 8000), found {url!r}"
-            )
+        require_address(url, "HTTP, usually 8000")
         self._url = url
         self._model = model
         self._deadline_s = deadline_s
@@ -76,7 +79,7 @@ class HttpPredictor:
         return f"model {self._model!r} at {self._url}"
 
     def close(self) -> None:
-        """Give up what is open; the server finishes it all the same, since HTTP cannot cancel."""
+        """Cancel what is open; the server finishes it all the same, since HTTP cannot cancel."""
         self._closed = True
         for connection in list(self._open):
             with suppress(OSError, AttributeError):  # not connected yet, or no more
@@ -84,67 +87,79 @@ class HttpPredictor:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def is_ready(self) -> bool:
-        """Tell whether the server answers and has the model ready."""
-        try:
-            return self._request("GET", f"/v2/models/{self._model}/ready", CALL_DEADLINE_S)[0] == 200
-        except (OSError, http.client.HTTPException):
-            return False
+        """Return whether the server answers and has the model ready."""
+        return self._why_not_ready(CALL_DEADLINE_S) is None
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Return when the server has the model ready.
 
+        Parameters
+        ----------
+        timeout_s
+            Longest wait, seconds.
+
         Raises
         ------
         InferenceError
-            If it is not ready in time.
+            If it is not ready in time, with the last reason.
         """
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            if self.is_ready():
-                return
-            time.sleep(0.1)
-        raise InferenceError(
-            f"{self.name} did not become ready within {timeout_s:g} s; "
-            f"is the server running, and the model in its repository?"
-        )
+        wait_until_ready(self._why_not_ready, name=self.name, timeout_s=timeout_s)
+
+    def _why_not_ready(self, deadline_s: float) -> str | None:
+        try:
+            status, _, content = self._request("GET", f"/v2/models/{self._model}/ready", deadline_s)
+        except (OSError, http.client.HTTPException) as error:
+            return str(error) or type(error).__name__
+        return None if status == 200 else content.decode(errors="replace")[:1000]
 
     def describe(self) -> ServedModel:
-        """Ask the server for the model's tensors and parameters.
+        """Return the model's tensors and parameters, as the server says them.
 
         Raises
         ------
         InferenceError
             If the server does not answer or does not know the model.
         """
-        metadata = self._json(f"/v2/models/{self._model}")
-        config = self._json(f"/v2/models/{self._model}/config")
-        parameters = {key: each["string_value"] for key, each in config.get("parameters", {}).items()}
-        self._served = ServedModel(
-            name=self._model,
-            version=(metadata.get("versions") or [""])[-1],
-            inputs=tuple(_tensor(each) for each in metadata["inputs"]),
-            outputs=tuple(_tensor(each) for each in metadata["outputs"]),
-            parameters=parameters,
-            max_batch_size=int(config.get("max_batch_size", 0)),
-        )
-        if len(self._served.inputs) != 1 or len(self._served.outputs) != 1:
-            names = [each.name for each in (*self._served.inputs, *self._served.outputs)]
-            raise InferenceError(f"{self.name} needs one input and one output tensor, it has {names}")
+        path = f"/v2/models/{self._model}"
+        self._served = ServedModel.from_json(self._model, self._json(path), self._json(f"{path}/config"))
         return self._served
 
     def __call__(self, windows: Array) -> Array:
-        """Return the answer about windows, where the windows live."""
+        """Return the model's output for windows, where the windows live.
+
+        Parameters
+        ----------
+        windows
+            In the shape of the model's input tensor; the values are cast to its data type.
+
+        Raises
+        ------
+        InferenceError
+            If the server does not answer in time, or refuses the windows.
+        """
         return self.submit(windows).result()
 
     def choose_transport(self, *, on_device: bool) -> str:
-        """Return how windows travel."""
+        """Return how windows travel.
+
+        Parameters
+        ----------
+        on_device
+            Whether they will lie on the CUDA device; it makes no difference here.
+        """
         return self.transport
 
     def submit(self, windows: Array) -> Future[Array]:
-        """Ask about windows, NumPy or CuPy, and return at once."""
+        """Send windows, NumPy or CuPy, to the model, and return at once.
+
+        Parameters
+        ----------
+        windows
+            In the shape of the model's input tensor; the values are cast to its data type.
+        """
         served = self._served or self.describe()
         tensor = served.inputs[0]
-        data = np.ascontiguousarray(to_host(windows), dtype=tensor_dtype(tensor))
+        data = np.ascontiguousarray(to_host(windows), dtype=tensor.dtype)
         head = json.dumps(
             {
                 "inputs": [
@@ -167,9 +182,9 @@ class HttpPredictor:
         answered, content = self._ask("POST", path, self._deadline_s, body, headers)
         length = int(answered.get("Inference-Header-Content-Length", len(content)))
         (output,) = json.loads(content[:length])["outputs"]
-        dtype = tensor_dtype(_tensor(output))
-        answer = np.frombuffer(content, dtype, offset=length).reshape(output["shape"])
-        return answer if on_host else to_device(answer)
+        dtype = TensorSpec.from_json(output).dtype
+        found = np.frombuffer(content, dtype, offset=length).reshape(output["shape"])
+        return found if on_host else to_device(found)
 
     def _json(self, path: str) -> Any:
         return json.loads(self._ask("GET", path, CALL_DEADLINE_S)[1])
@@ -184,7 +199,7 @@ class HttpPredictor:
     ) -> tuple[Mapping[str, str], bytes]:
         """Ask the server; again after a pause while nobody listens or it is unavailable (503)."""
         why = ""
-        for left_s in pauses(self._url, self._patience_s):
+        for left_s in attempts(self._url, self._patience_s):
             try:
                 status, answered, content = self._request(method, path, deadline_s, body, headers)
             except TimeoutError as error:
@@ -221,9 +236,3 @@ class HttpPredictor:
         finally:
             self._open.discard(connection)
             connection.close()
-
-
-def _tensor(tensor: Mapping[str, Any]) -> TensorSpec:
-    return TensorSpec(
-        name=tensor["name"], datatype=tensor["datatype"], shape=tuple(int(n) for n in tensor["shape"])
-    )

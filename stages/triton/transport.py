@@ -1,4 +1,4 @@
-"""How windows and answers travel to a Triton server and back, chosen by trying.
+"""How windows and the model's output travel to a Triton server and back, chosen by trying.
 
 ::
 
@@ -6,8 +6,8 @@
     system   shared memory in /dev/shm: server on the same host; one copy in, none back
     grpc     in the messages themselves, binary
 
-The memory of a question is a slot; it is used again for the next. Where none is free, or no shared memory
-is to be had, a question goes in a message.
+The memory of an infer request is a shared-memory buffer; it is used again for the next. Where none is free,
+or no shared memory is to be had, a request goes in a message.
 
 References
 ----------
@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias, get_args
 
 from stages.errors import InferenceError, SettingsError
 from stages.memory.shared import sweep
-from stages.triton.buffers import CudaSlot, Slot, SystemSlot
+from stages.triton.buffers import CudaBuffer, SharedBuffer, SystemBuffer
 from stages.triton.connection import Connection, reason
 
 logger = logging.getLogger(__name__)
@@ -34,8 +34,8 @@ _DESCRIPTION = {
 }
 
 
-class Slots:
-    """The slots of one predictor, of the first transport that works.
+class BufferPool:
+    """The shared-memory buffers of one predictor, of the first transport that works.
 
     Parameters
     ----------
@@ -43,6 +43,16 @@ class Slots:
         The server.
     transport
         Which to use; ``auto`` tries them in turn.
+
+    Attributes
+    ----------
+    chosen
+        The transport that is used; None before it is known.
+
+    Raises
+    ------
+    SettingsError
+        If the transport is unknown.
     """
 
     def __init__(self, connection: Connection, transport: Transport) -> None:
@@ -52,42 +62,54 @@ class Slots:
             )
         self._connection = connection
         self._wanted = transport
-        self._made: list[Slot] = []
-        self._free: list[Slot] = []
+        self._made: list[SharedBuffer] = []
+        self._free: list[SharedBuffer] = []
         self.chosen: str | None = None
 
-    def take(self, question_bytes: int, answer_bytes: int, limit: int, *, on_device: bool) -> Slot | None:
-        """Return a free slot that is large enough; None where the question goes in a message.
+    def take(
+        self, input_bytes: int, output_bytes: int, limit: int, *, on_device: bool
+    ) -> SharedBuffer | None:
+        """Return a free buffer that is large enough; None where the request goes in a message.
 
         Parameters
         ----------
-        question_bytes, answer_bytes
-            What it must hold.
+        input_bytes, output_bytes
+            What it must hold, bytes.
         limit
-            How many slots there may be.
+            How many buffers there may be.
         on_device
             Where the windows live, which decides which transports come into question.
+
+        Raises
+        ------
+        InferenceError
+            If the transport that is wanted does not work.
         """
         chosen = self.choose(on_device=on_device)
         if chosen == "grpc":
             return None
-        for slot in self._free:
-            if slot.question_bytes >= question_bytes and slot.answer_bytes >= answer_bytes:
-                self._free.remove(slot)
-                return slot
+        for buffer in self._free:
+            if buffer.input_bytes >= input_bytes and buffer.output_bytes >= output_bytes:
+                self._free.remove(buffer)
+                return buffer
         if self._free:  # of another size
             self._discard(self._free[0])
         if len(self._made) >= limit:
             return None
         try:
-            return self._make(chosen, question_bytes, answer_bytes)
+            return self._make(chosen, input_bytes, output_bytes)
         except _RefusedError as error:
             logger.warning("no more %s: %s; going on by messages", _DESCRIPTION[chosen], error)
             self.chosen = "grpc"
             return None
 
     def choose(self, *, on_device: bool) -> str:
-        """Return the transport, tried with a small slot the first time.
+        """Return the transport, tried with a small buffer the first time.
+
+        Parameters
+        ----------
+        on_device
+            Whether windows will lie on the CUDA device.
 
         Raises
         ------
@@ -113,59 +135,71 @@ class Slots:
                 return self._decide(transport)
         return self._decide("grpc")
 
-    def give_back(self, slot: Slot) -> None:
-        """Let a slot be used again."""
-        if slot in self._made:
-            self._free.append(slot)
+    def give_back(self, buffer: SharedBuffer) -> None:
+        """Allow a buffer to be used again.
+
+        Parameters
+        ----------
+        buffer
+            From `take`; nobody reads it any more.
+        """
+        if buffer in self._made:
+            self._free.append(buffer)
 
     def register_again(self) -> None:
-        """Tell a server that has forgotten them of the slots."""
-        for slot in self._made:
+        """Register all buffers with a server that has forgotten them.
+
+        Raises
+        ------
+        InferenceError
+            If the server refuses.
+        """
+        for buffer in self._made:
             try:
-                slot.register()
+                buffer.register()
             except self._connection.protocol.InferenceServerException as error:
                 if "already" not in error.message():
                     raise self._connection.failed(error) from error
 
     def close(self) -> None:
-        """Free all slots."""
-        for slot in list(self._made):
-            self._discard(slot)
+        """Free all buffers."""
+        for buffer in list(self._made):
+            self._discard(buffer)
 
     def _decide(self, transport: str) -> str:
         self.chosen = transport
         logger.info("windows travel by %s", _DESCRIPTION[transport])
         return transport
 
-    def _make(self, transport: str, question_bytes: int, answer_bytes: int) -> Slot:
-        """Make a slot and register it.
+    def _make(self, transport: str, input_bytes: int, output_bytes: int) -> SharedBuffer:
+        """Make a buffer and register it.
 
         Raises
         ------
         _RefusedError
             If there is no such memory, or the server does not see it.
         """
-        slot: Slot
+        buffer: SharedBuffer
         try:
-            slot_type = CudaSlot if transport == "cuda" else SystemSlot
-            slot = slot_type(self._connection, question_bytes, answer_bytes)
+            buffer_type = CudaBuffer if transport == "cuda" else SystemBuffer
+            buffer = buffer_type(self._connection, input_bytes, output_bytes)
         except Exception as error:  # CUDA raises anything
             raise _RefusedError(str(error) or type(error).__name__) from error
         try:
-            slot.register()
+            buffer.register()
         except BaseException as error:
-            slot.close()
+            buffer.close()
             if isinstance(error, self._connection.protocol.InferenceServerException):
                 raise _RefusedError(reason(error)) from error
             raise
-        self._made.append(slot)
-        return slot
+        self._made.append(buffer)
+        return buffer
 
-    def _discard(self, slot: Slot) -> None:
-        self._made.remove(slot)
-        if slot in self._free:
-            self._free.remove(slot)
-        slot.close()
+    def _discard(self, buffer: SharedBuffer) -> None:
+        self._made.remove(buffer)
+        if buffer in self._free:
+            self._free.remove(buffer)
+        buffer.close()
 
 
 class _RefusedError(Exception):

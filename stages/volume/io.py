@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from stages.arrays import to_host
 from stages.errors import InputError, OutputError, SettingsError, printable
-from stages.runtime import job_files
+from stages.runtime import atomic, job_files
 from stages.volume import image_files
 from stages.volume.geometry import Affine
 from stages.volume.origin_file import read_origin
@@ -121,41 +121,39 @@ def write_volume(
     if volume.array.dtype not in _ELEMENT_TYPES.values():
         raise OutputError(f"a volume is written as int16 or uint8, this one is {volume.array.dtype}")
     beside = {".json": json.dumps(asdict(volume.origin), indent=1).encode()} if with_origin else {}
-    contents = beside | (_metaimage(volume, name) if suffix == ".mhd" else {suffix: volume.to_simpleitk()})
-    paths = {folder / f"{name}{ending}": content for ending, content in contents.items()}
+    if suffix == ".mhd":
+        array = np.ascontiguousarray(to_host(volume.array))
+        header = _metaimage_header(array, volume.affine, raw_name=f"{name}.raw")
+        contents = {".mhd": header.encode(), **beside, ".raw": array.data}
+    else:
+        contents = {suffix: volume.to_simpleitk(), **beside}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, content in paths.items():
-            _write(content, _beside(path))
-        for path in paths:
-            _beside(path).replace(path)
+        with ExitStack() as stack:  # the last to be begun is whole, and gets its name, as the first
+            for ending, content in contents.items():
+                stack.enter_context(_written(folder / f"{name}{ending}", content))
     except OSError as error:
-        for path in paths:
-            with suppress(OSError):
-                _beside(path).unlink()
         raise OutputError(
             f"cannot write the volume to {printable(folder)} ({volume.array.nbytes} bytes needed): {error}"
         ) from error
     return folder / f"{name}{suffix}"
 
 
-def _metaimage(volume: Volume, name: str) -> dict[str, Any]:
-    """Return what the files of a MetaImage hold, the header as the last to appear."""
-    array = np.ascontiguousarray(to_host(volume.array))
-    header = _metaimage_header(array, volume.affine, raw_name=f"{name}.raw")
-    return {".raw": array.data, ".mhd": header.encode()}
-
-
-def _write(content: Any, path: Path) -> None:
+@contextmanager
+def _written(path: Path, content: Any) -> Iterator[None]:
+    """Write a file, which gets its name when the block has ended well."""
     if isinstance(content, bytes | memoryview):
-        path.write_bytes(content)  # not tofile, which forgets the last bytes on a full disk
-    else:
-        image_files.write_image(content, path)
-
-
-def _beside(path: Path) -> Path:
-    """Return the name under which a file is written until it is whole; SimpleITK goes by how it ends."""
-    return path.with_name(f".part.{path.name}")
+        with atomic.writing(path, durable=False) as file:
+            file.write(content)  # not tofile, which forgets the last bytes on a full disk
+            yield
+        return
+    made = path.with_name(f".part.{path.name}")  # SimpleITK goes by how a name ends
+    try:
+        image_files.write_image(content, made)
+        yield
+        atomic.rename(made, path, durable=False)
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def pixel_sha256(array: NDArray[Any]) -> str:

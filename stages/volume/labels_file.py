@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import OutputError, SettingsError, printable
-from stages.runtime import job_files
+from stages.runtime import atomic, job_files
 from stages.volume.labels import Label
 
 _LARGEST_FILE = 4 << 20  # bytes
@@ -78,13 +78,10 @@ def write_labels(labels: Iterable[Label], folder: Path, name: str) -> Path:
         If it cannot be written.
     """
     path = folder / f"{name}{SUFFIX}"
-    beside = path.with_name(f".{path.name}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps({"labels": stored_labels(labels)}, indent=1), encoding="utf-8")
-        beside.replace(path)
+        atomic.write(path, json.dumps({"labels": stored_labels(labels)}, indent=1), durable=False)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise OutputError(f"cannot write {printable(path)}: {error.strerror or error}") from error
     return path
 

@@ -1,4 +1,4 @@
-"""What makes a model's answer scores between 0 and 1, window by window, where the answer lives."""
+"""What makes a model's output scores between 0 and 1, window by window, where the output lives."""
 
 from __future__ import annotations
 
@@ -10,27 +10,42 @@ from stages.arrays import Array, array_namespace
 from stages.errors import InferenceError
 
 Activation: TypeAlias = Literal["none", "softmax", "sigmoid", "labels"]
-"""``none``: the answer is scores; ``labels``: the answer is the index of a class, one channel."""
+"""``none``: the output is scores; ``labels``: the output is the index of a class, one channel."""
 
 
-def activate(answer: Array, activation: Activation, classes: int) -> Array:
-    """Return the scores (batch, classes, ...) of a model's answer (batch, channels, ...), float32.
+def activate(output: Array, activation: Activation, classes: int) -> Array:
+    """Return the scores (batch, classes, ...) of a model's output (batch, channels, ...), float32.
+
+    Parameters
+    ----------
+    output
+        Of the model.
+    activation
+        What makes it scores.
+    classes
+        Number of classes.
 
     Raises
     ------
     InferenceError
-        If an answer that is class indices holds one that is not below `classes`.
+        If an output that is class indices holds one that is not below `classes`.
     """
     if activation == "labels":
-        return one_hot(answer, classes)
-    answer = answer.astype(np.float32, copy=False)
+        return one_hot(output, classes)
+    output = output.astype(np.float32, copy=False)
     if activation == "softmax":
-        return softmax(answer)
-    return sigmoid(answer) if activation == "sigmoid" else answer
+        return softmax(output)
+    return sigmoid(output) if activation == "sigmoid" else output
 
 
 def softmax(logits: Array) -> Array:
-    """Return scores that add up to 1 over the second axis (the classes)."""
+    """Return scores that add up to 1 over the second axis.
+
+    Parameters
+    ----------
+    logits
+        Of a model, shape (batch, classes, ...), float32.
+    """
     xp = array_namespace(logits)
     scores = logits - logits.max(axis=1, keepdims=True)
     xp.exp(scores, out=scores)
@@ -39,7 +54,13 @@ def softmax(logits: Array) -> Array:
 
 
 def sigmoid(logits: Array) -> Array:
-    """Return each value's own score between 0 and 1."""
+    """Return each value's own score between 0 and 1.
+
+    Parameters
+    ----------
+    logits
+        Of a model, any shape, float32.
+    """
     xp = array_namespace(logits)
     scores = 0.5 * logits  # by tanh, which does not overflow
     xp.tanh(scores, out=scores)
@@ -49,7 +70,14 @@ def sigmoid(logits: Array) -> Array:
 
 
 def one_hot(indices: Array, classes: int) -> Array:
-    """Return scores of 0 and 1 from class indices (batch, 1, ...).
+    """Return scores of 0 and 1 (batch, classes, ...), float32, from class indices.
+
+    Parameters
+    ----------
+    indices
+        Shape (batch, 1, ...).
+    classes
+        Number of classes.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The answers about overlapping windows become the scores of an image, one layer of windows at a time."""
+"""The outputs for overlapping windows become the scores of an image, one layer of windows at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stages.arrays import Array
 from stages.errors import InferenceError
 from stages.windows.activation import activate
 from stages.windows.plan import WindowPlan
-from stages.windows.source import Question, WindowSource
+from stages.windows.source import Window, WindowSource
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,34 @@ class ScoreSlab:
     scores: Array
 
 
-class Place(Protocol):
-    """Where finished scores go."""
+class ScoreMemory(Protocol):
+    """Memory that finished scores go to."""
 
     def __call__(self, start: int, stop: int, xp: Any) -> tuple[int, Array]:
-        """Return an array for some slices, and how many slices lie before them in it."""
+        """Return how many slices lie before some slices in an array, and the array.
+
+        Parameters
+        ----------
+        start, stop
+            The first slice, and the one behind the last.
+        xp
+            NumPy or CuPy, where the array is made.
+        """
 
 
-class Whole:
-    """A place for all scores."""
+class WholeScores:
+    """Memory for all scores.
+
+    Parameters
+    ----------
+    shape
+        Classes, slices, rows, columns.
+
+    Attributes
+    ----------
+    array
+        The scores, float32; None before the first.
+    """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
@@ -55,8 +74,8 @@ class Whole:
         return 0, self.array[:, start:stop]
 
 
-class Reused:
-    """A place for one slab after the other.
+class ReusedSlab:
+    """Memory for one slab after the other.
 
     Parameters
     ----------
@@ -87,22 +106,34 @@ class Reused:
 
 
 class Blender(ABC):
-    """What the answers about one layer of windows add up to; slice n lies at n modulo its length."""
+    """What the outputs for one layer of windows add up to; slice n lies at n modulo its length.
 
-    def __init__(self, source: WindowSource, windows: WindowPlan, place: Place) -> None:
-        self._place = place
+    Parameters
+    ----------
+    source
+        The image, with its padding.
+    windows
+        How it is cut.
+    memory
+        Where finished scores go.
+    """
+
+    def __init__(self, source: WindowSource, windows: WindowPlan, memory: ScoreMemory) -> None:
+        self._memory = memory
         self._source = source
         self._windows = windows
         self._finished = 0
 
     @abstractmethod
-    def add(self, questions: Sequence[Question], answer: Array) -> None:
-        """Add the answer about some windows, all of which begin at the same slice.
+    def add(self, batch: Sequence[Window], output: Array) -> None:
+        """Add the model's output for some windows, all of which begin at the same slice.
 
         Parameters
         ----------
-        answer
-            Of the model, shape (windows, channels, slices, rows, columns).
+        batch
+            The windows.
+        output
+            Shape (windows, channels, slices, rows, columns).
 
         Raises
         ------
@@ -111,7 +142,13 @@ class Blender(ABC):
         """
 
     def finish_before(self, stop: int) -> Iterator[ScoreSlab]:
-        """Give what lies before a slice, where no window begins any more."""
+        """Yield the scores before a slice, where no window begins any more.
+
+        Parameters
+        ----------
+        stop
+            The slice, of the image with its padding.
+        """
         while self._finished < stop:
             start, self._finished = self._finished, min(stop, self._finished + self._windows.shape[0])
             slab = self._finish(start, self._finished)
@@ -120,7 +157,13 @@ class Blender(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Raise an error if an answer was no result and that has not been told yet; called at the end."""
+        """Raise an error if an output was no result and none was raised for it yet; called at the end.
+
+        Raises
+        ------
+        InferenceError
+            If scores are not finite, or labels are none of a class.
+        """
 
     @abstractmethod
     def _finish(self, start: int, stop: int) -> ScoreSlab | None:
@@ -132,17 +175,23 @@ class Blender(ABC):
         first, last = max(start, inside.start), min(stop, inside.stop)
         if first >= last:
             return None
-        return first, last, *self._place(first - inside.start, last - inside.start, xp)
+        return first, last, *self._memory(first - inside.start, last - inside.start, xp)
 
     def _raise_not_finite(self) -> NoReturn:
         raise InferenceError("the model's scores hold values that are not finite; its output is no result")
 
 
 class HostBlender(Blender):
-    """The weighted sum of the answers on the host."""
+    """The weighted sum of the outputs on the host.
 
-    def __init__(self, source: WindowSource, windows: WindowPlan, place: Place) -> None:
-        super().__init__(source, windows, place)
+    Parameters
+    ----------
+    source, windows, memory
+        As for `Blender`.
+    """
+
+    def __init__(self, source: WindowSource, windows: WindowPlan, memory: ScoreMemory) -> None:
+        super().__init__(source, windows, memory)
         self._weights = windows.weights()
         self._starts, rows, columns = windows.starts(source.padded_shape)
         plane = source.padded_shape[1:]
@@ -152,19 +201,25 @@ class HostBlender(Blender):
             part = slice(y, y + windows.shape[1]), slice(x, x + windows.shape[2])
             self._layer_weight[(slice(None), *part)] += len(windows.flips) * self._weights
 
-    def add(self, questions: Sequence[Question], answer: Array) -> None:
-        """Add the answer about some windows, all of which begin at the same slice."""
-        scores = activate(answer, self._windows.activation, self._windows.classes)
-        for question, of_one in zip(questions, scores, strict=True):
-            self._add(question, of_one)
+    def add(self, batch: Sequence[Window], output: Array) -> None:
+        """Add the model's output for some windows, all of which begin at the same slice.
+
+        Parameters
+        ----------
+        batch, output
+            As for `Blender.add`.
+        """
+        scores = activate(output, self._windows.activation, self._windows.classes)
+        for window, of_one in zip(batch, scores, strict=True):
+            self._add(window, of_one)
 
     def check(self) -> None:
         """Do nothing: the host looks at each slab."""
 
-    def _add(self, question: Question, scores: Array) -> None:
-        if question.flip:
-            scores = np.flip(scores, tuple(1 + axis for axis in question.flip))
-        (z, y, x), (_, rows, columns) = question.origin, self._windows.shape
+    def _add(self, window: Window, scores: Array) -> None:
+        if window.flip:
+            scores = np.flip(scores, tuple(1 + axis for axis in window.flip))
+        (z, y, x), (_, rows, columns) = window.origin, self._windows.shape
         sums = self._sums[:, :, y : y + rows, x : x + columns]
         for ring, part in _ring(z, self._windows.shape[0], self._windows.shape[0]):
             _add_weighted(sums[:, ring], scores[:, part], self._weights[part])
@@ -199,7 +254,7 @@ class HostBlender(Blender):
 
 
 def _ring(start: int, count: int, size: int) -> Iterator[tuple[slice, slice]]:
-    """Give where slices lie in a ring, and which of them, in at most two parts; `count` is up to `size`."""
+    """Yield where slices lie in a ring, and which of them, in at most two parts; `count` is up to `size`."""
     begin = start % size
     first = min(count, size - begin)
     if first > 0:

@@ -1,7 +1,7 @@
 """Windows on the CUDA device: cut in one launch a batch, blended in another, with nothing waited for.
 
-The kernels run on CuPy's current stream. The answer of a server lies complete in the memory that is shared
-with it when its message arrives: it waits for its own stream before it responds.
+The kernels run on CuPy's current stream. The output of a model lies complete in the memory that is shared
+with the server when its message arrives: it waits for its own stream before it responds.
 """
 
 from __future__ import annotations
@@ -16,20 +16,26 @@ import numpy as np
 from stages.arrays import Array, to_host
 from stages.compute.cuda import kernels
 from stages.errors import InferenceError
-from stages.windows.blending import Blender, Place, ScoreSlab
+from stages.windows.blending import Blender, ScoreMemory, ScoreSlab
 from stages.windows.plan import WindowPlan
-from stages.windows.source import Image, Question, WindowSource, layers
+from stages.windows.source import Image, Window, WindowSource, layers
 
 SOURCE = Path(__file__).parents[1] / "compute" / "cuda" / "windows.cu"
 _ACTIVATIONS = {"none": 0, "softmax": 1, "sigmoid": 2, "labels": 3}
-_ANSWERS = ("float32", "float16", "uint8", "int32", "int64")
+_OUTPUTS = ("float32", "float16", "uint8", "int32", "int64")
 
 Launch: TypeAlias = Callable[[str, int, Sequence[Any]], None]
 """Runs a kernel by its name: how many threads, and its arguments."""
 
 
 def launch(name: str, threads: int, arguments: Sequence[Any]) -> None:
-    """Start a kernel on CuPy's current stream."""
+    """Start a kernel on CuPy's current stream.
+
+    Parameters
+    ----------
+    name, threads, arguments
+        As for `stages.compute.cuda.kernels.launch`.
+    """
     kernels.launch(SOURCE, name, threads, arguments)
 
 
@@ -66,14 +72,26 @@ class DeviceSource(WindowSource):
         """Slice, row, column and mirrored axes (bits) of each window of the image, int32, in their order."""
         return table_of(self, self._xp)
 
-    def cut(self, batch: Sequence[Question]) -> Array:
-        """Return windows as they are asked about (batch, 1, slices, rows, columns)."""
+    def cut(self, batch: Sequence[Window]) -> Array:
+        """Return the voxels of windows, mirrored where they are (batch, 1, slices, rows, columns).
+
+        Parameters
+        ----------
+        batch
+            As for `WindowSource.cut`.
+        """
         out = self._xp.empty((len(batch), 1, *self._windows.shape), dtype=self._dtype)
         self.write(batch, out)
         return out
 
-    def write(self, batch: Sequence[Question], out: Array) -> None:
-        """Write windows as they are asked about."""
+    def write(self, batch: Sequence[Window], out: Array) -> None:
+        """Write the voxels of windows, mirrored where they are.
+
+        Parameters
+        ----------
+        batch, out
+            As for `WindowSource.write`.
+        """
         if out.dtype not in (np.float32, np.float16):
             made = self._xp.empty(out.shape, dtype=np.float32)
             self.write(batch, made)
@@ -85,7 +103,7 @@ class DeviceSource(WindowSource):
             self._launch_cut(layer, out[done : done + len(layer)])
             done += len(layer)
 
-    def _launch_cut(self, layer: Sequence[Question], out: Array) -> None:
+    def _launch_cut(self, layer: Sequence[Window], out: Array) -> None:
         slices, rows, columns = self._image.shape
         count = out.size
         first = layer[0].number
@@ -130,20 +148,20 @@ class DeviceSource(WindowSource):
 
 
 class DeviceBlender(Blender):
-    """The weighted sums of the answers in one layer of windows, and of their weights, on the device.
+    """The weighted sums of the outputs in one layer of windows, and of their weights, on the device.
 
     Parameters
     ----------
-    source, windows, place
+    source, windows, memory
         As for `stages.windows.blending.Blender`.
     xp, run
         As for `DeviceSource`.
     """
 
     def __init__(
-        self, source: WindowSource, windows: WindowPlan, place: Place, xp: Any, *, run: Launch = launch
+        self, source: WindowSource, windows: WindowPlan, memory: ScoreMemory, xp: Any, *, run: Launch = launch
     ) -> None:
-        super().__init__(source, windows, place)
+        super().__init__(source, windows, memory)
         self._xp = xp
         self._run = run
         self._table = source.table if isinstance(source, DeviceSource) else table_of(source, xp)
@@ -152,22 +170,28 @@ class DeviceBlender(Blender):
         self._sums = self._xp.zeros(shape, dtype=np.float32)
         self._faults = self._xp.zeros(3, dtype=np.int32)
 
-    def add(self, questions: Sequence[Question], answer: Array) -> None:
-        """Add the answer about some windows, all of which begin at the same slice."""
-        if str(answer.dtype) not in _ANSWERS:
-            answer = answer.astype(np.float32)
+    def add(self, batch: Sequence[Window], output: Array) -> None:
+        """Add the model's output for some windows, all of which begin at the same slice.
+
+        Parameters
+        ----------
+        batch, output
+            As for `stages.windows.blending.Blender.add`.
+        """
+        if str(output.dtype) not in _OUTPUTS:
+            output = output.astype(np.float32)
         _, height, width = self._windows.shape
-        ys, xs = ([each.origin[axis] for each in questions] for axis in (1, 2))
+        ys, xs = ([each.origin[axis] for each in batch] for axis in (1, 2))
         box = min(ys), min(xs), max(ys) - min(ys) + height, max(xs) - min(xs) + width
-        first = questions[0].number
+        first = batch[0].number
         self._run(
-            f"add_{answer.dtype}",
+            f"add_{output.dtype}",
             self._windows.shape[0] * box[2] * box[3],
             (
-                answer,
-                *_steps(answer),
-                self._table[first : first + len(questions)],
-                np.int32(len(questions)),
+                output,
+                *_steps(output),
+                self._table[first : first + len(batch)],
+                np.int32(len(batch)),
                 self._weights,
                 *_integers(*self._windows.shape, self._windows.classes),
                 np.int32(_ACTIVATIONS[self._windows.activation]),
@@ -178,7 +202,13 @@ class DeviceBlender(Blender):
         )
 
     def check(self) -> None:
-        """Wait for the device, and raise an error if an answer was no result."""
+        """Wait for the device, and raise an error if an output was no result.
+
+        Raises
+        ------
+        InferenceError
+            If scores are not finite, or labels are none of a class.
+        """
         not_finite, no_label, label = to_host(self._faults).tolist()
         if no_label:
             raise InferenceError(
@@ -212,8 +242,16 @@ class DeviceBlender(Blender):
 
 
 def table_of(source: WindowSource, xp: Any) -> Array:
-    """Return slice, row, column and mirrored axes (bits) of each window of an image, int32, in order."""
-    rows = [(*each.origin, sum(1 << axis for axis in each.flip)) for each in source.questions()]
+    """Return slice, row, column and mirrored axes (bits) of each window of an image, int32, in order.
+
+    Parameters
+    ----------
+    source
+        The image, with its padding.
+    xp
+        CuPy, or NumPy where the device is emulated.
+    """
+    rows = [(*each.origin, sum(1 << axis for axis in each.flip)) for each in source.in_order()]
     return xp.asarray(np.array(rows, dtype=np.int32))
 
 

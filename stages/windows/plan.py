@@ -32,7 +32,7 @@ _LEAST = 1e-3  # no voxel counts less, so that a corner is never divided by noth
 
 @dataclass(frozen=True, kw_only=True)
 class WindowPlan:
-    """How an image is cut into windows, and how the answers become one.
+    """How an image is cut into windows, and how the model's outputs become one.
 
     Attributes
     ----------
@@ -50,9 +50,9 @@ class WindowPlan:
     padding
         Value outside of an image that is smaller than a window.
     activation
-        What makes an answer scores.
+        What makes an output scores.
     mirror_axes
-        Axes of the window (0 slices, 1 rows, 2 columns) along which it is also asked mirrored; the
+        Axes of the window (0 slices, 1 rows, 2 columns) along which the model gets it mirrored too; the
         scores are the mean over all combinations.
     batch
         Windows in one request.
@@ -89,24 +89,42 @@ class WindowPlan:
 
     @property
     def flips(self) -> tuple[tuple[int, ...], ...]:
-        """The axes that are mirrored in each of the questions about one window; the first has none."""
+        """The axes that are mirrored each time that the model gets one window; the first has none."""
         axes = sorted(set(self.mirror_axes))
         return tuple(chosen for n in range(len(axes) + 1) for chosen in itertools.combinations(axes, n))
 
     def starts(self, padded_shape: Sequence[int]) -> list[list[int]]:
-        """Return where windows begin along each axis of an image that is no smaller than a window."""
+        """Return where windows begin along each axis of an image.
+
+        Parameters
+        ----------
+        padded_shape
+            Slices, rows and columns of the image, which is no smaller than a window.
+        """
         return [
             window_starts(size, window, self.overlap, placement=self.placement)
             for size, window in zip(padded_shape, self.shape, strict=True)
         ]
 
     def padded_shape(self, shape: Sequence[int]) -> Triple:
-        """Return the shape of an image with what is missing to one window."""
+        """Return the shape of an image with what is missing to one window.
+
+        Parameters
+        ----------
+        shape
+            Slices, rows and columns of the image.
+        """
         slices, rows, columns = (max(pair) for pair in zip(shape, self.shape, strict=True))
         return slices, rows, columns
 
     def input_shape(self, count: int) -> tuple[int, ...]:
-        """Return the shape of a tensor of so many windows, in the input's layout."""
+        """Return the shape of a tensor of windows, in the input's layout.
+
+        Parameters
+        ----------
+        count
+            How many windows.
+        """
         sizes = dict(zip(CANONICAL, (count, 1, *self.shape), strict=True))
         return tuple(sizes[letter] for letter in self.input_layout)
 
@@ -115,7 +133,13 @@ class WindowPlan:
         return _weights(self.blending, self.shape)
 
     def count(self, shape: Sequence[int]) -> int:
-        """Return how many windows an image of a shape is asked about in, mirrored ones included."""
+        """Return how many windows the model gets of an image, mirrored ones included.
+
+        Parameters
+        ----------
+        shape
+            Slices, rows and columns of the image.
+        """
         return math.prod(map(len, self.starts(self.padded_shape(shape)))) * len(self.flips)
 
 
@@ -129,6 +153,13 @@ def window_starts(size: int, window: int, overlap: float, *, placement: Placemen
     overlap
         Share of a window that its neighbour covers too, from 0 to below 1; what is used is at least
         this much.
+    placement
+        As for `WindowPlan`.
+
+    Raises
+    ------
+    SettingsError
+        If the overlap is not in this range.
     """
     if not 0 <= overlap < 1:
         raise SettingsError(f"the overlap of windows lies between 0 and 1, found {overlap}")
@@ -149,7 +180,13 @@ def _weights(blending: Blending, shape: Triple) -> NDArray[np.float32]:
 
 
 def gaussian_weights(window: Sequence[int]) -> NDArray[np.float32]:
-    """Return the importance of each voxel of a window, largest in its middle, never 0; float32."""
+    """Return the importance of each voxel of a window, largest in its middle, never 0; float32.
+
+    Parameters
+    ----------
+    window
+        Size of the window along each axis, voxels.
+    """
     weights: NDArray[np.float64] = np.ones(())
     for size in window:
         distance = np.arange(size) - (size - 1) / 2
@@ -158,28 +195,49 @@ def gaussian_weights(window: Sequence[int]) -> NDArray[np.float32]:
 
 
 def constant_weights(window: Sequence[int]) -> NDArray[np.float32]:
-    """Return equal importance for each voxel of a window."""
+    """Return equal importance for each voxel of a window, float32.
+
+    Parameters
+    ----------
+    window
+        Size of the window along each axis, voxels.
+    """
     return np.ones(tuple(window), dtype=np.float32)
 
 
 def to_layout(windows: Array, layout: str) -> Array:
-    """Return windows (batch, channels, slices, rows, columns) with the axes that a tensor has."""
+    """Return windows with the axes that a tensor has, as a view.
+
+    Parameters
+    ----------
+    windows
+        Shape (batch, channels, slices, rows, columns).
+    layout
+        Order of the tensor's axes, letters of `CANONICAL`.
+    """
     dropped = tuple(n for n, letter in enumerate(CANONICAL) if letter not in layout)
     left = [letter for letter in CANONICAL if letter in layout]
     return windows.squeeze(dropped).transpose([left.index(letter) for letter in layout])
 
 
-def from_layout(answer: Array, layout: str) -> Array:
-    """Return a tensor as (batch, channels, slices, rows, columns).
+def from_layout(output: Array, layout: str) -> Array:
+    """Return a tensor as (batch, channels, slices, rows, columns), as a view.
+
+    Parameters
+    ----------
+    output
+        The tensor.
+    layout
+        Order of its axes, letters of `CANONICAL`.
 
     Raises
     ------
     InferenceError
         If it has another number of axes than the layout.
     """
-    if answer.ndim != len(layout):
-        raise InferenceError(f"the model answered {answer.shape}, expected the axes {layout!r}")
+    if output.ndim != len(layout):
+        raise InferenceError(f"the model answered {output.shape}, expected the axes {layout!r}")
     left = [letter for letter in CANONICAL if letter in layout]
-    ordered = answer.transpose([layout.index(letter) for letter in left])
+    ordered = output.transpose([layout.index(letter) for letter in left])
     missing = tuple(n for n, letter in enumerate(CANONICAL) if letter not in layout)
-    return array_namespace(answer).expand_dims(ordered, missing)
+    return array_namespace(output).expand_dims(ordered, missing)

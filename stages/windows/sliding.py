@@ -1,8 +1,8 @@
-"""A predictor is asked about the windows of an image, and its answers are blended slab by slab.
+"""A predictor gets the windows of an image, and its outputs are blended slab by slab.
 
-Several questions are on their way at a time, so that the model need not wait. Answers are taken in the
-order of the questions, whatever order they arrive in, so the result is always the same. What the blending
-holds is one layer of windows, however long the image is.
+Several requests are on their way at a time, so that the model need not wait. Outputs are taken in the order
+of the requests, whatever order they arrive in, so the result is always the same. What the blending holds is
+one layer of windows, however long the image is.
 """
 
 from __future__ import annotations
@@ -16,39 +16,33 @@ import numpy as np
 
 from stages.arrays import Array, array_namespace
 from stages.errors import InferenceError
-from stages.windows.blending import Blender, HostBlender, Place, Reused, ScoreSlab, Whole
+from stages.windows.blending import Blender, HostBlender, ReusedSlab, ScoreMemory, ScoreSlab, WholeScores
 from stages.windows.plan import WindowPlan, from_layout, to_layout
-from stages.windows.source import Image, LazyImage, Question, WindowSource, layers
-
-__all__ = [
-    "BufferSubmitter",
-    "LazyImage",
-    "Pending",
-    "Predictor",
-    "ScoreSlab",
-    "Submitter",
-    "WindowPlan",
-    "predict_in_windows",
-    "score_slabs",
-]
+from stages.windows.source import Image, Window, WindowSource, layers
 
 
 class Pending(Protocol):
-    """An answer that is on its way; a `concurrent.futures.Future` is one."""
+    """An output that is on its way; a `concurrent.futures.Future` is one."""
 
     def result(self) -> Array:
-        """Wait for the answer."""
+        """Wait for the output and return it."""
 
     def cancel(self) -> object:
-        """Give up the question, if it is still open."""
+        """Cancel the request, if it is still open."""
 
 
 @runtime_checkable
 class Submitter(Protocol):
-    """A predictor that takes a question and gives the answer later."""
+    """A predictor that takes windows and returns their output later."""
 
     def submit(self, windows: Array) -> Pending:
-        """Ask about windows in the layout of the model's input tensor."""
+        """Send windows to the model, and return at once.
+
+        Parameters
+        ----------
+        windows
+            In the layout of the model's input tensor.
+        """
 
 
 @runtime_checkable
@@ -58,24 +52,38 @@ class BufferSubmitter(Protocol):
     def submit_into(
         self, shape: tuple[int, ...], write: Callable[[Array], None], *, on_device: bool
     ) -> Pending:
-        """Have windows written into an array of a shape, on the host or the device, and ask about them."""
+        """Have windows written into memory that the model reads, send them, and return at once.
+
+        Parameters
+        ----------
+        shape
+            Of the windows, in the layout of the model's input tensor.
+        write
+            Writes them into an array of this shape.
+        on_device
+            Whether it writes to the CUDA device, else to the host.
+        """
 
 
 Predictor: TypeAlias = Callable[[Array], Array] | Submitter | BufferSubmitter
-"""Takes windows, returns the model's answer: at once (any function) or later (`submit`, `submit_into`).
+"""Takes windows, returns the model's output: at once (any function) or later (`submit`, `submit_into`).
 
-Windows and answers have the plan's layouts: usually (batch, channels, slices, rows, columns).
+Windows and outputs have the plan's layouts: usually (batch, channels, slices, rows, columns).
 """
 
 
 def predict_in_windows(image: Image, predictor: Predictor, *, windows: WindowPlan) -> Array:
-    """Ask a predictor about each window of an image and blend the answers.
+    """Return the scores of an image: a predictor's outputs for each of its windows, blended.
 
     Parameters
     ----------
     image
         Shape (slices, rows, columns), float32 or float16. Where it is smaller than a window it is padded
         evenly on both sides, and the result cropped again.
+    predictor
+        Gets the windows.
+    windows
+        How the image is cut into windows.
 
     Returns
     -------
@@ -85,9 +93,9 @@ def predict_in_windows(image: Image, predictor: Predictor, *, windows: WindowPla
     Raises
     ------
     InferenceError
-        If the predictor answers with another shape, or with values that are no numbers.
+        If the predictor returns another shape, or values that are no numbers.
     """
-    whole = Whole((windows.classes, *image.shape))
+    whole = WholeScores((windows.classes, *image.shape))
     for _ in _slabs(image, predictor, windows, whole):
         pass
     return whole.array
@@ -96,7 +104,7 @@ def predict_in_windows(image: Image, predictor: Predictor, *, windows: WindowPla
 def score_slabs(
     image: Image, predictor: Predictor, *, windows: WindowPlan, shared_slice: bool = False
 ) -> Iterator[ScoreSlab]:
-    """Give the scores of `predict_in_windows` in slabs, each as soon as no window can change it.
+    """Yield the scores of `predict_in_windows` in slabs, each as soon as no window can change it.
 
     The slabs follow each other without a gap, from the first slice of the image to its last. Their memory is
     used again: a slab holds until the next is asked for. What is open when the caller stops, or an error
@@ -104,25 +112,29 @@ def score_slabs(
 
     Parameters
     ----------
+    image, predictor, windows
+        As for `predict_in_windows`.
     shared_slice
         Whether a slab begins with the last slice of the one before it, so that one can interpolate between.
     """
-    place = Reused((windows.classes, *image.shape), most=windows.shape[0], kept=int(shared_slice))
-    return _slabs(image, predictor, windows, place)
+    memory = ReusedSlab((windows.classes, *image.shape), most=windows.shape[0], kept=int(shared_slice))
+    return _slabs(image, predictor, windows, memory)
 
 
-def _slabs(image: Image, predictor: Predictor, windows: WindowPlan, place: Place) -> Iterator[ScoreSlab]:
+def _slabs(
+    image: Image, predictor: Predictor, windows: WindowPlan, memory: ScoreMemory
+) -> Iterator[ScoreSlab]:
     source = _source(image, windows)
     blender: Blender | None = None
-    for batch, answer in _answers(source, predictor, windows):
+    for batch, output in _outputs(source, predictor, windows):
         if blender is None:
-            blender = _blender(source, windows, place, answer)
+            blender = _blender(source, windows, memory, output)
         done = 0
         for layer in layers(batch):
             yield from blender.finish_before(layer[0].origin[0])
-            blender.add(layer, answer[done : done + len(layer)])
+            blender.add(layer, output[done : done + len(layer)])
             done += len(layer)
-        del answer  # before the next is there
+        del output  # before the next is there
     assert blender is not None
     yield from blender.finish_before(source.padded_shape[0])
     blender.check()
@@ -137,25 +149,25 @@ def _source(image: Image, windows: WindowPlan) -> WindowSource:
     return DeviceSource(image, windows, xp)
 
 
-def _blender(source: WindowSource, windows: WindowPlan, place: Place, answer: Array) -> Blender:
-    if (xp := array_namespace(answer)) is np:
-        return HostBlender(source, windows, place)
+def _blender(source: WindowSource, windows: WindowPlan, memory: ScoreMemory, output: Array) -> Blender:
+    if (xp := array_namespace(output)) is np:
+        return HostBlender(source, windows, memory)
     from stages.windows.device import DeviceBlender
 
-    return DeviceBlender(source, windows, place, xp)
+    return DeviceBlender(source, windows, memory, xp)
 
 
-def _answers(
+def _outputs(
     source: WindowSource, predictor: Predictor, windows: WindowPlan
-) -> Iterator[tuple[Sequence[Question], Array]]:
-    """Give each batch with its answer (batch, channels, slices, rows, columns), in order."""
-    waiting: deque[tuple[Sequence[Question], Pending]] = deque()
-    ask = _asking(predictor, source, windows)
+) -> Iterator[tuple[Sequence[Window], Array]]:
+    """Yield each batch with its output (batch, channels, slices, rows, columns), in order."""
+    waiting: deque[tuple[Sequence[Window], Pending]] = deque()
+    submit_batch = _submitting(predictor, source, windows)
     try:
         for batch in _batches(source, windows):
             if len(waiting) == windows.in_flight:
                 yield from _next(waiting, windows)
-            waiting.append((batch, ask(batch)))
+            waiting.append((batch, submit_batch(batch)))
         while waiting:
             yield from _next(waiting, windows)
     finally:
@@ -163,16 +175,16 @@ def _answers(
             pending.cancel()
 
 
-def _batches(source: WindowSource, windows: WindowPlan) -> Iterator[list[Question]]:
-    questions = source.questions()
-    while batch := list(itertools.islice(questions, windows.batch)):
+def _batches(source: WindowSource, windows: WindowPlan) -> Iterator[list[Window]]:
+    left = source.in_order()
+    while batch := list(itertools.islice(left, windows.batch)):
         yield batch
 
 
-def _asking(
+def _submitting(
     predictor: Predictor, source: WindowSource, windows: WindowPlan
-) -> Callable[[Sequence[Question]], Pending]:
-    """Return what asks about a batch of windows."""
+) -> Callable[[Sequence[Window]], Pending]:
+    """Return what sends a batch of windows to the predictor."""
     if isinstance(predictor, BufferSubmitter):
         submit_into = predictor.submit_into
         return lambda batch: submit_into(
@@ -185,38 +197,38 @@ def _asking(
 
 
 def _at_once(predictor: Callable[[Array], Array]) -> Callable[[Array], Pending]:
-    return lambda windows: _Answered(predictor(windows))
+    return lambda windows: _Done(predictor(windows))
 
 
-class _Answered:
-    """The answer of a predictor that gives it at once."""
+class _Done:
+    """The output of a predictor that returns it at once."""
 
-    def __init__(self, answer: Array) -> None:
-        self._answer = answer
+    def __init__(self, output: Array) -> None:
+        self._output = output
 
     def result(self) -> Array:
-        return self._answer
+        return self._output
 
     def cancel(self) -> None:
         pass
 
 
 def _next(
-    waiting: deque[tuple[Sequence[Question], Pending]], windows: WindowPlan
-) -> Iterator[tuple[Sequence[Question], Array]]:
+    waiting: deque[tuple[Sequence[Window], Pending]], windows: WindowPlan
+) -> Iterator[tuple[Sequence[Window], Array]]:
     batch, pending = waiting[0]
-    answer = pending.result()
+    output = pending.result()
     waiting.popleft()
-    yield batch, _checked(answer, len(batch), windows)
-    if release := getattr(pending, "release", None):  # the memory of the answer may be used again
+    yield batch, _checked(output, len(batch), windows)
+    if release := getattr(pending, "release", None):  # the memory of the output may be used again
         release()
 
 
-def _checked(answer: Array, count: int, windows: WindowPlan) -> Array:
-    answer = from_layout(answer, windows.output_layout)
+def _checked(output: Array, count: int, windows: WindowPlan) -> Array:
+    output = from_layout(output, windows.output_layout)
     channels = 1 if windows.activation == "labels" else windows.classes
-    if answer.shape != (count, channels, *windows.shape):
+    if output.shape != (count, channels, *windows.shape):
         raise InferenceError(
-            f"the model answered {answer.shape}, expected {(count, channels, *windows.shape)}"
+            f"the model answered {output.shape}, expected {(count, channels, *windows.shape)}"
         )
-    return answer
+    return output

@@ -14,8 +14,8 @@ from stages.windows.plan import Triple, WindowPlan
 
 
 @dataclass(frozen=True)
-class Question:
-    """A window of the padded image, and the axes along which it is asked about mirrored.
+class Window:
+    """A window of the padded image, and the axes along which it is mirrored for the model.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Question:
     origin
         Its first slice, row and column.
     flip
-        The axes.
+        The axes: 0 slices, 1 rows, 2 columns.
     """
 
     number: int
@@ -32,8 +32,14 @@ class Question:
     flip: tuple[int, ...]
 
 
-def layers(batch: Sequence[Question]) -> list[Sequence[Question]]:
-    """Return windows that follow each other, apart where another slice begins."""
+def layers(batch: Sequence[Window]) -> list[Sequence[Window]]:
+    """Return windows that follow each other in groups that begin at the same slice.
+
+    Parameters
+    ----------
+    batch
+        Windows, in the order of `WindowSource.in_order`.
+    """
     return [list(layer) for _, layer in itertools.groupby(batch, lambda each: each.origin[0])]
 
 
@@ -77,7 +83,20 @@ Image: TypeAlias = Array | LazyImage
 
 
 class WindowSource:
-    """The image with its padding on the host, one layer of windows at a time."""
+    """The image with its padding on the host, one layer of windows at a time.
+
+    Parameters
+    ----------
+    image
+        Shape (slices, rows, columns).
+    windows
+        How it is cut.
+
+    Attributes
+    ----------
+    padded_shape
+        Slices, rows and columns of the image with its padding.
+    """
 
     def __init__(self, image: Image, windows: WindowPlan) -> None:
         self._image = image
@@ -101,34 +120,42 @@ class WindowSource:
         )
         return slices, rows, columns
 
-    def questions(self) -> Iterator[Question]:
-        """Give all windows, mirrored ones included, in the order in which they are asked about."""
+    def in_order(self) -> Iterator[Window]:
+        """Yield all windows, mirrored ones included, in the order in which the model gets them."""
         slices, rows, columns = self._windows.starts(self.padded_shape)
-        asked = itertools.product(slices, rows, columns, self._windows.flips)
-        return (Question(n, (z, y, x), flip) for n, (z, y, x, flip) in enumerate(asked))
+        found = itertools.product(slices, rows, columns, self._windows.flips)
+        return (Window(n, (z, y, x), flip) for n, (z, y, x, flip) in enumerate(found))
 
-    def cut(self, batch: Sequence[Question]) -> Array:
-        """Return windows as they are asked about (batch, 1, slices, rows, columns)."""
-        if len(batch) == 1:
-            return self._window(batch[0])[None, None]
-        return np.stack([self._window(each) for each in batch])[:, None]
-
-    def write(self, batch: Sequence[Question], out: Array) -> None:
-        """Write windows as they are asked about.
+    def cut(self, batch: Sequence[Window]) -> Array:
+        """Return the voxels of windows, mirrored where they are (batch, 1, slices, rows, columns).
 
         Parameters
         ----------
+        batch
+            The windows; none begins at an earlier slice than one that was cut before.
+        """
+        if len(batch) == 1:
+            return self._voxels(batch[0])[None, None]
+        return np.stack([self._voxels(each) for each in batch])[:, None]
+
+    def write(self, batch: Sequence[Window], out: Array) -> None:
+        """Write the voxels of windows, mirrored where they are.
+
+        Parameters
+        ----------
+        batch
+            As for `cut`.
         out
             Shape (batch, 1, slices, rows, columns), any view; values are cast to its type.
         """
-        for into, question in zip(out, batch, strict=True):
-            np.copyto(into[0], self._window(question), casting="same_kind")
+        for into, window in zip(out, batch, strict=True):
+            np.copyto(into[0], self._voxels(window), casting="same_kind")
 
-    def _window(self, question: Question) -> Array:
-        origin, shape = question.origin, self._windows.shape
-        place = tuple(slice(o, o + w) for o, w in zip(origin[1:], shape[1:], strict=True))
-        window = self._layer_at(origin[0])[(slice(None), *place)]
-        return np.flip(window, question.flip) if question.flip else window
+    def _voxels(self, window: Window) -> Array:
+        origin, shape = window.origin, self._windows.shape
+        part = tuple(slice(o, o + w) for o, w in zip(origin[1:], shape[1:], strict=True))
+        voxels = self._layer_at(origin[0])[(slice(None), *part)]
+        return np.flip(voxels, window.flip) if window.flip else voxels
 
     def _layer_at(self, start: int) -> Array:
         if self._layer is None or self._layer[0] != start:

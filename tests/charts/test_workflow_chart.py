@@ -14,7 +14,7 @@ from clara_wf.definitions.lint import lint
 from clara_wf.definitions.workflow import load_workflows
 from clara_wf.engines.kubernetes.engine import KubernetesEngine
 from clara_wf.run.show import plan
-from clara_wf.workspace import Places
+from clara_wf.workspace import Places, Workspace
 from clara_wf.yaml.findings import errors_of
 from stages.volume.labels_file import labels_from_json
 from tests.charts import rendering
@@ -486,7 +486,7 @@ def test_manifests_are_valid_for_the_current_api(helm, tmp_path, workflow, place
 def test_the_plan_for_a_cluster_is_a_line_that_makes_one_job(helm, tmp_path):
     workflow = load_workflows(CHART / "values.yaml")[LIVER_SEG]
     engine = KubernetesEngine(values=CHART / "values.yaml")
-    places = Places.of_checkout({"CLARA_CACHE": str(tmp_path)}, root=tmp_path)
+    places = Places.of(Workspace(root=tmp_path, chosen_by="of the test"), {"CLARA_CACHE": str(tmp_path)})
     (line,) = plan(workflow, "job-7", places, {}, [engine])["kubernetes"]
     command = line.replace("helm install", f"{helm} template", 1)
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)

@@ -24,7 +24,7 @@ parameters [ {{ key: "intra_op_thread_count" value: {{ string_value: "1" }} }} ]
 @pytest.fixture(scope="session")
 def triton_cache():
     """Return the cache folder with the installed model server; the first time it is fetched."""
-    cache = Places.of_checkout(os.environ).cache
+    cache = Places.here(os.environ).cache
     try:
         install(cache, on_progress=print)
     except UnsupportedPlatformError as error:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from ruamel.yaml import YAML
 
-from dicom_adapter.database.deliveries import counts_by_destination
+from dicom_adapter.database.counts import counts_by_destination
 from dicom_adapter.database.store import Store
 from tests.dicom_adapter.destinations import free_port, program, wait_until
 from tests.dicom_adapter.workflows import ROOT, STAMP, publish_stamp
@@ -107,7 +107,7 @@ class Adapter:
         return SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr)
 
     def jobs(self):
-        """Return the jobs as the books have them, the oldest first."""
+        """Return the jobs as the database has them, the oldest first."""
         return self._asked(lambda store: store.jobs())
 
     def deliveries(self):

@@ -10,7 +10,7 @@ import time
 FOREVER_S = 20.0
 
 
-class Rogue:
+class FaultyPeer:
     """Listens; `behave` is called with each connection in a thread of its own, and may do as it likes."""
 
     def __init__(self, behave, *, host="127.0.0.1"):

@@ -1,14 +1,14 @@
-"""An adapter's insides without its network: books, configuration, and what jobs and couriers need of them."""
+"""An adapter without its network: database, configuration, and what jobs and deliveries need of them."""
 
 import os
 
 from pydicom.uid import CTImageStorage
 
 from dicom_adapter.config.blocks import Config, WorkflowRule
-from dicom_adapter.database.records import Received
+from dicom_adapter.context import AdapterContext
+from dicom_adapter.database.records import ReceivedInstance
 from dicom_adapter.database.store import Store
-from dicom_adapter.delivery.workers import Couriers
-from dicom_adapter.jobs.job_queue import Surroundings
+from dicom_adapter.delivery.workers import DeliveryWorkers
 from dicom_adapter.observability.audit import AuditTrail
 from dicom_adapter.observability.metrics import Metrics
 from dicom_adapter.storage.results import find_results
@@ -22,10 +22,10 @@ AE, STUDY_UID = "CT_AI", "1.2.3.1"
 
 def received_file(path, uid, **more):
     kept = {"ae_title": AE, "study_uid": STUDY_UID, "sop_class_uid": CTImageStorage, "modality": "CT"}
-    return Received(**{**kept, **more}, sop_instance_uid=uid, path=path, size=path.stat().st_size)
+    return ReceivedInstance(**{**kept, **more}, sop_instance_uid=uid, path=path, size=path.stat().st_size)
 
 
-class Insides:
+class OfflineAdapter:
     """Books with a complete study of five slices, and what works on them; close it after use."""
 
     def __init__(self, folder, *destinations, jobs=None, **storage):
@@ -47,7 +47,7 @@ class Insides:
         self.config = Config.model_validate(self.settings)
         self.trail = AuditTrail(folder / "audit.jsonl", ae_title="CLARA")
         self.store = Store(folder / "adapter.sqlite")
-        self.around = Surroundings(
+        self.context = AdapterContext(
             store=self.store,
             config=lambda: self.config,
             trail=self.trail,
@@ -65,7 +65,7 @@ class Insides:
         self.config = Config.model_validate(self.settings)
 
     def receive(self, study_uid=STUDY_UID, slices=5, ae_title=AE):
-        """Write down a study, and return its number in the books."""
+        """Write down a study, and return its number in the database."""
         folder = self.folder / "adapter/studies" / ae_title / study_uid
         files = sorted(
             p for p in save(ct_slices(series=study_uid)[:slices], folder).rglob("*") if p.is_file()
@@ -95,14 +95,16 @@ class Insides:
         return {state: sum(each.state == state for each in found) for state in {each.state for each in found}}
 
     def deliver(self, until, *, backoff=None, timeout_s=20):
-        """Let the couriers work until something is so."""
-        couriers = Couriers(self.around, backoff=backoff or Backoff(first_s=0.1, longest_s=0.2))
-        couriers.start()
+        """Let the delivery workers go on until something is so."""
+        delivery_workers = DeliveryWorkers(
+            self.context, backoff=backoff or Backoff(first_s=0.1, longest_s=0.2)
+        )
+        delivery_workers.start()
         try:
             wait_until(until, timeout_s=timeout_s, what="the delivery")
         finally:
-            couriers.stop()
-        return couriers
+            delivery_workers.stop()
+        return delivery_workers
 
 
 def destination(name, port, ae_title, **more):

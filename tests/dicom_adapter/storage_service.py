@@ -5,18 +5,18 @@ import subprocess
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, build_context
 
-from dicom_adapter.config.blocks import Scp
+from dicom_adapter.config.dicom_blocks import Scp
 from dicom_adapter.scp.storage_scp import StorageScp
-from dicom_adapter.storage.paths import AdapterPlaces
-from dicom_adapter.storage.receiver import Receiver, sweep
-from dicom_adapter.storage.study_locks import Claims
+from dicom_adapter.storage.paths import AdapterPaths
+from dicom_adapter.storage.receiver import InstanceReceiver, sweep
+from dicom_adapter.storage.study_locks import StudyLocks
 from tests.dicom_adapter.destinations import program
 from tests.dicom_adapter.instances import CT
 
 NODELAY = {"TCP_NODELAY": "1", "PATH": "/usr/bin:/bin:/usr/local/bin"}
 
 
-class Told:
+class RecordingObserver:
     """What the service told of itself."""
 
     def __init__(self):
@@ -49,15 +49,15 @@ class Told:
 
 class Service:
     def __init__(self, root, *, minimum_free=0, reporters=None, report=None, **settings):
-        self.places = AdapterPlaces(root=root)
+        self.places = AdapterPaths(root=root)
         root.mkdir(exist_ok=True)
         sweep(self.places)
         titles = settings.pop("titles", ["CT_AI", "MR AI"])
         given = {"port": 0, "host": "127.0.0.1", "reject-unknown-sources": False, **settings}
         self.config = Scp.model_validate({**given, "ae-titles": [{"ae-title": title} for title in titles]})
-        self.told = Told()
-        self.claims = Claims()
-        self.receiver = Receiver(self.places, minimum_free=minimum_free, claims=self.claims)
+        self.told = RecordingObserver()
+        self.study_locks = StudyLocks()
+        self.receiver = InstanceReceiver(self.places, minimum_free=minimum_free, study_locks=self.study_locks)
         self.scp = StorageScp(
             *(lambda: self.config, self.receiver, self.told),
             report=report,

@@ -29,7 +29,7 @@ def kinds(archive):
 
 
 def test_a_study_under_two_names_comes_back_as_segmentation_and_as_series(tmp_path, archive, coarse_series):
-    places = Places.of_checkout(os.environ)
+    places = Places.here(os.environ)
     for workflow in (LIVER_SEG, READER_WRITER, READER_ONLY):
         publish(
             workflow,

@@ -28,7 +28,7 @@ def containers_of(job):
 def test_a_job_in_containers_survives_its_adapter_and_comes_back_once(
     tmp_path, images, archive, coarse_series
 ):
-    places = Places.of_checkout(os.environ)
+    places = Places.here(os.environ)
     published = tmp_path / "published"
     told = {"values": places.values, "chart": places.chart, "models": places.models}
     publish(LIVER_SEG, "as it ships", published, **told, environ={"PATH": "/nonexistent"})

@@ -19,8 +19,8 @@ from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.rebuild import rebuild
 from dicom_adapter.service import running
 from dicom_adapter.storage.owner import sole_adapter
-from dicom_adapter.storage.paths import AdapterPlaces
-from dicom_adapter.studies.studies import take_up
+from dicom_adapter.storage.paths import AdapterPaths
+from dicom_adapter.studies.recovery import recover_instances
 from stages.errors import SettingsError
 from tests.dicom_adapter.adapters import Adapter
 from tests.dicom_adapter.instances import instance, write
@@ -49,10 +49,10 @@ class Site:
                 },
             }
         )
-        self.places = AdapterPlaces(root=folder / "received")
+        self.places = AdapterPaths(root=folder / "received")
         self.receive()
-        with closing(Store(self.places.books)) as store:
-            take_up(store, self.places)
+        with closing(Store(self.places.database)) as store:
+            recover_instances(store, self.places)
             (self.job,) = store.complete(1, self.config.workflows)
             store.start_next(0)
             workflow = load_published(published, STAMP)[1]
@@ -77,11 +77,11 @@ class Site:
         trail.close()
 
     def damage(self):
-        self.places.books.write_bytes(b"no database")
+        self.places.database.write_bytes(b"no database")
 
     def found(self):
         """Return the states of studies, jobs and deliveries."""
-        with closing(Store(self.places.books)) as store:
+        with closing(Store(self.places.database)) as store:
             deliveries = [(each.destination, each.state) for each in store.deliveries()]
             return (
                 [(each.state, each.instances) for each in store.studies()],
@@ -102,7 +102,7 @@ def site(tmp_path, published):
 
 
 def test_a_sound_database_says_the_same_after_it(site):
-    with closing(Store(site.places.books)) as store:
+    with closing(Store(site.places.database)) as store:
         store.move_delivery(store.deliveries()[0].id, "delivered")
     before = site.found()
     told = rebuild(site.config)
@@ -134,7 +134,7 @@ def test_where_nothing_tells_which_results_were_sent_they_are_dead_letters(site)
     site.damage()
     rebuild(site.config)
     assert site.found()[2] == {("A", "dead"): 5, ("B", "waiting"): 5}
-    with closing(Store(site.places.books)) as store:
+    with closing(Store(site.places.database)) as store:
         assert "nothing tells whether A has it" in store.deliveries("dead")[0].message
         store.replay(site.job.id)
         assert len(store.due("A", store.clock())) == 5
@@ -179,7 +179,7 @@ def test_a_study_that_ran_and_has_no_payload_any_more_waits_for_somebody(site):
 
 def test_the_damaged_one_is_kept_with_its_log_and_a_second_one_beside_it(site):
     site.damage()
-    site.places.books.with_name("adapter.sqlite-wal").write_bytes(b"a log")
+    site.places.database.with_name("adapter.sqlite-wal").write_bytes(b"a log")
     first, second = rebuild(site.config).aside, rebuild(site.config).aside
     assert (first / "adapter.sqlite").read_bytes() == b"no database"
     assert (first / "adapter.sqlite-wal").read_bytes() == b"a log"
@@ -188,14 +188,14 @@ def test_the_damaged_one_is_kept_with_its_log_and_a_second_one_beside_it(site):
 
 def test_where_the_database_is_gone_the_files_and_the_trail_make_another(site):
     site.tell(A=5, B=5)
-    site.places.books.unlink()
+    site.places.database.unlink()
     assert rebuild(site.config).aside is None
     assert site.found()[2] == {("A", "delivered"): 5, ("B", "delivered"): 5}
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_what_is_no_file_in_place_of_database_and_trail_is_not_waited_for(site, make):
-    for file in (site.places.books, site.places.audit):
+    for file in (site.places.database, site.places.audit):
         file.unlink(missing_ok=True)
         make(file)
     rebuild(site.config)
@@ -214,8 +214,8 @@ def test_while_an_adapter_works_nothing_is_rebuilt(site):
 def test_whichever_pages_are_damaged_each_instance_and_result_is_there_once(site, seed):
     site.tell(A=5)
     drawn = random.Random(seed)
-    with site.places.books.open("r+b") as file:
-        pages = site.places.books.stat().st_size // 4096
+    with site.places.database.open("r+b") as file:
+        pages = site.places.database.stat().st_size // 4096
         for page in drawn.sample(range(1, pages), 3):
             file.seek(4096 * page)
             file.write(drawn.randbytes(4096))

@@ -217,12 +217,12 @@ def test_a_mistake_in_the_configuration_is_told_before_anything_starts(tmp_path,
 
 def test_books_that_somebody_locks_for_a_while_lose_nothing(tmp_path, archive, ct):
     with Adapter(tmp_path / "a", to(archive)) as adapter:
-        books = sqlite3.connect(tmp_path / "a/dicom-adapter/adapter.sqlite", isolation_level=None)
-        books.execute("BEGIN EXCLUSIVE")
+        database = sqlite3.connect(tmp_path / "a/dicom-adapter/adapter.sqlite", isolation_level=None)
+        database.execute("BEGIN EXCLUSIVE")
         adapter.send(ct)
         time.sleep(3)
-        books.execute("ROLLBACK")
-        books.close()
+        database.execute("ROLLBACK")
+        database.close()
         wait_until(lambda: archive.instances() == UIDS)
 
 

@@ -1,4 +1,4 @@
-"""What pydicom remarks of each of many files is one line a kind, with no value in it."""
+"""Warnings of pydicom on each of many files are one line a kind, with no value in it."""
 
 import logging
 import re
@@ -7,7 +7,7 @@ import warnings
 import pytest
 from pydicom.misc import warn_and_log
 
-from dicom_files.pydicom_warnings import kind_of, remarks_by_kind
+from dicom_files.pydicom_warnings import kind_of, warnings_by_kind
 from dicom_writer.source.images import find_source
 from tests import phantoms
 
@@ -32,19 +32,19 @@ def test_a_kind_has_no_value(text, kind):
     assert kind_of(text) == kind
 
 
-def test_remarks_are_logged_once_a_kind_with_their_count(caplog):
-    with remarks_by_kind(), remarks_by_kind():
+def test_warnings_are_logged_once_a_kind_with_their_count(caplog):
+    with warnings_by_kind(), warnings_by_kind():
         for n in range(20):
             warn_and_log(f"Invalid value for VR UI: 'Doe{n}'")
         warn_and_log("File ends early")
     assert [r.getMessage() for r in caplog.records] == [
-        "pydicom remarks once: File ends early",
-        "pydicom remarks 20 times: Invalid value for VR UI",
+        "pydicom warned once: File ends early",
+        "pydicom warned 20 times: Invalid value for VR UI",
     ]
 
 
 def test_warnings_of_others_pass():
-    with pytest.warns(UserWarning, match="mine"), remarks_by_kind():
+    with pytest.warns(UserWarning, match="mine"), warnings_by_kind():
         warnings.warn("mine", UserWarning, stacklevel=1)
 
 
@@ -53,9 +53,9 @@ def test_a_name_that_is_undecodable_in_every_file_gives_one_line_without_it(tmp_
     folder = phantoms.save(slices, tmp_path)
     for path in (p for p in folder.rglob("IM*") if p.is_file()):
         path.write_bytes(path.read_bytes().replace(b"PN\x08\x00Doe^", b"PN\x08\x00\xffoe^"))
-    with caplog.at_level(logging.WARNING), remarks_by_kind():
+    with caplog.at_level(logging.WARNING), warnings_by_kind():
         for dataset in find_source(folder, phantoms.mask()):
             assert "Jane" in str(dataset.PatientName)
-    (line,) = [r.getMessage() for r in caplog.records if r.name == remarks_by_kind.__module__]
-    assert re.match(r"pydicom remarks [5-9] times: Failed to decode byte string with encoding '...'", line)
+    (line,) = [r.getMessage() for r in caplog.records if r.name == warnings_by_kind.__module__]
+    assert re.match(r"pydicom warned [5-9] times: Failed to decode byte string with encoding '...'", line)
     assert "oe^" not in caplog.text

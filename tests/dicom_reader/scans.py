@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from dicom_reader.files.headers import ATTRIBUTES, Header
+from dicom_reader.files.headers import ATTRIBUTES, ImageHeader
 
 
 def header(**attributes):
@@ -13,7 +13,7 @@ def header(**attributes):
         for keyword, value in attributes.items()
         if value is not None
     }
-    return Header(Path(attributes["SOPInstanceUID"]), values, "1.2.840.10008.1.2.1", None, None)
+    return ImageHeader(Path(attributes["SOPInstanceUID"]), values, "1.2.840.10008.1.2.1", None, None)
 
 
 def scan(uid="1.2", count=30, *, keep=slice(None), numbers=None, step_mm=2.5, first_mm=100.0, **attributes):

@@ -16,8 +16,8 @@ from pydicom import config, dcmread, dcmwrite
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicom_reader import read_series
-from dicom_reader.files.folder import find_headers
-from dicom_reader.files.header_file import read_header
+from dicom_reader.files.folder import scan_folder
+from dicom_reader.files.headers import read_header
 from dicom_reader.pixels.pixels import read_pixels
 from stages import StageError
 from tests import phantoms
@@ -177,7 +177,7 @@ def test_damaged_compressed_pixels_are_decoded_to_the_matrix_or_refused(tmp_path
         ds = compressed(syntax)[0]
         dcmwrite(path, ds, enforce_file_format=True)
         good = path.read_bytes()
-        (header,) = find_headers(tmp_path).headers
+        (header,) = scan_folder(tmp_path).headers
         for _ in range(CASES // 4):
             data = bytearray(good)
             for at in rng.integers(header.pixel_offset + 16, len(good), 5):
@@ -214,7 +214,7 @@ def test_a_damaged_header_of_a_scanner_is_read_or_refused(real_data, tmp_path, n
         target.write_bytes(mutated(data, rng, end=6000))
         clock = time.monotonic()
         try:
-            headers = find_headers(tmp_path).headers
+            headers = scan_folder(tmp_path).headers
             hu, _ = read_pixels(headers) if headers else (None, [])
             assert hu is None or hu.dtype == np.int16
         except StageError as error:

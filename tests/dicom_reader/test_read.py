@@ -212,7 +212,7 @@ def test_a_real_series_with_a_missing_slice_is_refused(real_data):
 
 @pytest.mark.real_data
 def test_every_transfer_syntax_with_a_decoder_gives_the_pixels_of_the_original(real_data):
-    from dicom_reader.files.header_file import read_header
+    from dicom_reader.files.headers import read_header
     from dicom_reader.pixels.pixels import read_pixels
 
     folder = real_data / "transfer_syntaxes"

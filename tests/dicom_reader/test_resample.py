@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dicom_reader import read_series
-from dicom_reader.files.folder import find_headers
+from dicom_reader.files.folder import scan_folder
 from dicom_reader.pixels.pixels import read_pixels
-from dicom_reader.resample import put_on_grid
+from dicom_reader.resample import resample_onto_grid
 from dicom_reader.slices.stack import stack_slices
 from stages import read_volume, write_volume
 from stages.volume.original_slices import on_original_slices
@@ -21,7 +21,7 @@ COLUMN = np.array([[0], [100], [200], [300]], dtype=np.int16)
 
 
 def one_slice(first, rows=6):
-    return put_on_grid([COLUMN], [first], (1, rows, 1), fill=FILL)[0, :, 0].tolist()
+    return resample_onto_grid([COLUMN], [first], (1, rows, 1), fill=FILL)[0, :, 0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,8 @@ def test_a_slice_moves_by_whole_pixels_and_fractions(row, expected):
 
 
 def test_a_slice_moves_along_rows_and_columns_alike():
-    moved = put_on_grid([COLUMN], [(0, 1.25, 0)], (1, 6, 1), fill=FILL)
-    turned = put_on_grid([COLUMN.T], [(0, 0, 1.25)], (1, 1, 6), fill=FILL)
+    moved = resample_onto_grid([COLUMN], [(0, 1.25, 0)], (1, 6, 1), fill=FILL)
+    turned = resample_onto_grid([COLUMN.T], [(0, 0, 1.25)], (1, 1, 6), fill=FILL)
     assert np.array_equal(turned, moved.transpose(0, 2, 1))
 
 
@@ -50,19 +50,19 @@ def planes_of(*values):
 
 def test_planes_between_slices_are_mixed_by_their_distance():
     first_pixels = [(0, 0, 0), (1.25, 0, 0), (4, 0, 0)]
-    result = put_on_grid(planes_of(0, 100, 210), first_pixels, (5, 2, 2), fill=FILL)
+    result = resample_onto_grid(planes_of(0, 100, 210), first_pixels, (5, 2, 2), fill=FILL)
     # plane 1 is 1 of 1.25 on the way, plane 2 is 0.75 of 2.75, plane 3 is 1.75 of 2.75
     assert result[:, 0, 0].tolist() == [0, 80, 130, 170, 210]
     assert (result == result[:, :1, :1]).all()
 
 
 def test_the_extreme_values_of_int16_survive():
-    result = put_on_grid(planes_of(-32768, 32767), [(0, 0, 0), (2, 0, 0)], (3, 2, 2), fill=FILL)
+    result = resample_onto_grid(planes_of(-32768, 32767), [(0, 0, 0), (2, 0, 0)], (3, 2, 2), fill=FILL)
     assert result[:, 0, 0].tolist() in ([-32768, 0, 32767], [-32768, -1, 32767])  # the middle is -0.5
 
 
 def test_where_only_one_of_two_slices_has_a_pixel_that_one_holds():
-    result = put_on_grid(planes_of(10, 30), [(0, 0, 0), (2, 1, 0)], (3, 3, 2), fill=FILL)
+    result = resample_onto_grid(planes_of(10, 30), [(0, 0, 0), (2, 1, 0)], (3, 3, 2), fill=FILL)
     assert result[:, :, 0].tolist() == [[10, 10, FILL], [10, 20, 30], [FILL, 30, 30]]
 
 
@@ -73,7 +73,7 @@ def test_no_second_volume_is_ever_in_memory():
 
     first_pixels = [(1.3 * n, 0.4 * n, 0) for n in range(60)]
     tracemalloc.start()
-    result = put_on_grid(planes(), first_pixels, (78, 224, 200), fill=FILL)
+    result = resample_onto_grid(planes(), first_pixels, (78, 224, 200), fill=FILL)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak <= 1.3 * result.nbytes
@@ -214,11 +214,11 @@ def test_where_tilt_and_uneven_spacing_meet_dcm2niix_differs_as_documented(real_
     assert volume.spacing[1:] == pytest.approx((0.48828, 0.48828), abs=1e-5)
     axes = volume.affine[:3, :3] / volume.spacing
     assert np.allclose(axes.T @ axes, np.eye(3), atol=1e-6)
-    stack = stack_slices(find_headers(real_data / "dcm_qa_ct_GE").headers)
+    stack = stack_slices(scan_folder(real_data / "dcm_qa_ct_GE").headers)
     hu, _ = read_pixels([s.header for s in stack.slices])
     first_pixels = np.array(stack.first_pixels) * (55 / 36, 1, 1)
     first_pixels[-1, 0] = 55
-    on_its_planes = put_on_grid(hu, first_pixels.tolist(), voxels.shape, fill=-1500)
+    on_its_planes = resample_onto_grid(hu, first_pixels.tolist(), voxels.shape, fill=-1500)
     assert (np.abs(on_its_planes - voxels) <= 1).mean() > 0.99
 
 
@@ -227,7 +227,7 @@ def test_where_tilt_and_uneven_spacing_meet_dcm2niix_differs_as_documented(real_
 def test_corrected_voxels_equal_those_simpleitk_resamples_slice_by_slice(real_data, folder):
     import SimpleITK as sitk  # noqa: N813
 
-    stack = stack_slices(find_headers(real_data / folder).headers)
+    stack = stack_slices(scan_folder(real_data / folder).headers)
     volume = read_series(real_data / folder)
     rows, columns = volume.array.shape[1:]
     heights = np.array([first[0] for first in stack.first_pixels])

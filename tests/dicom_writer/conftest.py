@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dicom_writer import write_results
-from dicom_writer.request.assembly import gather
+from dicom_writer.request.mask_request import request_of_mask
 from tests import phantoms
 
 
@@ -26,11 +26,11 @@ def written(source, tmp_path):
 
 
 @pytest.fixture
-def given(source):
+def result_request(source):
     """Return what results are made of, for the default mask or another one."""
 
     def of(array=None, **how):
-        return gather(_mask(array, how), source, **how)
+        return request_of_mask(_mask(array, how), source, **how)
 
     return of
 

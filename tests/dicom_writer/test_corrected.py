@@ -129,7 +129,7 @@ def test_dciodvfy_finds_no_error(made, dciodvfy_errors):
 def test_a_finding_that_came_to_lie_elsewhere_is_never_written(tmp_path, monkeypatch):
     from dataclasses import replace
 
-    from dicom_writer.request import assembly
+    from dicom_writer.request import mask_request
 
     source = series(tmp_path / "source", slope=0.3)
     mask = mask_on(source, tmp_path)
@@ -138,7 +138,7 @@ def test_a_finding_that_came_to_lie_elsewhere_is_never_written(tmp_path, monkeyp
         masks = on_original_slices(mask)
         return replace(masks, array=np.roll(masks.array, 12, axis=1))
 
-    monkeypatch.setattr(assembly, "on_original_slices", turned)
+    monkeypatch.setattr(mask_request, "on_original_slices", turned)
     with pytest.raises(
         OutputError, match=r"segment Liver came to lie \d+\.\d\d mm from where the mask has it"
     ):

@@ -16,15 +16,15 @@ from PIL import Image
 
 from dicom_reader import read_series
 from dicom_writer import write_results
-from dicom_writer.request.assembly import gather
-from dicom_writer.request.result_request import RESULTS
+from dicom_writer.kinds import RESULT_KINDS
+from dicom_writer.request.mask_request import request_of_mask
 from stages import Origin, Volume, read_volume, write_volume
 from tests import phantoms
 from tests.dicom_writer import letters, peers
 from tests.dicom_writer.series.test_mask_series import corner_mask
 from tests.ports import free_port
 
-KINDS = tuple(name for name in RESULTS if name != "volume")
+KINDS = tuple(name for name in RESULT_KINDS if name != "volume")
 LABELMAP_COMPLAINTS = {"Error - Information Object Not found"}
 """What dciodvfy of 2022 says of a label map, which is younger."""
 
@@ -182,7 +182,7 @@ def test_what_comes_back_from_a_pacs_is_what_was_verified(stored, kind):
     source, mask, back, _ = stored
     head = pydicom.dcmread(back[kind][0], stop_before_pixels=True)
     made = datetime.strptime(head.ContentDate + head.ContentTime, "%Y%m%d%H%M%S.%f")
-    measured = RESULTS[kind].verify(replace(gather(mask, source), moment=made), back[kind])
+    measured = RESULT_KINDS[kind].verify(replace(request_of_mask(mask, source), moment=made), back[kind])
     assert set(measured) in ({1, 2}, set())
 
 

@@ -4,7 +4,7 @@ import pydicom
 import pytest
 
 from dicom_writer.__main__ import DicomWriter
-from dicom_writer.request.result_request import RESULTS, results_named
+from dicom_writer.kinds import RESULT_KINDS, kinds_named
 from stages import SettingsError, main, write_volume
 from tests import phantoms
 
@@ -31,23 +31,23 @@ def test_results_are_chosen_by_name(command, tmp_path):
 
 
 def test_they_are_named_in_one_order_and_once():
-    assert results_named("seg,series,seg,labelmap") == ("seg", "labelmap", "series")
+    assert kinds_named("seg,series,seg,labelmap") == ("seg", "labelmap", "series")
 
 
-@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("name", RESULT_KINDS)
 def test_each_kind_calls_itself_what_it_is_asked_for_by(name):
-    assert RESULTS[name].name == name
+    assert RESULT_KINDS[name].name == name
 
 
 def test_a_volume_is_not_written_beside_results_of_a_mask():
     with pytest.raises(SettingsError, match="volume is of a CT volume, the others of a mask"):
-        results_named("seg,volume")
+        kinds_named("seg,volume")
 
 
 @pytest.mark.parametrize("text", ["", "seg,dose", ","])
 def test_a_result_that_there_is_not_is_refused(text):
     with pytest.raises(SettingsError, match=r"choose from seg,labelmap,series"):
-        results_named(text)
+        kinds_named(text)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dicom_writer import write_results
-from dicom_writer.request.assembly import gather
-from dicom_writer.request.result_request import RESULTS
+from dicom_writer.kinds import RESULT_KINDS
+from dicom_writer.request.mask_request import request_of_mask
 from stages import Origin, Volume
 from tests.dicom_writer import letters, peers
 
@@ -56,11 +56,11 @@ def test_two_thousand_slices_survive(long_series, tmp_path, name):
 @pytest.mark.parametrize("name", ["rtstruct", "report", "capture", "pdf"])
 def test_memory_does_not_grow_with_the_series(long_series, tmp_path, name):
     source, mask = long_series
-    given = gather(mask, source, results=[name])
-    result = RESULTS[name]
+    result_request = request_of_mask(mask, source, results=[name])
+    result = RESULT_KINDS[name]
     tracemalloc.start()
-    paths = result.make(given, tmp_path)
-    result.verify(given, paths)
+    paths = result.make(result_request, tmp_path)
+    result.verify(result_request, paths)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 80 * 2**20, peak

@@ -9,8 +9,8 @@ import pytest
 from pypdf import PdfReader
 
 from dicom_writer import write_results
-from dicom_writer.request.assembly import gather
-from dicom_writer.request.result_request import RESULTS
+from dicom_writer.kinds import RESULT_KINDS
+from dicom_writer.request.mask_request import request_of_mask
 from dicom_writer.wording import shortened, warnings_text
 from stages import OutputError
 from tests import phantoms
@@ -85,15 +85,15 @@ def test_every_kind_with_warnings_is_valid(source, tmp_path, dciodvfy_errors):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_result_without_them_is_refused(source, tmp_path, kind):
-    given = gather(warned(), source)
-    paths = RESULTS[kind].make(given, tmp_path)
-    mask = replace(given.mask, origin=replace(given.mask.origin, warnings=TOLD))
+    result_request = request_of_mask(warned(), source)
+    paths = RESULT_KINDS[kind].make(result_request, tmp_path)
+    mask = replace(result_request.mask, origin=replace(result_request.mask.origin, warnings=TOLD))
     with pytest.raises(OutputError, match=r"warnings of the mask|does not say 'Warning"):
-        RESULTS[kind].verify(replace(given, mask=mask), paths)
+        RESULT_KINDS[kind].verify(replace(result_request, mask=mask), paths)
 
 
-def test_what_does_not_fit_is_counted(given):
-    some = replace(given(), mask=warned("one", "two", "3" * 40))
+def test_what_does_not_fit_is_counted(result_request):
+    some = replace(result_request(), mask=warned("one", "two", "3" * 40))
     whole = "Warning: one\r\nWarning: two\r\nWarning: " + "3" * 40
     assert warnings_text(some, len(whole)) == whole
     assert (
@@ -108,5 +108,5 @@ def test_what_is_too_long_says_that_it_is_not_whole():
 
 
 def test_other_warnings_give_other_uids(source):
-    one, again, other = (gather(warned(text), source).uids.uid("seg instance") for text in "AAB")
+    one, again, other = (request_of_mask(warned(text), source).uids.uid("seg instance") for text in "AAB")
     assert one == again != other

@@ -10,8 +10,8 @@ import pydicom
 import pytest
 
 from dicom_writer import write_results
-from dicom_writer.finding import finding
 from dicom_writer.mask.measure import Measurement
+from dicom_writer.wording import summary
 from stages import InputError, OutputError, find_volumes, read_volume, write_volume
 from stages.volume.labels_file import write_labels
 from tests import phantoms
@@ -59,7 +59,7 @@ def test_a_liver_without_tumour_is_described_as_that(written):
 def test_findings_fit_into_a_series_description(count, there):
     labels = [replace(LABELS[0], value=n + 1, name=f"Segment {n}") for n in range(count)]
     measured = {n + 1: Measurement(float(n < there), None) for n in range(count)}
-    assert len("AI segmentation: " + finding(labels, measured)) <= 64
+    assert len("AI segmentation: " + summary(labels, measured)) <= 64
 
 
 def test_an_unknown_label_is_refused(written):

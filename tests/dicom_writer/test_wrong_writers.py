@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dicom_writer import write_results
-from dicom_writer.request.result_request import RESULTS
+from dicom_writer.kinds import RESULT_KINDS
 from stages import OutputError
 from tests.dicom_writer import letters
 
@@ -16,19 +16,20 @@ KINDS = ("seg", "labelmap", "series", "rtstruct", "report", "capture", "pdf")
 
 def of_array(change):
     """Make a change of what is written out of one of an array."""
-    return lambda given: replace(
-        given, masks=replace(given.masks, array=np.ascontiguousarray(change(given.masks.array)))
+    return lambda request: replace(
+        request,
+        masks=replace(request.masks, array=np.ascontiguousarray(change(request.masks.array))),
     )
 
 
 def of_images(change):
     """Make a change of what is written out of one of the source images that tell the place."""
 
-    def wrong(given):
-        sources = [copy.deepcopy(source) for source in given.sources]
+    def wrong(request):
+        sources = [copy.deepcopy(source) for source in request.sources]
         for source in sources:
             change(source)
-        return replace(given, sources=sources, masks=replace(given.masks, affine=place_of(sources[0])))
+        return replace(request, sources=sources, masks=replace(request.masks, affine=place_of(sources[0])))
 
     return wrong
 
@@ -70,8 +71,8 @@ def swap_spacing(source):
     source.PixelSpacing = list(source.PixelSpacing)[::-1]
 
 
-def reverse_references(given):
-    return replace(given, sources=given.sources[::-1])
+def reverse_references(request):
+    return replace(request, sources=request.sources[::-1])
 
 
 WRONG = {
@@ -116,9 +117,9 @@ def letter(tmp_path_factory):
 
 @pytest.mark.parametrize(("name", "wrong"), CASES)
 def test_a_result_that_is_wrong_never_appears(letter, tmp_path, monkeypatch, name, wrong):
-    kind = type(RESULTS[name])
+    kind = type(RESULT_KINDS[name])
     make = kind.make
-    monkeypatch.setattr(kind, "make", lambda self, given, folder: make(self, WRONG[wrong](given), folder))
+    monkeypatch.setattr(kind, "make", lambda self, request, folder: make(self, WRONG[wrong](request), folder))
     source, mask = letter
     with pytest.raises(OutputError) as caught:
         write_results(mask, source, tmp_path / "out", results=[name])
@@ -128,10 +129,10 @@ def test_a_result_that_is_wrong_never_appears(letter, tmp_path, monkeypatch, nam
 
 
 def test_one_wrong_result_holds_back_the_right_ones(letter, tmp_path, monkeypatch):
-    kind = type(RESULTS["labelmap"])
+    kind = type(RESULT_KINDS["labelmap"])
     make = kind.make
     upside_down = WRONG["upside down"]
-    monkeypatch.setattr(kind, "make", lambda self, given, folder: make(self, upside_down(given), folder))
+    monkeypatch.setattr(kind, "make", lambda self, request, folder: make(self, upside_down(request), folder))
     source, mask = letter
     with pytest.raises(OutputError):
         write_results(mask, source, tmp_path / "out", results=["seg", "labelmap", "series"])
@@ -141,10 +142,12 @@ def test_one_wrong_result_holds_back_the_right_ones(letter, tmp_path, monkeypatc
 def test_an_earlier_result_stays_when_a_later_one_is_wrong(letter, tmp_path, monkeypatch):
     source, mask = letter
     before = write_results(mask, source, tmp_path / "out", results=["seg"])[0].read_bytes()
-    kind = type(RESULTS["seg"])
+    kind = type(RESULT_KINDS["seg"])
     make = kind.make
     monkeypatch.setattr(
-        kind, "make", lambda self, given, folder: make(self, WRONG["transposed"](given), folder)
+        kind,
+        "make",
+        lambda self, request, folder: make(self, WRONG["transposed"](request), folder),
     )
     with pytest.raises(OutputError):
         write_results(mask, source, tmp_path / "out", results=["seg"])

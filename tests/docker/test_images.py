@@ -255,7 +255,7 @@ def test_the_model_server_takes_less_than_500_megabytes(images):
 
 @pytest.mark.docker
 def test_a_stage_of_ones_own_is_built_on_the_toolkit_and_can_call_triton_and_install(images):
-    code = "import stages, scipy.ndimage, SimpleITK, tritonclient.grpc, pip; print(stages.__version__)"
+    code = "import stages, SimpleITK, numba, tritonclient.grpc, pip; print(stages.__version__)"
     assert python_in(images["stages"], code) == __version__
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import stages
 from stages.model.description import ModelDescription
-from stages.triton.client import ServedModel, TensorSpec
+from stages.triton.types import ServedModel, TensorSpec
 from stages.volume.geometry import reorient
 
 ALWAYS = {"PYTHONPATH": str(Path(stages.__file__).parents[1]), "OPENBLAS_NUM_THREADS": "1"}

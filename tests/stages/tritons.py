@@ -98,7 +98,7 @@ def running(repository, log, *, models=None):
         with serve(
             repository,
             models=models,
-            cache=Places.of_checkout(os.environ).cache,
+            cache=Places.here(os.environ).cache,
             log=log,
             on_progress=print,
         ) as server:

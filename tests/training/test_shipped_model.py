@@ -77,7 +77,7 @@ def test_a_real_triton_gives_the_labels_that_onnxruntime_gives(session, tmp_path
 
     windows = np.random.default_rng(7).random((2, 1, 64, 96, 96), dtype=np.float32)
     (expected,) = session.run(["scores"], {"image": windows})
-    cache = Places.of_checkout(os.environ).cache
+    cache = Places.here(os.environ).cache
     try:
         with (
             serve(FOLDER.parent, cache=cache, log=tmp_path / "log", on_progress=print) as server,

@@ -11,7 +11,7 @@ from clara_wf.model_server.server import serve
 from clara_wf.run.demo import write_phantom
 from clara_wf.workspace import Places
 from clara_wf.yaml.document import read_document
-from dicom_writer.seg.colour import cielab
+from dicom_writer.seg.segments import cielab
 from phantoms import make_abdomen
 from tests import onnx_models
 from tests.workflow.conftest import ROOT, clara_wf
@@ -66,9 +66,7 @@ def place(tmp_path_factory):
             label_meanings={str(value): said for value, said in model["meanings"].items()} or None,
         )
     shutil.copytree(ROOT / "examples/user_ai/models/body_fat", repository / "body_fat")
-    with serve(
-        repository, cache=Places.of_checkout({}).cache, log=folder / "log", on_progress=print
-    ) as server:
+    with serve(repository, cache=Places.here({}).cache, log=folder / "log", on_progress=print) as server:
         yield folder, server.grpc_url
 
 
@@ -79,7 +77,7 @@ def road(place, tmp_path):
 
     def run(model, *, writer=("--results", KINDS), labels=None, code=0):
         values = tmp_path / "values.yaml"
-        text = Places.of_checkout({}).values.read_text()
+        text = Places.here({}).values.read_text()
         args = json.dumps(["", ["--model", model], list(writer)])
         text = text.replace('args: ["", "", ""]', f"args: {args}", 1)
         if labels:

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clara_wf.definitions.blocks import quantity
 from clara_wf.definitions.workflow import Step
 from clara_wf.engines.engine import JobRun
 from clara_wf.engines.environment import container_folders, settings_for
+from clara_wf.yaml.scalars import quantity
 from stages import __version__
 
 MODEL_SERVER_IMAGE = f"clara/model-server:{__version__}"
@@ -31,7 +31,7 @@ _HARDENED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class ContainerContext:
     """What all containers of a run have in common.
 
     Attributes
@@ -60,12 +60,12 @@ def user_of_containers() -> str:
     return f"{os.getuid()}:{os.getgid()}" if os.getuid() else f"{STAGE_USER}:{STAGE_USER}"
 
 
-def container_name(step: Step, around: Surroundings) -> str:
+def container_name(step: Step, around: ContainerContext) -> str:
     """Return the name of a stage's container."""
     return f"{around.prefix}-{step.name}"
 
 
-def stage_arguments(step: Step, run: JobRun, around: Surroundings) -> list[str]:
+def stage_arguments(step: Step, run: JobRun, around: ContainerContext) -> list[str]:
     """Return the arguments after ``docker`` that run a stage.
 
     Its log goes to standard error, which is collected: the driver writes it nowhere else then. A program
@@ -85,7 +85,7 @@ def stage_arguments(step: Step, run: JobRun, around: Surroundings) -> list[str]:
     ]
 
 
-def server_arguments(models: Path, around: Surroundings) -> list[str]:
+def server_arguments(models: Path, around: ContainerContext) -> list[str]:
     """Return the arguments after ``docker`` that run the model server."""
     return [
         *_run(f"{around.prefix}-{MODEL_SERVER}", around, around.labels),
@@ -112,7 +112,7 @@ def writable_paths(step: Step, run: JobRun) -> list[Path]:
     ]
 
 
-def _run(name: str, around: Surroundings, labels: Mapping[str, str]) -> list[str]:
+def _run(name: str, around: ContainerContext, labels: Mapping[str, str]) -> list[str]:
     return [
         "run",
         f"--name={name}",

@@ -26,7 +26,7 @@ from clara_wf.engines.docker.command import (
     MODEL_SERVER,
     MODEL_SERVER_IMAGE,
     MODEL_SERVER_PORT,
-    Surroundings,
+    ContainerContext,
     container_name,
     server_arguments,
     stage_arguments,
@@ -94,7 +94,7 @@ class DockerEngine:
 
     def plan(self, run: JobRun) -> list[str]:
         """Return the ``docker run`` of each stage; its network and its name differ from run to run."""
-        around = Surroundings(prefix=f"clara-{run.payload.job_id}", user=user_of_containers())
+        around = ContainerContext(prefix=f"clara-{run.payload.job_id}", user=user_of_containers())
         if run.triton_url or self.models:
             url = run.triton_url or f"{MODEL_SERVER}:{MODEL_SERVER_PORT}"
             around = replace(around, network=around.prefix, triton_url=url)
@@ -151,9 +151,9 @@ class ContainerJob:
                 self._unseen.discard(name)
 
 
-def _surroundings(run: JobRun) -> Surroundings:
+def _surroundings(run: JobRun) -> ContainerContext:
     labels = new_labels()
-    return Surroundings(
+    return ContainerContext(
         prefix=f"clara-{run.payload.job_id}-{token_of(labels)}",
         user=user_of_containers(),
         labels={**labels, "clara.job": run.payload.job_id, "clara.workflow": run.workflow.id},
@@ -162,8 +162,8 @@ def _surroundings(run: JobRun) -> Surroundings:
 
 @contextmanager
 def _connected(
-    docker: Docker, around: Surroundings, run: JobRun, models: Path | None
-) -> Iterator[Surroundings]:
+    docker: Docker, around: ContainerContext, run: JobRun, models: Path | None
+) -> Iterator[ContainerContext]:
     """Make the network of a run: the model server is all that can be reached in it."""
     if run.triton_url is None and models is None:
         yield around
@@ -188,7 +188,7 @@ def _connected(
         yield replace(around, network=network, triton_url=url)
 
 
-def _start(docker: Docker, step: Step, run: JobRun, around: Surroundings) -> Container:
+def _start(docker: Docker, step: Step, run: JobRun, around: ContainerContext) -> Container:
     log = run.payload.log(step.name)
     log.touch()
     _give_to(around.user, writable_paths(step, run))

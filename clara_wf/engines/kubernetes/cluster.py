@@ -160,7 +160,7 @@ class Cluster:
             )
 
     def has_service(self, name: str) -> bool:
-        """Tell whether the namespace has a Service of this name."""
+        """Return whether the namespace has a Service of this name."""
         from kubernetes.client import CoreV1Api
 
         return self._find("read a Service", CoreV1Api, "read_namespaced_service", name) is not None
@@ -229,8 +229,8 @@ class Cluster:
             answer = call(**arguments, _preload_content=False, _request_timeout=_REQUEST_S)
             return dict(json.loads(answer.read()))
         except ApiException as error:
-            told = self._told(what, error.status, error.reason, error.body)
-            raise (_NotThereError(str(told)) if error.status == _NOT_THERE else told) from error
+            refusal = self._refusal(what, error.status, error.reason, error.body)
+            raise (_NotThereError(str(refusal)) if error.status == _NOT_THERE else refusal) from error
         except (HTTPError, OSError) as error:
             raise UnreachableError(
                 f"the cluster at {self.host} does not answer ({_cause(error)}); "
@@ -239,7 +239,7 @@ class Cluster:
         except (ValueError, TypeError) as error:  # what the client's own check of the body finds
             raise SettingsError(f"cannot {what}: {_misfit(error)}") from error
 
-    def _told(self, what: str, status: int | None, reason: Any, body: Any) -> StageError:
+    def _refusal(self, what: str, status: int | None, reason: Any, body: Any) -> StageError:
         said = " ".join((_message(body) or str(reason or status)).split())[:_LONGEST_ANSWER]
         if _USED_UP in said:
             return ClusterError(f"the cluster cannot {what} now: {said}")
@@ -268,9 +268,10 @@ def _nothing_there() -> Iterator[None]:
 def _configuration(environ: Mapping[str, str]) -> tuple[Any, str]:
     """Return the configuration of the client, and the namespace it names."""
     from kubernetes import client, config
-    from yaml import YAMLError  # type: ignore[import-untyped]
+    from kubernetes.config import kube_config
 
     configuration = client.Configuration()
+    unreadable = kube_config.yaml.YAMLError  # of the library that the client reads it with
     file = environ.get("KUBECONFIG") or os.path.join(environ.get("HOME", ""), ".kube", "config")
     context = environ.get("CLARA_KUBE_CONTEXT") or None
     try:
@@ -279,7 +280,7 @@ def _configuration(environ: Mapping[str, str]) -> tuple[Any, str]:
             return configuration, _POD_NAMESPACE.read_text(encoding="ascii").strip()
         config.load_kube_config(config_file=file, context=context, client_configuration=configuration)
         contexts, active = config.list_kube_config_contexts(config_file=file)
-    except (config.ConfigException, YAMLError, OSError, KeyError, TypeError) as error:
+    except (config.ConfigException, unreadable, OSError, KeyError, TypeError) as error:
         why = " ".join(str(error).split()).rstrip(".")
         raise SettingsError(
             f"there is no cluster to run on: {file} cannot be used ({why}); "

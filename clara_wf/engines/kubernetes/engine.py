@@ -23,9 +23,9 @@ from clara_wf.chart.values import values_of
 from clara_wf.engines.docker.command import user_of_containers
 from clara_wf.engines.engine import JobRun
 from clara_wf.engines.kubernetes.cluster import Cluster
-from clara_wf.engines.kubernetes.pod_study import Study
-from clara_wf.engines.kubernetes.study_job import Launch
-from clara_wf.workspace import Places
+from clara_wf.engines.kubernetes.pod_study import PodStudy
+from clara_wf.engines.kubernetes.study_job import StudyJob
+from clara_wf.workspace import own_workspace
 from stages.errors import SettingsError
 from stages.lifecycle import locks
 
@@ -58,7 +58,7 @@ class KubernetesEngine:
     name: str = "kubernetes"
 
     @contextmanager
-    def start(self, run: JobRun) -> Iterator[Study]:
+    def start(self, run: JobRun) -> Iterator[PodStudy]:
         """Make the Job of the stages that have to run.
 
         Raises
@@ -84,8 +84,12 @@ class KubernetesEngine:
                 kube_version=cluster.version(),
             )
             storage.give_to(user_of_containers())
-            with Study(
-                cluster, run, Launch(cluster, manifests), carries_payload=not storage.is_shared, models=models
+            with PodStudy(
+                cluster,
+                run,
+                StudyJob(cluster, manifests),
+                carries_payload=not storage.is_shared,
+                models=models,
             ) as study:
                 yield study
 
@@ -98,7 +102,7 @@ class KubernetesEngine:
         return [shlex.join([*install, *values, "--set", chosen])]
 
     def _chart(self) -> Path:
-        return self.chart or Places.of_checkout({"XDG_CACHE_HOME": "/"}).chart
+        return self.chart or own_workspace().chart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +141,7 @@ class _Storage:
         return {"type": "emptyDir"}
 
     def give_to(self, user: str) -> None:
-        """Let the containers' user write where root has made the folders."""
+        """Give the folders that root has made to the containers' user."""
         if not self.is_shared or os.getuid() != 0:
             return
         uid, gid = map(int, user.split(":"))
@@ -191,9 +195,9 @@ def _release_name(run: JobRun) -> str:
 
 
 def _owner(run: JobRun) -> str:
-    """Return what tells this job of this machine from all others."""
-    told = f"{socket.gethostname()}:{run.payload.root}"
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
+    """Return a name of this job of this machine that no other has."""
+    whole = f"{socket.gethostname()}:{run.payload.root}"
+    return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
 
 def _sweep(cluster: Cluster, run: JobRun) -> None:

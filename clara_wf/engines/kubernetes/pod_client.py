@@ -1,4 +1,4 @@
-"""The engine's side of the talk with the carrier of a study's Pod (`stages.pod.agent`)."""
+"""The engine's connection to the carrier of a study's Pod (`stages.pod.agent`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from clara_wf.engines.engine import JobRun
 from clara_wf.engines.kubernetes.cluster import Cluster, PodLostError
 from clara_wf.engines.kubernetes.pod_exec import PodExec
-from clara_wf.engines.kubernetes.pod_files import DamagedError, Receiver, send
+from clara_wf.engines.kubernetes.pod_files import DamagedError, PayloadWriter, send
 from clara_wf.engines.kubernetes.pod_startup import RECEIVER
 from clara_wf.engines.kubernetes.pod_state import (
     exit_codes,
@@ -22,7 +22,7 @@ from clara_wf.engines.kubernetes.pod_state import (
     why_container_failed,
 )
 from stages.errors import InputError, OutputError, StageError
-from stages.pod.messages import read_header
+from stages.pod.messages import HELLO, read_header, require_protocol, write_message
 
 CARRIER = "carrier"
 _CARRY = ("python", "-m", "stages", "carry")
@@ -33,13 +33,13 @@ _AGAIN_S = 0.5
 _NODE_SILENT_S = 20.0  # so long the node of a Pod may not answer before another is tried
 
 
-class Talk(threading.Thread):
-    """Sends the payload into a Pod, then follows its stages until it is told to end.
+class PodClient(threading.Thread):
+    """Sends the payload into a Pod, then follows its stages until `end` is called.
 
     Parameters
     ----------
     look
-        Gives the Pod as it is now; None while there is none.
+        Returns the Pod as it is now; None while there is none.
     carries_payload
         Whether the job's files travel; False where the Pod sees them anyway.
     models
@@ -58,13 +58,13 @@ class Talk(threading.Thread):
         models: Path | None,
         fail: Callable[[Exception], None],
     ) -> None:
-        super().__init__(name="talk with the carrier", daemon=True)
+        super().__init__(name="client of the carrier", daemon=True)
         self._cluster, self._run, self._look, self._fail = cluster, run, look, fail
         self._carries_payload, self._models = carries_payload, models
-        self._files = Receiver(run=run, on_synced=self._answered)
+        self._files = PayloadWriter(run=run, on_synced=self._note_sync)
         self._ending = threading.Event()
         self._link: PodExec | None = None
-        self._questions: dict[int, set[str]] = {}
+        self._sync_requests: dict[int, set[str]] = {}
         self._lock = threading.Lock()
         self._damages = 0
         self.settled: set[str] = set()
@@ -81,10 +81,10 @@ class Talk(threading.Thread):
         return self._ending.is_set()
 
     def run(self) -> None:
-        """Talk until the Pod has ended or `end` was called."""
+        """Send and follow until the Pod has ended or `end` was called."""
         try:
             if (self._carries_payload or self._models) and self._until_runs(RECEIVER):
-                self._bring()
+                self._send_payload()
             while not self._ending.is_set() and self._until_runs(CARRIER):
                 self._follow()
                 self._ending.wait(_AGAIN_S)
@@ -95,20 +95,20 @@ class Talk(threading.Thread):
             raise
 
     def send_signal(self, stage: str, number: int) -> bool:
-        """Have the carrier send a signal to a stage; False if it does not hear us."""
-        return self._order({"signal": int(number), "stage": stage})
+        """Have the carrier send a signal to a stage; return False if there is no connection to it."""
+        return self._send_order({"signal": int(number), "stage": stage})
 
-    def ask_for_rest(self, stages: set[str]) -> None:
-        """Have everything told that stages which have ended have left; `settled` grows when it is here."""
+    def request_sync(self, stages: set[str]) -> None:
+        """Ask for everything that stages which have ended have left; `settled` grows when it is here."""
         with self._lock:
-            number = len(self._questions) + 1
-            self._questions[number] = set(stages)
-        self._order({"sync": number})
+            number = len(self._sync_requests) + 1
+            self._sync_requests[number] = set(stages)
+        self._send_order({"sync": number})
 
     def end(self) -> None:
-        """End the talk; the carrier ends with it."""
+        """End the connection; the carrier ends with it."""
         self._ending.set()
-        self._order({"done": True})
+        self._send_order({"done": True})
 
     def close(self) -> None:
         """Break the connection."""
@@ -116,7 +116,7 @@ class Talk(threading.Thread):
         if self._link is not None:
             self._link.close()
 
-    def _order(self, order: Mapping[str, Any]) -> bool:
+    def _send_order(self, order: Mapping[str, Any]) -> bool:
         link = self._link
         if link is None:
             return False
@@ -126,12 +126,12 @@ class Talk(threading.Thread):
             return False
         return True
 
-    def _answered(self, number: int) -> None:
+    def _note_sync(self, number: int) -> None:
         with self._lock:
-            self.settled |= self._questions.get(number, set())
+            self.settled |= self._sync_requests.get(number, set())
 
     def _until_runs(self, container: str) -> bool:
-        """Wait until a container of the Pod runs; False if it never will."""
+        """Wait until a container of the Pod runs; return False if it never will."""
         while not self._ending.wait(_LOOK_S):
             pod = self._look()
             if pod is None:
@@ -145,7 +145,7 @@ class Talk(threading.Thread):
                 raise OutputError(f"the carrier of the Pod has ended: {why}; try again")
         return False
 
-    def _bring(self) -> None:
+    def _send_payload(self) -> None:
         """Send the payload; where that breaks off it is sent again from the start."""
         since = time.monotonic()
         refusals = tries = 0
@@ -173,6 +173,8 @@ class Talk(threading.Thread):
         try:
             with self._start(RECEIVER, "put") as link:
                 try:
+                    write_message(link.write, HELLO)
+                    _require_protocol(read_header(link.read))
                     send(link.write, self._run, self._models, payload=self._carries_payload)
                     if (read_header(link.read) or {}).get("received") is not None:
                         return "", False
@@ -186,16 +188,18 @@ class Talk(threading.Thread):
             return str(error), isinstance(error, InputError)
 
     def _follow(self) -> None:
-        """Take what the carrier tells until the connection ends."""
+        """Take what the carrier sends until the connection ends."""
         known = [f"--have={stage}" for stage in sorted(self._files.fetched)]
         stages = [f"--stage={stage}" for stage in self._run.to_run] if self._carries_payload else []
         try:
             with self._start(CARRIER, "follow", *stages, *known) as link:
+                link.write(json.dumps(HELLO).encode() + b"\n")
+                _require_protocol(read_header(link.read))
                 self._link, self.cut_off_since = link, None
                 with self._lock:
-                    open_questions = [n for n, asked in self._questions.items() if not asked <= self.settled]
-                for number in open_questions:
-                    self._order({"sync": number})
+                    unanswered = [n for n, asked in self._sync_requests.items() if not asked <= self.settled]
+                for number in unanswered:
+                    self._send_order({"sync": number})
                 while (header := read_header(link.read)) is not None:
                     self._files.take(header, link.read)
         except DamagedError:
@@ -214,3 +218,8 @@ class Talk(threading.Thread):
             raise ConnectionError("the Pod is gone")
         name = pod["metadata"]["name"]
         return self._cluster.run_in(name, container, [*_CARRY, what, _FOLDER, *arguments])
+
+
+def _require_protocol(hello: Mapping[str, Any] | None) -> None:
+    if hello is not None:
+        require_protocol(hello, of="the carrier of the Pod")

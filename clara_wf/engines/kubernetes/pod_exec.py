@@ -168,5 +168,5 @@ def _in_one_line(reason: object) -> str:
     handshake = _HANDSHAKE.search(text)
     if handshake is None:
         return text
-    told = re.search(r'"message":\s*"((?:[^"\\]|\\.)*)"', text)
-    return re.sub(r'\\+"', '"', told[1]) if told else handshake[1].strip()
+    message = re.search(r'"message":\s*"((?:[^"\\]|\\.)*)"', text)
+    return re.sub(r'\\+"', '"', message[1]) if message else handshake[1].strip()

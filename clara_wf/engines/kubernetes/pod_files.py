@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from stages.errors import OutputError, printable
 from stages.lifecycle import locks
 from stages.lifecycle.settings import INPUT_LOCK
 from stages.pod.messages import Read, Write, place_in, read_content, write_file, write_message
+from stages.runtime import atomic
 
 
 def send(write: Write, run: JobRun, models: Path | None, *, payload: bool) -> None:
@@ -71,7 +71,7 @@ def _files_below(folder: Path) -> list[Path]:
 
 @contextmanager
 def _written_here(path: Path) -> Iterator[None]:
-    """Tell a disk of this machine that fails from a connection that breaks, which is made anew."""
+    """Raise an `OutputError` where this machine's disk fails; a connection that breaks is made anew."""
     try:
         yield
     except (ConnectionError, OutputError):
@@ -89,8 +89,8 @@ class DamagedError(OutputError):
 
 
 @dataclass(kw_only=True)
-class Receiver:
-    """Puts what the carrier tells where it belongs in the payload on this machine.
+class PayloadWriter:
+    """Writes what the carrier sends where it belongs in the payload on this machine.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class Receiver:
     memory
         The most memory of each container, bytes.
     on_synced
-        Called with the number of each question that was answered.
+        Called with the number of each sync request that was answered.
     """
 
     run: JobRun
@@ -161,23 +161,15 @@ class Receiver:
     def _take_file(self, name: str, header: Mapping[str, Any], read: Read) -> None:
         path = self._place(name, "locks", "publish", "output")
         is_lock = path.parent == self.run.payload.lock_dir
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with _written_here(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with beside.open("wb") as file:
-                    for chunk in read_content(read, header):
-                        file.write(chunk)
-                    if is_lock:
-                        file.flush()
-                        os.fsync(file.fileno())
+        with _written_here(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic.writing(path, durable=is_lock) as file:
+                for chunk in read_content(read, header):
+                    file.write(chunk)
                 if is_lock and path.suffix == ".lock":
-                    self._check(path.stem, beside)
-                beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+                    file.flush()
+                    self._check(path.stem, Path(file.name))
         if is_lock and path.suffix in (".lock", ".failed"):
-            locks.sync_folder(path.parent)
             self.fetched.add(path.stem)
 
     def _check(self, stage: str, lock_file: Path) -> None:

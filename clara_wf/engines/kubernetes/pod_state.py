@@ -1,4 +1,4 @@
-"""What a Pod's state, as the API tells it, means for its stages."""
+"""What a Pod's state, as the API has it, means for its stages."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from clara_wf.definitions.blocks import quantity
 from clara_wf.definitions.workflow import Step
 from clara_wf.engines.kubernetes.cluster import ClusterError
+from clara_wf.yaml.scalars import quantity
 from stages.errors import SettingsError, StageError, StageTimeoutError
 
 GPU = "nvidia.com/gpu"
@@ -30,12 +30,12 @@ def exit_codes(pod: Pod) -> dict[str, int]:
 
 
 def is_running(pod: Pod, container: str) -> bool:
-    """Tell whether a container runs; an init container counts as well."""
+    """Return whether a container runs; an init container counts as well."""
     return any(s["name"] == container and "running" in s["state"] for s in all_containers(pod))
 
 
-def last_words(pod: Pod, container: str) -> str:
-    """Return what a container that has ended said last, or its exit code."""
+def last_output(pod: Pod, container: str) -> str:
+    """Return the last line that a container that has ended printed, or its exit code."""
     for status in all_containers(pod):
         state = status["state"].get("terminated")
         if status["name"] == container and state:
@@ -58,12 +58,12 @@ def has_lost_sight(pod: Pod) -> bool:
 
 
 def is_going(pod: Pod) -> bool:
-    """Tell whether a Pod is being deleted."""
+    """Return whether a Pod is being deleted."""
     return bool(pod["metadata"].get("deletionTimestamp"))
 
 
 def has_ended(pod: Pod) -> bool:
-    """Tell whether nothing of a Pod runs any more."""
+    """Return whether nothing of a Pod runs any more."""
     return pod["status"].get("phase") in ("Succeeded", "Failed")
 
 
@@ -133,7 +133,7 @@ def why_container_failed(pod: Pod, container: str) -> StageError | None:
             setting = f"{_SETTINGS_OF.get(container, 'carrier')}.resources.limits.memory"
             error = StageError(_out_of_memory(_memory_limit(pod, container), setting))
         else:
-            error = StageError(_LOGGED.sub("", last_words(pod, container)))
+            error = StageError(_LOGGED.sub("", last_output(pod, container)))
         error.exit_code = state["exitCode"] if 0 < state["exitCode"] < _FIRST_SIGNAL else 1
         return error
     return None
@@ -167,7 +167,7 @@ def missing_gpus(pod: Pod, nodes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def is_cut_off(pod: Pod, nodes: Iterable[Mapping[str, Any]] | None) -> bool:
-    """Tell whether the Pod's node does not answer the cluster."""
+    """Return whether the Pod's node does not answer the cluster."""
     name = pod["spec"].get("nodeName")
     for node in nodes or ():
         if node["metadata"]["name"] == name:

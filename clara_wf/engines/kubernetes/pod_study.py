@@ -13,7 +13,7 @@ from typing import Any
 from clara_wf.definitions.workflow import Step
 from clara_wf.engines.engine import JobRun
 from clara_wf.engines.kubernetes.cluster import Cluster, ClusterError, PodLostError, UnreachableError
-from clara_wf.engines.kubernetes.pod_client import Talk
+from clara_wf.engines.kubernetes.pod_client import PodClient
 from clara_wf.engines.kubernetes.pod_startup import BEFORE_IT_BEGAN, Startup
 from clara_wf.engines.kubernetes.pod_state import (
     KILLED,
@@ -29,7 +29,7 @@ from clara_wf.engines.kubernetes.pod_state import (
     why_job_ended,
     why_pod_ended,
 )
-from clara_wf.engines.kubernetes.study_job import Launch
+from clara_wf.engines.kubernetes.study_job import StudyJob
 from stages.errors import InferenceError, StageError, StageTimeoutError, TerminatedError
 from stages.lifecycle import locks
 
@@ -47,12 +47,12 @@ _STARTS = 3
 _JOB_NAME = "job-name"
 
 
-class Study:
+class PodStudy:
     """The stages of a Job's Pod; a Pod that is lost before a stage has begun is replaced by another.
 
     Parameters
     ----------
-    launch
+    study_job
         Creates the Job.
     carries_payload
         Whether the job's files travel; False where the Pod sees them anyway.
@@ -61,13 +61,19 @@ class Study:
     """
 
     def __init__(
-        self, cluster: Cluster, run: JobRun, launch: Launch, *, carries_payload: bool, models: Path | None
+        self,
+        cluster: Cluster,
+        run: JobRun,
+        study_job: StudyJob,
+        *,
+        carries_payload: bool,
+        models: Path | None,
     ) -> None:
-        self._cluster, self._run, self._launch = cluster, run, launch
+        self._cluster, self._run, self._study_job = cluster, run, study_job
         self._carries_payload, self._models = carries_payload, models
-        self._watch = threading.Thread(target=self._look_on, name="watch of the Pod", daemon=True)
+        self._watch = threading.Thread(target=self._watch_pod, name="watch of the Pod", daemon=True)
         self._stop = threading.Event()
-        self._launching = threading.Lock()
+        self._creating = threading.Lock()
         self._given_up = False
         self._lost: list[str] = []
         self._error: Exception | None = None
@@ -77,7 +83,7 @@ class Study:
         self.stages = {
             step.name: PodStage(self, step) for step in run.workflow.steps if step.name in run.to_run
         }
-        self._begin(launch.create())
+        self._begin(study_job.create())
 
     def _begin(self, job: str) -> None:
         """Start anew with a Job of which nothing is known yet."""
@@ -87,8 +93,8 @@ class Study:
         self._trouble: Exception | None = None
         self._begun: set[str] = set()
         self._ended_at: dict[str, float] = {}
-        self._startup = Startup(self._cluster, job, self._launch.limits)
-        self._talk = Talk(
+        self._startup = Startup(self._cluster, job, self._study_job.limits)
+        self._client = PodClient(
             self._cluster,
             self._run,
             lambda: self._pod,
@@ -97,21 +103,21 @@ class Study:
             fail=self._fail,
         )
 
-    def __enter__(self) -> Study:
+    def __enter__(self) -> PodStudy:
         self._watch.start()
-        self._talk.start()
+        self._client.start()
         return self
 
     def __exit__(self, *reason: object) -> None:
-        self._talk.end()
+        self._client.end()
         self._stop.set()
         self._watch.join()
         try:
             self._cluster.delete_job(self._job)
         except ClusterError as error:
             logger.warning("the Job %s ends by itself, since it cannot be deleted: %s", self._job, error)
-        self._talk.close()
-        self._talk.join(_KILL_GRACE_S)
+        self._client.close()
+        self._client.join(_KILL_GRACE_S)
 
     @property
     def images(self) -> Mapping[str, str]:
@@ -141,11 +147,11 @@ class Study:
 
     def pending(self, stage: str) -> str:
         """Return why a stage does not run yet; "" once it does."""
-        return "" if stage in self._begun else self._startup.standing.told
+        return "" if stage in self._begun else self._startup.state.text
 
     def memory_of(self, stage: str) -> int:
         """Return the most memory a stage has had, bytes."""
-        return self._talk.memory.get(stage, 0)
+        return self._client.memory.get(stage, 0)
 
     def why_ended(self, step: Step) -> StageError | None:
         """Return why a stage was ended, as far as the cluster knows."""
@@ -158,12 +164,12 @@ class Study:
         self._asked_to_end.add(stage)
         if self.pending(stage):
             self._forced[stage] = -number  # there is nothing to end; its Job is deleted when the others have
-        elif self.code_of(stage) is None and not self._talk.send_signal(stage, number):
+        elif self.code_of(stage) is None and not self._client.send_signal(stage, number):
             self.give_up(-number)
 
     def give_up(self, code: int) -> None:
         """Delete the Job, and take what has not ended yet for ended."""
-        with self._launching:
+        with self._creating:
             self._given_up = True
             self._cluster.delete_job(self._job)
         for name in self.stages:
@@ -176,12 +182,14 @@ class Study:
     def _is_settled(self, stage: str) -> bool:
         if self._was_ended_by_somebody(stage) and time.monotonic() - self._ended_at[stage] < _CAUSE_S:
             return False
-        if stage in self._talk.settled or not self._talk.is_alive():
+        if stage in self._client.settled or not self._client.is_alive():
             return True
         lock_dir, name = self._run.payload.lock_dir, f"{stage}.lock"
         if not self._carries_payload:
-            told = (lock_dir / name).exists() or locks.failure_path(lock_dir, name).exists()
-            return told or time.monotonic() - self._ended_at.get(stage, time.monotonic()) > _SHARED_GRACE_S
+            has_lock = (lock_dir / name).exists() or locks.failure_path(lock_dir, name).exists()
+            return (
+                has_lock or time.monotonic() - self._ended_at.get(stage, time.monotonic()) > _SHARED_GRACE_S
+            )
         return bool(self._gone)
 
     def _was_ended_by_somebody(self, stage: str) -> bool:
@@ -192,7 +200,7 @@ class Study:
         known = self._gone or (why_pod_ended(self._pod) if self._pod else None)
         return failure.error == TerminatedError.__name__ and known is None
 
-    def _look_on(self) -> None:
+    def _watch_pod(self) -> None:
         while not self._stop.is_set():
             try:
                 self._look()
@@ -207,7 +215,7 @@ class Study:
             self._stop.wait(_LOOK_S)
 
     def _start_again(self, trouble: Exception) -> None:
-        """Let another Pod take the place of one that was lost; raise what another would not help against."""
+        """Replace a Pod that was lost by another; what another would not help against ends the study."""
         if not isinstance(trouble, PodLostError):
             self._error = self._error or trouble
             return
@@ -219,13 +227,13 @@ class Study:
         if len(self._lost) >= _STARTS:
             raise ClusterError(f"{BEFORE_IT_BEGAN}, with {_STARTS} Pods one after the other: {trouble}")
         logger.warning("the study begins again with another Pod: %s", trouble)
-        self._talk.end()
-        self._talk.close()
+        self._client.end()
+        self._client.close()
         self._cluster.delete_job(self._job)
-        with self._launching:
+        with self._creating:
             if not self._given_up and not self._stop.is_set():
-                self._begin(self._launch.create(lost=sorted(filter(None, set(self._lost)))))
-                self._talk.start()
+                self._begin(self._study_job.create(lost=sorted(filter(None, set(self._lost)))))
+                self._client.start()
 
     def _look(self) -> None:
         if self._pod is None:
@@ -245,7 +253,7 @@ class Study:
 
     def _look_at_start(self, pod: Mapping[str, Any] | None) -> None:
         """Watch the Pod on its way to running, until all its containers have begun."""
-        if self._startup.standing.kind == "running" or self._trouble is not None:
+        if self._startup.state.kind == "running" or self._trouble is not None:
             return
         try:
             self._startup.look(pod)
@@ -279,7 +287,7 @@ class Study:
             for name in new:
                 self._keep_output(name, pod)
             self._ended_at.update(dict.fromkeys(new, time.monotonic()))
-            self._talk.ask_for_rest(new)
+            self._client.request_sync(new)
         if self._begun and has_ended(pod) and set(self.stages) - set(exit_codes(pod)):
             self._is_gone(pod)
 
@@ -291,11 +299,11 @@ class Study:
 
     def _look_for_trouble(self, pod: Mapping[str, Any]) -> None:
         self._look_at_start(pod)
-        if MODEL_SERVER in exit_codes(pod) and not self._talk.is_ending and not is_going(pod):
+        if MODEL_SERVER in exit_codes(pod) and not self._client.is_ending and not is_going(pod):
             self._keep_output(MODEL_SERVER, pod)
             why = why_container_failed(pod, MODEL_SERVER) or "it said nothing"
             self._fail(InferenceError(f"the model server has ended: {why}"))
-        since = self._talk.cut_off_since
+        since = self._client.cut_off_since
         silent = since is not None and time.monotonic() - since > _CUT_OFF_S and not has_ended(pod)
         if silent and self._gone is None and is_cut_off(pod, self._cluster.nodes()):
             self._gone = ClusterError(f"its node {pod['spec'].get('nodeName')} was lost")
@@ -304,7 +312,7 @@ class Study:
 class PodStage:
     """A stage that runs as a container of a Pod."""
 
-    def __init__(self, study: Study, step: Step) -> None:
+    def __init__(self, study: PodStudy, step: Step) -> None:
         self._study, self._step = study, step
         self._killed_at: float | None = None
 

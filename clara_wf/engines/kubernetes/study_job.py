@@ -31,7 +31,7 @@ class StartLimits:
     startup_s: float = _STARTUP_S
 
 
-class Launch:
+class StudyJob:
     """Creates the Job that a chart has made, and what belongs to it.
 
     Parameters
@@ -46,10 +46,10 @@ class Launch:
     @property
     def limits(self) -> StartLimits:
         """What the chart says of the time until the stages run, or the defaults."""
-        told = _job_of(self._manifests)["metadata"].get("annotations") or {}
+        annotations = _job_of(self._manifests)["metadata"].get("annotations") or {}
         return StartLimits(
-            scheduling_s=float(told.get(SCHEDULING, _SCHEDULING_S)),
-            startup_s=float(told.get(STARTUP, _STARTUP_S)),
+            scheduling_s=float(annotations.get(SCHEDULING, _SCHEDULING_S)),
+            startup_s=float(annotations.get(STARTUP, _STARTUP_S)),
         )
 
     def create(self, *, lost: Sequence[str] = ()) -> str:

@@ -19,7 +19,8 @@ import triton_python_backend_utils as pb_utils
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from stages.windows.sliding import WindowPlan, predict_in_windows
+from stages.windows.plan import WindowPlan
+from stages.windows.sliding import predict_in_windows
 
 _NUMPY_2 = int(np.__version__.split(".")[0]) >= 2
 _DTYPES = {"FP16": np.float16, "FP32": np.float32, "FP64": np.float64}
@@ -32,7 +33,13 @@ class TritonPythonModel:
     """The model as Triton calls it."""
 
     async def execute(self, requests):
-        """Answer one request after the other; within one, several windows are in flight."""
+        """Return the responses to requests, one after the other; within one, several windows are in flight.
+
+        Parameters
+        ----------
+        requests
+            Each with an image and the parameter ``task``, JSON.
+        """
         return [await self._answer(request) for request in requests]
 
     async def _answer(self, request):
@@ -40,16 +47,18 @@ class TritonPythonModel:
         try:
             task = json.loads(json.loads(request.parameters())["task"])
             image = _array(pb_utils.get_input_tensor_by_name(request, "image"))
-            asked = _Asked(task["model"], request, loop)
+            predictor = _Predictor(task["model"], request, loop)
             plan = _plan(task["windows"])
-            scores = await loop.run_in_executor(None, lambda: predict_in_windows(image, asked, windows=plan))
+            scores = await loop.run_in_executor(
+                None, lambda: predict_in_windows(image, predictor, windows=plan)
+            )
             return pb_utils.InferenceResponse([_tensor("scores", scores)])
         except Exception as error:  # one request that fails must not end the model
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
 
 
-class _Asked:
-    """The model that is asked, from a thread of its own."""
+class _Predictor:
+    """The model that gets the windows, from a thread of its own."""
 
     def __init__(self, model, request, loop):
         self._model = model
@@ -64,16 +73,16 @@ class _Asked:
     async def _ask(self, windows):
         model = self._model
         dtype = _DTYPES[model["datatype"]]
-        question = pb_utils.InferenceRequest(
+        inference = pb_utils.InferenceRequest(
             model_name=model["name"],
             requested_output_names=[model["output"]],
             inputs=[_tensor(model["input"], np.ascontiguousarray(windows, dtype=dtype))],
             preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
         )
-        answer = await question.async_exec()
-        if answer.has_error():
-            raise RuntimeError(f"model {model['name']!r}: {answer.error().message()}")
-        return _array(pb_utils.get_output_tensor_by_name(answer, model["output"]))
+        response = await inference.async_exec()
+        if response.has_error():
+            raise RuntimeError(f"model {model['name']!r}: {response.error().message()}")
+        return _array(pb_utils.get_output_tensor_by_name(response, model["output"]))
 
 
 def _plan(values):

@@ -1,40 +1,6 @@
-"""Folders change places in one step."""
+"""A folder beside a model repository, in which a model is made."""
 
-import threading
-
-import pytest
-
-from clara_wf.files.exchange import exchange, made_beside, put
-
-
-@pytest.mark.parametrize("system_call", [True, False])
-def test_folders_change_places(tmp_path, monkeypatch, system_call):
-    if not system_call:
-        monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: None)
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    exchange(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "b/file").read_text() == "a"
-
-
-def test_who_looks_while_a_model_is_replaced_always_sees_one(tmp_path):
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    missed, ended = [], threading.Event()
-
-    def look():
-        while not ended.is_set():
-            missed.extend([1] if not (tmp_path / "b/file").exists() else [])
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    for _ in range(300):
-        exchange(tmp_path / "a", tmp_path / "b")
-    ended.set()
-    looking.join()
-    assert missed == []
+from clara_wf.files.exchange import made_beside, put
 
 
 def test_a_folder_is_made_on_the_same_file_system_and_goes_in_the_end(tmp_path):

@@ -27,6 +27,7 @@ from clara_wf.model_server.requirements import (
     find_libpython,
 )
 from clara_wf.model_server.server import serve
+from stages.runtime import atomic
 
 ROOT = Path(__file__).parents[3]
 DEBIAN_12 = PlatformFacts(system="Linux", machine="x86_64", glibc=(2, 36), python=(3, 12))
@@ -76,7 +77,7 @@ def test_packages_that_cannot_be_fetched_are_told_with_what_to_do(triton_cache, 
     with pytest.raises(ModelServerError, match=r"could not fetch .* check the network and pip's settings"):
         install(tmp_path, on_progress=print)
     assert not list(tmp_path.rglob("complete"))
-    assert not list(tmp_path.rglob("*.part-*"))
+    assert not list(tmp_path.rglob(atomic.UNFINISHED))
 
 
 @pytest.mark.triton
@@ -117,7 +118,7 @@ def interrupted(triton_cache):
         copy = Path(cache) / installed.name
         shutil.copytree(installed, copy, symlinks=True, copy_function=os.link)
         (copy / "complete").unlink()
-        (copy / "server.part-abcd1234").mkdir()
+        (copy / ".server.4711-abcd1234.tmp").mkdir()
         yield Path(cache)
 
 
@@ -127,7 +128,7 @@ def test_interrupted_installation_is_ended_with_the_parts_that_are_whole(interru
     said = []
     with serve(tmp_path, cache=interrupted, log=tmp_path / "log", on_progress=said.append):
         assert len(said) == 1  # nothing was fetched
-        assert not list(interrupted.rglob("*.part-*"))
+        assert not list(interrupted.rglob(atomic.UNFINISHED))
 
 
 @pytest.mark.triton
@@ -176,7 +177,7 @@ def test_python_of_packages_that_were_brought_along_imports_them_where_they_lie(
 
 
 def test_what_a_killed_installation_still_writes_to_stops_no_other(tmp_path, monkeypatch):
-    (tmp_path / "python.part-1/lib").mkdir(parents=True)
+    (tmp_path / ".python.4711-1.tmp/lib").mkdir(parents=True)
     (tmp_path / "python").mkdir()
 
     def is_not_empty(*_, **__):

@@ -40,7 +40,7 @@ def add(repository):
     said = []
 
     def run(source, name=None):
-        cache = Places.of_checkout(os.environ).cache
+        cache = Places.here(os.environ).cache
         added = add_model(source, repository, name=name, cache=cache, say=said.append)
         if untried := [line for line in said if "was not tried" in line]:
             pytest.skip(untried[0])

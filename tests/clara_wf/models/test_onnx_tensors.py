@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from clara_wf.models.onnx_tensors import read_tensors
 from stages.errors import InputError
-from stages.triton.client import TensorSpec
+from stages.triton.types import TensorSpec
 from tests.onnx_models import add_model
 
 

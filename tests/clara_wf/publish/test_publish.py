@@ -11,11 +11,11 @@ import pytest
 
 from clara_wf.definitions.lint import lint
 from clara_wf.definitions.workflow import load_workflows
-from clara_wf.publish import publish as publishing
 from clara_wf.publish.publish import model_digests, publish, unpublish
 from clara_wf.publish.published import list_published, load_published
 from stages import __version__
 from stages.errors import OutputError, SettingsError
+from stages.runtime import atomic
 from tests.cluster import helms
 
 ROOT = Path(__file__).parents[3]
@@ -211,7 +211,7 @@ def test_a_crash_leaves_what_was_published_before(shop, monkeypatch, moment):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(publishing.locks, moment, crash)
+        patch.setattr(atomic, moment, crash)
         with pytest.raises(KeyboardInterrupt):
             shop()
     assert load_published(shop.target, LIVER_SEG)[0].version == 1

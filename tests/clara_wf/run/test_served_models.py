@@ -170,7 +170,7 @@ def try_foreign_stage(models, tmp_path, monkeypatch):
     script = f"echo '{names}' > $NVIDIA_CLARA_LOCKDIR/a.lock"
     workflow = study.workflow(a="", blocks={"a": {"command": ["sh", "-c", script]}})
     steps = (replace(workflow.steps[0], arguments=()),)
-    places = replace(Places.of_checkout({}), payloads=tmp_path, models=models, cache=tmp_path / "cache")
+    places = replace(Places.here({}), payloads=tmp_path, models=models, cache=tmp_path / "cache")
     run = LocalRun(
         workflow=replace(workflow, steps=steps), places=places, job="job-2", input_dir=study.source
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from clara_wf.definitions.workflow import Step, Workflow, load_workflows
 from clara_wf.engines.process import ProcessEngine
 from clara_wf.run.show import graph, plan
-from clara_wf.workspace import Places
+from clara_wf.workspace import Places, Workspace
 from tests.clara_wf.engines.test_process_engine import block
 
 CHART = Path(__file__).parents[3] / "clara-reference-workflows/charts/clara-workflow/values.yaml"
@@ -82,7 +82,7 @@ def test_three_branches_cross_what_lies_between():
 
 def test_the_plan_of_a_process_is_a_line_that_can_be_typed(tmp_path):
     workflow = load_workflows(CHART)["fd3ee8bf-b9f3-4808-bd60-243f870ff9bd"]
-    places = Places.of_checkout({"CLARA_CACHE": str(tmp_path)}, root=tmp_path)
+    places = Places.of(Workspace(root=tmp_path, chosen_by="of the test"), {"CLARA_CACHE": str(tmp_path)})
     lines = plan(workflow, "job-1", places, {}, [ProcessEngine()])["process"]
     assert len(lines) == 3
     assert lines[1].startswith("env NVIDIA_CLARA_JOBID=job-1 NVIDIA_CLARA_STAGENAME=ai-livertumor ")

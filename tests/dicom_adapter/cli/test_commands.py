@@ -9,7 +9,7 @@ import pytest
 from pydicom.uid import CTImageStorage
 
 from dicom_adapter.config.blocks import WorkflowRule
-from dicom_adapter.database.records import Received
+from dicom_adapter.database.records import ReceivedInstance
 from dicom_adapter.database.store import Store
 from tests.dicom_adapter.adapters import Adapter
 from tests.dicom_adapter.workflows import STAMP
@@ -26,7 +26,7 @@ def adapter(tmp_path):
     files = [p for p in save(ct_slices((3, 4, 4)), tmp_path / "out").rglob("*") if p.is_file()]
     store = Store(tmp_path / "dicom-adapter/adapter.sqlite")
     instance = {"sop_instance_uid": "1.2.4", "sop_class_uid": CTImageStorage, "path": files[0], "size": 1}
-    store.add_instances([Received(ae_title="CT_AI", study_uid="1.2", **instance)])
+    store.add_instances([ReceivedInstance(ae_title="CT_AI", study_uid="1.2", **instance)])
     (job,) = store.complete(store.studies()[0].id, [WorkflowRule.model_validate(RULE)])
     store.start_next(0)
     store.finish(job.id, {f"1.2.3.{n}": path for n, path in enumerate(files)})

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import clara_wf
-from dicom_adapter.config.blocks import JOB_PROCESSOR
 from dicom_adapter.config.load import examine, load_config, unpublished
+from dicom_adapter.config.values import JOB_PROCESSOR
 from stages.errors import SettingsError
 
 SHIPPED = Path(clara_wf.__file__).parents[1] / "clara-platform/files/dicom-server-config.yaml"

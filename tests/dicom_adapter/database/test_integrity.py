@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from dicom_adapter.database.deliveries import counts
+from dicom_adapter.database.counts import counts
 from dicom_adapter.database.faults import DatabaseDamagedError, DatabaseUnusableError
 from dicom_adapter.database.integrity import require_sound
-from dicom_adapter.database.records import Received
+from dicom_adapter.database.records import ReceivedInstance
 from dicom_adapter.database.store import Store
 from stages.errors import StageError
 
 
 def instance(n):
-    return Received(
+    return ReceivedInstance(
         ae_title="CT",
         study_uid="1.2.3",
         sop_instance_uid=f"1.2.3.4.{n}",
@@ -153,7 +153,7 @@ def test_one_that_is_locked_is_told_after_a_while(file, studies):
 
 
 def test_a_store_that_another_process_locks_says_so_and_goes_on_when_it_is_free(file, monkeypatch):
-    monkeypatch.setattr("dicom_adapter.database.store._VISIBLE_S", 0.05)
+    monkeypatch.setattr("dicom_adapter.database.connection._VISIBLE_S", 0.05)
     with closing(Store(file)) as store, closing(connected(file)) as other:
         other.execute("BEGIN IMMEDIATE")
         waiting = threading.Thread(target=store.keep_time)
@@ -172,7 +172,7 @@ def connected(file):
 
 
 def test_a_store_that_ends_waits_for_a_lock_no_longer_also_where_it_waits_already(file, monkeypatch):
-    monkeypatch.setattr("dicom_adapter.database.store._HURRY_S", 0.1)
+    monkeypatch.setattr("dicom_adapter.database.connection._HURRY_S", 0.1)
     with closing(Store(file)) as store, closing(connected(file)) as other:
         other.execute("BEGIN IMMEDIATE")
         threading.Timer(0.05, store.hurry).start()

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from dicom_adapter.database.deliveries import bury_older, counts_by_destination
-from dicom_adapter.database.service_clock import ServiceClock
+from dicom_adapter.database.connection import ServiceClock
+from dicom_adapter.database.counts import counts_by_destination
+from dicom_adapter.database.deliveries import dead_letter_older
 from dicom_adapter.database.store import Store
-from tests.dicom_adapter.offline_adapter import Insides, destination
+from tests.dicom_adapter.offline_adapter import OfflineAdapter, destination
 
 ADAPTER = Path(__file__).parents[3] / "dicom_adapter"
 DECIDES = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow")}
@@ -16,7 +17,7 @@ DECIDES = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetim
 
 @pytest.fixture
 def bench(tmp_path):
-    made = Insides(tmp_path / "a", destination("A", 1, "X"), **{"retention-hours": 0})
+    made = OfflineAdapter(tmp_path / "a", destination("A", 1, "X"), **{"retention-hours": 0})
     yield made
     made.close()
 
@@ -37,12 +38,12 @@ def test_nothing_of_the_adapter_asks_for_the_time_of_day_to_decide_by_it():
 @pytest.mark.parametrize("year", ["1970", "2036", "9999"])
 def test_a_result_is_as_old_as_the_adapter_was_in_service_whatever_the_year(bench, monkeypatch, year):
     bench.done_job("A", results=1)
-    for module in ("store", "deliveries"):
+    for module in ("connection", "deliveries", "jobs", "studies"):
         monkeypatch.setattr(
             f"dicom_adapter.database.{module}.now", lambda: f"{year}-01-01T00:00:00.000+00:00"
         )
     hours_ago = bench.store.clock() - 72 * 3600
-    assert bury_older(bench.store, "A", hours_ago, reason="given up") == 0
+    assert dead_letter_older(bench.store, "A", hours_ago, reason="given up") == 0
     assert bench.states() == {"waiting": 1}
     assert counts_by_destination(bench.store)[1]["A"] < 60
 
@@ -51,14 +52,14 @@ def test_after_so_many_seconds_of_service_a_result_is_given_up(bench):
     bench.done_job("A", results=1)
     began = bench.store.clock()
     bench.store.clock = lambda: began + 72 * 3600 + 1
-    assert bury_older(bench.store, "A", bench.store.clock() - 72 * 3600, reason="given up") == 1
+    assert dead_letter_older(bench.store, "A", bench.store.clock() - 72 * 3600, reason="given up") == 1
     assert bench.states() == {"dead": 1}
 
 
 def test_a_replayed_result_begins_to_wait_anew(bench):
     job = bench.done_job("A", results=1)
     bench.store.clock = lambda: 1e6
-    bury_older(bench.store, "A", 1e6, reason="given up")
+    dead_letter_older(bench.store, "A", 1e6, reason="given up")
     bench.store.replay(job.id)
     assert counts_by_destination(bench.store)[1] == {"A": 0.0}
 

@@ -3,24 +3,24 @@
 import pytest
 
 from dicom_adapter.database import set_aside
-from dicom_adapter.database.store import StateError
+from dicom_adapter.database.records import StateError
 from dicom_adapter.studies.replay import replay_item
 from tests.dicom_adapter.instances import instance, write
-from tests.dicom_adapter.offline_adapter import Insides
+from tests.dicom_adapter.offline_adapter import OfflineAdapter
 
 HUGE = "x" * 100_000
 
 
 @pytest.fixture
 def bench(tmp_path):
-    made = Insides(tmp_path / "b")
+    made = OfflineAdapter(tmp_path / "b")
     yield made
     made.close()
 
 
 def spoil(store, statement, *values):
-    with store.transaction() as books:
-        books.execute(statement, values)
+    with store.transaction() as database:
+        database.execute(statement, values)
 
 
 def aside(store):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from dicom_adapter.config.blocks import WorkflowRule
-from dicom_adapter.database.records import Received
-from dicom_adapter.database.removals import condemn
-from dicom_adapter.database.store import StateError, Store
+from dicom_adapter.database.records import ReceivedInstance, StateError
+from dicom_adapter.database.removals import plan_removal
+from dicom_adapter.database.store import Store
 
 LIVER = WorkflowRule.model_validate(
     {
@@ -21,7 +21,7 @@ SPLEEN = LIVER.model_copy(update={"name": "spleen", "destination_name": ()})
 
 
 def received(number=1, *, study="1.2.3", ae="CT", **more):
-    return Received(
+    return ReceivedInstance(
         ae_title=ae,
         study_uid=study,
         sop_instance_uid=f"1.2.3.4.{number}",
@@ -123,7 +123,7 @@ def test_jobs_start_in_their_order_and_not_before_their_time(store):
 def test_dead_letter_is_replayed(store):
     _, (job,) = completed(store)
     store.start_next(0)
-    store.bury(job.id, exit_code=3, reason="no CT")
+    store.dead_letter(job.id, exit_code=3, reason="no CT")
     assert store.start_next(1e12) is None
     store.replay(job.id)
     assert store.start_next(0).id == job.id
@@ -160,13 +160,13 @@ def test_only_what_is_delivered_is_ever_cleaned_up(store):
         store.move_delivery(each.id, "delivered")
     assert [found.id for found in store.finished_studies(0)] == [study.id]
     assert store.finished_studies(1e9) == []
-    condemn(store, study.id, Path("/payloads"))
+    plan_removal(store, study.id, Path("/payloads"))
     assert store.study(study.id).state == "removed"
     assert store.finished_studies(0) == []
 
 
 def test_books_are_the_same_after_they_were_closed(tmp_path):
-    file = tmp_path / "books.sqlite"
+    file = tmp_path / "adapter.sqlite"
     first = Store(file)
     _, (job,) = completed(first)
     first.close()
@@ -254,7 +254,7 @@ def test_a_study_that_was_removed_and_comes_again_is_delivered_again(store):
     store.finish(first.id, {"1.9": Path("/x")}, contents={"1.9": "abc"})
     for each in store.deliveries():
         store.move_delivery(each.id, "delivered")
-    condemn(store, study.id, Path("/payloads"))
+    plan_removal(store, study.id, Path("/payloads"))
     _, (second,) = completed(store)
     store.start_next(0)
     assert store.finish(second.id, {"1.9": Path("/y")}, contents={"1.9": "abc"}) == (0, 0)

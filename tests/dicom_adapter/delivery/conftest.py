@@ -3,7 +3,7 @@
 import pytest
 
 from dicom_adapter.delivery import workers
-from tests.dicom_adapter.offline_adapter import Insides
+from tests.dicom_adapter.offline_adapter import OfflineAdapter
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def insides(tmp_path):
     made = []
 
     def make(*destinations, **options):
-        made.append(Insides(tmp_path / "adapter", *destinations, **options))
+        made.append(OfflineAdapter(tmp_path / "adapter", *destinations, **options))
         return made[-1]
 
     yield make

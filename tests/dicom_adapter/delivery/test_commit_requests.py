@@ -9,15 +9,15 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import generate_uid
 from pynetdicom.dsutils import encode
 
-from dicom_adapter.database.deliveries import ask_again, to_commit
+from dicom_adapter.database.commitments import ask_again, to_commit
 from dicom_adapter.delivery import commit_requests
 from dicom_adapter.delivery.commit_requests import reporting
-from dicom_adapter.delivery.commitment import Report
-from dicom_adapter.delivery.workers import Couriers
+from dicom_adapter.delivery.commitment import CommitmentReport
+from dicom_adapter.delivery.workers import DeliveryWorkers
 from dicom_adapter.supervision.backoff import Backoff
 from tests.dicom_adapter import faulty_peers
 from tests.dicom_adapter.destinations import wait_until
-from tests.dicom_adapter.faulty_peers import Rogue, accept, number, pdu, read_message, stored
+from tests.dicom_adapter.faulty_peers import FaultyPeer, accept, number, pdu, read_message, stored
 from tests.dicom_adapter.offline_adapter import destination
 
 C_STORE, N_EVENT_REPORT, N_ACTION = 0x0001, 0x0100, 0x0130
@@ -80,10 +80,10 @@ def deliver(insides):
     """Return what delivers two results to an archive until something is so, and the bench."""
 
     def deliver(archive, until, *, asking=SOON):
-        with Rogue(archive) as rogue:
-            bench = insides(destination("A", rogue.port, "PACS", commitment=True))
+        with FaultyPeer(archive) as faulty:
+            bench = insides(destination("A", faulty.port, "PACS", commitment=True))
             bench.done_job("A", results=2)
-            work = Couriers(bench.around, backoff=SOON, asking=asking)
+            work = DeliveryWorkers(bench.context, backoff=SOON, asking=asking)
             work.start()
             try:
                 wait_until(lambda: until(bench), what="the delivery")
@@ -189,13 +189,17 @@ def test_a_report_of_somebody_else_is_not_believed(insides, caller, address):
 
 
 def asked_twice(insides):
-    """Return a bench with two results that were asked for twice, its couriers, and a report on the first."""
+    """Return a bench with two results asked for twice, its delivery workers, and a report on the first."""
     bench = insides(destination("A", 104, "PACS", commitment=True))
     bench.done_job("A", results=2)
     uids = tuple(each.sop_instance_uid for each in bench.store.deliveries())
-    with bench.store.transaction() as books:
-        books.execute("UPDATE deliveries SET state = 'uncommitted', transaction_uid = '1.2.1 1.2.2'")
-    return bench, Couriers(bench.around), Report(transaction_uid="1.2.1", committed=uids, failed={})
+    with bench.store.transaction() as database:
+        database.execute("UPDATE deliveries SET state = 'uncommitted', transaction_uid = '1.2.1 1.2.2'")
+    return (
+        bench,
+        DeliveryWorkers(bench.context),
+        CommitmentReport(transaction_uid="1.2.1", committed=uids, failed={}),
+    )
 
 
 def test_a_source_of_the_same_name_may_report_from_its_address(insides):
@@ -210,12 +214,12 @@ def test_a_source_of_the_same_name_may_report_from_its_address(insides):
 def test_what_may_have_arrived_is_asked_for_by_commitment_and_sent_after_three_unanswered(insides):
     """The archive answers no query, and no report tells whether what was under way has arrived."""
     archive = Archive(acknowledge)
-    with Rogue(archive) as rogue:
-        bench = insides(destination("A", rogue.port, "PACS", commitment=True, query=False))
+    with FaultyPeer(archive) as faulty:
+        bench = insides(destination("A", faulty.port, "PACS", commitment=True, query=False))
         bench.done_job("A", results=1)
-        with bench.store.transaction() as books:
-            books.execute("UPDATE deliveries SET unsure = 1")
-        work = Couriers(bench.around, backoff=SOON, asking=SOON)
+        with bench.store.transaction() as database:
+            database.execute("UPDATE deliveries SET unsure = 1")
+        work = DeliveryWorkers(bench.context, backoff=SOON, asking=SOON)
         work.start()
         wait_until(lambda: archive.stored, what="sending again")
         work.stop()
@@ -224,8 +228,8 @@ def test_what_may_have_arrived_is_asked_for_by_commitment_and_sent_after_three_u
 
 def test_a_command_asks_again_at_once(insides):
     bench, _, _ = asked_twice(insides)
-    with bench.store.transaction() as books:
-        books.execute("UPDATE deliveries SET not_before = 1e12")
+    with bench.store.transaction() as database:
+        database.execute("UPDATE deliveries SET not_before = 1e12")
     (job,) = bench.store.jobs()
     assert to_commit(bench.store, "A", 0) == {}
     assert ask_again(bench.store, job.id) == 2
@@ -233,12 +237,12 @@ def test_a_command_asks_again_at_once(insides):
 
 
 def test_nothing_waits_for_a_destination_that_is_not_asked_for_commitment_any_more(insides):
-    with Rogue(Archive(acknowledge)) as archive:
+    with FaultyPeer(Archive(acknowledge)) as archive:
         bench = insides(destination("PACS", archive.port, "PACS", commitment=True))
         bench.done_job("PACS", results=2)
         bench.deliver(lambda: bench.states() == {"uncommitted": 2})
         unsure, _ = bench.store.deliveries("uncommitted")
-        with bench.store.transaction() as books:
-            books.execute("UPDATE deliveries SET unsure = 1 WHERE id = ?", (unsure.id,))
+        with bench.store.transaction() as database:
+            database.execute("UPDATE deliveries SET unsure = 1 WHERE id = ?", (unsure.id,))
         bench.change(destinations=[destination("PACS", archive.port, "PACS", query=False)])
         bench.deliver(lambda: bench.states() == {"delivered": 2})

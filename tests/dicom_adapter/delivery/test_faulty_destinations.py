@@ -14,7 +14,7 @@ from dicom_adapter.delivery.store_scu import StoreScu
 from dicom_adapter.storage.results import find_results
 from tests.dicom_adapter import faulty_peers
 from tests.dicom_adapter.faulty_peers import (
-    Rogue,
+    FaultyPeer,
     accept,
     answer_stores,
     drip,
@@ -95,8 +95,8 @@ AT_THE_REQUEST = {
 def test_one_that_does_not_answer_the_request_for_an_association_is_told_in_time(name, files):
     behave, told = AT_THE_REQUEST[name]
     begin = time.monotonic()
-    with Rogue(behave) as rogue, pytest.raises(DestinationError, match=told) as raised:
-        send(peer(rogue.port), files)
+    with FaultyPeer(behave) as faulty, pytest.raises(DestinationError, match=told) as raised:
+        send(peer(faulty.port), files)
     assert time.monotonic() - begin < 5
     assert raised.value.in_flight == ""
 
@@ -133,8 +133,8 @@ def fragment(size):
 def test_one_that_does_not_answer_an_instance_is_told_in_time_with_what_may_have_arrived(name, files):
     behave, told = AT_AN_INSTANCE[name]
     begin = time.monotonic()
-    with Rogue(behave) as rogue:
-        to = peer(rogue.port)
+    with FaultyPeer(behave) as faulty:
+        to = peer(faulty.port)
         with pytest.raises(DestinationError, match=told) as raised:
             send(to, files)
     assert time.monotonic() - begin < 5
@@ -146,10 +146,10 @@ def test_one_that_reads_nothing_is_told_in_time(tmp_path):
     (large,) = ct_slices((1, 1024, 4096))
     files = find_results(save([large], tmp_path / "ct"))
     with (
-        Rogue(lambda w: (accept(w), time.sleep(3))) as rogue,
+        FaultyPeer(lambda w: (accept(w), time.sleep(3))) as faulty,
         pytest.raises(DestinationError, match="longer"),
     ):
-        send(peer(rogue.port), files)
+        send(peer(faulty.port), files)
 
 
 def test_an_instance_may_take_as_long_as_the_slowest_rate_allows(tmp_path):
@@ -160,9 +160,9 @@ def test_an_instance_may_take_as_long_as_the_slowest_rate_allows(tmp_path):
         context, fields, _ = read_message(wire, delay_s=0.02)  # 33 P-DATA: 0.66 s
         wire.sendall(message(context, stored(fields)))
 
-    with Rogue(behave) as rogue:
+    with FaultyPeer(behave) as faulty:
         files = find_results(save([large], tmp_path / "ct"))
-        (answer,) = send(peer(rogue.port, slowest_rate=4 * MIB), files)
+        (answer,) = send(peer(faulty.port, slowest_rate=4 * MIB), files)
     assert answer.verdict == "accepted"
 
 
@@ -175,8 +175,8 @@ def test_an_instance_may_take_as_long_as_the_slowest_rate_allows(tmp_path):
     ],
 )
 def test_what_is_accepted_but_was_not_offered_is_refused(change, files):
-    with Rogue(lambda w: (accept(w, change=change), faulty_peers.silence(w))) as rogue:
-        told = send(peer(rogue.port), files)
+    with FaultyPeer(lambda w: (accept(w, change=change), faulty_peers.silence(w))) as faulty:
+        told = send(peer(faulty.port), files)
     assert {(each.verdict, each.status) for each in told} == {("refused", "context")}
     assert told[0].message.startswith("PACS does not take CT Image Storage in any syntax")
 
@@ -190,8 +190,8 @@ def test_one_that_takes_seven_bytes_at_once_gets_everything(files):
         got.append(data)
         wire.sendall(message(context, stored(fields)))
 
-    with Rogue(behave) as rogue:
-        assert send(peer(rogue.port, timeout_s=5), files[:1])[0].verdict == "accepted"
+    with FaultyPeer(behave) as faulty:
+        assert send(peer(faulty.port, timeout_s=5), files[:1])[0].verdict == "accepted"
     assert files[0].path.read_bytes().endswith(got[0])
 
 
@@ -203,8 +203,8 @@ def test_one_that_never_agrees_to_the_release_has_all_the_same_what_it_has_answe
             wire.sendall(message(context, stored(fields)))
         faulty_peers.silence(wire)
 
-    with Rogue(behave) as rogue:
-        assert [each.verdict for each in send(peer(rogue.port), files)] == ["accepted"] * 2
+    with FaultyPeer(behave) as faulty:
+        assert [each.verdict for each in send(peer(faulty.port), files)] == ["accepted"] * 2
 
 
 # Connections
@@ -218,21 +218,27 @@ def test_a_name_that_does_not_resolve_is_told(files):
 def test_an_address_of_version_6_is_called(files):
     with contextlib.ExitStack() as stack:
         try:
-            rogue = stack.enter_context(Rogue(answer_stores, host="::1"))
+            faulty = stack.enter_context(FaultyPeer(answer_stores, host="::1"))
         except OSError:
             pytest.skip("there is no IPv6")
-        assert [each.verdict for each in send(peer(rogue.port, host="::1"), files)] == ["accepted"] * 2
-        assert f"[::1]:{rogue.port}" in peer(rogue.port, host="::1").place
+        assert [each.verdict for each in send(peer(faulty.port, host="::1"), files)] == ["accepted"] * 2
+        assert f"[::1]:{faulty.port}" in peer(faulty.port, host="::1").place
 
 
 def test_a_tls_handshake_has_a_total_time(files):
-    with Rogue(lambda w: drip(w, b"\x16\3\3\1\0")) as rogue, pytest.raises(DestinationError, match="reached"):
-        send(peer(rogue.port, tls=ssl.create_default_context()), files)
+    with (
+        FaultyPeer(lambda w: drip(w, b"\x16\3\3\1\0")) as faulty,
+        pytest.raises(DestinationError, match="reached"),
+    ):
+        send(peer(faulty.port, tls=ssl.create_default_context()), files)
 
 
 def test_what_speaks_no_tls_is_told(files):
-    with Rogue(lambda w: w.sendall(bytes(100))) as rogue, pytest.raises(DestinationError, match="by TLS"):
-        send(peer(rogue.port, tls=ssl.create_default_context()), files)
+    with (
+        FaultyPeer(lambda w: w.sendall(bytes(100))) as faulty,
+        pytest.raises(DestinationError, match="by TLS"),
+    ):
+        send(peer(faulty.port, tls=ssl.create_default_context()), files)
 
 
 def test_a_certificate_of_another_name_is_told(files, certificates):
@@ -240,13 +246,16 @@ def test_a_certificate_of_another_name_is_told(files, certificates):
     ours.load_cert_chain(certificates / "server.pem", certificates / "server.key")
     trusted = ssl.create_default_context(cafile=certificates / "server.pem")
     secured = lambda w: ours.wrap_socket(w, server_side=True)  # noqa: E731
-    with Rogue(secured) as rogue, pytest.raises(DestinationError, match="address that we call stands in"):
-        send(peer(rogue.port, tls=trusted, host="localhost"), files)
+    with (
+        FaultyPeer(secured) as faulty,
+        pytest.raises(DestinationError, match="address that we call stands in"),
+    ):
+        send(peer(faulty.port, tls=trusted, host="localhost"), files)
 
 
 def test_a_stop_ends_what_waits_for_an_answer_at_once(files):
-    with Rogue(lambda w: (first_store(w), faulty_peers.silence(w))) as rogue:
-        to = peer(rogue.port, timeout_s=20)
+    with FaultyPeer(lambda w: (first_store(w), faulty_peers.silence(w))) as faulty:
+        to = peer(faulty.port, timeout_s=20)
         threading.Timer(0.2, to.connections.end).start()
         begin = time.monotonic()
         with pytest.raises(DestinationError, match="went away"):

@@ -9,7 +9,7 @@ import pytest
 from dicom_adapter.delivery.answers import DestinationError
 from dicom_adapter.delivery.stow import StowClient
 from dicom_adapter.storage.results import find_results
-from tests.dicom_adapter.faulty_peers import Rogue, drip, receive, reset, silence
+from tests.dicom_adapter.faulty_peers import FaultyPeer, drip, receive, reset, silence
 from tests.phantoms import ct_slices, save
 
 MIB = 1 << 20
@@ -108,25 +108,28 @@ ROGUES = {
 def test_one_that_does_not_answer_is_told_in_time_with_what_may_have_arrived(name, files):
     behave, told = ROGUES[name]
     begin = time.monotonic()
-    with Rogue(behave) as rogue, pytest.raises(DestinationError, match=told) as raised:
-        send(client(rogue.port), files)
+    with FaultyPeer(behave) as faulty, pytest.raises(DestinationError, match=told) as raised:
+        send(client(faulty.port), files)
     assert time.monotonic() - begin < 5
     assert raised.value.in_flight == files[0].sop_instance_uid
 
 
 def test_one_that_does_not_read_is_told_in_time(tmp_path):
     files = find_results(save(ct_slices((1, 1024, 4096)), tmp_path / "ct"))
-    with Rogue(lambda w: time.sleep(2)) as rogue, pytest.raises(DestinationError, match=r"longer than 0\.3"):
-        send(client(rogue.port), files)
+    with (
+        FaultyPeer(lambda w: time.sleep(2)) as faulty,
+        pytest.raises(DestinationError, match=r"longer than 0\.3"),
+    ):
+        send(client(faulty.port), files)
 
 
 def test_one_that_has_moved_is_told_with_where_to(files):
     moved = b"HTTP/1.1 301 Moved\r\nLocation: https://new:8443/dicom-web/studies\r\nContent-Length: 0\r\n\r\n"
     with (
-        Rogue(answering(moved)) as rogue,
+        FaultyPeer(answering(moved)) as faulty,
         pytest.raises(DestinationError, match=r"moved .* 'https://new:8443"),
     ):
-        send(client(rogue.port), files)
+        send(client(faulty.port), files)
 
 
 def test_one_that_hangs_up_once_it_has_refused_what_is_too_large_is_heard(tmp_path):
@@ -137,9 +140,9 @@ def test_one_that_hangs_up_once_it_has_refused_what_is_too_large_is_heard(tmp_pa
         wire.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
         time.sleep(0.2)
 
-    with Rogue(refuse) as rogue:
+    with FaultyPeer(refuse) as faulty:
         try:
-            (answer,) = send(client(rogue.port, timeout_s=3), files)
+            (answer,) = send(client(faulty.port, timeout_s=3), files)
         except DestinationError:
             pytest.skip("the answer was lost with the connection, as TCP allows")
     assert (answer.verdict, answer.message) == ("refused", "WEB refused it (HTTP 413)")
@@ -148,28 +151,28 @@ def test_one_that_hangs_up_once_it_has_refused_what_is_too_large_is_heard(tmp_pa
 @pytest.mark.parametrize("head", [b"HTTP/1.0 200 OK\r\n\r\n", OK + b"Connection: close\r\n\r\n"])
 def test_an_answer_that_ends_with_its_connection_is_read_and_the_next_goes_over_another(tmp_path, head):
     files = find_results(save(ct_slices((3, 16, 20)), tmp_path / "ct"))
-    with Rogue(answering(head, b'{"00081199": {}}', then=lambda w: None)) as rogue:
-        to = client(rogue.port)
+    with FaultyPeer(answering(head, b'{"00081199": {}}', then=lambda w: None)) as faulty:
+        to = client(faulty.port)
         assert [each.verdict for each in send(to, files)] == ["accepted"] * 3
-        assert rogue.calls == 3
+        assert faulty.calls == 3
     assert not to.connections._open
 
 
 def test_a_page_to_log_in_at_is_no_success(files):
-    with Rogue(answering(sized(b"<!DOCTYPE html><title>Log in</title>"))) as rogue:
-        (answer,) = send(client(rogue.port), files)
+    with FaultyPeer(answering(sized(b"<!DOCTYPE html><title>Log in</title>"))) as faulty:
+        (answer,) = send(client(faulty.port), files)
     assert (answer.verdict, answer.may_be_there) == ("refused", True)
     assert "nothing that is an answer of STOW-RS" in answer.message
 
 
 def test_an_answer_that_came_packed_is_read(files):
     failed = gzip.compress(json.dumps({"00081198": {"Value": [{"00081197": {"Value": [0xA700]}}]}}).encode())
-    with Rogue(answering(sized(failed, b"Content-Encoding: gzip\r\n"))) as rogue:
-        (answer,) = send(client(rogue.port), files)
+    with FaultyPeer(answering(sized(failed, b"Content-Encoding: gzip\r\n"))) as faulty:
+        (answer,) = send(client(faulty.port), files)
     assert answer.verdict == "busy"
 
 
 def test_an_answer_nested_too_deep_is_none(files):
-    with Rogue(answering(sized(b"[" * 500_000))) as rogue:
-        (answer,) = send(client(rogue.port), files)
+    with FaultyPeer(answering(sized(b"[" * 500_000))) as faulty:
+        (answer,) = send(client(faulty.port), files)
     assert answer.verdict == "refused"

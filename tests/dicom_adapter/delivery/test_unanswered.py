@@ -8,12 +8,12 @@ from dicom_adapter.delivery import workers
 from dicom_adapter.delivery.query import found_by_query
 from dicom_adapter.delivery.store_scu import StoreScu
 from dicom_adapter.delivery.stow import StowClient
-from dicom_adapter.delivery.workers import Couriers
+from dicom_adapter.delivery.workers import DeliveryWorkers
 from dicom_adapter.storage.results import find_results, read_result
 from tests.dicom_adapter.delivery.test_store_scu import peer
 from tests.dicom_adapter.destinations import DICOMWEB, Storescp
 from tests.dicom_adapter.faulty_peers import (
-    Rogue,
+    FaultyPeer,
     accept,
     answer_stores,
     message,
@@ -31,8 +31,8 @@ def left_unsure(bench, uids, *, at):
     """Let an adapter have been killed after it sent some of a job, and before it heard of any."""
     files = [read_result(each.path) for each in bench.store.deliveries() if each.sop_instance_uid in uids]
     StoreScu(peer=peer(at.port, at.ae_title)).send(files, lambda result, answer: None)
-    with bench.store.transaction() as books:
-        books.execute("UPDATE deliveries SET unsure = 1")
+    with bench.store.transaction() as database:
+        database.execute("UPDATE deliveries SET unsure = 1")
 
 
 def test_an_archive_is_asked_for_many_at_once_and_says_what_it_has(tmp_path, archive):
@@ -92,11 +92,11 @@ def test_one_that_is_not_to_be_asked_is_not(insides, archive):
 
 def test_a_question_that_breaks_the_association_does_not_keep_it_for_ever(insides):
     """It hangs up at three questions, the last of which is not waited for; the fourth call is none."""
-    with Rogue(lambda wire: answer_stores(wire) if rogue.calls > 3 else wire.recv(10)) as rogue:
-        bench = insides(destination("A", rogue.port, "PACS"))
+    with FaultyPeer(lambda wire: answer_stores(wire) if faulty.calls > 3 else wire.recv(10)) as faulty:
+        bench = insides(destination("A", faulty.port, "PACS"))
         bench.done_job("A")
-        with bench.store.transaction() as books:
-            books.execute("UPDATE deliveries SET unsure = 1")
+        with bench.store.transaction() as database:
+            database.execute("UPDATE deliveries SET unsure = 1")
         bench.deliver(lambda: bench.states() == {"delivered": 5})
 
 
@@ -108,8 +108,8 @@ def test_only_what_was_under_way_is_unsure_after_a_lost_answer(insides):
             if n < 2:
                 wire.sendall(message(context, stored(fields)))
 
-    with Rogue(hang_up_at_the_third) as rogue:
-        bench = insides(destination("A", rogue.port, "PACS"))
+    with FaultyPeer(hang_up_at_the_third) as faulty:
+        bench = insides(destination("A", faulty.port, "PACS"))
         bench.done_job("A")
         bench.deliver(lambda: any(each.message for each in bench.store.deliveries("waiting")))
     assert [each.unsure for each in bench.store.deliveries("waiting")] == [True, False, False]
@@ -127,11 +127,11 @@ def test_a_stop_does_not_wait_for_one_that_never_answers_and_what_was_under_way_
         came.set()
         silence(wire)
 
-    with Rogue(behave) as rogue:
-        bench = insides(destination("A", rogue.port, "PACS"))
+    with FaultyPeer(behave) as faulty:
+        bench = insides(destination("A", faulty.port, "PACS"))
         bench.change(**{"timeout-seconds": 600})
         bench.done_job("A")
-        work = Couriers(bench.around)
+        work = DeliveryWorkers(bench.context)
         work.start()
         assert came.wait(10)
         stopper = threading.Thread(target=work.stop)
@@ -149,8 +149,8 @@ def test_all_that_goes_out_is_marked_before_the_first_of_it_does(insides):
         read_message(wire)
         marks.append([each.unsure for each in bench.store.deliveries()])
 
-    with Rogue(behave) as rogue:
-        bench = insides(destination("A", rogue.port, "PACS"))
+    with FaultyPeer(behave) as faulty:
+        bench = insides(destination("A", faulty.port, "PACS"))
         bench.done_job("A")
         bench.deliver(lambda: marks)
     assert marks[0] == [True] * 5
@@ -160,11 +160,11 @@ def test_other_content_under_a_uid_that_is_there_is_sent_without_a_question(insi
     bench = insides(destination("A", archive.port, "ORTHANC"))
     job = bench.done_job("A")
     left_unsure(bench, UIDS, at=archive)
-    with bench.store.transaction() as books:
+    with bench.store.transaction() as database:
         same = "study_id, rule, workflow, destinations, generation, state, created, changed"
-        books.execute(f"INSERT INTO jobs (id, {same}) SELECT 'earlier', {same} FROM jobs")
+        database.execute(f"INSERT INTO jobs (id, {same}) SELECT 'earlier', {same} FROM jobs")
         same = "destination, sop_instance_uid, path, created, changed"
-        books.execute(
+        database.execute(
             f"INSERT INTO deliveries (job_id, state, content, {same}) "
             f"SELECT 'earlier', 'delivered', 'other', {same} FROM deliveries"
         )

@@ -15,7 +15,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from dicom_adapter.database.set_aside import all_items
 from dicom_adapter.delivery.commitment import handle_report
-from dicom_adapter.delivery.workers import Couriers
+from dicom_adapter.delivery.workers import DeliveryWorkers
 from dicom_adapter.supervision.backoff import Backoff
 from tests.dicom_adapter.certificates import secured
 from tests.dicom_adapter.destinations import Storescp, Wire, free_port, wait_until
@@ -64,8 +64,8 @@ def test_a_result_whose_row_cannot_be_changed_is_set_aside_and_the_others_are_de
     with Storescp(tmp_path / "got") as other:
         bench = insides(destination("A", other.port, "STORESCP"))
         bench.done_job("A")
-        with bench.store.transaction() as books:
-            books.execute(
+        with bench.store.transaction() as database:
+            database.execute(
                 "CREATE TRIGGER broken BEFORE UPDATE ON deliveries WHEN OLD.id = 2 "
                 "BEGIN SELECT RAISE(ABORT, 'no'); END"
             )
@@ -241,7 +241,7 @@ def takers(report_port):
 def test_a_destination_that_commits_itself_makes_results_delivered(insides, archive, takers):
     bench = insides(destination("A", archive.port, "ORTHANC", commitment=True))
     bench.done_job("A")
-    takers.append(Couriers(bench.around).take_report)
+    takers.append(DeliveryWorkers(bench.context).take_report)
     bench.deliver(lambda: bench.states() == {"delivered": 5})
     assert {each.status for each in bench.store.deliveries()} == {"committed"}
 
@@ -258,7 +258,7 @@ def test_what_a_destination_has_lost_is_sent_again(insides, archive, takers):
             archive.delete(*lost)
             kept = report.committed[1:]
             report = dataclasses.replace(report, committed=kept, failed={lost[0]: 0x0112})
-        return Couriers(bench.around).take_report(report, caller, address)
+        return DeliveryWorkers(bench.context).take_report(report, caller, address)
 
     takers.append(lose_one)
     bench.deliver(lambda: bench.states() == {"delivered": 5})
@@ -279,10 +279,10 @@ def test_without_a_report_nothing_counts_as_delivered(insides, tmp_path):
 SCRIPT = """
 import sys, time, json
 from pathlib import Path
-from tests.dicom_adapter.offline_adapter import Insides, destination
-from dicom_adapter.delivery.workers import Couriers
-bench = Insides(Path(sys.argv[1]), destination("A", int(sys.argv[2]), "ORTHANC"))
-Couriers(bench.around).start()
+from tests.dicom_adapter.offline_adapter import OfflineAdapter, destination
+from dicom_adapter.delivery.workers import DeliveryWorkers
+bench = OfflineAdapter(Path(sys.argv[1]), destination("A", int(sys.argv[2]), "ORTHANC"))
+DeliveryWorkers(bench.context).start()
 print("started", flush=True)
 time.sleep(60)
 """
@@ -309,7 +309,7 @@ def test_killed_at_any_moment_of_a_delivery_it_ends_with_each_result_there_once(
             killed.stdout.close()
             known = set(archive.instances())
             marked = {each.sop_instance_uid for each in bench.store.deliveries("delivered")}
-            assert marked <= known, "the books say delivered, and the archive has it not"
+            assert marked <= known, "the database says delivered, and the archive has it not"
         bench.deliver(lambda: bench.states() == {"delivered": 5 * jobs}, backoff=Backoff(first_s=0.1))
         assert len(archive.instances()) == 5 * jobs
 

@@ -1,14 +1,11 @@
 from io import BytesIO
 
 import pytest
-from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 from pynetdicom.dimse_messages import C_ECHO_RQ, C_STORE_RQ
 from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.dsutils import decode
 
 from dicom_adapter.dimse.commands import has_data_set, read_store_command, store_response
-from dicom_adapter.scp.file_meta import file_meta
 from tests.dicom_adapter.instances import CT
 
 
@@ -60,16 +57,3 @@ def test_a_command_cut_anywhere_is_none_or_lacks_what_was_cut():
     for end in range(len(command)):
         found = read_store_command(command[:end])
         assert found is None or found.sop_instance_uid in ("", "1.2.3")
-
-
-@pytest.mark.parametrize(
-    ("syntax", "caller"), [(ExplicitVRLittleEndian, b"SCANNER"), (JPEG2000Lossless, b"CT")]
-)
-def test_file_meta_information_is_read_by_pydicom(syntax, caller):
-    data = bytes(128) + b"DICM" + file_meta(CT, "1.2.34", str(syntax), caller)
-    meta = dcmread(BytesIO(data)).file_meta
-    assert meta.MediaStorageSOPClassUID == CT
-    assert meta.MediaStorageSOPInstanceUID == "1.2.34"
-    assert meta.TransferSyntaxUID == syntax
-    assert meta.SourceApplicationEntityTitle == caller.decode()
-    assert meta.FileMetaInformationGroupLength == len(data) - 144

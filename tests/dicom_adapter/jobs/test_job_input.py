@@ -8,7 +8,7 @@ import pytest
 
 from dicom_adapter.config.blocks import Storage
 from dicom_adapter.jobs import job_input
-from dicom_adapter.storage.disk_space import FullError
+from dicom_adapter.storage.disk_space import DiskFullError
 from stages.errors import InputError
 from tests.dicom_adapter.jobs.test_job_run import Bench
 
@@ -74,7 +74,7 @@ def test_who_is_not_of_the_group_reads_nothing_of_a_job(bench, umask):
 
 def test_copies_for_which_there_is_no_space_are_not_begun(bench):
     bench.storage = storage(**{"minimum-free": "900T"})
-    with pytest.raises(FullError, match="must stay so"):
+    with pytest.raises(DiskFullError, match="must stay so"):
         bench.fill()
     assert first(bench).stat().st_size == 0
 

@@ -15,11 +15,12 @@ from pydicom.uid import CTImageStorage
 
 from clara_wf.payload import Payload
 from clara_wf.publish.published import load_published
-from dicom_adapter.config.blocks import SeriesFilter, Storage
+from dicom_adapter.config.blocks import Storage
+from dicom_adapter.config.dicom_blocks import SeriesFilter
 from dicom_adapter.jobs.job_input import fill_payload
-from dicom_adapter.jobs.job_run import How, run_job
+from dicom_adapter.jobs.job_run import JobRunOptions, run_job
 from dicom_adapter.storage.results import find_results
-from dicom_adapter.studies.studies import chosen
+from dicom_adapter.studies.selection import chosen
 from stages.errors import InputError, OutputError
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.offline_adapter import received_file
@@ -38,7 +39,7 @@ class Bench:
         received = sorted(p for p in save(ct_slices(), folder / "received").rglob("*") if p.is_file())
         self.files = [received_file(path, f"1.2.3.{n}") for n, path in enumerate(received)]
         environ = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
-        self.how = How(
+        self.run_options = JobRunOptions(
             published=self.published, engine="process", server="none", models=None, environ=environ
         )
         self.stop = threading.Event()
@@ -49,7 +50,7 @@ class Bench:
 
     def run(self, **options):
         self.fill()
-        return run_job(self.payload, self.workflow, self.how, stopped=self.stop.is_set, **options)
+        return run_job(self.payload, self.workflow, self.run_options, stopped=self.stop.is_set, **options)
 
     def ran(self):
         file = self.steering / "ran"
@@ -134,8 +135,8 @@ def test_only_what_may_be_better_next_time_is_tried_again(bench, code, verdict):
 
 def test_a_workflow_that_is_not_published_is_a_matter_of_settings(bench, tmp_path):
     bench.fill()
-    bench.how = How(**{**vars(bench.how), "published": tmp_path})
-    outcome = run_job(bench.payload, bench.workflow, bench.how, stopped=bench.stop.is_set)
+    bench.run_options = JobRunOptions(**{**vars(bench.run_options), "published": tmp_path})
+    outcome = run_job(bench.payload, bench.workflow, bench.run_options, stopped=bench.stop.is_set)
     assert (outcome.verdict, outcome.exit_code) == ("dead", 2)
     assert "no workflow" in outcome.message
 
@@ -156,7 +157,7 @@ def test_a_run_whose_folder_was_removed_is_tried_again_at_once(bench):
     bench.fill()
     shutil.rmtree(bench.payload.root)
     with pytest.raises(OutputError, match="was removed"):
-        run_job(bench.payload, bench.workflow, bench.how, stopped=bench.stop.is_set)
+        run_job(bench.payload, bench.workflow, bench.run_options, stopped=bench.stop.is_set)
 
 
 def test_a_run_that_is_stopped_goes_on_where_it_was(bench):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from dicom_adapter.jobs.shared_model_server import SharedServer
+from dicom_adapter.jobs.shared_model_server import SharedModelServer
 from tests.clara_wf.conftest import add_model, triton_cache  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.triton
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.triton
 @pytest.fixture
 def server(tmp_path, add_model, triton_cache):  # noqa: F811
     add_model(tmp_path / "models")
-    made = SharedServer(tmp_path / "models", cache=triton_cache, log=tmp_path / "log")
+    made = SharedModelServer(tmp_path / "models", cache=triton_cache, log=tmp_path / "log")
     yield made
     made.close()
 

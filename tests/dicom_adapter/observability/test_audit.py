@@ -116,7 +116,7 @@ def test_what_did_not_fit_follows_when_there_is_room_and_the_chain_says_what_hap
             trail.stopped()
         assert "cannot write the audit trail" in trail.trouble
         assert check_chain(file).broken == ""
-    trail.mend()
+    trail.flush()
     assert trail.trouble == ""
     trail.close()
     found = check_chain(file)
@@ -133,7 +133,7 @@ def test_at_whichever_byte_the_disk_is_full_each_message_is_there_once(file, roo
     following = length - len("begin") + 64 - len("Start") + len("Stop")
     with largest_file(length + (room if room >= 0 else following + room)):
         trail.stopped()
-    trail.mend()
+    trail.flush()
     trail.close()
     texts = file.read_text().splitlines()
     assert sum(kind(json.loads(text)) == "110121" for text in texts if text.endswith("}")) == 1

@@ -9,8 +9,8 @@ from dicom_adapter.config.blocks import Config
 from dicom_adapter.observability.audit import AuditTrail
 from dicom_adapter.observability.audit_chain import check_chain
 from dicom_adapter.observability.metrics import ENDINGS, Metrics
-from dicom_adapter.observability.throttle import Repeats
-from dicom_adapter.studies.events import Reception
+from dicom_adapter.observability.throttle import EventThrottle
+from dicom_adapter.studies.events import ReceivingEvents
 
 
 class Clock:
@@ -24,44 +24,44 @@ class Clock:
 def reception(tmp_path):
     config = Config.model_validate({"dicom": {"scp": {"ae-titles": [{"ae-title": "CT_AI"}]}}})
     trail = AuditTrail(tmp_path / "audit.jsonl", ae_title="CLARA")
-    yield Reception(studies=None, metrics=Metrics(), trail=trail, config=lambda: config)
+    yield ReceivingEvents(studies=None, metrics=Metrics(), trail=trail, config=lambda: config)
     trail.close()
 
 
 def test_ten_are_told_at_once_and_ten_a_minute():
     clock = Clock()
-    repeats = Repeats(clock)
-    assert sum(repeats.may_tell("slow", "10.0.0.1") for _ in range(500)) == 10
+    repeats = EventThrottle(clock)
+    assert sum(repeats.allows("slow", "10.0.0.1") for _ in range(500)) == 10
     clock.now = 30.0
-    assert sum(repeats.may_tell("slow", "10.0.0.1") for _ in range(500)) == 5
+    assert sum(repeats.allows("slow", "10.0.0.1") for _ in range(500)) == 5
 
 
 def test_one_address_does_not_hide_what_another_does_nor_one_kind_another():
-    repeats = Repeats(Clock())
+    repeats = EventThrottle(Clock())
     for _ in range(500):
-        repeats.may_tell("slow", "10.0.0.1")
-    assert repeats.may_tell("slow", "10.0.0.2")
-    assert repeats.may_tell("broken", "10.0.0.1")
+        repeats.allows("slow", "10.0.0.1")
+    assert repeats.allows("slow", "10.0.0.2")
+    assert repeats.allows("broken", "10.0.0.1")
 
 
 def test_many_addresses_are_told_thirty_times_at_once_and_held_in_bounds():
-    repeats = Repeats(Clock())
-    assert sum(repeats.may_tell("slow", f"10.0.{n >> 8}.{n & 255}") for n in range(5000)) == 30
-    (held,) = repeats.held_back(all_of_it=True)
+    repeats = EventThrottle(Clock())
+    assert sum(repeats.allows("slow", f"10.0.{n >> 8}.{n & 255}") for n in range(5000)) == 30
+    (held,) = repeats.summaries(all_of_it=True)
     assert (held.count, held.most) == (4970, "others")
     assert held.addresses <= 1025
 
 
 def test_what_is_held_back_is_summed_up_after_a_minute_once():
     clock = Clock()
-    repeats = Repeats(clock)
+    repeats = EventThrottle(clock)
     for address in ("10.0.0.1", "10.0.0.1", "10.0.0.2"):
         for _ in range(20):
-            repeats.may_tell("slow", address)
+            repeats.allows("slow", address)
     clock.now = 59.0
-    assert repeats.held_back() == []
+    assert repeats.summaries() == []
     clock.now = 61.0
-    (held,) = repeats.held_back()
+    (held,) = repeats.summaries()
     assert (held.kind, held.count, held.addresses, held.most, held.seconds) == (
         "slow",
         40,
@@ -69,7 +69,7 @@ def test_what_is_held_back_is_summed_up_after_a_minute_once():
         "10.0.0.1",
         61.0,
     )
-    assert repeats.held_back(all_of_it=True) == []
+    assert repeats.summaries(all_of_it=True) == []
 
 
 def test_a_flood_of_rejections_is_a_dozen_lines_of_the_log_and_the_trail(reception, tmp_path, caplog):

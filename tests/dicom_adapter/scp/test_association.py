@@ -10,7 +10,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 
-from dicom_adapter.storage.receiver import taken_up
+from dicom_adapter.storage.receiver import read_received
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.instances import CT, instance
 from tests.dicom_adapter.storage_service import Service, associate, data_set_of, dcmtk
@@ -127,7 +127,7 @@ def nothing_is_amiss(service, sent=None):
     )
     assert list(service.places.incoming.iterdir()) == []
     for path in service.files:
-        assert taken_up(path).sop_instance_uid == path.name.removesuffix(".dcm").partition("~")[0]
+        assert read_received(path).sop_instance_uid == path.name.removesuffix(".dcm").partition("~")[0]
         assert sent is None or digest_of(path) in sent
     outside = [p for p in service.places.root.rglob("*") if p.is_file() and p not in service.files]
     assert outside == []

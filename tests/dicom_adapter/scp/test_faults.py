@@ -45,7 +45,7 @@ def a_study(folder, n, sender):
     return write(folder / f"{n}-{sender}", slices)
 
 
-def books(root):
+def paths_in_database(root):
     store = Store(root / "adapter.sqlite")
     try:
         return sorted(str(each.path) for study in store.studies() for each in store.instances(study.id))
@@ -76,7 +76,10 @@ def test_killed_at_random_moments_it_has_all_that_it_acknowledged(tmp_path):
         in_the_middle += 0 < len(heard) < SENDERS * INSTANCES
     with adapter:
         files = sorted((root / "studies").rglob("*.dcm"))
-        wait_until(lambda: books(root) == list(map(str, files)), what="the books' agreement with the files")
+        wait_until(
+            lambda: paths_in_database(root) == list(map(str, files)),
+            what="the database's agreement with the files",
+        )
         kept = [digest_of(path) for path in files]
         assert acknowledged <= set(kept)
         assert len(kept) == len(set(kept)), "an instance is there twice"

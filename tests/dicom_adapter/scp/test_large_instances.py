@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from dicom_adapter.scp.wire import MessageReader, ProtocolError
-from dicom_adapter.storage.receiver import taken_up
+from dicom_adapter.dimse.pdus import ProtocolError
+from dicom_adapter.scp.messages import MessageReader
+from dicom_adapter.storage.receiver import read_received
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.instances import instance, write
 from tests.dicom_adapter.storage_service import Service, associate, data_set_of, dcmtk
@@ -79,7 +80,7 @@ def test_it_is_kept_as_it_was_sent_and_takes_no_memory_of_its_size(service, tmp_
     assert [digest_of(path) for path in running.files] == [digest_of(sent)]
     assert most.growth < 64 << 20
     with MostMemory() as most:
-        assert taken_up(running.files[0]).sop_instance_uid == "1.2.3.4.1"
+        assert read_received(running.files[0]).sop_instance_uid == "1.2.3.4.1"
     assert most.growth < 16 << 20
 
 

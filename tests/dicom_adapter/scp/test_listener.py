@@ -1,4 +1,4 @@
-"""Crowds at the door, and peers that take their time: they cost others nothing, and end."""
+"""Many connections at once, and peers that take their time: they cost others nothing, and end."""
 
 import contextlib
 import os
@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from dicom_adapter.scp.wire import SlowPeerError, write
-from dicom_adapter.supervision.supervisor import Worker
+from dicom_adapter.scp.pdu_stream import SlowPeerError, write
+from dicom_adapter.supervision.worker import Worker
 from tests.dicom_adapter.certificates import secured
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.raw_pdus import (
@@ -424,11 +424,11 @@ def test_a_stop_ends_within_seconds_whatever_peers_do(service, strangers):
 
 def test_the_end_closes_no_descriptor_twice(service, tmp_path):
     """The number of one that is closed may be that of somebody else's file by then."""
-    lobby = service().scp._lobby
-    spare = lobby._spare
-    lobby.close(5)
+    listener = service().scp._listener
+    spare = listener._spare
+    listener.close(5)
     with (tmp_path / "others").open("wb") as file:
         os.dup2(file.fileno(), spare)
-        lobby._end()
+        listener._end()
         assert os.path.samestat(os.fstat(spare), os.fstat(file.fileno()))
         os.close(spare)

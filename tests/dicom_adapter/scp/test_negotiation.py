@@ -15,9 +15,9 @@ from pydicom.uid import (
 )
 from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelFind
 
+from dicom_adapter.dimse.pdus import ProtocolError
 from dicom_adapter.scp.association_request import ProposedContext, ae_title, read_request
 from dicom_adapter.scp.negotiation import best_syntax, is_storage, negotiate
-from dicom_adapter.scp.wire import ProtocolError
 from tests.dicom_adapter.instances import CT
 from tests.dicom_adapter.raw_pdus import (
     ABORT,
@@ -46,7 +46,7 @@ SMPTE, JPIP = "1.2.840.10008.1.2.7.1", "1.2.840.10008.1.2.4.94"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    running = Service(tmp_path_factory.mktemp("door") / "adapter")
+    running = Service(tmp_path_factory.mktemp("service") / "adapter")
     yield running
     running.scp.stop()
 

@@ -42,7 +42,7 @@ N_EVENT, N_GET, N_SET, N_ACTION, N_CREATE, N_DELETE = 0x0100, 0x0110, 0x0120, 0x
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    running = Service(tmp_path_factory.mktemp("door") / "adapter")
+    running = Service(tmp_path_factory.mktemp("service") / "adapter")
     yield running
     running.scp.stop()
 

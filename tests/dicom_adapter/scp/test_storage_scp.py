@@ -21,10 +21,10 @@ from pydicom.uid import (
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 
-from dicom_adapter.config.blocks import Scp, ScpTls
-from dicom_adapter.scp.storage_scp import TlsFiles
-from dicom_adapter.storage.paths import AdapterPlaces
-from dicom_adapter.storage.receiver import sweep, taken_up
+from dicom_adapter.config.dicom_blocks import Scp, ScpTls
+from dicom_adapter.scp.tls import TlsFiles
+from dicom_adapter.storage.paths import AdapterPaths
+from dicom_adapter.storage.receiver import read_received, sweep
 from stages.errors import SettingsError
 from tests.dicom_adapter.certificates import secured
 from tests.dicom_adapter.instances import CT, instance, write
@@ -141,7 +141,7 @@ def test_any_transfer_syntax_is_kept_as_it_comes(service, tmp_path, syntax):
     (kept,) = running.files
     assert dcmread(kept).file_meta.TransferSyntaxUID == syntax
     assert dcmread(kept).SOPInstanceUID == "1.2.3.4.1"
-    assert taken_up(kept) == running.told.new[0]
+    assert read_received(kept) == running.told.new[0]
 
 
 def test_private_storage_class_is_taken(service):
@@ -387,7 +387,7 @@ def test_tls_files_that_are_not_there_are_told(service):
 
 
 def test_half_received_files_are_swept_at_the_next_start(tmp_path):
-    places = AdapterPlaces(root=tmp_path / "adapter")
+    places = AdapterPaths(root=tmp_path / "adapter")
     places.root.mkdir()
     assert sweep(places) == 0
     (places.incoming / "half").write_bytes(b"x")

@@ -4,7 +4,8 @@ import socket
 
 import pytest
 
-from dicom_adapter.config.blocks import Http, Scp
+from dicom_adapter.config.blocks import Http
+from dicom_adapter.config.dicom_blocks import Scp
 from dicom_adapter.status import server
 from dicom_adapter.status.echo import echo
 from dicom_adapter.status.health import ask_ready

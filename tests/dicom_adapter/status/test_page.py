@@ -1,4 +1,4 @@
-"""The status page of a real adapter's books in a real Chromium: what is seen, and that nothing leaks."""
+"""The status page of a real adapter's database in a real Chromium: what is seen, and that nothing leaks."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ from dicom_adapter.status.overview import page_of, queue_of, report_of, why_not_
 from dicom_adapter.status.page import render
 from dicom_adapter.status.server import Answers, serve
 from tests.browser import chromium
-from tests.dicom_adapter.offline_adapter import STUDY_UID, Insides, destination
+from tests.dicom_adapter.offline_adapter import STUDY_UID, OfflineAdapter, destination
 
 HOSTILE = "<img src=x onerror=hacked=1><script>hacked=1</script>"
 TOKEN = "s3cret-token"
@@ -19,7 +19,7 @@ TOKEN = "s3cret-token"
 
 @pytest.fixture
 def bench(tmp_path):
-    made = Insides(tmp_path / "a", destination("PACS", 1, "X"), destination(f"B {HOSTILE}", 1, "X"))
+    made = OfflineAdapter(tmp_path / "a", destination("PACS", 1, "X"), destination(f"B {HOSTILE}", 1, "X"))
     done = made.done_job("PACS", f"B {HOSTILE}")
     first, second, *_ = made.store.deliveries()
     made.store.move_delivery(first.id, "delivered", status="0x0000")
@@ -31,7 +31,9 @@ def bench(tmp_path):
     report.with_name("report.json").write_text(json.dumps({"findings": found, "warnings": ["cut off"]}))
     dead = made.complete(made.receive("1.2.9"), name="second")
     made.store.start_next(9e9)
-    made.store.bury(dead.id, exit_code=3, reason=f"slice 3 of 1.2.840.10008.9.9.123456 is missing {HOSTILE}")
+    made.store.dead_letter(
+        dead.id, exit_code=3, reason=f"slice 3 of 1.2.840.10008.9.9.123456 is missing {HOSTILE}"
+    )
     made.done, made.dead = done, dead
     yield made
     made.close()
@@ -39,20 +41,20 @@ def bench(tmp_path):
 
 @pytest.fixture
 def url(bench):
-    around = bench.around
-    around.metrics.watch(lambda: queue_of(around))
+    context = bench.context
+    context.metrics.watch(lambda: queue_of(context))
     answers = Answers(
-        why_not_ready=lambda: why_not_ready(around),
-        page=lambda: page_of(around),
-        metrics=around.metrics.text,
-        report=lambda job: report_of(around, job),
+        why_not_ready=lambda: why_not_ready(context),
+        page=lambda: page_of(context),
+        metrics=context.metrics.text,
+        report=lambda job: report_of(context, job),
     )
     with serve("127.0.0.1", 0, answers, token=TOKEN) as port:
         yield f"http://127.0.0.1:{port}/"
 
 
 def test_the_page_names_neither_patient_nor_study(bench):
-    page = render(page_of(bench.around))
+    page = render(page_of(bench.context))
     assert study_hash(STUDY_UID) in page
     for secret in (
         STUDY_UID,
@@ -66,7 +68,7 @@ def test_the_page_names_neither_patient_nor_study(bench):
 
 
 def test_the_page_says_what_wants_attention(bench):
-    problems = page_of(bench.around).problems
+    problems = page_of(bench.context).problems
     assert any("1 jobs are dead letters" in each for each in problems)
     assert any("1 results for PACS are dead letters" in each for each in problems)
 
@@ -77,25 +79,25 @@ def test_a_job_that_waits_for_a_node_is_pending_and_says_why(bench):
     payload = Payload(root=bench.folder / "payloads" / job.id, job_id=job.id)
     payload.root.mkdir(parents=True)
     payload.note_pending("waiting for a node: 0/2 nodes are available: 2 Insufficient nvidia.com/gpu.")
-    (jobs,) = [table for table in page_of(bench.around).tables if table.key == "jobs"]
+    (jobs,) = [table for table in page_of(bench.context).tables if table.key == "jobs"]
     (row,) = [row for row in jobs.rows if row[0].text == job.id[:8]]
     assert row[3].text == "pending"
     assert "Insufficient nvidia.com/gpu" in row[6].text
     payload.note_pending("")
-    assert [table.rows[0][3].text for table in page_of(bench.around).tables if table.key == "jobs"] == [
+    assert [table.rows[0][3].text for table in page_of(bench.context).tables if table.key == "jobs"] == [
         "running"
     ]
 
 
 def test_a_full_disk_is_not_ready(bench):
-    assert why_not_ready(bench.around) == "" or "MiB are free" in why_not_ready(bench.around)
+    assert why_not_ready(bench.context) == "" or "MiB are free" in why_not_ready(bench.context)
     bench.settings["storage"]["minimum-free"] = "1000T"
     bench.change()
-    assert "MiB are free where images are kept" in why_not_ready(bench.around)
+    assert "MiB are free where images are kept" in why_not_ready(bench.context)
 
 
 def test_the_metrics_count_the_queue(bench):
-    queue = queue_of(bench.around)
+    queue = queue_of(bench.context)
     assert queue.jobs == {"done": 1, "dead": 1}
     assert queue.deliveries[("PACS", "delivered")] == 1
     assert set(queue.oldest_delivery_s) == {"PACS", f"B {HOSTILE}"}

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_adapter.storage.paths import AdapterPlaces, ae_title_of, checked_uid, folder_of
+from dicom_adapter.storage.paths import AdapterPaths, ae_title_of, checked_uid, folder_of
 from stages.errors import InputError
 
-PLACES = AdapterPlaces(root=Path("/data"))
+PLACES = AdapterPaths(root=Path("/data"))
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from dicom_adapter.storage import file_names
 from dicom_adapter.storage.receiver import folder_mode
+from stages.runtime import atomic
 from tests.dicom_adapter.instances import instance
 from tests.dicom_adapter.storage_service import Service, associate
 
@@ -93,12 +93,12 @@ def test_who_may_read_the_files_may_enter_the_folders(files, folders):
 
 
 def test_without_the_systems_own_call_a_name_never_replaces_a_file_either(tmp_path, monkeypatch):
-    monkeypatch.setattr(file_names, "_rename", None)
+    monkeypatch.setattr(atomic, "_renameat2", None)
     (tmp_path / "new").write_text("new")
     (tmp_path / "old").write_text("old")
     with pytest.raises(FileExistsError):
-        file_names.name_file(tmp_path / "new", tmp_path / "old")
-    file_names.name_file(tmp_path / "new", tmp_path / "final")
+        atomic.rename_new(tmp_path / "new", tmp_path / "old")
+    atomic.rename_new(tmp_path / "new", tmp_path / "final")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"old": "old", "final": "new"}
 
 

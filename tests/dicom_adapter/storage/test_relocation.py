@@ -7,10 +7,10 @@ import pytest
 
 from dicom_adapter.config.blocks import WorkflowRule
 from dicom_adapter.database.store import Store
-from dicom_adapter.storage.paths import AdapterPlaces
-from dicom_adapter.storage.receiver import taken_up
+from dicom_adapter.storage.paths import AdapterPaths
+from dicom_adapter.storage.receiver import read_received
 from dicom_adapter.storage.relocation import relocate
-from dicom_adapter.studies.studies import take_up
+from dicom_adapter.studies.recovery import recover_instances
 from tests.dicom_adapter.instances import instance, write
 from tests.dicom_adapter.workflows import STAMP
 
@@ -20,13 +20,13 @@ RULE = {"name": "stamp", "clara-ae-title": "CT", "workflow": STAMP, "destination
 @pytest.fixture
 def moved(tmp_path):
     """A database whose storage and payloads lie in ``new`` since they were moved there from ``old``."""
-    places = AdapterPlaces(root=tmp_path / "old/adapter")
+    places = AdapterPaths(root=tmp_path / "old/adapter")
     (made,) = write(tmp_path / "made", [instance(1)])
     kept = places.study("CT", "1.2.3") / "1.2.3.4.1.dcm"
     kept.parent.mkdir(parents=True)
     shutil.copy(made, kept)
-    store = Store(places.books)
-    store.add_instances([taken_up(kept)])
+    store = Store(places.database)
+    store.add_instances([read_received(kept)])
     (job,) = store.complete(1, [WorkflowRule.model_validate(RULE)])
     store.start_next(0)
     result = tmp_path / "old/payloads" / job.id / "stamp/output/1.dcm"
@@ -41,8 +41,8 @@ def moved(tmp_path):
 
 
 def relocated(store, folder):
-    with store.transaction() as books:
-        return relocate(books, AdapterPlaces(root=folder / "adapter"), folder / "payloads")
+    with store.transaction() as database:
+        return relocate(database, AdapterPaths(root=folder / "adapter"), folder / "payloads")
 
 
 def test_what_was_received_and_made_is_known_by_its_new_place(moved, tmp_path):
@@ -53,7 +53,7 @@ def test_what_was_received_and_made_is_known_by_its_new_place(moved, tmp_path):
 
 def test_nothing_is_received_again(moved, tmp_path):
     relocated(moved, tmp_path / "new")
-    assert take_up(moved, AdapterPlaces(root=tmp_path / "new/adapter")) == 0
+    assert recover_instances(moved, AdapterPaths(root=tmp_path / "new/adapter")) == 0
     (study,) = moved.studies()
     assert (study.state, study.instances) == ("complete", 1)
 

@@ -5,29 +5,29 @@ import subprocess
 
 import pytest
 
-from dicom_adapter.database.removals import condemn, condemned
-from dicom_adapter.database.store import StateError
+from dicom_adapter.database.records import StateError
+from dicom_adapter.database.removals import pending_removals, plan_removal
 from dicom_adapter.storage.folder_removal import mounts_in, remove_folder
-from dicom_adapter.storage.paths import AdapterPlaces
-from dicom_adapter.storage.study_locks import Claims
+from dicom_adapter.storage.paths import AdapterPaths
+from dicom_adapter.storage.study_locks import StudyLocks
+from dicom_adapter.studies.recovery import recover_instances
 from dicom_adapter.studies.retention import Retention
-from dicom_adapter.studies.studies import take_up
-from tests.dicom_adapter.offline_adapter import AE, STUDY_UID, Insides, destination
+from tests.dicom_adapter.offline_adapter import AE, STUDY_UID, OfflineAdapter, destination
 
 
 @pytest.fixture
 def bench(tmp_path):
-    made = Insides(tmp_path / "a", destination("A", 1, "X"), **{"retention-hours": 0})
+    made = OfflineAdapter(tmp_path / "a", destination("A", 1, "X"), **{"retention-hours": 0})
     yield made
     made.close()
 
 
-def retention_of(bench, claims=None):
-    return Retention(bench.around, forget=lambda folder: None, claims=claims or Claims())
+def retention_of(bench, study_locks=None):
+    return Retention(bench.context, forget=lambda folder: None, study_locks=study_locks or StudyLocks())
 
 
-def clean_up(bench, claims=None):
-    return retention_of(bench, claims).clean_up()
+def clean_up(bench, study_locks=None):
+    return retention_of(bench, study_locks).clean_up()
 
 
 def files(bench):
@@ -87,7 +87,7 @@ def test_a_study_of_which_more_came_meanwhile_stays(bench):
     late.write_bytes(b"x")
     bench.store.add_instances([bench_file(late)])
     with pytest.raises(StateError, match="is kept"):
-        condemn(bench.store, study.id, bench.folder / "payloads")
+        plan_removal(bench.store, study.id, bench.folder / "payloads")
     assert clean_up(bench) == 0
     assert len(files(bench)) == 6
 
@@ -95,12 +95,12 @@ def test_a_study_of_which_more_came_meanwhile_stays(bench):
 def test_a_study_of_which_some_comes_again_just_now_stays_until_that_is_in_the_books(bench):
     bench.done_job("A")
     deliver(bench)
-    claims = Claims()
-    claims.take((AE, STUDY_UID))
-    clean_up(bench, claims)
+    study_locks = StudyLocks()
+    study_locks.acquire((AE, STUDY_UID))
+    clean_up(bench, study_locks)
     assert len(files(bench)) == 5
-    claims.drop((AE, STUDY_UID))
-    clean_up(bench, claims)
+    study_locks.release((AE, STUDY_UID))
+    clean_up(bench, study_locks)
     assert files(bench) == []
 
 
@@ -114,13 +114,13 @@ def test_a_crash_between_books_and_files_is_finished_at_the_start_and_starts_not
     bench.done_job("A")
     deliver(bench)
     (study,) = bench.store.finished_studies(0)
-    condemn(bench.store, study.id, bench.folder / "payloads")
+    plan_removal(bench.store, study.id, bench.folder / "payloads")
     assert len(files(bench)) == 5
-    assert len(condemned(bench.store)[study.id]) == 6  # files and a payload
+    assert len(pending_removals(bench.store)[study.id]) == 6  # files and a payload
     retention_of(bench).finish()
     assert files(bench) == []
-    assert take_up(bench.store, AdapterPlaces(root=bench.folder / "adapter")) == 0
-    assert condemned(bench.store) == {}
+    assert recover_instances(bench.store, AdapterPaths(root=bench.folder / "adapter")) == 0
+    assert pending_removals(bench.store) == {}
 
 
 def left_payload(bench, make):

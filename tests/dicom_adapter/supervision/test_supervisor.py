@@ -8,7 +8,9 @@ import pytest
 
 from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import Supervisor, UnforeseenError, adopt, sign_of_life, stop_all
+from dicom_adapter.supervision.failures import UnforeseenError
+from dicom_adapter.supervision.supervisor import Supervisor, stop_all
+from dicom_adapter.supervision.worker import heartbeat, work_for
 from tests.dicom_adapter.destinations import wait_until
 
 SOON = Backoff(first_s=0.01, longest_s=0.02)
@@ -96,7 +98,7 @@ def test_a_worker_without_a_sign_of_life_is_stuck_until_there_is_one(bench):
     running.go_on.clear()
     wait_until(running.supervisor.why_unhealthy)
     assert "the worker 'writer' has given no sign of life for 0 s" in running.supervisor.why_not_ready()
-    thread = threading.Thread(target=lambda: (adopt(running.worker), sign_of_life()))
+    thread = threading.Thread(target=lambda: (work_for(running.worker), heartbeat()))
     thread.start()
     thread.join()
     assert running.supervisor.why_unhealthy() == ""

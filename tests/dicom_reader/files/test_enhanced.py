@@ -10,7 +10,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from dicom_files.uids import EnhancedCTImageStorage
 from dicom_reader import read_all_series, read_series
 from dicom_reader.files.enhanced import is_enhanced, split_frames
-from dicom_reader.files.header_file import read_header
+from dicom_reader.files.headers import read_header
 from dicom_reader.pixels.pixels import read_pixels
 from stages import InputError
 from tests import phantoms

@@ -10,7 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_reader import read_series
 from dicom_reader.files import folder as find
-from dicom_reader.files.folder import find_headers
+from dicom_reader.files.folder import scan_folder
 from stages import InputError
 from tests import phantoms
 
@@ -30,7 +30,7 @@ def test_images_are_found_at_any_depth_under_any_name(tmp_path):
     deep.mkdir(parents=True)
     for n, ds in enumerate(phantoms.ct_slices()):
         ds.save_as((deep if n else tmp_path) / f"no extension, {n}%", enforce_file_format=True)
-    assert len(find_headers(tmp_path).headers) == 5
+    assert len(scan_folder(tmp_path).headers) == 5
 
 
 def test_other_files_are_counted_and_named_and_never_fatal(tmp_path, caplog):
@@ -42,7 +42,7 @@ def test_other_files_are_counted_and_named_and_never_fatal(tmp_path, caplog):
     (tmp_path / "secret-folder/line\nbreak.txt").write_text("text")
     os.mkfifo(tmp_path / "pipe")
     with caplog.at_level(logging.INFO, logger="dicom_reader"):
-        found = find_headers(tmp_path)
+        found = scan_folder(tmp_path)
     assert len(found.headers) == 5
     assert set(found.others) == {"DICOMDIR", "report.pdf", "empty", r"line\nbreak.txt", "pipe"}
     line, _ = [r.getMessage() for r in caplog.records if r.name == find.__name__]
@@ -57,7 +57,7 @@ def test_links_are_not_followed_out_of_the_folder(tmp_path):
     (tmp_path / "in/loop").symlink_to(tmp_path / "in")
     (tmp_path / "in/file").symlink_to(next(p for p in (tmp_path / "outside").iterdir() if p.is_file()))
     (tmp_path / "in/broken").symlink_to(tmp_path / "nothing")
-    found = find_headers(tmp_path / "in")
+    found = scan_folder(tmp_path / "in")
     assert len(found.headers) == 5
     assert {h.uid("SeriesInstanceUID") for h in found.headers} == {phantoms.SERIES}
     assert sorted(found.others) == ["broken", "file", "folder", "loop"]
@@ -74,7 +74,7 @@ def test_links_that_lead_out_of_the_folder_are_counted_and_told(tmp_path, caplog
         (folder / path.name).symlink_to(path)
     (folder / "same").symlink_to(folder / first.name)
     (folder / "here").symlink_to(folder)
-    found = find_headers(folder)
+    found = scan_folder(folder)
     ((why, count),) = found.left_out.items()
     assert count == 4
     assert "symbolic links that lead out of it" in why
@@ -86,7 +86,7 @@ def test_a_folder_that_is_a_link_itself_is_read(tmp_path):
     phantoms.save(phantoms.ct_slices(), tmp_path / "store")
     (tmp_path / "in").symlink_to(tmp_path / "store")
     (tmp_path / "store/inner").symlink_to(tmp_path / "store/IM007")
-    found = find_headers(tmp_path / "in")
+    found = scan_folder(tmp_path / "in")
     assert (len(found.headers), found.left_out) == (5, {})
 
 
@@ -94,13 +94,13 @@ def test_an_empty_file_is_told_since_it_may_be_a_slice(tmp_path, caplog):
     phantoms.save(phantoms.ct_slices(), tmp_path)
     (tmp_path / "IM099").touch()
     (tmp_path / ".keep").touch()
-    assert sum(find_headers(tmp_path).left_out.values()) == 1
+    assert sum(scan_folder(tmp_path).left_out.values()) == 1
     assert "1 file(s) of the input were left out: they are empty" in caplog.text
 
 
 def test_the_order_is_that_of_the_paths_whatever_the_file_system_says(tmp_path):
     folder = phantoms.save(phantoms.ct_slices(), tmp_path)
-    paths = [str(h.path) for h in find_headers(folder).headers]
+    paths = [str(h.path) for h in scan_folder(folder).headers]
     assert paths == sorted(paths)
 
 
@@ -108,7 +108,7 @@ def test_the_header_pass_never_reads_the_pixels(tmp_path, monkeypatch):
     folder = phantoms.save(phantoms.ct_slices((3, 600, 600)), tmp_path)
     for path in folder.rglob("IM*"):
         os.truncate(path, 8192)
-    headers = find_headers(folder).headers
+    headers = scan_folder(folder).headers
     assert {h.pixel_length for h in headers} == {600 * 600 * 2}
     with pytest.raises(InputError, match=r"IM\d+ is truncated"):
         read_series(folder)
@@ -117,7 +117,7 @@ def test_the_header_pass_never_reads_the_pixels(tmp_path, monkeypatch):
 def test_a_file_instead_of_a_folder_is_told(tmp_path):
     (tmp_path / "IM1").touch()
     with pytest.raises(InputError, match="IM1 is a file, a folder is expected"):
-        find_headers(tmp_path / "IM1")
+        scan_folder(tmp_path / "IM1")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_file_instead_of_a_folder_is_told(tmp_path):
 )
 def test_what_may_hold_images_and_cannot_be_read_is_told(tmp_path, name, content, why):
     (tmp_path / name).write_bytes(content)
-    ((told, count),) = find_headers(tmp_path).left_out.items()
+    ((told, count),) = scan_folder(tmp_path).left_out.items()
     assert (told.startswith(why), count) == (True, 1)
     with pytest.raises(InputError, match=f"no DICOM image in the input folder, .*1 were left out: {why}"):
         read_series(tmp_path)
@@ -149,7 +149,7 @@ def test_what_may_hold_images_and_cannot_be_read_is_told(tmp_path, name, content
 )
 def test_what_holds_no_images_is_no_loss(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    assert not find_headers(tmp_path).left_out
+    assert not scan_folder(tmp_path).left_out
 
 
 def test_an_object_of_no_patient_is_no_damaged_image(tmp_path):

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from dicom_reader.files.header_file import read_header
+from dicom_reader.files.headers import read_header
 from stages import InputError
 from tests import phantoms
 

@@ -9,7 +9,7 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEGLosslessSV1, RLELossless
 
-from dicom_reader.files.header_file import read_header
+from dicom_reader.files.headers import read_header
 from dicom_reader.pixels import decoders
 from dicom_reader.pixels.pixels import read_pixels
 from stages import InputError

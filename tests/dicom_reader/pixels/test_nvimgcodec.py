@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from dicom_reader.files.header_file import read_header
+from dicom_reader.files.headers import read_header
 from dicom_reader.pixels import nvimgcodec
-from dicom_reader.pixels.hounsfield import Encoding
+from dicom_reader.pixels.hounsfield import PixelEncoding
 from dicom_reader.pixels.pixels import read_pixels
 from tests import phantoms
 from tests.dicom_reader.pixels.test_decoders import SHAPE, compressed
@@ -24,7 +24,7 @@ def test_the_device_gives_the_bits_of_the_cpu(tmp_path, syntax, signed):
     if not nvimgcodec.takes(headers):
         pytest.skip("nvImageCodec is not installed, or sees no CUDA device")
     stored = np.empty(SHAPE, np.int16)
-    assert nvimgcodec.decode_series(headers, [Encoding.from_header(h) for h in headers], stored)
+    assert nvimgcodec.decode_series(headers, [PixelEncoding.from_header(h) for h in headers], stored)
     assert np.array_equal(stored, phantoms.hounsfield(SHAPE) + (0 if signed else 1024))
 
 

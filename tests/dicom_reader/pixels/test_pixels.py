@@ -11,7 +11,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_reader.files.header_file import read_header
+from dicom_reader.files.headers import read_header
 from dicom_reader.pixels.pixels import read_pixels
 from stages import InputError
 from tests import phantoms

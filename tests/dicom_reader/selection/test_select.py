@@ -9,7 +9,7 @@ import pytest
 
 from dicom_reader import read_all_series, read_series
 from dicom_reader.explain import explain
-from dicom_reader.files.folder import find_headers
+from dicom_reader.files.folder import scan_folder
 from dicom_reader.read import judge_folder
 from dicom_reader.selection.rules import Rules, read_rules
 from dicom_reader.selection.select import require_taken, select_series
@@ -24,7 +24,7 @@ CORONAL = (1, 0, 0, 0, 0, -1)
 def judge(folder, rules=None, **how):
     """Return the name of each series taken, and what is said of every one."""
     rules = None if rules is None else Rules.model_validate(rules)
-    verdicts = select_series(group_by_series(find_headers(folder).headers), rules, **how)
+    verdicts = select_series(group_by_series(scan_folder(folder).headers), rules, **how)
     return [s.name for s in require_taken(verdicts, rules)], {v.series.name: str(v) for v in verdicts}
 
 

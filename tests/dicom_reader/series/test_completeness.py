@@ -5,7 +5,7 @@ import pytest
 from dicom_reader import read_all_series, read_series
 from dicom_reader.selection.rules import with_series
 from dicom_reader.selection.select import require_taken, select_series
-from dicom_reader.series.completeness import losses_of
+from dicom_reader.series.completeness import missing_image_warnings
 from dicom_reader.series.series import group_by_series
 from dicom_reader.slices.stack import stack_slices
 from stages import InputError, read_volume, write_volume
@@ -18,7 +18,7 @@ def warnings_of(*series, chosen="1.2", left_out=()):
     verdicts = select_series(group_by_series([h for headers in series for h in headers]), rules)
     (taken,) = require_taken(verdicts, rules)
     every = [verdict.series for verdict in verdicts]
-    return tuple(losses_of(taken, stack_slices(taken.slices).slices, every, dict(left_out)))
+    return tuple(missing_image_warnings(taken, stack_slices(taken.slices).slices, every, dict(left_out)))
 
 
 NUMBERS = "no slice of the volume has the instance number "

@@ -59,7 +59,7 @@ def test_pieces_of_two_series_are_joined_each_by_itself(tmp_path):
     phantoms.save(torn(ConvolutionKernel="B30f"), tmp_path / "soft")
     phantoms.save(torn(uid="1.8", ConvolutionKernel="B60f"), tmp_path / "bone")
     taken, other = judge_folder(tmp_path, merge_series=True)
-    assert (taken.state, len(taken.series.slices), taken.series.facts.kernel) == ("taken", 4, "B30f")
+    assert (taken.state, len(taken.series.slices), taken.series.attributes.kernel) == ("taken", 4, "B30f")
     assert str(other) == "not chosen, of a kernel for bone or lung: 4 axial CT slices"
 
 

@@ -7,7 +7,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from dicom_reader import read_series
-from dicom_reader.files.folder import find_headers
+from dicom_reader.files.folder import scan_folder
 from stages import InputError
 from tests import phantoms
 
@@ -16,7 +16,7 @@ def test_files_are_found_at_any_depth_and_by_any_name(tmp_path):
     phantoms.save(phantoms.ct_slices(), tmp_path)
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "IM000").rename(tmp_path / "a/b/no name.txt") if (tmp_path / "IM000").exists() else None
-    assert len(find_headers(tmp_path).headers) == 5
+    assert len(scan_folder(tmp_path).headers) == 5
 
 
 def test_other_files_are_counted_and_named(tmp_path, caplog):
@@ -25,7 +25,7 @@ def test_other_files_are_counted_and_named(tmp_path, caplog):
     (tmp_path / "empty.dcm").touch()
     (tmp_path / "folder.dcm").mkdir()
     with caplog.at_level("INFO"):
-        found = find_headers(tmp_path)
+        found = scan_folder(tmp_path)
     assert sorted(found.others) == ["empty.dcm", "notes.txt"]
     assert "ignored 2 file(s)" in caplog.text
     assert "notes.txt" in caplog.text
@@ -36,14 +36,14 @@ def test_links_are_not_followed(tmp_path):
     folder = phantoms.save(phantoms.ct_slices(), tmp_path / "in")
     (folder / "file").symlink_to(next(p for p in outside.rglob("IM*")))
     (folder / "link").symlink_to(outside, target_is_directory=True)
-    found = find_headers(folder)
+    found = scan_folder(folder)
     assert {h.text("SeriesInstanceUID") for h in found.headers} == {phantoms.SERIES}
     assert found.others == ["file", "link"]
 
 
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"the input folder .*nowhere does not exist"):
-        find_headers(tmp_path / "nowhere")
+        scan_folder(tmp_path / "nowhere")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
@@ -52,13 +52,13 @@ def test_an_unreadable_file_is_refused(tmp_path):
     (tmp_path / "secret").write_bytes(b"x")
     (tmp_path / "secret").chmod(0)
     with pytest.raises(InputError, match="cannot read secret: Permission denied"):
-        find_headers(tmp_path)
+        scan_folder(tmp_path)
 
 
 def test_a_newline_in_a_file_name_does_not_break_the_log(tmp_path, caplog):
     (tmp_path / "a\nb").write_text("x")
     with caplog.at_level("INFO"):
-        find_headers(tmp_path)
+        scan_folder(tmp_path)
     assert r": a\nb" in caplog.text
 
 
@@ -70,7 +70,7 @@ def test_a_dicomdir_is_no_image(tmp_path):
     directory = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
     directory.FileSetID = "X"
     directory.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
-    assert find_headers(tmp_path).others == ["DICOMDIR"]
+    assert scan_folder(tmp_path).others == ["DICOMDIR"]
 
 
 @pytest.mark.parametrize("kept", [400, 480])

@@ -25,7 +25,7 @@ def f64(value):
 def volumes(*parts):
     """Return name -> first instance of each volume of what is put into one series."""
     headers = [h for part in parts for h in changed(part, SeriesInstanceUID="1.2")]
-    return {s.part: s.slices[0].text("SOPInstanceUID") for s in group_by_series(headers)}
+    return {s.subseries: s.slices[0].text("SOPInstanceUID") for s in group_by_series(headers)}
 
 
 def phases(keyword, *values):

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_reader.files.header_file import read_header
-from dicom_reader.files.headers import ATTRIBUTES, Header
+from dicom_reader.files.headers import ATTRIBUTES, ImageHeader, read_header
 from dicom_reader.slices.spacing import TOLERANCE_MM
 from dicom_reader.slices.stack import stack_slices
 from stages import GeometryError, InputError
@@ -325,4 +324,4 @@ def in_memory(n, position, orientation):
         "Columns": (20).to_bytes(2, "little"),
     }
     by_tag = {ATTRIBUTES[keyword][0]: value for keyword, value in values.items()}
-    return Header(Path(f"IM{n}"), by_tag, "1.2.840.10008.1.2.1", None, None)
+    return ImageHeader(Path(f"IM{n}"), by_tag, "1.2.840.10008.1.2.1", None, None)

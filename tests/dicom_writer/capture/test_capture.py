@@ -7,9 +7,10 @@ import pydicom
 import pytest
 
 from dicom_writer import Provenance, write_results
-from dicom_writer.capture.capture import TOP, CaptureResult
+from dicom_writer.capture.capture import CaptureResult
 from dicom_writer.capture.verify import verify_capture
-from dicom_writer.pictures.picture import MARGIN, direction, raster
+from dicom_writer.capture.words import TOP
+from dicom_writer.pictures.picture import MARGIN, direction, picture_grid
 from stages import InputError, OutputError
 from stages.volume.notice import NOTICE
 from tests import phantoms
@@ -109,25 +110,25 @@ def test_an_empty_mask_gives_one_picture_that_says_so(captures, empty):
 
 def test_words_tell_the_volumes(source, tmp_path, monkeypatch):
     from dicom_writer import wording
-    from dicom_writer.request import assembly
+    from dicom_writer.request import mask_request
 
-    given = assembly.gather(phantoms.mask(), source)
-    assert [(line.name, line.said) for line in wording.lines(given)] == [
+    result_request = mask_request.request_of_mask(phantoms.mask(), source)
+    assert [(line.name, line.found) for line in wording.label_lines(result_request)] == [
         ("Liver", "0.029 ml"),
         ("Liver tumour", "0.0048 ml, 1 lesion"),
     ]
-    ((lesion, said),) = wording.largest(given, 3)
+    ((lesion, said),) = wording.largest_lesions(result_request, 3)
     assert (lesion.name, said) == ("Liver tumour 1", "0.0048 ml, longest diameter 2.0 mm")
 
 
 @pytest.mark.parametrize(("count", "told"), [(3, ""), (4, "and 1 more lesion"), (80, "and 77 more lesions")])
-def test_words_tell_how_many_lesions_are_not_shown(given, empty, count, told):
+def test_words_tell_how_many_lesions_are_not_shown(result_request, empty, count, told):
     from dicom_writer import wording
-    from dicom_writer.capture.capture import _legend
+    from dicom_writer.capture.words import _legend
 
     empty[2, 1::2, 1::2] = np.where(np.arange(80).reshape(8, 10) < count, 2, 0)
-    assert wording.not_shown(given(empty), 3) == told
-    assert [text for _, text in _legend(given(empty))][5:] == [told] * bool(told)
+    assert wording.lesions_not_shown(result_request(empty), 3) == told
+    assert [text for _, text in _legend(result_request(empty))][5:] == [told] * bool(told)
 
 
 def test_a_slice_has_the_number_that_a_viewer_shows(captures, source):
@@ -136,17 +137,17 @@ def test_a_slice_has_the_number_that_a_viewer_shows(captures, source):
     assert image.DerivationDescription == f"Outlines and volumes burned into slice {5 - n}"
 
 
-def test_the_words_fit_into_the_picture(given):
-    from dicom_writer.capture.capture import _WIDEST_TEXT
+def test_the_words_fit_into_the_picture(result_request):
+    from dicom_writer.capture.words import _WIDEST_TEXT
     from dicom_writer.pictures.picture import MARGIN, font
 
     assert MARGIN + font(18).getlength(NOTICE) < _WIDEST_TEXT
 
 
-def test_words_of_an_empty_mask(given, empty):
+def test_words_of_an_empty_mask(result_request, empty):
     from dicom_writer import wording
 
-    assert [line.said for line in wording.lines(given(empty))] == ["examined, none found"] * 2
+    assert [line.found for line in wording.label_lines(result_request(empty))] == ["examined, none found"] * 2
 
 
 @pytest.mark.parametrize(
@@ -182,8 +183,8 @@ def another_word(pixels):
         (another_word, "the words in the capture of slice 3 are not those of the mask"),
     ],
 )
-def test_a_capture_that_was_changed_is_refused(given, tmp_path, damage, message):
-    what = given()
+def test_a_capture_that_was_changed_is_refused(result_request, tmp_path, damage, message):
+    what = result_request()
     paths = CaptureResult().make(what, tmp_path)
     image = pydicom.dcmread(paths[1])
     pixels = image.pixel_array.copy()
@@ -194,8 +195,8 @@ def test_a_capture_that_was_changed_is_refused(given, tmp_path, damage, message)
         verify_capture(paths, what)
 
 
-def test_a_missing_capture_is_missed(given, tmp_path):
-    what = given()
+def test_a_missing_capture_is_missed(result_request, tmp_path):
+    what = result_request()
     paths = CaptureResult().make(what, tmp_path)
     with pytest.raises(OutputError, match=r"the captures show slices \[2\], not the key slices"):
         verify_capture(paths[:1], what)
@@ -226,8 +227,8 @@ def test_every_orientation_is_shown_and_verified(tmp_path, dciodvfy_errors, orie
     assert len(image.PatientOrientation) == 2
 
 
-def test_the_raster_repeats_pixels_until_they_are_square(given):
-    how = raster(given())
+def test_the_raster_repeats_pixels_until_they_are_square(result_request):
+    how = picture_grid(result_request())
     assert how.pixel_mm == pytest.approx(0.6 / round(800 / (16 * 0.8 / 0.6)))
     assert np.bincount(how.columns).tolist() == [round(0.6 / how.pixel_mm)] * 20
     assert set(np.bincount(how.rows)) <= {int(0.8 / how.pixel_mm), int(0.8 / how.pixel_mm) + 1}

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dicom_writer.mask.measure import Measurement, part_of, require_same_measurements, whole_of
+from dicom_writer.checks.measurements import require_same_measurements
+from dicom_writer.mask.measure import Measurement, combine_planes, measure_plane
 from stages import OutputError
 from tests.phantoms import LABELS
 
@@ -18,23 +19,23 @@ def test_a_plane_is_measured_where_it_lies():
     plane = np.zeros((6, 8), np.uint8)
     plane[1, 2:5] = 1  # columns 2, 3, 4
     plane[3, 6] = 1
-    part = part_of(plane, 6.0, turned)
+    part = measure_plane(plane, 6.0, turned)
     assert part.mm3 == 24
     # mean column 15 / 4, mean row 6 / 4
     assert part.centroid == pytest.approx([3.75 * np.sqrt(2), 3.75 * np.sqrt(2), -4.5])
     root = np.sqrt(2)
     assert part.box == pytest.approx(np.array([[2 * root, 2 * root, -9], [6 * root, 6 * root, -3]]))
-    assert part_of(np.zeros((3, 3), bool), 1.0, turned) is None
+    assert measure_plane(np.zeros((3, 3), bool), 1.0, turned) is None
 
 
 def test_parts_add_up_by_their_volume():
-    one = part_of(np.eye(1, 4, 0, dtype=bool), 1.0, turned)
-    three = part_of(np.eye(1, 4, 2, dtype=bool), 3.0, turned)
-    whole = whole_of([one, None, three])
+    one = measure_plane(np.eye(1, 4, 0, dtype=bool), 1.0, turned)
+    three = measure_plane(np.eye(1, 4, 2, dtype=bool), 3.0, turned)
+    whole = combine_planes([one, None, three])
     assert whole.volume_ml == pytest.approx(0.004)
     assert whole.centroid_mm == pytest.approx(turned(np.array([0, 1.5])))
     assert whole.box_mm == pytest.approx(np.stack([turned(np.array([0, 0])), turned(np.array([0, 2]))]))
-    assert whole_of([None]).centroid_mm is None
+    assert combine_planes([None]).centroid_mm is None
 
 
 def measured(volume=1.0, centroid=(1.0, 2.0, 3.0), box=((0.0, 0.0, 0.0), (2.0, 4.0, 6.0))):

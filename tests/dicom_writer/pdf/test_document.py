@@ -121,26 +121,26 @@ def test_many_labels_and_lesions_fit_on_one_page(document, empty):
     assert "Slice 5" in text
 
 
-def of_another_mask(given, tmp_path):
+def of_another_mask(result_request, tmp_path):
     array = phantoms.labels()
     array[2, 3, 4] = 0
-    return PdfResult().make(given(array), tmp_path)
+    return PdfResult().make(result_request(array), tmp_path)
 
 
-def test_a_page_of_another_mask_is_refused(given, tmp_path):
-    (path,) = of_another_mask(given, tmp_path)
+def test_a_page_of_another_mask_is_refused(result_request, tmp_path):
+    (path,) = of_another_mask(result_request, tmp_path)
     dataset = pydicom.dcmread(path)
-    meant = given()
+    meant = result_request()
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = meant.uids.uid("pdf instance")
     dataset.save_as(path)
     with pytest.raises(OutputError, match=r"no picture of the page shows slice|the page does not say '0.029"):
         verify_pdf(path, meant)
 
 
-def test_two_pages_are_refused(given, tmp_path):
+def test_two_pages_are_refused(result_request, tmp_path):
     from pypdf import PdfWriter
 
-    what = given()
+    what = result_request()
     (path,) = PdfResult().make(what, tmp_path)
     dataset = pydicom.dcmread(path)
     twice, out = PdfWriter(), io.BytesIO()

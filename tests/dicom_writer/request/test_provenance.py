@@ -6,8 +6,8 @@ import pydicom
 import pytest
 
 from dicom_writer import Provenance, write_results
-from dicom_writer.request.assembly import gather
-from dicom_writer.request.result_request import RESULTS
+from dicom_writer.kinds import RESULT_KINDS
+from dicom_writer.request.mask_request import request_of_mask
 from stages import Algorithm, SettingsError, read_volume, write_volume
 from tests import phantoms
 
@@ -89,10 +89,10 @@ def test_a_name_that_does_not_fit_is_refused(name):
         Provenance(algorithm_name=name)
 
 
-def test_settings_that_change_the_result_change_its_uids(given):
-    first = given().uids.uid("seg instance")
-    assert given().uids.uid("seg instance") == first
-    other = given(provenance=Provenance(algorithm_version="2"))
+def test_settings_that_change_the_result_change_its_uids(result_request):
+    first = result_request().uids.uid("seg instance")
+    assert result_request().uids.uid("seg instance") == first
+    other = result_request(provenance=Provenance(algorithm_version="2"))
     assert other.uids.uid("seg instance") != first
     assert other.uids.uid("seg series") != other.uids.uid("seg instance")
 
@@ -109,31 +109,33 @@ def test_settings_that_change_the_result_change_its_uids(given):
         {"SeriesNumber": 4},
     ],
 )
-def test_what_is_taken_over_from_the_source_changes_the_uids(given, tmp_path, change):
-    other = gather(phantoms.mask(), phantoms.save(phantoms.ct_slices(**change), tmp_path / "other"))
-    assert other.uids.uid("seg instance") != given().uids.uid("seg instance")
+def test_what_is_taken_over_from_the_source_changes_the_uids(result_request, tmp_path, change):
+    other = request_of_mask(phantoms.mask(), phantoms.save(phantoms.ct_slices(**change), tmp_path / "other"))
+    assert other.uids.uid("seg instance") != result_request().uids.uid("seg instance")
 
 
-def test_what_is_not_taken_over_changes_no_uid(given, tmp_path):
+def test_what_is_not_taken_over_changes_no_uid(result_request, tmp_path):
     other = phantoms.save(phantoms.ct_slices(ContentTime="101112", Rows=16, KVP=120), tmp_path / "other")
-    assert gather(phantoms.mask(), other).uids.uid("seg instance") == given().uids.uid("seg instance")
+    assert request_of_mask(phantoms.mask(), other).uids.uid("seg instance") == result_request().uids.uid(
+        "seg instance"
+    )
 
 
-def test_a_warning_changes_the_uids(source, given):
+def test_a_warning_changes_the_uids(source, result_request):
     mask = phantoms.mask()
     warned = replace(mask, origin=replace(mask.origin, warnings=("slices 3 to 5 may be missing",)))
-    other = gather(warned, source)
-    assert other.uids.uid("seg instance") != given().uids.uid("seg instance")
+    other = request_of_mask(warned, source)
+    assert other.uids.uid("seg instance") != result_request().uids.uid("seg instance")
 
 
-def test_another_version_of_this_software_gives_other_uids(given, monkeypatch):
-    first = given().uids.uid("seg instance")
+def test_another_version_of_this_software_gives_other_uids(result_request, monkeypatch):
+    first = result_request().uids.uid("seg instance")
     monkeypatch.setattr("stages.__version__", "0.0.1")
-    assert given().uids.uid("seg instance") != first
+    assert result_request().uids.uid("seg instance") != first
 
 
 def test_what_has_the_same_uid_differs_in_dates_and_times_only(source, tmp_path):
-    kinds = [name for name in RESULTS if name != "volume"]
+    kinds = [name for name in RESULT_KINDS if name != "volume"]
     first = write_results(phantoms.mask(), source, tmp_path / "1", results=kinds)
     again = write_results(phantoms.mask(), source, tmp_path / "2", results=kinds)
     for one, other in zip(map(pydicom.dcmread, first), map(pydicom.dcmread, again), strict=True):

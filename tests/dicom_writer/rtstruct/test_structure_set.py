@@ -140,8 +140,8 @@ def open_line(contour):
         (open_line, "is OPEN_PLANAR"),
     ],
 )
-def test_a_contour_that_was_changed_is_refused(given, tmp_path, damage, message):
-    what = given()
+def test_a_contour_that_was_changed_is_refused(result_request, tmp_path, damage, message):
+    what = result_request()
     (path,) = RtstructResult().make(what, tmp_path)
     dataset = pydicom.dcmread(path)
     damage(dataset.ROIContourSequence[1].ContourSequence[0])

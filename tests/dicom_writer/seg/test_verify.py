@@ -5,9 +5,9 @@ import pydicom
 import pytest
 
 from dicom_writer import write
-from dicom_writer.checks.identity import verify_segmentation
-from dicom_writer.mask.measure import measure_masks
-from dicom_writer.request.assembly import gather
+from dicom_writer.mask.measure import measure_label
+from dicom_writer.request.mask_request import request_of_mask
+from dicom_writer.seg.verify import verify_segmentation
 from stages import OutputError
 from stages.volume.original_slices import on_original_slices
 from tests import phantoms
@@ -22,7 +22,7 @@ def verify(written, source):
         dataset = pydicom.dcmread(path)
         change(dataset)
         dataset.save_as(path)
-        return verify_segmentation(path, gather(mask or phantoms.mask(), source))
+        return verify_segmentation(path, request_of_mask(mask or phantoms.mask(), source))
 
     return changed
 
@@ -43,11 +43,11 @@ def test_what_was_written_rightly_is_measured(verify):
 
 
 def test_a_mask_is_measured_through_its_affine():
-    tumour = measure_masks(on_original_slices(phantoms.mask()), 2)
+    tumour = measure_label(on_original_slices(phantoms.mask()), 2)
     assert tumour.volume_ml == pytest.approx(4 * 1.2 / 1000)
     assert tumour.centroid_mm == pytest.approx([-26.1, 43.6, 105.0])
     assert tumour.box_mm == pytest.approx(np.array([[-26.4, 43.2, 105.0], [-25.8, 44.0, 105.0]]))
-    assert measure_masks(on_original_slices(phantoms.mask()), 7).centroid_mm is None
+    assert measure_label(on_original_slices(phantoms.mask()), 7).centroid_mm is None
 
 
 def test_one_wrong_bit_is_found(verify):
@@ -162,11 +162,11 @@ def test_another_patient_or_study_is_found_without_naming_it(verify, keyword):
         verify(lambda ds: setattr(ds, keyword, "9.9"))
 
 
-def test_a_truncated_file_is_found(written, given):
+def test_a_truncated_file_is_found(written, result_request):
     path = written()
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(OutputError, match="the written seg cannot be read back"):
-        write.verify("seg", given(), [path])
+        write.verify("seg", result_request(), [path])
 
 
 @pytest.mark.parametrize("keyword", ["Modality", "SoftwareVersions", "SeriesInstanceUID"])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pydicom.uid import JPEG2000Lossless
 
-from dicom_writer.source.images import find_source, require_same_place
+from dicom_writer.source.images import find_source
+from dicom_writer.source.positions import require_same_place
 from stages import GeometryError, InputError
 from stages.volume.original_slices import on_original_slices
 from tests import phantoms

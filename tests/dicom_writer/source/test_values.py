@@ -12,8 +12,9 @@ from scipy.spatial.transform import Rotation
 from dicom_reader import read_series
 from dicom_writer import write_results
 from dicom_writer.encoding import save
-from dicom_writer.request.result_request import RESULTS
-from dicom_writer.source.values import COPIED, GEOMETRY, fit_headers, fit_text, raw_value
+from dicom_writer.kinds import RESULT_KINDS
+from dicom_writer.source.attributes import COPIED, GEOMETRY, raw_value
+from dicom_writer.source.values import fit_headers, fit_text
 from tests import phantoms
 from tests.dicom_writer import letters
 from tests.dicom_writer.test_kinds import KINDS, all_errors
@@ -96,7 +97,7 @@ def written(folder, source):
     paths = write_results(phantoms.mask(), source, folder / "out", results=KINDS)
     paths += write_results(read_series(source), source, folder / "out", results=["volume"])
     first = {path.parent if path.name.startswith("0") else path: path for path in reversed(paths)}
-    assert len(first) == len(RESULTS)
+    assert len(first) == len(RESULT_KINDS)
     return list(first.values())
 
 

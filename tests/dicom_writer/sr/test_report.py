@@ -11,7 +11,7 @@ import pytest
 from pydicom.sr.codedict import codes
 
 from dicom_writer import Provenance, write_results
-from dicom_writer.request.result_request import results_named
+from dicom_writer.kinds import kinds_named
 from dicom_writer.sr.report import ReportResult
 from dicom_writer.sr.verify import verify_report
 from stages import OutputError
@@ -50,7 +50,7 @@ def test_a_report_brings_the_segmentation_that_it_refers_to(files, caplog):
     assert segmentation.name.endswith(".seg.dcm")
     assert report.name.endswith(".report.dcm")
     assert "the result seg is written as well" in caplog.text
-    assert results_named("report") == ("seg", "report")
+    assert kinds_named("report") == ("seg", "report")
 
 
 def test_highdicom_reads_volume_number_and_diameter(groups):
@@ -289,8 +289,8 @@ def one_group_less(report):
         (one_group_less, "has 4 groups, expected 5"),
     ],
 )
-def test_a_report_that_was_changed_is_refused(given, tmp_path, damage, message):
-    what = given(results=["seg", "report"])
+def test_a_report_that_was_changed_is_refused(result_request, tmp_path, damage, message):
+    what = result_request(results=["seg", "report"])
     (path,) = ReportResult().make(what, tmp_path)
     report = pydicom.dcmread(path)
     damage(report)

@@ -74,8 +74,8 @@ def test_the_schema_refuses_what_the_description_refuses(change):
 
 
 def test_the_messages_of_the_page_are_those_of_the_code():
-    names = ("contradictions", "parameters", "problems", "tensors")
-    modules = [*(f"model_{name}" for name in names), "triton"]
+    names = ("contradictions", "parameter_texts", "problems", "tensors")
+    modules = [*(f"model/{name}" for name in names), "triton/types"]
     code = "".join((ROOT / f"stages/{name}.py").read_text() for name in modules)
     fixed = [
         "names an axis twice",

@@ -11,9 +11,17 @@ from contextlib import suppress
 
 import pytest
 
-from stages import InputError, OutputError
+from stages import InputError, OutputError, SettingsError
 from stages.pod.agent import make_ready
-from stages.pod.messages import place_in, read_content, read_header, write_file, write_message
+from stages.pod.messages import (
+    HELLO,
+    place_in,
+    read_content,
+    read_header,
+    require_protocol,
+    write_file,
+    write_message,
+)
 from stages.pod.processes import processes, send_signal
 from tests.stages.conftest import ALWAYS
 
@@ -65,6 +73,8 @@ class Follower:
 
     def __init__(self, process):
         self.process, self.told = process, []
+        self.order(**HELLO)
+        assert read_header(process.stdout.read) == HELLO
 
     def order(self, **order):
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -128,19 +138,49 @@ def test_a_name_never_leads_out_of_its_folder(tmp_path, name):
         place_in(tmp_path, name)
 
 
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [({"protocol": 2}, "version 2"), ({"beat": 1}, "an unknown version")],
+)
+def test_another_version_of_the_protocol_is_refused(found, said):
+    with pytest.raises(
+        SettingsError, match=f"^the carrier speaks {said} of the Pod's protocol, this program "
+    ):
+        require_protocol(found, of="the carrier")
+
+
+def test_an_engine_of_another_version_sends_nothing_into_the_pod(pod):
+    code, answer, errors = put(pod, ("payload/a/input/x", b"1"), hello={"protocol": 2})
+    assert (code, answer) == (2, None)
+    assert "the engine speaks version 2 of the Pod's protocol" in errors
+    assert not (pod.payload / "a/input/x").exists()
+
+
+@pytest.mark.parametrize("first", [{"protocol": 2}, {"sync": 1}])
+def test_an_engine_of_another_version_is_told_nothing(pod, first):
+    process = pod.start("follow", "--stage", "a")
+    process.stdin.write(json.dumps(first).encode() + b"\n")
+    process.stdin.flush()
+    assert process.wait(10) == 2
+    assert b"of the Pod's protocol, this program version 1" in process.stderr.read()
+
+
 # Into the Pod
 
 
-def put(pod, *files, end=True):
+def put(pod, *files, end=True, hello=HELLO):
     process = pod.start("put", container="receiver")
     stream = io.BytesIO()
+    write_message(stream.write, hello)
     for name, content in files:
         (pod.root / "one").write_bytes(content)
         write_file(stream.write, {"path": name}, pod.root / "one")
     if end:
         write_message(stream.write, {"end": True})
     out, errors = process.communicate(stream.getvalue())
-    return process.returncode, read_header(io.BytesIO(out).read) if out else None, errors.decode()
+    answer = io.BytesIO(out)
+    assert read_header(answer.read) == HELLO
+    return process.returncode, read_header(answer.read), errors.decode()
 
 
 def test_receive_ends_when_put_has_brought_everything(pod):
@@ -159,6 +199,7 @@ def test_receive_does_not_wait_for_ever(pod):
 
 def test_a_file_that_takes_long_is_a_sign_of_life_while_it_comes(pod):
     process = pod.start("put", container="receiver")
+    write_message(process.stdin.write, HELLO)
     write_message(process.stdin.write, {"path": "payload/a/input/x", "size": 1 << 40})
     signs, end = set(), time.monotonic() + 20
     while len(signs) < 3:

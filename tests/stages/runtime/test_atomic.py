@@ -2,12 +2,13 @@
 
 import os
 import shutil
+import threading
 from contextlib import ExitStack, suppress
 
 import pytest
 
 from stages.runtime import atomic
-from stages.runtime.atomic import new_folder, rename, rename_new, sync_tree, write, writing
+from stages.runtime.atomic import exchange, new_folder, rename, rename_new, sync_tree, write, writing
 
 
 def folder_with(path, text):
@@ -138,6 +139,36 @@ def test_tree_is_synced_from_the_files_up(tmp_path, synced):
     sync_tree(tmp_path / "out")
     assert sorted(synced[:2]) == ["file", "file"]
     assert synced[2:] == ["deep", "out"]
+
+
+@pytest.mark.usefixtures("system")
+def test_folders_change_places(tmp_path):
+    for name in "ab":
+        folder_with(tmp_path / name, name)
+    exchange(tmp_path / "a", tmp_path / "b")
+    assert {name: (tmp_path / name / "file").read_text() for name in os.listdir(tmp_path)} == {
+        "a": "b",
+        "b": "a",
+    }
+
+
+def test_who_looks_while_a_folder_is_replaced_always_sees_one(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    missed, ended = [], threading.Event()
+
+    def look():
+        while not ended.is_set():
+            missed.extend([1] if not (tmp_path / "b/file").exists() else [])
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    for _ in range(300):
+        exchange(tmp_path / "a", tmp_path / "b")
+    ended.set()
+    looking.join()
+    assert missed == []
 
 
 def test_failed_exchange_puts_back_what_was_there(tmp_path, monkeypatch):

@@ -85,7 +85,7 @@ def server(tmp_path_factory):
     repository = tmp_path_factory.mktemp("models")
     for name, model in KINDS.items():
         add_model(repository, name.replace(" ", "_").replace(",", ""), **model)
-    log, cache = tmp_path_factory.mktemp("log") / "server.log", Places.of_checkout(os.environ).cache
+    log, cache = tmp_path_factory.mktemp("log") / "server.log", Places.here(os.environ).cache
     try:
         with serve(repository, cache=cache, log=log, on_progress=print) as running:
             yield running.grpc_url

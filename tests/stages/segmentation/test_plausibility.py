@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages import Origin, Volume
-from stages.segmentation.plausibility import verdicts, with_verdicts
+from stages.segmentation.plausibility import implausible, with_warnings
 from stages.segmentation.postprocess import label_volumes_ml
 from stages.volume.body_parts import lies_elsewhere
 
@@ -29,7 +29,7 @@ def mask_of(*boxes, spacing_mm=(10.0, 10.0, 10.0), **origin):
 
 
 def told(mask, model):
-    return list(verdicts(mask, model, label_volumes_ml(mask, model.labels)))
+    return list(implausible(mask, model, label_volumes_ml(mask, model.labels)))
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_body_parts_far_apart_are_so_from_both_sides():
 def test_verdicts_join_the_warnings_that_the_volume_brought_and_are_logged(model, caplog):
     mask = mask_of((SMALL, 1), warnings=("slice 7 may be missing",))
     with caplog.at_level(logging.WARNING):
-        judged = with_verdicts(mask, model, {1: 27.0, 2: 0.0})
+        judged = with_warnings(mask, model, {1: 27.0, 2: 0.0})
     assert judged.origin.warnings[0] == "slice 7 may be missing"
     assert judged.origin.warnings[1].startswith("Liver 27.0 ml is outside")
     assert [record.message for record in caplog.records] == [judged.origin.warnings[1]]

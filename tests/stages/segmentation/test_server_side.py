@@ -14,7 +14,8 @@ from stages import InferenceError, SettingsError
 from stages.memory.limits import MemoryLimit
 from stages.segmentation.server_side import RemoteWindows, score_slabs_anywhere, write_windows_model
 from stages.triton.client import TritonPredictor
-from stages.windows.sliding import WindowPlan, predict_in_windows
+from stages.windows.plan import WindowPlan
+from stages.windows.sliding import predict_in_windows
 from tests.stages.tritons import abandoned, add_model, running
 
 IMAGE = np.random.default_rng(1).normal(size=(30, 20, 24)).astype(np.float32)

@@ -10,7 +10,8 @@ from stages.arrays import to_host
 from stages.compute.resample import labels_from_scores
 from stages.segmentation.slabs import grid_part, labels_from_slabs, lazy_image
 from stages.volume.geometry import Grid
-from stages.windows.sliding import WindowPlan, predict_in_windows, score_slabs
+from stages.windows.plan import WindowPlan
+from stages.windows.sliding import predict_in_windows, score_slabs
 
 
 def grid(shape, spacing, first=(0, 0, 0)):

@@ -10,7 +10,7 @@ import pytest
 
 from stages import Origin, Volume, read_volume, write_volume
 from stages.model.tensors import ModelTensors
-from stages.segmentation.stage import ask_once
+from stages.segmentation.stage import send_first_request
 from tests.stages.tritons import abandoned, running
 
 ROOT = Path(__file__).parents[3]
@@ -120,6 +120,8 @@ def test_first_request_has_the_shape_that_most_will_have(layout, window, shape):
         largest_batch=2,
     )
     asked = []
-    ask_once(asked.append, SimpleNamespace(window_shape=window), tensors, place=lambda array: array + 1)
+    send_first_request(
+        asked.append, SimpleNamespace(window_shape=window), tensors, place=lambda array: array + 1
+    )
     (windows,) = asked
     assert (windows.shape, windows.dtype, windows.min()) == (shape, np.float32, 1)

@@ -12,7 +12,8 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from stages import InferenceError, SettingsError
-from stages.triton.client import ServedModel, TensorSpec, TritonPredictor, _expected_bytes
+from stages.triton.client import TritonPredictor
+from stages.triton.types import ServedModel, TensorSpec
 from tests.stages.tritons import doubling_model, running
 
 SHAPE = [-1, 1, 2, 3, 4]
@@ -253,4 +254,4 @@ def test_room_for_the_first_answer_is_told_by_the_tensors_or_not_at_all(entry, e
     image = TensorSpec(name="image", datatype="FP32", shape=entry)
     scores = TensorSpec(name="scores", datatype="FP32", shape=exit_)
     served = ServedModel(name="m", version="1", inputs=(image,), outputs=(scores,), parameters={})
-    assert _expected_bytes(served, (2, 1, 4, 5, 6)) == expected
+    assert served.output_bytes((2, 1, 4, 5, 6)) == expected

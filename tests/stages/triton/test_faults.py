@@ -18,7 +18,8 @@ from stages import InferenceError
 from stages.arrays import device_available
 from stages.memory.shared import Region
 from stages.triton.client import TritonPredictor
-from stages.windows.sliding import WindowPlan, predict_in_windows
+from stages.windows.plan import WindowPlan
+from stages.windows.sliding import predict_in_windows
 from tests.stages.tritons import abandoned, add_model, at_ports, free_ports, regions_of, running
 
 pytestmark = pytest.mark.triton
@@ -248,7 +249,8 @@ def test_server_that_does_not_come_back_is_given_up_when_the_patience_ends(tmp_p
 
 SCRIPT = """
 import os, sys, numpy as np
-from stages.windows.sliding import WindowPlan, predict_in_windows
+from stages.windows.plan import WindowPlan
+from stages.windows.sliding import predict_in_windows
 from stages.lifecycle.signals import Interrupts
 from stages.triton.client import TritonPredictor
 from stages import StageError

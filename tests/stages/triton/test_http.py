@@ -9,7 +9,8 @@ import pytest
 from stages import InferenceError, SettingsError
 from stages.triton.client import TritonPredictor, connect
 from stages.triton.http import HttpPredictor
-from stages.windows.sliding import WindowPlan, predict_in_windows
+from stages.windows.plan import WindowPlan
+from stages.windows.sliding import predict_in_windows
 from tests.stages.tritons import add_model, at_ports, free_ports, running
 
 IMAGE = np.random.default_rng(1).normal(size=(24, 16, 16)).astype(np.float32)

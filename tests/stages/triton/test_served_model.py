@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from stages.triton.client import ServedModel, TensorSpec
+from stages.triton.types import ServedModel, TensorSpec
 
 MODEL = ServedModel(
     name="my_liver",

@@ -6,12 +6,12 @@ import pytest
 import stages.windows.device as device
 from stages import InferenceError
 from stages.windows.activation import activate
-from stages.windows.plan import from_layout, to_layout
-from stages.windows.sliding import LazyImage, WindowPlan, predict_in_windows
-from stages.windows.source import layers
+from stages.windows.plan import WindowPlan, from_layout, to_layout
+from stages.windows.sliding import predict_in_windows
+from stages.windows.source import LazyImage, layers
 from tests.stages.cuda_host import HostKernels
 
-NAMES = ("cut_float32", "cut_float16", *(f"add_{kind}" for kind in device._ANSWERS))
+NAMES = ("cut_float32", "cut_float16", *(f"add_{kind}" for kind in device._OUTPUTS))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def plan_of(**options):
 def cut_by(run, image, plan, dtype=np.float32):
     """Return all windows of an image as the device writes them into a tensor."""
     source = device.DeviceSource(image, plan, np, run=run)
-    batch = list(source.questions())
+    batch = list(source.in_order())
     out = np.full(plan.input_shape(len(batch)), 77, dtype)
     source.write(batch, from_layout(out, plan.input_layout))
     return out
@@ -193,7 +193,7 @@ def test_windows_of_one_layer_go_in_one_launch(kernels):
 
     image, plan = random_image(8, 10, 6), plan_of(batch=64)  # 3 layers of 4 x 4 windows
     source = device.DeviceSource(image, plan, np, run=counting)
-    batch = list(source.questions())
+    batch = list(source.in_order())
     out = np.empty((len(batch), 1, *plan.shape), np.float32)
     source.write(batch, out)
     assert (len(batch), len(layers(batch))) == (48, 3)

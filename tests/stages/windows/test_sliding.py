@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from stages import InferenceError
 from stages.arrays import array_namespace, to_host
-from stages.windows.sliding import LazyImage, WindowPlan, predict_in_windows, score_slabs
+from stages.windows.plan import WindowPlan
+from stages.windows.sliding import predict_in_windows, score_slabs
+from stages.windows.source import LazyImage
 
 
 def predict(image, predictor, shape=(4, 4, 4), *, classes=1, **plan):

@@ -16,7 +16,7 @@ from clara_wf.chart.values import narrowed, values_of
 from clara_wf.definitions.lint import check
 from clara_wf.definitions.workflow import load_workflows
 from clara_wf.engines.kubernetes.cluster import Cluster, ClusterError, UnreachableError
-from clara_wf.engines.kubernetes.study_job import Launch, StartLimits
+from clara_wf.engines.kubernetes.study_job import StartLimits, StudyJob
 from clara_wf.yaml.document import parsed
 from stages.errors import SettingsError
 from tests.clara_wf.engines.studies import ROOT, Study
@@ -210,8 +210,8 @@ def pod_of(cluster):
 
 def test_a_job_is_created_anew_under_another_name_and_what_belongs_to_it_too():
     cluster = Accepting()
-    launch = Launch(cluster, [{"kind": "NetworkPolicy", "metadata": {"name": "study"}}, job()])
-    assert [launch.create(), launch.create()] == ["study", "study-2"]
+    study_job = StudyJob(cluster, [{"kind": "NetworkPolicy", "metadata": {"name": "study"}}, job()])
+    assert [study_job.create(), study_job.create()] == ["study", "study-2"]
     assert [made["metadata"]["name"] for made in cluster.made] == ["study", "study", "study-2", "study-2"]
     assert cluster.made[1]["metadata"]["ownerReferences"][0]["name"] == "study"
 
@@ -220,7 +220,7 @@ def test_quantities_that_an_older_chart_left_as_numbers_become_text():
     cluster = Accepting()
     volumes = [{"name": "payload", "emptyDir": {"sizeLimit": 1000}}]
     container = {"resources": {"limits": {"nvidia.com/gpu": 1, "memory": 1e9}}}
-    Launch(cluster, [job(container=container, volumes=volumes)]).create()
+    StudyJob(cluster, [job(container=container, volumes=volumes)]).create()
     (found,) = pod_of(cluster)["containers"]
     assert found["resources"]["limits"] == {"nvidia.com/gpu": "1", "memory": "1000000000.0"}
     assert pod_of(cluster)["volumes"][0]["emptyDir"]["sizeLimit"] == "1000"
@@ -238,7 +238,7 @@ def test_a_node_that_has_lost_the_pod_gets_no_other_if_there_is_a_choice(ready, 
     cluster = Accepting(*ready)
     term = {"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
-    Launch(cluster, [job(affinity={"nodeAffinity": required})]).create(lost=["n1"])
+    StudyJob(cluster, [job(affinity={"nodeAffinity": required})]).create(lost=["n1"])
     others = [{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]
     affinity = pod_of(cluster)["affinity"]["nodeAffinity"]
     if kind.startswith("required"):
@@ -250,8 +250,8 @@ def test_a_node_that_has_lost_the_pod_gets_no_other_if_there_is_a_choice(ready, 
 def test_a_chart_says_how_long_its_pod_may_take_to_begin():
     told = job()
     told["metadata"]["annotations"] = {"clara-workflow/scheduling-seconds": "60"}
-    assert Launch(Accepting(), [told]).limits == StartLimits(scheduling_s=60, startup_s=600)
-    assert Launch(Accepting(), [job()]).limits == StartLimits(scheduling_s=3600, startup_s=600)
+    assert StudyJob(Accepting(), [told]).limits == StartLimits(scheduling_s=60, startup_s=600)
+    assert StudyJob(Accepting(), [job()]).limits == StartLimits(scheduling_s=3600, startup_s=600)
 
 
 def test_what_is_not_there_is_no_error_where_that_is_an_answer(environ_for):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from clara_wf.engines.engine import JobRun
-from clara_wf.engines.kubernetes.pod_files import DamagedError, Receiver, send
+from clara_wf.engines.kubernetes.pod_files import DamagedError, PayloadWriter, send
 from clara_wf.payload import fill_input
 from stages.errors import InputError, OutputError
 from stages.lifecycle import locks
@@ -78,7 +78,7 @@ def test_where_the_pod_sees_the_payload_only_models_are_sent(job, tmp_path):
 
 
 def take(job, header, content=b"", receiver=None):
-    receiver = receiver or Receiver(run=job.run, on_synced=lambda number: None)
+    receiver = receiver or PayloadWriter(run=job.run, on_synced=lambda number: None)
     stream = io.BytesIO(content)
     receiver.take({**header, "size": len(content)}, stream.read)
     return receiver
@@ -165,13 +165,13 @@ def test_no_name_leads_out_of_the_payload(job, name):
 
 @pytest.mark.parametrize("header", [{"file": "b/output/x"}, {"append": "logs/b.log", "at": 0}])
 def test_a_connection_that_breaks_within_a_file_is_no_fault_of_this_machine(job, header):
-    """So the talk with the Pod begins anew, rather than the study failing."""
+    """So the client with the Pod begins anew, rather than the study failing."""
 
     def read(size):
         raise ConnectionResetError("reset by peer")
 
     with pytest.raises(ConnectionResetError):
-        Receiver(run=job.run, on_synced=lambda number: None).take({**header, "size": 10}, read)
+        PayloadWriter(run=job.run, on_synced=lambda number: None).take({**header, "size": 10}, read)
     assert list((job.root / "b/output").iterdir()) == [job.root / "b/output/half"]
 
 
@@ -183,4 +183,4 @@ def test_a_disk_of_this_machine_that_fails_is_named(job, header):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OutputError, match=r"cannot write .* to the payload: No space left on device"):
-        Receiver(run=job.run, on_synced=lambda number: None).take({**header, "size": 10}, read)
+        PayloadWriter(run=job.run, on_synced=lambda number: None).take({**header, "size": 10}, read)

@@ -1,6 +1,6 @@
-"""What the engine makes of Pods that do not run, from states and events that a real cluster told.
+"""What the engine makes of Pods that do not run, from states and events that a real cluster text.
 
-`pod_states.json` holds them, cut to what matters; each Pod has one fault, told by its name.
+`pod_states.json` holds them, cut to what matters; each Pod has one fault, text by its name.
 """
 
 import json
@@ -11,7 +11,7 @@ import pytest
 
 from clara_wf.definitions.workflow import Step
 from clara_wf.engines.kubernetes.cluster import ClusterError, PodLostError
-from clara_wf.engines.kubernetes.pod_startup import Startup, standing_of
+from clara_wf.engines.kubernetes.pod_startup import Startup, state_of
 from clara_wf.engines.kubernetes.pod_state import why_ended
 from clara_wf.engines.kubernetes.study_job import StartLimits
 from stages.errors import OutputError, SettingsError, StageError, StageTimeoutError
@@ -50,7 +50,7 @@ def give_up(name, nodes=("node1", "node2"), limits=None):
             for pod in cluster.pods:
                 startup.look(pod)
         except Exception as error:
-            return error, cluster.now, startup.standing.told
+            return error, cluster.now, startup.state.text
         cluster.now += 1
     return None
 
@@ -102,30 +102,30 @@ def test_what_never_starts_is_tried_elsewhere_after_the_startup_limit():
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "text"),
     [
         ("gpu-none", "waiting for a node: 0/2 nodes are available: 2 Insufficient nvidia.com/gpu."),
         ("mount", "starting on node node2"),
         ("arm", ""),
     ],
 )
-def test_a_pod_tells_what_it_waits_for(name, told):
-    assert standing_of(Recorded(name).pods[-1]).told == told
+def test_a_pod_tells_what_it_waits_for(name, text):
+    assert state_of(Recorded(name).pods[-1]).text == text
 
 
 def test_a_pod_that_the_cluster_does_not_make_yet_is_waited_for_with_its_reason():
     quota = "Error creating: pods is forbidden: exceeded quota: q, requested: pods=1, used: pods=2"
-    assert standing_of(None, refused=quota).told == f"waiting for a Pod: {quota}"
+    assert state_of(None, refused=quota).text == f"waiting for a Pod: {quota}"
 
 
 def test_where_events_cannot_be_seen_it_is_told_how_to_learn_why_there_is_no_pod():
     cluster = Recorded("arm")  # which has no events of its Job
     startup = Startup(cluster, "study-1", StartLimits(), clock=lambda: cluster.now)
     startup.look(None)
-    assert startup.standing.told == "waiting for a Pod: the cluster has made none yet"
+    assert startup.state.text == "waiting for a Pod: the cluster has made none yet"
     cluster.now = 5
     startup.look(None)
-    assert startup.standing.told.endswith("made none yet; `kubectl describe job study-1` says why")
+    assert startup.state.text.endswith("made none yet; `kubectl describe job study-1` says why")
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,17 @@ import threading
 
 import pytest
 
-from dicom_adapter.config.blocks import Config, SeriesFilter
-from dicom_adapter.database.records import Received
+from dicom_adapter.config.blocks import Config
+from dicom_adapter.config.dicom_blocks import SeriesFilter
+from dicom_adapter.database.records import ReceivedInstance
 from dicom_adapter.database.set_aside import all_items, set_aside
 from dicom_adapter.database.store import Store
 from dicom_adapter.observability.pseudonym import study_hash
-from dicom_adapter.storage.paths import AdapterPlaces
-from dicom_adapter.storage.study_locks import Claims
-from dicom_adapter.studies.studies import Studies, chosen, take_up, write_each
+from dicom_adapter.storage.paths import AdapterPaths
+from dicom_adapter.storage.study_locks import StudyLocks
+from dicom_adapter.studies.recovery import recover_instances, write_each
+from dicom_adapter.studies.selection import chosen
+from dicom_adapter.studies.tracker import StudyTracker
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.instances import instance, write
 
@@ -36,20 +39,20 @@ class Bench:
 
     def __init__(self, folder, settings):
         self.time, self.config, self.told = 100.0, settings, []
-        self.store = Store(folder / "books.sqlite")
-        self.claims = Claims()
-        self.studies = Studies(
+        self.store = Store(folder / "adapter.sqlite")
+        self.study_locks = StudyLocks()
+        self.studies = StudyTracker(
             self.store,
             lambda: self.config,
             on_jobs=lambda study, jobs: self.told.append((study.id, len(jobs))),
             clock=lambda: self.time,
-            claims=self.claims,
+            study_locks=self.study_locks,
         )
         self.studies._writer.start()
 
     def receive(self, *numbers, association=1, study="1.2.3", modality="CT", description=""):
         for number in numbers:
-            each = Received(
+            each = ReceivedInstance(
                 ae_title="CT",
                 study_uid=study,
                 sop_instance_uid=f"{study}.{number}",
@@ -59,7 +62,7 @@ class Bench:
                 modality=modality,
                 series_description=description,
             )
-            self.claims.take(("CT", study))
+            self.study_locks.acquire(("CT", study))
             self.studies.kept(association, each)
         wait_until(lambda: not any(seen.unwritten for seen in self.studies._open.values()))
 
@@ -191,7 +194,7 @@ def test_study_of_which_nothing_passes_the_filter_starts_nothing_and_is_kept(ben
     ],
 )
 def test_filter_looks_at_modality_class_and_description(wanted, passes):
-    each = Received(
+    each = ReceivedInstance(
         ae_title="CT",
         study_uid="1.2",
         sop_instance_uid="1.2.3",
@@ -234,9 +237,9 @@ def test_a_study_that_cannot_be_completed_is_set_aside_and_the_others_go_on(benc
     running.receive(1, study="1.2.3")
     running.receive(1, study="1.2.4")
     running.pass_by(10)
-    with running.store.transaction() as books:  # a number that no column takes
-        books.execute("UPDATE studies SET state = 'receiving'")
-        books.execute("UPDATE studies SET generation = 9223372036854775807 WHERE id = 1")
+    with running.store.transaction() as database:  # a number that no column takes
+        database.execute("UPDATE studies SET state = 'receiving'")
+        database.execute("UPDATE studies SET generation = 9223372036854775807 WHERE id = 1")
     running.pass_by(10)
     running.pass_by(10)
     assert sorted(running.jobs) == [(1, "queued"), (1, "superseded"), (2, "queued")]
@@ -245,14 +248,14 @@ def test_a_study_that_cannot_be_completed_is_set_aside_and_the_others_go_on(benc
 
 
 def test_what_is_set_aside_is_met_again_at_the_start_and_stays_so(tmp_path, caplog):
-    places = AdapterPlaces(root=tmp_path)
+    places = AdapterPaths(root=tmp_path)
     (made,) = write(tmp_path / "made", [instance(1)])
     folder = places.study("CT", "1.2.3")
     folder.mkdir(parents=True)
     path = made.rename(folder / "1.2.3.4.1.dcm")
-    store = Store(places.books)
+    store = Store(places.database)
     set_aside(store, "instance", path, reason="UnicodeEncodeError")
-    assert take_up(store, places) == 0
+    assert recover_instances(store, places) == 0
     assert store.studies() == []
     assert "1 received files are set aside" in caplog.text
     assert caplog.text.count("set aside as") == 1
@@ -260,7 +263,7 @@ def test_what_is_set_aside_is_met_again_at_the_start_and_stays_so(tmp_path, capl
 
 
 def received(number, *, description):
-    return Received(
+    return ReceivedInstance(
         ae_title="CT",
         study_uid="1.2.3",
         sop_instance_uid=f"1.2.3.{number}",
@@ -274,14 +277,14 @@ def received(number, *, description):
 def test_study_is_not_complete_before_it_is_in_the_books(bench, tmp_path):
     running = bench()
     running.receive(1)
-    other = sqlite3.connect(tmp_path / "books.sqlite", check_same_thread=False)
+    other = sqlite3.connect(tmp_path / "adapter.sqlite", check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
-    each = Received(
+    each = ReceivedInstance(
         ae_title="CT", study_uid="1.2.3", sop_instance_uid="1.2.3.2", sop_class_uid="1.2", path="/y", size=1
     )
     running.studies.kept(1, each)
     threading.Timer(0.5, other.rollback).start()
-    running.pass_by(10)  # waits for the books, or finds that not all is in them
+    running.pass_by(10)  # waits for the database, or finds that not all is in it
     wait_until(lambda: not any(seen.unwritten for seen in running.studies._open.values()))
     running.pass_by(0)
     assert running.jobs == [(1, "queued")]
@@ -290,7 +293,7 @@ def test_study_is_not_complete_before_it_is_in_the_books(bench, tmp_path):
 
 
 def test_what_a_crash_kept_out_of_the_books_is_taken_up_once(tmp_path):
-    places = AdapterPlaces(root=tmp_path)
+    places = AdapterPaths(root=tmp_path)
     folder = places.study("CT AI", "1.2.3")
     for n, path in enumerate(write(tmp_path / "made", [instance(k) for k in range(1, 4)]), start=1):
         folder.mkdir(parents=True, exist_ok=True)
@@ -298,9 +301,9 @@ def test_what_a_crash_kept_out_of_the_books_is_taken_up_once(tmp_path):
     (folder / "1.2.3.4.9.dcm").write_bytes(b"broken")
     (folder / "1.2.3.4.8.dcm").mkdir()
     os.mkfifo(folder / "1.2.3.4.7.dcm")
-    store = Store(places.books)
-    assert take_up(store, places) == 3
-    assert take_up(store, places) == 0
+    store = Store(places.database)
+    assert recover_instances(store, places) == 3
+    assert recover_instances(store, places) == 0
     assert [each.kind for each in all_items(store)] == ["instance"] * 3
     (study,) = store.studies("receiving")
     assert (study.ae_title, study.study_uid, study.instances) == ("CT AI", "1.2.3", 3)

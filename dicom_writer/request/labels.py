@@ -1,101 +1,18 @@
-"""Everything that results are made of: the mask on its source images, measured.
-
-What does not fit is refused here, before anything is written.
-"""
+"""The labels of a mask: what each means, and that the mask holds no value beside them."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
-from dicom_writer.checks.identity import require_same_findings
-from dicom_writer.mask.measure import measure_masks
-from dicom_writer.request.provenance import Provenance, UidMaker
-from dicom_writer.request.result_request import Given, Options
-from dicom_writer.source.images import find_source, require_same_place
-from dicom_writer.source.values import digest_of
 from stages import InputError, Volume
 from stages.arrays import to_host
 from stages.volume.labels import Label, require_named, spoken_of, where_to_say
-from stages.volume.original_slices import on_original_slices
 
 logger = logging.getLogger(__name__)
-
-
-def gather(
-    mask: Volume,
-    source: Path,
-    *,
-    results: Sequence[str] = ("seg",),
-    labels: Sequence[Label] = (),
-    provenance: Provenance | None = None,
-    options: Options | None = None,
-) -> Given:
-    """Find the source images of a mask, draw it on them, and measure it; see `write.write_results`."""
-    labels = labels_of(mask, labels)
-    mask = replace(mask, array=_as_labels(mask, labels))
-    return given_of(
-        mask,
-        find_source(source, mask),
-        results=results,
-        labels=labels,
-        provenance=provenance,
-        options=options,
-    )
-
-
-def given_of(
-    mask: Volume,
-    sources: Sequence[Dataset],
-    *,
-    results: Sequence[str] = ("seg",),
-    labels: Sequence[Label],
-    provenance: Provenance | None = None,
-    options: Options | None = None,
-) -> Given:
-    """Draw a mask of known labels on its source images, and measure it."""
-    provenance, options = provenance or Provenance(), options or Options()
-    masks = on_original_slices(mask)
-    require_same_place(masks, sources)
-    require_same_findings(mask, masks, labels)
-    return Given(
-        mask=mask,
-        masks=masks,
-        sources=sources,
-        source_files=[Path(getattr(d, "filename", "") or "") for d in sources],
-        labels=labels,
-        provenance=provenance,
-        measured={label.value: measure_masks(masks, label.value) for label in labels},
-        uids=uid_maker(mask, masks.array, sources, settings=(provenance, tuple(labels), options)),
-        wanted=tuple(results),
-        options=options,
-    )
-
-
-def uid_maker(
-    volume: Volume, written: NDArray[Any], sources: Sequence[Dataset], *, settings: object
-) -> UidMaker:
-    """Return what makes the UIDs of results: of the source, the voxels, and all else that is written.
-
-    Parameters
-    ----------
-    volume
-        As it came; its warnings and corrections are written.
-    written
-        The voxels that are written, shape (slices, rows, columns).
-    settings
-        All else; its `repr` says it whole.
-    """
-    correction = volume.origin.correction
-    told = (settings, volume.origin.warnings, correction.kinds if correction else ())
-    return UidMaker(digest_of(sources), written, repr(told))
 
 
 def labels_of(mask: Volume, stated: Sequence[Label]) -> tuple[Label, ...]:
@@ -103,6 +20,8 @@ def labels_of(mask: Volume, stated: Sequence[Label]) -> tuple[Label, ...]:
 
     Parameters
     ----------
+    mask
+        Its origin says which labels the model can give, and what they mean.
     stated
         What takes precedence over what the mask says, label by label.
 
@@ -127,7 +46,21 @@ def labels_of(mask: Volume, stated: Sequence[Label]) -> tuple[Label, ...]:
     return labels
 
 
-def _as_labels(mask: Volume, labels: Sequence[Label]) -> NDArray[np.uint8]:
+def mask_values(mask: Volume, labels: Sequence[Label]) -> NDArray[np.uint8]:
+    """Return the label values of a mask, shape (slices, rows, columns).
+
+    Parameters
+    ----------
+    mask
+        Of any integer type, on any device.
+    labels
+        All that it may hold, beside 0.
+
+    Raises
+    ------
+    InputError
+        If it holds no integers, or a value that is no label's.
+    """
     array = to_host(mask.array)
     known = {0, *(label.value for label in labels)}
     if array.dtype.kind not in "iu":

@@ -1,8 +1,8 @@
-"""What comes is written into the books, and a study that is complete becomes jobs.
+"""What comes is written into the database, and a study that is complete becomes jobs.
 
 Time is measured by a clock that nobody sets; after a restart each study's quiet time begins anew, also where
 senders that hang up complete a study, since the restart has cut them off. A study is not complete before all
-its acknowledged instances are in the books.
+its acknowledged instances are in the database.
 """
 
 from __future__ import annotations
@@ -14,24 +14,18 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dicom_adapter.config.blocks import AeTitle, Config, SeriesFilter, WorkflowRule
-from dicom_adapter.config.patterns import matches
-from dicom_adapter.database.records import Job, Received, Study
-from dicom_adapter.database.retry_while_locked import insist
+from dicom_adapter.config.blocks import Config, WorkflowRule
+from dicom_adapter.config.dicom_blocks import AeTitle, SeriesFilter
+from dicom_adapter.database.records import JobRecord, ReceivedInstance, StudyRecord
 from dicom_adapter.database.set_aside import all_items, items_of, set_aside
 from dicom_adapter.database.store import Store
 from dicom_adapter.observability.pseudonym import study_hash
-from dicom_adapter.storage.paths import AdapterPlaces
-from dicom_adapter.storage.receiver import kept_files, taken_up
-from dicom_adapter.storage.study_locks import Claims
+from dicom_adapter.storage.study_locks import StudyLocks
+from dicom_adapter.studies.recovery import write_each
+from dicom_adapter.studies.selection import chosen
 from dicom_adapter.supervision.deadline import Deadline
-from dicom_adapter.supervision.supervisor import (
-    Supervisor,
-    is_of_surroundings,
-    reason_of,
-    stop_all,
-    traceback_of,
-)
+from dicom_adapter.supervision.failures import is_resource_error, reason_of, traceback_of
+from dicom_adapter.supervision.supervisor import Supervisor, stop_all
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +47,7 @@ class _Open:
     is_cut: bool = False  # by a start of ours, or a sender that broke off: more may come
 
 
-class Studies:
+class StudyTracker:
     """Follows the studies that are being received.
 
     Parameters
@@ -62,8 +56,8 @@ class Studies:
         Returns the configuration that holds now.
     on_jobs
         Called with the jobs that were made of a study.
-    claims
-        One is dropped for each instance that is in the books, or set aside.
+    study_locks
+        One is dropped for each instance that is in the database, or set aside.
     supervisor
         Watches the threads; None for one of their own.
     """
@@ -73,20 +67,20 @@ class Studies:
         store: Store,
         config: Callable[[], Config],
         *,
-        on_jobs: Callable[[Study, Sequence[Job]], None],
-        claims: Claims,
+        on_jobs: Callable[[StudyRecord, Sequence[JobRecord]], None],
+        study_locks: StudyLocks,
         supervisor: Supervisor | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._config = config
         self._on_jobs = on_jobs
-        self._claims = claims
+        self._study_locks = study_locks
         self._clock = clock
         self._lock = threading.Lock()
         self._open: dict[_Key, _Open] = {}
-        self._unwritten: queue.Queue[Received | None] = queue.Queue()
-        self._in_hand: list[Received] = []
+        self._unwritten: queue.Queue[ReceivedInstance | None] = queue.Queue()
+        self._in_hand: list[ReceivedInstance] = []
         self._stopped = threading.Event()
         supervisor = supervisor or Supervisor()
         self._writer = supervisor.worker("database writer", self._write)
@@ -112,7 +106,7 @@ class Studies:
         self._unwritten.put(None)  # it may wait for more
         return stop_all((self._writer, self._watcher), deadline)
 
-    def kept(self, association: int, received: Received) -> None:
+    def kept(self, association: int, received: ReceivedInstance) -> None:
         """Note an instance that is on disk, before it is acknowledged."""
         with self._lock:
             study = self._open.setdefault(_key(received), _Open(self._clock()))
@@ -132,7 +126,7 @@ class Studies:
 
     def look(self) -> None:
         """Complete the studies that are; one that cannot be is set aside, and harms no other."""
-        of_surroundings: BaseException | None = None
+        resource_error: BaseException | None = None
         set_aside_before = items_of(self._store, "study")
         written = self._written()
         receiving = self._store.studies("receiving")
@@ -143,14 +137,14 @@ class Studies:
             try:
                 self._look_at(study)
             except Exception as error:  # a border: the other studies go on
-                if not is_of_surroundings(error):
+                if not is_resource_error(error):
                     self._set_study_aside(study, error)
                 else:
-                    of_surroundings = of_surroundings or error
-        if of_surroundings is not None:
-            raise of_surroundings
+                    resource_error = resource_error or error
+        if resource_error is not None:
+            raise resource_error
 
-    def release(self, study_id: int) -> list[Job]:
+    def release(self, study_id: int) -> list[JobRecord]:
         """Run the workflows on a study whose late instances were held.
 
         Raises
@@ -161,13 +155,13 @@ class Studies:
         study = self._store.study(study_id)
         return self._made(study, supersede=False)
 
-    def _look_at(self, study: Study) -> None:
+    def _look_at(self, study: StudyRecord) -> None:
         title = self._title(study.ae_title)
         if title is not None and self._is_complete(study, title):
             self._complete(study, title)
             self._forget((study.ae_title, study.study_uid))
 
-    def _set_study_aside(self, study: Study, error: Exception) -> None:
+    def _set_study_aside(self, study: StudyRecord, error: Exception) -> None:
         told = study_hash(study.study_uid)
         logger.error(
             "study %s cannot be completed (%s)",
@@ -183,7 +177,7 @@ class Studies:
                 del self._open[key]
 
     def _written(self) -> dict[_Key, float]:
-        """Return which studies have nothing that is not in the books, and when the last of each came."""
+        """Return which studies have nothing that is not in the database, and when the last of each came."""
         with self._lock:
             return {key: study.last for key, study in self._open.items() if not study.unwritten}
 
@@ -205,7 +199,7 @@ class Studies:
         titles = self._config().dicom.scp.ae_titles
         return next((each for each in titles if each.ae_title == name), None)
 
-    def _is_complete(self, study: Study, title: AeTitle) -> bool:
+    def _is_complete(self, study: StudyRecord, title: AeTitle) -> bool:
         with self._lock:
             new = _Open(self._clock(), is_cut=True)
             seen = self._open.setdefault((study.ae_title, study.study_uid), new)
@@ -215,7 +209,7 @@ class Studies:
                 return not seen.associations
             return self._clock() - seen.last >= title.quiet_seconds
 
-    def _complete(self, study: Study, title: AeTitle) -> None:
+    def _complete(self, study: StudyRecord, title: AeTitle) -> None:
         told = study_hash(study.study_uid)
         late = study.generation > 0
         if aside := sum(each.study == told and each.kind == "instance" for each in all_items(self._store)):
@@ -230,7 +224,7 @@ class Studies:
         else:
             self._made(study, supersede=late and title.late == "supersede")
 
-    def _made(self, study: Study, *, supersede: bool) -> list[Job]:
+    def _made(self, study: StudyRecord, *, supersede: bool) -> list[JobRecord]:
         wanted = chosen(self._store.instances(study.id), self._filter(study.ae_title))
         rules = self._rules(study.ae_title) if wanted else []
         if not wanted:
@@ -260,18 +254,18 @@ class Studies:
             for each in self._in_hand:
                 self._open[_key(each)].unwritten -= 1  # which keeps it from being forgotten
         for each in self._in_hand:
-            self._claims.drop(_key(each))
+            self._study_locks.release(_key(each))
         self._in_hand = []
 
     def _has_unwritten(self) -> bool:
         with self._lock:
             return any(study.unwritten for study in self._open.values())
 
-    def _next_batch(self) -> list[Received]:
-        batch: list[Received | None] = []
+    def _next_batch(self) -> list[ReceivedInstance]:
+        batch: list[ReceivedInstance | None] = []
         try:
             batch.append(self._unwritten.get(timeout=_EMPTY_S))
-            self._stopped.wait(_GATHER_S)  # the files are safe: one sync of the books serves many of them
+            self._stopped.wait(_GATHER_S)  # the files are safe: one sync of the database serves many of them
             while len(batch) < _BATCH:
                 batch.append(self._unwritten.get_nowait())
         except queue.Empty:
@@ -279,64 +273,5 @@ class Studies:
         return [each for each in batch if each is not None]
 
 
-def write_each(store: Store, batch: Sequence[Received], *, until: Callable[[], bool] = lambda: False) -> int:
-    """Write instances into the database, at once where that can be; return how many were written.
-
-    One that cannot be written is set aside: its file stays, and the others are written.
-
-    Parameters
-    ----------
-    until
-        Tells when to give up while the database is locked; then `sqlite3.OperationalError` is raised.
-    """
-    if not batch:
-        return 0
-    try:
-        insist(lambda: store.add_instances(batch), until=until)
-    except Exception as error:  # a border: one instance harms no other
-        if is_of_surroundings(error):
-            raise
-        if len(batch) > 1:
-            half = len(batch) // 2
-            return sum(write_each(store, part, until=until) for part in (batch[:half], batch[half:]))
-        told = study_hash(batch[0].study_uid)
-        logger.error(
-            "an instance of study %s cannot be written into the database", told, exc_info=traceback_of(error)
-        )
-        set_aside(store, "instance", batch[0].path, reason=reason_of(error), study=told)
-        return 0
-    return len(batch)
-
-
-def take_up(store: Store, places: AdapterPlaces) -> int:
-    """Write acknowledged instances into the books that a crash has kept out of them; return how many.
-
-    What cannot be read or written is set aside, stays where it is, and is said once.
-    """
-    found, aside = [], items_of(store, "instance")
-    store.set_damaged_aside()
-    for path in kept_files(places):
-        if str(path) in aside or store.knows(path):
-            continue
-        try:
-            found.append(taken_up(path))
-        except Exception as error:  # a border: what one file holds keeps no adapter from its start
-            set_aside(store, "instance", path, reason=reason_of(error))
-    if aside:
-        logger.warning("%d received files are set aside: clara-wf adapter status", len(aside))
-    return write_each(store, found)
-
-
-def chosen(instances: Sequence[Received], wanted: SeriesFilter) -> list[Received]:
-    """Return the instances that pass a filter."""
-    return [
-        each
-        for each in instances
-        if (not wanted.modalities or each.modality in wanted.modalities)
-        and (not wanted.sop_classes or each.sop_class_uid in wanted.sop_classes)
-        and matches(wanted.descriptions, each.series_description)
-    ]
-
-
-def _key(received: Received) -> _Key:
+def _key(received: ReceivedInstance) -> _Key:
     return received.ae_title, received.study_uid

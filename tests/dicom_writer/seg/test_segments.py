@@ -3,7 +3,7 @@
 import highdicom as hd
 import pytest
 
-from dicom_writer.seg.colour import cielab
+from dicom_writer.seg.segments import cielab
 from tests.phantoms import LABELS
 
 

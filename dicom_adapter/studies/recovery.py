@@ -1,0 +1,67 @@
+"""Received instances written into the database: batch by batch, and at a start what a crash has left out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from dicom_adapter.database.records import ReceivedInstance
+from dicom_adapter.database.retry_while_locked import retry_while_locked
+from dicom_adapter.database.set_aside import items_of, set_aside
+from dicom_adapter.database.store import Store
+from dicom_adapter.observability.pseudonym import study_hash
+from dicom_adapter.storage.paths import AdapterPaths
+from dicom_adapter.storage.receiver import read_received, received_files
+from dicom_adapter.supervision.failures import is_resource_error, reason_of, traceback_of
+
+logger = logging.getLogger(__name__)
+
+
+def write_each(
+    store: Store, batch: Sequence[ReceivedInstance], *, until: Callable[[], bool] = lambda: False
+) -> int:
+    """Write instances into the database, at once where that can be; return how many were written.
+
+    One that cannot be written is set aside: its file stays, and the others are written.
+
+    Parameters
+    ----------
+    until
+        Tells when to give up while the database is locked; then `sqlite3.OperationalError` is raised.
+    """
+    if not batch:
+        return 0
+    try:
+        retry_while_locked(lambda: store.add_instances(batch), until=until)
+    except Exception as error:  # a border: one instance harms no other
+        if is_resource_error(error):
+            raise
+        if len(batch) > 1:
+            half = len(batch) // 2
+            return sum(write_each(store, part, until=until) for part in (batch[:half], batch[half:]))
+        told = study_hash(batch[0].study_uid)
+        logger.error(
+            "an instance of study %s cannot be written into the database", told, exc_info=traceback_of(error)
+        )
+        set_aside(store, "instance", batch[0].path, reason=reason_of(error), study=told)
+        return 0
+    return len(batch)
+
+
+def recover_instances(store: Store, places: AdapterPaths) -> int:
+    """Write acknowledged instances into the database that a crash has kept out of them; return how many.
+
+    What cannot be read or written is set aside, stays where it is, and is said once.
+    """
+    found, aside = [], items_of(store, "instance")
+    store.set_damaged_aside()
+    for path in received_files(places):
+        if str(path) in aside or store.knows(path):
+            continue
+        try:
+            found.append(read_received(path))
+        except Exception as error:  # a border: what one file holds keeps no adapter from its start
+            set_aside(store, "instance", path, reason=reason_of(error))
+    if aside:
+        logger.warning("%d received files are set aside: clara-wf adapter status", len(aside))
+    return write_each(store, found)
