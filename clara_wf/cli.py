@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in _STOPPING:
         signal.signal(number, _stop)
     _heed_switch()
-    around = Surroundings(environ=os.environ, places=Places.here(os.environ))
+    around = CommandContext(environ=os.environ, places=Places.here(os.environ))
     own = {name: (f"clara_wf.commands.{at}", said) for name, (at, said) in COMMANDS.items()}
     commands = group_of(app, own, more=added_commands, behind=_BEFORE_ADDED)
     try:

@@ -74,7 +74,7 @@ def create_workflow(
 
 
 def _values_to_change(context: typer.Context, values: Path | None) -> Path:
-    places = surroundings(context, values=values).places
+    places = command_context(context, values=values).places
     places.workspace.require_changeable(places.values)
     return places.values
 

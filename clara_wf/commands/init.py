@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from clara_wf.commands.options import say
+from clara_wf.commands.options import print_line
 from clara_wf.workspace import LAUNCHER, WORKFLOWS, own_workspace
 from stages.errors import OutputError, SettingsError
 
@@ -37,11 +37,11 @@ def init_workspace(
     DIR/clara-reference-workflows/payloads. It is used by every clara-wf that is called inside of DIR.
     """
     make_workspace(folder, python=sys.executable)
-    say(f"{folder} is a workspace now; go on there:")
-    say(f"  cd {folder / WORKFLOWS}")
-    say("  ./clara-wf test liver-seg    # the main job, on a synthetic CT")
-    say("  ./clara-wf cs user-ai        # a stage of your own")
-    say("  ./clara-wf --help")
+    print_line(f"{folder} is a workspace now; go on there:")
+    print_line(f"  cd {folder / WORKFLOWS}")
+    print_line("  ./clara-wf test liver-seg    # the main job, on a synthetic CT")
+    print_line("  ./clara-wf cs user-ai        # a stage of your own")
+    print_line("  ./clara-wf --help")
 
 
 def make_workspace(folder: Path, *, python: str) -> None:

@@ -80,10 +80,10 @@ def check(
     from clara_wf.models import golden
     from clara_wf.models.check import check_model
 
-    places = surroundings(context, models=models).places
+    places = command_context(context, models=models).places
     if record:
         places.workspace.require_changeable(places.models)
-    found = check_model(name, places.models, cache=places.cache, say=_progress, trust_code=trust_code)
+    found = check_model(name, places.models, cache=places.cache, print_line=_progress, trust_code=trust_code)
     _warn_of_nameless(found)
     if record:
         golden.record(places.models / name, np.asarray(found.mask.array))
@@ -114,7 +114,7 @@ def add(
     from clara_wf.models.add import add_model
     from clara_wf.models.config_pbtxt import CONFIG
 
-    places = surroundings(context, models=models).places
+    places = command_context(context, models=models).places
     places.workspace.require_changeable(places.models)
     added = add_model(
         path, places.models, name=name, cache=places.cache, print_line=_progress, trust_code=trust_code

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from clara_wf.commands.completion import commands
-from clara_wf.commands.options import say, surroundings
+from clara_wf.commands.options import command_context, print_line
 from clara_wf.workspace import LAUNCHER
 
 
@@ -20,15 +20,15 @@ def print_environment(context: typer.Context) -> None:
 
     In bash, zsh and fish alike: eval "$(clara-reference-workflows/clara-wf env)"
     """
-    workspace = surroundings(context).places.workspace
+    workspace = command_context(context).places.workspace
     launcher = workspace.root / LAUNCHER
     has_launcher = launcher.is_file() and not workspace.is_packaged
     folders = [launcher.parent] if has_launcher else []
     folders.append(Path(sys.executable).parent)
-    say(_export("PATH", folders))
+    print_line(_export("PATH", folders))
     if has_launcher and workspace.is_checkout:
         packages = workspace.root
-        known = surroundings(context).environ.get("PYTHONPATH", "").split(os.pathsep)
+        known = command_context(context).environ.get("PYTHONPATH", "").split(os.pathsep)
         others = [Path(path) for path in known if path and path != str(packages)]
         print_line(_export("PYTHONPATH", [packages, *others], keep=False))
 
