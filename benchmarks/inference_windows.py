@@ -34,7 +34,8 @@ import numpy as np  # noqa: E402
 from clara_wf.model_server.server import serve  # noqa: E402
 from clara_wf.workspace import Places  # noqa: E402
 from stages import Origin, Volume, read_volume, write_volume  # noqa: E402
-from stages.memory.limits import MIB, host_limit, in_words, peak_bytes, resident_bytes  # noqa: E402
+from stages.memory.limits import MIB, host_limit, in_words, resident_bytes  # noqa: E402
+from stages.runtime.processes import peak_memory_bytes  # noqa: E402
 from stages.segmentation.memory_estimate import fit, stage_need  # noqa: E402
 from stages.segmentation.server_side import RemoteWindows, write_windows_model  # noqa: E402
 from stages.segmentation.slabs import labels_from_slabs, lazy_image  # noqa: E402
@@ -227,9 +228,9 @@ def one_window(url: str, http_url: str, repeats: int) -> None:
     row("system shared memory", found["shared"], found["json"], "0 MB")
 
 
-def release(question: object) -> None:
-    question.result()  # type: ignore[attr-defined]
-    question.release()  # type: ignore[attr-defined]
+def release(request: object) -> None:
+    request.result()  # type: ignore[attr-defined]
+    request.release()  # type: ignore[attr-defined]
 
 
 def all_windows(url: str, repeats: int) -> None:
@@ -316,7 +317,7 @@ def long_volume(folder: Path) -> None:
     print(
         f"2,000 x 512 x 512: {np.bincount(found[::100].ravel(), minlength=3).tolist()} of every 100th slice, "
         f"{time.monotonic() - clock:.0f} s, predicted {in_words(predicted)}, "
-        f"peak {in_words(peak_bytes())}, of which up to {volume.nbytes // MIB} MiB are the mapped file"
+        f"peak {in_words(peak_memory_bytes())}, of which up to {volume.nbytes // MIB} MiB are the mapped file"
     )
 
 

@@ -12,14 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 SYNTAXES = {
     "uncompressed": ExplicitVRLittleEndian,
-    "JPEG-LS": "1.2.840.10008.1.2.4.80",
-    "JPEG 2000": "1.2.840.10008.1.2.4.90",
-    "HTJ2K": "1.2.840.10008.1.2.4.201",
-    "JPEG lossless": "1.2.840.10008.1.2.4.70",
+    "JPEG-LS": JPEGLSLossless,
+    "JPEG 2000": JPEG2000Lossless,
+    "HTJ2K": HTJ2KLossless,
+    "JPEG lossless": JPEGLosslessSV1,
     "RLE": RLELossless,
 }
 _MATRIX = 512

@@ -14,7 +14,6 @@ import typer
 
 from clara_wf.commands.extensions import added_commands
 from clara_wf.commands.lazy import SETTINGS, LazyGroup, group_of
-from clara_wf.commands.options import CommandContext
 from clara_wf.workspace import Places
 from stages import __version__
 from stages.errors import StageError, TerminatedError

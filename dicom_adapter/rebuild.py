@@ -79,30 +79,30 @@ def rebuild(config: Config) -> Rebuilt:
     OutputError
         If it cannot be written.
     """
-    places = AdapterPaths(root=config.storage.root)
-    with sole_adapter(places.root) as owner:
-        new = places.database.with_name(f"{places.database.name}.new")
+    paths = AdapterPaths(root=config.storage.root)
+    with sole_adapter(paths.root) as owner:
+        new = paths.database.with_name(f"{paths.database.name}.new")
         for each in _files(new):
             each.unlink(missing_ok=True)
         with closing(Store(new)) as store:
-            told = _Rebuilding(store, config, places).run()
+            rebuilt = _Rebuilding(store, config, paths).run()
             identity = store.identity
-        told.aside = _move_aside(places.database)
-        atomic.rename(new, places.database)
+        rebuilt.aside = _move_aside(paths.database)
+        atomic.rename(new, paths.database)
         owner.keep(identity)
-    return told
+    return rebuilt
 
 
 class _Rebuilding:
-    def __init__(self, store: Store, config: Config, places: AdapterPaths) -> None:
-        self._store, self._config, self._places = store, config, places
-        self._trail = read_audit_record(places.audit)
-        self._told = Rebuilt()
+    def __init__(self, store: Store, config: Config, paths: AdapterPaths) -> None:
+        self._store, self._config, self._paths = store, config, paths
+        self._trail = read_audit_record(paths.audit)
+        self._rebuilt = Rebuilt()
 
     def run(self) -> Rebuilt:
         with self._store.transaction() as database:
-            self._told.salvaged = salvage(self._places.database, database)
-            relocate(database, self._places, self._config.storage.payloads)
+            self._rebuilt.salvaged = salvage(self._paths.database, database)
+            relocate(database, self._paths, self._config.storage.payloads)
             self._drop_what_is_gone(database)
             known = {tuple(row) for row in database.execute("SELECT ae_title, study_uid FROM studies")}
         self._take_up_files()
@@ -110,7 +110,7 @@ class _Rebuilding:
             self._find_jobs(study, is_known=(study.ae_title, study.study_uid) in known)
         for job in self._store.jobs("done"):
             self._find_deliveries(job.id, self._store.study(job.study_id))
-        return self._told
+        return self._rebuilt
 
     def _drop_what_is_gone(self, database: sqlite3.Connection) -> None:
         for row in database.execute("SELECT path FROM instances").fetchall():
@@ -122,8 +122,8 @@ class _Rebuilding:
         found = list(self._unknown_files())
         complete = {(each.ae_title, each.study_uid) for each in self._store.studies("complete")}
         self._store.add_instances(found)
-        self._told.instances = len(found)
-        if "instances" in self._told.salvaged.incomplete:  # whether they are late nobody knows
+        self._rebuilt.instances = len(found)
+        if "instances" in self._rebuilt.salvaged.incomplete:  # whether they are late nobody knows
             for study in self._store.studies("receiving"):
                 if (study.ae_title, study.study_uid) in complete:
                     self._store.hold(study.id)
@@ -131,12 +131,12 @@ class _Rebuilding:
     def _unknown_files(self) -> Iterator[ReceivedInstance]:
         with self._store.transaction() as database:
             condemned = {row["path"] for row in database.execute("SELECT path FROM condemned")}
-        for path in received_files(self._places):
+        for path in received_files(self._paths):
             if str(path) not in condemned and not self._store.knows(path):
                 try:
                     yield read_received(path)
                 except InputError as error:
-                    self._told.unreadable.append(str(error))
+                    self._rebuilt.unreadable.append(str(error))
 
     def _find_jobs(self, study: StudyRecord, *, is_known: bool) -> None:
         """Write down the jobs of a study that no row tells of, and whose payloads are there."""
@@ -162,7 +162,7 @@ class _Rebuilding:
             state, reason = "dead", _UNKNOWN_JOB
         elif job_id in self._trail.done:
             state = "done"
-        self._told.jobs[state] += 1
+        self._rebuilt.jobs[state] += 1
         with self._store.transaction() as database:
             database.execute(
                 "INSERT INTO jobs (id, study_id, rule, workflow, destinations, generation, state, reason, "
@@ -174,7 +174,7 @@ class _Rebuilding:
             )
 
     def _settle(self, study: StudyRecord, last: int) -> None:
-        """Give a study that only its files tell of a state: what a job may have run on is not run again."""
+        """Set the state of a study known by its files alone: what a job may have run on is not run again."""
         has_run = self._trail is not None and study_hash(study.study_uid) in self._trail.ran
         state = "complete" if last and not self._has_more(study, last) else "held" if last or has_run else ""
         with self._store.transaction() as database:
@@ -220,7 +220,7 @@ class _Rebuilding:
             folders = load_published(self._config.storage.workflows, workflow)[1].result_folders
             found = [each for folder in folders for each in find_results(payload.folder(folder))]
         except StageError as error:
-            self._told.unreadable.append(f"results of job {job_id}: {error}")
+            self._rebuilt.unreadable.append(f"results of job {job_id}: {error}")
             return {}
         return {each.sop_instance_uid: each.path for each in found}
 
@@ -236,7 +236,7 @@ class _Rebuilding:
         return "uncommitted" if destination.commitment and not destination.dicomweb else "delivered"
 
     def _add_delivery(self, job_id: str, destination: str, uid: str, path: Path, state: str) -> None:
-        self._told.deliveries[state] += 1
+        self._rebuilt.deliveries[state] += 1
         message = _UNKNOWN.format(destination) if state == "dead" else ""
         with self._store.transaction() as database:
             database.execute(

@@ -46,6 +46,11 @@ class Codestream:
 def describe(data: bytes) -> Codestream:
     """Read the header of a frame of JPEG, JPEG-LS, JPEG 2000 or HTJ2K, whichever it is.
 
+    Parameters
+    ----------
+    data
+        The frame, with whatever pads it.
+
     Raises
     ------
     ValueError, struct.error
@@ -56,6 +61,11 @@ def describe(data: bytes) -> Codestream:
 
 def describe_jpeg(data: bytes) -> Codestream:
     """Read the frame header of JPEG or JPEG-LS.
+
+    Parameters
+    ----------
+    data
+        The frame, with whatever pads it.
 
     Raises
     ------
@@ -78,6 +88,11 @@ def describe_jpeg(data: bytes) -> Codestream:
 
 def describe_jpeg2000(data: bytes) -> Codestream:
     """Read the main header of a JPEG 2000 codestream, and see that every tile is there.
+
+    Parameters
+    ----------
+    data
+        The frame, with whatever pads it.
 
     Raises
     ------

@@ -29,7 +29,13 @@ class ExcessError(InputError):
 
     @classmethod
     def twice(cls, tag: int) -> ExcessError:
-        """Return the error of an attribute that stands there twice and differs: nobody knows which holds."""
+        """Return the error of an attribute that stands there twice and differs: nobody knows which holds.
+
+        Parameters
+        ----------
+        tag
+            Group and element as one number.
+        """
         return cls(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) twice, and they differ")
 
 
@@ -41,14 +47,30 @@ def parse_errors() -> tuple[type[Exception], ...]:
 
 
 def too_large(name: str, error: ExcessError) -> InputError:
-    """Return the error that names a file, and the bound that its header breaks."""
+    """Return the error that names a file, and the bound that its header breaks.
+
+    Parameters
+    ----------
+    name
+        Of the file, fit for a log.
+    error
+        What its header has too much of.
+    """
     return InputError(
         f"{name} is refused: its header has {error}; it is damaged, or made to do harm: leave it out"
     )
 
 
 def unreadable(name: str, error: OSError) -> InputError:
-    """Return the error that tells why a file cannot be read; of a damaged one pydicom raises such too."""
+    """Return the error that tells why a file cannot be read; of a damaged one pydicom raises such too.
+
+    Parameters
+    ----------
+    name
+        Of the file, fit for a log.
+    error
+        What reading it raised.
+    """
     if error.strerror:
         return InputError(f"cannot read {name}: {error.strerror}")
     return InputError(f"{name} is damaged: it ends, or a sequence of it, where an element was expected")

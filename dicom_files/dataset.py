@@ -181,7 +181,13 @@ def _bounded(file: BinaryIO, *, is_measured: bool) -> Iterator[BinaryIO]:
 
 
 def syntax_of(dataset: FileDataset) -> str:
-    """Return the transfer syntax that pydicom found in a file that does not say."""
+    """Return the transfer syntax that pydicom found in a file that does not say.
+
+    Parameters
+    ----------
+    dataset
+        As pydicom has read it.
+    """
     implicit, little = dataset.original_encoding
     return (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian) if little else ExplicitVRBigEndian
 

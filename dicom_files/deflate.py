@@ -20,7 +20,13 @@ _EXPLICIT_AS_LONG = ExplicitVRLittleEndian.encode().ljust(len(DeflatedExplicitVR
 
 
 def is_deflated(head: bytes) -> bool:
-    """Return whether a file is deflated, as *Transfer Syntax UID* (0002,0010) at its beginning says."""
+    """Return whether a file is deflated, as *Transfer Syntax UID* (0002,0010) at its beginning says.
+
+    Parameters
+    ----------
+    head
+        The first bytes of the file, 4096 at most.
+    """
     at = head.find(DeflatedExplicitVRLittleEndian.encode(), 8, _META_AT_MOST)
     return at > 0 and head[at - 8 : at - 2] == b"\x02\x00\x10\x00UI"
 
@@ -56,6 +62,11 @@ class Inflater:
 def inflated(file: BinaryIO) -> Iterator[bytes]:
     """Yield a deflated file in pieces, as explicit little endian.
 
+    Parameters
+    ----------
+    file
+        Positioned anywhere.
+
     Raises
     ------
     zlib.error
@@ -74,7 +85,15 @@ def inflated(file: BinaryIO) -> Iterator[bytes]:
 
 
 def inflated_head(file: BinaryIO, size: int) -> bytes:
-    """Return the first bytes of a deflated file as explicit little endian, fewer where it ends before."""
+    """Return the first bytes of a deflated file as explicit little endian, fewer where it ends before.
+
+    Parameters
+    ----------
+    file
+        Positioned anywhere.
+    size
+        How many bytes at most.
+    """
     head = bytearray()
     for piece in inflated(file):
         head += piece

@@ -57,6 +57,11 @@ class ElementStream:
     def feed(self, piece: bytes | memoryview) -> None:
         """Look at more of the data set.
 
+        Parameters
+        ----------
+        piece
+            Its next bytes.
+
         Raises
         ------
         ExcessError

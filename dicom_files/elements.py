@@ -85,7 +85,13 @@ class Elements:
         self.allow(most)
 
     def allow(self, most: int) -> None:
-        """Set how many elements and items may come from now on."""
+        """Set how many elements and items may come from now on.
+
+        Parameters
+        ----------
+        most
+            How many.
+        """
         self._most = self._left = most
 
     def values(self, position: int, *, end: int, wanted: frozenset[int]) -> tuple[dict[int, bytes], int]:
@@ -166,7 +172,13 @@ class Elements:
         return Element(tag, vr, position + 8, self._short.unpack_from(self.data, position)[3], False)
 
     def items(self, sequence: Element) -> Iterator[Element]:
-        """Yield the items of a sequence; those of undefined length with the length that they have."""
+        """Yield the items of a sequence; those of undefined length with the length that they have.
+
+        Parameters
+        ----------
+        sequence
+            An element that is one.
+        """
         position = sequence.start
         end = len(self.data) if sequence.length == UNDEFINED else position + sequence.length
         while position < end:
@@ -180,7 +192,13 @@ class Elements:
             yield item if item.length != UNDEFINED else item._replace(length=position - 8 - item.start)
 
     def inside(self, item: Element) -> Iterator[Element]:
-        """Yield the elements of an item."""
+        """Yield the elements of an item.
+
+        Parameters
+        ----------
+        item
+            An item of a sequence.
+        """
         position, end = item.start, item.start + item.length
         while position < end:
             self._count()
@@ -189,7 +207,13 @@ class Elements:
             position = self._end_of(element)
 
     def is_sequence(self, element: Element) -> bool:
-        """Return whether an element is a sequence, as far as its bytes tell."""
+        """Return whether an element is a sequence, as far as its bytes tell.
+
+        Parameters
+        ----------
+        element
+            Any.
+        """
         if element.vr == b"SQ" or element.length == UNDEFINED:
             return True
         begins = self.data[element.start : element.start + 4] == _ITEM_BYTES[self._big]
@@ -197,6 +221,11 @@ class Elements:
 
     def value(self, element: Element) -> bytes:
         """Return the encoded value of an element.
+
+        Parameters
+        ----------
+        element
+            Of defined length.
 
         Raises
         ------
@@ -210,6 +239,13 @@ class Elements:
 
     def measure(self, position: int, *, end: int) -> int:
         """Step over the elements below a tag, and into all sequences; return the position behind them.
+
+        Parameters
+        ----------
+        position
+            Where the first element begins.
+        end
+            The first tag that is not stepped over.
 
         Raises
         ------

@@ -14,12 +14,11 @@ from typing import NamedTuple
 
 from dicom_files import encoding
 from dicom_files.elements import VRS, Data, Elements
-from dicom_files.uids import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from dicom_files.uids import LONGEST, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 PREAMBLE = bytes(128) + b"DICM"
 META_TAGS = frozenset({0x00020002, 0x00020003, 0x00020010})
 END_OF_META = 0x00030000
-_LONGEST_UID = 64
 
 
 class Beginning(NamedTuple):
@@ -41,13 +40,25 @@ class Beginning(NamedTuple):
     start: int
 
     def elements(self, data: Data) -> Elements:
-        """Return what steps over the elements of the data set."""
+        """Return what steps over the elements of the data set.
+
+        Parameters
+        ----------
+        data
+            The bytes of the file.
+        """
         syntax = self.transfer_syntax
         return Elements(data, implicit=syntax == ImplicitVRLittleEndian, big=syntax == ExplicitVRBigEndian)
 
 
 def looks_like_dicom(head: bytes) -> bool:
-    """Return whether a file may be DICOM: it has the preamble, or begins with group 0002 or 0008."""
+    """Return whether a file may be DICOM: it has the preamble, or begins with group 0002 or 0008.
+
+    Parameters
+    ----------
+    head
+        The first bytes of the file, 136 or more.
+    """
     if head[128:132] == b"DICM":
         return True
     # without preamble: a small element number as well
@@ -56,6 +67,11 @@ def looks_like_dicom(head: bytes) -> bool:
 
 def beginning_of(data: Data) -> Beginning:
     """Return what stands before the data set of a file.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file, or its first ones.
 
     Raises
     ------
@@ -98,7 +114,7 @@ def encoded_meta(
     uids = {0x00020002: sop_class_uid, 0x00020003: sop_instance_uid, 0x00020010: transfer_syntax}
     body = [
         encoding.element(0x00020001, "OB", b"\0\1"),
-        *(encoding.element(tag, "UI", encoding.uid_value(uid[:_LONGEST_UID])) for tag, uid in uids.items()),
+        *(encoding.element(tag, "UI", encoding.uid_value(uid[:LONGEST])) for tag, uid in uids.items()),
         encoding.text(0x00020012, "UI", implementation_class_uid),
         encoding.text(0x00020013, "SH", implementation_version),
         encoding.element(0x00020016, "AE", source_ae_title) if source_ae_title else b"",

@@ -77,7 +77,13 @@ class FileHeader:
     instance_from_meta: bool
 
     def text(self, tag: int) -> str:
-        """Return a value as text, empty where the element is missing or empty."""
+        """Return a value as text, empty where the element is missing or empty.
+
+        Parameters
+        ----------
+        tag
+            Group and element as one number.
+        """
         return self.values.get(tag, b"").decode("ascii", "replace").strip("\0 ")
 
 

@@ -48,7 +48,13 @@ def warnings_by_kind() -> Iterator[None]:
 
 
 def kind_of(text: str) -> str:
-    """Return what a warning says without values: quoted texts, numbers, names of files."""
+    """Return what a warning says without values: quoted texts, numbers, names of files.
+
+    Parameters
+    ----------
+    text
+        The message of a warning.
+    """
     return " ".join(_VALUES.sub(_without_value, text).split())[:200]
 
 

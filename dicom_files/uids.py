@@ -7,6 +7,11 @@ References
 DICOM PS3.6 Annex A, Registry of DICOM Unique Identifiers.
 """
 
+import re
+
+LONGEST = 64  # characters (PS3.5 9.1)
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
 # transfer syntaxes
 ImplicitVRLittleEndian = "1.2.840.10008.1.2"
 ExplicitVRLittleEndian = "1.2.840.10008.1.2.1"
@@ -65,3 +70,14 @@ NON_PATIENT_STORAGE = (
 )
 """What SOP classes of no patient begin with: hanging protocols, colour palettes, implant templates,
 protocols and inventories. They have no modality."""
+
+
+def is_uid(text: str) -> bool:
+    """Return whether a text can be a UID; parts that begin with 0, as some scanners write them, are taken.
+
+    Parameters
+    ----------
+    text
+        Without padding.
+    """
+    return len(text) <= LONGEST and _UID.fullmatch(text) is not None

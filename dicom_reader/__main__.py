@@ -31,20 +31,44 @@ class DicomReader(Stage):
     """Read the best series of the input folder, or all that pass the rules, in Hounsfield units."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the rules by which a series is taken."""
+        """Declare the rules by which a series is taken.
+
+        Parameters
+        ----------
+        parser
+            Of the command line.
+        """
         add_arguments(parser)
 
     def may_write_nothing(self, arguments: argparse.Namespace) -> bool:
-        """Return whether ``--explain`` is given: alone, nothing is written."""
+        """Return whether ``--explain`` is given: alone, nothing is written.
+
+        Parameters
+        ----------
+        arguments
+            As parsed.
+        """
         return bool(arguments.explain)
 
     def prepare(self, job: Job) -> None:
-        """Check the rules and import the decoders while the input is still awaited."""
+        """Check the rules and import the decoders while the input is still awaited.
+
+        Parameters
+        ----------
+        job
+            Its arguments hold the rules.
+        """
         load_decoders()
         self._rules = rules_of(job.arguments)
 
     def execute(self, job: Job) -> None:
-        """Write ``<SeriesInstanceUID>.mhd``, ``.raw`` and ``.json`` of each series taken."""
+        """Write ``<SeriesInstanceUID>.mhd``, ``.raw`` and ``.json`` of each series taken.
+
+        Parameters
+        ----------
+        job
+            Names the folders and the arguments.
+        """
         arguments = job.arguments
         if arguments.explain:
             verdicts = judge_folder(

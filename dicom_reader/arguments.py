@@ -31,7 +31,13 @@ _KEYS = {"series": "series_uid", "spacing": "spacing_mm"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declare the options.
+
+    Parameters
+    ----------
+    parser
+        Of the command line.
+    """
     parser.add_argument("--select", type=Path, metavar="FILE", help="rules that take or drop series, YAML")
     parser.add_argument(
         "--all", action="store_true", help="write every series that passes, not only the best"
@@ -83,6 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def rules_of(arguments: argparse.Namespace) -> Rules | None:
     """Return the rules that the options stand for; None where there are none.
+
+    Parameters
+    ----------
+    arguments
+        As parsed by a parser of `add_arguments`.
 
     Raises
     ------

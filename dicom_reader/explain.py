@@ -14,6 +14,11 @@ def explain(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
     The series description is printed as it stands in the files; people write names into it, so these
     lines are for whoever asked, and never for a log.
+
+    Parameters
+    ----------
+    verdicts
+        Of every series of a folder, in the order of the lines.
     """
     taken = sum(verdict.state == "taken" for verdict in verdicts)
     yield f"{len(verdicts)} series, {taken} taken"

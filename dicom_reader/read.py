@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AIR_HU = -1024
-_TOLD = 5  # warnings, and repairs, in the log
+_MOST_LOGGED = 5  # warnings, and repairs, in the log
 _AT_ONCE = 4  # slices read together where they are moved one by one
 
 
@@ -105,10 +105,25 @@ def read_all_series(
     merge_series: bool = False,
     strict: bool = False,
 ) -> Iterator[Volume]:
-    """Yield every series of a folder that passes the rules, the best first; parameters as `read_series`.
+    """Yield every series of a folder that passes the rules, the best first.
 
     A series that is damaged or whose geometry is refused is left out, with a warning; with `strict` it is
     refused.
+
+    Parameters
+    ----------
+    folder
+        Where the DICOM files lie, at any depth, under any names, among any other files.
+    rules
+        Which series to take, besides the default rules.
+    tolerance_mm
+        How far a slice may lie from where a regular stack would have it, mm; more is corrected.
+    fill_missing
+        How many slices in a row may be missing and are interpolated.
+    merge_series
+        Whether images of one study and place, each alone in a series, are read as one series.
+    strict
+        Whether a series that is refused, or may lack slices, ends the reading.
 
     Raises
     ------
@@ -138,9 +153,20 @@ def read_all_series(
 def judge_folder(
     folder: str | Path, rules: Rules | None = None, *, take_all: bool = False, merge_series: bool = False
 ) -> list[Verdict]:
-    """Return what became of each series of a folder; parameters as `read_series`.
+    """Return what became of each series of a folder.
 
     No pixels are read, but those of a few slices that share a position.
+
+    Parameters
+    ----------
+    folder
+        Where the DICOM files lie, at any depth.
+    rules
+        Which series to take, besides the default rules.
+    take_all
+        Whether all that pass are taken, not only the best.
+    merge_series
+        Whether images of one study and place, each alone in a series, count as one series.
 
     Raises
     ------
@@ -191,7 +217,7 @@ def _read(series: Series, verdicts: Sequence[Verdict], options: _ReadOptions) ->
         raise InputError(f"{'; '.join(missing)}; --strict refuses such a volume")
     warnings = (*unit_warnings(series), *missing)
     hu, correction, clipped = _pixels_on_grid(stack)
-    repairs = (*identity.repairs, *stack.remarks, *clipped)
+    repairs = (*identity.repairs, *stack.repairs, *clipped)
     _log_some(
         [w for w in warnings if w not in missing[: len(options.left_out)]], "warnings"
     )  # files were told
@@ -232,11 +258,11 @@ def _body_part(slices: Sequence[Slice]) -> str:
 
 
 def _log_some(sentences: Sequence[str], what: str) -> None:
-    for sentence in sentences[:_TOLD]:
+    for sentence in sentences[:_MOST_LOGGED]:
         logger.warning("%s", sentence)
-    if len(sentences) > _TOLD:
+    if len(sentences) > _MOST_LOGGED:
         logger.warning(
-            "and %d more %s, all of them in the volume's description", len(sentences) - _TOLD, what
+            "and %d more %s, all of them in the volume's description", len(sentences) - _MOST_LOGGED, what
         )
 
 

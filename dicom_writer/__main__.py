@@ -117,8 +117,8 @@ class DicomWriter(Stage):
 
 def _stated(arguments: argparse.Namespace) -> dict[str, str]:
     """Return what the arguments say of the algorithm, and nothing that they do not say."""
-    said = {name: getattr(arguments, name) for name in ("algorithm_name", "algorithm_version")}
-    return {name: value for name, value in said.items() if value is not None}
+    stated = {name: getattr(arguments, name) for name in ("algorithm_name", "algorithm_version")}
+    return {name: value for name, value in stated.items() if value is not None}
 
 
 def with_labels(mask: Volume, labels: Sequence[Label]) -> Volume:

@@ -31,6 +31,8 @@ def save(dataset: FileDataset, path: Path, tail: Iterable[bytes] = ()) -> None:
     ----------
     dataset
         Its meta information names the transfer syntax: explicit VR little endian, deflated or not.
+    path
+        Where to.
     tail
         Bytes that are written as they come, so that the pixels need not be in memory at once.
     """
@@ -43,7 +45,15 @@ def save(dataset: FileDataset, path: Path, tail: Iterable[bytes] = ()) -> None:
 
 
 def encoded(dataset: Dataset, *, implicit: bool = False) -> bytes:
-    """Return a data set as bytes, little endian; what was never decoded stays byte for byte as it is."""
+    """Return a data set as bytes, little endian; what was never decoded stays byte for byte as it is.
+
+    Parameters
+    ----------
+    dataset
+        Of pydicom.
+    implicit
+        Whether value representations are left out.
+    """
     elements = elements_of(dataset, implicit=implicit)
     return b"".join(elements[tag] for tag in sorted(elements))
 
@@ -55,6 +65,8 @@ def elements_of(
 
     Parameters
     ----------
+    dataset
+        Of pydicom.
     implicit
         Whether value representations are left out.
     encodings
@@ -69,7 +81,13 @@ def elements_of(
 
 
 def encodings_of(dataset: Dataset) -> tuple[str, ...]:
-    """Return the encodings that a data set names, Python's; the default where it names none that exists."""
+    """Return the encodings that a data set names, Python's; the default where it names none that exists.
+
+    Parameters
+    ----------
+    dataset
+        Has a *Specific Character Set* (0008,0005) or none.
+    """
     stated = dataset.get("SpecificCharacterSet") or "ISO_IR 6"
     return _encodings((stated,) if isinstance(stated, str) else tuple(stated))
 

@@ -89,7 +89,7 @@ def lesions_not_shown(request: ResultRequest, most: int) -> str:
 
 
 def warnings_of(request: ResultRequest) -> list[str]:
-    """Return what everybody who uses a result has to be told, one sentence each, in ASCII.
+    """Return the warnings of the mask, one sentence each, in ASCII.
 
     A result keeps the character set of its source, whichever that is; what is not printable ASCII (in the
     name of a file, say) is written as its code point: ``L<U+00E4>sion``. So no sentence can end a value,

@@ -69,7 +69,7 @@ def write_results(
     Raises
     ------
     InputError
-        If nobody said what a label means, or the mask does not fit its source images.
+        If a label has no meaning, or the mask does not fit its source images.
     GeometryError
         If the mask does not lie where its source images lie.
     OutputError
@@ -159,7 +159,7 @@ def verify(name: str, request: ResultRequest, paths: Sequence[Path]) -> Mapping[
 
 
 def _release(made: Mapping[str, Sequence[Path]], hidden: Path, output: Path) -> list[Path]:
-    """Give every file its final name; a folder of an earlier run gives way whole."""
+    """Rename every file to its final name; a folder of an earlier run is replaced whole."""
     released = []
     with _as_output_error(output):
         for name, paths in made.items():

@@ -15,9 +15,13 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = (
+    False  # that of typing takes long for programs that others wait for (`stages.runtime.subreaper`)
+)
 if TYPE_CHECKING:
+    from typing import Any
+
     from stages.errors import (
         GeometryError,
         InferenceError,

@@ -11,7 +11,7 @@ from stages import __version__
 from stages.arrays import device_available, to_device
 
 ROOT = Path(__file__).parents[1]
-REAL_DATA = ROOT.parent / "shared/data"
+REAL_DATA = Path(os.environ.get("CLARA_TEST_DATA") or ROOT.parent / "shared/data")
 
 
 @pytest.fixture

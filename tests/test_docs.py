@@ -56,26 +56,36 @@ def test_every_setting_of_a_stage_is_in_the_reference():
     assert [key for key in keys if f"`NVIDIA_CLARA_{key}`" not in page] == []
 
 
-def test_the_stage_of_the_tutorial_runs_as_it_is_written(tmp_path):
-    import numpy as np
+TUTORIAL = {
+    "dense.py": ([[0, 300, 301]], [[0, 0, 1]]),
+    "opened.py": (
+        [[301, 0, 0, 0], [0, 301, 301, 301], [0, 301, 301, 301], [0, 301, 301, 301], [0, 0, 0, 0]],
+        [[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]],
+    ),
+}
+"""Of each script the HU of a slice, and what it makes of it."""
 
+
+@pytest.mark.parametrize("script", TUTORIAL)
+def test_the_stages_of_the_tutorial_run_as_they_are_written(tmp_path, script):
     from stages import Origin, Volume, find_volumes, read_volume, write_volume
 
     page = (ROOT / "docs/tutorial/first-stage.md").read_text(encoding="utf-8")
-    (tmp_path / "dense.py").write_text(re.search(r"```python\n(# dense\.py.*?)```", page, re.DOTALL).group(1))
-    ct = np.array([[[0, 300, 301]]], dtype=np.int16)
+    (tmp_path / script).write_text(re.search(rf"```python\n(# {script}.*?)```", page, re.DOTALL).group(1))
+    hu, expected = TUTORIAL[script]
+    ct = np.array([hu], dtype=np.int16)
     write_volume(
         Volume(array=ct, affine=np.eye(4), origin=Origin(series_instance_uid="1.2")), tmp_path / "in"
     )
     done = subprocess.run(
-        [sys.executable, "dense.py", "--input", "in", "--output", "out"],
+        [sys.executable, script, "--input", "in", "--output", "out"],
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert read_volume(find_volumes(tmp_path / "out")[0]).array.tolist() == [[[0, 0, 1]]]
+    assert read_volume(find_volumes(tmp_path / "out")[0]).array.tolist() == [expected]
 
 
 # What is typed after the line that puts clara-wf and its python on PATH

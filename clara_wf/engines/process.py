@@ -19,6 +19,7 @@ from clara_wf.engines.engine import JobRun
 from clara_wf.engines.environment import local_folders, settings_for
 from stages.errors import SettingsError
 from stages.runtime import job_files, subreaper
+from stages.runtime.processes import children, peak_memory_bytes
 
 _PACKAGES = str(Path(__file__).resolve().parents[2])
 _GRACE_S = 10.0  # in which a stage tells its failure when clara-wf is gone
@@ -89,27 +90,11 @@ class LocalStage:
 
     def peak_memory_bytes(self) -> int:
         """Return the most resident memory it has had (proc(5), VmHWM)."""
-        return max(map(_peak_memory_bytes, _children(self._process.pid)), default=0)
+        found = children(self._process.pid)
+        return max(map(peak_memory_bytes, [self._process.pid] if found is None else found), default=0)
 
     def why_killed(self) -> None:
         """Return nothing: a process does not learn who ended it."""
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        told = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    except OSError:
-        return [pid]
-    return list(map(int, told.split()))
-
-
-def _peak_memory_bytes(pid: int) -> int:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    found = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(next(found, "0")) * 1024
 
 
 def command_of(step: Step) -> tuple[str, ...]:

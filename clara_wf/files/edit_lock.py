@@ -7,7 +7,6 @@ holds it stands in it. A process that dies lets it go.
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from stages.errors import OutputError, SettingsError, printable
 from stages.lifecycle.locks import HOST, now
-from stages.runtime import job_files
+from stages.runtime import file_lock, job_files
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ def sole_editor(path: Path, *, wait_s: float = EDIT_WAIT_S) -> Iterator[None]:
         yield  # whoever writes finds out
         return
     try:
-        os.pwrite(descriptor, f"process {os.getpid()} on {HOST} since {now()}".encode(), 0)
+        file_lock.write_holder(descriptor, f"process {os.getpid()} on {HOST} since {now()}")
         yield
     finally:
         with suppress(OSError):
@@ -74,9 +73,9 @@ def _locked(lock: Path, path: Path, wait_s: float) -> int:
     has_told = False
     while True:
         descriptor = job_files.open_own(lock)
-        if _is_taken(descriptor) and _is_there(descriptor, lock):
+        if file_lock.try_lock(descriptor) and file_lock.is_at(descriptor, lock):
             return descriptor
-        who = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+        who = file_lock.holder(descriptor) or "another process"
         os.close(descriptor)
         waited_s = time.monotonic() - begin
         if waited_s > wait_s:
@@ -88,19 +87,3 @@ def _locked(lock: Path, path: Path, wait_s: float) -> int:
             logger.warning("waiting for %s, which changes %s", printable(who), printable(path))
             has_told = True
         time.sleep(_POLL_S)
-
-
-def _is_taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_there(descriptor: int, lock: Path) -> bool:
-    """Return whether a lock is still the one of that name: who had it before has removed it."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), lock.lstat())
-    except FileNotFoundError:
-        return False

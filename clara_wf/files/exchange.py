@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from stages.runtime import atomic
+from stages.runtime import atomic, file_lock
 
 
 @contextmanager
@@ -37,8 +36,8 @@ def _held_folder(where: Path, prefix: str) -> tuple[Path, int]:
     while True:
         made = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
         held = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(held, fcntl.LOCK_EX)
-        if made.exists():  # another may have found it before it was held
+        file_lock.lock(held)
+        if file_lock.is_at(held, made):  # another may have found it before it was held
             return made, held
         os.close(held)
 
@@ -46,14 +45,9 @@ def _held_folder(where: Path, prefix: str) -> tuple[Path, int]:
 def _remove_left_over(where: Path, prefix: str) -> None:
     """Remove folders that nobody holds, but for one in which an exchange ended half-way."""
     for found in [each for each in where.iterdir() if each.name.startswith(prefix)]:
-        with suppress(OSError):
-            descriptor = os.open(found, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not any(found.glob("*.old")):
-                    shutil.rmtree(found, ignore_errors=True)
-            finally:
-                os.close(descriptor)
+        with suppress(OSError), file_lock.abandoned(found) as status:
+            if status is not None and not any(found.glob("*.old")):
+                shutil.rmtree(found, ignore_errors=True)
 
 
 def put(made: Path, target: Path) -> None:

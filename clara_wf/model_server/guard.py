@@ -1,7 +1,7 @@
 """The process between clara-wf and its model server, so that nothing of the server is left behind.
 
 It runs as a program,
-``guard.py NAME PARENT-PID PYTHON-BIN INSTALLATION REPOSITORY WANTED COMMAND...``,
+``clara_wf.model_server.guard NAME PARENT-PID PYTHON-BIN INSTALLATION REPOSITORY WANTED COMMAND...``,
 in a session of its own, and holds the reading end of a pipe as standard input. When that ends, however its
 parent ended, or when it is asked by a signal, it ends the server and everything that belongs to it.
 
@@ -15,8 +15,6 @@ kernel ends the server with it, and the next start sweeps up what has such a nam
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import json
 import os
 import re
@@ -28,7 +26,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+
+from stages.runtime import file_lock, processes
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the server keeps its regions
 
@@ -37,8 +38,6 @@ _PROGRAMS = ("tritonserver", "triton_python_backend_stub")
 _REQUESTS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _PARENT_CHECK_S = 1.0
 _KILL_DEADLINE_S = 5.0
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 def new_name() -> str:
@@ -78,15 +77,10 @@ def server_environ(environ: Mapping[str, str], python_bin: str, *, on_gpu: bool)
 def sweep() -> None:
     """Remove what is left of this user's servers whose guard is gone."""
     for path in SHARED_MEMORY.glob("clara-model-server-*.lock"):
-        with suppress(OSError):  # another user's, or just removed, or its guard lives
-            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(descriptor).st_uid == os.geteuid() and _NAME.fullmatch(path.stem):
-                    _clear(path.stem)
-                    path.unlink()
-            finally:
-                os.close(descriptor)
+        with suppress(OSError), file_lock.abandoned(path) as status:  # not just removed
+            if status is not None and _NAME.fullmatch(path.stem):
+                _clear(path.stem)
+                path.unlink()
     for trace in SHARED_MEMORY.glob(
         "clara-model-server-*-repository"
     ):  # the lock is first made, last removed
@@ -105,7 +99,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     name, parent, python_bin, installation, repository, text, *command = argv
     wanted = json.loads(text)
     signals = _listen_to_signals()
-    _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # so that the server's orphans are reaped here
+    processes.adopt_orphans()  # so that those of the server are reaped here
     with _held(name):
         try:
             plain_path(name, "installation").symlink_to(installation)
@@ -114,7 +108,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
                 command,
                 env=server_environ(environ, python_bin, on_gpu=wanted["on_gpu"]),
                 stdin=subprocess.DEVNULL,
-                preexec_fn=_die_with_the_guard,
+                preexec_fn=partial(processes.die_with_parent, signal.SIGKILL),
             )
             _wait(server, int(parent), signals)
             code = server.poll()
@@ -176,7 +170,7 @@ def _held(name: str) -> Iterator[None]:
     hidden = SHARED_MEMORY / f"{name}.new"
     descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        file_lock.lock(descriptor)
         hidden.rename(path)
         yield
     finally:
@@ -187,8 +181,8 @@ def _held(name: str) -> Iterator[None]:
 def _clear(name: str) -> None:
     """Kill a server's processes and remove its regions and links."""
     deadline = time.monotonic() + _KILL_DEADLINE_S
-    while (processes := _processes(name)) and time.monotonic() < deadline:
-        for process in processes:
+    while (servers := _processes(name)) and time.monotonic() < deadline:
+        for process in servers:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.01)
@@ -218,29 +212,10 @@ def _end_children() -> None:
     with suppress(ChildProcessError):  # none is left
         while time.monotonic() < deadline:
             if os.waitpid(-1, os.WNOHANG) == (0, 0):
-                for child in _children():
-                    os.kill(child, signal.SIGKILL)
+                for child in processes.descendants(os.getpid()):
+                    with suppress(ProcessLookupError):
+                        os.kill(child, signal.SIGKILL)
                 time.sleep(0.01)
-
-
-def _children() -> list[int]:
-    own = str(os.getpid())
-    found = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal():
-            with suppress(OSError):  # gone
-                _, _, after_the_name = Path(entry.path, "stat").read_text(errors="replace").rpartition(")")
-                if after_the_name.split()[1] == own:
-                    found.append(int(entry.name))
-    return found
-
-
-def _die_with_the_guard() -> None:
-    _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
 
 
 if __name__ == "__main__":

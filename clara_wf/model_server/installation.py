@@ -16,7 +16,6 @@ another installation, ``triton-2.51.0-gpu-py3.X-<hash>``, whose environment has 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -46,7 +45,7 @@ from clara_wf.model_server.requirements import (
     fetch_libpython,
     find_libpython,
 )
-from stages.runtime import atomic
+from stages.runtime import atomic, file_lock
 
 TRITON_VERSION = "2.51.0"
 
@@ -319,11 +318,9 @@ def _check_links(program: Path) -> None:
 def _sole_installer(folder: Path, print_line: PrintLine) -> Iterator[None]:
     """Hold the installation's lock; it is the process that holds it, so it never outlives one."""
     with folder.with_name(f"{folder.name}.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not file_lock.try_lock(lock.fileno()):
             print_line("waiting for another process that installs the model server")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            file_lock.lock(lock.fileno())
         yield
 
 

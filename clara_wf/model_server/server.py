@@ -9,7 +9,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from clara_wf.model_server.gpu_settings import usable_gpu, view_of
 from clara_wf.model_server.health import answers_as, not_ready
 from clara_wf.model_server.installation import Installation, assemble_backends, install
 from clara_wf.model_server.requirements import ELSEWHERE, ModelServerError, UnsupportedPlatformError
+from stages.runtime.processes import own_interpreter
 
 __all__ = ["MODEL_NAME", "ModelServer", "ModelServerError", "UnsupportedPlatformError", "serve"]
 
@@ -251,7 +251,7 @@ def _spawn_guard(plan: _Plan, name: str, command: Sequence[str]) -> subprocess.P
     plan.log.write_bytes(b"")
     with plan.log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", model_server_guard.__file__, *arguments],
+            own_interpreter(model_server_guard.__name__, *arguments),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -14,7 +14,7 @@ from dicom_adapter.config.values import (
     AeName,
     Count,
     Folder,
-    HoursOrNone,
+    HoursFromZero,
     Permissions,
     Port,
     Seconds,
@@ -71,7 +71,7 @@ class Storage(Block):
     permissions: Permissions = 0o640
     job_input: Literal["copy", "link"] = "copy"
     record_days: Annotated[float, Field(ge=0)] = 90.0
-    retention_hours: HoursOrNone = 24.0
+    retention_hours: HoursFromZero = 24.0
 
     @property
     def root(self) -> Path:

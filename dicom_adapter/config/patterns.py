@@ -47,9 +47,9 @@ def checked_pattern(text: str) -> str:
         re.compile(text)
         steps = _steps(text)
     except (re.error, RecursionError, OverflowError) as error:
-        told = str(error) or type(error).__name__
+        reason = str(error) or type(error).__name__
         raise ValueError(
-            f"{text!r} is no regular expression: {told}; a character that has a meaning is written with a "
+            f"{text!r} is no regular expression: {reason}; a character that has a meaning is written with a "
             f"backslash before it, such as \\("
         ) from error
     if steps > _MOST_STEPS:

@@ -32,7 +32,7 @@ def _ae_title(value: str) -> str:
 
 
 def _address(value: str) -> str:
-    """Return an IP address as callers' addresses are told, so that other spellings of it match."""
+    """Return an IP address as callers' addresses are written, so that other spellings of it match."""
     try:
         found = ip_address(value.strip())
     except ValueError as error:
@@ -128,4 +128,4 @@ SopClasses = Annotated[Texts, AfterValidator(_sop_classes)]
 Modalities = Annotated[Texts, AfterValidator(_modalities)]
 Url = Annotated[str, AfterValidator(_url)]
 Hours = Annotated[float, Field(gt=0, le=_CENTURY_H)]
-HoursOrNone = Annotated[float, Field(ge=0, le=_CENTURY_H)]
+HoursFromZero = Annotated[float, Field(ge=0, le=_CENTURY_H)]

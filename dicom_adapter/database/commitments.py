@@ -52,7 +52,7 @@ def explain(store: Store, deliveries: Sequence[DeliveryRecord], message: str) ->
 
 
 def ask_again(store: Store, job_id: str) -> int:
-    """Let a destination be asked at once to commit itself to what it has of a job; return how many."""
+    """Make the results of a job that wait for commitment due at once; return how many."""
     with store.transaction() as database:
         return database.execute(
             "UPDATE deliveries SET not_before = 0 WHERE state = 'uncommitted' AND job_id = ?", (job_id,)
@@ -60,7 +60,7 @@ def ask_again(store: Store, job_id: str) -> int:
 
 
 def send_again(store: Store, deliveries: Sequence[DeliveryRecord], message: str) -> None:
-    """Let what may have arrived, and no report has told of, be sent again."""
+    """Queue what may have arrived, and no report has named, to be sent again."""
     with store.transaction() as database:
         database.executemany(
             "UPDATE deliveries SET state = 'waiting', unsure = 0, transaction_uid = '', not_before = 0, "
@@ -70,7 +70,7 @@ def send_again(store: Store, deliveries: Sequence[DeliveryRecord], message: str)
 
 
 def without_commitment(store: Store, destination: str) -> int:
-    """Let no result wait for the commitment of a destination that is not asked for it any more.
+    """Release results that wait for the commitment of a destination that is not asked for it any more.
 
     What it has taken is delivered; what may have arrived waits to be sent. Return how many did wait.
     """

@@ -24,7 +24,7 @@ from dicom_adapter.database.schema import migrate, require_current
 from stages.lifecycle.locks import now
 
 _BUSY_S = 30.0
-_HURRY_S = 2.0
+_SHUTDOWN_WAIT_S = 2.0
 _VISIBLE_S = 5.0
 _LOOK_S = 1.0
 _POLL_S = 0.02
@@ -128,9 +128,9 @@ class Database:
             self._require_same_file()
             check_pages(self._file, identity=self.identity, longest_s=_LOOK_S, lock_s=_LOOK_S)
 
-    def hurry(self) -> None:
+    def begin_shutdown(self) -> None:
         """Wait no longer than two seconds for a lock from now on, since the adapter ends."""
-        self._busy_s, self._is_ending = min(self._busy_s, _HURRY_S), True
+        self._busy_s, self._is_ending = min(self._busy_s, _SHUTDOWN_WAIT_S), True
 
     def close(self) -> None:
         """Close the file."""
@@ -196,7 +196,7 @@ class Database:
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        """Say of an error of SQLite what to do, and remember it until something is written again."""
+        """Raise SQLite's errors as ours, which say what to do, and keep one as `trouble` until a write."""
         try:
             yield
         except sqlite3.Error as error:

@@ -71,7 +71,7 @@ class DeliveryTable(Database):
 
 
 def try_everything_now(store: Database) -> None:
-    """Let nothing wait for its time any more; asked for at a start."""
+    """Make everything due that waits for its time; called at a start."""
     with store.transaction() as database:
         for table in ("jobs", "deliveries"):
             database.execute(f"UPDATE {table} SET not_before = 0 WHERE not_before != 0")  # noqa: S608
@@ -136,7 +136,7 @@ def dead_letter_older(store: Database, destination: str, before_s: float, *, rea
 
 
 def forget_contents(database: sqlite3.Connection, study_id: int) -> None:
-    """Let results of a study that is removed, and comes again, be delivered again."""
+    """Forget what results of a removed study hold, so that they are delivered again when it comes again."""
     database.execute(
         "UPDATE deliveries SET content = '' WHERE job_id IN (SELECT id FROM jobs WHERE study_id = ?)",
         (study_id,),

@@ -14,7 +14,7 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _UNUSABLE = {
     sqlite3.SQLITE_BUSY: "another process has locked it; end that process, nothing is lost meanwhile",
     sqlite3.SQLITE_LOCKED: "another process has locked it; end that process, nothing is lost meanwhile",
-    sqlite3.SQLITE_FULL: "the disk is full; make room, nothing is lost meanwhile",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space, nothing is lost meanwhile",
     sqlite3.SQLITE_READONLY: "it is read only; let the adapter's user write the file and its folder",
     sqlite3.SQLITE_PERM: "its permissions do not allow it; let the adapter's user write the file",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; let the adapter's user write the file and its folder",

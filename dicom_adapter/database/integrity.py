@@ -89,7 +89,7 @@ def lacks_log(file: Path) -> bool:
 
 
 def _is_empty(file: Path) -> bool:
-    """Tell whether there is no content, in the file or in the log of a run that was killed at its start."""
+    """Return whether there is no content, in the file or in the log of a run that was killed at its start."""
     return not any(
         each.exists() and each.stat().st_size for each in (file, file.with_name(f"{file.name}-wal"))
     )
@@ -114,7 +114,7 @@ def _check(database: sqlite3.Connection, file: Path, deadline: Deadline) -> bool
         for pragma in ("quick_check(1)", "foreign_key_check"):
             wrong = [row for row in database.execute(f"PRAGMA {pragma}") if row != ("ok",)]
             if wrong:
-                raise damaged(file, _told(wrong))
+                raise damaged(file, _summary(wrong))
     except DatabaseDamagedError:
         raise
     except sqlite3.OperationalError as error:
@@ -124,7 +124,7 @@ def _check(database: sqlite3.Connection, file: Path, deadline: Deadline) -> bool
     return True
 
 
-def _told(wrong: list[tuple[object, ...]]) -> str:
+def _summary(wrong: list[tuple[object, ...]]) -> str:
     first = wrong[0]
     if len(first) == 1:
         return str(first[0]).splitlines()[-1]

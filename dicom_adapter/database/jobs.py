@@ -57,14 +57,14 @@ class JobTable(DeliveryTable):
         return None
 
     def retry(self, job_id: str, *, exit_code: int | None, reason: str, not_before: float) -> None:
-        """Let a job that failed start again later."""
+        """Queue a job that failed again, for later."""
         with self.transaction() as database:
             self._move(
                 database, "jobs", job_id, "queued", exit_code=exit_code, reason=reason, not_before=not_before
             )
 
     def interrupt(self, job_id: str) -> None:
-        """Let a job that was stopped, or ran when we ended, start again; that is no try."""
+        """Queue a job again that was stopped, or ran when we ended; that is no try."""
         with self.transaction() as database:
             self._move(database, "jobs", job_id, "queued", not_before=0)
             database.execute("UPDATE jobs SET tries = MAX(tries - 1, 0) WHERE id = ?", (job_id,))
@@ -75,7 +75,7 @@ class JobTable(DeliveryTable):
             self._move(database, "jobs", job_id, "dead", exit_code=exit_code, reason=reason)
 
     def replay(self, job_id: str) -> None:
-        """Let a dead letter start again, and what could not be delivered of it.
+        """Queue a dead letter again, and what could not be delivered of it.
 
         Raises
         ------
@@ -93,7 +93,7 @@ class JobTable(DeliveryTable):
     def finish(
         self, job_id: str, results: Mapping[str, Path], *, contents: Mapping[str, str] | None = None
     ) -> tuple[int, int]:
-        """Say that a job is done, and that its results are to be delivered.
+        """Write down that a job is done, and that its results are to be delivered.
 
         What a destination has, or gets, of an earlier job of the same study is not sent to it again.
 

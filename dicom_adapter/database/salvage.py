@@ -86,7 +86,7 @@ def _copy(source: sqlite3.Connection, database: sqlite3.Connection, table: str, 
 
 
 def _rows(source: sqlite3.Connection, table: str, found: Salvaged) -> Iterator[sqlite3.Row]:
-    """Give the rows from the front until something is damaged, then those from the back."""
+    """Yield the rows from the front until something is damaged, then those from the back."""
     last = -(2**63)
     for order in ("ASC", "DESC"):
         try:

@@ -1,7 +1,7 @@
 """What the adapter could not work on and has set aside, so that everything else goes on.
 
 Nothing is removed for it: the file or row stays as it is, is passed over, and is worked on again when
-somebody replays it (`dicom_adapter.studies.replay`).
+somebody replays it (`dicom_adapter.studies.recovery`).
 """
 
 from __future__ import annotations
@@ -67,17 +67,17 @@ def put(
     item
         What tells it from others of its kind, see `SetAside`.
     """
-    told = printable(str(item))[:_LONGEST]
-    if database.execute("SELECT 1 FROM set_aside WHERE kind = ? AND item = ?", (kind, told)).fetchone():
+    name = printable(str(item))[:_LONGEST]
+    if database.execute("SELECT 1 FROM set_aside WHERE kind = ? AND item = ?", (kind, name)).fetchone():
         return False
     reason = printable(reason)[:_LONGEST]
     done = database.execute(
         "INSERT OR IGNORE INTO set_aside (kind, item, study, reason, since) VALUES (?, ?, ?, ?, ?)",
-        (kind, told, study, reason, now()),
+        (kind, name, study, reason, now()),
     )
     logger.error(
         "set aside as aside-%s (%s %s): %s; all else goes on, and clara-wf adapter replay tries it again",
-        *(done.lastrowid, kind, told, reason),
+        *(done.lastrowid, kind, name, reason),
         extra={"study": study} if study else {},
     )
     return True
@@ -111,5 +111,5 @@ def set_aside(store: _Database, kind: SetAsideKind, item: object, *, reason: str
 
 
 def take_back(database: sqlite3.Connection, number: int) -> None:
-    """Let something be worked on again."""
+    """Take back something that is set aside, so that it is worked on again."""
     database.execute("DELETE FROM set_aside WHERE id = ?", (number,))

@@ -39,8 +39,8 @@ class StudyTable(JobTable):
         with self.transaction() as database:
             for each in received:
                 study = self._study_id(database, each)
-                told = each.modality[:_LONGEST_CODE], each.series_description[:_LONGEST_DESCRIPTION]
-                values = (str(each.path), study, each.sop_instance_uid, each.sop_class_uid, *told)
+                texts = each.modality[:_LONGEST_CODE], each.series_description[:_LONGEST_DESCRIPTION]
+                values = (str(each.path), study, each.sop_instance_uid, each.sop_class_uid, *texts)
                 more = (each.size, each.conflict, now())
                 added = database.execute(
                     "INSERT OR IGNORE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, *more)
@@ -52,7 +52,7 @@ class StudyTable(JobTable):
                     )
 
     def knows(self, path: Path) -> bool:
-        """Tell whether a file is in the database."""
+        """Return whether a file is in the database."""
         return bool(self._rows("SELECT 1 FROM instances WHERE path = ?", str(path)))
 
     def studies(self, *states: str, most: int = -1) -> list[StudyRecord]:
@@ -81,14 +81,14 @@ class StudyTable(JobTable):
         return self._read("instance", rows, received_of)
 
     def hold(self, study_id: int) -> None:
-        """Let late instances wait for somebody."""
+        """Hold a study whose late instances wait for somebody."""
         with self.transaction() as database:
             self._move(database, "studies", study_id, "held")
 
     def complete(
         self, study_id: int, rules: Sequence[WorkflowRule], *, supersede: bool = False
     ) -> list[JobRecord]:
-        """Say that a study is complete, and make a job for each rule, all or none.
+        """Write down that a study is complete, and make a job for each rule, all or none.
 
         Parameters
         ----------

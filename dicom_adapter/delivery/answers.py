@@ -13,7 +13,7 @@ DeliveryVerdict: TypeAlias = Literal["accepted", "busy", "refused"]
 
 
 class DestinationError(StageError):
-    """A destination cannot be reached, does not talk to us, or went away in the middle.
+    """A destination cannot be reached, does not answer us, or went away in the middle.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ OnAnswer: TypeAlias = Callable[[ResultFile, Answer], None]
 class Sender(Protocol):
     """One way to send to one destination."""
 
-    def send(self, results: Sequence[ResultFile], told: OnAnswer) -> None:
+    def send(self, results: Sequence[ResultFile], on_answer: OnAnswer) -> None:
         """Send files, and tell of each what the destination said, as soon as it has.
 
         Raises

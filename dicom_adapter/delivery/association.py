@@ -151,7 +151,7 @@ class RequestedAssociation:
         return self._last_id
 
     def _allow(self, size: int) -> None:
-        """Give the peer the time for an answer, and for so many bytes before it."""
+        """Set the deadline to the time of an answer, and of so many bytes before it."""
         seconds = self.peer.timeout_s + size / self.peer.slowest_rate
         self._connection.deadline = Deadline(round(seconds, 3))
 
@@ -163,7 +163,7 @@ class RequestedAssociation:
         self._send(message.context, commands.response(command, status), is_command=True)
 
     def wait_at_most(self, seconds: float) -> None:
-        """Let what comes next be there within so many seconds."""
+        """Set the time within which the next message must be there, seconds."""
         self._connection.deadline = Deadline(seconds)
 
     def response(self, to: int, kind: int) -> Message:
@@ -275,7 +275,7 @@ def associated(peer: Peer, contexts: Sequence[tuple[str, str]]) -> Iterator[Requ
         with suppress(OSError, EOFError, ProtocolError):
             association.release()
     except (OSError, EOFError, ProtocolError) as error:
-        raise DestinationError(f"{peer.place} went away: {_told(error)}") from error
+        raise DestinationError(f"{peer.place} went away: {_reason_of(error)}") from error
     finally:
         connection.close()
 
@@ -314,7 +314,7 @@ def _negotiate(
             return pdus.read_accept(body, contexts)
     except (OSError, EOFError, ProtocolError) as error:
         raise DestinationError(
-            f"{peer.place} did not answer our request for an association: {_told(error)}; is it a DICOM "
+            f"{peer.place} did not answer our request for an association: {_reason_of(error)}; is it a DICOM "
             f"application, and is TLS the same on both sides?"
         ) from error
     if kind == pdus.ASSOCIATE_RJ:
@@ -342,5 +342,5 @@ def _read_pdu(connection: DestinationConnection) -> tuple[int, bytes]:
     return kind, connection.receive(length)
 
 
-def _told(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

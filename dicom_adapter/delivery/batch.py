@@ -25,9 +25,9 @@ from dicom_adapter.delivery.connection import DestinationConnections
 from dicom_adapter.delivery.senders import address_of, found_at, sender_to
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.results import ResultFile, read_result
-from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.worker import heartbeat
 from stages.errors import OutputError
+from stages.runtime.retry import Backoff
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +203,7 @@ class BatchSender:
     def _leave(
         self, waiting: dict[str, DeliveryRecord], in_flight: str, *, message: str | None, not_before: float
     ) -> None:
-        """Let results wait, those that may have arrived marked."""
+        """Write down that results wait, those that may have arrived marked."""
         unsure = {each.id for uid, each in waiting.items() if each.unsure or uid == in_flight}
         retry_while_locked(
             lambda: put_off(

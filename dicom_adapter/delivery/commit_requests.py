@@ -26,9 +26,9 @@ from dicom_adapter.delivery.commitment import (
 from dicom_adapter.delivery.connection import DestinationConnections
 from dicom_adapter.delivery.senders import peer_of
 from dicom_adapter.storage.results import ResultFile, read_result
-from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.failures import is_resource_error
 from stages.errors import OutputError
+from stages.runtime.retry import Backoff
 
 logger = logging.getLogger(__name__)
 

@@ -169,7 +169,7 @@ class _Http(http.client.HTTPConnection):
             self._line.hang_up()
 
     def limit(self, seconds: float) -> None:
-        """Let everything from now on be over within so many seconds."""
+        """Set the time within which everything from now on must be over, seconds."""
         assert self._line is not None, "it is connected"
         self._line.deadline = Deadline(seconds)
 

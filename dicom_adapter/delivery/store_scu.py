@@ -38,7 +38,7 @@ class StoreScu:
 
     peer: Peer
 
-    def send(self, results: Sequence[ResultFile], told: OnAnswer) -> None:
+    def send(self, results: Sequence[ResultFile], on_answer: OnAnswer) -> None:
         """Send files over one association for every 128 kinds, and tell of each what was said.
 
         Raises
@@ -46,12 +46,12 @@ class StoreScu:
         DestinationError
             If the association is refused, aborted, too slow or not as the standard has it.
         """
-        given = _given(results)
-        for chosen in _grouped(results, given):
-            contexts = _contexts(chosen, given)
+        possible = _possible_syntaxes(results)
+        for chosen in _grouped(results, possible):
+            contexts = _contexts(chosen, possible)
             with associated(self.peer, contexts) as association:
                 for each in chosen:
-                    told(each, self._store(association, each, given[_kind(each)]))
+                    on_answer(each, self._store(association, each, possible[_kind(each)]))
 
     def _store(
         self, association: RequestedAssociation, result: ResultFile, syntaxes: Sequence[str]
@@ -109,13 +109,17 @@ class StoreScu:
 
 def answer_of(status: int, name: str) -> Answer:
     """Return what a status of C-STORE means (PS3.4 table B.2-1): a warning says that it is stored."""
-    told = f"0x{status:04X}"
+    status_text = f"0x{status:04X}"
     if status in _STORED or 0xB000 <= status <= 0xBFFF:
-        return Answer(verdict="accepted", status=told)
+        return Answer(verdict="accepted", status=status_text)
     if 0xA700 <= status <= 0xA7FF or status == 0x0110:
-        return Answer(verdict="busy", status=told, message=f"{name} is out of resources ({told})")
+        return Answer(
+            verdict="busy", status=status_text, message=f"{name} is out of resources ({status_text})"
+        )
     meaning = "".join(f", {text}" for begin, end, text in _MEANINGS if begin <= status <= end)
-    return Answer(verdict="refused", status=told, message=f"{name} refused it ({told}{meaning})")
+    return Answer(
+        verdict="refused", status=status_text, message=f"{name} refused it ({status_text}{meaning})"
+    )
 
 
 _MEANINGS = (
@@ -132,7 +136,7 @@ def _kind(result: ResultFile) -> tuple[str, str]:
     return result.sop_class_uid, result.transfer_syntax_uid
 
 
-def _given(results: Sequence[ResultFile]) -> dict[tuple[str, str], list[str]]:
+def _possible_syntaxes(results: Sequence[ResultFile]) -> dict[tuple[str, str], list[str]]:
     """Return in which transfer syntaxes each kind of files can be given, by the first of each kind."""
     first: dict[tuple[str, str], ResultFile] = {}
     for each in results:
@@ -141,12 +145,12 @@ def _given(results: Sequence[ResultFile]) -> dict[tuple[str, str], list[str]]:
 
 
 def _grouped(
-    results: Sequence[ResultFile], given: dict[tuple[str, str], list[str]]
+    results: Sequence[ResultFile], possible: dict[tuple[str, str], list[str]]
 ) -> Iterator[list[ResultFile]]:
     """Return results in groups, each of which one association has contexts enough for."""
     groups: list[list[tuple[str, str]]] = [[]]
-    for kind in given:
-        if len({pair for each in [*groups[-1], kind] for pair in _pairs(each, given)}) > MOST_CONTEXTS:
+    for kind in possible:
+        if len({pair for each in [*groups[-1], kind] for pair in _pairs(each, possible)}) > MOST_CONTEXTS:
             groups.append([])
         groups[-1].append(kind)
     for group in groups:
@@ -154,14 +158,14 @@ def _grouped(
 
 
 def _contexts(
-    results: Sequence[ResultFile], given: dict[tuple[str, str], list[str]]
+    results: Sequence[ResultFile], possible: dict[tuple[str, str], list[str]]
 ) -> list[tuple[str, str]]:
     """Return a presentation context for each way to give something, so that the peer may take any of them."""
-    return list(dict.fromkeys(pair for each in results for pair in _pairs(_kind(each), given)))
+    return list(dict.fromkeys(pair for each in results for pair in _pairs(_kind(each), possible)))
 
 
-def _pairs(kind: tuple[str, str], given: dict[tuple[str, str], list[str]]) -> list[tuple[str, str]]:
-    return [(kind[0], syntax) for syntax in given[kind]]
+def _pairs(kind: tuple[str, str], possible: dict[tuple[str, str], list[str]]) -> list[tuple[str, str]]:
+    return [(kind[0], syntax) for syntax in possible[kind]]
 
 
 def _not_taken(

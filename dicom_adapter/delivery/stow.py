@@ -65,7 +65,7 @@ class StowClient:
         default_factory=DestinationConnections, repr=False, compare=False
     )
 
-    def send(self, results: Sequence[ResultFile], told: OnAnswer) -> None:
+    def send(self, results: Sequence[ResultFile], on_answer: OnAnswer) -> None:
         """Send files one after the other, and tell of each what was said.
 
         Raises
@@ -75,7 +75,7 @@ class StowClient:
         """
         with closing(self._calls()) as calls:
             for each in results:
-                told(each, self._store(calls, each))
+                on_answer(each, self._store(calls, each))
 
     def found(self, results: Sequence[ResultFile]) -> set[str] | None:
         """Return the SOPInstanceUIDs that the service has of some; None if it cannot be asked.
@@ -128,13 +128,14 @@ class StowClient:
 
 def _not_the_service(answer: HttpAnswer) -> str:
     """Return why what answers is not where results go, as its configuration has it; "" if it is."""
-    told = f"(HTTP {answer.status})"
+    status_text = f"(HTTP {answer.status})"
     if answer.status in _LOGIN:
-        return f"does not let us in {told}; check its 'dicomweb-token'"
+        return f"does not let us in {status_text}; check its 'dicomweb-token'"
     if answer.status in _MOVED:
-        return f"says that it has moved {told} to {answer.location[:_SHOWN]!r}; write that into 'dicomweb'"
+        moved_to = answer.location[:_SHOWN]
+        return f"says that it has moved {status_text} to {moved_to!r}; write that into 'dicomweb'"
     if answer.status in _NO_SERVICE:
-        return f"has no STOW-RS there {told}; check the URL in 'dicomweb'"
+        return f"has no STOW-RS there {status_text}; check the URL in 'dicomweb'"
     return ""
 
 
@@ -144,18 +145,20 @@ def answer_of(status: int, body: bytes, name: str) -> Answer:
     A 409 is said where any instance failed, and a 202 may hold failures or warnings; the body tells them
     apart. A 200 of something else than a store, such as a page to log in at, is no success.
     """
-    told = f"HTTP {status}"
+    status_text = f"HTTP {status}"
     is_answer, reason = _failure_reason(body)
     if status in (200, 202) and is_answer and reason is None:
-        return Answer(verdict="accepted", status=told)
+        return Answer(verdict="accepted", status=status_text)
     if status in _BUSY or (reason is not None and 0xA700 <= reason <= 0xA7FF):
-        message = f"{name} cannot take it now ({told})"
-        return Answer(verdict="busy", status=told, message=message, may_be_there=status in _UNKNOWN_END)
+        message = f"{name} cannot take it now ({status_text})"
+        return Answer(
+            verdict="busy", status=status_text, message=message, may_be_there=status in _UNKNOWN_END
+        )
     if status in (200, 202) and not is_answer:
-        message = f"{name} says {told}, and then nothing that is an answer of STOW-RS; check its URL"
-        return Answer(verdict="refused", status=told, message=message, may_be_there=True)
-    why = told if reason is None else f"{told}, 0x{reason:04X}"
-    return Answer(verdict="refused", status=told, message=f"{name} refused it ({why})")
+        message = f"{name} says {status_text}, and then nothing that is an answer of STOW-RS; check its URL"
+        return Answer(verdict="refused", status=status_text, message=message, may_be_there=True)
+    why = status_text if reason is None else f"{status_text}, 0x{reason:04X}"
+    return Answer(verdict="refused", status=status_text, message=f"{name} refused it ({why})")
 
 
 def _failure_reason(body: bytes) -> tuple[bool, int | None]:

@@ -124,7 +124,7 @@ def _repack(made: FileDataset, wanted: UID) -> None:
 
 
 def _keep_bytes(made: Dataset) -> None:
-    """Let values be written as they lie, not decoded, where no VR is written beside them."""
+    """Make values be written as they lie, not decoded, where no VR is written beside them."""
     for tag in list(made.keys()):
         if _is_sequence(made.get_item(tag)):
             for each in made[tag].value:

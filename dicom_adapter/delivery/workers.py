@@ -19,11 +19,11 @@ from dicom_adapter.delivery.batch import BatchSender
 from dicom_adapter.delivery.commit_requests import CommitRequests, commits
 from dicom_adapter.delivery.commitment import CommitmentReport
 from dicom_adapter.delivery.connection import DestinationConnections
-from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.failures import is_resource_error, reason_of, traceback_of
 from dicom_adapter.supervision.supervisor import stop_all
 from dicom_adapter.supervision.worker import Worker, current_worker, work_for
+from stages.runtime.retry import Backoff
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _STOP_S, _END_S = 3.0, 2.0  # for what is being sent; for what is ended then
 
 
 class DeliveryWorkers:
-    """All delivery workers, one for each destination of the configuration that is in use now.
+    """All delivery workers, one for each destination of the configuration; a new one brings new ones.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ class DeliveryWorker:
             self._requests.ask_due(destination, self._connections, set_aside=self._set_aside)
 
     def _dead_letter_old(self) -> None:
-        """Give up what has waited for too long, which is looked for now and then."""
+        """Make dead letters of what has waited for too long, which is looked for now and then."""
         if self._context.clock() < self._next_give_up:
             return
         self._next_give_up = self._context.clock() + _GIVE_UP_EVERY_S

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from dicom_adapter.dimse.pdus import ProtocolError
 from dicom_files.encoding import command_set, uid_value
+from dicom_files.uids import LONGEST
 
 C_STORE, C_GET, C_FIND, C_MOVE, C_ECHO = 0x0001, 0x0010, 0x0020, 0x0021, 0x0030
 N_EVENT_REPORT, N_ACTION, C_CANCEL, RESPONSE = 0x0100, 0x0130, 0x0FFF, 0x8000
@@ -25,7 +26,6 @@ FIELD, MESSAGE_ID, RESPONDED_TO, PRIORITY = 0x0100, 0x0110, 0x0120, 0x0700
 DATA_SET_TYPE, STATUS, SOP_INSTANCE, REQUESTED_SOP_INSTANCE = 0x0800, 0x0900, 0x1000, 0x1001
 EVENT_TYPE, ACTION_TYPE = 0x1002, 0x1008
 NO_DATA_SET, _DATA_SET = 0x0101, 0x0001
-_LONGEST_UID = 64  # PS3.5 9.1
 
 Values: TypeAlias = Mapping[int, int | str | bytes]
 """Values of a command set by element of group 0000: numbers of two bytes, texts, or bytes as they stand."""
@@ -179,7 +179,7 @@ def store_response(request: StoreCommand, status: int) -> bytes:
         C_STORE,
         request.message_id,
         status,
-        {element: uid for element, uid in uids.items() if len(uid) <= _LONGEST_UID},
+        {element: uid for element, uid in uids.items() if len(uid) <= LONGEST},
     )
 
 
@@ -230,7 +230,7 @@ def _response(field: int, message_id: int, status: int, values: Values) -> bytes
 
 
 def _encoded(values: Values) -> bytes:
-    return command_set((each, _bytes_of(value)) for each, value in sorted(values.items()))
+    return command_set((element, _bytes_of(value)) for element, value in sorted(values.items()))
 
 
 def _bytes_of(value: int | str | bytes) -> bytes:

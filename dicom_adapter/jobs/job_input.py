@@ -44,7 +44,7 @@ _AT_ONCE = 1 << 30
 def fill_payload(
     payload: Payload, workflow: Workflow, files: Sequence[ReceivedInstance], storage: Storage
 ) -> None:
-    """Give a job its input; what is done already stays.
+    """Write a job's input; what is done already stays.
 
     Parameters
     ----------
@@ -126,13 +126,13 @@ class _Input:
 
 def _checked(file: ReceivedInstance) -> Path:
     """Return a received file that is as it came."""
-    told = "a received file of the study"  # its name is a whole UID
+    what = "a received file of the study"  # its name is a whole UID
     try:
         size = file.path.stat().st_size
     except FileNotFoundError as error:
-        raise InputError(f"{told} is gone; ask for the study once more") from error
+        raise InputError(f"{what} is gone; ask for the study once more") from error
     if size != file.size:
-        raise InputError(f"{told} has {size} bytes, {file.size} were received; ask for the study once more")
+        raise InputError(f"{what} has {size} bytes, {file.size} were received; ask for the study once more")
     return file.path
 
 

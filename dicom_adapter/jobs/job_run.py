@@ -15,9 +15,9 @@ from typing import BinaryIO, Literal, TypeAlias
 
 from clara_wf.definitions.workflow import Workflow
 from clara_wf.payload import Payload
-from dicom_adapter.jobs import tethered
 from stages.errors import OutputError, SettingsError, StageTimeoutError
 from stages.lifecycle.heartbeat import sole_owner
+from stages.runtime.processes import children, command_with_parent
 
 JobVerdict: TypeAlias = Literal["done", "retry", "dead"]
 
@@ -196,7 +196,7 @@ def _command(payload: Payload, workflow: Workflow, run_options: JobRunOptions) -
     run = [sys.executable, "-m", "clara_wf", "test", workflow.id, payload.job_id]
     if run_options.timeout_s is not None:
         run.append(str(run_options.timeout_s))
-    return [sys.executable, "-I", "-S", tethered.__file__, str(os.getpid()), *run, *options]
+    return command_with_parent(os.getpid(), [*run, *options])
 
 
 def _python_path(environ: Mapping[str, str]) -> str:
@@ -218,11 +218,7 @@ def _wait(process: subprocess.Popen[bytes], stopped: Callable[[], bool], stop_s:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """Kill a run and its stages, each of which leads a process group; else deaf ones would outlive it."""
-    try:
-        stages = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
-    except OSError:
-        stages = []  # they are asked to stop by the kernel
-    for each in map(int, stages):
+    for each in children(process.pid) or ():  # where nobody knows them, the kernel asks them to stop
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(each, signal.SIGKILL)
     process.kill()

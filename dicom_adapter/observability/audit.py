@@ -66,15 +66,15 @@ class AuditTrail:
         self._chain.flush()
 
     def started(self) -> None:
-        """Say that this application started."""
+        """Record that this application started."""
         self._write("110100", "E", 0, kind="110120")
 
     def stopped(self) -> None:
-        """Say that this application stops."""
+        """Record that this application stops."""
         self._write("110100", "E", 0, kind="110121")
 
     def received(self, *, study: str, source: str, address: str, called: str, instances: int) -> None:
-        """Say that instances of a study came in from a peer."""
+        """Record that instances of a study came in from a peer."""
         self._write(
             "110104",
             "C",
@@ -86,13 +86,13 @@ class AuditTrail:
         )
 
     def ran(self, *, study: str, job: str, workflow: str, outcome: Outcome) -> None:
-        """Say that a workflow has worked on a study."""
+        """Record that a workflow has worked on a study."""
         self._write("110103", "E", outcome, study=study, details={"job": job, "workflow": workflow})
 
     def sent(
         self, *, study: str, job: str, destination: str, address: str, instances: int, outcome: Outcome
     ) -> None:
-        """Say that results of a study went to a destination, or did not."""
+        """Record that results of a study went to a destination, or did not."""
         self._write(
             "110104",
             "R",
@@ -105,11 +105,11 @@ class AuditTrail:
         )
 
     def deleted(self, *, study: str, job: str) -> None:
-        """Say that what was kept of a study's job was deleted."""
+        """Record that what was kept of a study's job was deleted."""
         self._write("110105", "D", 0, study=study, details={"job": job})
 
     def rejected(self, *, source: str, address: str, called: str, why: str) -> None:
-        """Say that a peer was not let in."""
+        """Record that a peer was not let in."""
         self._write(
             "110113",
             "E",
@@ -162,15 +162,15 @@ class AuditTrail:
 
 def _participant(name: str, role: str, address: str = "") -> dict[str, Any]:
     roles = {"110150": "Application", "110152": "Destination Role ID", "110153": "Source Role ID"}
-    told: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "UserID": name,
         "AlternativeUserID": f"AETITLES={name}",
         "UserIsRequestor": role == "110153",
         "RoleIDCode": _code(role, roles),
     }
     if address:
-        told |= {"NetworkAccessPointID": address, "NetworkAccessPointTypeCode": "2"}
-    return told
+        entry |= {"NetworkAccessPointID": address, "NetworkAccessPointTypeCode": "2"}
+    return entry
 
 
 def _objects(
@@ -178,17 +178,17 @@ def _objects(
 ) -> list[dict[str, Any]]:
     if study is None and not details:
         return []
-    told: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "ParticipantObjectTypeCode": "2",
         "ParticipantObjectTypeCodeRole": "3",
         "ParticipantObjectIDTypeCode": _code("110180", {"110180": "Study Instance UID"}),
         "ParticipantObjectID": f"hash:{study}" if study else "",
     }
     if instances is not None:
-        told["ParticipantObjectDescription"] = {"NumberOfInstances": instances}
+        entry["ParticipantObjectDescription"] = {"NumberOfInstances": instances}
     if details:
-        told["ParticipantObjectDetail"] = [{"type": key, "value": value} for key, value in details.items()]
-    return [told]
+        entry["ParticipantObjectDetail"] = [{"type": key, "value": value} for key, value in details.items()]
+    return [entry]
 
 
 def _code(code: str, meanings: Mapping[str, str]) -> dict[str, str]:

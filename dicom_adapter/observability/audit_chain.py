@@ -61,7 +61,7 @@ class AuditChain:
         self._lock = threading.Lock()
         self._waiting: deque[Message] = deque()
         self._lost = 0
-        self._previous, self._unended, self._tell = _BEGIN, b"", ""
+        self._previous, self._unended, self._notice = _BEGIN, b"", ""
         self.trouble = ""
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ class AuditChain:
     def flush(self) -> None:
         """Write what could not be written before."""
         with self._lock:
-            if self.trouble or self._unended or self._tell:
+            if self.trouble or self._unended or self._notice:
                 self._flush()
 
     def close(self) -> None:
@@ -96,18 +96,20 @@ class AuditChain:
     def _flush(self) -> None:
         try:
             self._keep_in_place()
-            if self._tell or self._lost:
-                told = self._tell + (f"; {self._lost} messages are in the log alone" if self._lost else "")
-                self._write(self._repaired(told))
-                self._tell, self._lost = "", 0
+            if self._notice or self._lost:
+                notice = self._notice + (
+                    f"; {self._lost} messages are in the log alone" if self._lost else ""
+                )
+                self._write(self._repaired(notice))
+                self._notice, self._lost = "", 0
             while self._waiting:
                 self._write(self._waiting[0])
                 self._waiting.popleft()
             os.fsync(self._descriptor)
         except OSError as error:
             self.trouble = f"cannot write the audit trail {self._file}: {error.strerror}"
-            self._tell = (
-                self._tell or f"the trail could not be written ({error.strerror}); what follows is late"
+            self._notice = (
+                self._notice or f"the trail could not be written ({error.strerror}); what follows is late"
             )
             return
         self.trouble = ""
@@ -123,7 +125,7 @@ class AuditChain:
         except OSError as error:
             self._unended = line[: len(line) + 1 - len(left)]
             if len(left) > 1 and self._unended:
-                self._tell = f"the line before was cut off ({error.strerror}); it follows whole"
+                self._notice = f"the line before was cut off ({error.strerror}); it follows whole"
             if len(left) != 1:
                 raise
         self._previous = _digest(line)
@@ -144,7 +146,7 @@ class AuditChain:
         else:
             self._unended = last
             if _previous_in(last) is None:
-                self._tell = "the line before was cut off (the adapter ended in the middle of it)"
+                self._notice = "the line before was cut off (the adapter ended in the middle of it)"
 
     def _keep_in_place(self) -> None:
         """Begin a new file where ours is large enough, or somebody has taken it away."""
@@ -158,7 +160,7 @@ class AuditChain:
             os.rename(self._file, self._file.with_stem(f"{self._file.stem}-{number:04d}"))
         else:
             logger.warning("the audit trail %s was taken away; it goes on in a new file", self._file)
-            self._tell = "the file of the trail was moved or removed; it goes on here"
+            self._notice = "the file of the trail was moved or removed; it goes on here"
             self._unended = b""
         descriptor = _open(self._file)
         os.close(self._descriptor)
@@ -197,12 +199,12 @@ def check_chain(file: Path) -> ChainCheck:
     lines, is_whole = 0, True
     for place, line in _lines([*numbered(file), *([file] if file.exists() else [])]):
         lines += 1
-        told = _previous_in(line)
-        if told is None:
+        previous = _previous_in(line)
+        if previous is None:
             cut.append(place)
         elif expected is None:
-            is_whole = told == _BEGIN
-        elif told != expected:
+            is_whole = previous == _BEGIN
+        elif previous != expected:
             return ChainCheck(lines=lines, cut=tuple(cut), broken=place, is_whole=is_whole)
         expected = _digest(line)
     return ChainCheck(lines=lines, cut=tuple(cut), broken="", is_whole=is_whole)

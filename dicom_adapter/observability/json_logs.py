@@ -3,7 +3,7 @@
 Whatever this process says goes through here: its own records, warnings, exceptions that nobody caught, and
 what a library prints. No line holds a whole DICOM UID, a value of a data set, or a character that a terminal
 obeys, and none is longer than 16 KiB. A log that nobody reads does not stop the adapter: what finds no place
-is left out, and how much that was is told when there is place again.
+is left out, and how much that was is logged when there is place again.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as one line."""
-        told: dict[str, object] = {
+        fields: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "message": _message(record),
         }
-        told |= {name: printable(str(vars(record)[name])) for name in _ABOUT if name in vars(record)}
+        fields |= {name: printable(str(vars(record)[name])) for name in _ABOUT if name in vars(record)}
         if record.exc_info and record.exc_info[1]:
-            told["traceback"] = _traceback(record.exc_info[1])
-        return _bounded(told)
+            fields["traceback"] = _traceback(record.exc_info[1])
+        return _bounded(fields)
 
 
 class PatientHandler(logging.Handler):
@@ -173,10 +173,10 @@ def _without_values(text: str) -> str:
 
 def _traceback(error: BaseException) -> str:
     """Return a traceback without UIDs; where a DICOM library has a part in it, without any message."""
-    told = "".join(traceback.format_exception(error))
-    if any(f"{os.sep}{library}{os.sep}" in told for library in _DICOM_LIBRARIES):
-        told = "".join(map(_without_message, _chain(error)))
-    return "\n".join(printable(without_uids(line)) for line in told.rstrip().split("\n"))
+    text = "".join(traceback.format_exception(error))
+    if any(f"{os.sep}{library}{os.sep}" in text for library in _DICOM_LIBRARIES):
+        text = "".join(map(_without_message, _chain(error)))
+    return "\n".join(printable(without_uids(line)) for line in text.rstrip().split("\n"))
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -192,12 +192,12 @@ def _without_message(error: BaseException) -> str:
     return f"Traceback (most recent call last):\n{frames}{type(error).__qualname__}: …\n"
 
 
-def _bounded(told: dict[str, object]) -> str:
+def _bounded(fields: dict[str, object]) -> str:
     """Return a line that is short enough: the middle of what is too long is left out."""
     most = LONGEST_LINE
-    while len((line := json.dumps(told, ensure_ascii=False)).encode(errors="replace")) >= LONGEST_LINE:
+    while len((line := json.dumps(fields, ensure_ascii=False)).encode(errors="replace")) >= LONGEST_LINE:
         most //= 2
-        told = {name: _shortened(value, most) for name, value in told.items()}
+        fields = {name: _shortened(value, most) for name, value in fields.items()}
     return line
 
 
@@ -243,21 +243,21 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
     logging.getLogger(__name__).critical("an error that nobody caught", exc_info=(kind, error, trace))
 
 
-def _uncaught_in_thread(told: Any) -> None:
-    if not isinstance(told.exc_value, Exception):  # such as a thread that ends itself
+def _uncaught_in_thread(args: Any) -> None:
+    if not isinstance(args.exc_value, Exception):  # such as a thread that ends itself
         return
-    name = told.thread.name if told.thread else "a thread"
+    name = args.thread.name if args.thread else "a thread"
     logging.getLogger(__name__).critical(
         "an error that nobody caught in %s",
         name,
-        exc_info=(told.exc_type, told.exc_value, told.exc_traceback),
+        exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
     )
 
 
-def _unraisable(told: Any) -> None:
-    error = told.exc_value or told.exc_type()
+def _unraisable(args: Any) -> None:
+    error = args.exc_value or args.exc_type()
     logging.getLogger(__name__).error(
         "%s",
-        told.err_msg or "an error that could not be raised",
-        exc_info=(type(error), error, told.exc_traceback),
+        args.err_msg or "an error that could not be raised",
+        exc_info=(type(error), error, args.exc_traceback),
     )

@@ -32,7 +32,7 @@ class Queue:
     oldest_delivery_s
         Age of the oldest result that a destination has not taken yet, seconds.
     free_bytes
-        Room on the disk.
+        Free space of the disk.
     set_aside
         How much of each kind is set aside.
     workers
@@ -110,7 +110,7 @@ class Metrics:
         )
 
     def watch(self, queue: Callable[[], Queue]) -> None:
-        """Tell of the queue as well, as it is when it is asked for."""
+        """Add the queue, as it is when it is asked for."""
         self.registry.register(_QueueCollector(queue))
 
     def text(self) -> bytes:
@@ -149,7 +149,7 @@ class _QueueCollector(Collector):  # type: ignore[misc]
             oldest.add_metric([destination], age)
         yield oldest
         yield GaugeMetricFamily(
-            "clara_adapter_disk_free_bytes", "Room where images are kept", queue.free_bytes
+            "clara_adapter_disk_free_bytes", "Free disk space where images are kept", queue.free_bytes
         )
 
 

@@ -1,4 +1,4 @@
-"""Events that come in floods: the first of each kind are told one by one, the others are summed up."""
+"""Events that come in floods: the first of each kind are logged one by one, the others are summed up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SUM_UP_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class ThrottledEvents:
-    """What was not told one by one.
+    """What was not logged one by one.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class _Counted:
 
 
 class EventThrottle:
-    """Says of each event whether it may be told, ten of a kind at once from one address and ten a minute.
+    """Decides whether an event may be logged: ten of a kind at once from one address, and ten a minute.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class EventThrottle:
         self._held: dict[str, _Counted] = {}
 
     def allows(self, kind: str, address: str) -> bool:
-        """Return whether an event may be told; it is counted if not.
+        """Return whether an event may be logged; it is counted if not.
 
         Parameters
         ----------

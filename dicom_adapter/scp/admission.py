@@ -1,4 +1,4 @@
-"""How many connections may wait and how many associations there may be at once, and whose."""
+"""Who may open an association, and how many there may be at once, and whose."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dicom_adapter.config.dicom_blocks import Scp
+from dicom_adapter.scp.negotiation import (
+    BY_USER,
+    CALLED_UNKNOWN,
+    CALLING_UNKNOWN,
+    PERMANENT,
+    Rejection,
+)
 
 _UNPROVEN_S = 5.0
 _RESERVED = 4  # one in so many
@@ -60,7 +67,7 @@ class Admission:
         return True
 
     def leave(self, newcomer: Admitted) -> None:
-        """Give a place back, if it was not taken away."""
+        """Release a place, if it was not taken away."""
         with self._lock:
             self._inside.pop(newcomer, None)
 
@@ -86,3 +93,31 @@ def reserved(config: Scp) -> int:
     """Return how many associations are for addresses that are known."""
     known = any(each.host_ip for each in config.sources)
     return config.max_associations // _RESERVED if known else 0
+
+
+def who_may_not(config: Scp, called: str, caller: str, address: str) -> Rejection | None:
+    """Return why somebody may not call; None: may.
+
+    Parameters
+    ----------
+    called, caller
+        AE titles; "" for a blank one.
+    address
+        Where the call comes from.
+    """
+    if called not in {each.ae_title for each in config.ae_titles}:
+        return _unknown(CALLED_UNKNOWN, "called AE title not recognised")
+    if not caller:
+        return _unknown(CALLING_UNKNOWN, "calling AE title is blank, and there is no blank-calling-as")
+    if not config.reject_unknown_sources:
+        return None
+    known = [each for each in config.sources if each.ae_title == caller]
+    if not known:
+        return _unknown(CALLING_UNKNOWN, "calling AE title not recognised")
+    if any(each.host_ip in ("", address) for each in known):
+        return None
+    return _unknown(CALLING_UNKNOWN, "calling AE title comes from another host")
+
+
+def _unknown(reason: int, words: str) -> Rejection:
+    return Rejection(result=PERMANENT, source=BY_USER, reason=reason, words=words)

@@ -287,7 +287,7 @@ class Listener:
     # Going out
 
     def _say_goodbye(self, pending: PendingConnection, pdu: bytes) -> None:
-        """Say why, and keep the connection until the peer has heard it."""
+        """Send the reason, and keep the connection until the peer has read it."""
         pending.is_leaving = True
         self._pending.is_leaving(pending)
         pending.until = time.monotonic() + pdu_stream.LINGER_S

@@ -28,7 +28,6 @@ VERSION_NOT_SUPPORTED, LIMIT_EXCEEDED = 0x02, 0x02
 
 _ASSOCIATE_AC, _ASSOCIATE_RJ = 0x02, 0x03
 _ACCEPTED, _BY_US, _NOT_USABLE, _ABSTRACT_UNKNOWN, _TRANSFER_UNKNOWN = 0, 1, 2, 3, 4
-_LONGEST_UID = 64
 
 _UNCOMPRESSED = (uids.ImplicitVRLittleEndian, uids.ExplicitVRLittleEndian)
 _OF_VERIFICATION = (*_UNCOMPRESSED, uids.ExplicitVRBigEndian, uids.DeflatedExplicitVRLittleEndian)
@@ -169,7 +168,7 @@ def is_storage(sop_class_uid: str) -> bool:
 
 
 def _looks_like_uid(text: str) -> bool:
-    return 0 < len(text) <= _LONGEST_UID and text.replace(".", "").isdigit() and text.isascii()
+    return 0 < len(text) <= uids.LONGEST and text.replace(".", "").isdigit() and text.isascii()
 
 
 @lru_cache(maxsize=1024)

@@ -219,7 +219,7 @@ def linger_close(wire: socket.socket) -> None:
 
 
 def limit_silence(wire: socket.socket, seconds: float) -> None:
-    """Let reading end with TimeoutError, or BlockingIOError, when nothing comes for so long.
+    """Make reading end with TimeoutError, or BlockingIOError, when nothing comes for so long.
 
     The kernel watches the time where it can: Python would ask before each read whether there is something.
     """

@@ -110,7 +110,7 @@ class WaitingConnections:
             return iter(list(self._all))
 
     def add(self, each: PendingConnection) -> None:
-        """Let somebody wait."""
+        """Add a connection that waits."""
         with self._lock:
             self._all[each] = None
             self._by_address[each.is_known].setdefault(each.address, {})[each] = None

@@ -21,8 +21,7 @@ from pydicom.uid import UID
 
 from dicom_adapter.config.dicom_blocks import Scp
 from dicom_adapter.dimse.pdus import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
-from dicom_adapter.scp.access import who_may_not
-from dicom_adapter.scp.admission import Admission, is_known
+from dicom_adapter.scp.admission import Admission, is_known, who_may_not
 from dicom_adapter.scp.association import AcceptedAssociation, Ending, Services, StoreRequest
 from dicom_adapter.scp.association_request import read_titles
 from dicom_adapter.scp.listener import Listener
@@ -64,7 +63,7 @@ _TOO_MANY = Rejection(
 
 
 class ScpObserver(Protocol):
-    """What is told of what comes; called by the associations' threads."""
+    """What hears of what comes; called by the associations' threads."""
 
     def opened(self, association: int, ae_title: str, caller: str, *, address: str) -> None:
         """Note that somebody has called one of our names."""
@@ -85,7 +84,7 @@ class ScpObserver(Protocol):
         """Note how a connection ended, also one that never was an association."""
 
     def catch_up(self, *, all_of_it: bool = False) -> None:
-        """Sum up what happened too often to be told each time; called every few seconds, and at the end."""
+        """Sum up what happened too often to be logged each time; called every few seconds, and at the end."""
 
 
 class StorageScp:
@@ -106,7 +105,7 @@ class StorageScp:
         self,
         config: Callable[[], Scp],
         receiver: InstanceReceiver,
-        watcher: ScpObserver,
+        observer: ScpObserver,
         *,
         report: Callable[[Dataset, str, str], int] | None = None,
         reporters: Callable[[], Scp] | None = None,
@@ -114,7 +113,7 @@ class StorageScp:
     ) -> None:
         self._config = config
         self._receiver = receiver
-        self._watcher = watcher
+        self._observer = observer
         self._take_report = report
         self._reporters = reporters
         self._reporting: set[int] = set()
@@ -152,8 +151,8 @@ class StorageScp:
             secure=lambda: tls_files.context(self._config().tls),
             is_known=lambda address: is_known(self._config(), address),
             judge=self._judge,
-            turned_away=lambda address, ending, why: self._watcher.ended(ending, why, address=address),
-            catch_up=self._watcher.catch_up,
+            turned_away=lambda address, ending, why: self._observer.ended(ending, why, address=address),
+            catch_up=self._observer.catch_up,
             most=lambda: self._config().max_waiting,
             patience_s=lambda: self._config().request_seconds,
         )
@@ -182,7 +181,7 @@ class StorageScp:
             until = time.monotonic() + seconds
             for each in still_open:
                 each.wait(max(0.0, until - time.monotonic()))
-        self._watcher.catch_up(all_of_it=True)
+        self._observer.catch_up(all_of_it=True)
 
     # Who may come in
 
@@ -206,11 +205,11 @@ class StorageScp:
             self._open[association] = True
             if reports_only:
                 self._reporting.add(association.number)
-        self._watcher.opened(association.number, called, caller, address=address)
+        self._observer.opened(association.number, called, caller, address=address)
         return association
 
     def _rejected(self, rejection: Rejection, called: str, caller: str, address: str) -> bytes:
-        self._watcher.rejected(called, caller, rejection.words, address=address)
+        self._observer.rejected(called, caller, rejection.words, address=address)
         return rejection.encoded()
 
     def _services(self, config: Scp) -> Services:
@@ -228,8 +227,8 @@ class StorageScp:
         with self._lock:
             self._open.pop(association, None)
             self._reporting.discard(association.number)
-        self._watcher.closed(association.number, is_released=ending == "released")
-        self._watcher.ended(ending, why, address=association.address)
+        self._observer.closed(association.number, is_released=ending == "released")
+        self._observer.ended(ending, why, address=association.address)
 
     # What they want
 
@@ -253,7 +252,7 @@ class StorageScp:
         status, reason = _FAILED, ""
         if request.association in self._reporting:
             reason = f"{request.caller} may report to {request.called}, but not store: it is no source"
-            self._watcher.refused(request.association, _NOT_AUTHORISED, reason)
+            self._observer.refused(request.association, _NOT_AUTHORISED, reason)
             return _NOT_AUTHORISED
         try:
             kept = self._keep(request)
@@ -266,9 +265,9 @@ class StorageScp:
         except StageError as error:
             reason = str(error)
         else:
-            self._watcher.kept(request.association, kept)
+            self._observer.kept(request.association, kept)
             return _SUCCESS
-        self._watcher.refused(request.association, status, reason)
+        self._observer.refused(request.association, status, reason)
         return status
 
     def _keep(self, request: StoreRequest) -> KeptInstance:

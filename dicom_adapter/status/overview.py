@@ -102,17 +102,17 @@ def _facts(queue: Queue) -> list[tuple[str, str]]:
 
 
 def _problems(context: AdapterContext, queue: Queue) -> list[str]:
-    told = [why_not_ready(context)]
+    problems = [why_not_ready(context)]
     if dead := queue.jobs.get("dead", 0):
-        told.append(f"{dead} jobs are dead letters; they run again with: clara-wf adapter replay")
+        problems.append(f"{dead} jobs are dead letters; they run again with: clara-wf adapter replay")
     if held := queue.studies.get("held", 0):
-        told.append(f"{held} studies are held (instances late or set aside): clara-wf adapter release")
+        problems.append(f"{held} studies are held (instances late or set aside): clara-wf adapter release")
     if aside := sum(queue.set_aside.values()):
-        told.append(f"{aside} items are set aside; they are tried again with: clara-wf adapter replay")
+        problems.append(f"{aside} items are set aside; they are tried again with: clara-wf adapter replay")
     for (destination, state), count in sorted(queue.deliveries.items()):
         if state == "dead":
-            told.append(f"{count} results for {destination} are dead letters: clara-wf adapter replay")
-    return [each for each in (*told, *unconfigured(context.store, context.config())) if each]
+            problems.append(f"{count} results for {destination} are dead letters: clara-wf adapter replay")
+    return [each for each in (*problems, *unconfigured(context.store, context.config())) if each]
 
 
 def _jobs(
@@ -219,9 +219,9 @@ def _worst(states: Mapping[str, int]) -> str:
 def found_in(report: Path) -> str:
     """Return in a few words what a job's report says: its labels by name, and how many warnings it has."""
     try:
-        told = job_files.read_object(report)
-        labels = [f"{each['name']} {each['volume_ml']:.1f} ml" for each in told["findings"]]
-        warnings = len(told["warnings"])
+        content = job_files.read_object(report)
+        labels = [f"{each['name']} {each['volume_ml']:.1f} ml" for each in content["findings"]]
+        warnings = len(content["warnings"])
     except (ValueError, KeyError, TypeError):  # also what is no file (`JobFileError`)
         return ""
     more = [f"{len(labels) - _MOST_LABELS} more labels"] if len(labels) > _MOST_LABELS else []

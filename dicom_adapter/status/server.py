@@ -10,13 +10,9 @@ whatever the user name.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
-import io
 import ipaddress
 import logging
-import re
 import socket
 import threading
 import time
@@ -25,13 +21,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from http.client import parse_headers
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from dicom_adapter.observability import metrics
+from dicom_adapter.status.http_request import (
+    METHODS,
+    RequestRefusedError,
+    head_from,
+    headers_of,
+    read_rest,
+    request_line,
+    token_in,
+)
 from dicom_adapter.status.page import Page, policy, render
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.supervisor import Supervisor
@@ -46,13 +50,12 @@ REQUEST_S = 5.0
 
 _ANSWER_S = 30.0
 _MOST_CONNECTIONS = 16
-_WAIT_FOR_PLACE_S, _HEAR_OUT_S = 1.0, 0.3
-_LARGEST_HEAD, _LONGEST_TARGET, _MOST_HEADERS = 16 << 10, 4096, 64
+_WAIT_FOR_PLACE_S = 1.0
+
+
 _LARGEST_REPORT = 256 << 20
-_ONCE = ("host", "authorization", "content-length", "transfer-encoding")
-_METHODS = ("GET", "HEAD")
-_HEADER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\x0a-\x1f\x7f]*")
-_REQUEST = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e]+ HTTP/1\.[01]")
+
+
 _END_S = 2.0
 _POLL_S = 0.1  # how soon it ends when asked to
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -134,7 +137,7 @@ def serve(
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can connect to an address."""
+    """Return whether only this machine can connect to an address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -155,7 +158,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def service_actions(self) -> None:
-        """Give a sign of life."""
+        """Note a heartbeat."""
         heartbeat()
 
     def get_request(self) -> Any:
@@ -197,19 +200,13 @@ class _Server(ThreadingHTTPServer):
             longest.shutdown(socket.SHUT_RDWR)
 
     def has_asked(self, request: socket.socket) -> None:
-        """Let a connection finish, whose request is there."""
+        """Note that the request of a connection is there, which may finish."""
         with self._changed:
             self._waiting.pop(request, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log what went wrong with a connection."""
         logger.warning("a request was not answered", exc_info=True)
-
-
-class _RequestRefusedError(Exception):
-    def __init__(self, status: HTTPStatus, why: str) -> None:
-        super().__init__(why)
-        self.status = status
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -221,12 +218,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer one request, whatever it is."""
         self.command, self.request_version, self.requestline = "", "HTTP/1.1", ""
         try:
-            head = _head_from(self.connection, Deadline(self.server.request_s))
+            head = head_from(self.connection, Deadline(self.server.request_s))
             self.server.has_asked(self.connection)
             if head:
-                self._understand(head)
+                self._take(head)
                 self._answer(unquote(self.path.partition("?")[0]))
-        except _RequestRefusedError as refused:
+        except RequestRefusedError as refused:
             self.server.has_asked(self.connection)
             self._refuse(refused)
         except OSError:
@@ -235,29 +232,17 @@ class _Handler(BaseHTTPRequestHandler):
             logger.exception("a request could not be answered")
             self._send(HTTPStatus.SERVICE_UNAVAILABLE, b"not now; the log says why\n", _TEXT)
 
-    def _refuse(self, refused: _RequestRefusedError) -> None:
+    def _refuse(self, refused: RequestRefusedError) -> None:
         with suppress(OSError):
             self._send(refused.status, f"{refused}\n".encode(), _TEXT)
-            _hear_out(self.connection)
+            read_rest(self.connection)
 
-    def _understand(self, head: bytes) -> None:
+    def _take(self, head: bytes) -> None:
         """Take a request apart, and refuse all but a plain one without a body."""
-        first, *lines = head.split(b"\r\n")
-        if not _REQUEST.fullmatch(first) or not all(map(_HEADER.fullmatch, lines)):
-            raise _RequestRefusedError(HTTPStatus.BAD_REQUEST, "this is no plain request")
-        self.requestline = first.decode("ascii")
-        self.command, self.path, self.request_version = self.requestline.split(" ")
-        self.headers = parse_headers(io.BytesIO(b"\r\n".join([*lines, b"", b""])))
-        if self.command not in _METHODS:
-            raise _RequestRefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "nothing can be changed here")
-        if any(len(self.headers.get_all(name, ())) > 1 for name in _ONCE):
-            raise _RequestRefusedError(HTTPStatus.BAD_REQUEST, "a header stands there twice")
-        if self.request_version == "HTTP/1.1" and "Host" not in self.headers:
-            raise _RequestRefusedError(HTTPStatus.BAD_REQUEST, "the header Host is missing")
-        if "Transfer-Encoding" in self.headers or self.headers.get("Content-Length", "0").strip() != "0":
-            raise _RequestRefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "a request has no body here")
-        if not self.path.startswith("/") or "#" in self.path:
-            raise _RequestRefusedError(HTTPStatus.BAD_REQUEST, "ask for a path, such as /healthz")
+        line = request_line(head)
+        self.requestline = " ".join(line)
+        self.command, self.path, self.request_version = line
+        self.headers = headers_of(head, *line)
 
     def _answer(self, path: str) -> None:
         answers = self.server.answers
@@ -297,7 +282,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return True
             self._send(HTTPStatus.FORBIDDEN, b"call me by 127.0.0.1 or localhost\n", _TEXT)
             return False
-        if hmac.compare_digest(_token_in(self.headers.get("Authorization") or ""), token.encode()):
+        if hmac.compare_digest(token_in(self.headers.get("Authorization") or ""), token.encode()):
             return True
         self._send(HTTPStatus.UNAUTHORIZED, b"a token is needed\n", _TEXT)
         return False
@@ -312,7 +297,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Referrer-Policy", "no-referrer")
         self.send_header("Connection", "close")
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", ", ".join(_METHODS))
+            self.send_header("Allow", ", ".join(METHODS))
         if content_policy:
             self.send_header("Content-Security-Policy", content_policy)
         if status == HTTPStatus.UNAUTHORIZED:
@@ -324,49 +309,3 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *arguments: object) -> None:
         """Keep requests out of the log, unless somebody looks for them."""
         logger.debug(format, *arguments)
-
-
-def _token_in(authorization: str) -> bytes:
-    kind, _, rest = authorization.partition(" ")
-    if kind.lower() == "bearer":
-        return rest.strip().encode()
-    if kind.lower() == "basic":
-        try:
-            return base64.b64decode(rest, validate=True).partition(b":")[2]
-        except binascii.Error:
-            return b""
-    return b""
-
-
-def _head_from(connection: socket.socket, deadline: Deadline) -> bytes:
-    """Return a request up to its empty line; nothing if the caller has gone without one."""
-    head = b""
-    while (end := head.find(b"\r\n\r\n")) < 0:
-        _require_bounded(head)
-        try:
-            connection.settimeout(deadline.require())
-            more = connection.recv(_LARGEST_HEAD)
-        except TimeoutError:
-            raise _RequestRefusedError(HTTPStatus.REQUEST_TIMEOUT, "the request took too long") from None
-        if not more:
-            return b""
-        head += more
-    _require_bounded(head[:end])
-    return head[:end]
-
-
-def _require_bounded(head: bytes) -> None:
-    if len(head.partition(b"\r\n")[0]) > _LONGEST_TARGET:
-        raise _RequestRefusedError(HTTPStatus.REQUEST_URI_TOO_LONG, "no path here is as long")
-    if len(head) > _LARGEST_HEAD or head.count(b"\n") > _MOST_HEADERS:
-        raise _RequestRefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "these are too many headers")
-
-
-def _hear_out(connection: socket.socket) -> None:
-    """Take what a refused caller still sends, for a moment, so that it can read why it was refused."""
-    connection.shutdown(socket.SHUT_WR)
-    deadline, most = Deadline(_HEAR_OUT_S), _LARGEST_HEAD * 4
-    while most > 0 and not deadline.is_over():
-        connection.settimeout(max(0.01, deadline.left_s()))
-        heard = len(connection.recv(_LARGEST_HEAD))
-        most = most - heard if heard else 0

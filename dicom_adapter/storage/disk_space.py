@@ -12,7 +12,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DiskFullError(OutputError):
-    """There is no room for what came."""
+    """The disk has no space for what came."""
 
 
 def require_space(folder: Path, size: int, minimum_free: int) -> None:
@@ -21,7 +21,7 @@ def require_space(folder: Path, size: int, minimum_free: int) -> None:
     Raises
     ------
     DiskFullError
-        If there is no room.
+        If there is not enough space.
     """
     free = shutil.disk_usage(folder).free
     if free - size < minimum_free:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from dicom_adapter.private_file import open_private
 from stages.errors import OutputError, SettingsError
+from stages.runtime import file_lock
 
 _FILE = ".adapter.owner"
 
@@ -28,10 +28,10 @@ class Owner:
     """
 
     def __init__(self, descriptor: int) -> None:
-        told = _told(descriptor)
+        content = _content_of(descriptor)
         self._descriptor = descriptor
-        self.was_killed = told.get("ended") is False
-        self._write(str(told.get("database", "")), ended=not self.was_killed)
+        self.was_killed = content.get("ended") is False
+        self._write(str(content.get("database", "")), ended=not self.was_killed)
 
     def keep(self, identity: str) -> None:
         """Write down which database belongs to the storage, and is open now.
@@ -50,8 +50,8 @@ class Owner:
 
     def _write(self, identity: str, *, ended: bool) -> None:
         self.identity = identity
-        told = {"process": os.getpid(), "database": identity, "ended": ended}
-        content = json.dumps(told).encode() + b"\n"
+        known = {"process": os.getpid(), "database": identity, "ended": ended}
+        content = json.dumps(known).encode() + b"\n"
         try:
             os.pwrite(self._descriptor, content.ljust(128), 0)
             os.fsync(self._descriptor)
@@ -81,13 +81,9 @@ def sole_adapter(root: Path) -> Iterator[Owner]:
     except OSError as error:
         raise OutputError(f"the storage {root} cannot be used: {error.strerror}") from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            process = _told(descriptor).get("process", "unknown")
-            raise SettingsError(
-                f"another adapter already works on {root} (process {process}); stop it first"
-            ) from error
+        if not file_lock.try_lock(descriptor):
+            process = _content_of(descriptor).get("process", "unknown")
+            raise SettingsError(f"another adapter already works on {root} (process {process}); stop it first")
         owner = Owner(descriptor)
         try:
             yield owner
@@ -103,9 +99,9 @@ def _make(root: Path) -> None:
         root.chmod(0o750)
 
 
-def _told(descriptor: int) -> dict[str, Any]:
+def _content_of(descriptor: int) -> dict[str, Any]:
     try:
-        told = json.loads(os.pread(descriptor, 4096, 0))
+        content = json.loads(os.pread(descriptor, 4096, 0))
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return content if isinstance(content, dict) else {}

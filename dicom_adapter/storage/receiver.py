@@ -23,8 +23,7 @@ from pathlib import Path
 from dicom_adapter.database.records import ReceivedInstance
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.storage.disk_space import DiskFullError, require_space, write_error
-from dicom_adapter.storage.file_names import make_folder
-from dicom_adapter.storage.folder_sync import FolderSync
+from dicom_adapter.storage.folders import FolderSync, make_folder
 from dicom_adapter.storage.instance_header import HeaderReader, InstanceHeader
 from dicom_adapter.storage.paths import SUFFIX, AdapterPaths, ae_title_of
 from dicom_adapter.storage.spool import Spool, SpooledDataSet, SpoolFile
@@ -71,7 +70,7 @@ class InstanceReceiver:
 
     def __init__(
         self,
-        places: AdapterPaths,
+        paths: AdapterPaths,
         *,
         minimum_free: int,
         study_locks: StudyLocks,
@@ -80,13 +79,13 @@ class InstanceReceiver:
         permissions: int = 0o640,
     ) -> None:
         self._trouble = trouble
-        self._places = places
+        self._paths = paths
         self._study_locks = study_locks
         self._folder_mode = folder_mode(permissions)
         self._folders = FolderSync()
-        self._folder_of = lru_cache(_STUDIES_AT_ONCE)(places.study)
+        self._folder_of = lru_cache(_STUDIES_AT_ONCE)(paths.study)
         self._spool = Spool(
-            places.incoming,
+            paths.incoming,
             file_mode=permissions,
             folder_mode=self._folder_mode,
             minimum_free=minimum_free,
@@ -120,7 +119,7 @@ class InstanceReceiver:
         Raises
         ------
         DiskFullError
-            If the disk has no room, or the database cannot be written.
+            If the disk has no space, or the database cannot be written.
         OutputError
             If it cannot be written for another reason.
         """
@@ -129,7 +128,7 @@ class InstanceReceiver:
         try:
             if isinstance(data, SpooledDataSet):
                 return self._lock_and_name(data.file, ae_title, header)
-            require_space(self._places.root, len(data), self._spool.minimum_free)
+            require_space(self._paths.root, len(data), self._spool.minimum_free)
             with contextlib.closing(SpoolFile(self._spool, meta)) as file:
                 file.add(data)
                 return self._lock_and_name(file, ae_title, header)
@@ -165,11 +164,11 @@ class InstanceReceiver:
         )
 
     def _is_named(self, file: SpoolFile, final: Path) -> bool:
-        """Give a file its final name; False if another has it."""
+        """Move a file to its final name; return False if another has it."""
         try:
             return file.name(final)
         except FileNotFoundError:  # the study is new, or somebody has removed its folder, or this file
-            make_folder(final.parent, self._places.root.parent, self._folder_mode)
+            make_folder(final.parent, self._paths.root.parent, self._folder_mode)
             return file.name(final)
 
 
@@ -178,7 +177,7 @@ def folder_mode(permissions: int) -> int:
     return permissions | (permissions & 0o444) >> 2
 
 
-def sweep(places: AdapterPaths, *, permissions: int = 0o640) -> int:
+def sweep(paths: AdapterPaths, *, permissions: int = 0o640) -> int:
     """Make the folders, and remove files that were half received; return how many there were.
 
     Parameters
@@ -192,21 +191,21 @@ def sweep(places: AdapterPaths, *, permissions: int = 0o640) -> int:
         If the folders cannot be made.
     """
     try:
-        for folder in (places.incoming, places.studies):
-            make_folder(folder, places.root.parent, folder_mode(permissions))
+        for folder in (paths.incoming, paths.studies):
+            make_folder(folder, paths.root.parent, folder_mode(permissions))
         with contextlib.suppress(PermissionError):  # somebody else's, who decides
-            places.root.chmod(folder_mode(permissions))
-        half = [path for path in places.incoming.iterdir() if path.is_symlink() or not path.is_dir()]
+            paths.root.chmod(folder_mode(permissions))
+        half = [path for path in paths.incoming.iterdir() if path.is_symlink() or not path.is_dir()]
         for path in half:
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{error.filename or places.root}: {error.strerror}") from error
+        raise OutputError(f"{error.filename or paths.root}: {error.strerror}") from error
     return len(half)
 
 
-def received_files(places: AdapterPaths) -> Iterator[Path]:
-    """Give every file that was received whole."""
-    yield from places.studies.glob(f"*/*/*{SUFFIX}")
+def received_files(paths: AdapterPaths) -> Iterator[Path]:
+    """Yield every file that was received whole."""
+    yield from paths.studies.glob(f"*/*/*{SUFFIX}")
 
 
 def read_received(path: Path) -> ReceivedInstance:
@@ -217,17 +216,17 @@ def read_received(path: Path) -> ReceivedInstance:
     InputError
         If it is none of ours.
     """
-    told = f"a file of study {study_hash(path.parent.name)} is no received instance"
+    what = f"a file of study {study_hash(path.parent.name)} is no received instance"
     if path.exists() and not path.is_file():
-        raise InputError(f"{told}: it is no file")  # opening a FIFO would wait for ever
+        raise InputError(f"{what}: it is no file")  # opening a FIFO would wait for ever
     try:
         with path.open("rb", buffering=0) as file:
             header = _header_of(file, _transfer_syntax(file))
             size = os.fstat(file.fileno()).st_size
     except InputError as error:
-        raise InputError(f"{told}: {error}") from error
+        raise InputError(f"{what}: {error}") from error
     except (OSError, ValueError, LookupError, struct.error) as error:
-        raise InputError(f"{told}: {type(error).__name__}") from error
+        raise InputError(f"{what}: {type(error).__name__}") from error
     title = ae_title_of(path.parent.parent.name)
     return _received(title, header, path, size=size, conflict="~" in path.name)
 
@@ -276,7 +275,7 @@ def _digest(file: SpoolFile) -> str:
 
 
 def _same_data(path: Path, spooled: SpoolFile) -> bool:
-    """Tell whether a file ends with a data set; its file meta information may be another sender's."""
+    """Return whether a file ends with a data set; its file meta information may be another sender's."""
     with path.open("rb") as file:
         file.seek(len(PREAMBLE))
         head = file.read(12)

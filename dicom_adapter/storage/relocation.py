@@ -13,8 +13,8 @@ from dicom_adapter.storage.paths import AdapterPaths
 logger = logging.getLogger(__name__)
 
 
-def relocate(database: sqlite3.Connection, places: AdapterPaths, payloads: Path) -> int:
-    """Let the database name files where they lie now, and return how many rows were changed.
+def relocate(database: sqlite3.Connection, paths: AdapterPaths, payloads: Path) -> int:
+    """Make the database name files where they lie now, and return how many rows were changed.
 
     Without it each received file would be a new one, and each result one that is gone. A file that is not
     below the folders of now keeps the path that it has.
@@ -28,16 +28,16 @@ def relocate(database: sqlite3.Connection, places: AdapterPaths, payloads: Path)
     """
 
     def received(row: sqlite3.Row) -> Path:
-        return places.studies.joinpath(*Path(row["path"]).parts[-3:])
+        return paths.studies.joinpath(*Path(row["path"]).parts[-3:])
 
     def of_job(row: sqlite3.Row) -> Path:
         parts = Path(row["path"]).parts
         begin = parts.index(row["job_id"]) if row["job_id"] in parts else len(parts)
         return payloads.resolve().joinpath(*parts[begin:])
 
-    moved = _relocate(database, "instances", "path", "1", received, below=places.studies)
-    _relocate(database, "condemned", "path", "job_id = ''", received, below=places.studies)
-    _relocate(database, "set_aside", "item", "kind = 'instance'", received, below=places.studies)
+    moved = _relocate(database, "instances", "path", "1", received, below=paths.studies)
+    _relocate(database, "condemned", "path", "job_id = ''", received, below=paths.studies)
+    _relocate(database, "set_aside", "item", "kind = 'instance'", received, below=paths.studies)
     moved += _relocate(
         database,
         *("deliveries", "path", "state IN ('waiting', 'uncommitted', 'dead')", of_job),

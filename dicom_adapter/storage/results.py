@@ -123,7 +123,7 @@ def _known_vr(tag: int) -> str:
 
 @contextmanager
 def unvalidated() -> Iterator[None]:
-    """Let pydicom take values as they are while a block runs, without a remark."""
+    """Make pydicom take values as they are while a block runs, without a warning."""
     with config.disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield

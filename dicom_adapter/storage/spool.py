@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dicom_adapter.storage.disk_space import DiskFullError, require_space, write_error
-from dicom_adapter.storage.file_names import make_folder
+from dicom_adapter.storage.folders import make_folder
 from dicom_adapter.storage.instance_header import HeaderReader, InstanceHeader
 from dicom_files.file_meta import PREAMBLE
 from stages.errors import StageError
@@ -118,7 +118,7 @@ class SpoolFile:
         os.fdatasync(self._descriptor)
 
     def name(self, final: Path) -> bool:
-        """Give it its final name; False if another file has it.
+        """Move it to its final name; return False if another file has it.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class SpoolFile:
             at += len(piece)
 
     def close(self) -> None:
-        """Let go of it; without a final name it is gone."""
+        """Close it; without a final name it is removed."""
         if self._descriptor < 0:
             return
         os.close(self._descriptor)
@@ -214,7 +214,7 @@ class SpooledDataSet:
         return self._header.header()
 
     def close(self) -> None:
-        """Give the space back, unless it has its final name."""
+        """Free the space, unless it has its final name."""
         if self._file is not None:
             self._file.close()
 

@@ -1,4 +1,4 @@
-"""What happens at the door, told to the studies, the metrics, the log and the audit trail."""
+"""What happens on the listening side, passed on to studies, metrics, log and audit trail."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ class ReceivingEvents:
         self._metrics.instances.labels(received.ae_title, outcome).inc()
         self._metrics.received_bytes.labels(received.ae_title).inc(received.size)
         if received.conflict:
-            told = study_hash(received.study_uid)
+            hashed = study_hash(received.study_uid)
             logger.warning(
                 "an instance of study %s came again with other content; both are kept, the first is used",
-                told,
-                extra={"study": told},
+                hashed,
+                extra={"study": hashed},
             )
         with self._lock:
             if visit := self._visits.get(association):
@@ -98,14 +98,14 @@ class ReceivingEvents:
             return
         self._metrics.open_associations.dec()
         for study_uid, count in visit.by_study.items():
-            told = study_hash(study_uid)
+            hashed = study_hash(study_uid)
             logger.info(
                 "%s sent %d instances of study %s to %s",
-                *(visit.caller, count, told, visit.called),
-                extra={"study": told},
+                *(visit.caller, count, hashed, visit.called),
+                extra={"study": hashed},
             )
             self._trail.received(
-                study=told, source=visit.caller, address=visit.address, called=visit.called, instances=count
+                study=hashed, source=visit.caller, address=visit.address, called=visit.called, instances=count
             )
 
     def ended(self, ending: Ending, reason: str, *, address: str) -> None:
@@ -116,12 +116,12 @@ class ReceivingEvents:
             logger.log(level, "the connection with %s ended (%s): %s", address, ending, printable(reason))
 
     def catch_up(self, *, all_of_it: bool = False) -> None:
-        """Sum up what happened too often to be told each time."""
+        """Sum up what happened too often to be logged each time."""
         for each in self._throttle.summaries(all_of_it=all_of_it):
-            told = (
+            summary = (
                 f"{each.count} more in {each.seconds:.0f} s, "
                 f"from {each.addresses} addresses, most from {each.most or 'unknown'}"
             )
-            logger.warning("%s: %s", each.kind, told)
+            logger.warning("%s: %s", each.kind, summary)
             if each.kind == "rejected":
-                self._trail.rejected(source=_STRANGER, address=each.most, called=_STRANGER, why=told)
+                self._trail.rejected(source=_STRANGER, address=each.most, called=_STRANGER, why=summary)

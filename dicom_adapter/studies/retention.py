@@ -25,7 +25,7 @@ from dicom_adapter.database.removals import (
 )
 from dicom_adapter.database.set_aside import items_of, set_aside
 from dicom_adapter.observability.pseudonym import study_hash
-from dicom_adapter.storage.folder_removal import remove_folder
+from dicom_adapter.storage.folders import remove_folder
 from dicom_adapter.storage.study_locks import StudyLocks
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.failures import is_resource_error, reason_of, traceback_of
@@ -56,7 +56,7 @@ class Retention:
         self, context: AdapterContext, *, forget: Callable[[Path], None], study_locks: StudyLocks
     ) -> None:
         self._context, self._forget, self._study_locks = context, forget, study_locks
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._next_look = Deadline(0)
         self._stopping = threading.Event()
         self._worker = context.supervisor.worker("retention", self._work, patience=PATIENCE)
@@ -107,9 +107,11 @@ class Retention:
         return len(found)
 
     def _set_aside(self, study: StudyRecord, error: Exception) -> None:
-        told = study_hash(study.study_uid)
-        logger.error("study %s cannot be removed", told, extra={"study": told}, exc_info=traceback_of(error))
-        set_aside(self._context.store, "removal", study.id, reason=reason_of(error), study=told)
+        hashed = study_hash(study.study_uid)
+        logger.error(
+            "study %s cannot be removed", hashed, extra={"study": hashed}, exc_info=traceback_of(error)
+        )
+        set_aside(self._context.store, "removal", study.id, reason=reason_of(error), study=hashed)
 
     def finish(self) -> None:
         """Remove what a crash has left of removed studies, before received files are looked for."""
@@ -143,11 +145,11 @@ class Retention:
             )
             return
         if study is not None:
-            told = study_hash(study.study_uid)
-            logger.info("removed study %s, which was delivered", told, extra={"study": told})
+            hashed = study_hash(study.study_uid)
+            logger.info("removed study %s, which was delivered", hashed, extra={"study": hashed})
             for each in items:
                 if each.job_id:
-                    self._context.trail.deleted(study=told, job=each.job_id)
+                    self._context.trail.deleted(study=hashed, job=each.job_id)
         removal_done(self._context.store, items)
 
     def _is_removed(self, item: PendingRemoval) -> bool:
@@ -161,11 +163,11 @@ class Retention:
                     item.path.parent.rmdir()  # only when it is empty
         except OSError as error:
             what = f"the payload of job {item.job_id}" if item.job_id else "an instance"
-            self._tell_once(f"{what} was delivered, and cannot be removed: {error}; it is tried again")
+            self._warn_once(f"{what} was delivered, and cannot be removed: {error}; it is tried again")
             return False
         return True
 
-    def _tell_once(self, what: str) -> None:
-        if what not in self._told:
+    def _warn_once(self, what: str) -> None:
+        if what not in self._warned:
             logger.warning(what)
-        self._told.add(what)
+        self._warned.add(what)

@@ -162,14 +162,14 @@ class StudyTracker:
             self._forget((study.ae_title, study.study_uid))
 
     def _set_study_aside(self, study: StudyRecord, error: Exception) -> None:
-        told = study_hash(study.study_uid)
+        hashed = study_hash(study.study_uid)
         logger.error(
             "study %s cannot be completed (%s)",
-            *(told, reason_of(error)),
-            extra={"study": told},
+            *(hashed, reason_of(error)),
+            extra={"study": hashed},
             exc_info=traceback_of(error),
         )
-        set_aside(self._store, "study", study.id, reason=reason_of(error), study=told)
+        set_aside(self._store, "study", study.id, reason=reason_of(error), study=hashed)
 
     def _forget(self, key: _Key) -> None:
         with self._lock:
@@ -210,9 +210,9 @@ class StudyTracker:
             return self._clock() - seen.last >= title.quiet_seconds
 
     def _complete(self, study: StudyRecord, title: AeTitle) -> None:
-        told = study_hash(study.study_uid)
+        hashed = study_hash(study.study_uid)
         late = study.generation > 0
-        if aside := sum(each.study == told and each.kind == "instance" for each in all_items(self._store)):
+        if aside := sum(each.study == hashed and each.kind == "instance" for each in all_items(self._store)):
             self._store.hold(study.id)
             logger.warning(
                 "study %d is held: %d of its instances are set aside; replay them, or release the study",

@@ -1,4 +1,4 @@
-"""Threads that no error ends: each is started again after one, and told of when it is stuck or has ended.
+"""Threads that no error ends: each is started again after one, and reported when it is stuck or has ended.
 
 A worker does one round of its work after the other. An error ends the round, is logged, and the next round
 begins after a wait that grows. The beginning of a round is a sign of life; a round that may take long gives
@@ -14,9 +14,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.worker import Worker
+from stages.runtime.retry import Backoff
 
 logger = logging.getLogger(__name__)
 

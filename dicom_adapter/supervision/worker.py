@@ -9,10 +9,10 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 
-from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.failures import is_resource_error, reason_of, traceback_of
 from stages.errors import StageError
+from stages.runtime.retry import Backoff
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _here = threading.local()
 
 
 def heartbeat(waits_for: str = "") -> None:
-    """Note that the worker whose thread this is goes on; outside of workers nothing happens.
+    """Note that the worker whose thread this is goes on; outside of workers do nothing.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def current_worker() -> Worker | None:
 
 
 def work_for(worker: Worker | None) -> None:
-    """Let signs of life of this thread count for a worker: for threads that it shares its work with."""
+    """Count heartbeats of this thread for a worker: for threads that it shares its work with."""
     _here.worker = worker
 
 
@@ -148,14 +148,14 @@ class Worker:
         self._on_failure(self.kind)
         wait_s = self._backoff.wait_s(self._failures)
         self._waits_for = reason_of(error)
-        self._tell(error, wait_s)
+        self._log_failure(error, wait_s)
         end = time.monotonic() + wait_s
         self._calm_at = end + wait_s
         while not self._stopping.is_set() and (left_s := end - time.monotonic()) > 0:
             self._sign = time.monotonic()
             self._stopping.wait(min(left_s, 1.0))
 
-    def _tell(self, error: BaseException, wait_s: float) -> None:
+    def _log_failure(self, error: BaseException, wait_s: float) -> None:
         """Log an error the first time, and then each time that it has come twice as often."""
         frames = traceback.extract_tb(error.__traceback__)
         same = (type(error), *((each.filename, each.lineno) for each in frames[-4:]))
@@ -163,15 +163,15 @@ class Worker:
             self._logged.clear()
         self._logged[same] += 1
         times = self._logged[same]
-        told = (self.name, self._waits_for, wait_s)
+        facts = (self.name, self._waits_for, wait_s)
         if times > 1:
             if times & (times - 1) == 0:
-                logger.warning("%s failed as before (%s), next try in %.1f s, %d times now", *told, times)
+                logger.warning("%s failed as before (%s), next try in %.1f s, %d times now", *facts, times)
         elif is_resource_error(error) or isinstance(error, StageError):
-            logger.warning("%s failed (%s), next try in %.1f s", *told)
+            logger.warning("%s failed (%s), next try in %.1f s", *facts)
         else:
             logger.error(
                 "%s failed (%s), next try in %.1f s; the same again is counted and told less and less often",
-                *told,
+                *facts,
                 exc_info=traceback_of(error),
             )

@@ -60,6 +60,11 @@ def scan_folder(folder: Path) -> FolderScan:
     those that lead out of it are left out, with a warning, as are empty files, archives, and what is named
     or begins as a DICOM file and is none.
 
+    Parameters
+    ----------
+    folder
+        Where the files lie, at any depth.
+
     Raises
     ------
     InputError

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from dicom_files.header import read_file_header
-from dicom_files.uids import ExplicitVRBigEndian
+from dicom_files.uids import ExplicitVRBigEndian, is_uid
 from stages import InputError
 from stages.runtime.logs import printable
 
@@ -100,7 +99,6 @@ ATTRIBUTES: Mapping[str, tuple[int, str]] = {
 }
 _TAGS = {keyword: tag for keyword, (tag, _) in ATTRIBUTES.items()}
 _WANTED = frozenset(_TAGS.values())
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +143,40 @@ class ImageHeader:
         return printable(self.path.name) + (f" frame {self.frame}" if self.frame else "")
 
     def text(self, keyword: str) -> str:
-        """Return a value as text, empty where the attribute is missing or empty."""
+        """Return a value as text, empty where the attribute is missing or empty.
+
+        Parameters
+        ----------
+        keyword
+            One of `ATTRIBUTES`.
+        """
         return _text_of(self.values.get(_TAGS[keyword], b""))
 
     def uid(self, keyword: str) -> str:
-        """Return a UID, refused where it is missing or none."""
+        """Return a UID, refused where it is missing or none.
+
+        Parameters
+        ----------
+        keyword
+            One of `ATTRIBUTES`.
+        """
         text = self.text(keyword)
         if not text:
             raise self.refuse(keyword, "is missing")
-        if len(text) > 64 or not _UID.fullmatch(text):
+        if not is_uid(text):
             raise self.refuse(keyword, f"is no UID: {text[:80]!r}")
         return text
 
     def numbers(self, keyword: str, count: int) -> tuple[float, ...]:
-        """Return decimal numbers, refused where they are missing, too few or not finite."""
+        """Return decimal numbers, refused where they are missing, too few or not finite.
+
+        Parameters
+        ----------
+        keyword
+            One of `ATTRIBUTES`, whose values are texts.
+        count
+            How many there must be.
+        """
         text = self.text(keyword)
         if not text:
             raise self.refuse(keyword, "is missing")
@@ -168,7 +186,15 @@ class ImageHeader:
         return found
 
     def integer(self, keyword: str, default: int | None = None) -> int:
-        """Return an unsigned short, refused where it is missing and there is no default."""
+        """Return an unsigned short, refused where it is missing and there is no default.
+
+        Parameters
+        ----------
+        keyword
+            One of `ATTRIBUTES`, whose value is binary.
+        default
+            What is returned where it is missing; None refuses that.
+        """
         raw = self.values.get(ATTRIBUTES[keyword][0], b"")
         if not raw and default is not None:
             return default
@@ -177,18 +203,37 @@ class ImageHeader:
         return int.from_bytes(raw, "big" if self.transfer_syntax == ExplicitVRBigEndian else "little")
 
     def refuse(self, keyword: str, problem: str) -> InputError:
-        """Return the error that names this file and one of its attributes."""
+        """Return the error that names this file and one of its attributes.
+
+        Parameters
+        ----------
+        keyword
+            One of `ATTRIBUTES`.
+        problem
+            What is wrong with it: the end of the sentence.
+        """
         return InputError(f"{self.name}: {self.named(keyword)} {problem}")
 
     @staticmethod
     def named(keyword: str) -> str:
-        """Return an attribute's name and tag."""
+        """Return an attribute's name and tag.
+
+        Parameters
+        ----------
+        keyword
+            One of `ATTRIBUTES`.
+        """
         tag, name = ATTRIBUTES[keyword]
         return f"{name} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
 def read_header(path: Path) -> ImageHeader | None:
     """Read the header of a file, without its pixels.
+
+    Parameters
+    ----------
+    path
+        The file.
 
     Returns
     -------

@@ -87,13 +87,24 @@ def load_decoders() -> None:
 
 
 def count_lossy(headers: Sequence[ImageHeader]) -> int:
-    """Return how many slices may have been compressed with loss, as their transfer syntaxes tell."""
+    """Return how many slices may have been compressed with loss, as their transfer syntaxes tell.
+
+    Parameters
+    ----------
+    headers
+        Of the slices.
+    """
     syntaxes = [SYNTAXES.get(header.transfer_syntax) for header in headers]
     return sum(syntax is not None and syntax.lossy for syntax in syntaxes)
 
 
 def require_decoder(header: ImageHeader) -> None:
     """Refuse a slice whose transfer syntax nothing that is installed can decode.
+
+    Parameters
+    ----------
+    header
+        Of the slice.
 
     Raises
     ------
@@ -116,6 +127,17 @@ def require_decoder(header: ImageHeader) -> None:
 
 def decode(header: ImageHeader, encoding: PixelEncoding, plane: NDArray[np.int16], *, frames: int) -> None:
     """Decode the stored values of a slice into their place.
+
+    Parameters
+    ----------
+    header
+        Of the slice.
+    encoding
+        How its values are stored.
+    plane
+        Filled with the 16 bits of each stored value, shape (rows, columns).
+    frames
+        How many frames the file has.
 
     Raises
     ------
@@ -142,7 +164,17 @@ def decode(header: ImageHeader, encoding: PixelEncoding, plane: NDArray[np.int16
 
 
 def described(family: str, data: bytes, shape: tuple[int, ...]) -> Codestream:
-    """Return what a frame says of itself, refused where the file's header says otherwise."""
+    """Return what a frame says of itself, refused where the file's header says otherwise.
+
+    Parameters
+    ----------
+    family
+        "jpeg", "jpegls" or "jpeg2000".
+    data
+        The compressed frame.
+    shape
+        *Rows* (0028,0010) and *Columns* (0028,0011).
+    """
     try:
         found = _DESCRIBE[family](data)
     except struct.error as error:

@@ -31,6 +31,8 @@ def compressed_frame(header: ImageHeader, *, frames: int) -> bytes:
 
     Parameters
     ----------
+    header
+        Of the slice.
     frames
         How many frames the file has, the slice being one of them.
 

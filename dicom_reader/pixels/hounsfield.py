@@ -62,6 +62,11 @@ class PixelEncoding:
     def from_header(cls, header: ImageHeader) -> PixelEncoding:
         """Read how a slice is encoded.
 
+        Parameters
+        ----------
+        header
+            Of the slice.
+
         Raises
         ------
         InputError
@@ -97,12 +102,24 @@ class PixelEncoding:
 
     @staticmethod
     def key(header: ImageHeader) -> tuple[object, ...]:
-        """Return what `from_header` looks at: slices of one key have one encoding."""
+        """Return what `from_header` looks at: slices of one key have one encoding.
+
+        Parameters
+        ----------
+        header
+            Of the slice.
+        """
         values = tuple(header.values.get(tag) for tag in _TAGS)
         return (header.transfer_syntax, header.frame is None, *values)
 
     def is_padding(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which stored values are padding."""
+        """Return which stored values are padding.
+
+        Parameters
+        ----------
+        stored
+            Stored values, of any shape.
+        """
         if self.padding is None:
             return np.zeros(stored.shape, dtype=np.bool_)
         limit = self.padding if self.padding_limit is None else self.padding_limit
@@ -110,7 +127,13 @@ class PixelEncoding:
         return (stored >= low) & (stored <= high)
 
     def fits(self, stored: int) -> bool:
-        """Return whether a stored value is one of int16 in Hounsfield units."""
+        """Return whether a stored value is one of int16 in Hounsfield units.
+
+        Parameters
+        ----------
+        stored
+            A stored value.
+        """
         hu = stored * self.slope + self.intercept
         return bool(_INT16.min - 0.5 <= hu < _INT16.max + 0.5)
 
@@ -133,6 +156,8 @@ def to_hounsfield(plane: NDArray[np.int16], encoding: PixelEncoding, *, name: st
     ----------
     plane
         The 16 bits of each stored value, whatever their sign; Hounsfield units afterwards.
+    encoding
+        How its values are stored.
     name
         The slice, for messages.
 

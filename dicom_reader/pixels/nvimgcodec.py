@@ -27,7 +27,13 @@ _AT_ONCE = 64  # slices on the device together: some 100 MiB
 
 
 def takes(headers: Sequence[ImageHeader]) -> bool:
-    """Return whether the device decodes a series: lossless JPEG 2000 or HTJ2K, by nvImageCodec."""
+    """Return whether the device decodes a series: lossless JPEG 2000 or HTJ2K, by nvImageCodec.
+
+    Parameters
+    ----------
+    headers
+        Of the slices.
+    """
     syntaxes = [SYNTAXES.get(header.transfer_syntax) for header in headers]
     return (
         all(s is not None and s.family == "jpeg2000" and not s.lossy for s in syntaxes)
@@ -40,6 +46,13 @@ def decode_series(
     headers: Sequence[ImageHeader], encodings: Sequence[PixelEncoding], hu: NDArray[np.int16]
 ) -> bool:
     """Decode the stored values of every slice into its place; False where the CPU should.
+
+    Parameters
+    ----------
+    headers, encodings
+        Of the slices, in one order.
+    hu
+        Filled with the 16 bits of each stored value, shape (slices, rows, columns).
 
     Raises
     ------

@@ -32,6 +32,8 @@ def read_pixels(
 
     Parameters
     ----------
+    headers
+        Of the slices, at least one.
     out
         Filled if given: shape (slices, rows, columns), each plane contiguous.
 

@@ -32,7 +32,17 @@ NATIVE = frozenset(
 
 
 def refuse_unreadable(header: ImageHeader, *, frame_bytes: int, frames: int) -> None:
-    """Refuse pixels whose length contradicts the matrix, before anything is allocated."""
+    """Refuse pixels whose length contradicts the matrix, before anything is allocated.
+
+    Parameters
+    ----------
+    header
+        Of the slice.
+    frame_bytes
+        How many bytes a frame of its matrix has.
+    frames
+        How many frames the file has.
+    """
     expected = frame_bytes * frames
     if header.pixel_offset is None:
         raise InputError(f"{header.name} has no Pixel Data (7FE0,0010)")
@@ -44,7 +54,17 @@ def refuse_unreadable(header: ImageHeader, *, frame_bytes: int, frames: int) -> 
 
 
 def read_uncompressed(header: ImageHeader, encoding: PixelEncoding, plane: NDArray[np.int16]) -> None:
-    """Read the stored values of a slice into their place; the sign of 8 bits is not extended."""
+    """Read the stored values of a slice into their place; the sign of 8 bits is not extended.
+
+    Parameters
+    ----------
+    header
+        Of the slice.
+    encoding
+        How its values are stored.
+    plane
+        Filled with the 16 bits of each stored value, shape (rows, columns).
+    """
     narrow = encoding.bits_allocated == 8
     target = np.empty(plane.shape, np.uint8) if narrow else plane
     offset = (header.pixel_offset or 0) + ((header.frame or 1) - 1) * target.nbytes

@@ -71,7 +71,13 @@ class Range(StrictModel):
         return self
 
     def holds(self, value: float | None) -> bool:
-        """Return whether a value is known and lies inside."""
+        """Return whether a value is known and lies inside.
+
+        Parameters
+        ----------
+        value
+            None where it is unknown.
+        """
         if value is None:
             return False
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
@@ -95,7 +101,13 @@ class Dates(StrictModel):
         return self
 
     def holds(self, date: str) -> bool:
-        """Return whether a date is known and lies inside."""
+        """Return whether a date is known and lies inside.
+
+        Parameters
+        ----------
+        date
+            YYYYMMDD; empty where it is unknown.
+        """
         return bool(date) and (self.first or "") <= date <= (self.last or "99999999")
 
     def __str__(self) -> str:
@@ -109,7 +121,13 @@ class Orientation(StrictModel):
     within_degrees: Annotated[float, Field(ge=0, le=90)] = MAX_DEGREES_FROM_PLANE
 
     def holds(self, attributes: SeriesAttributes) -> bool:
-        """Return whether slices lie near the plane."""
+        """Return whether slices lie near the plane.
+
+        Parameters
+        ----------
+        attributes
+            Of the series.
+        """
         if self.plane == "any":
             return True
         degrees = attributes.degrees_from(self.plane)
@@ -150,11 +168,23 @@ class Condition(StrictModel):
         return self
 
     def failure(self, attributes: SeriesAttributes) -> str:
-        """Return the first thing that does not hold of a series, in words; empty where all holds."""
+        """Return the first thing that does not hold of a series, in words; empty where all holds.
+
+        Parameters
+        ----------
+        attributes
+            Of the series.
+        """
         return next((words for words in _failures(self, attributes) if words), "")
 
     def names(self, key: str) -> bool:
-        """Return whether a key is used, here or further inside."""
+        """Return whether a key is used, here or further inside.
+
+        Parameters
+        ----------
+        key
+            A key of a condition, such as "image_type".
+        """
         inside = (*(self.all or ()), *(self.any or ()), *((self.not_,) if self.not_ else ()))
         return getattr(self, key) is not None or any(condition.names(key) for condition in inside)
 

@@ -45,7 +45,13 @@ class PatientIdentity:
 
     @classmethod
     def from_header(cls, header: ImageHeader) -> PatientIdentity:
-        """Return the patient of an image."""
+        """Return the patient of an image.
+
+        Parameters
+        ----------
+        header
+            Of the image.
+        """
         day = re.sub(r"[^0-9]", "", header.text("PatientBirthDate"))
         return cls(
             decoded(header, "PatientID"),
@@ -55,7 +61,13 @@ class PatientIdentity:
         )
 
     def differs_in(self, other: PatientIdentity) -> tuple[str, ...]:
-        """Return the keywords of what shows that this is another patient; none where nothing does."""
+        """Return the keywords of what shows that this is another patient; none where nothing does.
+
+        Parameters
+        ----------
+        other
+            The patient of another image.
+        """
         if self.patient_id != other.patient_id:
             return ("PatientID",)
         if self.issuer and other.issuer and self.issuer != other.issuer:

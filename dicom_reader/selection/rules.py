@@ -47,7 +47,13 @@ class Rules(StrictModel):
     require: Condition | None = None
 
     def names(self, key: str) -> bool:
-        """Return whether what takes a series names a key, so that its default rule is replaced."""
+        """Return whether what takes a series names a key, so that its default rule is replaced.
+
+        Parameters
+        ----------
+        key
+            A key of a condition, such as "image_type".
+        """
         if key != "series_uid" and self.names("series_uid"):
             return True
         wanted = [rule.take for rule in self.rules if rule.take is not None]
@@ -55,7 +61,15 @@ class Rules(StrictModel):
 
 
 def with_series(rules: Rules | None, uid: str) -> Rules:
-    """Return rules that besides ask for one series."""
+    """Return rules that besides ask for one series.
+
+    Parameters
+    ----------
+    rules
+        What is asked for besides; None for the default rules.
+    uid
+        *Series Instance UID* (0020,000E).
+    """
     rules = rules or Rules()
     wanted = Condition(series_uid=(uid,))
     require = Condition(all=(rules.require, wanted)) if rules.require else wanted
@@ -64,6 +78,11 @@ def with_series(rules: Rules | None, uid: str) -> Rules:
 
 def read_rules(path: Path) -> Rules:
     """Read the rules of a YAML file.
+
+    Parameters
+    ----------
+    path
+        The file.
 
     Raises
     ------
@@ -89,6 +108,13 @@ def read_rules(path: Path) -> Rules:
 def checked_rules(content: Any, *, where: str) -> Rules:
     """Return rules from plain values.
 
+    Parameters
+    ----------
+    content
+        A mapping with the keys of `Rules`.
+    where
+        Names its source in messages.
+
     Raises
     ------
     SettingsError
@@ -100,13 +126,13 @@ def checked_rules(content: Any, *, where: str) -> Rules:
         mistakes = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or 'rules'}: {e['msg'].removeprefix('Value error, ')}"
             for e in error.errors()
-            if not _is_told(e, error.errors())
+            if not _has_mistake_inside(e, error.errors())
             or len(error.errors()) == 1  # a list whose one mistake is told already
         )
         raise SettingsError(f"{where}: {mistakes}") from error
 
 
-def _is_told(mistake: Any, every: Sequence[Any]) -> bool:
+def _has_mistake_inside(mistake: Any, every: Sequence[Any]) -> bool:
     """Return whether a list is too short for a mistake in it that is told by itself."""
     inside = (each["loc"][: len(mistake["loc"])] == mistake["loc"] for each in every if each is not mistake)
     return mistake["type"] == "too_short" and any(inside)

@@ -50,6 +50,8 @@ class Verdict:
 
     Attributes
     ----------
+    series
+        The series.
     state
         "taken"; "passed over" for a better one; "dropped" by a rule.
     rule
@@ -224,6 +226,13 @@ def _behind(p: _Passing, best: _Passing, merits: Sequence[_Merit]) -> str:
 def require_taken(verdicts: Sequence[Verdict], rules: Rules | None) -> list[Series]:
     """Return the series that were taken.
 
+    Parameters
+    ----------
+    verdicts
+        Of every series.
+    rules
+        Those that they were judged by.
+
     Raises
     ------
     InputError
@@ -275,7 +284,13 @@ def _instead(verdict: Verdict) -> str:
 
 
 def log_choice(verdicts: Sequence[Verdict]) -> None:
-    """Log which series were taken; why each of the others was not stands in the volume's origin."""
+    """Log which series were taken; why each of the others was not stands in the volume's origin.
+
+    Parameters
+    ----------
+    verdicts
+        Of every series.
+    """
     others = []
     for verdict in verdicts:
         if verdict.state == "taken":

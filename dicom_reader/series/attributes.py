@@ -36,7 +36,13 @@ class SeriesAttributes:
     headers: Sequence[ImageHeader]
 
     def text(self, keyword: str) -> str:
-        """Return an attribute of the first image, empty where it is missing."""
+        """Return an attribute of the first image, empty where it is missing.
+
+        Parameters
+        ----------
+        keyword
+            One of `dicom_reader.files.headers.ATTRIBUTES`.
+        """
         return decoded(self.headers[0], keyword)
 
     @property
@@ -154,7 +160,13 @@ class SeriesAttributes:
         return 0.0 if self.heights is None else float(np.ptp(self.heights))
 
     def degrees_from(self, plane: str) -> float | None:
-        """Return the angle between the slices and a plane of the patient; None where it is unknown."""
+        """Return the angle between the slices and a plane of the patient; None where it is unknown.
+
+        Parameters
+        ----------
+        plane
+            One of `PLANES`.
+        """
         if self.normal is None:
             return None
         return float(np.degrees(np.arccos(min(abs(float(self.normal[PLANES[plane]])), 1.0))))
@@ -176,6 +188,14 @@ def _number(text: str) -> float:
 
 
 def decoded(header: ImageHeader, keyword: str) -> str:
-    """Return a text in the file's own character set, on one line."""
+    """Return a text in the file's own character set, on one line.
+
+    Parameters
+    ----------
+    header
+        The header of the image.
+    keyword
+        One of `dicom_reader.files.headers.ATTRIBUTES`.
+    """
     stated = header.values.get(ATTRIBUTES["SpecificCharacterSet"][0], b"")
     return character_sets.decoded(header.values.get(ATTRIBUTES[keyword][0], b""), stated)

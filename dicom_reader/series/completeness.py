@@ -59,7 +59,13 @@ def missing_image_warnings(
 
 
 def unit_warnings(series: Series) -> list[str]:
-    """Return one sentence where a rule took values that are no Hounsfield units; none otherwise."""
+    """Return one sentence where a rule took values that are no Hounsfield units; none otherwise.
+
+    Parameters
+    ----------
+    series
+        What is read.
+    """
     pixels, found = _attributes(series).pixels, []
     if pixels.units:
         found.append(f"Rescale Type (0028,1054) is {pixels.units}, not HU: values may be no Hounsfield units")

@@ -39,12 +39,24 @@ class Identity:
 
 
 def derived_uid(*parts: str) -> str:
-    """Return a UID that is always the same for the same parts."""
+    """Return a UID that is always the same for the same parts.
+
+    Parameters
+    ----------
+    parts
+        Texts, their order counts.
+    """
     return f"2.25.{uuid.uuid5(_NAMESPACE, chr(10).join(parts)).int}"
 
 
 def series_uid(headers: Sequence[ImageHeader]) -> str:
-    """Return the series UID of images that share one, or one derived from their instances."""
+    """Return the series UID of images that share one, or one derived from their instances.
+
+    Parameters
+    ----------
+    headers
+        Of the images of one series, in any order.
+    """
     return headers[0].text("SeriesInstanceUID") or derived_uid(
         "series", *sorted(header.text("SOPInstanceUID") for header in headers)
     )
@@ -52,6 +64,11 @@ def series_uid(headers: Sequence[ImageHeader]) -> str:
 
 def identify(headers: Sequence[ImageHeader]) -> Identity:
     """Return the UIDs of a series.
+
+    Parameters
+    ----------
+    headers
+        Of the slices of one volume.
 
     Raises
     ------

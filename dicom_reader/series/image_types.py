@@ -79,7 +79,13 @@ class PixelCharacteristics:
 
 
 def kind_of(header: ImageHeader) -> str | None:
-    """Return what an image is if it cannot be a slice of a CT volume; None where it can."""
+    """Return what an image is if it cannot be a slice of a CT volume; None where it can.
+
+    Parameters
+    ----------
+    header
+        The header of the image.
+    """
     modality = header.text("Modality")
     if modality != "CT":
         return modality[:16] or "of no modality"
@@ -99,7 +105,13 @@ def kind_of(header: ImageHeader) -> str | None:
 
 
 def pixel_characteristics_of(header: ImageHeader) -> PixelCharacteristics:
-    """Return whether a slice was acquired or derived, and what its values mean."""
+    """Return whether a slice was acquired or derived, and what its values mean.
+
+    Parameters
+    ----------
+    header
+        Of the slice.
+    """
     return _pixel_characteristics(
         *map(header.text, ("ImageType", "RescaleType", "PhotometricInterpretation"))
     )
@@ -121,7 +133,13 @@ def _word(text: str) -> str:
 
 
 def image_type_of(header: ImageHeader) -> tuple[str, ...]:
-    """Return the values of *Image Type* (0008,0008), upper case."""
+    """Return the values of *Image Type* (0008,0008), upper case.
+
+    Parameters
+    ----------
+    header
+        The header of the image.
+    """
     return _values(header.text("ImageType"))
 
 
@@ -131,5 +149,11 @@ def _values(image_type: str) -> tuple[str, ...]:
 
 
 def is_derived_type(image_type: tuple[str, ...]) -> bool:
-    """Return whether the values of *Image Type* (0008,0008) are those of an image made of others."""
+    """Return whether the values of *Image Type* (0008,0008) are those of an image made of others.
+
+    Parameters
+    ----------
+    image_type
+        The values, upper case.
+    """
     return any(not _DERIVED_WORDS.isdisjoint(re.split(r"[ _]+", value)) for value in image_type)

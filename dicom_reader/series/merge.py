@@ -112,7 +112,15 @@ def possible_slices_of(series: Series, every: Sequence[Series]) -> list[ImageHea
 
 
 def images_at_missing_slices(series: Series, headers: Sequence[ImageHeader]) -> list[ImageHeader]:
-    """Return which images share all that slices of a series do, and lie on its planes where it has none."""
+    """Return which images share all that slices of a series do, and lie on its planes where it has none.
+
+    Parameters
+    ----------
+    series
+        What is read.
+    headers
+        Of images that are not in it.
+    """
     attributes = series.attributes
     key = merge_key(series.slices[0]) if series.slices else None
     if (
@@ -136,7 +144,13 @@ def images_at_missing_slices(series: Series, headers: Sequence[ImageHeader]) -> 
 
 
 def describe_possible_slices(headers: Sequence[ImageHeader]) -> str:
-    """Return in words where images lie that may be slices of a series."""
+    """Return in words where images lie that may be slices of a series.
+
+    Parameters
+    ----------
+    headers
+        Those of `possible_slices_of`, at least one.
+    """
     return (
         f"{len(headers)} image(s) of the same study, series number and geometry lie where the series has no "
         "slice, each in a series of its own"
@@ -144,7 +158,13 @@ def describe_possible_slices(headers: Sequence[ImageHeader]) -> str:
 
 
 def is_one_image(headers: Sequence[ImageHeader]) -> bool:
-    """Return whether all of these are one image, be it there more than once."""
+    """Return whether all of these are one image, be it there more than once.
+
+    Parameters
+    ----------
+    headers
+        Of any images.
+    """
     return len({(header.text("SOPInstanceUID"), header.frame) for header in headers}) == 1
 
 
@@ -164,7 +184,13 @@ def _renamed(header: ImageHeader, merged: Mapping[str, str]) -> ImageHeader:
 
 
 def merge_key(header: ImageHeader) -> Key | None:
-    """Return what images share that are merged; None for one that says too little of its place."""
+    """Return what images share that are merged; None for one that says too little of its place.
+
+    Parameters
+    ----------
+    header
+        The header of the image.
+    """
     shared = tuple(header.text(keyword) for keyword in _SHARED)
     if not all(shared[:2]):
         return None

@@ -96,6 +96,11 @@ def group_by_series(headers: Sequence[ImageHeader]) -> list[Series]:
 
     Images without a series UID are of one series when modality, study and frame of reference agree.
 
+    Parameters
+    ----------
+    headers
+        Of all images of a folder.
+
     Raises
     ------
     InputError

@@ -113,7 +113,13 @@ class Subseries:
 
 
 def split_series(headers: Sequence[ImageHeader]) -> list[Subseries]:
-    """Return the volumes of a series, in an order that its images alone decide."""
+    """Return the volumes of a series, in an order that its images alone decide.
+
+    Parameters
+    ----------
+    headers
+        Of the CT images of one series whose pixels are of one kind.
+    """
     try:
         slices = [Slice.from_header(header) for header in headers]
     except InputError:

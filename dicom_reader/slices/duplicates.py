@@ -13,12 +13,24 @@ from stages import GeometryError, InputError
 
 
 def instance_of(header: ImageHeader) -> tuple[str, int]:
-    """Return what tells one slice from every other: SOP instance UID, and frame (0 where it has one only)."""
+    """Return what tells one slice from every other: SOP instance UID, and frame (0 where it has one only).
+
+    Parameters
+    ----------
+    header
+        Of the slice.
+    """
     return header.uid("SOPInstanceUID"), header.frame or 0
 
 
 def are_duplicates(a: Slice, b: Slice) -> bool:
-    """Return whether two slices have one place and the same pixels; False where they cannot be read."""
+    """Return whether two slices have one place and the same pixels; False where they cannot be read.
+
+    Parameters
+    ----------
+    a, b
+        Two slices.
+    """
     try:
         return _equal(a, b)
     except InputError:
@@ -31,9 +43,14 @@ def drop_duplicates(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
     Duplicates are slices of one instance, or of one position, whose place and pixels are equal. Of two
     instances the one with the smaller UID is kept.
 
+    Parameters
+    ----------
+    slices
+        In any order.
+
     Returns
     -------
-    slices, remarks
+    slices, repairs
         The slices in their order, and one sentence if any were left out.
 
     Raises
@@ -58,10 +75,10 @@ def drop_duplicates(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
         else:
             duplicates.append((s, twin))
     remaining = [s for s in slices if kept.get(instance_of(s.header)) is s]
-    return remaining, _remarks(duplicates)
+    return remaining, _repairs(duplicates)
 
 
-def _remarks(duplicates: Sequence[tuple[Slice, Slice]]) -> list[str]:
+def _repairs(duplicates: Sequence[tuple[Slice, Slice]]) -> list[str]:
     if not duplicates:
         return []
     duplicate, twin = duplicates[0]

@@ -23,7 +23,13 @@ _MAX_MATRIX = 8192
 
 @lru_cache(maxsize=64)
 def normal_of(orientation: tuple[float, ...]) -> NDArray[np.float64]:
-    """Return the normal of an orientation; all slices of a series ask for the same."""
+    """Return the normal of an orientation; all slices of a series ask for the same.
+
+    Parameters
+    ----------
+    orientation
+        *Image Orientation (Patient)* (0020,0037), six cosines.
+    """
     return slice_normal(orientation)
 
 
@@ -54,6 +60,11 @@ class Slice:
     @classmethod
     def from_header(cls, header: ImageHeader) -> Slice:
         """Read the place of a slice.
+
+        Parameters
+        ----------
+        header
+            Of the slice.
 
         Raises
         ------

@@ -38,7 +38,7 @@ class SliceSpacing:
         The plane of each slice, a fractional one where the spacing was uneven, shape (slices,).
     kinds
         What was corrected: "missing slices", "uneven spacing".
-    remarks
+    repairs
         One sentence for each.
     """
 
@@ -46,7 +46,7 @@ class SliceSpacing:
     count: int
     indices: NDArray[np.float64]
     kinds: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def find_spacing(
     gaps = np.diff(along)
     missing = _missing_slices(gaps, tolerance_mm)
     _refuse_missing_slices(missing, name_pair, fill_missing, left_out)
-    remarks = [
+    repairs = [
         f"{gap.missing} missing slice(s) interpolated between {name_pair(gap.after)}" for gap in missing
     ]
     usual = _usual_gap(gaps, tolerance_mm)
@@ -108,9 +108,9 @@ def find_spacing(
     wide = np.flatnonzero(np.diff(nearest) > 1)
     is_uneven = not fits or len(np.setdiff1d(wide, [gap.after for gap in missing])) > 0
     if is_uneven:
-        remarks.append(_uneven(along, count, tolerance_mm))
+        repairs.append(_uneven(along, count, tolerance_mm))
     kinds = [*(["missing slices"] if missing else []), *(["uneven spacing"] if is_uneven else [])]
-    return SliceSpacing(step, count, nearest if fits else indices, tuple(kinds), tuple(remarks))
+    return SliceSpacing(step, count, nearest if fits else indices, tuple(kinds), tuple(repairs))
 
 
 def _even(along: NDArray[np.float64], tolerance_mm: float) -> SliceSpacing | None:

@@ -40,7 +40,7 @@ class Stack:
         What must be corrected for the slices to lie on the grid; empty when they do.
     first_pixels
         Where the first pixel of each slice lies: index (slice, row, column) on the grid.
-    remarks
+    repairs
         One sentence for each correction, and for each file that was left out.
     """
 
@@ -48,7 +48,7 @@ class Stack:
     grid: Grid
     kinds: tuple[str, ...]
     first_pixels: tuple[tuple[float, float, float], ...]
-    remarks: tuple[str, ...]
+    repairs: tuple[str, ...]
 
 
 def stack_slices(
@@ -108,11 +108,11 @@ def _on_grid(
     spacing: SliceSpacing,
     normal: NDArray[np.float64],
     aside: NDArray[np.float64],
-    remarks: tuple[str, Sequence[str]],
+    repairs: tuple[str, Sequence[str]],
 ) -> Stack:
     """Return the stack whose grid is wide enough for every slice."""
     first = slices[0]
-    tilt, duplicates = remarks
+    tilt, duplicates = repairs
     cosines = np.reshape(first.orientation, (2, 3))[::-1]  # along a column (rows grow), along a row
     offsets = aside @ cosines.T / first.pixel_spacing
     offsets[:, np.ptp(offsets, axis=0) * first.pixel_spacing <= TOLERANCE_MM] = 0
@@ -132,7 +132,7 @@ def _on_grid(
         Grid((spacing.count, rows, columns), affine),
         (*(("gantry tilt",) if tilt else ()), *spacing.kinds),
         tuple((float(k), float(r), float(c)) for k, r, c in indices),
-        (*duplicates, *((tilt,) if tilt else ()), *spacing.remarks),
+        (*duplicates, *((tilt,) if tilt else ()), *spacing.repairs),
     )
 
 

@@ -1,4 +1,4 @@
-"""Hold captures against mask and source: which pixels have a label's colour, and the grey of all others.
+"""Compare captures with mask and source: which pixels have a label's colour, and the grey of all others.
 
 pydicom reads the file; `pictures.comparison` looks at its pixels.
 """

@@ -47,13 +47,13 @@ def with_words(picture: NDArray[np.uint8], request: ResultRequest, n: int) -> ND
     by = f"Slice {request.slice_numbers[n]}: {provenance.algorithm_name} {provenance.version}"
     widest = max(_INDENT + _pixels(text) + MARGIN for text in (by, *(text for _, text in legend)))
     width = max(picture.shape[1], _WIDEST_TEXT, ceil(widest))  # as wide as the longest name needs
-    said = [*legend, *((None, text) for text in _warnings(request, width))]
-    height = TOP + len(picture) + _LINE * len(said) + 8
+    lines = [*legend, *((None, text) for text in _warnings(request, width))]
+    height = TOP + len(picture) + _LINE * len(lines) + 8
     image = Image.new("RGB", (width, height))
     pen, left = ImageDraw.Draw(image), MARGIN
     pen.text((left, 16), NOTICE, fill=_WHITE, font=font(18), anchor="lm")
     pen.text((left, 40), by, fill=_DIM, font=font(15), anchor="lm")
-    for k, (rgb, text) in enumerate(said):
+    for k, (rgb, text) in enumerate(lines):
         y = TOP + len(picture) + _LINE * k + _LINE // 2
         if rgb:
             pen.rectangle((left, y - 8, left + 16, y + 8), fill=rgb)
@@ -69,19 +69,19 @@ def _legend(request: ResultRequest) -> Iterator[tuple[tuple[int, int, int] | Non
         yield line.rgb, f"{line.name}: {line.found}"
     if len(all_of_them) > _MOST_LINES:
         yield None, f"and {len(all_of_them) - _MOST_LINES} more labels"
-    for lesion, said in largest_lesions(request, _MOST_LESIONS):
-        yield None, f"{lesion.name}: {said}"
+    for lesion, size in largest_lesions(request, _MOST_LESIONS):
+        yield None, f"{lesion.name}: {size}"
     if more := lesions_not_shown(request, _MOST_LESIONS):
         yield None, more
 
 
 def _warnings(request: ResultRequest, width: int) -> Iterator[str]:
-    """Yield what everybody has to be told, each in a line of a picture that is so wide, in pixels."""
-    said = warnings_of(request)
-    for text in said[:_MOST_WARNINGS]:
+    """Yield the warnings of the mask, each in a line of a picture that is so wide, in pixels."""
+    warnings = warnings_of(request)
+    for text in warnings[:_MOST_WARNINGS]:
         yield _fitting(text, width - _INDENT)
-    if len(said) > _MOST_WARNINGS:
-        yield more_warnings(len(said) - _MOST_WARNINGS)
+    if len(warnings) > _MOST_WARNINGS:
+        yield more_warnings(len(warnings) - _MOST_WARNINGS)
 
 
 def _fitting(text: str, width: int) -> str:

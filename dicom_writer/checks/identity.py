@@ -1,8 +1,4 @@
-"""Hold what was read back against the mask and its source: identity, references, voxels, measurements.
-
-Independent of what wrote it: pydicom reads the file, the bits are unpacked in `read_frames`, and positions
-come from each frame by the formula of the standard, while the mask's come from its affine.
-"""
+"""Whether a written result is of its source's patient and study, and has the warnings of the mask."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ _REQUIRED = (
 
 
 def require_same_identity(dataset: Dataset, request: ResultRequest) -> None:
-    """Refuse a result that is not of the source's patient, study and frame of reference.
+    """Check that a result is of the source's patient, study and frame of reference.
 
     Parameters
     ----------
@@ -32,7 +28,7 @@ def require_same_identity(dataset: Dataset, request: ResultRequest) -> None:
     Raises
     ------
     OutputError
-        It names the attribute, never its value.
+        If it is not; the message names the attribute, never its value.
     """
     first = request.sources[0]
     for keyword in ("StudyInstanceUID", *IDENTITY):
@@ -66,7 +62,7 @@ def _refuse_private(dataset: Dataset) -> None:
 
 
 def require_comments(image: Dataset, request: ResultRequest) -> None:
-    """Refuse an image whose *Image Comments* are not what everybody who uses it has to be told.
+    """Check that *Image Comments* (0020,4000) of an image are the warnings of the mask.
 
     Parameters
     ----------
@@ -78,7 +74,7 @@ def require_comments(image: Dataset, request: ResultRequest) -> None:
     Raises
     ------
     OutputError
-        It says how many warnings there are, not what they say.
+        If they are not; the message says how many warnings there are, not what they say.
     """
     if str(image.get("ImageComments") or "") != warnings_text(request, COMMENTS_LENGTH):
         count = len(request.mask.origin.warnings)

@@ -24,7 +24,7 @@ def require_same_measurements(
     volume_tolerance: float = VOLUME_TOLERANCE,
     tolerance_mm: float = TOLERANCE_MM,
 ) -> None:
-    """Refuse a result that measures something else than the mask.
+    """Check that a result measures what the mask measures.
 
     Parameters
     ----------

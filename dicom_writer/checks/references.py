@@ -45,7 +45,7 @@ def known_sources(named: Iterable[tuple[str, str]], request: ResultRequest) -> s
 
 
 def require_references(referenced: Collection[str], request: ResultRequest) -> None:
-    """Refuse a result that leaves out an image of its source.
+    """Check that a result refers to every image of its source.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def require_references(referenced: Collection[str], request: ResultRequest) -> N
     Raises
     ------
     OutputError
-        It says how many are missing.
+        If it does not; the message says how many are missing.
     """
     missing = {str(source.SOPInstanceUID) for source in request.sources} - set(referenced)
     if missing:

@@ -1,4 +1,4 @@
-"""What every result says of itself: patient, study, equipment, algorithm, and what it was made of.
+"""What every result has in its header: patient, study, equipment, algorithm, and what it was made of.
 
 References
 ----------
@@ -83,7 +83,7 @@ def new_result(
 
 
 def _add_equipment(dataset: Dataset, request: ResultRequest) -> None:
-    """Say what equipment made a result, when, on whose images, by which algorithm."""
+    """Add the equipment that made a result, the time, the scanner and the algorithm."""
     date, time = request.moment.strftime("%Y%m%d"), request.moment.strftime("%H%M%S.%f")
     dataset.InstanceCreationDate = dataset.ContentDate = dataset.SeriesDate = date
     dataset.InstanceCreationTime = dataset.ContentTime = dataset.SeriesTime = time
@@ -94,7 +94,7 @@ def _add_equipment(dataset: Dataset, request: ResultRequest) -> None:
 
 
 def add_comments(result: Dataset, request: ResultRequest) -> None:
-    """Say in *Image Comments* (0020,4000) of an image what everybody who uses it has to be told.
+    """Add the warnings of the mask to an image, as *Image Comments* (0020,4000).
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def add_comments(result: Dataset, request: ResultRequest) -> None:
 
 
 def copy_lossiness(result: Dataset, request: ResultRequest) -> None:
-    """Say whether the images that a result was made of had been compressed with loss, and how.
+    """Add whether the images that a result was made of had been compressed with loss, and how.
 
     Parameters
     ----------

@@ -102,7 +102,7 @@ def _area(ring: Sequence[Point]) -> float:
 
 
 def _join(outer: Sequence[list[Point]], holes: Sequence[list[Point]]) -> list[list[Point]]:
-    """Join each hole to the ring to its left by a channel there and back.
+    """Return the outer rings, each hole joined to the ring to its left by a channel there and back.
 
     Left of the leftmost corner of a hole (the upper one) lie pixels of the mask, up to the ring around
     it, or to a hole that begins further left.

@@ -1,4 +1,4 @@
-"""The lesions of a mask: what hangs together of a label, its volume and its longest diameter.
+"""The lesions of a mask: the connected components of a label, with volume and longest diameter.
 
 Slice by slice, so that memory does not grow with the series.
 """
@@ -17,7 +17,7 @@ from stages.volume.labels import Label
 from stages.volume.original_slices import SliceMasks
 
 MOST_LISTED = 100
-_Spot = tuple[int, int]  # slice, number within it
+_Component = tuple[int, int]  # slice, number within it
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,15 +53,15 @@ class Lesion:
         Its volume, ml.
     diameter
         Its longest diameter.
-    spots
-        What it is in each slice, by `components_in_slice`: slice, and number in it.
+    components
+        Its components in slices: slice, and number by `components_in_slice`.
     """
 
     label: Label
     number: int
     volume_ml: float
     diameter: Diameter
-    spots: frozenset[_Spot]
+    components: frozenset[_Component]
 
     @property
     def name(self) -> str:
@@ -102,33 +102,33 @@ def find_lesions(masks: SliceMasks, label: Label) -> Lesions:
         Which label.
     """
     pixel_mm = np.array(spacing_of(masks.affine)[1:])
-    volume: dict[_Spot, float] = {}
-    longest: dict[_Spot, Diameter] = {}
-    wholes = _Wholes()
+    volume: dict[_Component, float] = {}
+    diameters: dict[_Component, Diameter] = {}
+    sets = _DisjointSets()
     before: _Slice | None = None
     for n, plane in enumerate(masks.array):
         here = _slice_of(plane == label.value) if plane.any() else None
         if here is not None:
-            for spot, count, corners in here.spots():
+            for component, count, corners in here.components():
                 ml = count * float(np.prod(pixel_mm)) * float(masks.thickness_mm[n]) / 1000
-                volume[n, spot], longest[n, spot] = ml, _longest_line(corners, n, pixel_mm)
-            for one, other in _touching(before, here, masks.first_pixels, n):
-                wholes.join((n - 1, one), (n, other))
+                volume[n, component], diameters[n, component] = ml, _longest_line(corners, n, pixel_mm)
+            for one, other in _connected(before, here, masks.first_pixels, n):
+                sets.join((n - 1, one), (n, other))
         before = here
     found = [
-        (sum(volume[s] for s in spots), max((longest[s] for s in sorted(spots)), key=lambda d: d.mm), spots)
-        for spots in wholes.groups(volume)
+        (sum(volume[c] for c in group), max((diameters[c] for c in sorted(group)), key=lambda d: d.mm), group)
+        for group in sets.groups(volume)
     ]
     found.sort(key=lambda lesion: (-lesion[0], min(lesion[2])))
     listed = tuple(
-        Lesion(label=label, number=k, volume_ml=ml, diameter=diameter, spots=frozenset(spots))
-        for k, (ml, diameter, spots) in enumerate(found[:MOST_LISTED], start=1)
+        Lesion(label=label, number=k, volume_ml=ml, diameter=diameter, components=frozenset(components))
+        for k, (ml, diameter, components) in enumerate(found[:MOST_LISTED], start=1)
     )
     return Lesions(label=label, count=len(found), listed=listed)
 
 
 def components_in_slice(plane: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return a number from 1 for the pixels of each spot of a slice, which hangs together also at corners.
+    """Return a number from 1 for the pixels of each component of a slice; pixels connect also at corners.
 
     Parameters
     ----------
@@ -143,23 +143,23 @@ def components_in_slice(plane: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 @dataclass(frozen=True, eq=False)
 class _Slice:
-    """The part of a slice that holds anything: the numbers of its spots, and its first row and column."""
+    """The part of a slice that holds anything: the numbers of its parts, and its first row and column."""
 
     numbered: NDArray[np.int32]
     first: NDArray[np.int64]
 
-    def spots(self) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
-        """Yield each spot's number, how many pixels it has, and the outer corners of its rows."""
+    def components(self) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
+        """Yield each component's number, how many pixels it has, and the outer corners of its rows."""
         from scipy import ndimage
 
-        for spot, box in enumerate(ndimage.find_objects(self.numbered), start=1):
-            there = self.numbered[box] == spot
+        for component, box in enumerate(ndimage.find_objects(self.numbered), start=1):
+            there = self.numbered[box] == component
             rows = np.flatnonzero(there.any(axis=1))
             left = there[rows].argmax(axis=1) - 0.5
             right = there.shape[1] - there[rows, ::-1].argmax(axis=1) - 0.5
             ends = [np.stack([rows + half, side], axis=1) for half in (-0.5, 0.5) for side in (left, right)]
             offset = self.first + [side.start for side in box]
-            yield spot, int(np.count_nonzero(there)), np.unique(np.concatenate(ends), axis=0) + offset
+            yield component, int(np.count_nonzero(there)), np.unique(np.concatenate(ends), axis=0) + offset
 
 
 def _slice_of(there: NDArray[np.bool_]) -> _Slice | None:
@@ -171,7 +171,7 @@ def _slice_of(there: NDArray[np.bool_]) -> _Slice | None:
 
 
 def _longest_line(corners: NDArray[np.float64], n: int, pixel_mm: NDArray[np.float64]) -> Diameter:
-    """Return the longest line between corners of pixels that hang together."""
+    """Return the longest line between corners of pixels of one component."""
     from scipy.spatial import ConvexHull
     from scipy.spatial.distance import pdist, squareform
 
@@ -181,15 +181,15 @@ def _longest_line(corners: NDArray[np.float64], n: int, pixel_mm: NDArray[np.flo
     return Diameter(mm=float(apart[one, other]), slice=n, ends=hull[[one, other]])
 
 
-def _touching(
+def _connected(
     before: _Slice | None, here: _Slice, first_pixels: NDArray[np.float64], n: int
-) -> Iterator[_Spot]:
-    """Yield which spots of the slice before touch which of slice n."""
+) -> Iterator[_Component]:
+    """Yield which components of the slice before touch which of slice n."""
     if before is None:
         return
     rows, columns = here.numbered.shape
     shift = np.rint(first_pixels[n, 1:] - first_pixels[n - 1, 1:]).astype(int)
-    around = _moved(before, here.first + shift - 1, (rows + 2, columns + 2))
+    around = _shifted(before, here.first + shift - 1, (rows + 2, columns + 2))
     times = int(here.numbered.max()) + 1
     found: set[int] = set()
     for row, column in np.ndindex(3, 3):
@@ -199,8 +199,8 @@ def _touching(
     yield from (divmod(pair, times) for pair in sorted(found))
 
 
-def _moved(what: _Slice, first: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int32]:
-    """Return the numbers of spots in a window that begins at a row and column."""
+def _shifted(what: _Slice, first: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Return the numbers of components in a window that begins at a row and column."""
     window = np.zeros(shape, dtype=np.int32)
     start = np.maximum(what.first, first)
     stop = np.minimum(what.first + what.numbered.shape, first + shape)
@@ -210,25 +210,25 @@ def _moved(what: _Slice, first: NDArray[np.int64], shape: tuple[int, int]) -> ND
     return window
 
 
-class _Wholes:
-    """Which spots are one lesion, as far as they were joined."""
+class _DisjointSets:
+    """Components of slices that belong to one lesion (union-find)."""
 
     def __init__(self) -> None:
-        self._parent: dict[_Spot, _Spot] = {}
+        self._parent: dict[_Component, _Component] = {}
 
-    def join(self, one: _Spot, other: _Spot) -> None:
-        """Note that two spots belong together."""
+    def join(self, one: _Component, other: _Component) -> None:
+        """Join the sets of two components."""
         self._parent[self._root(other)] = self._root(one)
 
-    def groups(self, spots: Mapping[_Spot, float]) -> list[set[_Spot]]:
-        """Return the spots that belong together."""
-        found: dict[_Spot, set[_Spot]] = defaultdict(set)
-        for spot in spots:
-            found[self._root(spot)].add(spot)
+    def groups(self, components: Mapping[_Component, float]) -> list[set[_Component]]:
+        """Return the components that belong together."""
+        found: dict[_Component, set[_Component]] = defaultdict(set)
+        for component in components:
+            found[self._root(component)].add(component)
         return list(found.values())
 
-    def _root(self, spot: _Spot) -> _Spot:
-        while (parent := self._parent.get(spot, spot)) != spot:
-            self._parent[spot] = self._parent.get(parent, parent)
-            spot = parent
-        return spot
+    def _root(self, component: _Component) -> _Component:
+        while (parent := self._parent.get(component, component)) != component:
+            self._parent[component] = self._parent.get(parent, parent)
+            component = parent
+        return component

@@ -131,7 +131,7 @@ def measure_label(masks: SliceMasks, value: int) -> Measurement:
 
 
 def require_same_centroids(mask: Volume, masks: SliceMasks, labels: Sequence[Label]) -> None:
-    """Hold what was drawn on the original slices against the mask on the corrected grid it came from.
+    """Check that what was drawn on the original slices lies where the mask on its corrected grid has it.
 
     Parameters
     ----------

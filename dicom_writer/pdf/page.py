@@ -57,7 +57,7 @@ def draw_page(request: ResultRequest) -> bytes:
 
 
 def _add_document_information(canvas: Canvas, request: ResultRequest) -> None:
-    """Say of the document what it is and what made it: no patient and no time, its header has both."""
+    """Add what the document is and what made it: no patient and no time, the DICOM header has both."""
     canvas._doc.info = _DocumentInformation()
     canvas.setTitle(title(request))
     canvas.setSubject(NOTICE)
@@ -71,9 +71,9 @@ class _DocumentInformation(PDFInfo):  # type: ignore[misc]
     """What a PDF says of itself, without the times that reportlab puts there."""
 
     def format(self, document: Any) -> bytes:
-        told = {"Title": self.title, "Author": self.author, "Subject": self.subject}
+        described = {"Title": self.title, "Author": self.author, "Subject": self.subject}
         made = {"Creator": self.creator, "Producer": self.producer}
-        texts = {key: PDFString(value) for key, value in {**told, **made}.items()}
+        texts = {key: PDFString(value) for key, value in {**described, **made}.items()}
         return cast(bytes, PDFDictionary(texts).format(document))
 
 
@@ -91,8 +91,8 @@ def texts(request: ResultRequest) -> list[str]:
         found += [line.name, line.found]
     if len(labels) > MOST_LABELS:
         found.append(f"and {len(labels) - MOST_LABELS} more labels")
-    for lesion, said in lesions:
-        found += [lesion.name, _on_slice(request, lesion, said)]
+    for lesion, text in lesions:
+        found += [lesion.name, _on_slice(request, lesion, text)]
     found += filter(None, [lesions_not_shown(request, MOST_LESIONS)])
     found += _warning_lines(request)
     return [*found, *(f"Slice {request.slice_numbers[n]}" for n in key_slices(request, MOST_PICTURES))]
@@ -141,18 +141,18 @@ def _draw_table(canvas: Canvas, request: ResultRequest, y: float) -> float:
     labels = label_lines(request)
     shown = [(line.name, line.found) for line in labels[:MOST_LABELS]]
     lesions = [
-        (lesion.name, _on_slice(request, lesion, said))
-        for lesion, said in largest_lesions(request, MOST_LESIONS)
+        (lesion.name, _on_slice(request, lesion, text))
+        for lesion, text in largest_lesions(request, MOST_LESIONS)
     ]
     at = min(
         max([_NAMES, *(_INDENT + stringWidth(name, *_BOLD) + _GAP for name, _ in shown)]),
-        _WIDTH - max(stringWidth(said, *_PLAIN) for _, said in (*shown, *lesions)),
+        _WIDTH - max(stringWidth(text, *_PLAIN) for _, text in (*shown, *lesions)),
     )
-    for line, (name, said) in zip(labels, shown, strict=False):
+    for line, (name, text) in zip(labels, shown, strict=False):
         canvas.setFillColorRGB(*(part / 255 for part in line.rgb))
         canvas.rect(_LEFT, y - 1, 9, 9, stroke=0, fill=1)
         canvas.setFillGray(0)
-        _draw_row(canvas, (name, said), at=at, y=y, fonts=(_BOLD, _PLAIN))
+        _draw_row(canvas, (name, text), at=at, y=y, fonts=(_BOLD, _PLAIN))
         y -= _LINE
     if len(labels) > MOST_LABELS:
         canvas.drawString(_LEFT + _INDENT, y, f"and {len(labels) - MOST_LABELS} more labels")
@@ -170,32 +170,32 @@ def _draw_row(
     canvas: Canvas, texts: tuple[str, str], *, at: float, y: float, fonts: tuple[_Font, _Font]
 ) -> None:
     """Draw a name, smaller where it would not fit, and what is said of it, `at` so far from the left."""
-    (name, said), ((font, size), other) = texts, fonts
+    (name, text), ((font, size), other) = texts, fonts
     room = at - _INDENT - _GAP / 2
     canvas.setFont(font, size * min(1.0, room / stringWidth(name, font, size)))
     canvas.drawString(_LEFT + _INDENT, y, name)
     canvas.setFont(*other)
-    canvas.drawString(_LEFT + at, y, said)
+    canvas.drawString(_LEFT + at, y, text)
 
 
-def _on_slice(request: ResultRequest, lesion: Lesion, said: str) -> str:
-    return f"{said}, slice {request.slice_numbers[lesion.diameter.slice]}"
+def _on_slice(request: ResultRequest, lesion: Lesion, text: str) -> str:
+    return f"{text}, slice {request.slice_numbers[lesion.diameter.slice]}"
 
 
 def _warning_lines(request: ResultRequest) -> list[str]:
-    """Return what everybody has to be told, in lines as wide as the page."""
-    said = warnings_of(request)
+    """Return the warnings of the mask, in lines as wide as the page."""
+    warnings = warnings_of(request)
     found: list[str] = []
-    for n, text in enumerate(said):
+    for n, text in enumerate(warnings):
         wrapped = simpleSplit(shortened(text, _LONG_WARNING), "Helvetica", 9.5, _WIDTH - 2 * _GAP)
         if len(found) + len(wrapped) > MOST_WARNING_LINES:
-            return [*found, more_warnings(len(said) - n)]
+            return [*found, more_warnings(len(warnings) - n)]
         found += wrapped
     return found
 
 
 def _draw_warnings(canvas: Canvas, request: ResultRequest, y: float) -> float:
-    """Draw a box with what everybody has to be told, if anything; return where the next may begin."""
+    """Draw a box with the warnings of the mask, if any; return where the next thing may begin."""
     found = _warning_lines(request)
     if not found:
         return y

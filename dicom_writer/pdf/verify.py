@@ -1,4 +1,4 @@
-"""Hold a written page against mask and source: every text that must be on it, and every picture.
+"""Compare a written page with mask and source: every text that must be on it, and every picture.
 
 pypdf reads the page; each picture is compared with mask and source as that of a capture.
 """
@@ -62,17 +62,17 @@ def _references(dataset: Dataset, request: ResultRequest) -> set[str]:
 
 
 def _compare_texts(page: PageObject, request: ResultRequest) -> None:
-    """Refuse a page whose texts, in their order, are not those that must be on it."""
-    said = [line.strip() for line in page.extract_text().splitlines() if line.strip()]
-    missing = [text for text in texts(request) if text not in said]
+    """Check that the texts of a page are those that must be on it."""
+    written = [line.strip() for line in page.extract_text().splitlines() if line.strip()]
+    missing = [text for text in texts(request) if text not in written]
     if missing:
         raise OutputError(f"the page does not say {missing[0]!r}")
-    if len(said) != len(texts(request)):
-        raise OutputError(f"the page has {len(said)} texts, expected {len(texts(request))}")
+    if len(written) != len(texts(request)):
+        raise OutputError(f"the page has {len(written)} texts, expected {len(texts(request))}")
 
 
 def _compare_pictures(page: PageObject, request: ResultRequest) -> None:
-    """Refuse a page that does not show each key slice, or shows anything else.
+    """Check that a page shows each key slice, and nothing else.
 
     Slices that look the same are one picture in the file, drawn several times.
     """

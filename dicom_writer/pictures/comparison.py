@@ -16,7 +16,7 @@ from stages.volume.labels import Label
 
 
 def compare_picture(framed: NDArray[np.uint8], pixel_mm: float, request: ResultRequest, n: int) -> None:
-    """Hold a picture, from its margin on, against slice n.
+    """Check that a picture, from its margin on, shows slice n.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def _source_index(count: int, source_mm: float, pixel_mm: float) -> NDArray[np.i
 
 
 def _by_colour(request: ResultRequest) -> dict[tuple[int, int, int], list[Label]]:
-    """Return the labels that are drawn in each colour; such as share one cannot be told apart."""
+    """Return the labels that are drawn in each colour; several may share one."""
     found: dict[tuple[int, int, int], list[Label]] = {}
     for label in request.labels:
         found.setdefault(label.drawn_rgb, []).append(label)
@@ -88,7 +88,7 @@ def _compare_outline(
     name: str,
     n: int,
 ) -> None:
-    """Refuse a colour that is not in exactly those pixels of the source that lie at the label's edge."""
+    """Check that a colour is in exactly those pixels of the source that lie at the label's edge."""
     found = np.zeros(edges.shape, dtype=np.bool_)
     row, column = np.nonzero(coloured)
     found[places[0][row], places[1][column]] = True

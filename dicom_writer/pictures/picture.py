@@ -120,7 +120,7 @@ def _outline(plane: NDArray[np.uint8], label: Label, how: PictureGrid) -> NDArra
 
 
 def _with_letters(framed: NDArray[np.uint8], cosines: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Say in the margin to which side of the patient each edge lies."""
+    """Return a picture with letters in its margin that say to which side of the patient each edge lies."""
     image = Image.fromarray(framed)
     pen, height, width = ImageDraw.Draw(image), *framed.shape[:2]
     middle = MARGIN / 2

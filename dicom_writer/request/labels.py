@@ -28,18 +28,18 @@ def labels_of(mask: Volume, stated: Sequence[Label]) -> tuple[Label, ...]:
     Raises
     ------
     InputError
-        If nobody said what one of them means.
+        If one of them has no meaning.
     """
     origin = mask.origin
     labels, nameless = spoken_of(origin.label_values, origin.labels, stated=stated)
     require_named(labels, nameless, model=origin.algorithm.name if origin.algorithm else "")
     own = {label.value: label for label in origin.labels}
     for label in labels:
-        said = own.get(label.value, label)
-        if label.name != said.name or not label.same_thing(said):  # left and right may have one code
+        known = own.get(label.value, label)
+        if label.name != known.name or not label.same_thing(known):  # left and right may have one code
             logger.warning(
                 "label %d is written as %s, as stated; what made the mask calls it %s",
-                label.value, label.name, said.name,
+                label.value, label.name, known.name,
             )  # fmt: skip
     if unused := sorted({label.value for label in stated} - {label.value for label in labels}):
         logger.info("labels %s are stated, but the model cannot give them: nothing is said of them", unused)

@@ -32,7 +32,7 @@ def request_of_mask(
     provenance: Provenance | None = None,
     options: Options | None = None,
 ) -> ResultRequest:
-    """Find the source images of a mask, draw it on them, and measure it; see `write.write_results`.
+    """Return the result request of a mask: its source images found, the mask drawn on them and measured.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def request_on_sources(
     provenance: Provenance | None = None,
     options: Options | None = None,
 ) -> ResultRequest:
-    """Draw a mask of known labels on its source images, and measure it.
+    """Return the result request of a mask whose labels and source images are known.
 
     Parameters
     ----------

@@ -73,5 +73,5 @@ def uid_maker(
         All else; its `repr` says it whole.
     """
     correction = volume.origin.correction
-    told = (settings, volume.origin.warnings, correction.kinds if correction else ())
-    return UidMaker(digest_of(sources), written, repr(told))
+    described = (settings, volume.origin.warnings, correction.kinds if correction else ())
+    return UidMaker(digest_of(sources), written, repr(described))

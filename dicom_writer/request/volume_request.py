@@ -29,7 +29,7 @@ _ALGORITHM = "clara-stages series to volume"  # no model is asked
 
 
 def request_of_volume(volume: Volume, source: Path) -> ResultRequest:
-    """Find the source images of a CT volume, and place its planes.
+    """Return the result request of a CT volume: its source images found, its planes placed.
 
     Parameters
     ----------

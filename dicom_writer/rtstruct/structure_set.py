@@ -60,17 +60,17 @@ class RtstructResult(ResultKind):
             A fresh folder to write to.
         """
         path = folder / f"{request.file_name}.rtstruct.dcm"
-        said = summary(request.labels, request.measured)
+        found = summary(request.labels, request.measured)
         with config.disable_value_validation():
             head = new_result(
                 request,
                 KIND,
                 sop_class_uid=RTStructureSetStorage,
                 modality="RTSTRUCT",
-                description=f"AI contours: {said}",
+                description=f"AI contours: {found}",
                 transfer_syntax_uid=ImplicitVRLittleEndian,
             )
-            head.StructureSetLabel, head.StructureSetDescription = "AI contours", _description(request, said)
+            head.StructureSetLabel, head.StructureSetDescription = "AI contours", _description(request, found)
             head.StructureSetDate, head.StructureSetTime = head.ContentDate, head.ContentTime
             head.OperatorsName = ""
             head.FrameOfReferenceUID = request.sources[0].FrameOfReferenceUID
@@ -107,9 +107,9 @@ class RtstructResult(ResultKind):
 KIND = RtstructResult()
 
 
-def _description(request: ResultRequest, said: str) -> str:
-    """Return what was found, and below it what everybody who uses it has to be told; ST."""
-    return "\r\n".join(part for part in (said, warnings_text(request, 1024 - len(said) - 2)) if part)
+def _description(request: ResultRequest, found: str) -> str:
+    """Return the summary, and below it the warnings of the mask; ST."""
+    return "\r\n".join(part for part in (found, warnings_text(request, 1024 - len(found) - 2)) if part)
 
 
 def _frame_of_reference(request: ResultRequest) -> Dataset:

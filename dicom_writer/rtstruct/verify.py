@@ -1,4 +1,4 @@
-"""Hold a written structure set against the mask: each outline filled, on the image that it names.
+"""Compare a written structure set with the mask: each outline filled, on the image that it names.
 
 pydicom reads the file; the images' own headers say where their pixels lie, by the formula of the
 standard; `polygons` fills any polygon.
@@ -92,14 +92,14 @@ def _require_regions(dataset: Dataset, request: ResultRequest) -> None:
 
 
 def _require_warnings(dataset: Dataset, request: ResultRequest) -> None:
-    first, *said = str(dataset.StructureSetDescription).split("\r\n")
-    if "\r\n".join(said) != warnings_text(request, 1024 - len(first) - 2):
+    first, *warnings = str(dataset.StructureSetDescription).split("\r\n")
+    if "\r\n".join(warnings) != warnings_text(request, 1024 - len(first) - 2):
         count = len(request.mask.origin.warnings)
         raise OutputError(f"StructureSetDescription does not end with the {count} warnings of the mask")
 
 
 def _measure(region: Dataset, label: Label, request: ResultRequest) -> Measurement:
-    """Fill the contours of a label, compare them slice by slice, and return what they measure."""
+    """Return what the contours of a label measure, filled and compared with the mask slice by slice."""
     slice_of = {image_key(source): n for n, source in enumerate(request.sources)}
     by_slice: dict[int, list[NDArray[np.float64]]] = {}
     for contour in region.get("ContourSequence") or ():
@@ -131,7 +131,7 @@ def _points(contour: Dataset, label: Label) -> NDArray[np.float64]:
 def _parts(
     contours: list[NDArray[np.float64]], label: Label, request: ResultRequest, n: int
 ) -> list[PlaneMeasurement]:
-    """Compare the contours of a slice with the mask, pixel by pixel; return what each measures."""
+    """Return what each contour of a slice measures, compared with the mask pixel by pixel."""
     source, shape = request.sources[n], request.masks.array[n].shape
     thickness = float(request.masks.thickness_mm[n])
     drawn = np.zeros(shape, dtype=np.bool_)

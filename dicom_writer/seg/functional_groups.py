@@ -1,4 +1,4 @@
-"""Where the frames of a segmentation lie and what they were drawn on, as its functional groups say it.
+"""The functional groups of a segmentation: where its frames lie, and what they were drawn on.
 
 References
 ----------
@@ -25,7 +25,7 @@ _POSITION = ("ImagePositionPatient", "PlanePositionSequence")
 
 
 def add_shared_groups(result: Dataset, request: ResultRequest) -> None:
-    """Say what all frames have in common: how they are turned, and how large their pixels are.
+    """Add what all frames have in common: their orientation, and their pixel spacing where it is even.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def add_shared_groups(result: Dataset, request: ResultRequest) -> None:
 
 
 def add_dimensions(result: Dataset, request: ResultRequest, *, with_segments: bool) -> None:
-    """Say that frames are told apart by their segment, if they are, and by their position.
+    """Add the dimensions by which frames differ: their segment, if they have one, and their position.
 
     Parameters
     ----------

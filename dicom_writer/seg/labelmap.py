@@ -33,7 +33,7 @@ _LONGEST_RUN = 128
 class LabelmapResult(ResultKind):
     """A label map Segmentation.
 
-    A segment's number is its label's value; 0 is background. RLE unless told otherwise. Frames without
+    A segment's number is its label's value; 0 is background. RLE unless asked otherwise. Frames without
     a voxel are left out, unless asked for; the first slice stays where there is no voxel at all.
     """
 

@@ -63,17 +63,17 @@ def new_segmentation(
     numbers
         *Segment Number* (0062,0004) of each label value.
     """
-    said = summary(request.labels, request.measured)
+    found = summary(request.labels, request.measured)
     result = new_result(
         request,
         kind,
         sop_class_uid=sop_class_uid,
         modality="SEG",
-        description=f"{title}: {said}",
+        description=f"{title}: {found}",
         transfer_syntax_uid=_TRANSFER_SYNTAXES[compression],
     )
     result.ImageType = ["DERIVED", "PRIMARY"]
-    result.ContentLabel, result.ContentDescription, result.ContentCreatorName = "SEGMENTATION", said, ""
+    result.ContentLabel, result.ContentDescription, result.ContentCreatorName = "SEGMENTATION", found, ""
     result.SegmentationType, result.SegmentsOverlap = segmentation_type, "NO"
     result.SegmentSequence = [_describe(label, numbers[label.value], request) for label in request.labels]
     result.PresentationLUTShape = "IDENTITY"

@@ -1,4 +1,4 @@
-"""Hold a written series against the mask or volume it was made of: its places, its pixels, its references.
+"""Compare a written series with the mask or volume it was made of: its places, its pixels, its references.
 
 pydicom reads the files; positions come from each by the formula of the standard.
 """

@@ -73,16 +73,16 @@ KIND = VolumeResult()
 
 
 def _head(request: ResultRequest) -> FileDataset:
-    corrected = request.mask.origin.correction
-    said = f"corrected: {', '.join(corrected.kinds)}" if corrected else "as acquired"
+    correction = request.mask.origin.correction
+    state = f"corrected: {', '.join(correction.kinds)}" if correction else "as acquired"
     head = new_result(
         request,
         KIND,
         sop_class_uid=CTImageStorage,
         modality="CT",
-        description=f"Volume, {said}",
+        description=f"Volume, {state}",
     )
-    head.DerivationDescription = f"Volume of the source series in Hounsfield units, {said}"
+    head.DerivationDescription = f"Volume of the source series in Hounsfield units, {state}"
     describe_ct(head, request.sources[0])
     add_comments(head, request)
     head.RescaleType = "HU"

@@ -37,7 +37,7 @@ class FrameHeader(Dataset):
 
 
 def is_multi_frame(dataset: Dataset) -> bool:
-    """Tell whether an image says of each frame where it lies.
+    """Return whether an image says of each frame where it lies.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def frame_of(dataset: Dataset) -> int | None:
 
 
 def image_key(dataset: Dataset) -> tuple[str, int]:
-    """Return what tells one slice from every other: its instance and its frame, 0 where it has one only.
+    """Return what identifies a slice: its *SOP Instance UID*, and its frame, 0 where the image has one only.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The original images of a mask: found by their UIDs, and held against the mask's grid.
+"""The original images of a mask, found by their UIDs.
 
 References
 ----------
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from pydicom.dataset import Dataset, FileDataset
 
 from dicom_files.dataset import open_dataset
 from dicom_files.header import ROWS, FileHeader, read_file_header
+from dicom_files.uids import is_uid
 from dicom_writer.source.frames import image_key, is_multi_frame, split_frames
 from dicom_writer.source.positions import pixel_positions
 from dicom_writer.source.values import fit_headers
@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 _IMAGE_TYPE, _SOP_CLASS, _SOP_INSTANCE, _SERIES = 0x00080008, 0x00080016, 0x00080018, 0x0020000E
 _TELLING = frozenset({_IMAGE_TYPE, _SOP_CLASS, _SOP_INSTANCE, _SERIES, ROWS})
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _NEEDED = (
     "SOPClassUID",
     "SOPInstanceUID",
@@ -58,7 +57,7 @@ def find_source(folder: Path, mask: Volume) -> list[Dataset]:
         If images are missing, lack an attribute, or contradict what the mask says of them.
     """
     origin = mask.origin
-    if not _UID.fullmatch(origin.series_instance_uid) or len(origin.series_instance_uid) > 64:
+    if not is_uid(origin.series_instance_uid):
         raise InputError(
             f"the mask's series {origin.series_instance_uid[:80]!r} is no UID; name its files after one"
         )
@@ -108,7 +107,7 @@ def _belongs(header: FileHeader, wanted: set[str], series_instance_uid: str) -> 
 
 
 def _take_meta_uids(dataset: FileDataset) -> None:
-    """Take SOP class and instance from the meta information where the data set has none."""
+    """Add SOP class and instance from the meta information where the data set has none."""
     if not dataset.get("SOPClassUID"):
         dataset.SOPClassUID = dataset.file_meta.get("MediaStorageSOPClassUID", "")
     if not dataset.get("SOPInstanceUID"):
@@ -155,7 +154,7 @@ def _require_attributes(found: Sequence[Dataset]) -> None:
 
 
 def _take_missing_uids(sources: Sequence[Dataset], origin: Origin) -> None:
-    """Fill UIDs that the source lacks with those the volume was given; refuse those that contradict."""
+    """Add UIDs that the source lacks, those of the volume; raise where one contradicts."""
     each = [s.series_instance_uid for s in origin.slices] or [""] * len(sources)
     for dataset, own_series in zip(sources, each, strict=True):
         known = {

@@ -24,7 +24,7 @@ TOLERANCE_MM = 0.1
 def require_same_place(
     masks: SliceMasks, sources: Sequence[Dataset], *, tolerance_mm: float = TOLERANCE_MM
 ) -> None:
-    """Refuse masks whose pixels do not lie where those of the source images lie.
+    """Check that the pixels of masks lie where those of the source images lie.
 
     Parameters
     ----------

@@ -73,7 +73,7 @@ class _InvalidError(ValueError):
 
 
 def fit_headers(headers: Iterable[Dataset]) -> None:
-    """Make what results copy of headers obey its value representation, in place.
+    """Change what results copy of headers so that it obeys its value representation, in place.
 
     Decimal strings are rounded to the nearest that fits, text is cut and loses control characters, code
     strings are put in capitals; of several texts where one is allowed the first stays. What is no value of
@@ -97,14 +97,14 @@ def fit_headers(headers: Iterable[Dataset]) -> None:
 
 
 class _Fitting:
-    """What was seen while headers are fitted: equal values are looked at once, and told once."""
+    """What was seen while headers are fitted: equal values are looked at once, and logged once."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, bytes, str], tuple[str, str | None, str]] = {}
-        self._told: set[int] = set()
+        self._logged: set[int] = set()
 
     def fit(self, header: Dataset, tag: int) -> None:
-        """Fit one attribute."""
+        """Change one attribute so that it obeys its value representation."""
         text, fitted, remark = self._look(header, tag)
         if remark:
             self.remark(tag, _AS_IT_IS if tag in IDENTITY_TAGS else remark)
@@ -118,15 +118,15 @@ class _Fitting:
 
     def remark(self, tag: int, remark: str) -> None:
         """Log what is done with an attribute, the first time."""
-        if tag not in self._told:
-            self._told.add(tag)
+        if tag not in self._logged:
+            self._logged.add(tag)
             logger.warning(
                 "%s (%04X,%04X) of the source is not valid: it %s",
                 *(dictionary_description(tag), tag >> 16, tag & 0xFFFF, remark),
             )
 
     def _look(self, header: Dataset, tag: int) -> tuple[str, str | None, str]:
-        """Return a text, what is written in its place (None: nothing), and what is told of that."""
+        """Return a text, what is written in its place (None: nothing), and a remark."""
         if VR_OF[tag] == "SQ":
             return ("", "", "") if _are_codes(header, tag) else ("", None, _LEFT_OUT)
         item, charset = header.get_item(tag), str(header.get("SpecificCharacterSet") or "")
@@ -191,17 +191,17 @@ def fit_text(tag: int, text: str) -> tuple[str, str]:
     parts = [text] if vr in _UNDIVIDED else text.split("\\")
     if not any(part.strip(PADDING) for part in parts):
         return "", ""
-    told = []
+    remarks = []
     if not _allows(multiplicity, len(parts)):
         if vr not in _LONGEST or multiplicity != "1":
             raise _InvalidError("it has another number of values")
-        parts, told = parts[:1], [_FIRST]
+        parts, remarks = parts[:1], [_FIRST]
     fitted = [_fit_part(vr, part.strip(PADDING)) for part in parts]
     allowed = _ENUMERATED.get(keyword_for_tag(tag))
     if allowed and not allowed.issuperset(part for part, _ in fitted):
         raise _InvalidError("it is none of the values that are defined")
-    told += [remark for _, remark in fitted if remark]
-    return "\\".join(part for part, _ in fitted), told[0] if told else ""
+    remarks += [remark for _, remark in fitted if remark]
+    return "\\".join(part for part, _ in fitted), remarks[0] if remarks else ""
 
 
 def _fit_part(vr: str, part: str) -> tuple[str, str]:

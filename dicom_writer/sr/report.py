@@ -157,7 +157,7 @@ def _content(request: ResultRequest) -> Any:
 
 
 def _comments(request: ResultRequest) -> Any:
-    """Return what everybody who uses the report has to be told, as evaluations in words."""
+    """Return the warnings of the mask, as evaluations in words."""
     container = hd.sr.ContainerContentItem(
         _sr(_EVALUATIONS), relationship_type=hd.sr.RelationshipTypeValues.CONTAINS
     )
@@ -281,16 +281,18 @@ def _regions_of(listed: Sequence[Lesion], request: ResultRequest) -> dict[int, l
     """
     by_slice: dict[int, list[tuple[int, int]]] = {}
     for lesion in listed:
-        for n, spot in lesion.spots:
-            by_slice.setdefault(n, []).append((lesion.number, spot))
+        for n, component in lesion.components:
+            by_slice.setdefault(n, []).append((lesion.number, component))
     measured = {lesion.number: lesion.diameter.slice for lesion in listed}
     first: dict[int, list[Any]] = {lesion.number: [] for lesion in listed}
     others: dict[int, list[Any]] = {lesion.number: [] for lesion in listed}
     for n in sorted(by_slice):
         numbered = components_in_slice(request.masks.array[n] == listed[0].label.value)
-        for number, spot in sorted(by_slice[n]):
+        for number, component in sorted(by_slice[n]):
             found = first if n == measured[number] else others
-            found[number] += (_region(outline, request.sources[n]) for outline in outlines(numbered == spot))
+            found[number] += (
+                _region(outline, request.sources[n]) for outline in outlines(numbered == component)
+            )
     return {number: first[number] + others[number] for number in first}
 
 

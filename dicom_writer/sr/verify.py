@@ -1,4 +1,4 @@
-"""Hold a written report against the mask: its tree, its numbers, and every outline in it, filled.
+"""Compare a written report with the mask: its tree, its numbers, and every outline in it, filled.
 
 pydicom reads the tree; volumes and diameters are measured again in the outlines of the file, on the
 images that they name.
@@ -121,12 +121,12 @@ def _require_evidence(report: Dataset, request: ResultRequest) -> None:
 
 
 def _require_comments(report: Dataset, request: ResultRequest) -> None:
-    said = [
+    comments = [
         str(comment.TextValue)
         for list_ in _children(report, _EVALUATIONS)
         for comment in _children(list_, _COMMENT)
     ]
-    if said != warnings_of(request):
+    if comments != warnings_of(request):
         count = len(request.mask.origin.warnings)
         raise OutputError(f"the comments of the report are not the {count} warnings of the mask")
 
@@ -172,7 +172,7 @@ def _compare_presence(group: _Group, label: Label, request: ResultRequest) -> No
 
 
 def _compare_section(group: _Group, label: Label, request: ResultRequest) -> None:
-    """Refuse an outline that is not of the label's largest piece in the slice with most of it, or its area.
+    """Check that an outline is of the label's largest piece in the slice with most of it, and its area.
 
     Of a label without a voxel it is that of a whole image, with an area of 0.
     """
@@ -217,7 +217,7 @@ def _require_close(
 
 
 def _compare_lesions(groups: Sequence[_Group], found: Lesions, request: ResultRequest) -> None:
-    """Fill the outlines of all lesions of a label; hold them against the mask and the numbers."""
+    """Check that the outlines of all lesions of a label hold what the mask and the numbers say."""
     polygons = _polygons(groups, request)
     volume_ml, longest_mm = np.zeros(len(groups)), np.zeros(len(groups))
     for n, plane in enumerate(request.masks.array):
@@ -283,7 +283,7 @@ def _filled(polygons: Sequence[NDArray[np.float64]]) -> _Piece:
 
 
 def _compare_pixels(pieces: Iterable[_Piece], meant: NDArray[np.bool_], found: Lesions, n: int) -> None:
-    """Refuse outlines that hold other pixels than the mask, or one pixel twice."""
+    """Check that outlines hold the pixels of the mask and no other, and none twice."""
     drawn = np.zeros(meant.shape, dtype=np.uint8)
     for piece in pieces:
         at = np.argwhere(piece.there) + piece.first

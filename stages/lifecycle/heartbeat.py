@@ -6,7 +6,6 @@ life. Folders are polled, so it works on every file system.
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import logging
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from stages.errors import OutputError, SettingsError, StageTimeoutError, UpstreamError, printable
 from stages.lifecycle.locks import HOST, failure_path, now, publish, read_failure, running_path, stage_of
-from stages.runtime import job_files
+from stages.runtime import file_lock, job_files
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +44,10 @@ def sole_owner(lock_dir: Path, stage_name: str) -> Iterator[None]:
     except OSError as error:
         raise SettingsError(f"cannot use the lock folder {printable(lock_dir)}: {error}") from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
-            raise SettingsError(f"stage {stage_name} of this job is already run by {owner}") from error
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {HOST}".encode(), 0)
+        if not file_lock.try_lock(descriptor):
+            owner = file_lock.holder(descriptor) or "another process"
+            raise SettingsError(f"stage {stage_name} of this job is already run by {owner}")
+        file_lock.write_holder(descriptor, f"process {os.getpid()} on {HOST}")
         yield
     finally:
         os.close(descriptor)

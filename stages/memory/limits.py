@@ -174,9 +174,3 @@ def resident_bytes(proc: Path = Path("/proc"), *, process: int | None = None) ->
         return 0
     kept = re.findall(r"^(?:RssAnon|RssShmem):\s+(\d+) kB", status, re.MULTILINE)
     return sum(int(number) for number in kept) * 1024
-
-
-def peak_bytes(proc: Path = Path("/proc")) -> int:
-    """Return the most that this process has held of the host's memory so far, mapped files included."""
-    found = re.search(r"^VmHWM:\s+(\d+) kB", (proc / "self/status").read_text(), re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0

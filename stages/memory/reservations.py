@@ -16,7 +16,6 @@ alone counts.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -34,6 +33,7 @@ from typing import Protocol
 from stages.errors import StageTimeoutError
 from stages.memory.limits import MemoryLimit, NoRoomError, in_words
 from stages.memory.shared import SHARED_MEMORY
+from stages.runtime import file_lock
 
 logger = logging.getLogger(__name__)
 
@@ -222,7 +222,7 @@ class Reservations:
         with self._threads:
             descriptor = self._open_mutex()
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                file_lock.lock(descriptor)
                 yield
             finally:
                 os.close(descriptor)
@@ -257,13 +257,11 @@ class Reservations:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return None
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            read = os.pread(descriptor, _NUMBERS.size, 0)
-            found = _NUMBERS.unpack(read) if len(read) == _NUMBERS.size else (0, 0)
-            reserved, taken = (min(max(0, number), self._gpu.total) for number in found)
-            return reserved, taken
-        else:
+            if file_lock.is_held(descriptor):
+                read = os.pread(descriptor, _NUMBERS.size, 0)
+                found = _NUMBERS.unpack(read) if len(read) == _NUMBERS.size else (0, 0)
+                reserved, taken = (min(max(0, number), self._gpu.total) for number in found)
+                return reserved, taken
             with suppress(OSError):  # another user's
                 path.unlink()
             return None
@@ -273,7 +271,7 @@ class Reservations:
     def _write(self, reserved: int) -> None:
         if self._descriptor < 0:
             self._descriptor = _made(self._path)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            file_lock.lock(self._descriptor)
         self.reserved = reserved
         os.pwrite(self._descriptor, _NUMBERS.pack(reserved, self._taken), 0)
 

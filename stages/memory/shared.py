@@ -6,7 +6,6 @@ whatever a crash leaves behind is told from what is in use, and swept up by the 
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import re
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from stages.runtime import file_lock
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where shm_open has its files
 
@@ -46,7 +47,7 @@ class Region:
         self._path = folder / self.name
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            file_lock.lock(self._descriptor)
             os.posix_fallocate(self._descriptor, 0, size)
             self._map = mmap.mmap(self._descriptor, size)
         except BaseException:
@@ -76,20 +77,13 @@ def sweep(folder: Path = SHARED_MEMORY) -> list[str]:
     swept = []
     for path in folder.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # another user's, or just removed
-            if _NAME.fullmatch(path.name) and _is_abandoned(path):
-                path.unlink()
-                swept.append(path.name)
+            if _NAME.fullmatch(path.name):
+                with file_lock.abandoned(path) as status:
+                    if status is not None and not _is_new(status):
+                        path.unlink()
+                        swept.append(path.name)
     return swept
 
 
-def _is_abandoned(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        status = os.fstat(descriptor)
-        is_new = status.st_size == 0 and time.time() - status.st_ctime < _UNLOCKED_FOR_S
-        return status.st_uid == os.geteuid() and not is_new
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
+def _is_new(status: os.stat_result) -> bool:
+    return status.st_size == 0 and time.time() - status.st_ctime < _UNLOCKED_FOR_S

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.runtime.processes import parent, peak_memory_bytes
+
 _MARK = b"CLARA_CONTAINER="
 
 
@@ -34,13 +36,15 @@ class Process:
 
 
 def processes(proc: Path = Path("/proc")) -> Iterator[Process]:
-    """Give every process that belongs to a container and may be looked at."""
+    """Yield every process that belongs to a container and may be looked at."""
     for folder in proc.iterdir():
         if folder.name.isdigit():
             with suppress(OSError):
-                container = _container_of(folder)
-                if container:
-                    yield _process(folder, container)
+                pid, container = int(folder.name), _container_of(folder)
+                above = parent(pid, proc=str(proc))
+                if container and above is not None:
+                    peak_bytes = peak_memory_bytes(pid, proc=str(proc))
+                    yield Process(pid=pid, parent=above, container=container, peak_memory_bytes=peak_bytes)
 
 
 def send_signal(container: str, number: int) -> int:
@@ -62,17 +66,3 @@ def _container_of(folder: Path) -> str:
         if entry.startswith(_MARK):
             return entry.removeprefix(_MARK).decode(errors="replace")
     return ""
-
-
-def _process(folder: Path, container: str) -> Process:
-    told = dict(
-        line.split(":", 1)
-        for line in (folder / "status").read_text(encoding="ascii", errors="replace").splitlines()
-        if ":" in line
-    )
-    return Process(
-        pid=int(folder.name),
-        parent=int(told["PPid"]),
-        container=container,
-        peak_memory_bytes=int(told.get("VmHWM", "0 kB").split()[0]) * 1024,
-    )

@@ -111,6 +111,20 @@ def start_time(process: int) -> str:
     return stat[19].decode() if stat else ""
 
 
+def parent(process: int, *, proc: str = "/proc") -> int | None:
+    """Return the parent of a process, 0 where it lies outside of what can be seen; None if it is gone.
+
+    Parameters
+    ----------
+    process
+        Its number.
+    proc
+        Where the kernel tells of processes.
+    """
+    stat = _stat(process, proc)
+    return int(stat[1]) if stat else None
+
+
 def descendants(process: int) -> list[int]:
     """Return the processes below one, whichever session they are of, zombies left out.
 
@@ -131,9 +145,9 @@ def descendants(process: int) -> list[int]:
     return found[1:]
 
 
-def _stat(process: int) -> list[bytes]:
-    """Return the fields of a process after its name: state, parent, and so on."""
-    with contextlib.suppress(OSError), open(f"/proc/{process}/stat", "rb") as stat:
+def _stat(process: int, proc: str = "/proc") -> list[bytes]:
+    """Return the fields of a process after its name: state, parent, and so on; none if it is gone."""
+    with contextlib.suppress(OSError), open(f"{proc}/{process}/stat", "rb") as stat:
         return stat.read().rpartition(b")")[2].split()
     return []
 

@@ -1,25 +1,25 @@
-"""A program whose every process ends with it: run as ``python subreaper.py PARENT GRACE_S COMMAND...``.
+"""A program whose every process ends with it.
 
-It starts the program and becomes the parent of whatever the program leaves behind, also of what has begun
-a session of its own (prctl(2), PR_SET_CHILD_SUBREAPER). When the program has ended, in whichever way, what
-is left is killed, and this process ends as the program did: with its exit code, or by its signal. SIGTERM
-and its like are passed on; SIGQUIT kills all at once. When the parent is gone the program gets SIGTERM, and
-so many seconds later everything is killed. This is a file of its own without any import of the project,
-since every stage waits for its start.
+``python -m stages.runtime.subreaper PARENT GRACE_S COMMAND...`` starts the program and becomes the parent of
+whatever it leaves behind, also of what has begun a session of its own (prctl(2), PR_SET_CHILD_SUBREAPER). When
+the program has ended, in whichever way, what is left is killed, and this process ends as the program did: with
+its exit code, or by its signal. SIGTERM and its like are passed on; SIGQUIT kills all at once. When the parent
+is gone the program gets SIGTERM, and so many seconds later everything is killed. Only what is light is
+imported, since every stage waits for this.
 """
 
 import contextlib
-import ctypes
 import os
 import resource
 import signal
 import sys
 import time
 
+from stages.runtime.processes import adopt_orphans, descendants, die_with_parent, own_interpreter
+
 END_NOW = signal.SIGQUIT
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _HEARD = (*_PASSED_ON, END_NOW, signal.SIGCHLD)
-_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _CANNOT_RUN, _NOT_FOUND = 126, 127
 _LOOK_S, _LONGEST_KILL_S = 0.05, 5.0
 
@@ -36,20 +36,19 @@ def command_under(parent: int, command: list[str], *, grace_s: float) -> list[st
     """
     if sys.platform != "linux":
         return command
-    return [sys.executable, "-I", "-S", __file__, str(parent), str(grace_s), *command]
+    return own_interpreter(__name__, str(parent), str(grace_s), *command)
 
 
 def main(parent: int, grace_s: float, command: list[str]) -> int:
     """Run a command to its end, end what it has left, and return its exit code; -N for a signal."""
-    libc = ctypes.CDLL(None)
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
-    libc.prctl(_SET_PDEATHSIG, signal.SIGTERM)
-    libc.prctl(_SET_CHILD_SUBREAPER, 1)
+    die_with_parent()
+    adopt_orphans()
     if os.getppid() != parent:
         return -signal.SIGTERM
     child = os.fork()
     if child == 0:
-        libc.prctl(_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent(signal.SIGKILL)
         _become(command)
     status = _wait(child, parent, grace_s)
     _end_rest(command[0])
@@ -102,7 +101,7 @@ def _end_rest(program: str) -> None:
     left = set()
     end = time.monotonic() + _LONGEST_KILL_S
     while time.monotonic() < end:
-        for pid in _descendants(os.getpid()):
+        for pid in descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
                 left.add(pid)
@@ -114,21 +113,6 @@ def _end_rest(program: str) -> None:
         time.sleep(0.002)
     if left:
         sys.stderr.write(f"{os.path.basename(program)} left {len(left)} running, which were killed\n")
-
-
-def _descendants(pid: int) -> "list[int]":
-    """Return the processes below one, whichever session they are of (proc(5)), zombies left out."""
-    children: dict[int, list[int]] = {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-            state, parent = file.read().rpartition(b")")[2].split()[:2]
-            if state != b"Z":
-                children.setdefault(int(parent), []).append(int(name))
-    found, at = [pid], 0
-    while at < len(found):
-        found += children.get(found[at], [])
-        at += 1
-    return found[1:]
 
 
 def _end_like(code: int) -> None:

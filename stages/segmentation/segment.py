@@ -84,15 +84,10 @@ def segment(
     DeviceMemoryError
         If the GPU's memory came to its end meanwhile.
     """
-    if volume.array.dtype not in (np.int16, np.float32):
-        raise InputError(
-            f"a CT's voxels are int16 or float32, those of this volume {volume.array.dtype}; is it a mask?"
-        )
     clock = time.monotonic()
     brings = on_device and array_namespace(volume.array) is np
-    if (brings or array_namespace(volume.array) is not np) and model_cleans(model):
-        require_countable(volume.array.size)  # now, rather than when the model has answered
-    settings = _Settings(predictor, model, tensors, limit or UNLIMITED, gpu, deadline_s)
+    _require_usable(volume, model, on_device=brings or array_namespace(volume.array) is not np)
+    settings = _RunSettings(predictor, model, tensors, limit or UNLIMITED, gpu, deadline_s)
     with gpu.kept() if gpu is not None else nullcontext():
         fitted = _fitted(volume, settings, on_device=brings)
         mask = (_segment_on_device if brings else _segment)(volume, settings, fitted)
@@ -104,8 +99,18 @@ def segment(
     return mask
 
 
+def _require_usable(volume: Volume, model: ModelDescription, *, on_device: bool) -> None:
+    """Check now what would otherwise be noticed when the model has answered."""
+    if volume.array.dtype not in (np.int16, np.float32):
+        raise InputError(
+            f"a CT's voxels are int16 or float32, those of this volume {volume.array.dtype}; is it a mask?"
+        )
+    if on_device and model_cleans(model):
+        require_countable(volume.array.size)
+
+
 @dataclass(frozen=True)
-class _Settings:
+class _RunSettings:
     """What a volume is segmented by, and within which limits."""
 
     predictor: Predictor
@@ -117,7 +122,10 @@ class _Settings:
 
 
 def _segment(
-    volume: Volume, settings: _Settings, fitted: WindowPlan, wait_for: Callable[[Array], None] | None = None
+    volume: Volume,
+    settings: _RunSettings,
+    fitted: WindowPlan,
+    wait_for: Callable[[Array], None] | None = None,
 ) -> Volume:
     """Return the mask where the volume lives; `wait_for` is that of `preprocess`."""
     prepared = preprocess(volume, settings.model, by_slabs=True, wait_for=wait_for)
@@ -134,7 +142,7 @@ def _segment(
     return postprocess_slabs(slabs, prepared, volume, settings.model)
 
 
-def _segment_on_device(volume: Volume, settings: _Settings, fitted: WindowPlan) -> Volume:
+def _segment_on_device(volume: Volume, settings: _RunSettings, fitted: WindowPlan) -> Volume:
     """Return the mask on the host, worked out on the device."""
     with upload(volume.array, backwards=_begins_at_the_end(volume, settings.model)) as arriving:
         place = download_place(volume.array.shape, np.uint8)
@@ -149,7 +157,7 @@ def _begins_at_the_end(volume: Volume, model: ModelDescription) -> bool:
     return bool(turned[0, 0, 0] > turned[-1, -1, -1])
 
 
-def _fitted(volume: Volume, settings: _Settings, *, on_device: bool) -> WindowPlan:
+def _fitted(volume: Volume, settings: _RunSettings, *, on_device: bool) -> WindowPlan:
     """Return the plan that the memory allows for all of a volume, however little of it the model will see.
 
     Parameters

@@ -13,7 +13,7 @@ import numpy as np
 from stages.arrays import Array, empty, to_host
 from stages.memory.gpu import count_outside_pool
 from stages.memory.shared import Region
-from stages.triton.connection import Connection
+from stages.triton.connection import ModelConnection
 
 _ALIGNMENT = 4096
 _DEADLINE_S = 2.0
@@ -80,7 +80,7 @@ class SystemBuffer:
         What it must hold, bytes.
     """
 
-    def __init__(self, connection: Connection, input_bytes: int, output_bytes: int) -> None:
+    def __init__(self, connection: ModelConnection, input_bytes: int, output_bytes: int) -> None:
         self.input_bytes = _aligned(input_bytes)
         self.output_bytes = output_bytes
         self._connection = connection
@@ -139,7 +139,7 @@ class CudaBuffer:
         What it must hold, bytes.
     """
 
-    def __init__(self, connection: Connection, input_bytes: int, output_bytes: int) -> None:
+    def __init__(self, connection: ModelConnection, input_bytes: int, output_bytes: int) -> None:
         import cupy
 
         self._cupy = cupy

@@ -17,7 +17,7 @@ import numpy as np
 from stages.arrays import Array, array_namespace
 from stages.errors import SettingsError
 from stages.triton.buffers import WriteWindows
-from stages.triton.connection import DEADLINE_S, PATIENCE_S, Connection
+from stages.triton.connection import DEADLINE_S, PATIENCE_S, ModelConnection
 from stages.triton.request import InferRequest, RequestSender
 from stages.triton.transport import BufferPool, Transport
 from stages.triton.types import ServedModel
@@ -97,7 +97,7 @@ class TritonPredictor:
         patience_s: float = PATIENCE_S,
         transport: Transport = "auto",
     ) -> None:
-        self._connection = Connection(url, model, patience_s=patience_s)
+        self._connection = ModelConnection(url, model, patience_s=patience_s)
         self._buffers = BufferPool(self._connection, transport)
         self._sender = RequestSender(self._connection, self._buffers)
         self._deadline_s = deadline_s

@@ -29,7 +29,7 @@ _ADDRESS = re.compile(r"([^\s/:]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
 _Result = TypeVar("_Result")
 
 
-class Connection:
+class ModelConnection:
     """A gRPC channel to a server, and the model that is asked.
 
     Parameters

@@ -19,7 +19,7 @@ from typing import Any
 from stages.arrays import Array, to_device, to_host
 from stages.errors import InferenceError
 from stages.triton.buffers import SharedBuffer, WriteWindows, written_on_host
-from stages.triton.connection import Connection
+from stages.triton.connection import ModelConnection
 from stages.triton.transport import BufferPool
 from stages.triton.types import ServedModel, TensorSpec
 
@@ -103,7 +103,7 @@ class InferRequest:
         Parameters
         ----------
         sent_before
-            `Connection.recoveries` when the request was sent.
+            `ModelConnection.recoveries` when the request was sent.
         result, error
             What came: one of them is None.
         """
@@ -156,7 +156,7 @@ class RequestSender:
         Where windows and output may lie.
     """
 
-    def __init__(self, connection: Connection, buffers: BufferPool) -> None:
+    def __init__(self, connection: ModelConnection, buffers: BufferPool) -> None:
         self._connection = connection
         self._buffers = buffers
         self._output_bytes: dict[tuple[int, ...], int] = {}
@@ -278,7 +278,7 @@ class RequestSender:
         Parameters
         ----------
         error, sent_before, since, attempt
-            As for `stages.triton.connection.Connection.recover`.
+            As for `stages.triton.connection.ModelConnection.recover`.
 
         Raises
         ------

@@ -22,7 +22,7 @@ from typing import Literal, TypeAlias, get_args
 from stages.errors import InferenceError, SettingsError
 from stages.memory.shared import sweep
 from stages.triton.buffers import CudaBuffer, SharedBuffer, SystemBuffer
-from stages.triton.connection import Connection, reason
+from stages.triton.connection import ModelConnection, reason
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class BufferPool:
         If the transport is unknown.
     """
 
-    def __init__(self, connection: Connection, transport: Transport) -> None:
+    def __init__(self, connection: ModelConnection, transport: Transport) -> None:
         if transport not in get_args(Transport):
             raise SettingsError(
                 f"transport {transport!r} is unknown; there are {', '.join(get_args(Transport))}"
@@ -98,7 +98,7 @@ class BufferPool:
             return None
         try:
             return self._make(chosen, input_bytes, output_bytes)
-        except _RefusedError as error:
+        except _UnavailableTransportError as error:
             logger.warning("no more %s: %s; going on by messages", _DESCRIPTION[chosen], error)
             self.chosen = "grpc"
             return None
@@ -125,7 +125,7 @@ class BufferPool:
                 break
             try:
                 self._discard(self._make(transport, 1, 0))
-            except _RefusedError as error:
+            except _UnavailableTransportError as error:
                 if self._wanted != "auto":
                     raise InferenceError(
                         f"{self._connection.name} cannot be reached by {_DESCRIPTION[transport]}: {error}"
@@ -176,7 +176,7 @@ class BufferPool:
 
         Raises
         ------
-        _RefusedError
+        _UnavailableTransportError
             If there is no such memory, or the server does not see it.
         """
         buffer: SharedBuffer
@@ -184,13 +184,13 @@ class BufferPool:
             buffer_type = CudaBuffer if transport == "cuda" else SystemBuffer
             buffer = buffer_type(self._connection, input_bytes, output_bytes)
         except Exception as error:  # CUDA raises anything
-            raise _RefusedError(str(error) or type(error).__name__) from error
+            raise _UnavailableTransportError(str(error) or type(error).__name__) from error
         try:
             buffer.register()
         except BaseException as error:
             buffer.close()
             if isinstance(error, self._connection.protocol.InferenceServerException):
-                raise _RefusedError(reason(error)) from error
+                raise _UnavailableTransportError(reason(error)) from error
             raise
         self._made.append(buffer)
         return buffer
@@ -202,5 +202,5 @@ class BufferPool:
         buffer.close()
 
 
-class _RefusedError(Exception):
+class _UnavailableTransportError(Exception):
     """A transport does not work here; the reason."""

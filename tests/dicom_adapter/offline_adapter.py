@@ -12,7 +12,7 @@ from dicom_adapter.delivery.workers import DeliveryWorkers
 from dicom_adapter.observability.audit import AuditTrail
 from dicom_adapter.observability.metrics import Metrics
 from dicom_adapter.storage.results import find_results
-from dicom_adapter.supervision.backoff import Backoff
+from stages.runtime.retry import Backoff
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.workflows import STAMP
 from tests.phantoms import ct_slices, save

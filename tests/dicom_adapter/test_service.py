@@ -187,7 +187,7 @@ def test_a_full_disk_makes_no_dead_letters_and_jobs_begin_once_there_is_room(tmp
     adapter.settings["storage"]["minimum-free"] = "1000T"
     adapter.write()
     adapter.start(ready=False)
-    wait_until(lambda: "no job begins until there is room" in adapter.log.read_text())
+    wait_until(lambda: "no job begins until there is disk space" in adapter.log.read_text())
     assert [job.state for job in adapter.jobs()] == ["queued"]
     adapter.process.terminate()
     assert adapter.process.wait(20) == 0

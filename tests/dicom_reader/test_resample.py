@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,22 +166,20 @@ def test_a_shape_drawn_on_original_slices_survives_the_round_trip(tmp_path, slop
 # real scanners, and other programs
 
 
-def by_dcm2niix(folder, out):
-    """Return shape and, in this project's order of axes, voxels and affine of each volume dcm2niix makes."""
-    import nibabel
+def by_dcm2niix(folder, out, name):
+    """Return, in this project's order of axes, voxels and affine (sform) of a volume that dcm2niix makes."""
+    import SimpleITK
 
     if shutil.which("dcm2niix") is None:
         pytest.skip("dcm2niix is not installed")
     done = subprocess.run(["dcm2niix", "-o", out, "-f", "x", folder], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    found = {}
-    for path in Path(out).glob("*.nii"):
-        image = nibabel.load(path)
-        affine = (np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine)[:, [2, 1, 0, 3]]
-        affine[:3, 3] += affine[:3, 1] * (image.shape[1] - 1)  # its rows run to the front
-        affine[:3, 1] *= -1
-        found[path.stem] = np.asanyarray(image.dataobj).transpose(2, 1, 0)[:, ::-1], affine
-    return found
+    image = SimpleITK.ReadImage(out / f"{name}.nii")
+    sform = [image.GetMetaData(f"srow_{axis}").split() for axis in "xyz"]
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.array([*sform, [0, 0, 0, 1]], float)[:, [2, 1, 0, 3]]
+    affine[:3, 3] += affine[:3, 1] * (image.GetSize()[1] - 1)  # its rows run to the front
+    affine[:3, 1] *= -1
+    return SimpleITK.GetArrayFromImage(image)[:, ::-1], affine
 
 
 @pytest.mark.real_data
@@ -199,7 +196,7 @@ def by_dcm2niix(folder, out):
     ],
 )
 def test_voxels_and_place_equal_those_of_dcm2niix(real_data, tmp_path, folder, name):
-    voxels, affine = by_dcm2niix(real_data / folder, tmp_path)[name]
+    voxels, affine = by_dcm2niix(real_data / folder, tmp_path, name)
     volume = read_series(real_data / folder, rules=phantoms.ANY_UNITS)
     assert volume.array.shape == voxels.shape
     assert np.array_equal(volume.array, voxels)
@@ -208,7 +205,7 @@ def test_voxels_and_place_equal_those_of_dcm2niix(real_data, tmp_path, folder, n
 
 @pytest.mark.real_data
 def test_where_tilt_and_uneven_spacing_meet_dcm2niix_differs_as_documented(real_data, tmp_path):
-    voxels, affine = by_dcm2niix(real_data / "dcm_qa_ct_GE", tmp_path)["x_Tilt_Eq_1"]
+    voxels, affine = by_dcm2niix(real_data / "dcm_qa_ct_GE", tmp_path, "x_Tilt_Eq_1")
     volume = read_series(real_data / "dcm_qa_ct_GE")
     assert (voxels.shape, volume.array.shape) == ((56, 611, 512), (37, 611, 512))
     assert np.array_equal(volume.array[0], voxels[0])

@@ -80,7 +80,7 @@ def test_nothing_is_left_when_verification_fails(written, tmp_path, monkeypatch)
     def refuse(*args, **kwargs):
         raise OutputError("it differs")
 
-    monkeypatch.setattr("dicom_writer.checks.identity.verify_segmentation", refuse)
+    monkeypatch.setattr("dicom_writer.seg.verify.verify_segmentation", refuse)
     with pytest.raises(OutputError, match="it differs"):
         written()
     assert list((tmp_path / "out").iterdir()) == []

@@ -59,16 +59,13 @@ def small_series(tmp_path_factory) -> Path:
 @pytest.fixture
 def real_ct(real_data) -> SimpleNamespace:
     """The TotalSegmentator example CT and how well a mask agrees with its liver (label 5)."""
-    import nibabel
-
+    from stages import read_mask
     from stages.volume.geometry import orientation_of, reorient
 
-    image = nibabel.load(real_data / "totalseg/example_seg_dicom.nii.gz")
-    labels = np.asanyarray(image.dataobj).transpose(2, 1, 0)
-    affine = (np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine)[:, [2, 1, 0, 3]]
+    labels = read_mask(real_data / "totalseg/example_seg_dicom.nii.gz")
 
     def liver_dice(mask) -> float:
-        turned, turned_affine = reorient(labels, affine, orientation_of(mask.affine))
+        turned, turned_affine = reorient(labels.array, labels.affine, orientation_of(mask.affine))
         assert np.allclose(turned_affine, mask.affine, atol=0.01)
         found, true = mask.array > 0, turned == 5
         assert true.sum() == 366_708

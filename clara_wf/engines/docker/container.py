@@ -12,6 +12,7 @@ from pathlib import Path
 from clara_wf.engines.docker.client import Docker
 from stages.errors import SettingsError, StageError
 from stages.runtime.job_files import last_lines, open_to_append
+from stages.runtime.processes import children, peak_memory_bytes
 
 _KILL_DEADLINE_S = 20.0
 _MAYBE_NOT_STARTED = (125, 126, 127)  # of ``docker run`` itself, unless they are the program's own
@@ -93,7 +94,7 @@ class Container:
 
     def peak_memory_bytes(self) -> int:
         """Return the most resident memory of its main process; 0 where the engine is not on this machine."""
-        return max((_peak_of(pid) for pid in self._main_processes()), default=0)
+        return max(map(peak_memory_bytes, self._main_processes()), default=0)
 
     def why_killed(self) -> StageError | None:
         """Return whether it ran out of memory."""
@@ -109,16 +110,4 @@ class Container:
 
     def _main_processes(self) -> Iterable[int]:
         """Return the children of process 1, which is Docker's own."""
-        if self._pid is not None:
-            with suppress(OSError):
-                children = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text(encoding="ascii")
-                return map(int, children.split())
-        return ()
-
-
-def _peak_of(pid: int) -> int:
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0
+        return (children(self._pid) if self._pid is not None else None) or ()

@@ -8,12 +8,9 @@ this machine, so that of other machines nothing else can be seen.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shlex
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -39,14 +36,13 @@ from clara_wf.engines.docker.tcp_proxy import relay
 from clara_wf.engines.engine import JobRun
 from stages.errors import InferenceError, SettingsError
 from stages.runtime.job_files import last_lines, open_to_append
+from stages.runtime.processes import die_with_parent
 
 _AMONG = "com.docker.network.bridge.inhibit_ipv4=true"  # containers reach each other, and not this machine
 _TO_HERE = "com.docker.network.bridge.enable_icc=false"  # they reach this machine, and not each other
 _LOOK_S = 0.5
 _RELEASE_DEADLINE_S = 10.0
 _LAST_LINES = 5
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +201,7 @@ def _start(docker: Docker, step: Step, run: JobRun, around: ContainerContext) ->
 
 def _spawn(docker: Docker, arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
     with open_to_append(log) as output:
-        return docker.start(*arguments, output=output, preexec_fn=_end_with_parent)
+        return docker.start(*arguments, output=output, preexec_fn=die_with_parent)
 
 
 def _give_to(user: str, paths: list[Path]) -> None:
@@ -228,9 +224,3 @@ def _why_ended(log: Path) -> str:
     lines = last_lines(log)
     reasons = [line for line in lines if "failed to load" in line or line.startswith("docker:")]
     return "\n".join((reasons or lines)[-_LAST_LINES:])
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel for SIGTERM when clara-wf is gone (prctl(2)); the client passes it on."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

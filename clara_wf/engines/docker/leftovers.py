@@ -14,10 +14,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from clara_wf.engines.docker import guard as docker_guard
 from clara_wf.engines.docker.client import Docker
+from stages.runtime.processes import start_time
 
 _RUN, _OWNER = "clara.run", "clara.owner"
 _GUARD_DEADLINE_S = 60.0
@@ -25,7 +25,7 @@ _GUARD_DEADLINE_S = 60.0
 
 def new_labels() -> dict[str, str]:
     """Return the labels of a new run of this process."""
-    owner = f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}"
+    owner = f"{socket.gethostname()}/{os.getpid()}/{start_time(os.getpid())}"
     return {_RUN: secrets.token_hex(4), _OWNER: owner}
 
 
@@ -61,13 +61,5 @@ def sweep(docker: Docker) -> None:
     ]
     for found in set("\n".join(listed).split()):
         host, pid, started = found.split("/")
-        if host == socket.gethostname() and _started(int(pid)) != started:
+        if host == socket.gethostname() and start_time(int(pid)) != started:
             docker_guard.clear(docker.program, f"{_OWNER}={found}", docker.environ)
-
-
-def _started(pid: int) -> str:
-    """Return when a process began, in the kernel's clock ticks; "" if there is no such process."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19]
-    except OSError:
-        return ""

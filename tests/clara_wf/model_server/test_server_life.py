@@ -74,7 +74,7 @@ def processes_of(repository):
 
 
 def name_of(repository):
-    guards = [p for p in processes_with(str(repository)) if "model_server/guard" in " ".join(p.cmdline())]
+    guards = [p for p in processes_with(str(repository)) if "model_server.guard" in " ".join(p.cmdline())]
     return next(each.removeprefix("--id=") for each in guards[0].cmdline() if each.startswith("--id="))
 
 
@@ -125,7 +125,7 @@ def test_nothing_is_left_when_the_parent_is_killed_while_the_server_starts(
         wait_until((tmp_path / "log").exists)
         wait_until(lambda: len(psutil.Process(parent.pid).children(recursive=True)) > 1)
         (guard,) = psutil.Process(parent.pid).children()
-        name = guard.cmdline()[4]
+        name = guard.cmdline()[5]
         parent.kill()
     wait_until(lambda: not traces(name))
 

@@ -172,10 +172,10 @@ def connected(file):
 
 
 def test_a_store_that_ends_waits_for_a_lock_no_longer_also_where_it_waits_already(file, monkeypatch):
-    monkeypatch.setattr("dicom_adapter.database.connection._HURRY_S", 0.1)
+    monkeypatch.setattr("dicom_adapter.database.connection._SHUTDOWN_WAIT_S", 0.1)
     with closing(Store(file)) as store, closing(connected(file)) as other:
         other.execute("BEGIN IMMEDIATE")
-        threading.Timer(0.05, store.hurry).start()
+        threading.Timer(0.05, store.begin_shutdown).start()
         began = time.monotonic()
         with pytest.raises(DatabaseUnusableError, match="locked") as told:
             store.keep_time()

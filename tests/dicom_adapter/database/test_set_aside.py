@@ -4,7 +4,7 @@ import pytest
 
 from dicom_adapter.database import set_aside
 from dicom_adapter.database.records import StateError
-from dicom_adapter.studies.replay import replay_item
+from dicom_adapter.studies.recovery import replay_item
 from tests.dicom_adapter.instances import instance, write
 from tests.dicom_adapter.offline_adapter import OfflineAdapter
 

@@ -1,4 +1,4 @@
-"""What tests of deliveries share: an adapter's insides, and delivery workers that look often."""
+"""What tests of deliveries share: an adapter without its network, and delivery workers that look often."""
 
 import pytest
 
@@ -12,8 +12,8 @@ def looks_often(monkeypatch):
 
 
 @pytest.fixture
-def insides(tmp_path):
-    """Return what makes the insides of an adapter with some destinations."""
+def offline(tmp_path):
+    """Return what makes an adapter without its network, with some destinations."""
     made = []
 
     def make(*destinations, **options):

@@ -14,7 +14,7 @@ from dicom_adapter.delivery import commit_requests
 from dicom_adapter.delivery.commit_requests import reporting
 from dicom_adapter.delivery.commitment import CommitmentReport
 from dicom_adapter.delivery.workers import DeliveryWorkers
-from dicom_adapter.supervision.backoff import Backoff
+from stages.runtime.retry import Backoff
 from tests.dicom_adapter import faulty_peers
 from tests.dicom_adapter.destinations import wait_until
 from tests.dicom_adapter.faulty_peers import FaultyPeer, accept, number, pdu, read_message, stored
@@ -76,12 +76,12 @@ def report(wire, context, asked, *, failed=(), reason=0x0110, transaction=None):
 
 
 @pytest.fixture
-def deliver(insides):
+def deliver(offline):
     """Return what delivers two results to an archive until something is so, and the bench."""
 
     def deliver(archive, until, *, asking=SOON):
         with FaultyPeer(archive) as faulty:
-            bench = insides(destination("A", faulty.port, "PACS", commitment=True))
+            bench = offline(destination("A", faulty.port, "PACS", commitment=True))
             bench.done_job("A", results=2)
             work = DeliveryWorkers(bench.context, backoff=SOON, asking=asking)
             work.start()
@@ -175,22 +175,22 @@ def test_a_report_for_another_transaction_changes_nothing(deliver):
     assert len(archive.asked) == 3
 
 
-def test_a_late_report_on_an_earlier_request_counts(insides):
-    bench, work, first = asked_twice(insides)
+def test_a_late_report_on_an_earlier_request_counts(offline):
+    bench, work, first = asked_twice(offline)
     assert work.take_report(first, "PACS", "127.0.0.1")
     assert bench.states() == {"delivered": 2}
 
 
 @pytest.mark.parametrize(("caller", "address"), [("OTHER", "127.0.0.1"), ("PACS", "10.0.0.9")])
-def test_a_report_of_somebody_else_is_not_believed(insides, caller, address):
-    bench, work, first = asked_twice(insides)
+def test_a_report_of_somebody_else_is_not_believed(offline, caller, address):
+    bench, work, first = asked_twice(offline)
     assert not work.take_report(first, caller, address)
     assert bench.states() == {"uncommitted": 2}
 
 
-def asked_twice(insides):
+def asked_twice(offline):
     """Return a bench with two results asked for twice, its delivery workers, and a report on the first."""
-    bench = insides(destination("A", 104, "PACS", commitment=True))
+    bench = offline(destination("A", 104, "PACS", commitment=True))
     bench.done_job("A", results=2)
     uids = tuple(each.sop_instance_uid for each in bench.store.deliveries())
     with bench.store.transaction() as database:
@@ -202,8 +202,8 @@ def asked_twice(insides):
     )
 
 
-def test_a_source_of_the_same_name_may_report_from_its_address(insides):
-    bench = insides(destination("A", 104, "PACS", commitment=True))
+def test_a_source_of_the_same_name_may_report_from_its_address(offline):
+    bench = offline(destination("A", 104, "PACS", commitment=True))
     bench.settings["dicom"]["scp"]["sources"] = [{"ae-title": "PACS", "host-ip": "10.0.0.9"}]
     bench.change()
     assert reporting(bench.config, "PACS", "10.0.0.9") == ["A"]
@@ -211,11 +211,11 @@ def test_a_source_of_the_same_name_may_report_from_its_address(insides):
     assert reporting(bench.config, "PACS", "10.0.0.8") == []
 
 
-def test_what_may_have_arrived_is_asked_for_by_commitment_and_sent_after_three_unanswered(insides):
+def test_what_may_have_arrived_is_asked_for_by_commitment_and_sent_after_three_unanswered(offline):
     """The archive answers no query, and no report tells whether what was under way has arrived."""
     archive = Archive(acknowledge)
     with FaultyPeer(archive) as faulty:
-        bench = insides(destination("A", faulty.port, "PACS", commitment=True, query=False))
+        bench = offline(destination("A", faulty.port, "PACS", commitment=True, query=False))
         bench.done_job("A", results=1)
         with bench.store.transaction() as database:
             database.execute("UPDATE deliveries SET unsure = 1")
@@ -226,8 +226,8 @@ def test_what_may_have_arrived_is_asked_for_by_commitment_and_sent_after_three_u
     assert len(archive.asked) >= 3
 
 
-def test_a_command_asks_again_at_once(insides):
-    bench, _, _ = asked_twice(insides)
+def test_a_command_asks_again_at_once(offline):
+    bench, _, _ = asked_twice(offline)
     with bench.store.transaction() as database:
         database.execute("UPDATE deliveries SET not_before = 1e12")
     (job,) = bench.store.jobs()
@@ -236,9 +236,9 @@ def test_a_command_asks_again_at_once(insides):
     assert len(to_commit(bench.store, "A", 0)[job.id]) == 2
 
 
-def test_nothing_waits_for_a_destination_that_is_not_asked_for_commitment_any_more(insides):
+def test_nothing_waits_for_a_destination_that_is_not_asked_for_commitment_any_more(offline):
     with FaultyPeer(Archive(acknowledge)) as archive:
-        bench = insides(destination("PACS", archive.port, "PACS", commitment=True))
+        bench = offline(destination("PACS", archive.port, "PACS", commitment=True))
         bench.done_job("PACS", results=2)
         bench.deliver(lambda: bench.states() == {"uncommitted": 2})
         unsure, _ = bench.store.deliveries("uncommitted")

@@ -131,9 +131,9 @@ def test_one_that_takes_packed_pixels_alone_gets_no_segmentation_and_a_reason(re
     )
 
 
-def test_what_is_taken_in_no_syntax_is_a_dead_letter_with_its_reason_and_the_rest_goes(insides):
+def test_what_is_taken_in_no_syntax_is_a_dead_letter_with_its_reason_and_the_rest_goes(offline):
     with archive_of((CTImageStorage, ImplicitVRLittleEndian)) as (port, _):
-        bench = insides(destination("A", port, "PACS"))
+        bench = offline(destination("A", port, "PACS"))
         bench.done_job("A", results=2)
         odd = dcmread(bench.store.deliveries()[0].path)
         odd.file_meta.MediaStorageSOPClassUID = odd.SOPClassUID = SegmentationStorage

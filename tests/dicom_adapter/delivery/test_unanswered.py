@@ -58,8 +58,8 @@ def test_a_service_with_a_url_is_asked_by_qido(tmp_path, archive):
 
 
 @pytest.mark.parametrize("commitment", [False, True])
-def test_after_a_kill_only_what_the_archive_has_not_is_sent(insides, archive, commitment):
-    bench = insides(destination("A", archive.port, "ORTHANC", commitment=commitment))
+def test_after_a_kill_only_what_the_archive_has_not_is_sent(offline, archive, commitment):
+    bench = offline(destination("A", archive.port, "ORTHANC", commitment=commitment))
     bench.done_job("A")
     left_unsure(bench, UIDS[:3], at=archive)
     end = "uncommitted" if commitment else "delivered"
@@ -72,9 +72,9 @@ def test_after_a_kill_only_what_the_archive_has_not_is_sent(insides, archive, co
     assert not any(each.unsure for each in bench.store.deliveries())
 
 
-def test_one_that_cannot_be_asked_gets_it_again(insides, tmp_path):
+def test_one_that_cannot_be_asked_gets_it_again(offline, tmp_path):
     with Storescp(tmp_path / "got") as other:
-        bench = insides(destination("A", other.port, "STORESCP"))
+        bench = offline(destination("A", other.port, "STORESCP"))
         bench.done_job("A")
         left_unsure(bench, UIDS[:3], at=other)
         bench.deliver(lambda: bench.states() == {"delivered": 5})
@@ -82,25 +82,25 @@ def test_one_that_cannot_be_asked_gets_it_again(insides, tmp_path):
     assert {each.status for each in bench.store.deliveries()} == {"0x0000"}
 
 
-def test_one_that_is_not_to_be_asked_is_not(insides, archive):
-    bench = insides(destination("A", archive.port, "ORTHANC", query=False))
+def test_one_that_is_not_to_be_asked_is_not(offline, archive):
+    bench = offline(destination("A", archive.port, "ORTHANC", query=False))
     bench.done_job("A")
     left_unsure(bench, UIDS[:3], at=archive)
     bench.deliver(lambda: bench.states() == {"delivered": 5})
     assert {each.status for each in bench.store.deliveries()} == {"0x0000"}
 
 
-def test_a_question_that_breaks_the_association_does_not_keep_it_for_ever(insides):
+def test_a_question_that_breaks_the_association_does_not_keep_it_for_ever(offline):
     """It hangs up at three questions, the last of which is not waited for; the fourth call is none."""
     with FaultyPeer(lambda wire: answer_stores(wire) if faulty.calls > 3 else wire.recv(10)) as faulty:
-        bench = insides(destination("A", faulty.port, "PACS"))
+        bench = offline(destination("A", faulty.port, "PACS"))
         bench.done_job("A")
         with bench.store.transaction() as database:
             database.execute("UPDATE deliveries SET unsure = 1")
         bench.deliver(lambda: bench.states() == {"delivered": 5})
 
 
-def test_only_what_was_under_way_is_unsure_after_a_lost_answer(insides):
+def test_only_what_was_under_way_is_unsure_after_a_lost_answer(offline):
     def hang_up_at_the_third(wire):
         accept(wire)
         for n in range(3):
@@ -109,14 +109,14 @@ def test_only_what_was_under_way_is_unsure_after_a_lost_answer(insides):
                 wire.sendall(message(context, stored(fields)))
 
     with FaultyPeer(hang_up_at_the_third) as faulty:
-        bench = insides(destination("A", faulty.port, "PACS"))
+        bench = offline(destination("A", faulty.port, "PACS"))
         bench.done_job("A")
         bench.deliver(lambda: any(each.message for each in bench.store.deliveries("waiting")))
     assert [each.unsure for each in bench.store.deliveries("waiting")] == [True, False, False]
 
 
 def test_a_stop_does_not_wait_for_one_that_never_answers_and_what_was_under_way_is_unsure(
-    insides, monkeypatch
+    offline, monkeypatch
 ):
     monkeypatch.setattr(workers, "_STOP_S", 0.2)
     came = threading.Event()
@@ -128,7 +128,7 @@ def test_a_stop_does_not_wait_for_one_that_never_answers_and_what_was_under_way_
         silence(wire)
 
     with FaultyPeer(behave) as faulty:
-        bench = insides(destination("A", faulty.port, "PACS"))
+        bench = offline(destination("A", faulty.port, "PACS"))
         bench.change(**{"timeout-seconds": 600})
         bench.done_job("A")
         work = DeliveryWorkers(bench.context)
@@ -141,7 +141,7 @@ def test_a_stop_does_not_wait_for_one_that_never_answers_and_what_was_under_way_
     assert [each.unsure for each in bench.store.deliveries("waiting")] == [True, False, False, False, False]
 
 
-def test_all_that_goes_out_is_marked_before_the_first_of_it_does(insides):
+def test_all_that_goes_out_is_marked_before_the_first_of_it_does(offline):
     marks = []
 
     def behave(wire):
@@ -150,14 +150,14 @@ def test_all_that_goes_out_is_marked_before_the_first_of_it_does(insides):
         marks.append([each.unsure for each in bench.store.deliveries()])
 
     with FaultyPeer(behave) as faulty:
-        bench = insides(destination("A", faulty.port, "PACS"))
+        bench = offline(destination("A", faulty.port, "PACS"))
         bench.done_job("A")
         bench.deliver(lambda: marks)
     assert marks[0] == [True] * 5
 
 
-def test_other_content_under_a_uid_that_is_there_is_sent_without_a_question(insides, archive):
-    bench = insides(destination("A", archive.port, "ORTHANC"))
+def test_other_content_under_a_uid_that_is_there_is_sent_without_a_question(offline, archive):
+    bench = offline(destination("A", archive.port, "ORTHANC"))
     job = bench.done_job("A")
     left_unsure(bench, UIDS, at=archive)
     with bench.store.transaction() as database:

@@ -16,7 +16,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 from dicom_adapter.database.set_aside import all_items
 from dicom_adapter.delivery.commitment import handle_report
 from dicom_adapter.delivery.workers import DeliveryWorkers
-from dicom_adapter.supervision.backoff import Backoff
+from stages.runtime.retry import Backoff
 from tests.dicom_adapter.certificates import secured
 from tests.dicom_adapter.destinations import Storescp, Wire, free_port, wait_until
 from tests.dicom_adapter.offline_adapter import destination
@@ -27,10 +27,10 @@ UIDS = sorted(f"1.2.3.1.77.{n + 1}" for n in range(5))
 
 
 def test_every_result_reaches_each_destination_once_and_the_books_and_the_trail_say_so(
-    insides, archive, tmp_path
+    offline, archive, tmp_path
 ):
     with Storescp(tmp_path / "got") as other:
-        bench = insides(
+        bench = offline(
             destination("A", archive.port, "ORTHANC"),
             destination("B", other.port, "STORESCP"),
             {"name": "W", "dicomweb": archive.url + "/dicom-web"},
@@ -47,10 +47,10 @@ def test_every_result_reaches_each_destination_once_and_the_books_and_the_trail_
     assert [each["EventIdentification"]["EventOutcomeIndicator"] for each in told] == [0, 0, 0]
 
 
-def test_one_that_is_down_is_waited_for_and_keeps_no_other_waiting(insides, tmp_path):
+def test_one_that_is_down_is_waited_for_and_keeps_no_other_waiting(offline, tmp_path):
     port = free_port()
     with Storescp(tmp_path / "b") as other:
-        bench = insides(destination("DOWN", port, "STORESCP"), destination("UP", other.port, "STORESCP"))
+        bench = offline(destination("DOWN", port, "STORESCP"), destination("UP", other.port, "STORESCP"))
         bench.done_job("DOWN", "UP")
         bench.deliver(lambda: bench.states("UP") == {"delivered": 5})
         assert bench.states("DOWN") == {"waiting": 5}
@@ -60,9 +60,9 @@ def test_one_that_is_down_is_waited_for_and_keeps_no_other_waiting(insides, tmp_
     assert len(list((tmp_path / "a").iterdir())) == 5
 
 
-def test_a_result_whose_row_cannot_be_changed_is_set_aside_and_the_others_are_delivered(insides, tmp_path):
+def test_a_result_whose_row_cannot_be_changed_is_set_aside_and_the_others_are_delivered(offline, tmp_path):
     with Storescp(tmp_path / "got") as other:
-        bench = insides(destination("A", other.port, "STORESCP"))
+        bench = offline(destination("A", other.port, "STORESCP"))
         bench.done_job("A")
         with bench.store.transaction() as database:
             database.execute(
@@ -74,9 +74,9 @@ def test_a_result_whose_row_cannot_be_changed_is_set_aside_and_the_others_are_de
     assert bench.store.due("A", 1e12) == []
 
 
-def test_one_that_is_slow_keeps_no_other_waiting(insides, archive):
+def test_one_that_is_slow_keeps_no_other_waiting(offline, archive):
     with Wire(archive.port, delay_s=0.15) as slow:
-        bench = insides(
+        bench = offline(
             destination("SLOW", slow.port, "ORTHANC"), destination("FAST", archive.port, "ORTHANC")
         )
         bench.done_job("SLOW", "FAST")
@@ -86,9 +86,9 @@ def test_one_that_is_slow_keeps_no_other_waiting(insides, archive):
 
 
 @pytest.mark.parametrize("cuts", [[100], [3000], [3000, 2000, 1500, 2500]])
-def test_one_that_dies_half_way_gets_the_rest_later_and_nothing_twice_as_two(insides, archive, cuts):
+def test_one_that_dies_half_way_gets_the_rest_later_and_nothing_twice_as_two(offline, archive, cuts):
     with Wire(archive.port, cut_after=cuts) as wire:
-        bench = insides(destination("A", wire.port, "ORTHANC"))
+        bench = offline(destination("A", wire.port, "ORTHANC"))
         bench.done_job("A")
         bench.deliver(lambda: bench.states() == {"delivered": 5})
         assert archive.instances() == UIDS
@@ -107,11 +107,11 @@ def answering(status, *, calls):
     return entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
 
 
-def test_one_that_refuses_for_good_makes_dead_letters_after_five_tries_which_a_replay_sends(insides):
+def test_one_that_refuses_for_good_makes_dead_letters_after_five_tries_which_a_replay_sends(offline):
     calls = []
     server = answering(lambda n: 0xC000 if n <= 5 else 0, calls=calls)
     try:
-        bench = insides(destination("A", server.server_address[1], "PACS"))
+        bench = offline(destination("A", server.server_address[1], "PACS"))
         job = bench.done_job("A", results=1)
         bench.deliver(lambda: bench.states() == {"dead": 1})
         assert len(calls) == 5
@@ -124,11 +124,11 @@ def test_one_that_refuses_for_good_makes_dead_letters_after_five_tries_which_a_r
         server.shutdown()
 
 
-def test_one_that_is_out_of_resources_is_asked_again_until_it_is_not(insides):
+def test_one_that_is_out_of_resources_is_asked_again_until_it_is_not(offline):
     calls = []
     server = answering(lambda n: 0xA700 if n <= 8 else 0, calls=calls)
     try:
-        bench = insides(destination("A", server.server_address[1], "PACS"))
+        bench = offline(destination("A", server.server_address[1], "PACS"))
         bench.done_job("A", results=1)
         bench.deliver(lambda: bench.states() == {"delivered": 1})
         assert len(calls) == 9
@@ -136,12 +136,12 @@ def test_one_that_is_out_of_resources_is_asked_again_until_it_is_not(insides):
         server.shutdown()
 
 
-def test_an_answer_that_it_is_busy_is_no_refusal(insides):
+def test_an_answer_that_it_is_busy_is_no_refusal(offline):
     calls = []
     answers = {**dict.fromkeys(range(1, 5), 0xA700), 5: 0xC000, 6: 0xC000}
     server = answering(lambda n: answers.get(n, 0), calls=calls)
     try:
-        bench = insides(destination("A", server.server_address[1], "PACS"))
+        bench = offline(destination("A", server.server_address[1], "PACS"))
         bench.done_job("A", results=1)
         bench.deliver(lambda: bench.states() == {"delivered": 1})
         assert len(calls) == 7
@@ -150,12 +150,12 @@ def test_an_answer_that_it_is_busy_is_no_refusal(insides):
 
 
 @pytest.mark.parametrize("client", ["client", "stranger", None])
-def test_a_destination_that_asks_for_a_certificate_gets_ours(insides, certificates, tmp_path, client):
+def test_a_destination_that_asks_for_a_certificate_gets_ours(offline, certificates, tmp_path, client):
     with Storescp(tmp_path / "got", *secured(certificates, "server", "client")) as archive:
         tls = {"authorities": str(certificates / "server.pem")}
         if client:
             tls |= {"certificate": f"{certificates}/{client}.pem", "key": f"{certificates}/{client}.key"}
-        bench = insides(destination("A", archive.port, "STORESCP", tls=tls))
+        bench = offline(destination("A", archive.port, "STORESCP", tls=tls))
         bench.done_job("A")
         if client == "client":
             bench.deliver(lambda: bench.states() == {"delivered": 5})
@@ -164,22 +164,22 @@ def test_a_destination_that_asks_for_a_certificate_gets_ours(insides, certificat
         assert len(archive.files()) == (5 if client == "client" else 0)
 
 
-def test_a_destination_with_a_certificate_that_we_do_not_trust_gets_nothing(insides, certificates, tmp_path):
+def test_a_destination_with_a_certificate_that_we_do_not_trust_gets_nothing(offline, certificates, tmp_path):
     with Storescp(tmp_path / "got", *secured(certificates, "server", "client")) as archive:
         tls = {
             "authorities": str(certificates / "stranger.pem"),
             "certificate": str(certificates / "client.pem"),
             "key": str(certificates / "client.key"),
         }
-        bench = insides(destination("A", archive.port, "STORESCP", tls=tls))
+        bench = offline(destination("A", archive.port, "STORESCP", tls=tls))
         bench.done_job("A")
         bench.deliver(lambda: bench.store.deliveries()[0].message)
         assert bench.states() == {"waiting": 5}
         assert archive.files() == []
 
 
-def test_what_nobody_took_for_too_long_is_a_dead_letter_and_is_not_lost(insides):
-    bench = insides(destination("A", free_port(), "NOBODY"))
+def test_what_nobody_took_for_too_long_is_a_dead_letter_and_is_not_lost(offline):
+    bench = offline(destination("A", free_port(), "NOBODY"))
     job = bench.done_job("A", results=2)
     bench.change(**{"give-up-hours": 0.0001})
     bench.deliver(lambda: bench.states() == {"dead": 2})
@@ -191,26 +191,26 @@ def test_what_nobody_took_for_too_long_is_a_dead_letter_and_is_not_lost(insides)
     assert bench.states() == {"waiting": 2}
 
 
-def test_a_result_whose_file_is_gone_is_a_dead_letter_and_the_others_go_out(insides, tmp_path):
+def test_a_result_whose_file_is_gone_is_a_dead_letter_and_the_others_go_out(offline, tmp_path):
     with Storescp(tmp_path / "got") as archive:
-        bench = insides(destination("A", archive.port, "STORESCP"))
+        bench = offline(destination("A", archive.port, "STORESCP"))
         bench.done_job("A")
         bench.store.deliveries()[2].path.unlink()
         bench.deliver(lambda: bench.states() == {"delivered": 4, "dead": 1})
 
 
-def test_certificates_that_are_not_there_are_told_and_lose_nothing(insides, tmp_path):
+def test_certificates_that_are_not_there_are_told_and_lose_nothing(offline, tmp_path):
     tls = {"certificate": str(tmp_path / "none.pem")}
-    bench = insides(destination("A", free_port(), "PACS", tls=tls))
+    bench = offline(destination("A", free_port(), "PACS", tls=tls))
     bench.done_job("A")
     bench.deliver(lambda: "cannot be used" in bench.store.deliveries()[0].message)
     assert bench.states() == {"waiting": 5}
 
 
-def test_logs_and_the_trail_name_no_patient_and_no_study(insides, tmp_path, caplog):
+def test_logs_and_the_trail_name_no_patient_and_no_study(offline, tmp_path, caplog):
     caplog.set_level(logging.DEBUG, "dicom_adapter")
     with Storescp(tmp_path / "got") as archive:
-        bench = insides(destination("A", archive.port, "STORESCP"), destination("B", free_port(), "X"))
+        bench = offline(destination("A", archive.port, "STORESCP"), destination("B", free_port(), "X"))
         bench.done_job("A", "B")
         bench.deliver(lambda: bench.states("A") == {"delivered": 5})
     told = caplog.text + (bench.folder / "audit.jsonl").read_text()
@@ -238,17 +238,17 @@ def takers(report_port):
     server.shutdown()
 
 
-def test_a_destination_that_commits_itself_makes_results_delivered(insides, archive, takers):
-    bench = insides(destination("A", archive.port, "ORTHANC", commitment=True))
+def test_a_destination_that_commits_itself_makes_results_delivered(offline, archive, takers):
+    bench = offline(destination("A", archive.port, "ORTHANC", commitment=True))
     bench.done_job("A")
     takers.append(DeliveryWorkers(bench.context).take_report)
     bench.deliver(lambda: bench.states() == {"delivered": 5})
     assert {each.status for each in bench.store.deliveries()} == {"committed"}
 
 
-def test_what_a_destination_has_lost_is_sent_again(insides, archive, takers):
+def test_what_a_destination_has_lost_is_sent_again(offline, archive, takers):
     """The first report says that one is lost, and so it is."""
-    bench = insides(destination("A", archive.port, "ORTHANC", commitment=True))
+    bench = offline(destination("A", archive.port, "ORTHANC", commitment=True))
     bench.done_job("A")
     lost = []
 
@@ -266,9 +266,9 @@ def test_what_a_destination_has_lost_is_sent_again(insides, archive, takers):
     assert len(lost) == 1
 
 
-def test_without_a_report_nothing_counts_as_delivered(insides, tmp_path):
+def test_without_a_report_nothing_counts_as_delivered(offline, tmp_path):
     with Storescp(tmp_path / "got") as archive:
-        bench = insides(destination("A", archive.port, "STORESCP", commitment=True))
+        bench = offline(destination("A", archive.port, "STORESCP", commitment=True))
         bench.done_job("A")
         bench.deliver(lambda: bench.states() == {"uncommitted": 5})
     assert bench.store.finished_studies(0) == []
@@ -288,10 +288,10 @@ time.sleep(60)
 """
 
 
-def test_killed_at_any_moment_of_a_delivery_it_ends_with_each_result_there_once(insides, archive):
+def test_killed_at_any_moment_of_a_delivery_it_ends_with_each_result_there_once(offline, archive):
     """Eight kills, a little later each time, from before the association to after the last answer."""
     with Wire(archive.port, delay_s=0.02) as wire:
-        bench = insides(destination("A", wire.port, "ORTHANC"))
+        bench = offline(destination("A", wire.port, "ORTHANC"))
         jobs = 4
         for n in range(jobs):
             bench.done_job("A", study_uid=f"1.2.{n + 10}")
@@ -314,9 +314,9 @@ def test_killed_at_any_moment_of_a_delivery_it_ends_with_each_result_there_once(
         assert len(archive.instances()) == 5 * jobs
 
 
-def test_a_stop_ends_after_the_instance_that_is_being_sent(insides, archive):
+def test_a_stop_ends_after_the_instance_that_is_being_sent(offline, archive):
     with Wire(archive.port, delay_s=0.1) as wire:
-        bench = insides(destination("A", wire.port, "ORTHANC"))
+        bench = offline(destination("A", wire.port, "ORTHANC"))
         bench.done_job("A")
         bench.deliver(lambda: bench.states().get("delivered"))
         sent = bench.states()["delivered"]

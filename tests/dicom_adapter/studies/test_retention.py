@@ -7,7 +7,7 @@ import pytest
 
 from dicom_adapter.database.records import StateError
 from dicom_adapter.database.removals import pending_removals, plan_removal
-from dicom_adapter.storage.folder_removal import mounts_in, remove_folder
+from dicom_adapter.storage.folders import mounts_in, remove_folder
 from dicom_adapter.storage.paths import AdapterPaths
 from dicom_adapter.storage.study_locks import StudyLocks
 from dicom_adapter.studies.recovery import recover_instances

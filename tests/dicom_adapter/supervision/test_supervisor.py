@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from dicom_adapter.supervision.backoff import Backoff
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.failures import UnforeseenError
 from dicom_adapter.supervision.supervisor import Supervisor, stop_all
 from dicom_adapter.supervision.worker import heartbeat, work_for
+from stages.runtime.retry import Backoff
 from tests.dicom_adapter.destinations import wait_until
 
 SOON = Backoff(first_s=0.01, longest_s=0.02)

@@ -86,7 +86,7 @@ def test_series_that_are_equal_in_all_that_decides_are_refused_not_chosen_by_uid
     ],
 )  # fmt: skip
 def test_kernels_for_bone_and_lung_are_known_by_the_names_of_the_scanners(kernel, is_for_bone_or_lung):
-    from dicom_reader.selection.kernels import is_sharp
+    from dicom_reader.selection.preferences import is_sharp
 
     assert is_sharp(kernel) == is_for_bone_or_lung
 

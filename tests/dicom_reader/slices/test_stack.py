@@ -88,7 +88,7 @@ def test_one_wider_gap_is_resampled_on_the_common_spacing(stack):
     assert stacked.grid.spacing[0] == pytest.approx(11 / 4)
     heights = [0, 2.5, 5, 7.5, 11]
     assert [first[0] * 11 / 4 for first in stacked.first_pixels] == pytest.approx(heights)
-    assert stacked.remarks == (
+    assert stacked.repairs == (
         "uneven spacing (3 x 2.50, 1 x 3.50 mm) resampled: 5 slices onto 5 planes 2.750 mm apart",
     )
 
@@ -110,7 +110,7 @@ def test_slow_drift_of_the_spacing_is_resampled(stack):
     stacked = stack(slices)
     assert stacked.kinds == ("uneven spacing",)
     assert stacked.grid.shape[0] == 30  # 74.182 mm in steps near the finest tenth, 2.502 to 2.55 mm
-    assert stacked.remarks[0].endswith("resampled: 30 slices onto 30 planes 2.558 mm apart")
+    assert stacked.repairs[0].endswith("resampled: 30 slices onto 30 planes 2.558 mm apart")
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -125,7 +125,7 @@ def test_gantry_tilt_of_either_sign_widens_the_grid(stack, sign):
     assert stacked.grid.affine[:3, 3] == pytest.approx([-30, 40 if sign > 0 else 37.6, 100])
     rows = [0, 0.75, 1.5, 2.25, 3]
     assert [first[1] for first in stacked.first_pixels] == pytest.approx(rows if sign > 0 else rows[::-1])
-    assert stacked.remarks[0].startswith(
+    assert stacked.repairs[0].startswith(
         "gantry tilt of 13.5 degrees corrected: slices moved sideways by up to 2.40"
     )
 
@@ -149,7 +149,7 @@ def test_a_missing_slice_may_be_filled_where_asked_for(stack, missing):
     assert np.allclose(stacked.grid.affine, phantoms.AFFINE)
     assert stacked.grid.shape == (5, 16, 20)
     assert [first[0] for first in stacked.first_pixels] == [n for n in range(5) if n != missing]
-    assert stacked.remarks[0].startswith(
+    assert stacked.repairs[0].startswith(
         f"1 missing slice(s) interpolated between slices {missing} and {missing + 1}"
     )
 
@@ -227,7 +227,7 @@ def test_a_copy_of_a_slice_is_left_out_and_named(stack, uid):
     stacked = stack(slices)
     assert uids(stacked) == [phantoms.uid_of(n) for n in range(5)]
     assert stacked.kinds == ()
-    assert stacked.remarks == ("IM035 left out: it has the place and the pixels of IM014",)
+    assert stacked.repairs == ("IM035 left out: it has the place and the pixels of IM014",)
 
 
 def test_one_instance_with_two_contents_is_refused(stack):

@@ -98,7 +98,7 @@ def test_pool_may_take_what_was_reserved_until_the_run_has_ended(gpu, memory):
 def test_memory_shared_with_a_server_is_part_of_what_was_reserved(gpu, memory):
     with memory.kept():
         memory.reserve([300 * MIB])
-        count_outside_pool(50 * MIB)  # a slot, made by the first request
+        count_outside_pool(50 * MIB)  # a buffer, made by the first request
         gpu.allocator(10 * MIB)
         count_outside_pool(-50 * MIB)
         assert gpu.pool.limit == 250 * MIB

@@ -7,9 +7,9 @@ from stages.memory.limits import (
     container_limit,
     host_limit,
     parse_size,
-    peak_bytes,
     resident_bytes,
 )
+from stages.runtime.processes import peak_memory_bytes
 
 GIB = 2**30
 
@@ -73,5 +73,5 @@ def test_lowest_limit_holds_and_says_whose_it_is(tmp_path):
 
 
 def test_this_machine_tells_its_memory():
-    assert 0 < resident_bytes() <= peak_bytes()
+    assert 0 < resident_bytes() <= peak_memory_bytes()
     assert host_limit().size > resident_bytes()

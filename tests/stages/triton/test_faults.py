@@ -257,9 +257,9 @@ from stages import StageError
 
 class Telling(TritonPredictor):
     def submit_into(self, *windows, **options):
-        question = super().submit_into(*windows, **options)
+        request = super().submit_into(*windows, **options)
         print("asked", flush=True)
-        return question
+        return request
 
 with Interrupts():
     try:

@@ -63,11 +63,11 @@ def test_what_goes_wrong_is_told_in_time(server, model, options, message):
 @pytest.mark.triton
 def test_what_is_open_does_not_keep_the_stage_from_ending(server):
     with HttpPredictor(server.http_url, "slow") as predictor:
-        question = predictor.submit(np.zeros((1, 1, 8, 8, 8), np.float32))
+        request = predictor.submit(np.zeros((1, 1, 8, 8, 8), np.float32))
         time.sleep(0.3)
         began = time.monotonic()
     with pytest.raises(InferenceError):
-        question.result(5)
+        request.result(5)
     assert time.monotonic() - began < 2
 
 

@@ -86,7 +86,7 @@ def test_answer_that_is_no_number_is_refused(value):
         predict(random_image(5, 5, 5), broken)
 
 
-# Several questions at a time
+# Several requests at a time
 
 
 class Answering:
@@ -245,7 +245,7 @@ def test_lazy_image_is_asked_once_for_each_slice_and_gives_the_same(shape, windo
 # What a model may want otherwise
 
 
-def test_mirrored_questions_are_turned_back_and_averaged():
+def test_mirrored_windows_are_turned_back_and_averaged():
     seen = []
 
     def first_column_only(windows):

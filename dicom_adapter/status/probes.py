@@ -1,15 +1,20 @@
-"""Whether an adapter answers those who call it, asked by C-ECHO."""
+"""Whether an adapter answers: asked by C-ECHO as its sources do, and by HTTP as probes do."""
 
 from __future__ import annotations
 
 import ssl
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
+from dicom_adapter.config.blocks import Http
 from dicom_adapter.config.dicom_blocks import Scp, ScpTls
 from stages.errors import StageError
+
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where we ask, not where we listen
 
 _NOT_FROM_HERE = 0x03  # calling AE title not recognised, PS3.8 table 9-21
 _UNKNOWN_CALLER = "ECHO"
@@ -90,6 +95,39 @@ def _diagnostic(association: Any) -> int | None:
 
 def _failure(association: Any) -> str:
     if association.is_rejected:
-        told = getattr(association.acceptor.primitive, "reason_str", "")
-        return f"rejected the association: {told or 'no reason given'}"
+        reason = getattr(association.acceptor.primitive, "reason_str", "")
+        return f"rejected the association: {reason or 'no reason given'}"
     return "did not answer; is it running, and does the port speak TLS as configured?"
+
+
+def ask_ready(http: Http, *, timeout_s: float) -> str:
+    """Ask the adapter on this machine whether it can take a study.
+
+    Parameters
+    ----------
+    http
+        Where it answers, as configured.
+    timeout_s
+        Longest wait for the answer, seconds.
+
+    Returns
+    -------
+    str
+        What it says: ``ok``.
+
+    Raises
+    ------
+    StageError
+        If it does not answer, or says why it is not ready.
+    """
+    host = _EVERYWHERE.get(http.host, http.host)
+    try:
+        with closing(HTTPConnection(host, http.port, timeout=timeout_s)) as connection:
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            text = answer.read(4096).decode(errors="replace").strip()
+    except (OSError, HTTPException) as error:
+        raise StageError(f"no adapter answers at {host}:{http.port}: {error}; is it running?") from error
+    if answer.status != 200:
+        raise StageError(f"the adapter is not ready: {text}")
+    return text

@@ -7,8 +7,7 @@ import pytest
 from dicom_adapter.config.blocks import Http
 from dicom_adapter.config.dicom_blocks import Scp
 from dicom_adapter.status import server
-from dicom_adapter.status.echo import echo
-from dicom_adapter.status.health import ask_ready
+from dicom_adapter.status.probes import ask_ready, echo
 from stages.errors import StageError
 from tests.dicom_adapter.adapters import Adapter
 from tests.dicom_adapter.destinations import free_port
