@@ -19,7 +19,7 @@ def examine_machine(
     models: Models = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what works here, what is missing, and how to get it; fails only if something is wrong."""
+    """Print what works here, what is missing, and how to get it; fails only if something is wrong."""
     from clara_wf.run.doctor import examine
 
     around = command_context(context, values=values, payloads=payloads, models=models)

@@ -39,55 +39,63 @@ _LAST_LINES = 15
 _FOLLOW_S = 0.2
 
 
+Job = Annotated[
+    str | None,
+    typer.Argument(
+        help="Job ID: uses test-data/JOB/<first stage>/input. Without one: a phantom.", autocompletion=jobs
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Argument(min=0.001, help="Seconds, instead of each stage's own timeout (300 in the chart)."),
+]
+EngineName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(ENGINES),
+        autocompletion=engines,
+        help="How the stages run. Without it: process, or docker if a stage has only its image.",
+    ),
+]
+Input = Annotated[
+    Path | None, typer.Option("--input", metavar="DIR", help="Use this folder of DICOM files as input.")
+]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        envvar="NVIDIA_CLARA_TRTISURI",
+        help=f"gRPC endpoint of a Triton server; '{NO_SERVER}' to do without. Without it one is started.",
+    ),
+]
+PublishedIn = Annotated[
+    Path | None,
+    typer.Option("--published", metavar="DIR", help="Run it as it was published in this folder."),
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Run every stage, also those that have finished.")]
+KeepGoing = Annotated[
+    bool, typer.Option("--keep-going", help="After a failure finish the stages that do not need it.")
+]
+Cpu = Annotated[
+    bool, typer.Option("--cpu", help="Leave the GPU alone, as CLARA_GPU=off does (process engine).")
+]
+
+
 def try_workflow(
     context: typer.Context,
     workflow: WorkflowName,
-    job: Annotated[
-        str | None,
-        typer.Argument(
-            help="Job ID: uses test-data/JOB/<first stage>/input. Without one: a phantom.",
-            autocompletion=jobs,
-        ),
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Argument(min=0.001, help="Seconds, instead of each stage's own timeout (300 in the chart)."),
-    ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            metavar="|".join(ENGINES),
-            autocompletion=engines,
-            help="How the stages run. Without it: process, or docker if a stage has only its image.",
-        ),
-    ] = None,
-    input_dir: Annotated[
-        Path | None, typer.Option("--input", metavar="DIR", help="Use this folder of DICOM files as input.")
-    ] = None,
-    server: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            envvar="NVIDIA_CLARA_TRTISURI",
-            help=f"gRPC endpoint of a Triton server; '{NO_SERVER}' to do without. Without it one is started.",
-        ),
-    ] = None,
-    published: Annotated[
-        Path | None,
-        typer.Option("--published", metavar="DIR", help="Run it as it was published in this folder."),
-    ] = None,
+    job: Job = None,
+    timeout: Timeout = None,
+    engine: EngineName = None,
+    input_dir: Input = None,
+    server: Server = None,
+    published: PublishedIn = None,
     models: Models = None,
     payloads: Payloads = None,
     values: Values = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Run every stage, also those that have finished.")
-    ] = False,
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="After a failure finish the stages that do not need it.")
-    ] = False,
-    cpu: Annotated[
-        bool, typer.Option("--cpu", help="Leave the GPU alone, as CLARA_GPU=off does (process engine).")
-    ] = False,
+    fresh: Fresh = False,
+    keep_going: KeepGoing = False,
+    cpu: Cpu = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a workflow on this machine or on a cluster, and report on the job.
@@ -222,7 +230,7 @@ def _show(tails: dict[str, Iterator[str]], *, prefix: bool) -> None:
 
 
 def _tail(path: Path, lines: int | None, files: ExitStack) -> Iterator[str]:
-    """Give the lines of a file, and "" whenever there are no more for now."""
+    """Yield the lines of a file, and "" whenever there are no more for now."""
     while (opened := open_to_read(path)) is None:
         yield ""
     file = files.enter_context(TextIOWrapper(opened, encoding="utf-8", errors="backslashreplace"))

@@ -107,7 +107,7 @@ def command_of(step: Step) -> tuple[str, ...]:
 
 
 def can_run(step: Step) -> bool:
-    """Tell whether a stage has a command or a module, so that it can run without its image."""
+    """Return whether a stage has a command or a module, so that it can run without its image."""
     return bool(step.block.command) or importlib.util.find_spec(_module_of(step)) is not None
 
 

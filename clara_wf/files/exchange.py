@@ -14,7 +14,7 @@ from stages.runtime import atomic, file_lock
 
 @contextmanager
 def made_beside(repository: Path) -> Iterator[Path]:
-    """Give a folder on the repository's file system, outside it where that goes, and remove it afterwards.
+    """Yield a folder on the repository's file system, outside it where that goes, and remove it afterwards.
 
     What a process that was killed has left there is removed first.
     """
@@ -51,6 +51,6 @@ def _remove_left_over(where: Path, prefix: str) -> None:
 
 
 def put(made: Path, target: Path) -> None:
-    """Give a folder its name; what had it takes the other's place."""
+    """Rename a folder; what had its new name takes the other's place."""
     made.chmod(0o755)
     atomic.rename(made, target)

@@ -326,7 +326,7 @@ def _sole_installer(folder: Path, print_line: PrintLine) -> Iterator[None]:
 
 @contextmanager
 def _signs_of_life(doing: str, print_line: PrintLine, *, every_s: float = _SILENCE_S) -> Iterator[None]:
-    """Tell every few seconds that something is still being done, until the block ends."""
+    """Print every few seconds that something is still being done, until the block ends."""
     ended, started = threading.Event(), time.monotonic()
 
     def tick() -> None:

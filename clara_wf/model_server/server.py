@@ -260,7 +260,7 @@ def _spawn_guard(plan: _Plan, name: str, command: Sequence[str]) -> subprocess.P
 
 
 def _stop(guard: subprocess.Popen[bytes]) -> None:
-    """Let the guard end the server and wait until it has."""
+    """Have the guard end the server and wait until it has."""
     assert guard.stdin is not None
     guard.stdin.close()
     try:
@@ -320,7 +320,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _mention_small_shared_memory(print_line: Callable[[str], None]) -> None:
-    """Say when windows may not fit: containers have 64 MB of shared memory unless told otherwise."""
+    """Print a warning when windows may not fit: containers have 64 MB of shared memory by default."""
     place = model_server_guard.SHARED_MEMORY
     free = shutil.disk_usage(place).free
     if free < _SMALL_SHARED_MEMORY:

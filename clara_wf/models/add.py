@@ -22,8 +22,9 @@ from clara_wf.models import golden
 from clara_wf.models.check import KEPT, CheckedModel, check_model, versions_in
 from clara_wf.models.config_pbtxt import CONFIG, config_for, problem_of, read_config, with_name
 from clara_wf.models.onnx_tensors import OnnxTensors, read_tensors
+from clara_wf.models.plain_files import copy_plain, plain_file, require_plain
 from clara_wf.models.repository import TRUSTED
-from clara_wf.models.trust import copy_plain, plain_file, require_plain, require_trust
+from clara_wf.models.trust import require_trust
 from stages.errors import InputError, OutputError
 from stages.lifecycle import locks
 

@@ -18,9 +18,10 @@ from clara_wf.model_server.server import ModelServer, ModelServerError, serve
 from clara_wf.models import golden
 from clara_wf.models.config_pbtxt import problem_of
 from clara_wf.models.parity import OnnxEngine, Parity, parity_with_reference
+from clara_wf.models.plain_files import require_plain
 from clara_wf.models.repository import KEPT as KEPT
 from clara_wf.models.repository import versions_in as versions_in
-from clara_wf.models.trust import require_plain, require_trust
+from clara_wf.models.trust import require_trust
 from clara_wf.text.suggestion import did_you_mean
 from stages.errors import InferenceError, InputError
 from stages.memory.limits import resident_bytes
@@ -179,7 +180,7 @@ def check_model(
 
 @contextmanager
 def _log() -> Iterator[Path]:
-    """Give a file for the server's output; it stays where the server failed, since the message names it."""
+    """Yield a file for the server's output; it stays where the server failed, since the message names it."""
     descriptor, name = tempfile.mkstemp(prefix="clara-model-check-", suffix=".log")
     os.close(descriptor)
     keep = False

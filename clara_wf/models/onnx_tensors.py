@@ -1,4 +1,9 @@
-"""What an ONNX file says of its inputs and outputs, read without its weights and without any library.
+"""What an ONNX file says of its inputs and outputs, read without its weights.
+
+The fields are decoded here, by Protocol Buffers' own rules, although the library is installed: it parses a
+message whole, so that a model of some hundred MB would be copied into memory for two of its fields, and it
+takes no file above 2 GB. Here the file is mapped, and what is not asked for is skipped by its length. Nor
+does the model's schema (the ``onnx`` package) have to be installed.
 
 References
 ----------

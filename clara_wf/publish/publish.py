@@ -77,30 +77,39 @@ def publish(
     workflow = find_workflow(load_workflows(values), workflow_id)
     files = _chart_files(chart, values, workflow)
     helm = _helm(environ)
-    told = Published(
-        workflow=workflow.id,
-        name=workflow.name,
-        display_name=display_name.strip(),
-        version=0,
-        published="",
-        by=f"clara-stages {__version__}",
-        engines=(*_WITHOUT_HELM, "kubernetes") if helm else _WITHOUT_HELM,
-        images=_image_digests(workflow, environ),
-        models=model_digests(models),
-        content="",
+    wanted = _description(
+        workflow, display_name.strip(), models=models, environ=environ, has_helm=helm is not None
     )
-    told = replace(told, content=_digest(told, files))
+    wanted = replace(wanted, content=_digest(wanted, files))
     folder = workflow_folder(target, workflow.id)
     try:
         (folder / VERSIONS).mkdir(parents=True, exist_ok=True)
         with sole_editor(folder):
-            return _write(told, files, folder, helm)
+            return _write(wanted, files, folder, helm)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
         raise OutputError(
             f"cannot publish in {target}: {error.strerror or error} ({error.filename})"
         ) from error
+
+
+def _description(
+    workflow: Workflow, display_name: str, *, models: Path | None, environ: Mapping[str, str], has_helm: bool
+) -> Published:
+    """Return what a version says of itself, but for its number, its time and its content."""
+    return Published(
+        workflow=workflow.id,
+        name=workflow.name,
+        display_name=display_name,
+        version=0,
+        published="",
+        by=f"clara-stages {__version__}",
+        engines=(*_WITHOUT_HELM, "kubernetes") if has_helm else _WITHOUT_HELM,
+        images=_image_digests(workflow, environ),
+        models=model_digests(models),
+        content="",
+    )
 
 
 def unpublish(workflow_id: str, target: Path) -> Published:
@@ -136,11 +145,11 @@ def model_digests(repository: Path | None) -> dict[str, str]:
     return {path.name: _digest_of([vars(file) for file in locks.describe_files(path)]) for path in models}
 
 
-def _write(told: Published, files: Mapping[str, bytes], folder: Path, helm: Helm | None) -> Published:
+def _write(wanted: Published, files: Mapping[str, bytes], folder: Path, helm: Helm | None) -> Published:
     last = last_version(folder)
-    if last is None or last.content != told.content:
+    if last is None or last.content != wanted.content:
         number = last.version + 1 if last else 1
-        made = replace(told, version=number, published=locks.now(), folder=folder / VERSIONS / str(number))
+        made = replace(wanted, version=number, published=locks.now(), folder=folder / VERSIONS / str(number))
         _make_version(made, files, helm)
         last = replace(made, is_new=True)
     current = current_version(folder)
@@ -211,8 +220,8 @@ def _image_digests(workflow: Workflow, environ: Mapping[str, str]) -> dict[str, 
     return images
 
 
-def _digest(told: Published, files: Mapping[str, bytes]) -> str:
-    record = told.record()
+def _digest(wanted: Published, files: Mapping[str, bytes]) -> str:
+    record = wanted.record()
     for changing in ("version", "published", "by", "content"):
         del record[changing]
     contents = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}

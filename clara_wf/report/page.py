@@ -187,7 +187,7 @@ def _failure(job: FinishedJob, logs: Mapping[str, list[str]]) -> dict[str, Any] 
 
 
 def _logged(logs: Mapping[str, list[str]], *, told: Collection[str]) -> Iterator[Warned]:
-    """Give what was logged as a warning and is not told elsewhere on the page."""
+    """Yield what was logged as a warning and stands nowhere else on the page."""
     shown = {printable(message) for message in told}
     for name, lines in logs.items():
         yield from (w for w in warnings_in(lines, stage=name) if w.message not in shown)

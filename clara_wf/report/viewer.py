@@ -188,7 +188,7 @@ def _for_script(row: LabelRow, glass: int | None) -> dict[str, Any]:
 
 
 def _resolution(shape: Triple, spacing: tuple[float, ...], image: Triple, mask: Triple | None) -> str:
-    """Say what is shown of the volume; nothing is reduced in silence."""
+    """Return in words what is shown of the volume; nothing is reduced in silence."""
     steps = f"{_step(-200)} HU from -200 to 300 HU, {_step(-1024)} HU below and {_step(300)} HU above"
     if image == (1, 1, 1):
         text = f"The CT is shown in full resolution, {_size(shape, spacing)}"

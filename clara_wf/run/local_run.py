@@ -155,7 +155,7 @@ def _job_and_source(run: LocalRun, print_line: Callable[[str], None]) -> tuple[s
 
 
 def _publish_models(run: LocalRun, payload: Payload, *, engine: str) -> None:
-    """Say what the models are that the stages will be served with, as far as that is known."""
+    """Record the models that the stages will be served with, as far as they are known."""
     if run.server == NO_SERVER:
         locks.publish_models(payload.lock_dir, [])
     elif run.server:

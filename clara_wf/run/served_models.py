@@ -17,7 +17,7 @@ _ANSWER_S = 1.0
 
 
 def publish_repository(payload: Payload, repository: Path, cache: Path, *, surely: bool = True) -> None:
-    """Say what the models of a repository are now, beside the job's locks.
+    """Record the models of a repository as they are now, beside the job's locks.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def publish_repository(payload: Payload, repository: Path, cache: Path, *, surel
 
 
 def publish_server(payload: Payload, workflow: Workflow, url: str) -> None:
-    """Say what a server tells of the models that the job's results were made with, if it answers at once."""
+    """Record what a server says of the models of the job's results, if it answers at once."""
     used = {model.name for step in workflow.steps for model in _used(payload, step)}
     locks.publish_models(payload.lock_dir, _ask(url, sorted(used)))
 

@@ -114,7 +114,7 @@ def _state(payload: Payload, stages: tuple[StageSummary, ...]) -> JobState:
 
 
 def _is_run_by_somebody(payload: Payload) -> bool:
-    """Tell whether a living clara-wf of this machine owns the job."""
+    """Return whether a living clara-wf of this machine owns the job."""
     try:
         with sole_owner(payload.lock_dir, "clara-wf"):
             return False

@@ -57,7 +57,7 @@ class Container:
         return code
 
     def _could_not_start(self) -> bool:
-        """Tell whether the end is Docker's own, and if so make its reason the last line of the log."""
+        """Return whether the end is Docker's own, and if so make its reason the last line of the log."""
         if self._not_started is None:
             lines = last_lines(self._log)
             reasons = [line for line in lines if line.startswith("docker: ")]

@@ -205,7 +205,7 @@ def _spawn(docker: Docker, arguments: list[str], log: Path) -> subprocess.Popen[
 
 
 def _give_to(user: str, paths: list[Path]) -> None:
-    """Let the containers' user write where root has made the folders."""
+    """Hand the folders that root has made to the containers' user."""
     if os.getuid() == 0:
         uid, gid = map(int, user.split(":"))
         for path in paths:
@@ -214,7 +214,7 @@ def _give_to(user: str, paths: list[Path]) -> None:
 
 
 def _let_read(user: str, folder: Path) -> None:
-    """Let the containers' group read what root has put there and others may not read."""
+    """Grant the containers' group to read what root has put there and others may not read."""
     if os.getuid() == 0:
         for entry in (folder, *folder.rglob("*")):
             os.chown(entry, -1, int(user.partition(":")[2]), follow_symlinks=False)

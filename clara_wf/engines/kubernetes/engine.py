@@ -141,7 +141,7 @@ class _Storage:
         return {"type": "emptyDir"}
 
     def give_to(self, user: str) -> None:
-        """Give the folders that root has made to the containers' user."""
+        """Hand the folders that root has made to the containers' user."""
         if not self.is_shared or os.getuid() != 0:
             return
         uid, gid = map(int, user.split(":"))

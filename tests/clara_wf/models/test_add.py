@@ -41,7 +41,7 @@ def add(repository):
 
     def run(source, name=None):
         cache = Places.here(os.environ).cache
-        added = add_model(source, repository, name=name, cache=cache, say=said.append)
+        added = add_model(source, repository, name=name, cache=cache, print_line=said.append)
         if untried := [line for line in said if "was not tried" in line]:
             pytest.skip(untried[0])
         return added

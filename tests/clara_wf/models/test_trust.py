@@ -12,8 +12,10 @@ import pytest
 from clara_wf.models.add import add_model
 from clara_wf.models.check import check_model
 from clara_wf.models.onnx_tensors import read_tensors
+from clara_wf.models.plain_files import require_plain
 from clara_wf.models.repository import TRUSTED
-from clara_wf.models.trust import code_in, require_plain, require_trust
+from clara_wf.models.runnable_files import code_in
+from clara_wf.models.trust import require_trust
 from stages.errors import InputError
 from stages.lifecycle.locks import file_sha256
 from tests.onnx_models import add_model as make_model

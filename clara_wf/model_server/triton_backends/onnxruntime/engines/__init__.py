@@ -53,7 +53,7 @@ def choose(path, config, environ=os.environ, device_id=None):
 
 
 def log(line):
-    """Say something in the server's log."""
+    """Write a line to the server's log."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
