@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport():
-    """Write by its number what is no text in captured output: reports of other processes are sent as UTF-8."""
+    """Write by its number what is no text in captured output: processes send reports as UTF-8."""
     report = yield
     report.sections = [
         (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
