@@ -10,7 +10,7 @@ RUN image-base
 
 FROM base AS server
 COPY stages/errors.py /build/stages/
-COPY stages/runtime/__init__.py stages/runtime/atomic.py stages/runtime/file_lock.py /build/stages/runtime/
+COPY stages/runtime /build/stages/runtime
 COPY clara_wf/__init__.py /build/clara_wf/
 COPY clara_wf/model_server /build/clara_wf/model_server
 COPY scripts/image-model-server wheel[s] /build/
