@@ -10,6 +10,7 @@ RUN image-base
 
 FROM base AS server
 COPY stages/errors.py /build/stages/
+COPY stages/runtime /build/stages/runtime
 COPY clara_wf/__init__.py /build/clara_wf/
 COPY clara_wf/model_server /build/clara_wf/model_server
 COPY scripts/image-model-server wheel[s] /build/

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from clara_wf.model_server.gpu import NvidiaGpu, find_gpu  # noqa: E402 - of this checkout
 
 SUPPORTED = ((3, 11), (3, 13))
-SIZES_MB = {"run": (190, 880), "dev": (380, 1640), "cuda12": (170, 420), "cuda13": (165, 420)}
+SIZES_MB = {"run": (235, 1130), "dev": (400, 1760), "cuda12": (170, 420), "cuda13": (165, 420)}
 """What is fetched, and what it takes on disk."""
 
 _COMPLETE = ".complete"

@@ -14,6 +14,25 @@ ROOT = Path(__file__).parents[1]
 REAL_DATA = Path(os.environ.get("CLARA_TEST_DATA") or ROOT.parent / "shared/data")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a file in one worker; those that share the Docker engine begin, in one worker too."""
+    for item in items:
+        shared = any(item.get_closest_marker(name) for name in ("docker", "cluster"))
+        item.add_marker(pytest.mark.xdist_group("docker" if shared else item.path.as_posix()))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("docker",))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Write by its number what is no text in captured output: processes send reports as UTF-8."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
+
+
 @pytest.fixture
 def real_data():
     """Return the folder of real scanner files, which lies outside the repository."""

@@ -44,24 +44,17 @@ def test_every_page_is_linked_from_the_overview():
 
 def test_every_marker_is_in_the_page_on_the_tests():
     page = (ROOT / "docs/contributing/tests.md").read_text(encoding="utf-8")
-    markers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"][
-        "ini_options"
-    ]["markers"]
-    assert [
-        name for name in (text.partition(":")[0] for text in markers) if f"| `{name}` |" not in page
-    ] == []
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]
+    markers = [text.partition(":")[0] for text in settings["ini_options"]["markers"]]
+    assert [name for name in markers if f"| `{name}` |" not in page] == []
 
 
-def test_the_architecture_page_speaks_of_every_room_of_the_map():
+@pytest.mark.parametrize("package", ROOMS)
+def test_the_architecture_page_speaks_of_every_room_of_the_map(package):
     page = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
-    for package, rooms in ROOMS.items():
-        section = page.partition(f"## {package}\n")[2].partition("\n## ")[0]
-        said = [
-            name
-            for line in re.findall(r"^- \*\*(.+?)\*\*", section, re.MULTILINE)
-            for name in line.split(", ")
-        ]
-        assert sorted(said) == sorted(rooms), package
+    section = page.partition(f"## {package}\n")[2].partition("\n## ")[0]
+    said = ", ".join(re.findall(r"^- \*\*(.+?)\*\*", section, re.MULTILINE))
+    assert sorted(said.split(", ")) == sorted(ROOMS[package])
 
 
 def test_every_exit_code_of_the_tree_is_in_the_reference():

@@ -155,7 +155,7 @@ def plan_workflow(
     around = command_context(context, values=values, payloads=payloads)
     found = find_workflow(load_workflows(around.places.values), workflow)
     engines = [
-        make_engine(name, models=around.places.models, values=around.places.values)
+        make_engine(name, models=around.places.models, chart=around.places.chart, values=around.places.values)
         for name in ([known_engine(engine)] if engine else ENGINES)
     ]
     planned = plan(found, job, around.places, around.environ, engines)

@@ -19,7 +19,7 @@ NEW_ID = "`cat /proc/sys/kernel/random/uuid` makes one"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Checked:
+class _CheckedWorkflow:
     """A workflow as it is checked: what stands where."""
 
     path: Path
@@ -77,7 +77,7 @@ def workflow_problems(key: str, block: WorkflowBlock, known: Collection[str]) ->
             message=f"a workflow's ID is a UUID in small letters, found {key!r}",
             advice=f"write {key.lower()}" if lower else NEW_ID,
         )
-    workflow = _Checked(path=path, block=block)
+    workflow = _CheckedWorkflow(path=path, block=block)
     problems = [*_lengths(workflow), *_stages(workflow, known), *_labels(workflow)]
     yield from problems
     if not problems:
@@ -101,7 +101,7 @@ def shared_names(workflows: Mapping[str, WorkflowBlock]) -> Iterator[Problem]:
             )
 
 
-def _lengths(workflow: _Checked) -> Iterator[Problem]:
+def _lengths(workflow: _CheckedWorkflow) -> Iterator[Problem]:
     count = len(workflow.block.stages)
     for key, expected in (("waitLocks", count), ("args", count), ("ioFolders", count + 1)):
         found = len(getattr(workflow.block, key))
@@ -114,7 +114,7 @@ def _lengths(workflow: _Checked) -> Iterator[Problem]:
             )
 
 
-def _stages(workflow: _Checked, known: Collection[str]) -> Iterator[Problem]:
+def _stages(workflow: _CheckedWorkflow, known: Collection[str]) -> Iterator[Problem]:
     for index, stage in enumerate(workflow.block.stages):
         path = (*workflow.path, "stages", index)
         if stage not in known:
@@ -133,7 +133,7 @@ def _stages(workflow: _Checked, known: Collection[str]) -> Iterator[Problem]:
             )
 
 
-def _labels(workflow: _Checked) -> Iterator[Problem]:
+def _labels(workflow: _CheckedWorkflow) -> Iterator[Problem]:
     for attribute in ("value", "name"):
         seen = [getattr(label, attribute) for label in workflow.block.labels]
         for index, one in enumerate(seen):
@@ -145,7 +145,7 @@ def _labels(workflow: _Checked) -> Iterator[Problem]:
                 )
 
 
-def _locks(workflow: _Checked) -> Iterator[Problem]:
+def _locks(workflow: _CheckedWorkflow) -> Iterator[Problem]:
     published = workflow.lock_of
     for index, locks in enumerate(workflow.block.waitLocks):
         path = (*workflow.path, "waitLocks", index)
@@ -169,7 +169,7 @@ def _locks(workflow: _Checked) -> Iterator[Problem]:
         )
 
 
-def _folders(workflow: _Checked, *, waits_are_right: bool) -> Iterator[Problem]:
+def _folders(workflow: _CheckedWorkflow, *, waits_are_right: bool) -> Iterator[Problem]:
     written = {f"{stage}/output" for stage in workflow.block.stages}
     upstream = workflow.upstream() if waits_are_right else None
     for index, folders in enumerate(workflow.block.ioFolders):
@@ -192,7 +192,7 @@ def _folders(workflow: _Checked, *, waits_are_right: bool) -> Iterator[Problem]:
 
 
 def _folder_problem(
-    workflow: _Checked,
+    workflow: _CheckedWorkflow,
     folder: str,
     reader: str | None,
     written: Collection[str],
@@ -219,7 +219,7 @@ def _folder_problem(
     return None
 
 
-def _arguments(workflow: _Checked) -> Iterator[Problem]:
+def _arguments(workflow: _CheckedWorkflow) -> Iterator[Problem]:
     for index, given in enumerate(workflow.block.args):
         if len(given) == 1 and given[0].startswith("-") and " " in given[0].strip():
             parts = ", ".join(f'"{part}"' for part in given[0].split())

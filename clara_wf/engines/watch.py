@@ -151,7 +151,7 @@ def _update(stage: _Running, payload: Payload, published: set[str]) -> None:
     pending = stage.handle.pending() if code is None else ""
     if stage.inputs_seen is None and not pending and published.issuperset(stage.step.wait_locks):
         stage.inputs_seen = clock
-    status.peak_memory_bytes = max(status.peak_memory_bytes, stage.handle.peak_memory_bytes())
+    _note_peak(status, stage.handle.peak_memory_bytes())
     if status.state != "done":
         status.seconds = clock - (stage.inputs_seen or clock)
     if status.state == "pending":
@@ -176,6 +176,8 @@ def _conclude(stage: _Running, payload: Payload, code: int) -> None:
     path = locks.failure_path(payload.lock_dir, name)
     ended_well = code == 0 or stage.stop_signal_sent is not None  # it may hang after its lock until stopped
     if ended_well and job_files.is_there(payload.lock_dir / name):
+        lock = locks.read_lock(payload.lock_dir / name)
+        _note_peak(status, lock.peak_memory_bytes if lock else 0)
         status.state, status.message, status.exit_code = "done", "", 0
         return
     status.exit_code = code if code >= 0 else 1
@@ -183,6 +185,12 @@ def _conclude(stage: _Running, payload: Payload, code: int) -> None:
     failure = _with_cause(stage, path) or _publish_for(stage, payload, code)
     job_files.remove(locks.running_path(payload.lock_dir, name))
     status.message, status.exit_code = failure.message, failure.exit_code
+    _note_peak(status, failure.peak_memory_bytes)
+
+
+def _note_peak(status: StageStatus, size: int) -> None:
+    """Take note of the most memory by one more source: a short stage may end before it is looked at."""
+    status.peak_memory_bytes = max(status.peak_memory_bytes, size)
 
 
 def _with_cause(stage: _Running, path: Path) -> locks.Failure | None:
@@ -225,6 +233,7 @@ def _publish_for(stage: _Running, payload: Payload, code: int) -> locks.Failure:
         retryable=code < 0 or (cause is not None and cause.retryable),
         root_stage=name,
         root_message=message,
+        peak_memory_bytes=stage.status.peak_memory_bytes,
     )
     locks.publish(locks.failure_path(payload.lock_dir, stage.step.block.lockName), failure)
     return failure

@@ -48,7 +48,7 @@ class LocalRun:
         After a failure finish the stages that do not depend on it.
     chart
         The chart of a published workflow, with the settings it was published with; None for the one of
-        this software with the settings of the values.yaml.
+        the workspace with the settings of the values.yaml.
     """
 
     workflow: Workflow
@@ -82,7 +82,7 @@ def run_locally(
     engine = make_engine(
         engine_name,
         models=None if run.server == NO_SERVER else run.places.models,
-        chart=run.chart,
+        chart=run.chart or run.places.chart,
         values=None if run.chart else run.places.values,
     )
     job, source = _job_and_source(run, print_line)

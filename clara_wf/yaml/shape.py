@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from clara_wf.yaml.findings import Path, Problem
+from stages.runtime.validation import Mistake, mistakes
 from stages.volume.labels_file import problem_of
 
 _Block = TypeVar("_Block", bound=BaseModel)
@@ -34,21 +35,21 @@ def keys_of(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _problems(kind: type[BaseModel], details: Iterable[Any], path: Path) -> Iterator[Problem]:
-    for detail in details:
-        inside = tuple(part for part in detail["loc"] if part != "[key]")
-        message, advice = _in_our_words(kind, detail, inside)
-        yield Problem(path=(*path, *inside), message=message, advice=advice)
+    for mistake in mistakes(details):
+        message, advice = _in_our_words(kind, mistake)
+        yield Problem(path=(*path, *mistake.place), message=message, advice=advice)
 
 
-def _in_our_words(kind: type[BaseModel], detail: Any, inside: Path) -> tuple[str, str]:
-    what, key = detail["type"], str(inside[-1]) if inside else ""
+def _in_our_words(kind: type[BaseModel], mistake: Mistake) -> tuple[str, str]:
+    what, inside = mistake.type, mistake.place
+    key = str(inside[-1]) if inside else ""
     if inside[:1] == ("labels",) and len(inside) > 1:
-        return problem_of(detail), "docs/reference/labels.md shows a label with all its keys"
-    if what == "missing":
+        return problem_of(mistake), "docs/reference/labels.md shows a label with all its keys"
+    if mistake.kind == "missing":
         return f"the key {key!r} is missing", "`clara-wf cs` writes all keys of a stage" * (
             "image" in keys_of(kind)
         )
-    if what == "extra_forbidden":
+    if mistake.kind == "unknown":
         known = list(keys_of(_model_at(kind, inside[:-1])))
         close = get_close_matches(key, known, n=1)
         return f"unknown key {key!r}", f"write {close[0]!r}" if close else f"known are: {', '.join(known)}"
@@ -60,8 +61,7 @@ def _in_our_words(kind: type[BaseModel], detail: Any, inside: Path) -> tuple[str
         return "expected true or false", "write true or false, without quotes"
     if what in ("string_too_short", "too_short"):
         return "it is empty", "write at least one"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    found, _, advice = message.partition("; ")
+    found, _, advice = mistake.message.partition("; ")
     return found, advice
 
 

@@ -12,6 +12,7 @@ from dicom_reader.selection.conditions import Condition, StrictModel
 from dicom_reader.selection.preferences import DEFAULT_PREFERENCES, Preference
 from stages import SettingsError
 from stages.runtime.logs import printable
+from stages.runtime.validation import Mistake, mistakes
 
 
 class Rule(StrictModel):
@@ -123,16 +124,13 @@ def checked_rules(content: Any, *, where: str) -> Rules:
     try:
         return Rules.model_validate(content)
     except ValidationError as error:
-        mistakes = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'rules'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-            if not _has_mistake_inside(e, error.errors())
-            or len(error.errors()) == 1  # a list whose one mistake is told already
-        )
-        raise SettingsError(f"{where}: {mistakes}") from error
+        found = mistakes(error.errors())
+        told = [one for one in found if len(found) == 1 or not _has_mistake_inside(one, found)]
+        sentences = (f"{'.'.join(map(str, one.place)) or 'rules'}: {one.message}" for one in told)
+        raise SettingsError(f"{where}: {'; '.join(sentences)}") from error
 
 
-def _has_mistake_inside(mistake: Any, every: Sequence[Any]) -> bool:
+def _has_mistake_inside(mistake: Mistake, every: Sequence[Mistake]) -> bool:
     """Return whether a list is too short for a mistake in it that is told by itself."""
-    inside = (each["loc"][: len(mistake["loc"])] == mistake["loc"] for each in every if each is not mistake)
-    return mistake["type"] == "too_short" and any(inside)
+    inside = (one.place[: len(mistake.place)] == mistake.place for one in every if one is not mistake)
+    return mistake.type == "too_short" and any(inside)

@@ -54,8 +54,14 @@ def resample(
         Voxels from one slice to the next, and from one row to the next.
     sizes
         Voxels of a row.
+    samples
+        Of each axis: for each new index the old ones before and behind it, and the share of the latter.
     intensity
         Low, high, zero, scale and offset of `stages.compute.intensity.Intensity`.
+    out
+        The new volume, [slice, row, column], which is written.
+    start, stop
+        Slices of `out`.
     """
     (below, above, share_z), (before, behind, share_y), (left, right, share_x) = samples
     low, high, zero = np.float32(intensity[0]), np.float32(intensity[1]), np.float32(intensity[2])
@@ -80,10 +86,21 @@ def resample(
 
 @compiled(*(types.void(_SCORES, types.float64, best, _INDEX, _INDEX) for best in _BEST))
 def find_best(scores: Floats, threshold: float, best: NDArray[Any], start: int, stop: int) -> None:
-    """Say for the slices from `start` to before `stop` which class is best.
+    """Write for the slices from `start` to before `stop` which class is best.
 
     Without a threshold (not a number) the first with the highest score; else the last with a score above it,
     and ``len(scores)`` where there is none.
+
+    Parameters
+    ----------
+    scores
+        [class, slice, row, column].
+    threshold
+        Score that a class has to be above, or NaN.
+    best
+        Number of the best class, [slice, row, column], which is written.
+    start, stop
+        Slices of `scores`.
     """
     classes = scores.shape[0]
     highest = np.empty(scores.shape[3], np.float32)
@@ -169,14 +186,24 @@ def label(
 
     Parameters
     ----------
+    scores
+        On the old grid, [class, slice, row, column].
     best
         From `find_best`.
+    threshold
+        Score that a class has to be above, or NaN, as for `find_best`.
+    samples
+        Of each axis: for each new index the old ones before and behind it, and the share of the latter.
     reach
         For each old column the first new one that it touches, and the last.
     values
         Label of each class, and of none.
     ground
         The class that most voxels belong to.
+    out
+        The labels on the new grid, [slice, row, column], which are written.
+    start, stop
+        Slices of `out`.
     """
     (below, above, share_z), (before, behind, share_y), (left, right, share_x) = samples
     columns, mixed = scores.shape[3], len(values)

@@ -30,6 +30,7 @@ from stages.lifecycle.model_record import ModelRecord
 from stages.lifecycle.settings import PREFIX, StageSettings, is_in_job
 from stages.lifecycle.signals import Interrupts
 from stages.runtime import extras, job_files, logs
+from stages.runtime.processes import peak_memory_bytes
 from stages.volume.labels import Label
 
 logger = logging.getLogger(__name__)
@@ -353,6 +354,7 @@ def _success(
         files=locks.files_named(arguments),
         models=tuple(models),
         outputs=locks.describe_files(job.output_dir),
+        peak_memory_bytes=peak_memory_bytes(),
     )
 
 
@@ -370,6 +372,7 @@ def _publish_failure(error: BaseException, settings: StageSettings, started: str
         retryable=isinstance(error, StageError) and error.retryable,
         root_stage=root[0],
         root_message=root[1],
+        peak_memory_bytes=peak_memory_bytes(),
     )
     try:
         locks.publish(locks.failure_path(settings.lock_dir, settings.lock_name), failure)

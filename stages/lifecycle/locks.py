@@ -63,6 +63,8 @@ class Lock:
         The models that it was made with.
     outputs
         Every file of the output folder.
+    peak_memory_bytes
+        Most resident memory that the stage's own process has had; 0 where that is not known.
     """
 
     job: str
@@ -76,11 +78,32 @@ class Lock:
     labels: str = ""
     models: tuple[ModelRecord, ...] = ()
     outputs: tuple[OutputFile, ...] = ()
+    peak_memory_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A stage's failure, and the stage that began it (itself, or one upstream)."""
+    """A stage's failure, and the stage that began it (itself, or one upstream).
+
+    Attributes
+    ----------
+    job, stage, host
+        Who failed, and where.
+    started, finished
+        ISO 8601, UTC, of the driver; for people, never compared.
+    error
+        The name of the exception's class.
+    exit_code
+        Of the stage's process, 1 to 255 (`stages.errors`).
+    message
+        What went wrong, a sentence.
+    retryable
+        Whether the same run might succeed later.
+    root_stage, root_message
+        The stage that began it, and its message.
+    peak_memory_bytes
+        Most resident memory that the stage's own process has had; 0 where that is not known.
+    """
 
     job: str
     stage: str
@@ -93,6 +116,7 @@ class Failure:
     retryable: bool = False
     root_stage: str
     root_message: str
+    peak_memory_bytes: int = 0
 
 
 def now() -> str:
@@ -196,6 +220,7 @@ def _is_lock(lock: Lock) -> bool:
     return (
         _are(str, [*named, *lock.arguments, *outputs])
         and _are(int, [file.size for file in lock.outputs])
+        and _is_size(lock.peak_memory_bytes)
         and _are(Mapping, [lock.inputs, lock.files])
         and _are(str, [*lock.inputs.values(), *lock.files.values()])
     )
@@ -203,8 +228,13 @@ def _is_lock(lock: Lock) -> bool:
 
 def _is_failure(failure: Failure) -> bool:
     told = dict(vars(failure))
-    retryable, code = told.pop("retryable"), told.pop("exit_code")
-    return _are(str, told.values()) and type(code) is int and 0 < code < 256 and isinstance(retryable, bool)
+    retryable, code, peak_bytes = (told.pop(key) for key in ("retryable", "exit_code", "peak_memory_bytes"))
+    is_code = type(code) is int and 0 < code < 256
+    return _are(str, told.values()) and is_code and isinstance(retryable, bool) and _is_size(peak_bytes)
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _are(kind: type, values: Iterable[object]) -> bool:

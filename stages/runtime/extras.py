@@ -28,7 +28,6 @@ EXTRAS: Mapping[str, Sequence[str]] = {
         "kubernetes",
         "urllib3",
         "websocket",
-        "yaml",
     ),
     "adapter": ("pynetdicom", "prometheus_client"),
 }

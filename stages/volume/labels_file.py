@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from stages.errors import OutputError, SettingsError, printable
 from stages.runtime import atomic, job_files
+from stages.runtime.validation import Mistake, mistakes, place_text
 from stages.volume.labels import Label
 
 _LARGEST_FILE = 4 << 20  # bytes
@@ -141,8 +142,7 @@ def parse_labels(stored: Any, where: str = "") -> tuple[Label, ...]:
     try:
         labels = TypeAdapter(tuple[Label, ...]).validate_python(blocks)
     except ValidationError as error:
-        found = (f"{where}{_place(detail)} {problem_of(detail)}" for detail in error.errors())
-        raise ValueError("; ".join(found)) from None
+        raise ValueError("; ".join(_sentences(error.errors(), where))) from None
     for attribute in ("value", "name"):
         seen = [getattr(label, attribute) for label in labels]
         twice = next((one for one in seen if seen.count(one) > 1), None)
@@ -159,23 +159,29 @@ def with_rgb(block: Any) -> Any:
     return {**block, "rgb": tuple(rgb)} if isinstance(rgb, list) else block
 
 
-def _place(detail: Any) -> str:
-    parts = (f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])
-    return "".join(parts) + ":"
+def _sentences(details: Iterable[Any], where: str) -> Iterator[str]:
+    for mistake in mistakes(details):
+        yield f"{where}{place_text(mistake.place, first_index=1)}: {problem_of(mistake)}"
 
 
-def problem_of(detail: Any) -> str:
-    """Return in words what pydantic found wrong with a part of a label."""
-    if detail["type"] == "value_error":
-        return str(detail["ctx"]["error"])
-    if detail["type"] == "missing":
+def problem_of(mistake: Mistake) -> str:
+    """Return in words what is wrong with a part of a label.
+
+    Parameters
+    ----------
+    mistake
+        One at a place in labels: an index, and keys below it.
+    """
+    if mistake.kind == "own":
+        return mistake.message
+    if mistake.kind == "missing":
         return "it is missing"
-    if detail["type"] == "unexpected_keyword_argument":
+    if mistake.kind == "unknown":
         return f"there is no such key; known are {', '.join(field.name for field in fields(Label))}"
-    *above, last = detail["loc"]
+    *above, last = mistake.place
     is_block = isinstance(last, int) and above[-1:] != ["rgb"]
     expected = "a block of keys" if is_block else _EXPECTED.get(last, "a block of keys")
-    return f"found {detail['input']!r}, expected {expected}"
+    return f"found {mistake.found!r}, expected {expected}"
 
 
 _EXPECTED: Mapping[Any, str] = {

@@ -225,6 +225,14 @@ def test_time_and_peak_memory_of_a_stage_are_measured(run):
     assert outcome.statuses[0].seconds >= 1
 
 
+def test_peak_memory_of_a_stage_that_was_never_looked_at_comes_from_its_lock_or_failure(run, monkeypatch):
+    monkeypatch.setattr("clara_wf.engines.process.peak_memory_bytes", lambda process: 0)
+    outcome = run(a="block = bytearray(200_000_000)", b='raise InputError("slice 7 is missing")', c=COPY)
+    a, b, _ = (status.peak_memory_bytes for status in outcome.statuses)
+    assert a > 200_000_000
+    assert 2**20 < b < a
+
+
 def test_nothing_is_left_running_when_the_run_is_interrupted(run):
     pids = []
 

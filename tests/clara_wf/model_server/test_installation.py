@@ -188,3 +188,18 @@ def test_what_a_killed_installation_still_writes_to_stops_no_other(tmp_path, mon
         _remove_leftovers(tmp_path)
     _remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["python"]
+
+
+def test_the_image_of_the_model_server_gets_all_that_its_installation_imports(tmp_path):
+    for line in (ROOT / "docker/model_server.Dockerfile").read_text().splitlines():
+        *sources, target = line.split()[1:] or [""]
+        if line.startswith("COPY ") and target.startswith(("/build/stages", "/build/clara_wf")):
+            for source in sources:
+                is_folder = (ROOT / source).is_dir()
+                to = tmp_path / target.strip("/") / ("" if is_folder else Path(source).name)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                (shutil.copytree if is_folder else shutil.copy)(ROOT / source, to)
+    script = f"import sys; sys.path[:0] = [{str(tmp_path)!r} + '/build']"
+    script += "; import clara_wf.model_server.installation"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

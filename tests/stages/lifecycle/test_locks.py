@@ -57,6 +57,24 @@ def test_lock_of_a_foreign_stage_says_nothing_and_stands(tmp_path, output, text)
     assert reason(tmp_path, output) is None
 
 
+@pytest.mark.parametrize("peak", [-1, True, "much", 1.5, None])
+def test_lock_and_failure_with_a_peak_memory_that_is_no_size_are_foreign(tmp_path, output, peak):
+    locks.publish(tmp_path / "reader.lock", lock_of(output, peak_memory_bytes=peak))
+    assert locks.read_lock(tmp_path / "reader.lock") is None
+    failure = dict(stage="reader", error="E", exit_code=3, message="no", root_stage="a", root_message="no")
+    path = tmp_path / "reader.failed"
+    locks.publish(path, locks.Failure(job="job-1", **failure, peak_memory_bytes=peak))
+    assert locks.read_failure(path).exit_code == 1
+
+
+def test_lock_without_a_peak_memory_stands(tmp_path, output):
+    record = json.loads((tmp_path / "reader.lock").read_text())
+    del record["peak_memory_bytes"]
+    locks.publish(tmp_path / "reader.lock", record)
+    assert locks.read_lock(tmp_path / "reader.lock").peak_memory_bytes == 0
+    assert reason(tmp_path, output) is None
+
+
 def test_result_stands_while_nothing_has_changed(tmp_path, output):
     assert reason(tmp_path, output) is None
 
