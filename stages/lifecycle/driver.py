@@ -190,7 +190,7 @@ def main(
 
 def _parser(stage: Stage, name: str) -> _Parser:
     parser = _Parser(
-        prog=f"python -m {name.replace('-', '_')}", description=stage.__doc__, allow_abbrev=False
+        prog=f"python -m {name.replace('-', '_')}", description=_what_it_is(stage), allow_abbrev=False
     )
     parser.add_argument("--input", type=Path, metavar="DIR", help="folder to read; run once, without locks")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder to write")
@@ -199,6 +199,11 @@ def _parser(stage: Stage, name: str) -> _Parser:
     parser.add_argument("--verbose", action="store_true", help="log what helps to repair")
     stage.add_arguments(parser)
     return parser
+
+
+def _what_it_is(stage: Stage) -> str:
+    """Return the docstring of a stage's class as far as its first numpydoc section."""
+    return (stage.__doc__ or "").partition("\n    Parameters\n")[0]
 
 
 def _job(parser: _Parser, argv: Sequence[str], settings: StageSettings) -> Job:
