@@ -39,6 +39,11 @@ _LPS_OF_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 def read_image(path: Path) -> tuple[NDArray[Any], Affine]:
     """Return the voxels of a file and where they lie.
 
+    Parameters
+    ----------
+    path
+        The file; a detached header names the file beside it.
+
     Returns
     -------
     array
@@ -67,6 +72,13 @@ def read_image(path: Path) -> tuple[NDArray[Any], Affine]:
 
 def write_image(image: Any, path: Path) -> None:
     """Write an image of SimpleITK, compressed unless the name ends in ``.nii``, and compare what can be read.
+
+    Parameters
+    ----------
+    image
+        A ``SimpleITK.Image``.
+    path
+        The file to write; its suffix says the kind.
 
     Raises
     ------

@@ -35,16 +35,46 @@ class Copier(Protocol):
     """What one thread copies with; all calls come from that thread."""
 
     def buffer(self, size: int) -> Bytes:
-        """Return pinned memory of the host."""
+        """Return pinned memory of the host.
+
+        Parameters
+        ----------
+        size
+            Bytes.
+        """
 
     def to_device(self, source: Bytes, target: Array, start: int, after: Any) -> None:
-        """Copy bytes to a place in the memory of an array on the device; return when they are there."""
+        """Copy bytes to a place in the memory of an array on the device, and wait until they are there.
+
+        Parameters
+        ----------
+        source
+            Pinned memory.
+        target
+            An array of the device, in order.
+        start
+            Where in `target` they go, bytes.
+        after
+            A CUDA event before which nothing is written; None for none.
+        """
 
     def to_host(self, source: Array, start: int, target: Bytes, after: Any) -> None:
-        """Copy bytes from a place in the memory of an array on the device; return when they are there."""
+        """Copy bytes from a place in the memory of an array on the device, and wait until they are there.
+
+        Parameters
+        ----------
+        source
+            An array of the device, in order.
+        start
+            Where in `source` they lie, bytes.
+        target
+            Pinned memory.
+        after
+            A CUDA event before which nothing is read; None for none.
+        """
 
 
-class CudaCopier:
+class _CudaCopier:
     """Copies on a stream of its own.
 
     Parameters
@@ -65,11 +95,11 @@ class CudaCopier:
         return np.frombuffer(self._cuda.alloc_pinned_memory(size), np.uint8, size)
 
     def to_device(self, source: Bytes, target: Array, start: int, after: Any) -> None:
-        """Copy bytes to a place in the memory of an array on the device; return when they are there."""
+        """Copy bytes to a place in the memory of an array on the device, and wait until they are there."""
         self._copy(target.data.ptr + start, source.ctypes.data, source.nbytes, after)
 
     def to_host(self, source: Array, start: int, target: Bytes, after: Any) -> None:
-        """Copy bytes from a place in the memory of an array on the device; return when they are there."""
+        """Copy bytes from a place in the memory of an array on the device, and wait until they are there."""
         self._copy(target.ctypes.data, source.data.ptr + start, target.nbytes, after)
 
     def _copy(self, target: int, source: int, size: int, after: Any) -> None:
@@ -100,11 +130,17 @@ class Threads:
         self._pool = ThreadPoolExecutor(count, "transfer")
 
     def submit(self, work: Callable[[Copier, Bytes], None]) -> Future[None]:
-        """Let a thread do something with what it copies with, and its buffer."""
+        """Start work on a thread, with what it copies with and its buffer, and return its future.
+
+        Parameters
+        ----------
+        work
+            Called on a thread with what it copies with, and its buffer.
+        """
         return self._pool.submit(self._run, work)
 
     def warm_up(self) -> None:
-        """Return when every thread has its buffer; raise what kept one from having it."""
+        """Wait until every thread has its buffer; raise what kept one from having it."""
         met = threading.Barrier(self.count)  # so that none does the work of two
         try:
             begun = [self.submit(lambda copier, buffer: _meet(met)) for _ in range(self.count)]
@@ -128,8 +164,14 @@ def _meet(barrier: threading.Barrier) -> None:
 
 @cache
 def cuda_threads(device: int) -> Threads:
-    """Return the threads that copy to and from a CUDA device: a core each, and eight at most."""
-    return Threads(partial(CudaCopier, device), count=min(cores(), _MOST_THREADS))
+    """Return the threads that copy to and from a CUDA device: a core each, and eight at most.
+
+    Parameters
+    ----------
+    device
+        Number of the CUDA device.
+    """
+    return Threads(partial(_CudaCopier, device), count=min(cores(), _MOST_THREADS))
 
 
 def buffer_bytes() -> int:
@@ -178,15 +220,20 @@ class Upload:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Return when nothing is written any more."""
+        """Wait until nothing is written any more."""
         for copy in self._copies:
             copy.cancel()
         wait(self._copies)
 
     def wait_for(self, view: Array) -> None:
-        """Return when a view of the array holds what it shall; what went wrong on the way is raised.
+        """Wait until a view of the array holds what it shall; what went wrong on the way is raised.
 
         Whatever is then started on a stream of the device finds it there.
+
+        Parameters
+        ----------
+        view
+            A view of `array`; only what it reaches is waited for.
         """
         if view.size == 0:
             return
@@ -197,7 +244,15 @@ class Upload:
 
 
 def upload(source: NDArray[Any], *, backwards: bool = False) -> Upload:
-    """Begin to copy an array to the current CUDA device."""
+    """Begin to copy an array to the current CUDA device.
+
+    Parameters
+    ----------
+    source
+        Any view of any array of the host, a mapped file's too.
+    backwards
+        Whether the last slices go first.
+    """
     import cupy
 
     array = cupy.empty(source.shape, source.dtype.newbyteorder("="))
@@ -239,6 +294,8 @@ class Download:
 
         Parameters
         ----------
+        source
+            Of the shape and type that the place was made for, in order.
         after
             An event of the stream that `source` was made on, behind the last that was written to it.
         """
@@ -254,7 +311,13 @@ class Download:
 
 
 def download_place(shape: tuple[int, ...], dtype: Any) -> Download:
-    """Return a place on the host for an array of the current CUDA device, made ready by its threads."""
+    """Return a place on the host for an array of the current CUDA device, made ready by its threads.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the array.
+    """
     import cupy
 
     return Download(shape, dtype, threads=cuda_threads(cupy.cuda.runtime.getDevice()))
@@ -277,7 +340,7 @@ def _get(source: Array, start: int, target: Bytes, after: Any, copier: Copier, b
 
 
 def _blocks(source: NDArray[Any], most: int) -> Iterator[tuple[int, int]]:
-    """Give the bounds of blocks, in bytes of the array in order: whole slices, or else rows of one slice."""
+    """Yield the bounds of blocks, in bytes of the array in order: whole slices, or else rows of one slice."""
     if source.size == 0:
         return
     slice_bytes = source[0].nbytes
