@@ -206,7 +206,7 @@ def _nifti_affine(image: Any, name: str) -> Affine:
 
 
 def _require_plain(image: Any, name: str) -> None:
-    """Refuse what a NIfTI file may say of place and values that programs understand differently."""
+    """Raise where a NIfTI file says of place and values that programs understand differently."""
     number = {key: float(image.GetMetaData(key)) for key in _LOOKED_AT}
     if number["sform_code"] <= 0 and number["qform_code"] <= 0:
         raise GeometryError(f"{name}: it does not say where it lies (sform and qform have code 0)")
