@@ -20,6 +20,11 @@ Array: TypeAlias = Any
 def array_namespace(array: Array) -> Any:
     """Return the module (`numpy` or `cupy`) that the array belongs to.
 
+    Parameters
+    ----------
+    array
+        Of any shape and type.
+
     Raises
     ------
     TypeError
@@ -34,7 +39,7 @@ def array_namespace(array: Array) -> Any:
 
 
 def device_available() -> bool:
-    """Tell whether CuPy is installed and sees a CUDA device."""
+    """Return whether CuPy is installed and sees a CUDA device."""
     try:
         import cupy
 
@@ -44,7 +49,22 @@ def device_available() -> bool:
 
 
 def empty(shape: tuple[int, ...], dtype: Any, *, on_device: bool) -> Array:
-    """Return an array that is not filled yet, on the host or on the CUDA device."""
+    """Return an array that is not filled yet, on the host or on the CUDA device.
+
+    Parameters
+    ----------
+    shape
+        Its size along each axis.
+    dtype
+        Its NumPy type.
+    on_device
+        Whether it is made on the current CUDA device.
+
+    Raises
+    ------
+    ImportError
+        If it is wanted on the device and CuPy is not installed.
+    """
     if not on_device:
         return np.empty(shape, dtype)
     import cupy
@@ -54,6 +74,11 @@ def empty(shape: tuple[int, ...], dtype: Any, *, on_device: bool) -> Array:
 
 def to_device(array: Array) -> Array:
     """Copy an array to the CUDA device (a CuPy array stays as it is).
+
+    Parameters
+    ----------
+    array
+        Of any shape and type, NumPy or CuPy.
 
     Raises
     ------
@@ -70,7 +95,18 @@ def to_device(array: Array) -> Array:
 
 
 def to_host(array: Array) -> np.ndarray[Any, Any]:
-    """Copy an array to the host (a NumPy array stays as it is)."""
+    """Copy an array to the host (a NumPy array stays as it is).
+
+    Parameters
+    ----------
+    array
+        Of any shape and type, NumPy or CuPy.
+
+    Raises
+    ------
+    TypeError
+        If the array is neither.
+    """
     if array_namespace(array) is np:
         return np.asarray(array)
     return np.asarray(array.get())

@@ -54,8 +54,14 @@ def resample(
         Voxels from one slice to the next, and from one row to the next.
     sizes
         Voxels of a row.
+    samples
+        For slices, rows and columns.
     intensity
         Low, high, zero, scale and offset of `stages.compute.intensity.Intensity`.
+    out
+        float32, a voxel for each triple of samples.
+    start, stop
+        The slices to fill.
     """
     (below, above, share_z), (before, behind, share_y), (left, right, share_x) = samples
     low, high, zero = np.float32(intensity[0]), np.float32(intensity[1]), np.float32(intensity[2])
@@ -80,10 +86,21 @@ def resample(
 
 @compiled(*(types.void(_SCORES, types.float64, best, _INDEX, _INDEX) for best in _BEST))
 def find_best(scores: Floats, threshold: float, best: NDArray[Any], start: int, stop: int) -> None:
-    """Say for the slices from `start` to before `stop` which class is best.
+    """Write for the slices from `start` to before `stop` which class is best, into `best`.
 
     Without a threshold (not a number) the first with the highest score; else the last with a score above it,
     and ``len(scores)`` where there is none.
+
+    Parameters
+    ----------
+    scores
+        Shape (classes, slices, rows, columns), float32.
+    threshold
+        The score to exceed, or not a number.
+    best
+        Shape (slices, rows, columns), uint8 or uint16, in order.
+    start, stop
+        The slices to fill.
     """
     classes = scores.shape[0]
     highest = np.empty(scores.shape[3], np.float32)
@@ -169,14 +186,28 @@ def label(
 
     Parameters
     ----------
+    scores
+        Shape (classes, slices, rows, columns), float32.
     best
         From `find_best`.
+    threshold
+        As for `find_best`.
+    samples
+        For slices, rows and columns.
     reach
         For each old column the first new one that it touches, and the last.
     values
         Label of each class, and of none.
+    values
+        Label of each class, and of none.
     ground
         The class that most voxels belong to.
+    ground
+        Index in `values` of what `out` is filled with.
+    out
+        uint8, a voxel for each triple of samples.
+    start, stop
+        The slices to label.
     """
     (below, above, share_z), (before, behind, share_y), (left, right, share_x) = samples
     columns, mixed = scores.shape[3], len(values)
