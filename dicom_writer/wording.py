@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dicom_writer.mask.lesions import Lesion
 from dicom_writer.mask.measure import Measurement
 from stages.volume.labels import Label
-from stages.volume.quantities import volume_text
+from stages.volume.wording import volume_text
 
 if TYPE_CHECKING:
     from dicom_writer.request.result_request import ResultRequest

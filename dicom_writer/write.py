@@ -21,7 +21,7 @@ from stages import InputError, OutputError, StageError, Volume
 from stages.runtime import atomic
 from stages.runtime.logs import printable
 from stages.volume.labels import Label
-from stages.volume.quantities import volume_text
+from stages.volume.wording import volume_text
 
 logger = logging.getLogger(__name__)
 

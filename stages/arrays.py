@@ -54,11 +54,16 @@ def empty(shape: tuple[int, ...], dtype: Any, *, on_device: bool) -> Array:
     Parameters
     ----------
     shape
-        Length of each axis.
+        Its size along each axis.
     dtype
-        Type of the elements, as NumPy takes it.
+        Its NumPy type.
     on_device
-        Whether it lies on the CUDA device.
+        Whether it is made on the current CUDA device.
+
+    Raises
+    ------
+    ImportError
+        If it is wanted on the device and CuPy is not installed.
     """
     if not on_device:
         return np.empty(shape, dtype)
@@ -73,7 +78,7 @@ def to_device(array: Array) -> Array:
     Parameters
     ----------
     array
-        Of any shape and type.
+        Of any shape and type, NumPy or CuPy.
 
     Raises
     ------
@@ -95,7 +100,12 @@ def to_host(array: Array) -> np.ndarray[Any, Any]:
     Parameters
     ----------
     array
-        Of any shape and type.
+        Of any shape and type, NumPy or CuPy.
+
+    Raises
+    ------
+    TypeError
+        If the array is neither.
     """
     if array_namespace(array) is np:
         return np.asarray(array)

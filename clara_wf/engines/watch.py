@@ -15,7 +15,7 @@ from stages.lifecycle import locks
 from stages.runtime import job_files
 
 _POLL_S = 0.05
-_LONGEST_WORDS = 2000  # characters
+_LONGEST_LINE = 2000  # characters
 _OVERDUE_S = 9.0  # a stage ends itself at its timeout; this much later it is ended
 _AFTERMATH_S = 2.0  # what others get to report "upstream failed" by themselves
 _STOP_GRACE_S = 9.0
@@ -221,7 +221,8 @@ def _publish_for(stage: _Running, payload: Payload, code: int) -> locks.Failure:
     elif code == 0:
         message = f"{name} ended without publishing {stage.step.block.lockName}"
     else:
-        message = f"{name} ended with exit code {code}; its last words: {_last_words(payload, stage)}"
+        line = _last_line(payload, stage)
+        message = f"{name} ended with exit code {code}; the last line of its log: {line}"
     timed_out = timed_out or isinstance(cause, StageTimeoutError)
     failure = locks.Failure(
         job=payload.job_id,
@@ -245,9 +246,9 @@ def _exit_code(code: int, cause: StageError | None) -> int:
     return max(code, 0) or 1
 
 
-def _last_words(payload: Payload, stage: _Running) -> str:
+def _last_line(payload: Payload, stage: _Running) -> str:
     lines = job_files.last_lines(payload.log(stage.step.name))
-    return next((line for line in reversed(lines) if line.strip()), "none")[:_LONGEST_WORDS]
+    return next((line for line in reversed(lines) if line.strip()), "none")[:_LONGEST_LINE]
 
 
 def _first_failure(running: list[_Running], payload: Payload) -> StageStatus | None:

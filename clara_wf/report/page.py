@@ -28,9 +28,8 @@ from stages import __version__
 from stages.runtime import job_files
 from stages.runtime.logs import printable
 from stages.volume.geometry import orientation_of
-from stages.volume.notice import NOTICE
-from stages.volume.quantities import volume_text
 from stages.volume.volume import Volume
+from stages.volume.wording import NOTICE, volume_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -11,10 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from clara_wf.report.measure import LabelMeasurement
 from stages.volume.geometry import Affine, reorient
-from stages.volume.notice import NOTICE
-from stages.volume.quantities import volume_text
 from stages.volume.slice_numbers import number_of_plane
 from stages.volume.volume import Volume
+from stages.volume.wording import NOTICE, volume_text
 
 _Colour = tuple[int, int, int]
 _WINDOW_HU = (-160.0, 240.0)

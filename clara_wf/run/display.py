@@ -15,7 +15,7 @@ from rich.text import Text
 
 from clara_wf.engines.engine import ENDED, StageStatus, State
 from stages.runtime.logs import printable
-from stages.volume.quantities import volume_text
+from stages.volume.wording import volume_text
 
 if TYPE_CHECKING:
     from clara_wf.report.job_report import JobReport

@@ -21,7 +21,7 @@ from dicom_writer.wording import (
     shortened,
     warnings_of,
 )
-from stages.volume.notice import NOTICE
+from stages.volume.wording import NOTICE
 
 TOP = 56
 _WIDEST_TEXT = 720  # the notice

@@ -54,14 +54,12 @@ def new_result(
     kind
         Its series is ``request.uids.uid(f"{kind.name} series")``, its instance
         ``request.uids.uid(f"{kind.name} instance")``, with the number behind it from the second on.
-    sop_class_uid
-        *SOP Class UID* (0008,0016).
+    sop_class_uid, transfer_syntax_uid
+        *SOP Class UID* (0008,0016) and *Transfer Syntax UID* (0002,0010).
     modality, description
         *Modality* (0008,0060) and *Series Description* (0008,103E), which is cut to 64 characters.
     instance_number
         *Instance Number* (0020,0013), from 1.
-    transfer_syntax_uid
-        *Transfer Syntax UID* (0002,0010).
     """
     instance = "instance" if instance_number == 1 else f"instance {instance_number}"
     meta = FileMetaDataset()

@@ -26,7 +26,7 @@ from dicom_writer.wording import (
     summary,
     warnings_of,
 )
-from stages.volume.notice import NOTICE
+from stages.volume.wording import NOTICE
 
 MOST_LABELS, MOST_LESIONS, MOST_PICTURES, MOST_WARNING_LINES = 14, 8, 4, 8
 _LONG_WARNING = 300  # characters: three lines

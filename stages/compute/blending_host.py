@@ -32,7 +32,17 @@ def add_weighted(sums: Floats, scores: Floats, weights: Floats) -> None:
 
 
 def divide(sums: Floats, weights: Floats, out: Floats) -> bool:
-    """Divide sums by weights, into `out`; tell whether all that came out are finite numbers."""
+    """Divide sums by weights, into `out`, and return whether all that came out are finite numbers.
+
+    Parameters
+    ----------
+    sums
+        Shape (classes, slices, rows, columns), its rows in order.
+    weights
+        Shape (slices, rows, columns), its rows in order.
+    out
+        Of the shape of `sums`, its rows in order.
+    """
     odd = np.zeros(len(weights), np.bool_)
     given = (*flat(sums), *flat(weights), *flat(out, writeable=True))
     in_parts(lambda start, stop: _divide(sums.shape, *given, odd, start, stop), len(odd), parts_a_core=1)

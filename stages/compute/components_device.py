@@ -31,13 +31,13 @@ Launch = Callable[[str, int, tuple[Any, ...]], None]
 """Starts a kernel, named, with at least so many threads and these arguments."""
 
 
-def on_device(name: str, threads: int, arguments: tuple[Any, ...]) -> None:
+def _on_device(name: str, threads: int, arguments: tuple[Any, ...]) -> None:
     """Start a kernel on CuPy's current stream."""
     kernels.launch(SOURCE, name, threads, arguments)
 
 
 @dataclass(frozen=True, eq=False)
-class Runs:
+class _DeviceRuns:
     """The runs of a mask on the device, and which hang together over faces.
 
     Attributes
@@ -66,7 +66,7 @@ class Runs:
         self.launch(kernel, self.bits.size, (*first, *arguments))
 
     def choose_largest(self) -> None:
-        """Let the largest component have an amount that nothing else has; the first of several."""
+        """Mark the largest component, the first of several, by an amount that no other has."""
         self.each_word("measure")
         largest = array_namespace(self.mask).zeros(1, np.uint64)
         runs = self.parent.size
@@ -74,44 +74,108 @@ class Runs:
         self.launch("choose_largest", 1, (self.parent, largest))
 
     def paint(self, value: int, *, below: int, ground_only: bool = False) -> None:
-        """Give a value to the voxels of components with less than an amount."""
+        """Set the voxels of components with less than an amount to a value."""
         numbers = map(np.int32, (below, value, ground_only))
         self.each_word("paint", *_lies(self.mask), *numbers)
 
 
-def keep_largest_component(mask: Array, group: Sequence[int], *, launch: Launch = on_device) -> None:
-    """See `stages.compute.components`."""
-    runs = runs_of(mask, group, launch)
+def keep_largest_component(mask: Array, group: Sequence[int], *, launch: Launch = _on_device) -> None:
+    """Set to 0, in place, what is labelled with one of `group` but not in their largest component.
+
+    Parameters
+    ----------
+    mask
+        Shape (slices, rows, columns), uint8, on the device; changed in place.
+    group
+        The labels, 0 to 255, that together make the components.
+    launch
+        Starts the kernels.
+
+    Raises
+    ------
+    SettingsError
+        If the mask has more voxels than 31 bits can count.
+    """
+    runs = _runs_of(mask, group, launch)
     if runs is not None:
         runs.choose_largest()
         runs.paint(0, below=_MOST)
 
 
-def remove_small(mask: Array, label: int, minimum_voxels: float, *, launch: Launch = on_device) -> None:
-    """See `stages.compute.components`."""
-    runs = runs_of(mask, [label], launch)
+def remove_small(mask: Array, label: int, minimum_voxels: float, *, launch: Launch = _on_device) -> None:
+    """Set to 0, in place, each component of `label` with fewer voxels.
+
+    Parameters
+    ----------
+    mask
+        Shape (slices, rows, columns), uint8, on the device; changed in place.
+    label
+        The label, 0 to 255.
+    minimum_voxels
+        The smallest size that stays, voxels.
+    launch
+        Starts the kernels.
+
+    Raises
+    ------
+    SettingsError
+        If the mask has more voxels than 31 bits can count.
+    """
+    runs = _runs_of(mask, [label], launch)
     if runs is not None:
         runs.each_word("measure")
         runs.paint(0, below=math.ceil(min(max(minimum_voxels, 0), _MOST)))
 
 
-def keep_inside(mask: Array, label: int, organ: int, *, launch: Launch = on_device) -> None:
-    """See `stages.compute.components`."""
-    runs = runs_of(mask, [label], launch)
+def keep_inside(mask: Array, label: int, organ: int, *, launch: Launch = _on_device) -> None:
+    """Set to 0, in place, each component of `label` that touches no voxel of `organ` over a face.
+
+    Parameters
+    ----------
+    mask
+        Shape (slices, rows, columns), uint8, on the device; changed in place.
+    label
+        The label, 0 to 255.
+    organ
+        The label, 0 to 255, of what surrounds it.
+    launch
+        Starts the kernels.
+
+    Raises
+    ------
+    SettingsError
+        If the mask has more voxels than 31 bits can count.
+    """
+    runs = _runs_of(mask, [label], launch)
     if runs is not None:
         runs.each_word("mark_touching", *_lies(mask), *_set_of([organ]))
         runs.paint(0, below=1)
 
 
-def fill_holes(mask: Array, label: int, *, launch: Launch = on_device) -> None:
-    """See `stages.compute.components`."""
-    runs = runs_of(mask, [value for value in range(256) if value != label], launch)
+def fill_holes(mask: Array, label: int, *, launch: Launch = _on_device) -> None:
+    """Set to `label`, in place, the background (0) that it surrounds on all sides.
+
+    Parameters
+    ----------
+    mask
+        Shape (slices, rows, columns), uint8, on the device; changed in place.
+    label
+        The label, 0 to 255.
+    launch
+        Starts the kernels.
+
+    Raises
+    ------
+    SettingsError
+        If the mask has more voxels than 31 bits can count.
+    """
+    runs = _runs_of(mask, [value for value in range(256) if value != label], launch)
     if runs is not None:
         runs.each_word("mark_open")
         runs.paint(label, below=1, ground_only=True)
 
 
-def runs_of(mask: Array, values: Sequence[int], launch: Launch) -> Runs | None:
+def _runs_of(mask: Array, values: Sequence[int], launch: Launch) -> _DeviceRuns | None:
     """Return the runs of the voxels with one of the values, joined over faces; None if there are none.
 
     Raises
@@ -129,14 +193,19 @@ def runs_of(mask: Array, values: Sequence[int], launch: Launch) -> Runs | None:
     count = int(up_to[-1])
     if count == 0:
         return None
-    runs = Runs(mask, bits, up_to, xp.empty(count, np.int32), launch)
+    runs = _DeviceRuns(mask, bits, up_to, xp.empty(count, np.int32), launch)
     runs.each_word("begin_components")
     runs.each_word("join_runs")
     return runs
 
 
 def require_countable(voxels: int) -> None:
-    """Refuse a mask of more voxels than 31 bits can count.
+    """Raise unless 31 bits can count a mask's voxels.
+
+    Parameters
+    ----------
+    voxels
+        How many voxels the mask has.
 
     Raises
     ------

@@ -31,7 +31,7 @@ Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Runs:
+class _Runs:
     """The runs of a mask, in the order of its voxels.
 
     Attributes
@@ -56,36 +56,72 @@ class Runs:
 
 
 def keep_largest_component(mask: Mask, group: Sequence[int]) -> None:
-    """See `stages.compute.components`."""
-    runs = runs_of(mask, members(group))
+    """Set to 0, in place, what is labelled with one of `group` but not in their largest component.
+
+    Parameters
+    ----------
+    mask
+        Shape (slices, rows, columns), uint8, its rows in order in memory; changed in place.
+    group
+        The labels, 0 to 255, that together make the components.
+    """
+    runs = _runs_of(mask, _members(group))
     if len(runs.start):
         goes = np.ones(len(runs.start), np.bool_)
         goes[runs.sizes.argmax()] = False
-        paint(mask, runs, goes, 0)
+        _paint_components(mask, runs, goes, 0)
 
 
 def remove_small(mask: Mask, label: int, minimum_voxels: float) -> None:
-    """See `stages.compute.components`."""
-    runs = runs_of(mask, members([label]))
-    paint(mask, runs, runs.sizes < minimum_voxels, 0)
+    """Set to 0, in place, each component of `label` with fewer voxels.
+
+    Parameters
+    ----------
+    mask
+        Shape (slices, rows, columns), uint8, its rows in order in memory; changed in place.
+    label
+        The label, 0 to 255.
+    minimum_voxels
+        The smallest size that stays, voxels.
+    """
+    runs = _runs_of(mask, _members([label]))
+    _paint_components(mask, runs, runs.sizes < minimum_voxels, 0)
 
 
 def keep_inside(mask: Mask, label: int, organ: int) -> None:
-    """See `stages.compute.components`."""
-    runs = runs_of(mask, members([label]))
-    paint(mask, runs, ~touching(mask, runs, organ), 0)
+    """Set to 0, in place, each component of `label` that touches no voxel of `organ` over a face.
+
+    Parameters
+    ----------
+    mask
+        Shape (slices, rows, columns), uint8, its rows in order in memory; changed in place.
+    label
+        The label, 0 to 255.
+    organ
+        The label, 0 to 255, of what surrounds it.
+    """
+    runs = _runs_of(mask, _members([label]))
+    _paint_components(mask, runs, ~_touching_components(mask, runs, organ), 0)
 
 
 def fill_holes(mask: Mask, label: int) -> None:
-    """See `stages.compute.components`."""
-    runs = runs_of(mask, members([label]))
+    """Set to `label`, in place, the background (0) that it surrounds on all sides.
+
+    Parameters
+    ----------
+    mask
+        Shape (slices, rows, columns), uint8, its rows in order in memory; changed in place.
+    label
+        The label, 0 to 255.
+    """
+    runs = _runs_of(mask, _members([label]))
     if len(runs.start):
-        part = mask[box_of(mask, runs)]
-        around = runs_of(part, ~members([label]))
-        paint(part, around, ~on_the_edge(part.shape, around), label, ground_only=True)
+        part = mask[_box_of(mask, runs)]
+        around = _runs_of(part, ~_members([label]))
+        _paint_components(part, around, ~_on_the_edge(part.shape, around), label, ground_only=True)
 
 
-def runs_of(mask: Mask, member: NDArray[np.bool_]) -> Runs:
+def _runs_of(mask: Mask, member: NDArray[np.bool_]) -> _Runs:
     """Return the runs of the values that are members, and which hang together over faces.
 
     Parameters
@@ -102,7 +138,7 @@ def runs_of(mask: Mask, member: NDArray[np.bool_]) -> Runs:
     of_row = np.cumsum(count)
     start, stop = np.empty((2, int(of_row[-1])), np.int32)
     in_parts(lambda first, last: _find(lies_in, steps, member, of_row, start, stop, first, last), slices)
-    return Runs(of_row, start, stop, _joined(rows, of_row, start, stop))
+    return _Runs(of_row, start, stop, _joined(rows, of_row, start, stop))
 
 
 def _flat(mask: Mask) -> tuple[NDArray[np.uint8], Steps]:
@@ -110,30 +146,30 @@ def _flat(mask: Mask) -> tuple[NDArray[np.uint8], Steps]:
     return lies_in, (*mask.shape, to_slice, to_row)
 
 
-def paint(
-    mask: Mask, runs: Runs, components: NDArray[np.bool_], value: int, *, ground_only: bool = False
+def _paint_components(
+    mask: Mask, runs: _Runs, components: NDArray[np.bool_], value: int, *, ground_only: bool = False
 ) -> None:
-    """Give a value to the voxels of components, which are chosen at the places of their first runs."""
+    """Set the voxels of components to a value, which are chosen at the places of their first runs."""
     chosen = components[runs.component]
     if chosen.any():
         _paint(*_flat(mask), runs.of_row, runs.start, runs.stop, chosen, value, ground_only)
 
 
-def touching(mask: Mask, runs: Runs, organ: int) -> NDArray[np.bool_]:
+def _touching_components(mask: Mask, runs: _Runs, organ: int) -> NDArray[np.bool_]:
     """Return which components have a voxel of the organ beside them, at the places of their first runs."""
     found = np.zeros(len(runs.start), np.bool_)
     found[runs.component[_touching(*_flat(mask), runs.of_row, runs.start, runs.stop, organ)]] = True
     return found
 
 
-def members(labels: Sequence[int]) -> NDArray[np.bool_]:
+def _members(labels: Sequence[int]) -> NDArray[np.bool_]:
     """Return which of the 256 values are among the labels."""
     member = np.zeros(256, np.bool_)
     member[list(labels)] = True
     return member
 
 
-def box_of(mask: Mask, runs: Runs) -> tuple[slice, slice, slice]:
+def _box_of(mask: Mask, runs: _Runs) -> tuple[slice, slice, slice]:
     """Return the smallest box that holds all runs, of which there must be one."""
     row = np.flatnonzero(np.diff(runs.of_row))
     rows, slices = row % mask.shape[1], row // mask.shape[1]
@@ -144,7 +180,7 @@ def box_of(mask: Mask, runs: Runs) -> tuple[slice, slice, slice]:
     )
 
 
-def on_the_edge(shape: tuple[int, ...], runs: Runs) -> NDArray[np.bool_]:
+def _on_the_edge(shape: tuple[int, ...], runs: _Runs) -> NDArray[np.bool_]:
     """Return which components reach a face of the box, at the places of their first runs."""
     slices, rows, columns = shape
     row = np.repeat(np.arange(slices * rows), np.diff(runs.of_row))

@@ -11,7 +11,19 @@ from stages.arrays import Array, array_namespace
 
 @dataclass(frozen=True)
 class Intensity:
-    """Hounsfield units -> what the model is given: ``(clip(hu) - zero) * scale + offset``."""
+    """Hounsfield units -> what the model is given: ``(clip(hu) - zero) * scale + offset``.
+
+    Parameters
+    ----------
+    low, high
+        Bounds to which values are clipped, HU.
+    zero
+        What is subtracted then, HU.
+    scale
+        What the difference is multiplied by.
+    offset
+        What is added last.
+    """
 
     low: float = -np.inf
     high: float = np.inf

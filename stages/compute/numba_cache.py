@@ -31,7 +31,13 @@ _AVX2 = "x86-64-v3"
 
 
 def compiled(*signatures: object) -> Callable[[Function], Function]:
-    """Compile a function for these types when its module is imported; it runs without Python's lock."""
+    """Return a decorator that compiles a function when its module is imported, to run without Python's lock.
+
+    Parameters
+    ----------
+    signatures
+        Numba's types of what the function takes and returns, one for each use.
+    """
 
     def compile_(function: Function) -> Function:
         options = {"nogil": True, "error_model": "numpy"}
@@ -44,7 +50,17 @@ def compiled(*signatures: object) -> Callable[[Function], Function]:
 
 
 def read_only(kind: types.Type, dimensions: int, layout: str = "A") -> types.Array:
-    """Return the type of an array that is read and never written; one that may be written fits as well."""
+    """Return the type of an array that is read and never written; one that may be written fits as well.
+
+    Parameters
+    ----------
+    kind
+        Type of an element.
+    dimensions
+        Number of axes.
+    layout
+        How it lies in memory: ``"C"`` for in order, ``"A"`` for any way.
+    """
     return types.Array(kind, dimensions, layout, readonly=True)
 
 
@@ -57,7 +73,7 @@ def _aim_at_many_processors() -> None:
 
 
 def _copy_what_an_image_holds() -> None:
-    """Let Numba work in a copy of what was compiled when the image was built."""
+    """Have Numba work in a copy of what was compiled when the image was built."""
     held = Path(sys.prefix) / "clara-compiled"
     if numba.config.CACHE_DIR or not held.is_dir():
         return
@@ -70,7 +86,7 @@ def _copy_what_an_image_holds() -> None:
 
 
 def _keep_out_of_an_installation() -> None:
-    """Let nothing be written beside the source where this package is installed."""
+    """Keep Numba from writing beside the source where this package is installed."""
     if not numba.config.CACHE_DIR and not _INSTALLED.isdisjoint(Path(__file__).parts):
         numba.config.CACHE_DIR = AppDirs(appname="numba", appauthor=False).user_cache_dir
 

@@ -44,7 +44,13 @@ class AxisSamples:
         return self.lower, self.upper, self.weight
 
     def of_reversed(self, size: int) -> AxisSamples:
-        """Return the samples for an axis of so many voxels that is read from its end."""
+        """Return the samples for an axis of so many voxels that is read from its end.
+
+        Parameters
+        ----------
+        size
+            Voxels of the old grid along the axis.
+        """
         return AxisSamples(np.uint32(size - 1) - self.lower, np.uint32(size - 1) - self.upper, self.weight)
 
     def reversed(self) -> AxisSamples:
@@ -57,6 +63,13 @@ Samples: TypeAlias = tuple[AxisSamples, AxisSamples, AxisSamples]
 
 def axis_samples(source: Grid, target: Grid) -> Samples:
     """Return, for slices, rows and columns, where `target`'s voxels fall on `source`.
+
+    Parameters
+    ----------
+    source
+        The old grid.
+    target
+        The new one.
 
     Raises
     ------
@@ -89,6 +102,10 @@ def resample_linear(array: Array, source: Grid, target: Grid, *, intensity: Inte
     ----------
     array
         Shape ``source.shape``; int16 HU or float32, any view of it, on the host or on the device.
+    source
+        The grid that the array lies on.
+    target
+        The grid that is wanted, its axes parallel to those of `source`.
     intensity
         What is made of the interpolated values.
 
@@ -96,6 +113,13 @@ def resample_linear(array: Array, source: Grid, target: Grid, *, intensity: Inte
     -------
     Array
         float32, shape ``target.shape``, in order.
+
+    Raises
+    ------
+    GeometryError
+        If the axes of the two grids are not parallel.
+    SettingsError
+        If an array of the device is neither int16 nor float32.
     """
     samples = axis_samples(source, target)
     out = array_namespace(array).empty(target.shape, dtype=np.float32)
@@ -141,6 +165,10 @@ def labels_from_scores(
     ----------
     scores
         Shape (classes, slices, rows, columns) on `source`, float32.
+    source
+        The grid of the scores.
+    target
+        The grid of the labels, its axes parallel to those of `source`.
     labels
         Label value of each class; ties go to the earlier one.
     threshold
@@ -152,6 +180,11 @@ def labels_from_scores(
     -------
     Array
         `out`.
+
+    Raises
+    ------
+    GeometryError
+        If the axes of the two grids are not parallel.
     """
     xp = array_namespace(scores)
     values = np.append(np.asarray(labels, dtype=np.uint8), np.uint8(0))

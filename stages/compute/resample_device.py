@@ -22,6 +22,17 @@ def resample(
 ) -> None:
     """Fill `out` (float32, in order) with what lies between the voxels of `array` (int16 or float32).
 
+    Parameters
+    ----------
+    array
+        Shape (slices, rows, columns), int16 HU or float32, any view.
+    samples
+        An `AxisSamples` for slices, rows and columns.
+    intensity
+        Low, high, zero, scale and offset of `stages.compute.intensity.Intensity`.
+    out
+        float32, a voxel for each triple of samples, in order.
+
     Raises
     ------
     SettingsError
@@ -42,8 +53,16 @@ def label(scores: Array, threshold: float, samples: Any, values: NDArray[np.uint
 
     Parameters
     ----------
+    scores
+        Shape (classes, slices, rows, columns), float32.
+    threshold
+        The last class with a score above it is taken, or none.
+    samples
+        An `AxisSamples` for slices, rows and columns.
     values
         Label of each class, and of none.
+    out
+        uint8, a voxel for each triple of samples, any view.
     """
     *sampled, labels = _on_device(samples, values)
     given = (scores, np.int32(len(scores)), np.float32(threshold), *_steps(scores), *sampled, labels)
@@ -55,12 +74,12 @@ def _on_device(samples: Any, *more: NDArray[Any]) -> list[Array]:
     import cupy
 
     arrays = [*(array for axis in samples for array in axis.arrays), *more]
-    packed, starts = packed_bytes(arrays)
+    packed, starts = _packed_bytes(arrays)
     there = cupy.asarray(packed)
     return [there[start : start + array.nbytes] for start, array in zip(starts, arrays, strict=True)]
 
 
-def packed_bytes(arrays: Sequence[NDArray[Any]]) -> tuple[NDArray[np.uint8], list[int]]:
+def _packed_bytes(arrays: Sequence[NDArray[Any]]) -> tuple[NDArray[np.uint8], list[int]]:
     """Return the bytes of arrays one after the other, and where each begins, at a multiple of 16."""
     sizes = [-(-array.nbytes // 16) * 16 for array in arrays]
     starts = [0, *itertools.accumulate(sizes)]

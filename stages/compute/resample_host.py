@@ -55,13 +55,13 @@ def resample(
     sizes
         Voxels of a row.
     samples
-        Of each axis: for each new index the old ones before and behind it, and the share of the latter.
+        For slices, rows and columns.
     intensity
         Low, high, zero, scale and offset of `stages.compute.intensity.Intensity`.
     out
-        The new volume, [slice, row, column], which is written.
+        float32, a voxel for each triple of samples.
     start, stop
-        Slices of `out`.
+        The slices to fill.
     """
     (below, above, share_z), (before, behind, share_y), (left, right, share_x) = samples
     low, high, zero = np.float32(intensity[0]), np.float32(intensity[1]), np.float32(intensity[2])
@@ -86,7 +86,7 @@ def resample(
 
 @compiled(*(types.void(_SCORES, types.float64, best, _INDEX, _INDEX) for best in _BEST))
 def find_best(scores: Floats, threshold: float, best: NDArray[Any], start: int, stop: int) -> None:
-    """Write for the slices from `start` to before `stop` which class is best.
+    """Write for the slices from `start` to before `stop` which class is best, into `best`.
 
     Without a threshold (not a number) the first with the highest score; else the last with a score above it,
     and ``len(scores)`` where there is none.
@@ -94,13 +94,13 @@ def find_best(scores: Floats, threshold: float, best: NDArray[Any], start: int, 
     Parameters
     ----------
     scores
-        [class, slice, row, column].
+        Shape (classes, slices, rows, columns), float32.
     threshold
-        Score that a class has to be above, or NaN.
+        The score to exceed, or not a number.
     best
-        Number of the best class, [slice, row, column], which is written.
+        Shape (slices, rows, columns), uint8 or uint16, in order.
     start, stop
-        Slices of `scores`.
+        The slices to fill.
     """
     classes = scores.shape[0]
     highest = np.empty(scores.shape[3], np.float32)
@@ -187,23 +187,27 @@ def label(
     Parameters
     ----------
     scores
-        On the old grid, [class, slice, row, column].
+        Shape (classes, slices, rows, columns), float32.
     best
         From `find_best`.
     threshold
-        Score that a class has to be above, or NaN, as for `find_best`.
+        As for `find_best`.
     samples
-        Of each axis: for each new index the old ones before and behind it, and the share of the latter.
+        For slices, rows and columns.
     reach
         For each old column the first new one that it touches, and the last.
     values
         Label of each class, and of none.
+    values
+        Label of each class, and of none.
     ground
         The class that most voxels belong to.
+    ground
+        Index in `values` of what `out` is filled with.
     out
-        The labels on the new grid, [slice, row, column], which are written.
+        uint8, a voxel for each triple of samples.
     start, stop
-        Slices of `out`.
+        The slices to label.
     """
     (below, above, share_z), (before, behind, share_y), (left, right, share_x) = samples
     columns, mixed = scores.shape[3], len(values)

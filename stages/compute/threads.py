@@ -21,6 +21,8 @@ def in_parts(work: Callable[[int, int], object], length: int, *, parts_a_core: i
     ----------
     work
         Must give up Python's lock for its time, or nothing is won.
+    length
+        How many pieces of work there are.
     parts_a_core
         More than one, so that a core whose parts were easy helps the others.
     """

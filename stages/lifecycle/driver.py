@@ -28,7 +28,7 @@ from stages.lifecycle import locks
 from stages.lifecycle.heartbeat import HEARTBEAT_S, Heartbeat, sole_owner, wait_for_locks
 from stages.lifecycle.model_record import ModelRecord
 from stages.lifecycle.settings import PREFIX, StageSettings, is_in_job
-from stages.lifecycle.signals import Interrupts
+from stages.lifecycle.signals import StopSignals
 from stages.runtime import extras, job_files, logs
 from stages.runtime.processes import peak_memory_bytes
 from stages.volume.labels import Label
@@ -39,7 +39,7 @@ _SHORTEST_BEAT_S = 0.2
 _LONGEST_REASON = 4096  # bytes; Kubernetes keeps no more
 _NOT_IN_A_JOB = (
     f"No job has started this stage: no {PREFIX}... is set, and there is no lock folder. "
-    "To run it by hand give --input DIR and --output DIR; --help tells the rest."
+    "To run it by hand give --input DIR and --output DIR; --help shows the rest."
 )
 
 
@@ -49,6 +49,8 @@ class Job:
 
     Attributes
     ----------
+    job_id, stage_name
+        Which job this is, and which of its stages.
     input_dirs, input_dir
         Folders to read; `input_dir` is the first of them.
     source_dir
@@ -97,20 +99,44 @@ class Stage:
     takes_labels = False
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the stage's own options."""
+        """Declare the stage's own options.
+
+        Parameters
+        ----------
+        parser
+            It has the options that every stage has.
+        """
 
     def may_write_nothing(self, arguments: argparse.Namespace) -> bool:
-        """Tell whether these arguments ask for no output, so that ``--input`` needs no ``--output``."""
+        """Return whether these arguments ask for no output, so that ``--input`` needs no ``--output``.
+
+        Parameters
+        ----------
+        arguments
+            The stage's own options, as `add_arguments` declared them.
+        """
         return False
 
     def startup(self) -> None:
         """Begin; nothing is known of the job yet."""
 
     def prepare(self, job: Job) -> None:
-        """Get ready while the stages before still work: the job is known, its inputs are not there."""
+        """Get ready while the stages before still work: the job is known, its inputs are not there.
+
+        Parameters
+        ----------
+        job
+            Its folders; the input may not be there yet.
+        """
 
     def execute(self, job: Job) -> None:
-        """Do the work: read `job.input_dir`, write `job.output_dir`."""
+        """Do the work: read `job.input_dir`, write `job.output_dir`.
+
+        Parameters
+        ----------
+        job
+            Its folders, and the stage's options.
+        """
         raise SettingsError(f"{type(self).__name__} does not say what to execute")
 
     def models_used(self) -> Sequence[ModelRecord]:
@@ -190,7 +216,7 @@ def main(
 
 def _parser(stage: Stage, name: str) -> _Parser:
     parser = _Parser(
-        prog=f"python -m {name.replace('-', '_')}", description=stage.__doc__, allow_abbrev=False
+        prog=f"python -m {name.replace('-', '_')}", description=_what_it_is(stage), allow_abbrev=False
     )
     parser.add_argument("--input", type=Path, metavar="DIR", help="folder to read; run once, without locks")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder to write")
@@ -199,6 +225,11 @@ def _parser(stage: Stage, name: str) -> _Parser:
     parser.add_argument("--verbose", action="store_true", help="log what helps to repair")
     stage.add_arguments(parser)
     return parser
+
+
+def _what_it_is(stage: Stage) -> str:
+    """Return the docstring of a stage's class as far as its first numpydoc section."""
+    return (stage.__doc__ or "").partition("\n    Parameters\n")[0]
 
 
 def _job(parser: _Parser, argv: Sequence[str], settings: StageSettings) -> Job:
@@ -224,16 +255,16 @@ def _run_once(stage: Stage, parser: _Parser, argv: Sequence[str], settings: Stag
     writes = bool(job.arguments.output or not job.arguments.input)
     if not writes and not stage.may_write_nothing(job.arguments):
         raise SettingsError("--input needs --output: the folder to write the result to")
-    with Interrupts() as interrupts:
+    with StopSignals() as signals:
         try:
             stage.startup()
             stage.prepare(job)
             if writes:
                 _make_output_folder(job.output_dir)
             stage.execute(job)
-            interrupts.raise_swallowed()
+            signals.raise_swallowed()
         finally:
-            interrupts.ignore()
+            signals.ignore()
             _clean_up(stage)
     return 0
 
@@ -255,23 +286,23 @@ def _run_in_job(stage: Stage, parser: _Parser, argv: Sequence[str], settings: St
             _publish_failure(error, settings, started)
 
         job_files.remove(locks.failure_path(settings.lock_dir, settings.lock_name))
-        with Interrupts(on_forced_exit=fail) as interrupts:
+        with StopSignals(on_forced_exit=fail) as signals:
             try:
                 with heartbeat:
-                    told = argv if settings.arguments is None else settings.arguments
-                    _live(stage, _job(parser, argv, settings), told, settings, interrupts)
+                    given = argv if settings.arguments is None else settings.arguments
+                    _live(stage, _job(parser, argv, settings), given, settings, signals)
             except BaseException as error:
-                interrupts.ignore()
+                signals.ignore()
                 fail(error)
                 raise
             finally:
-                interrupts.ignore()
+                signals.ignore()
                 _clean_up(stage)
     return 0
 
 
 def _live(
-    stage: Stage, job: Job, arguments: Sequence[str], settings: StageSettings, interrupts: Interrupts
+    stage: Stage, job: Job, arguments: Sequence[str], settings: StageSettings, signals: StopSignals
 ) -> None:
     _require_own_output_folder(job, settings)
     awaited = [settings.lock_dir / name for name in settings.wait_locks]
@@ -280,13 +311,13 @@ def _live(
         return
     stage.startup()
     stage.prepare(job)
-    interrupts.raise_swallowed()
+    signals.raise_swallowed()
     logger.info("job %s: waiting for %s", job.job_id, ", ".join(settings.wait_locks))
     wait_for_locks(
         settings.lock_dir,
         settings.wait_locks,
         timeout_s=settings.timeout_s,
-        check=interrupts.raise_swallowed,  # logging, for one, goes on after an error
+        check=signals.raise_swallowed,  # logging, for one, goes on after an error
     )
     if had_lock and _is_done(job, arguments, settings):
         return
@@ -297,20 +328,20 @@ def _live(
     _require_inputs(job)
     inputs = locks.digests_of(settings.lock_dir, settings.wait_locks)
     started, clock = locks.now(), time.monotonic()
-    with interrupts.time_limit(settings.timeout_s):
+    with signals.time_limit(settings.timeout_s):
         stage.execute(job)
-    interrupts.raise_swallowed()
+    signals.raise_swallowed()
     logger.info("done in %.1f s", time.monotonic() - clock)
     models = _with_files(stage.models_used(), settings.lock_dir)
     lock = _success(job, inputs=inputs, arguments=arguments, models=models, started=started)
     if stage.takes_labels:
         lock = replace(lock, labels=locks.labels_sha256(job.labels))
-    interrupts.ignore()
+    signals.ignore()
     locks.publish(settings.lock_dir / settings.lock_name, lock)
 
 
 def _is_done(job: Job, arguments: Sequence[str], settings: StageSettings) -> bool:
-    """Tell whether an earlier run did all there is to do."""
+    """Return whether an earlier run did all there is to do."""
     reason = locks.why_invalid(
         settings.lock_dir,
         settings.lock_name,
@@ -378,11 +409,11 @@ def _publish_failure(error: BaseException, settings: StageSettings, started: str
         locks.publish(locks.failure_path(settings.lock_dir, settings.lock_name), failure)
     except OutputError as unpublished:
         logger.error("%s", unpublished)
-    _tell_platform(message, settings.termination_log)
+    _write_termination_log(message, settings.termination_log)
 
 
-def _tell_platform(message: str, file: Path | None) -> None:
-    """Leave the reason where Kubernetes looks for it when the container has ended."""
+def _write_termination_log(message: str, file: Path | None) -> None:
+    """Write the reason where Kubernetes looks for it when the container has ended."""
     if file is not None:
         try:
             whole = message.encode()[:_LONGEST_REASON].decode(errors="ignore")

@@ -23,13 +23,20 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
 _POLL_S = 0.02
-_PULSE_CHECK_S = 0.5
-_LARGEST_PULSE = 64 << 10
+_HEARTBEAT_CHECK_S = 0.5
+_LARGEST_HEARTBEAT = 64 << 10
 
 
 @contextmanager
 def sole_owner(lock_dir: Path, stage_name: str) -> Iterator[None]:
     """Own a stage of a job until the block ends, or the process dies.
+
+    Parameters
+    ----------
+    lock_dir
+        The job's lock folder.
+    stage_name
+        The stage that is to be owned.
 
     Raises
     ------
@@ -58,6 +65,10 @@ class Heartbeat:
 
     Parameters
     ----------
+    lock_dir
+        The job's lock folder.
+    lock_name
+        The lock that the stage publishes.
     job
         The job's ID, for the record.
     every_s
@@ -113,6 +124,10 @@ def wait_for_locks(
 
     Parameters
     ----------
+    lock_dir
+        The job's lock folder.
+    lock_names
+        The locks to wait for.
     timeout_s
         Longest time without a sign of life (a lock or a changed heartbeat) of those still awaited.
     check
@@ -128,8 +143,8 @@ def wait_for_locks(
         If something else than a file stands where a lock, a failure or a heartbeat belongs.
     """
     pending = list(lock_names)
-    pulses: dict[str, bytes] = {}
-    last_sign = next_pulse_check = time.monotonic()
+    heartbeats: dict[str, bytes] = {}
+    last_sign = next_check = time.monotonic()
     while True:
         check()
         arrived = [name for name in pending if job_files.is_there(lock_dir / name)]
@@ -140,12 +155,12 @@ def wait_for_locks(
             _raise_if_failed(lock_dir, name)
         if arrived:
             last_sign = time.monotonic()
-        if time.monotonic() >= next_pulse_check:
-            next_pulse_check = time.monotonic() + _PULSE_CHECK_S
-            if _pulse_changed(lock_dir, pending, pulses):
+        if time.monotonic() >= next_check:
+            next_check = time.monotonic() + _HEARTBEAT_CHECK_S
+            if _heartbeat_changed(lock_dir, pending, heartbeats):
                 last_sign = time.monotonic()
         if time.monotonic() - last_sign > timeout_s:
-            raise StageTimeoutError(_silence(pending, pulses, timeout_s))
+            raise StageTimeoutError(_silence(pending, heartbeats, timeout_s))
         time.sleep(_POLL_S)
 
 
@@ -157,20 +172,20 @@ def _raise_if_failed(lock_dir: Path, lock_name: str) -> None:
         raise error
 
 
-def _pulse_changed(lock_dir: Path, lock_names: Sequence[str], pulses: dict[str, bytes]) -> bool:
+def _heartbeat_changed(lock_dir: Path, lock_names: Sequence[str], heartbeats: dict[str, bytes]) -> bool:
     changed = False
     for name in lock_names:
-        pulse = job_files.read(running_path(lock_dir, name), most_bytes=_LARGEST_PULSE)
-        if pulse is None:
+        heartbeat = job_files.read(running_path(lock_dir, name), most_bytes=_LARGEST_HEARTBEAT)
+        if heartbeat is None:
             continue
-        changed = changed or pulses.get(name) != pulse
-        pulses[name] = pulse
+        changed = changed or heartbeats.get(name) != heartbeat
+        heartbeats[name] = heartbeat
     return changed
 
 
-def _silence(pending: Sequence[str], pulses: dict[str, bytes], timeout_s: float) -> str:
-    seen = [stage_of(name) for name in pending if name in pulses]
-    never = [stage_of(name) for name in pending if name not in pulses]
+def _silence(pending: Sequence[str], heartbeats: dict[str, bytes], timeout_s: float) -> str:
+    seen = [stage_of(name) for name in pending if name in heartbeats]
+    never = [stage_of(name) for name in pending if name not in heartbeats]
     parts = []
     if seen:
         parts.append(f"no sign of life of {', '.join(seen)} for {timeout_s:g} s")

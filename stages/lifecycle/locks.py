@@ -33,7 +33,17 @@ MODELS = "models.json"
 
 @dataclass(frozen=True, kw_only=True)
 class OutputFile:
-    """A file that a lock vouches for: path inside the output folder, size in bytes, SHA-256."""
+    """A file that a lock vouches for: path inside the output folder, size in bytes, SHA-256.
+
+    Attributes
+    ----------
+    path
+        Relative to the output folder, with slashes.
+    size
+        Bytes.
+    sha256
+        Hexadecimal.
+    """
 
     path: str
     size: int
@@ -52,7 +62,7 @@ class Lock:
         ISO 8601, UTC, of `execute`; for people, never compared.
     inputs
         SHA-256 of each awaited lock file as it was, by name: a stage that ran on other inputs is
-        told by it.
+        seen by it.
     arguments
         The stage's command line.
     files
@@ -125,22 +135,53 @@ def now() -> str:
 
 
 def stage_of(lock_name: str) -> str:
-    """Return the stage (or ``input``) that publishes a lock."""
+    """Return the stage (or ``input``) that publishes a lock.
+
+    Parameters
+    ----------
+    lock_name
+        ``<stage>.lock``.
+    """
     return lock_name.removesuffix(".lock")
 
 
 def failure_path(lock_dir: Path, lock_name: str) -> Path:
-    """Return where the stage that owns this lock publishes its failure."""
+    """Return where the stage that owns this lock publishes its failure.
+
+    Parameters
+    ----------
+    lock_dir
+        The job's lock folder.
+    lock_name
+        The lock that the stage publishes, ``<stage>.lock``.
+    """
     return lock_dir / f"{stage_of(lock_name)}.failed"
 
 
 def running_path(lock_dir: Path, lock_name: str) -> Path:
-    """Return where the stage that owns this lock shows that it lives."""
+    """Return where the stage that owns this lock shows that it lives.
+
+    Parameters
+    ----------
+    lock_dir
+        The job's lock folder.
+    lock_name
+        The lock that the stage publishes, ``<stage>.lock``.
+    """
     return lock_dir / f"{stage_of(lock_name)}.running"
 
 
 def publish(path: Path, content: Lock | Failure | Mapping[str, Any], *, durable: bool = True) -> None:
     """Write one JSON object so that others see all of it or nothing.
+
+    Parameters
+    ----------
+    path
+        The file.
+    content
+        What it holds then.
+    durable
+        Whether it is on disk when this returns.
 
     Raises
     ------
@@ -158,12 +199,23 @@ def publish(path: Path, content: Lock | Failure | Mapping[str, Any], *, durable:
 
 
 def as_json(record: Mapping[str, Any]) -> bytes:
-    """Return a record as it is written."""
+    """Return a record as it is written.
+
+    Parameters
+    ----------
+    record
+        What JSON can hold.
+    """
     return json.dumps(record, indent=1).encode()
 
 
 def read_lock(path: Path) -> Lock | None:
     """Read a lock; None if it is not one of ours (a foreign stage may write anything).
+
+    Parameters
+    ----------
+    path
+        The lock.
 
     Raises
     ------
@@ -183,6 +235,11 @@ def read_lock(path: Path) -> Lock | None:
 
 def read_failure(path: Path) -> Failure | None:
     """Read a failure; None if there is none. A foreign one still counts, with its text as message.
+
+    Parameters
+    ----------
+    path
+        The failure, ``<stage>.failed``.
 
     Raises
     ------
@@ -227,10 +284,10 @@ def _is_lock(lock: Lock) -> bool:
 
 
 def _is_failure(failure: Failure) -> bool:
-    told = dict(vars(failure))
-    retryable, code, peak_bytes = (told.pop(key) for key in ("retryable", "exit_code", "peak_memory_bytes"))
+    values = dict(vars(failure))
+    retryable, code, peak_bytes = (values.pop(key) for key in ("retryable", "exit_code", "peak_memory_bytes"))
     is_code = type(code) is int and 0 < code < 256
-    return _are(str, told.values()) and is_code and isinstance(retryable, bool) and _is_size(peak_bytes)
+    return _are(str, values.values()) and is_code and isinstance(retryable, bool) and _is_size(peak_bytes)
 
 
 def _is_size(value: object) -> bool:
@@ -242,7 +299,13 @@ def _are(kind: type, values: Iterable[object]) -> bool:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal.
+
+    Parameters
+    ----------
+    path
+        The file.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -252,6 +315,8 @@ def describe_files(folder: Path, digest_of: Callable[[Path], str] = file_sha256)
 
     Parameters
     ----------
+    folder
+        The folder.
     digest_of
         Returns the SHA-256 of a file.
     """
@@ -263,6 +328,11 @@ def describe_files(folder: Path, digest_of: Callable[[Path], str] = file_sha256)
 
 def sync_tree(folder: Path) -> None:
     """Sync every file below a folder, then every folder, so that a lock never outlives its output.
+
+    Parameters
+    ----------
+    folder
+        The folder.
 
     Raises
     ------
@@ -276,7 +346,15 @@ def sync_tree(folder: Path) -> None:
 
 
 def digests_of(lock_dir: Path, lock_names: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 of each lock file, by name; an absent one has an empty digest."""
+    """Return the SHA-256 of each lock file, by name; an absent one has an empty digest.
+
+    Parameters
+    ----------
+    lock_dir
+        The job's lock folder.
+    lock_names
+        The locks.
+    """
     return {name: _lock_sha256(lock_dir / name) for name in lock_names}
 
 
@@ -286,7 +364,13 @@ def _lock_sha256(lock: Path) -> str:
 
 
 def files_named(arguments: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 of each file that a command line names, by its absolute path."""
+    """Return the SHA-256 of each file that a command line names, by its absolute path.
+
+    Parameters
+    ----------
+    arguments
+        A command line; a file is an argument by itself or what follows ``=`` in one.
+    """
     named = (Path(part) for each in arguments for part in {each, each.partition("=")[2]} if part)
     with suppress(OSError, ValueError):  # what is no path at all
         return {str(path.absolute()): file_sha256(path) for path in named if path.is_file()}
@@ -294,12 +378,25 @@ def files_named(arguments: Iterable[str]) -> dict[str, str]:
 
 
 def labels_sha256(labels: Iterable[Label]) -> str:
-    """Return the SHA-256 of what a workflow says of labels."""
+    """Return the SHA-256 of what a workflow says of labels.
+
+    Parameters
+    ----------
+    labels
+        The labels, in the workflow's order.
+    """
     return hashlib.sha256(json.dumps(stored_labels(labels)).encode()).hexdigest()
 
 
 def publish_models(lock_dir: Path, models: Iterable[ModelRecord]) -> None:
-    """Say what the models are now; with none, nothing is known of them.
+    """Write what the models are now; with none, nothing is known of them.
+
+    Parameters
+    ----------
+    lock_dir
+        The job's lock folder.
+    models
+        The models, each name once.
 
     Raises
     ------
@@ -315,17 +412,39 @@ def publish_models(lock_dir: Path, models: Iterable[ModelRecord]) -> None:
 
 
 def read_models(lock_dir: Path) -> dict[str, ModelRecord]:
-    """Return what the models are now, by name."""
+    """Return what the models are now, by name.
+
+    Parameters
+    ----------
+    lock_dir
+        The job's lock folder.
+    """
     return {model.name: model for model in records_in(job_files.read_object(lock_dir / MODELS).get("models"))}
 
 
 def models_of(lock_dir: Path, lock_name: str) -> tuple[ModelRecord, ...]:
-    """Return the models that a lock, also a foreign one, says its stage has used."""
+    """Return the models that a lock, also a foreign one, says its stage has used.
+
+    Parameters
+    ----------
+    lock_dir
+        The job's lock folder.
+    lock_name
+        The lock.
+    """
     return tuple(records_in(job_files.read_object(lock_dir / lock_name).get("models")))
 
 
 def models_of_unknown_weights(lock_dir: Path, lock_name: str) -> list[str]:
-    """Return the names of a lock's models whose weights could have changed without being noticed."""
+    """Return the names of a lock's models whose weights could have changed without being noticed.
+
+    Parameters
+    ----------
+    lock_dir
+        The job's lock folder.
+    lock_name
+        The lock.
+    """
     now = read_models(lock_dir)
     return [
         used.name for used in models_of(lock_dir, lock_name) if not knows_weights(used, now.get(used.name))
@@ -343,12 +462,24 @@ def why_invalid(
     labels: Iterable[Label] = (),
     digest_of: Callable[[Path], str] = file_sha256,
 ) -> str | None:
-    """Tell why the stage of this lock has to run (again); None if its result still stands.
+    """Return why the stage of this lock has to run (again); None if its result still stands.
 
     A foreign lock stands as long as it exists and names no model that has changed since.
 
     Parameters
     ----------
+    lock_dir
+        The job's lock folder.
+    lock_name
+        The lock that the stage publishes, ``<stage>.lock``.
+    job
+        The job's ID.
+    output_dir
+        The stage's output folder.
+    wait_locks
+        The locks that the stage waits for.
+    arguments
+        The stage's command line.
     labels
         What the workflow says of labels.
     digest_of

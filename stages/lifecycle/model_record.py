@@ -32,9 +32,15 @@ class ModelRecord:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
-def records_in(told: Any) -> Iterator[ModelRecord]:
-    """Yield the records in a list of JSON objects; a foreign stage may write anything, or the name alone."""
-    for each in told if isinstance(told, list) else ():
+def records_in(stored: Any) -> Iterator[ModelRecord]:
+    """Yield the records in a list of JSON objects; a foreign stage may write anything, or the name alone.
+
+    Parameters
+    ----------
+    stored
+        What a lock or ``models.json`` holds under ``models``.
+    """
+    for each in stored if isinstance(stored, list) else ():
         if isinstance(each, Mapping) and isinstance(each.get("name"), str):
             texts = {f.name: each[f.name] for f in fields(ModelRecord) if isinstance(each.get(f.name), str)}
             files = each.get("files")
@@ -42,7 +48,15 @@ def records_in(told: Any) -> Iterator[ModelRecord]:
 
 
 def why_changed(used: ModelRecord, now: ModelRecord) -> str | None:
-    """Return what of a model is not as it was; None where all is, as far as both sides are known."""
+    """Return what of a model is not as it was; None where all is, as far as both sides are known.
+
+    Parameters
+    ----------
+    used
+        The model as the stage used it.
+    now
+        The model as it is now.
+    """
     if _differ(used.version, now.version):
         return f"version {used.version}, now {now.version}"
     kinds = list(_changed_files(used.files, now.files)) if used.files and now.files else []
@@ -54,7 +68,15 @@ def why_changed(used: ModelRecord, now: ModelRecord) -> str | None:
 
 
 def knows_weights(used: ModelRecord, now: ModelRecord | None) -> bool:
-    """Return whether both sides tell something of the weights, so that others would be noticed."""
+    """Return whether both sides have something of the weights, so that others would be noticed.
+
+    Parameters
+    ----------
+    used
+        The model as the stage used it.
+    now
+        The model as it is now; None where nothing is known of it.
+    """
     if now is None:
         return False
     return bool((used.files and now.files) or (used.weights_sha256 and now.weights_sha256))

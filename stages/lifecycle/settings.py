@@ -1,4 +1,4 @@
-"""What a stage is told from outside, read once into one frozen object.
+"""What a stage is given from outside, read once into one frozen object.
 
 The environment variables begin with ``NVIDIA_CLARA_``; the defaults are the folders a stage finds in
 its container.
@@ -131,12 +131,19 @@ def is_in_job(environ: Mapping[str, str], *, lock_dir: Path = StageSettings.lock
     lock_dir
         The folder that a container of a job has even where nothing is set.
     """
-    told = {key for key, value in environ.items() if key.startswith(PREFIX) and value.strip()}
-    return bool(told - {f"{PREFIX}TRTISURI"}) or lock_dir.is_dir()
+    given = {key for key, value in environ.items() if key.startswith(PREFIX) and value.strip()}
+    return bool(given - {f"{PREFIX}TRTISURI"}) or lock_dir.is_dir()
 
 
 def checked_lock_name(name: str, where: str) -> str:
     """Return the name of a lock if it stays inside the lock folder.
+
+    Parameters
+    ----------
+    name
+        The name to check.
+    where
+        The setting it comes from, without ``NVIDIA_CLARA_``.
 
     Raises
     ------

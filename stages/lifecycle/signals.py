@@ -24,7 +24,7 @@ GRACE_S = 7.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
 
 
-class Interrupts:
+class StopSignals:
     """Turn signals into `TerminatedError` and `StageTimeoutError` while the block lasts.
 
     Parameters
@@ -41,11 +41,11 @@ class Interrupts:
         self._on_forced_exit = on_forced_exit
         self._grace_s = grace_s
         self._before: dict[signal.Signals, Any] = {}
-        self._reaper: threading.Timer | None = None
+        self._forced_exit: threading.Timer | None = None
         self._limit_s = 0.0
         self._raised: StageError | None = None
 
-    def __enter__(self) -> Interrupts:
+    def __enter__(self) -> StopSignals:
         for number in _SIGNALS:
             self._before[number] = signal.signal(number, self._raise)
         return self
@@ -56,18 +56,24 @@ class Interrupts:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self._reaper is not None:
-            self._reaper.cancel()
+        if self._forced_exit is not None:
+            self._forced_exit.cancel()
 
     def ignore(self) -> None:
-        """Let no further signal interrupt what is left to do."""
+        """Ignore further signals, so that what is left to do is done."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
     @contextmanager
     def time_limit(self, seconds: float) -> Iterator[None]:
-        """Raise `StageTimeoutError` if the block takes longer."""
+        """Raise `StageTimeoutError` if the block takes longer.
+
+        Parameters
+        ----------
+        seconds
+            The longest time that the block may take.
+        """
         self._limit_s = seconds
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
@@ -88,9 +94,9 @@ class Interrupts:
             error = TerminatedError(f"stopped by {signal.Signals(number).name}")
         self._raised = error
         self.ignore()
-        self._reaper = threading.Timer(self._grace_s, self._end_process, [error])
-        self._reaper.daemon = True
-        self._reaper.start()
+        self._forced_exit = threading.Timer(self._grace_s, self._end_process, [error])
+        self._forced_exit.daemon = True
+        self._forced_exit.start()
         raise error
 
     def _end_process(self, error: StageError) -> None:

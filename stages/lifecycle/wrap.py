@@ -23,6 +23,11 @@ class WrappedCommand(Stage):
 
     The command finds its folders in the ``NVIDIA_CLARA_*`` environment; exit code 0 is success. What it
     leaves running ends with it (`stages.runtime.subreaper`).
+
+    Parameters
+    ----------
+    command
+        The program, looked up in PATH, and its arguments.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -35,7 +40,13 @@ class WrappedCommand(Stage):
             raise SettingsError("nothing to run; usage: python -m stages wrap -- COMMAND ARGS...")
 
     def execute(self, job: Job) -> None:
-        """Run the command to its end."""
+        """Run the command to its end.
+
+        Parameters
+        ----------
+        job
+            It is not looked at: the command has the environment.
+        """
         if shutil.which(self._command[0]) is None:
             raise SettingsError(f"cannot run {self._command[0]!r}: there is no such program")
         try:

@@ -1,9 +1,9 @@
-"""What a stage takes of its GPU's memory: told before, reserved among others, kept, and measured.
+"""What a stage takes of its GPU's memory: estimated before, reserved among others, held, and measured.
 
 CuPy takes memory from CUDA in blocks and keeps what is freed for the next array. That pool is given a limit,
 the bytes that were reserved. Before a run that reaches it fails, free blocks of other sizes are given up and,
-if other stages leave room, more is reserved. The memory shared with a server lies outside of the pool and is
-counted here.
+if other stages leave enough free, more is reserved. The memory shared with a server lies outside of the
+pool and is counted here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,13 @@ class DeviceMemoryError(StageError, MemoryError):
 
 
 def count_outside_pool(size: int) -> None:
-    """Count bytes of the device's memory that were taken apart from CuPy's pool, or freed if negative."""
+    """Count bytes of the device's memory that were taken apart from CuPy's pool, or freed if negative.
+
+    Parameters
+    ----------
+    size
+        Bytes, negative for those freed.
+    """
     global _outside_pool
     _outside_pool += size
 
@@ -66,7 +72,13 @@ class CudaGpu:
         return int(self._cupy.cuda.runtime.memGetInfo()[0])
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Return whether an error says that there was no memory left."""
+        """Return whether an error says that there was no memory left.
+
+        Parameters
+        ----------
+        error
+            What CuPy or CUDA raised.
+        """
         cuda = self._cupy.cuda
         if isinstance(error, cuda.memory.OutOfMemoryError):
             return True
@@ -124,10 +136,22 @@ class GpuMemory:
         self.reserved = self._outside = 0
 
     def reserve(self, sizes: Sequence[int]) -> tuple[int, MemoryLimit]:
-        """Reserve the first of some sizes that there is room for; see `Reservations.reserve`.
+        """Reserve the first of some sizes that fits, as `Reservations.reserve`; return which, with the limit.
 
         What is reserved is a limit from now on, until `release`. Before it waits for others it gives up the
         free blocks that the last run has left.
+
+        Parameters
+        ----------
+        sizes
+            Bytes, from what is wanted to what will just do.
+
+        Raises
+        ------
+        MemoryLimitError
+            If the last size fits neither now nor without the other stages.
+        StageTimeoutError
+            If the others did not end in time.
         """
         n, limit = self._reservations.reserve(
             sizes, most=self._most, wait_s=self._wait_s, before_waiting=self.shrink
@@ -138,7 +162,13 @@ class GpuMemory:
         return n, limit
 
     def held(self, volume_bytes: int) -> int:
-        """Return the bytes in use beyond a volume that lies on the device, a run's own not yet among them."""
+        """Return the bytes in use beyond a volume that lies on the device, a run's own not yet among them.
+
+        Parameters
+        ----------
+        volume_bytes
+            Size of the volume on the device, bytes; 0 where it is on the host.
+        """
         return max(0, int(self._gpu.pool.used_bytes()) - volume_bytes)
 
     @property
@@ -147,23 +177,23 @@ class GpuMemory:
         return _outside_pool
 
     def release(self) -> None:
-        """Give up what is reserved; memory that is held for the next run is held on."""
+        """Release what is reserved; memory that is held for the next run is held on."""
         self._reservations.give_back(self._reservations.reserved)
         self._gpu.pool.set_limit(size=0)
 
     def shrink(self) -> None:
-        """Give the pool's free blocks back to the GPU."""
+        """Return the pool's free blocks to the GPU."""
         with self._reservations.freeing():
             self._gpu.pool.free_all_blocks()
 
     def close(self) -> None:
-        """Give back all that is not in use."""
+        """Release all that is not in use."""
         self.release()
         self.shrink()
         self._reservations.close()
 
     def reset_peak(self) -> None:
-        """Begin to measure anew."""
+        """Start to measure the peak anew."""
         self.peak = self._gpu.taken()
 
     @contextmanager
@@ -186,7 +216,18 @@ class GpuMemory:
             self.release()
 
     def malloc(self, size: int) -> Any:
-        """Return memory as the pool does; CuPy's allocator while a run goes on."""
+        """Return memory as the pool does; CuPy's allocator while a run goes on.
+
+        Parameters
+        ----------
+        size
+            Bytes.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If more is needed than was reserved, and other stages or the user's limit leave no more.
+        """
         if self._outside != _outside_pool and self._reservations.reserved:
             self._set_limit()
         memory = self._take(size)
@@ -198,21 +239,21 @@ class GpuMemory:
         return memory
 
     def _take(self, size: int) -> Any:
-        for make_room in (self.shrink, partial(self._grow, size)):
+        for free_up in (self.shrink, partial(self._grow, size)):
             try:
                 return self._gpu.pool.malloc(size)
             except Exception as error:
                 if not self._gpu.is_out_of_memory(error):
                     raise
-            make_room()
+            free_up()
         return self._gpu.pool.malloc(size)
 
     def _grow(self, size: int) -> None:
-        """Reserve more than was told, where other stages leave it."""
+        """Reserve more than was estimated, where other stages leave it."""
         more = max(size, _LEAST_GROWTH)
         if not self._reservations.grow(more, most=self._left_of_most()):
             raise self._failure(f"{in_words(size)} more were needed")
-        logger.warning("the run takes %s more of the GPU's memory than was told", in_words(more))
+        logger.warning("the run takes %s more of the GPU's memory than was estimated", in_words(more))
         self._set_limit()
 
     def _left_of_most(self) -> MemoryLimit | None:
@@ -221,12 +262,12 @@ class GpuMemory:
         return MemoryLimit(self._most.size - self._reservations.reserved, self._most.source)
 
     def _set_limit(self) -> None:
-        """Let the pool take what is reserved, less what lies outside of it."""
+        """Set the pool's limit to what is reserved, less what lies outside of it."""
         self._outside = _outside_pool
         self._gpu.pool.set_limit(size=max(1, self._reservations.reserved - self._outside))
 
     def _failure(self, reason: str) -> DeviceMemoryError:
-        others = self._reservations.room().others
+        others = self._reservations.available().others
         return DeviceMemoryError(
             f"out of GPU memory: {reason}; {in_words(self._gpu.taken())} were taken of "
             f"{in_words(self._reservations.reserved)} reserved, {in_words(self._gpu.free())} are free, "

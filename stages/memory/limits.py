@@ -40,13 +40,13 @@ class MemoryLimit:
     source: str
 
 
-class NoRoomError(SettingsError):
-    """A run does not fit, however long one waits.
+class MemoryLimitError(SettingsError):
+    """A run needs more memory than there will be, however long one waits.
 
     Attributes
     ----------
     limit
-        What there would be, and whose limit it is.
+        What it could have, and whose limit that is.
     """
 
     limit = MemoryLimit(0, "")
@@ -57,6 +57,11 @@ UNLIMITED = MemoryLimit(_UNLIMITED, "nobody's limit")
 
 def parse_size(text: str) -> int:
     """Return the bytes of a size such as ``4G``, ``512 MiB`` or ``1000000``; units are powers of 1024.
+
+    Parameters
+    ----------
+    text
+        A number, with or without a unit.
 
     Raises
     ------
@@ -102,6 +107,8 @@ def host_limit(
     ----------
     wanted
         The user's own limit, as for `parse_size`.
+    proc, cgroups
+        Where the kernel shows processes and control groups.
 
     Raises
     ------
@@ -116,7 +123,13 @@ def host_limit(
 
 
 def container_limit(*, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return the lowest memory limit of this process's control groups, bytes; None without any."""
+    """Return the lowest memory limit of this process's control groups, bytes; None without any.
+
+    Parameters
+    ----------
+    proc, cgroups
+        Where the kernel shows processes and control groups.
+    """
     try:
         lines = (proc / "self/cgroup").read_text().splitlines()
     except OSError:
@@ -156,6 +169,8 @@ def resident_bytes(proc: Path = Path("/proc"), *, process: int | None = None) ->
 
     Parameters
     ----------
+    proc
+        Where the kernel shows processes.
     process
         Its number; by default this process.
     """

@@ -4,7 +4,7 @@ What a GPU has free says nothing of what those who have just begun will take. So
 keeps a small file in shared memory, named after the GPU, with two numbers: what it has reserved, and how much
 of that it has taken already. It holds a lock on the file while it lives, so a crash gives the memory back::
 
-    room = free + taken by me - reserved by me - what the others have reserved and not yet taken
+    available = free + taken by me - reserved by me - what the others have reserved and not yet taken
 
 One more file is locked by whoever reads them all and decides; nobody else decides then. What was taken is
 never said to be more than it is: it grows after memory was taken, and sinks, under that lock, before it is
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stages.errors import StageTimeoutError
-from stages.memory.limits import MemoryLimit, NoRoomError
+from stages.memory.limits import MemoryLimit, MemoryLimitError
 from stages.memory.shared import SHARED_MEMORY
 from stages.runtime import file_lock
 from stages.runtime.sizes import in_words
@@ -67,8 +67,8 @@ class Gpu(Protocol):
 
 
 @dataclass(frozen=True)
-class Room:
-    """What there is on a GPU.
+class AvailableMemory:
+    """What can be reserved of a GPU's memory.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ class Reservations:
         wait_s: float = 0.0,
         before_waiting: Callable[[], None] | None = None,
     ) -> tuple[int, MemoryLimit]:
-        """Reserve the first of some sizes that there is room for, and return which, with the limit.
+        """Reserve the first of some sizes that fits, and return which, with the limit.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class Reservations:
 
         Raises
         ------
-        NoRoomError
+        MemoryLimitError
             If the last size fits neither now nor without the other stages.
         StageTimeoutError
             If the others did not end in time.
@@ -144,24 +144,24 @@ class Reservations:
         told = began - _LOG_EVERY_S
         while True:
             with self._sole():
-                room = self._look()
-                limit = _lower(room.now, most)
+                available = self._look()
+                limit = _lower(available.now, most)
                 for n, size in enumerate(sizes):
                     if size <= limit.size:
                         self._write(self.reserved + size)
                         return n, limit
-            alone = _lower(room.alone, most)
+            alone = _lower(available.alone, most)
             waited = time.monotonic() - began
             never = sizes[-1] > (most.size if most else self._gpu.total)
             if never or (sizes[-1] > alone.size and waited >= _SETTLES_WITHIN_S):
-                error = NoRoomError(f"{in_words(sizes[-1])} of {in_words(alone.size)} ({alone.source})")
+                error = MemoryLimitError(f"{in_words(sizes[-1])} of {in_words(alone.size)} ({alone.source})")
                 error.limit = alone
                 raise error
-            if waited >= wait_s and (sizes[-1] <= alone.size or not room.others):
-                raise StageTimeoutError(_waited(sizes[-1], room, waited))
-            if time.monotonic() - told >= _LOG_EVERY_S and room.others:
+            if waited >= wait_s and (sizes[-1] <= alone.size or not available.others):
+                raise StageTimeoutError(_waited(sizes[-1], available, waited))
+            if time.monotonic() - told >= _LOG_EVERY_S and available.others:
                 told = time.monotonic()
-                logger.info(_WAITING, in_words(sizes[-1]), in_words(max(0, room.now)), room.others)
+                logger.info(_WAITING, in_words(sizes[-1]), in_words(max(0, available.now)), available.others)
             if before_waiting is not None:
                 before_waiting()
                 before_waiting = None
@@ -169,11 +169,19 @@ class Reservations:
                 time.sleep(_POLL_S)
             except StageTimeoutError as error:
                 raise StageTimeoutError(
-                    f"{error}; {_waited(sizes[-1], room, time.monotonic() - began)}"
+                    f"{error}; {_waited(sizes[-1], available, time.monotonic() - began)}"
                 ) from error
 
     def grow(self, size: int, *, most: MemoryLimit | None = None) -> bool:
-        """Reserve more, at once or not at all, and return whether there was room."""
+        """Reserve more, at once or not at all, and return whether it was enough.
+
+        Parameters
+        ----------
+        size
+            Bytes more.
+        most
+            A limit of the user's own on them.
+        """
         with self._sole():
             if size > _lower(self._look().now, most).size:
                 return False
@@ -181,12 +189,18 @@ class Reservations:
             return True
 
     def give_back(self, size: int) -> None:
-        """Reserve so many bytes less."""
+        """Reserve so many bytes less, down to none.
+
+        Parameters
+        ----------
+        size
+            Bytes.
+        """
         with self._sole():
             self._write(max(0, self.reserved - size))
 
     def note_taken(self) -> None:
-        """Say how much has been taken, after it was; what is less than before is not said here."""
+        """Publish how much has been taken, after it was; only if that is more than before."""
         taken = self._gpu.taken()
         if taken > self._taken and self._descriptor >= 0:
             self._taken = taken
@@ -203,7 +217,7 @@ class Reservations:
             self._write(self.reserved)
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release everything."""
         with self._threads:
             self.reserved = 0
             self._path.unlink(missing_ok=True)
@@ -211,8 +225,8 @@ class Reservations:
                 os.close(self._descriptor)
                 self._descriptor = -1
 
-    def room(self) -> Room:
-        """Return what there is now."""
+    def available(self) -> AvailableMemory:
+        """Return what can be reserved now."""
         with self._sole():
             return self._look()
 
@@ -237,15 +251,18 @@ class Reservations:
                 with suppress(FileExistsError):
                     os.close(_made(self._mutex))
 
-    def _look(self) -> Room:
+    def _look(self) -> AvailableMemory:
         others = list(filter(None, map(self._read, self._folder.glob(self._pattern))))
-        free = (
-            self._gpu.free()
-        )  # after what the others have taken: that never grows before it is gone from here
+        # after what the others have taken: that never grows before it is gone from here
+        free = self._gpu.free()
         mine = self._gpu.taken()
         promised = sum(max(0, reserved - taken) for reserved, taken in others)
         alone = free + mine - self.reserved + sum(taken for _, taken in others)
-        return Room(free + mine - self.reserved - promised, min(alone, self._gpu.total), len(others))
+        return AvailableMemory(
+            now=free + mine - self.reserved - promised,
+            alone=min(alone, self._gpu.total),
+            others=len(others),
+        )
 
     def _read(self, path: Path) -> tuple[int, int] | None:
         """Return the numbers of another process; None for one that is gone, whose file is removed."""
@@ -287,14 +304,14 @@ def _made(path: Path) -> int:
 _WAITING = "waiting for GPU memory: %s are needed, %s are free and not reserved; %d other stages work there"
 
 
-def _lower(room: int, most: MemoryLimit | None) -> MemoryLimit:
-    free = MemoryLimit(room, "the GPU's memory that is free and not reserved by other stages")
+def _lower(now: int, most: MemoryLimit | None) -> MemoryLimit:
+    free = MemoryLimit(now, "the GPU's memory that is free and not reserved by other stages")
     return free if most is None or free.size <= most.size else most
 
 
-def _waited(size: int, room: Room, seconds: float) -> str:
+def _waited(size: int, available: AvailableMemory, seconds: float) -> str:
     return (
-        f"waited {seconds:.0f} s for GPU memory: {in_words(size)} are needed, {in_words(max(0, room.now))} "
-        f"are free and not reserved by the {room.others} other stages there; let fewer stages run at a time, "
-        f"or give them more time"
+        f"waited {seconds:.0f} s for GPU memory: {in_words(size)} are needed, "
+        f"{in_words(max(0, available.now))} are free and not reserved by the {available.others} other stages "
+        f"there; let fewer stages run at a time, or give them more time"
     )

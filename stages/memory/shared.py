@@ -38,7 +38,7 @@ class Region:
     Raises
     ------
     OSError
-        If there is no room for it, or no shared memory.
+        If there is too little shared memory for it, or none.
     """
 
     def __init__(self, size: int, *, folder: Path = SHARED_MEMORY) -> None:
@@ -55,7 +55,17 @@ class Region:
             raise
 
     def array(self, shape: tuple[int, ...], dtype: Any, *, offset: int = 0) -> np.ndarray[Any, Any]:
-        """Return a part of the region as an array; it must not be used after `close`."""
+        """Return a part of the region as an array; it must not be used after `close`.
+
+        Parameters
+        ----------
+        shape
+            Of the array.
+        dtype
+            Of its elements.
+        offset
+            Where it begins in the region, bytes.
+        """
         count = int(np.prod(shape))
         return np.frombuffer(self._map, dtype, count, offset).reshape(shape)
 
@@ -73,7 +83,13 @@ class Region:
 
 
 def sweep(folder: Path = SHARED_MEMORY) -> list[str]:
-    """Remove this user's regions whose process is gone, and return their names."""
+    """Remove this user's regions whose process is gone, and return their names.
+
+    Parameters
+    ----------
+    folder
+        Where the regions' files are.
+    """
     swept = []
     for path in folder.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # another user's, or just removed

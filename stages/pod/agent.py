@@ -6,7 +6,7 @@
     receive   an init container: waits until `put` has brought everything
     put       run by the engine in the container of `receive`: writes the files that come on standard input
     serve     a container beside the stages: ends when all is fetched; ends the stages when nobody fetches
-    follow    run by the engine in the container of `serve`: tells what the stages do (`stages.pod.follow`)
+    follow    run by the engine in the container of `serve`: sends what the stages do (`stages.pod.follow`)
 
 The folder they work on holds ``payload/`` and, where a model server runs in the Pod, ``models/``.
 """
@@ -42,7 +42,13 @@ _GRACE_S = 12.0
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one of the five, and return its exit code."""
+    """Run one of the five, and return its exit code.
+
+    Parameters
+    ----------
+    argv
+        The arguments after ``carry``.
+    """
     parser = argparse.ArgumentParser(prog="python -m stages carry")
     parser.add_argument("what", choices=("ready", "receive", "put", "serve", "follow"))
     parser.add_argument("folder", type=Path)
@@ -84,6 +90,15 @@ def _run(given: argparse.Namespace) -> None:
 def make_ready(payload: Path, input_folder: str, stages: Sequence[str]) -> None:
     """Make the job's folders, and clear away the failures of an earlier try.
 
+    Parameters
+    ----------
+    payload
+        The job's folder.
+    input_folder
+        The job's input, relative to it.
+    stages
+        The stages of this Pod.
+
     Raises
     ------
     InputError
@@ -115,21 +130,36 @@ def _make_writable(payload: Path, name: str) -> None:
 def wait_until_received(signs: Path, *, lease_s: float) -> None:
     """Return when `put` has brought everything.
 
+    Parameters
+    ----------
+    signs
+        Folder for signs to the other containers of the Pod.
+    lease_s
+        Longest time without a sign of the engine, seconds.
+
     Raises
     ------
     StageTimeoutError
         If nothing has come for so long.
     """
-    life = _Life(signs / ALIVE)
+    engine = _LastChange(signs / ALIVE)
     with _stopped_by_sigterm():
         while not (signs / RECEIVED).exists():
-            if life.silent_s() > lease_s:
+            if engine.age_s() > lease_s:
                 raise StageTimeoutError(f"nobody has sent the payload for {lease_s:g} s")
             time.sleep(_LOOK_S)
 
 
 def put(folder: Path, signs: Path) -> None:
-    """Write the files that come on standard input, and say so when the last one is there."""
+    """Write the files that come on standard input, and leave a sign when the last one is there.
+
+    Parameters
+    ----------
+    folder
+        The folder that the paths of the files are relative to.
+    signs
+        Folder for signs to the other containers of the Pod.
+    """
     source = sys.stdin.buffer
     signed = 0.0
 
@@ -168,23 +198,30 @@ def _write_whole(path: Path, content: Iterable[bytes]) -> None:
 
 
 def serve(signs: Path, *, lease_s: float) -> None:
-    """Return when everything is fetched and the model server has been told to end.
+    """Return when everything is fetched and the model server has been asked to end.
 
     When the Pod is ended (SIGTERM), it stays until the stages have ended and were fetched.
+
+    Parameters
+    ----------
+    signs
+        Folder for signs to the other containers of the Pod.
+    lease_s
+        Longest time without a sign of the engine, seconds.
 
     Raises
     ------
     StageTimeoutError
         If nobody has fetched anything for so long; the stages have been ended by then.
     """
-    life, last_words = _Life(signs / ALIVE), _LastWords()
+    engine, shutdown_wait = _LastChange(signs / ALIVE), _ShutdownWait()
     while not (signs / DONE).exists():
-        if life.silent_s() > lease_s:
+        if engine.age_s() > lease_s:
             _end_stages()
             raise StageTimeoutError(
                 f"nobody has fetched the results for {lease_s:g} s; the stages were ended"
             )
-        if last_words.are_said():
+        if shutdown_wait.is_over():
             break
         time.sleep(_LOOK_S)
     send_signal(MODEL_SERVER, signal.SIGTERM)
@@ -208,13 +245,13 @@ def _others() -> set[str]:
     return {process.container for process in processes()} - set(CARRIERS)
 
 
-class _Life:
+class _LastChange:
     """How long ago a file changed for the last time, by this process's own clock."""
 
     def __init__(self, file: Path) -> None:
         self._file, self._seen, self._at = file, "", time.monotonic()
 
-    def silent_s(self) -> float:
+    def age_s(self) -> float:
         try:
             seen = str(self._file.stat().st_mtime_ns)
         except OSError:
@@ -224,22 +261,22 @@ class _Life:
         return time.monotonic() - self._at
 
 
-class _LastWords:
-    """After SIGTERM: whether the stages have ended, and `follow` has had the time to tell."""
+class _ShutdownWait:
+    """After SIGTERM: whether the stages have ended, and `follow` has had the time to send what they left."""
 
     def __init__(self) -> None:
-        self._asked, self._silent_since = False, 0.0
+        self._asked, self._since = False, 0.0
         signal.signal(signal.SIGTERM, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
 
-    def are_said(self) -> bool:
+    def is_over(self) -> bool:
         if not self._asked or _others() - {MODEL_SERVER}:
-            self._silent_since = 0.0
+            self._since = 0.0
             return False
-        self._silent_since = self._silent_since or time.monotonic()
-        return time.monotonic() - self._silent_since > 2.0
+        self._since = self._since or time.monotonic()
+        return time.monotonic() - self._since > 2.0
 
 
 class _stopped_by_sigterm:  # noqa: N801 - reads as what it is

@@ -1,4 +1,4 @@
-"""Tell an engine what the stages of a Pod do, as it happens: their logs, locks and results.
+"""Send an engine what the stages of a Pod do, as it happens: their logs, locks and results.
 
 Messages (`stages.pod.messages`) go out on standard output::
 
@@ -8,9 +8,9 @@ Messages (`stages.pod.messages`) go out on standard output::
     {"file": "locks/a.lock"}                           a lock, a failure or a heartbeat as it is now
     {"gone": "locks/a.running"}
     {"beat": 3, "memory": {"a": 1000}}                 once a second, with the most memory each stage has had
-    {"synced": 1}                                      everything up to the question has been told
+    {"synced": 1}                                      everything up to the question has been sent
 
-Questions and orders come on standard input, a JSON object a line: ``{"protocol": 1}`` as the first, then
+Commands come on standard input, a JSON object a line: ``{"protocol": 1}`` as the first, then
 ``{"sync": 1}``, ``{"signal": 15, "stage": "a"}``, ``{"done": true}``.
 """
 
@@ -37,53 +37,67 @@ _BEAT_S = 1.0
 
 
 def follow(payload: Path, stages: Sequence[str], have: Sequence[str], *, sign: Callable[[], None]) -> None:
-    """Tell everything there is and what becomes of it, until the engine has had enough.
+    """Send everything there is and what becomes of it, until the engine has had enough.
 
     Parameters
     ----------
+    payload
+        The job's folder.
     stages
         The stages of this Pod.
     have
-        Stages whose result is not to be told again.
+        Stages whose result is not to be sent again.
     sign
-        Called from time to time while the engine takes what it is told.
+        Called from time to time while the engine takes what it is sent.
 
     Raises
     ------
     SettingsError
         If the engine speaks another version of the protocol.
     """
-    orders = Orders(sys.stdin.fileno())
-    teller = Teller(payload, stages, have, sign=sign)
-    teller.say(HELLO)
+    commands = Commands(sys.stdin.fileno())
+    stream = EventStream(payload, stages, have, sign=sign)
+    stream.send(HELLO)
     is_known = False
     while True:
-        asked = list(orders.take(_LOOK_S))
-        teller.tell_changes()
-        for order in asked:
+        received = list(commands.receive(_LOOK_S))
+        stream.send_changes()
+        for command in received:
             if not is_known:
-                require_protocol(order, of="the engine")
+                require_protocol(command, of="the engine")
                 is_known = True
-            elif "signal" in order:
-                send_signal(str(order["stage"]), int(order["signal"]))
-            elif "sync" in order:
-                teller.say({"synced": order["sync"]})
-            elif order.get("done"):
+            elif "signal" in command:
+                send_signal(str(command["stage"]), int(command["signal"]))
+            elif "sync" in command:
+                stream.send({"synced": command["sync"]})
+            elif command.get("done"):
                 return
-        if orders.ended:
+        if commands.ended:
             raise BrokenPipeError
-        teller.beat()
+        stream.send_heartbeat()
 
 
-class Orders:
-    """The lines that come on a descriptor."""
+class Commands:
+    """The lines that come on a descriptor.
+
+    Parameters
+    ----------
+    descriptor
+        It is open to read.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._rest = descriptor, b""
         self.ended = False
 
-    def take(self, wait_s: float) -> Iterator[dict[str, Any]]:
-        """Give the orders that have come; wait a while for one."""
+    def receive(self, wait_s: float) -> Iterator[dict[str, Any]]:
+        """Yield the commands that have come; wait a while for one.
+
+        Parameters
+        ----------
+        wait_s
+            Longest wait for the first, seconds.
+        """
         if not select.select([self._descriptor], [], [], wait_s)[0]:
             return
         data = os.read(self._descriptor, 65536)
@@ -92,23 +106,41 @@ class Orders:
         yield from (json.loads(line) for line in lines)
 
 
-class Teller:
-    """What has been told of a payload, and what is to be told next."""
+class EventStream:
+    """The events of a payload: what has been sent of it, and what is to be sent next.
+
+    Parameters
+    ----------
+    payload
+        The job's folder.
+    stages
+        The stages of this Pod.
+    have
+        Stages whose result is not to be sent again.
+    sign
+        Called twice a second while the engine takes what is sent.
+    """
 
     def __init__(
         self, payload: Path, stages: Sequence[str], have: Sequence[str], *, sign: Callable[[], None]
     ) -> None:
         self._payload, self._stages, self._have = payload, tuple(stages), set(have)
         self._sign = sign
-        self._told: dict[str, tuple[int, int, int]] = {}
+        self._sent: dict[str, tuple[int, int, int]] = {}
         self._log_ends: dict[str, int] = {}
         self._count, self._next_beat, self._signed = 0, 0.0, 0.0
 
-    def say(self, header: dict[str, Any]) -> None:
-        """Send a message without content."""
+    def send(self, header: dict[str, Any]) -> None:
+        """Send a message without content.
+
+        Parameters
+        ----------
+        header
+            What JSON can hold.
+        """
         write_message(self._write, header)
 
-    def beat(self) -> None:
+    def send_heartbeat(self) -> None:
         """Send a sign of life once a second."""
         if time.monotonic() >= self._next_beat:
             self._next_beat, self._count = time.monotonic() + _BEAT_S, self._count + 1
@@ -116,39 +148,39 @@ class Teller:
             for process in processes():
                 known = memory.get(process.container, 0)
                 memory[process.container] = max(known, process.peak_memory_bytes)
-            self.say({"beat": self._count, "memory": memory})
+            self.send({"beat": self._count, "memory": memory})
 
-    def tell_changes(self) -> None:
-        """Tell what is new: first the logs, then what the locks say, each after its result."""
+    def send_changes(self) -> None:
+        """Send what is new: first the logs, then what the locks say, each after its result."""
         names = [f"{stage}.{kind}" for stage in self._stages for kind in ("running", "failed", "lock")]
         states = {name: _state(self._payload / "locks" / name) for name in names}
-        for stage in self._stages:  # after a look at the locks, so that the log is told up to them
-            self._tell_log(stage)
+        for stage in self._stages:  # after a look at the locks, so that the log is sent up to them
+            self._send_log(stage)
         for name, state in states.items():
-            if state == self._told.get(name):
+            if state == self._sent.get(name):
                 continue
             if state is None:
-                del self._told[name]
-                self.say({"gone": f"locks/{name}"})
+                del self._sent[name]
+                self.send({"gone": f"locks/{name}"})
             else:
-                self._tell_lock(name)
-                self._told[name] = state
+                self._send_lock(name)
+                self._sent[name] = state
 
-    def _tell_lock(self, name: str) -> None:
+    def _send_lock(self, name: str) -> None:
         stage, _, kind = name.rpartition(".")
         if kind != "running":
             if stage in self._have:
                 return
             self._next_beat = 0.0
-            self.beat()  # while the stage still has its memory
+            self.send_heartbeat()  # while the stage still has its memory
             folders = [f"publish/{stage}"] + [f"{stage}/output"] * (kind == "lock")
             for folder in folders:
-                self.say({"clear": folder})
-                self._tell_files(f"{folder}/{path}" for path in _files_in(self._payload / folder))
-            self._tell_log(stage)
-        self._tell_files([f"locks/{name}"])
+                self.send({"clear": folder})
+                self._send_files(f"{folder}/{path}" for path in _files_in(self._payload / folder))
+            self._send_log(stage)
+        self._send_files([f"locks/{name}"])
 
-    def _tell_files(self, names: Iterable[str]) -> None:
+    def _send_files(self, names: Iterable[str]) -> None:
         for name in names:
             try:
                 write_file(self._write, {"file": name}, self._payload / name)
@@ -157,12 +189,12 @@ class Teller:
             except JobFileError as error:
                 logger.warning("not sent: %s", error)
 
-    def _tell_log(self, stage: str) -> None:
-        log, told = self._payload / "logs" / f"{stage}.log", self._log_ends.get(stage, 0)
+    def _send_log(self, stage: str) -> None:
+        log, sent = self._payload / "logs" / f"{stage}.log", self._log_ends.get(stage, 0)
         try:
-            if log.stat().st_size > told:
-                header = {"append": f"logs/{stage}.log", "at": told}
-                self._log_ends[stage] = write_file(self._write, header, log, start=told)
+            if log.stat().st_size > sent:
+                header = {"append": f"logs/{stage}.log", "at": sent}
+                self._log_ends[stage] = write_file(self._write, header, log, start=sent)
         except (FileNotFoundError, JobFileError):
             return
 

@@ -1,7 +1,7 @@
 """Messages with content on a stream of bytes, as the carrier of a Pod and its engine exchange them.
 
 A message is four bytes (the length of its header), the header (a JSON object), and as many bytes of
-content as ``header["size"]`` tells. The first that either side writes is `HELLO`: it says which version of
+content as ``header["size"]`` says. The first that either side writes is `HELLO`: it says which version of
 the protocol it speaks, and who finds another one ends there.
 """
 
@@ -25,7 +25,7 @@ PROTOCOL = 1
 """The version of all that engine and carrier exchange; another for what the older side would misread."""
 
 HELLO = {"protocol": PROTOCOL}
-"""The first message of either side, and the first line of the engine's orders."""
+"""The first message of either side, and the first line of the engine's commands."""
 
 Write: TypeAlias = Callable[[bytes], object]
 Read: TypeAlias = Callable[[int], bytes]
@@ -33,7 +33,15 @@ Read: TypeAlias = Callable[[int], bytes]
 
 
 def write_message(write: Write, header: Mapping[str, Any]) -> None:
-    """Write a message without content."""
+    """Write a message without content.
+
+    Parameters
+    ----------
+    write
+        Called with the bytes to write.
+    header
+        What JSON can hold.
+    """
     text = json.dumps(header).encode()
     write(_LENGTH.pack(len(text)) + text)
 
@@ -67,6 +75,12 @@ def write_file(write: Write, header: Mapping[str, Any], file: Path, *, start: in
 
     Parameters
     ----------
+    write
+        Called with the bytes to write.
+    header
+        The message's header; `size` is added.
+    file
+        The file.
     start
         Leave out so many bytes at the file's beginning.
 
@@ -99,6 +113,11 @@ def write_file(write: Write, header: Mapping[str, Any], file: Path, *, start: in
 def read_header(read: Read) -> dict[str, Any] | None:
     """Return the header of the next message; None at the end of the stream.
 
+    Parameters
+    ----------
+    read
+        Called with a number of bytes; it returns as many, or none at the end.
+
     Raises
     ------
     InputError
@@ -120,7 +139,14 @@ def read_header(read: Read) -> dict[str, Any] | None:
 
 
 def read_content(read: Read, header: Mapping[str, Any]) -> Iterator[bytes]:
-    """Give the content of a message, piece by piece.
+    """Yield the content of a message, piece by piece.
+
+    Parameters
+    ----------
+    read
+        Called with a number of bytes; it returns as many, or none at the end.
+    header
+        The header that was read before it.
 
     Raises
     ------
@@ -138,6 +164,13 @@ def read_content(read: Read, header: Mapping[str, Any]) -> Iterator[bytes]:
 
 def place_in(folder: Path, name: str) -> Path:
     """Return the path that a name from the stream stands for.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    name
+        A path relative to it, with slashes.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """The processes of a Pod's containers, where the containers share their process IDs (proc(5)).
 
-A container's processes are told by the variable ``CLARA_CONTAINER`` that they were started with.
+A container's processes are known by the variable ``CLARA_CONTAINER`` that they were started with.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ class Process:
 
     Attributes
     ----------
+    pid
+        Its number.
     parent
         0 for the first process of a container, whose parent lies outside the Pod.
+    container
+        The name of its container.
     peak_memory_bytes
         The most resident memory it has had.
     """
@@ -36,7 +40,13 @@ class Process:
 
 
 def processes(proc: Path = Path("/proc")) -> Iterator[Process]:
-    """Yield every process that belongs to a container and may be looked at."""
+    """Yield every process that belongs to a container and may be looked at.
+
+    Parameters
+    ----------
+    proc
+        Where the kernel shows its processes.
+    """
     for folder in proc.iterdir():
         if folder.name.isdigit():
             with suppress(OSError):
@@ -50,7 +60,14 @@ def processes(proc: Path = Path("/proc")) -> Iterator[Process]:
 def send_signal(container: str, number: int) -> int:
     """Send a signal to a container and return how many processes got it.
 
-    SIGKILL reaches all of its processes, any other only its first, which may have to tell its children.
+    SIGKILL reaches all of its processes, any other only its first, which may pass it on to its children.
+
+    Parameters
+    ----------
+    container
+        Its name.
+    number
+        The signal.
     """
     count = 0
     for process in processes():

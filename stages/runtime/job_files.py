@@ -39,6 +39,11 @@ class JobFileError(InputError):
 def is_there(path: Path) -> bool:
     """Return whether a file of a job is there.
 
+    Parameters
+    ----------
+    path
+        The file.
+
     Raises
     ------
     JobFileError
@@ -60,6 +65,8 @@ def open_to_read(path: Path, *, follow: bool = False) -> BinaryIO | None:
 
     Parameters
     ----------
+    path
+        The file.
     follow
         Whether a link may lead to it, as where people put files together by hand.
 
@@ -82,6 +89,8 @@ def read(path: Path, *, most_bytes: int = LARGEST_RECORD, follow: bool = False) 
 
     Parameters
     ----------
+    path
+        The file.
     most_bytes
         Size of the largest file that is read.
     follow
@@ -106,6 +115,13 @@ def read(path: Path, *, most_bytes: int = LARGEST_RECORD, follow: bool = False) 
 def read_end(path: Path, most_bytes: int) -> bytes:
     """Return the last bytes of a file of a job; none if it is not there.
 
+    Parameters
+    ----------
+    path
+        The file.
+    most_bytes
+        How many bytes from its end; a shorter file is read whole.
+
     Raises
     ------
     JobFileError
@@ -124,6 +140,8 @@ def last_lines(log: Path, most_bytes: int = 64 << 10) -> Sequence[str]:
 
     Parameters
     ----------
+    log
+        The file.
     most_bytes
         How much of it is looked at.
     """
@@ -135,6 +153,11 @@ def last_lines(log: Path, most_bytes: int = 64 << 10) -> Sequence[str]:
 
 def parsed(content: bytes) -> Any:
     """Return what a JSON text says.
+
+    Parameters
+    ----------
+    content
+        The text, as bytes in UTF-8.
 
     Raises
     ------
@@ -152,6 +175,15 @@ def parsed(content: bytes) -> Any:
 def read_object(path: Path, *, most_bytes: int = LARGEST_RECORD, follow: bool = False) -> dict[str, Any]:
     """Return the JSON object that a file of a job holds; an empty one if it is not there or holds none.
 
+    Parameters
+    ----------
+    path
+        The file.
+    most_bytes
+        Size of the largest file that is read.
+    follow
+        Whether a link may lead to it.
+
     Raises
     ------
     JobFileError
@@ -167,6 +199,11 @@ def read_object(path: Path, *, most_bytes: int = LARGEST_RECORD, follow: bool = 
 def open_to_append(path: Path) -> BinaryIO:
     """Open a log of a job, made if it is not there, to write at its end.
 
+    Parameters
+    ----------
+    path
+        The file.
+
     Raises
     ------
     JobFileError
@@ -179,6 +216,11 @@ def open_to_append(path: Path) -> BinaryIO:
 
 def open_own(path: Path) -> int:
     """Return a descriptor of a file of our own, made if it is not there, to read and write.
+
+    Parameters
+    ----------
+    path
+        The file.
 
     Raises
     ------
@@ -195,6 +237,10 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
 
     Parameters
     ----------
+    path
+        The file; its folder is there.
+    content
+        All that it holds then.
     durable
         Whether it is on disk when this returns.
 
@@ -212,6 +258,11 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
 def remove(path: Path) -> None:
     """Remove a file of a job, or the link in its place, if it is there.
 
+    Parameters
+    ----------
+    path
+        The file.
+
     Raises
     ------
     OutputError
@@ -228,6 +279,11 @@ def remove(path: Path) -> None:
 
 def make_folder(folder: Path) -> None:
     """Make a folder of a job unless it is there.
+
+    Parameters
+    ----------
+    folder
+        The folder; those above it are made as well.
 
     Raises
     ------

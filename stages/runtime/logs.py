@@ -35,6 +35,13 @@ def configure(log_file: Path | None = None, *, level: int = logging.INFO) -> Non
 
     The file is left out when standard error already leads there.
 
+    Parameters
+    ----------
+    log_file
+        A file that gets each line as well, made with its folder; None for none.
+    level
+        The lowest level that is logged, as `logging` counts them.
+
     Raises
     ------
     SettingsError

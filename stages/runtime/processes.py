@@ -77,7 +77,7 @@ def peak_memory_bytes(process: int | str = "self", *, proc: str = "/proc") -> in
     process
         Its number.
     proc
-        Where the kernel tells of processes.
+        Where the kernel shows its processes.
     """
     with contextlib.suppress(OSError), open(f"{proc}/{process}/status", "rb") as status:
         for line in status:
@@ -119,7 +119,7 @@ def parent(process: int, *, proc: str = "/proc") -> int | None:
     process
         Its number.
     proc
-        Where the kernel tells of processes.
+        Where the kernel shows its processes.
     """
     stat = _stat(process, proc)
     return int(stat[1]) if stat else None

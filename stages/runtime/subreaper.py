@@ -31,6 +31,8 @@ def command_under(parent: int, command: list[str], *, grace_s: float) -> list[st
     ----------
     parent
         The process that starts it, which it does not outlive.
+    command
+        The program and its arguments.
     grace_s
         Seconds that the program gets to end by itself when its parent is gone.
     """
@@ -40,7 +42,17 @@ def command_under(parent: int, command: list[str], *, grace_s: float) -> list[st
 
 
 def main(parent: int, grace_s: float, command: list[str]) -> int:
-    """Run a command to its end, end what it has left, and return its exit code; -N for a signal."""
+    """Run a command to its end, end what it has left, and return its exit code; -N for a signal.
+
+    Parameters
+    ----------
+    parent
+        The process that started this one.
+    grace_s
+        Seconds from the parent's end to SIGKILL.
+    command
+        The program, looked up in PATH, and its arguments.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
     die_with_parent()
     adopt_orphans()

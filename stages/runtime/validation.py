@@ -68,7 +68,7 @@ class Mistake:
     expected
         What should have been there, such as ``a whole number``.
     context
-        What pydantic tells besides, such as the pattern of a text.
+        What pydantic adds, such as the pattern of a text.
     """
 
     kind: Kind

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from stages.compute.components_device import scratch_bytes
 from stages.errors import SettingsError
-from stages.memory.limits import MemoryLimit, NoRoomError
+from stages.memory.limits import MemoryLimit, MemoryLimitError
 from stages.runtime.sizes import MIB, in_words
 from stages.windows.plan import WindowPlan
 
@@ -192,8 +192,8 @@ def fit(
         What the host's memory may take.
     reserve
         Takes what is needed of the device by each plan, bytes, from the largest to the smallest, and returns
-        which of them it has reserved, and the limit; raises `NoRoomError` where none can be. None where no
-        device is used.
+        which of them it has reserved, and the limit; raises `MemoryLimitError` where none can be. None where
+        no device is used.
 
     Raises
     ------
@@ -209,7 +209,7 @@ def fit(
     if reserve is not None:
         try:
             chosen, device = reserve([needed.device_bytes for _, needed in fitting])
-        except NoRoomError as error:
+        except MemoryLimitError as error:
             raise SettingsError(_refusal(fitting[-1][1], host, error.limit)) from error
     plan, needed = fitting[chosen]
     _log(plan, windows, needed, host, device)

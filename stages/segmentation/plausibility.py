@@ -15,8 +15,8 @@ import numpy as np
 from stages.arrays import to_host
 from stages.model.description import ModelDescription
 from stages.volume.body_parts import lies_elsewhere
-from stages.volume.quantities import volume_text
 from stages.volume.volume import Volume
+from stages.volume.wording import volume_text
 
 logger = logging.getLogger(__name__)
 

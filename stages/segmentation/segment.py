@@ -14,7 +14,8 @@ import numpy as np
 
 from stages.arrays import Array, array_namespace
 from stages.compute.components_device import require_countable
-from stages.compute.cuda.transfer import buffer_bytes, download_place, stream_event, upload
+from stages.compute.cuda.copiers import buffer_bytes
+from stages.compute.cuda.transfer import download_place, stream_event, upload
 from stages.errors import InputError
 from stages.memory.limits import UNLIMITED, MemoryLimit, resident_bytes
 from stages.model.description import ModelDescription

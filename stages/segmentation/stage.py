@@ -18,7 +18,7 @@ from stages.lifecycle.driver import Job, Stage
 from stages.lifecycle.model_record import ModelRecord
 from stages.memory.limits import MemoryLimit, host_limit
 from stages.volume.io import find_volumes, read_volume, write_volume
-from stages.volume.quantities import volume_text
+from stages.volume.wording import volume_text
 
 if TYPE_CHECKING:
     from stages.arrays import Array

@@ -55,7 +55,7 @@ def warm_up(*, on_device: bool = False) -> None:
 def _warm_up_transfer() -> None:
     import cupy
 
-    from stages.compute.cuda.transfer import cuda_threads
+    from stages.compute.cuda.copiers import cuda_threads
 
     cuda_threads(cupy.cuda.runtime.getDevice()).warm_up()
 

@@ -39,11 +39,23 @@ _REGIONS = {term: regions for terms, regions in _TERMS for term in terms.split()
 
 
 def is_known(term: str) -> bool:
-    """Return whether it is known where a part of the body lies, such as ``ABDOMEN``."""
+    """Return whether it is known where a part of the body lies, such as ``ABDOMEN``.
+
+    Parameters
+    ----------
+    term
+        As *Body Part Examined* (0018,0015) has it, upper case.
+    """
     return term in _REGIONS
 
 
 def lies_elsewhere(examined: str, expected: str) -> bool:
-    """Return whether one term surely names another part of the body than the other, not even a neighbour."""
+    """Return whether one term surely names another part of the body than the other, not even a neighbour.
+
+    Parameters
+    ----------
+    examined, expected
+        Two terms of *Body Part Examined* (0018,0015); an unknown one lies nowhere else.
+    """
     of_series, of_model = _REGIONS.get(examined, ()), _REGIONS.get(expected, ())
     return min((abs(a - b) for a in of_series for b in of_model), default=0) > 1

@@ -50,7 +50,15 @@ class Grid:
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     def matches(self, other: Grid, *, tolerance_mm: float = 1e-3) -> bool:
-        """Tell whether both grids have one shape and no corner lies further apart than the tolerance."""
+        """Return whether both grids have one shape and no corner lies further apart than the tolerance.
+
+        Parameters
+        ----------
+        other
+            The grid to compare with.
+        tolerance_mm
+            How far apart corners may lie along an axis of the patient, mm.
+        """
         if self.shape != other.shape:
             return False
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], indexing="ij")).reshape(3, -1).T
@@ -59,13 +67,27 @@ class Grid:
 
 
 def points_at(affine: Affine, indices: ArrayLike) -> NDArray[np.float64]:
-    """Return the LPS positions (mm), shape (..., 3), of indices of shape (..., 3)."""
+    """Return the LPS positions (mm), shape (..., 3), of indices of shape (..., 3).
+
+    Parameters
+    ----------
+    affine
+        4 x 4, index (slice, row, column, 1) to LPS mm at voxel centres.
+    indices
+        (slice, row, column), fractions too, shape (..., 3).
+    """
     ijk = np.asarray(indices, dtype=np.float64)
     return np.asarray(ijk @ affine[:3, :3].T + affine[:3, 3])
 
 
 def spacing_of(affine: Affine) -> tuple[float, float, float]:
-    """Return the distance between neighbouring voxel centres along each index, mm."""
+    """Return the distance between neighbouring voxel centres along each index, mm.
+
+    Parameters
+    ----------
+    affine
+        4 x 4, index (slice, row, column, 1) to LPS mm at voxel centres.
+    """
     slice_mm, row_mm, column_mm = (float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
     return slice_mm, row_mm, column_mm
 
@@ -131,9 +153,14 @@ def affine_from_slices(
 
 
 def orientation_of(affine: Affine) -> str:
-    """Name the patient direction in which each index grows, for example ``"SPL"`` for axial slices.
+    """Return the patient direction in which each index grows, for example ``"SPL"`` for axial slices.
 
     One letter an axis, the nearest of L, R, P, A, S, I; each pair is used once.
+
+    Parameters
+    ----------
+    affine
+        4 x 4, index (slice, row, column, 1) to LPS mm at voxel centres.
     """
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     letters = [""] * 3
@@ -147,7 +174,12 @@ def orientation_of(affine: Affine) -> str:
 
 
 def reorienting(source: str, target: str) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """Tell how an array of orientation `source` becomes one of orientation `target`.
+    """Return how an array of orientation `source` becomes one of orientation `target`.
+
+    Parameters
+    ----------
+    source, target
+        Three letters, one for each index, as of `orientation_of`.
 
     Returns
     -------
@@ -177,10 +209,24 @@ def _world_axis(letter: str) -> int:
 def reorient(array: Any, affine: Affine, target: str) -> tuple[Any, Affine]:
     """Permute and flip an array (no copy) so that its indices grow in the directions of `target`.
 
+    Parameters
+    ----------
+    array
+        Shape (slices, rows, columns).
+    affine
+        4 x 4, index (slice, row, column, 1) to LPS mm at voxel centres.
+    target
+        Three letters, one for each index, as of `orientation_of`.
+
     Returns
     -------
     array, affine
         A view of the input and the affine that places it where it was.
+
+    Raises
+    ------
+    SettingsError
+        If `target` is no orientation.
     """
     axes, flips = reorienting(orientation_of(affine), target)
     turned = affine.copy()
@@ -198,6 +244,13 @@ def grid_with_spacing(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
 
     The number of voxels is rounded to the nearest whole number (at least 1); the spacing is kept
     exactly, so the box may grow or shrink by up to half a new voxel, evenly on both sides.
+
+    Parameters
+    ----------
+    grid
+        The grid whose box is covered.
+    spacing_mm
+        Distance between neighbours along slice, row and column, mm.
     """
     old = np.asarray(grid.spacing)
     new = np.asarray(spacing_mm, dtype=np.float64)
@@ -206,7 +259,15 @@ def grid_with_spacing(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
 
 
 def grid_of_size(grid: Grid, size: Sequence[int]) -> Grid:
-    """Return the grid of another number of voxels that covers the same box, outer face to outer face."""
+    """Return the grid of another number of voxels that covers the same box, outer face to outer face.
+
+    Parameters
+    ----------
+    grid
+        The grid whose box is covered.
+    size
+        Number of slices, rows and columns.
+    """
     sizes = np.asarray(size, dtype=int)
     return _rescaled(grid, np.asarray(grid.shape) / sizes, sizes)
 

@@ -39,6 +39,11 @@ _LPS_OF_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 def read_image(path: Path) -> tuple[NDArray[Any], Affine]:
     """Return the voxels of a file and where they lie.
 
+    Parameters
+    ----------
+    path
+        The file; a detached header names the file beside it.
+
     Returns
     -------
     array
@@ -67,6 +72,13 @@ def read_image(path: Path) -> tuple[NDArray[Any], Affine]:
 
 def write_image(image: Any, path: Path) -> None:
     """Write an image of SimpleITK, compressed unless the name ends in ``.nii``, and compare what can be read.
+
+    Parameters
+    ----------
+    image
+        A ``SimpleITK.Image``.
+    path
+        The file to write; its suffix says the kind.
 
     Raises
     ------
@@ -194,7 +206,7 @@ def _nifti_affine(image: Any, name: str) -> Affine:
 
 
 def _require_plain(image: Any, name: str) -> None:
-    """Refuse what a NIfTI file may say of place and values that programs understand differently."""
+    """Raise where a NIfTI file says of place and values that programs understand differently."""
     number = {key: float(image.GetMetaData(key)) for key in _LOOKED_AT}
     if number["sform_code"] <= 0 and number["qform_code"] <= 0:
         raise GeometryError(f"{name}: it does not say where it lies (sform and qform have code 0)")

@@ -94,6 +94,11 @@ def _unpacked(file: BinaryIO, compression: str) -> Iterator[bytes]:
 def voxels_of(path: Path) -> StoredVoxels:
     """Return where the voxels of a NIfTI, NRRD or MetaImage file lie.
 
+    Parameters
+    ----------
+    path
+        The file, or its detached header.
+
     Raises
     ------
     InputError

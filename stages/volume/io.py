@@ -41,6 +41,11 @@ def find_volumes(folder: str | Path) -> list[Path]:
 
     Hidden files (``.name``) are none of them.
 
+    Parameters
+    ----------
+    folder
+        The folder; those in it are not searched.
+
     Raises
     ------
     InputError
@@ -65,6 +70,11 @@ def read_volume(path: str | Path) -> Volume:
     The voxels of an uncompressed ``.mhd`` are mapped from the file, not copied; the others are read by
     SimpleITK. Values that are neither int16 nor uint8 are rounded to int16.
 
+    Parameters
+    ----------
+    path
+        The volume's file; of a MetaImage or NRRD with detached voxels, the header.
+
     Raises
     ------
     GeometryError
@@ -77,6 +87,11 @@ def read_volume(path: str | Path) -> Volume:
 
 def read_mask(path: str | Path) -> Volume:
     """Return the labels of a MetaImage, NIfTI or NRRD file: as `read_volume`, but no voxel is rounded to one.
+
+    Parameters
+    ----------
+    path
+        The mask's file; of a MetaImage or NRRD with detached voxels, the header.
 
     Raises
     ------
@@ -95,6 +110,12 @@ def write_volume(
 
     Parameters
     ----------
+    volume
+        int16 HU or uint8 labels, on the host or on the device.
+    folder
+        Where the files go; made if missing.
+    with_origin
+        Whether the ``.json`` with `Volume.origin` is written too.
     suffix
         ``.mhd`` as the stages exchange it, or the kind of file that another program wants: ``.nii``,
         ``.nii.gz``, ``.nrrd`` or ``.mha``, the last three compressed. NIfTI keeps its place to seven digits.
@@ -157,7 +178,13 @@ def _written(path: Path, content: Any) -> Iterator[None]:
 
 
 def pixel_sha256(array: NDArray[Any]) -> str:
-    """Return the SHA-256 of an array's bytes in C order."""
+    """Return the SHA-256 of an array's bytes in C order.
+
+    Parameters
+    ----------
+    array
+        Of any shape and type, on the host.
+    """
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 

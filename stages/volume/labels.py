@@ -66,7 +66,7 @@ _SCHEMES = {
 
 
 def _scheme(designator: str) -> str | None:
-    """Refuse what is no designator of PS3.16, Table 8-1, though it means one: nobody would know the code."""
+    """Return what is wrong with a designator that only resembles one of PS3.16 (8-1); None if nothing."""
     right = _SCHEMES.get(designator.lower(), designator)
     return None if right == designator else f"expected the designator {right!r}, found {designator!r}"
 
@@ -196,7 +196,13 @@ class Label(Meaning):
     value: Annotated[int, _in_range(1, 255)]
 
     def same_thing(self, other: Meaning) -> bool:
-        """Return whether two labels mark the same thing, whatever their values, names and colours are."""
+        """Return whether two labels mark the same thing, whatever their values, names and colours are.
+
+        Parameters
+        ----------
+        other
+            The meaning to compare with, by its codes.
+        """
         return _concept(self) == _concept(other)
 
 
@@ -206,7 +212,18 @@ def _concept(meaning: Meaning) -> tuple[tuple[str, str], ...]:
 
 
 def labels_of(meanings: Mapping[int, Meaning]) -> tuple[Label, ...]:
-    """Return meanings by label value as labels, by rising value."""
+    """Return meanings by label value as labels, by rising value.
+
+    Parameters
+    ----------
+    meanings
+        What each label value, 1 to 255, stands for.
+
+    Raises
+    ------
+    ValueError
+        If a value is not from 1 to 255.
+    """
     return tuple(Label(value=value, **_fields(meaning)) for value, meaning in sorted(meanings.items()))
 
 
@@ -244,7 +261,16 @@ def spoken_of(
 
 
 def require_named(labels: Sequence[Label], nameless: Sequence[int], *, model: str = "") -> None:
-    """Return if each label that is spoken of has a meaning and a name of its own, and there is one.
+    """Raise unless each label that is spoken of has a meaning and a name of its own, and there is one.
+
+    Parameters
+    ----------
+    labels
+        The labels that are spoken of.
+    nameless
+        Values among those spoken of that have no meaning.
+    model
+        Name of the model, for the message.
 
     Raises
     ------
@@ -267,7 +293,13 @@ def require_named(labels: Sequence[Label], nameless: Sequence[int], *, model: st
 
 
 def nameless_text(values: Sequence[int]) -> str:
-    """Return in words that labels have no meaning."""
+    """Return in words that labels have no meaning.
+
+    Parameters
+    ----------
+    values
+        The labels' values; none where no label is known at all.
+    """
     if not values:
         return "nobody said what the labels of the mask mean"
     listed = f"label {values[0]}" if len(values) == 1 else f"labels {', '.join(map(str, values))}"
@@ -275,7 +307,13 @@ def nameless_text(values: Sequence[int]) -> str:
 
 
 def where_to_say(model: str = "") -> str:
-    """Return where the meaning of a label is said."""
+    """Return where the meaning of a label is said.
+
+    Parameters
+    ----------
+    model
+        Name of the model, where it is known.
+    """
     config = f"the config.pbtxt of model {model!r}" if model else "the model's config.pbtxt"
     return (
         f"say it as label_meanings in {config}, as labels of the workflow in values.yaml, or in a file of "

@@ -27,6 +27,11 @@ SUFFIX = ".labels.json"
 def read_labels(path: str | Path) -> tuple[Label, ...]:
     """Return the labels of a file, ``labels:`` and a list of blocks, by rising value.
 
+    Parameters
+    ----------
+    path
+        The file, YAML or JSON in UTF-8, at most 4 MiB.
+
     Raises
     ------
     SettingsError
@@ -73,6 +78,15 @@ def _from_file(stored: Any) -> tuple[Label, ...]:
 def write_labels(labels: Iterable[Label], folder: Path, name: str) -> Path:
     """Write ``<name>.labels.json``, a file of labels; it is there whole or not at all.
 
+    Parameters
+    ----------
+    labels
+        What is written.
+    folder
+        Where the file goes; made if missing.
+    name
+        Name of the file without ``.labels.json``.
+
     Raises
     ------
     OutputError
@@ -90,6 +104,13 @@ def write_labels(labels: Iterable[Label], folder: Path, name: str) -> Path:
 def labels_from_json(text: str, where: str) -> tuple[Label, ...]:
     """Return labels from a JSON text; none from an empty one.
 
+    Parameters
+    ----------
+    text
+        A JSON list of blocks, as for `parse_labels`.
+    where
+        Where the text stands, such as the name of a variable.
+
     Raises
     ------
     SettingsError
@@ -106,7 +127,13 @@ def labels_from_json(text: str, where: str) -> tuple[Label, ...]:
 
 
 def stored_labels(labels: Iterable[Label]) -> list[dict[str, Any]]:
-    """Return labels as JSON, YAML and values.yaml hold them; `parse_labels` takes them back."""
+    """Return labels as JSON, YAML and values.yaml hold them; `parse_labels` takes them back.
+
+    Parameters
+    ----------
+    labels
+        What is stored.
+    """
     return [
         {key: value for key, value in asdict(label).items() if value not in (None, "")} for label in labels
     ]
@@ -152,7 +179,13 @@ def parse_labels(stored: Any, where: str = "") -> tuple[Label, ...]:
 
 
 def with_rgb(block: Any) -> Any:
-    """Return a label's block with a colour such as ``"#ffcd3c"`` as three numbers; others as they are."""
+    """Return a label's block with a colour such as ``"#ffcd3c"`` as three numbers; others as they are.
+
+    Parameters
+    ----------
+    block
+        A label's block as JSON or YAML holds it, or what stands in its place.
+    """
     rgb = block.get("rgb") if isinstance(block, Mapping) else None
     if isinstance(rgb, str) and re.fullmatch("#[0-9a-fA-F]{6}", rgb):
         return {**block, "rgb": tuple(bytes.fromhex(rgb[1:]))}

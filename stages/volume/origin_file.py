@@ -62,10 +62,7 @@ def read_origin(path: Path) -> Origin:
         raise InputError(
             f"{printable(beside.name)}: not the description of a volume: no JSON, {where}"
         ) from error
-    except (
-        OSError,
-        ValueError,
-    ) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{printable(beside.name)}: not the description of a volume: {error}") from error
 
 
@@ -77,6 +74,11 @@ def _is_ours(content: bytes) -> bool:
 
 def origin_of(stored: _Block) -> Origin:
     """Return the origin that a JSON object holds.
+
+    Parameters
+    ----------
+    stored
+        The object, as the ``.json`` beside a volume holds it.
 
     Raises
     ------

@@ -49,7 +49,15 @@ class SliceMasks:
     first_pixels: NDArray[np.float64]
 
     def positions(self, n: int, pixels: NDArray[Any]) -> NDArray[np.float64]:
-        """Return where pixels (row, column) of slice n lie, LPS mm."""
+        """Return where pixels (row, column) of slice n lie, LPS mm.
+
+        Parameters
+        ----------
+        n
+            Index of the slice, from 0.
+        pixels
+            (row, column), fractions too, shape (..., 2).
+        """
         return points_at(
             self.affine, np.insert(pixels.astype(np.float64), 0, 0.0, axis=-1) + self.first_pixels[n]
         )

@@ -28,12 +28,8 @@ _TAGS = {
     "body_part": "0018|0015",
 }
 _KEYS = "clara-stages."
-_NOT_CARRIED = (
-    "slices",
-    "correction",
-    "selection",
-    "pixel_sha256",
-)  # longer than a header takes, or of a file
+# longer than a header takes, or of a file
+_NOT_CARRIED = ("slices", "correction", "selection", "pixel_sha256")
 _NAME = "the image of SimpleITK"
 _LARGEST_DEPARTURE = 2e-3  # of the cosines' products from 0 and 1, as of Image Orientation (Patient)
 
@@ -44,15 +40,23 @@ class _ImageMemory:
     def __init__(self, image: Any) -> None:
         import SimpleITK
 
-        view = SimpleITK.GetArrayViewFromImage(
-            image
-        )  # gives an image that shares its memory a copy of its own
+        # gives an image that shares its memory a copy of its own
+        view = SimpleITK.GetArrayViewFromImage(image)
         self.image = SimpleITK.Image(image)  # shares it from now on, so nobody writes into it or frees it
         self.__array_interface__ = view.__array_interface__
 
 
 def image_of(array: Array, affine: Affine, origin: Origin) -> Any:
     """Return an image of an array (slices, rows, columns) that lies where `affine` puts it.
+
+    Parameters
+    ----------
+    array
+        Shape (slices, rows, columns), NumPy or CuPy.
+    affine
+        4 x 4, index (slice, row, column, 1) to LPS mm at voxel centres.
+    origin
+        What the image's metadata shall say, as far as they can.
 
     Raises
     ------
@@ -98,6 +102,11 @@ def _metadata(origin: Origin) -> dict[str, str]:
 def parts_of(image: Any) -> tuple[NDArray[Any], Affine, Origin]:
     """Return the array of an image, its affine, and what its metadata say of where it came from.
 
+    Parameters
+    ----------
+    image
+        A ``SimpleITK.Image``.
+
     Returns
     -------
     array
@@ -120,12 +129,33 @@ def parts_of(image: Any) -> tuple[NDArray[Any], Affine, Origin]:
 
 
 def array_of(image: Any) -> NDArray[Any]:
-    """Return the voxels of an image, (slices, rows, columns), read-only: its own memory, kept by them."""
+    """Return the voxels of an image, (slices, rows, columns), read-only: its own memory, kept by them.
+
+    Parameters
+    ----------
+    image
+        A ``SimpleITK.Image`` of three axes and one number a voxel.
+    """
     return np.asarray(_ImageMemory(image))
 
 
 def require_scalars(name: str, size: Sequence[int], pixel_id: int) -> None:
-    """Raise an InputError unless there are three axes and one real number a voxel."""
+    """Raise unless there are three axes and one real number a voxel.
+
+    Parameters
+    ----------
+    name
+        Of the image or its file, for the message.
+    size
+        Voxels along each axis.
+    pixel_id
+        SimpleITK's number of the type of its voxels.
+
+    Raises
+    ------
+    InputError
+        If there are not.
+    """
     import SimpleITK
 
     if len(size) != 3:
@@ -137,6 +167,13 @@ def require_scalars(name: str, size: Sequence[int], pixel_id: int) -> None:
 
 def affine_of(image: Any, name: str) -> Affine:
     """Return the affine of an image, of (slice, row, column, 1) to LPS mm at voxel centres.
+
+    Parameters
+    ----------
+    image
+        A ``SimpleITK.Image`` of three axes.
+    name
+        Of the image or its file, for the message.
 
     Raises
     ------

@@ -35,7 +35,13 @@ def slice_numbers(
 
 
 def number_in(text: str) -> int | None:
-    """Return the number that an *Instance Number* (0020,0013) says; None where it is missing or none."""
+    """Return the number that an *Instance Number* (0020,0013) says; None where it is missing or none.
+
+    Parameters
+    ----------
+    text
+        The attribute's value, IS.
+    """
     return int(text) if re.fullmatch(r"[+-]?[0-9]{1,11}", text.strip(" \0")) else None
 
 
@@ -44,6 +50,13 @@ def number_of_plane(volume: Volume, index: int) -> int:
 
     Where the reader corrected the slices, it is that of the original slice nearest to the plane; where the
     volume did not come from DICOM, the index counted from 1.
+
+    Parameters
+    ----------
+    volume
+        The volume, whose origin knows the slices.
+    index
+        Along its first axis, from 0.
     """
     slices = volume.origin.slices
     numbers = slice_numbers([s.instance_number for s in slices], [s.frame for s in slices])

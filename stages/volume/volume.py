@@ -73,7 +73,18 @@ class Volume:
         return self.grid.voxel_volume_mm3
 
     def with_array(self, array: Any) -> Volume:
-        """Return a volume with another array on the same grid, of the same origin."""
+        """Return a volume with another array on the same grid, of the same origin.
+
+        Parameters
+        ----------
+        array
+            Of the same shape, NumPy or CuPy; int16 HU or uint8 labels.
+
+        Raises
+        ------
+        GeometryError
+            If the array has not three axes.
+        """
         return replace(self, array=array)
 
     def to_simpleitk(self) -> Any:

@@ -1,140 +1,23 @@
 """Arrays between the host and the CUDA device, by several threads through pinned memory.
 
 A copy out of memory that the driver cannot trust to stay where it is goes through a small buffer of its own,
-at an eighth of what the bus can carry. Here each of a few threads has a pinned buffer and a stream: while one
-waits for its block, others fill or empty theirs. An array may be used before all of it has arrived.
-
-References
-----------
-CUDA C++ Programming Guide, Page-Locked Host Memory; Asynchronous Concurrent Execution.
+at an eighth of what the bus can carry. Here the threads of `stages.compute.cuda.copiers` share it
+out. An array may be used before all of it has arrived.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from functools import cache, partial
+from collections.abc import Iterator
+from concurrent.futures import wait
+from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.arrays import Array
-from stages.compute.threads import cores
-
-BLOCK_BYTES = 8 * 2**20
-"""Size of a pinned buffer; a slice that is larger goes in parts."""
-
-_MOST_THREADS = 8  # more do not make the bus faster
-Bytes: TypeAlias = NDArray[np.uint8]
-
-
-class Copier(Protocol):
-    """What one thread copies with; all calls come from that thread."""
-
-    def buffer(self, size: int) -> Bytes:
-        """Return pinned memory of the host."""
-
-    def to_device(self, source: Bytes, target: Array, start: int, after: Any) -> None:
-        """Copy bytes to a place in the memory of an array on the device; return when they are there."""
-
-    def to_host(self, source: Array, start: int, target: Bytes, after: Any) -> None:
-        """Copy bytes from a place in the memory of an array on the device; return when they are there."""
-
-
-class CudaCopier:
-    """Copies on a stream of its own.
-
-    Parameters
-    ----------
-    device
-        Number of the CUDA device.
-    """
-
-    def __init__(self, device: int) -> None:
-        import cupy
-
-        self._cuda = cupy.cuda
-        self._cuda.Device(device).use()
-        self._stream = self._cuda.Stream(non_blocking=True)
-
-    def buffer(self, size: int) -> Bytes:
-        """Return pinned memory of the host."""
-        return np.frombuffer(self._cuda.alloc_pinned_memory(size), np.uint8, size)
-
-    def to_device(self, source: Bytes, target: Array, start: int, after: Any) -> None:
-        """Copy bytes to a place in the memory of an array on the device; return when they are there."""
-        self._copy(target.data.ptr + start, source.ctypes.data, source.nbytes, after)
-
-    def to_host(self, source: Array, start: int, target: Bytes, after: Any) -> None:
-        """Copy bytes from a place in the memory of an array on the device; return when they are there."""
-        self._copy(target.ctypes.data, source.data.ptr + start, target.nbytes, after)
-
-    def _copy(self, target: int, source: int, size: int, after: Any) -> None:
-        self._stream.wait_event(after)
-        runtime = self._cuda.runtime
-        runtime.memcpyAsync(target, source, size, runtime.memcpyDefault, self._stream.ptr)
-        self._stream.synchronize()
-
-
-class Threads:
-    """The threads that copy, each with its buffer; they and their buffers are kept for the next array.
-
-    Parameters
-    ----------
-    make
-        Makes what a thread copies with.
-    count
-        How many threads there are.
-    block_bytes
-        Size of a buffer.
-    """
-
-    def __init__(self, make: Callable[[], Copier], *, count: int, block_bytes: int = BLOCK_BYTES) -> None:
-        self.block_bytes = block_bytes
-        self.count = count
-        self._make = make
-        self._own = threading.local()
-        self._pool = ThreadPoolExecutor(count, "transfer")
-
-    def submit(self, work: Callable[[Copier, Bytes], None]) -> Future[None]:
-        """Let a thread do something with what it copies with, and its buffer."""
-        return self._pool.submit(self._run, work)
-
-    def warm_up(self) -> None:
-        """Return when every thread has its buffer; raise what kept one from having it."""
-        met = threading.Barrier(self.count)  # so that none does the work of two
-        try:
-            begun = [self.submit(lambda copier, buffer: _meet(met)) for _ in range(self.count)]
-            for ended in wait(begun, return_when=FIRST_EXCEPTION).done:
-                ended.result()
-        finally:
-            met.abort()  # nobody waits for one that will not come
-
-    def _run(self, work: Callable[[Copier, Bytes], None]) -> None:
-        own = self._own
-        if not hasattr(own, "copier"):
-            copier = self._make()
-            own.buffer = copier.buffer(self.block_bytes)
-            own.copier = copier
-        work(own.copier, own.buffer)
-
-
-def _meet(barrier: threading.Barrier) -> None:
-    barrier.wait()
-
-
-@cache
-def cuda_threads(device: int) -> Threads:
-    """Return the threads that copy to and from a CUDA device: a core each, and eight at most."""
-    return Threads(partial(CudaCopier, device), count=min(cores(), _MOST_THREADS))
-
-
-def buffer_bytes() -> int:
-    """Return the pinned memory that transfers will yet take of the host: nothing where there are threads."""
-    return 0 if cuda_threads.cache_info().currsize else BLOCK_BYTES * min(cores(), _MOST_THREADS)
+from stages.compute.cuda.copiers import Bytes, Copier, Threads, cuda_threads
 
 
 class Upload:
@@ -178,15 +61,20 @@ class Upload:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Return when nothing is written any more."""
+        """Wait until nothing is written any more."""
         for copy in self._copies:
             copy.cancel()
         wait(self._copies)
 
     def wait_for(self, view: Array) -> None:
-        """Return when a view of the array holds what it shall; what went wrong on the way is raised.
+        """Wait until a view of the array holds what it shall; what went wrong on the way is raised.
 
         Whatever is then started on a stream of the device finds it there.
+
+        Parameters
+        ----------
+        view
+            A view of `array`; only what it reaches is waited for.
         """
         if view.size == 0:
             return
@@ -197,7 +85,15 @@ class Upload:
 
 
 def upload(source: NDArray[Any], *, backwards: bool = False) -> Upload:
-    """Begin to copy an array to the current CUDA device."""
+    """Begin to copy an array to the current CUDA device.
+
+    Parameters
+    ----------
+    source
+        Any view of any array of the host, a mapped file's too.
+    backwards
+        Whether the last slices go first.
+    """
     import cupy
 
     array = cupy.empty(source.shape, source.dtype.newbyteorder("="))
@@ -239,6 +135,8 @@ class Download:
 
         Parameters
         ----------
+        source
+            Of the shape and type that the place was made for, in order.
         after
             An event of the stream that `source` was made on, behind the last that was written to it.
         """
@@ -254,7 +152,13 @@ class Download:
 
 
 def download_place(shape: tuple[int, ...], dtype: Any) -> Download:
-    """Return a place on the host for an array of the current CUDA device, made ready by its threads."""
+    """Return a place on the host for an array of the current CUDA device, made ready by its threads.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the array.
+    """
     import cupy
 
     return Download(shape, dtype, threads=cuda_threads(cupy.cuda.runtime.getDevice()))
@@ -277,7 +181,7 @@ def _get(source: Array, start: int, target: Bytes, after: Any, copier: Copier, b
 
 
 def _blocks(source: NDArray[Any], most: int) -> Iterator[tuple[int, int]]:
-    """Give the bounds of blocks, in bytes of the array in order: whole slices, or else rows of one slice."""
+    """Yield the bounds of blocks, in bytes of the array in order: whole slices, or else rows of one slice."""
     if source.size == 0:
         return
     slice_bytes = source[0].nbytes

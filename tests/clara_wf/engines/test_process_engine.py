@@ -175,9 +175,9 @@ def test_a_program_that_ends_without_its_lock_has_failed(run):
     assert outcome.exit_code == 1
 
 
-def test_a_crash_is_told_with_its_last_words(run):
+def test_a_crash_is_reported_with_the_last_line_of_its_log(run):
     outcome = run(a=(sys.executable, "-c", "raise SystemExit('no licence')"), b=COPY, c=COPY)
-    assert outcome.culprit.message == "a ended with exit code 1; its last words: no licence"
+    assert outcome.culprit.message == "a ended with exit code 1; the last line of its log: no licence"
 
 
 def test_a_command_that_does_not_exist_is_told(run):

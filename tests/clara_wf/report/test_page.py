@@ -15,9 +15,9 @@ from clara_wf.report.page import readable_size, render, write_page
 from clara_wf.report.viewer import make_viewer
 from stages.volume.io import write_volume
 from stages.volume.labels_file import write_labels
-from stages.volume.notice import NOTICE
 from stages.volume.origin import Origin
 from stages.volume.volume import Volume
+from stages.volume.wording import NOTICE
 from tests.finished_job import OTHER_SERIES, SERIES, ct_and_mask, finished_job
 from tests.phantoms import LABELS
 

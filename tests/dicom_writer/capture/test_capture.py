@@ -12,7 +12,7 @@ from dicom_writer.capture.verify import verify_capture
 from dicom_writer.capture.words import TOP
 from dicom_writer.pictures.picture import MARGIN, direction, picture_grid
 from stages import InputError, OutputError
-from stages.volume.notice import NOTICE
+from stages.volume.wording import NOTICE
 from tests import phantoms
 from tests.dicom_writer import letters
 from tests.dicom_writer.test_corrected import CASES, mask_on, series

@@ -14,7 +14,7 @@ from dicom_writer.pdf.document import PdfResult
 from dicom_writer.pdf.verify import verify_pdf
 from stages import OutputError, __version__
 from stages.volume.labels import Code
-from stages.volume.notice import NOTICE
+from stages.volume.wording import NOTICE
 from tests import phantoms
 from tests.phantoms import LABELS
 

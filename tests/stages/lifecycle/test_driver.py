@@ -461,8 +461,8 @@ def test_sigterm_during_the_wait_cleans_up_and_is_published(job):
 def test_stage_that_swallows_exceptions_is_ended_with_the_grace_time(ready_job):
     stage = ready_job.start("""
     from functools import partial
-    from stages.lifecycle import driver, signals as interrupts
-    driver.Interrupts = partial(interrupts.Interrupts, grace_s=0.5)
+    from stages.lifecycle import driver, signals
+    driver.StopSignals = partial(signals.StopSignals, grace_s=0.5)
     def execute(job):
         (Path(os.environ["NVIDIA_CLARA_LOCKDIR"]) / "begun").touch()
         while True:

@@ -138,7 +138,7 @@ def test_run_that_needs_more_than_it_told_takes_what_others_leave_and_says_so(gp
         memory.reserve([300 * MIB])
         for _ in range(4):
             gpu.allocator(90 * MIB)
-    assert "the run takes 90 MiB more of the GPU's memory than was told" in caplog.text
+    assert "the run takes 90 MiB more of the GPU's memory than was estimated" in caplog.text
 
 
 def test_run_that_finds_no_more_fails_with_what_there_was_and_what_to_do(gpu, memory, tmp_path):

@@ -14,7 +14,7 @@ import stages
 from stages import SettingsError
 from stages.errors import StageTimeoutError
 from stages.memory import reservations
-from stages.memory.limits import MemoryLimit, NoRoomError
+from stages.memory.limits import MemoryLimit, MemoryLimitError
 from stages.memory.reservations import Reservations
 from stages.runtime.sizes import MIB
 
@@ -79,9 +79,9 @@ def test_what_another_has_taken_of_its_reservation_is_counted_once(stage):
     one, two = stage(), stage()
     one.reserve([600 * MIB])
     one.gpu.hold(250 * MIB)
-    assert two.room().now == 150 * MIB  # the other has not said so yet: rather too little
+    assert two.available().now == 150 * MIB  # the other has not said so yet: rather too little
     one.note_taken()
-    assert two.room().now == 400 * MIB
+    assert two.available().now == 400 * MIB
 
 
 def test_what_a_stage_holds_already_is_part_of_what_it_reserves(stage):
@@ -96,9 +96,9 @@ def test_memory_that_is_being_freed_is_not_free_before_it_is(stage):
     one.note_taken()
     with one.freeing():
         one.gpu.hold(100 * MIB)
-    assert two.room().now == 300 * MIB
+    assert two.available().now == 300 * MIB
     one.give_back(700 * MIB)
-    assert two.room().now == 900 * MIB
+    assert two.available().now == 900 * MIB
 
 
 def test_memory_of_a_stage_that_is_gone_is_free_and_its_file_removed(stage, tmp_path):
@@ -106,14 +106,14 @@ def test_memory_of_a_stage_that_is_gone_is_free_and_its_file_removed(stage, tmp_
     one.reserve([900 * MIB])
     os.close(one._descriptor)  # as a killed process leaves it
     one._descriptor = -1
-    assert two.room().now == TOTAL
+    assert two.available().now == TOTAL
     assert not one._path.exists()
 
 
 def test_run_that_never_fits_is_refused_at_once_even_if_others_work(stage):
     stage().reserve([900 * MIB])
     began = time.monotonic()
-    with pytest.raises(NoRoomError, match="1001 MiB of 1000 MiB") as told:
+    with pytest.raises(MemoryLimitError, match="1001 MiB of 1000 MiB") as told:
         stage().reserve([1001 * MIB], wait_s=60)
     assert told.value.exit_code == 2
     assert time.monotonic() - began < 1
@@ -123,7 +123,7 @@ def test_run_that_would_fit_but_for_what_no_stage_holds_is_refused(stage, tmp_pa
     monkeypatch.setattr(reservations, "_SETTLES_WITHIN_S", 0.1)
     stranger = FolderGpu(tmp_path)
     stranger.hold(500 * MIB)
-    with pytest.raises(NoRoomError, match="600 MiB of 500 MiB"):
+    with pytest.raises(MemoryLimitError, match="600 MiB of 500 MiB"):
         stage().reserve([600 * MIB], wait_s=60)
 
 
@@ -162,13 +162,13 @@ def test_file_of_another_that_says_nonsense_harms_nobody(stage, tmp_path, conten
     path.write_bytes(content)
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert 0 <= stage().room().now <= TOTAL
+        assert 0 <= stage().available().now <= TOTAL
 
 
 def test_link_and_pipe_in_the_place_of_a_file_are_passed_over(stage, tmp_path):
     (tmp_path / f"clara-gpu-GPU0a1b-{'1' * 16}").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / f"clara-gpu-GPU0a1b-{'2' * 16}")
-    assert stage().room().now == TOTAL
+    assert stage().available().now == TOTAL
 
 
 def test_every_user_may_read_what_a_stage_has_reserved(stage, tmp_path):
@@ -235,7 +235,7 @@ def test_memory_is_never_promised_twice_whoever_starts_and_dies(tmp_path):
     subprocess.run([sys.executable, "-c", STAGES, tmp_path], cwd=root, check=True, timeout=60)
     assert len(list(tmp_path.glob("held-*"))) > 90
     assert not (tmp_path / "OVER").exists()
-    assert Reservations(FolderGpu(tmp_path), folder=tmp_path).room().now == TOTAL
+    assert Reservations(FolderGpu(tmp_path), folder=tmp_path).available().now == TOTAL
 
 
 WAITS = """

@@ -7,7 +7,7 @@ import pytest
 
 import stages
 from stages import SettingsError
-from stages.memory.limits import MemoryLimit, NoRoomError
+from stages.memory.limits import MemoryLimit, MemoryLimitError
 from stages.runtime.sizes import MIB
 from stages.segmentation.memory_estimate import MemoryNeed, fit, stage_need, window_need
 from stages.windows.plan import WindowPlan
@@ -122,7 +122,7 @@ def test_device_without_room_is_refused_and_the_host_is_advised():
         return MemoryNeed(device={"volume": 20 * GIB})
 
     def reserve(sizes):
-        error = NoRoomError()
+        error = MemoryLimitError()
         error.limit = MemoryLimit(16 * GIB, "a full GPU")
         raise error
 

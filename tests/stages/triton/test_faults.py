@@ -251,7 +251,7 @@ SCRIPT = """
 import os, sys, numpy as np
 from stages.windows.plan import WindowPlan
 from stages.windows.sliding import predict_in_windows
-from stages.lifecycle.signals import Interrupts
+from stages.lifecycle.signals import StopSignals
 from stages.triton.client import TritonPredictor
 from stages import StageError
 
@@ -261,7 +261,7 @@ class Telling(TritonPredictor):
         print("asked", flush=True)
         return request
 
-with Interrupts():
+with StopSignals():
     try:
         with Telling(sys.argv[1], sys.argv[2]) as predictor:
             plan = WindowPlan(shape=(8, 8, 8), classes=1, in_flight=3)

@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from stages.compute.cuda.transfer import Download, Threads, Upload, download_place, stream_event, upload
+from stages.compute.cuda.copiers import Threads
+from stages.compute.cuda.transfer import Download, Upload, download_place, stream_event, upload
 from stages.segmentation.segment import segment
 
 BLOCK = 1000

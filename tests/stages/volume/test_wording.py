@@ -1,6 +1,6 @@
 import pytest
 
-from stages.volume.quantities import volume_text
+from stages.volume.wording import volume_text
 
 
 @pytest.mark.parametrize(
