@@ -170,3 +170,19 @@ def test_a_command_of_the_readme_runs_as_it_is_typed(tmp_path):
     done = typed(next(each for each in TYPED if "--explain" in each).replace("DIR", str(tmp_path)))
     assert done.returncode == 0, done.stderr
     assert "taken" in done.stdout
+
+
+LONGEST_LINE = 119
+TEXTS = subprocess.check_output(["git", "ls-files", "*.md"], cwd=ROOT, text=True).split()
+
+
+def prose(text):
+    """Return text without blocks of code, tables and pictures, whose lines cannot be broken."""
+    text = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return [line for line in text.splitlines() if not re.match(r" {4}| *\||!\[", line)]
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_lines_of_prose_are_under_120_characters(page):
+    lines = prose((ROOT / page).read_text(encoding="utf-8"))
+    assert [line for line in lines if len(line) > LONGEST_LINE] == []
