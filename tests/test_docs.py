@@ -5,10 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.test_imports import ROOMS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("models/**/*.md")])
@@ -31,6 +34,34 @@ def test_every_link_to_a_file_leads_somewhere(page):
     targets = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8"))
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert missing == []
+
+
+def test_every_page_is_linked_from_the_overview():
+    overview = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in ROOT.glob("docs/*/*.md")}
+    assert [page for page in sorted(pages) if f"({page})" not in overview] == []
+
+
+def test_every_marker_is_in_the_page_on_the_tests():
+    page = (ROOT / "docs/contributing/tests.md").read_text(encoding="utf-8")
+    markers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"][
+        "ini_options"
+    ]["markers"]
+    assert [
+        name for name in (text.partition(":")[0] for text in markers) if f"| `{name}` |" not in page
+    ] == []
+
+
+def test_the_architecture_page_speaks_of_every_room_of_the_map():
+    page = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
+    for package, rooms in ROOMS.items():
+        section = page.partition(f"## {package}\n")[2].partition("\n## ")[0]
+        said = [
+            name
+            for line in re.findall(r"^- \*\*(.+?)\*\*", section, re.MULTILINE)
+            for name in line.split(", ")
+        ]
+        assert sorted(said) == sorted(rooms), package
 
 
 def test_every_exit_code_of_the_tree_is_in_the_reference():
