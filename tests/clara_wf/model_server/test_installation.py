@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,8 +84,13 @@ def test_packages_that_cannot_be_fetched_are_told_with_what_to_do(triton_cache, 
 @pytest.mark.triton
 def test_the_installation_takes_what_the_user_is_told(triton_cache):
     folder = install(triton_cache, on_progress=print).folder
-    paths = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
-    assert sum({path.stat().st_ino: path.stat().st_size for path in paths}.values()) < 400e6
+    sizes = {}
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # what a server that runs meanwhile has removed
+            if path.is_file() and not path.is_symlink():
+                found = path.stat()
+                sizes[found.st_ino] = found.st_size
+    assert sum(sizes.values()) < 400e6
 
 
 def test_a_full_disk_is_told_with_what_to_do():
@@ -106,7 +112,7 @@ def test_second_use_is_instant(triton_cache):
     said = []
     started = time.perf_counter()
     install(triton_cache, on_progress=said.append)
-    assert time.perf_counter() - started < 0.02
+    assert time.perf_counter() - started < 0.2  # seconds; an installation takes many
     assert said == []
 
 
