@@ -22,7 +22,6 @@ EXTRAS: Mapping[str, Sequence[str]] = {
         "jinja2",
         "markupsafe",
         "PIL",
-        "google",
         "pydicom",
         "scipy",
         "kubernetes",
@@ -32,6 +31,9 @@ EXTRAS: Mapping[str, Sequence[str]] = {
     "adapter": ("pynetdicom", "prometheus_client"),
 }
 """By the name of the extra: what is imported of the packages that it brings."""
+
+_NOT_ALWAYS: Mapping[str, Sequence[str]] = {"cli": ("google",)}
+"""Likewise, of what only some commands import, which an image may do without: not asked for at the start."""
 
 EXTRA_OF: Mapping[str, str] = {
     "dicom_files": "reader",
@@ -95,7 +97,8 @@ def explain(error: ModuleNotFoundError) -> MissingExtraError | None:
         What a statement ``import`` has raised.
     """
     missing = (error.name or "").partition(".")[0]
-    extra = next((extra for extra, names in EXTRAS.items() if missing in names), None)
+    brought = {extra: (*names, *_NOT_ALWAYS.get(extra, ())) for extra, names in EXTRAS.items()}
+    extra = next((extra for extra, names in brought.items() if missing in names), None)
     return MissingExtraError(_advice(missing, extra)) if extra else None
 
 
