@@ -127,7 +127,8 @@ def _stack(rows: Sequence[Image.Image], captions: Sequence[tuple[str, _Colour]])
         for x, caption, colour in line:
             draw.rectangle((x, 12 + n * _LINE, x + 14, 26 + n * _LINE), fill=colour)
             draw.text((x + 22, 9 + n * _LINE), caption, fill=(240, 240, 240), font=font)
-    note = f"{NOTICE}. Window 40/400 HU."
+    low, high = _WINDOW_HU
+    note = f"{NOTICE}. Window {(low + high) / 2:.0f}/{high - low:.0f} HU."
     draw.text((10, header - 24), note, fill=(170, 170, 170), font=ImageFont.load_default(14))
     y = header
     for row in rows:
