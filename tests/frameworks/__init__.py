@@ -1,1 +1,1 @@
-"""Tiny models of the frameworks, trained on phantoms, and what the frameworks themselves make of a phantom."""
+"""Tiny models of the frameworks, trained on phantoms, and what the frameworks make of a phantom."""

@@ -2,8 +2,19 @@
 
 from dataclasses import dataclass
 
-from phantoms import make_abdomen
+import numpy as np
 
+from phantoms import Anatomy, make_abdomen
+
+ORGANS = (
+    Anatomy.SPLEEN,
+    Anatomy.KIDNEY_LEFT,
+    Anatomy.KIDNEY_RIGHT,
+    Anatomy.STOMACH,
+    Anatomy.HEART,
+)
+LIVER = (Anatomy.LIVER, Anatomy.TUMOUR, Anatomy.LIVER_VESSEL)
+BONES = (Anatomy.SPINE, Anatomy.RIB, Anatomy.PELVIS)
 TRAINED_ON = (11, 12, 13, 14, 15)
 ASKED = 77
 
@@ -18,6 +29,14 @@ class PhantomGrid:
     def make(self, seed):
         """Return a phantom on this grid."""
         return make_abdomen(seed, shape=self.shape, spacing_mm=self.spacing_mm)
+
+
+def truth_of(phantom):
+    """Return 0 for background, 1 for other organs, 2 for the liver, 3 for bones."""
+    truth = np.zeros_like(phantom.anatomy)
+    for label, values in enumerate((ORGANS, LIVER, BONES), 1):
+        truth[np.isin(phantom.anatomy, [int(value) for value in values])] = label
+    return truth
 
 
 EVEN = PhantomGrid((56, 112, 112), (3.5, 3.5, 3.5))

@@ -1,0 +1,1 @@
+"""Models of other frameworks: a reader for each says what it is, then it becomes a folder as Triton has them."""
