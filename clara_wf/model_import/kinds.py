@@ -7,6 +7,7 @@ from pathlib import Path
 from clara_wf.model_import.config_text import config_text
 from clara_wf.model_import.imported import ForeignModel, ImportChoices
 from clara_wf.model_import.nnunet import read_nnunet, trained_model_folder
+from clara_wf.model_import.totalsegmentator import read_totalsegmentator, weight_folders
 from clara_wf.models.config_pbtxt import CONFIG
 from stages.errors import printable
 
@@ -29,6 +30,8 @@ def foreign_model(source: Path, choices: ImportChoices) -> ForeignModel | None:
     InputError
         If it is such a model, but damaged, incomplete, or cannot be run as its framework would.
     """
+    if source.is_dir() and (folders := weight_folders(source)):
+        return read_totalsegmentator(source, folders, choices)
     if folder := trained_model_folder(source):
         return read_nnunet(folder, choices)
     return None

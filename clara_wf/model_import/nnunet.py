@@ -202,7 +202,7 @@ def _require_one_channel(dataset: Mapping[str, Any], folder: Path) -> None:
 
 
 def _checkpoints(folder: Path, folds: Sequence[str]) -> Iterator[Path]:
-    """Yield the checkpoint of each fold that is asked for, or of all that are there (``all`` is the last resort)."""
+    """Yield the checkpoint of each fold that is asked for, or of all that are there."""
     there = {path.name.removeprefix("fold_"): path for path in sorted(folder.glob("fold_*")) if path.is_dir()}
     asked = list(folds) or [fold for fold in there if fold != "all"] or list(there)
     if not asked:
