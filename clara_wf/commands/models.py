@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -124,6 +124,12 @@ def add(
     fold: Annotated[
         list[str] | None, typer.Option("--fold", help="Of nnU-Net: a fold to use; may be said again.")
     ] = None,
+    backend: Annotated[
+        Literal["onnxruntime", "pytorch"],
+        typer.Option(
+            "--backend", help="Of a TorchScript file: what of Triton runs it; pytorch is the image's."
+        ),
+    ] = "onnxruntime",
     trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
@@ -147,6 +153,7 @@ def add(
         only=tuple(each.strip() for each in only.split(",") if each.strip()),
         folds=tuple(fold or ()),
         trust_code=trust_code,
+        backend=backend,
     )
     added = add_any_model(
         path, places.models, name=name, cache=places.cache, print_line=_progress, choices=choices

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from clara_wf.files.exchange import made_beside
+from clara_wf.model_import.archive import unpacked
 from clara_wf.model_import.imported import ForeignModel, ImportChoices
 from clara_wf.model_import.kinds import foreign_model, write_model
+from clara_wf.model_import.torchscript import is_torchscript, write_for_pytorch, write_onnx
 from clara_wf.models.add import AddedModel, add_model
 from stages.errors import InputError, OutputError, SettingsError, printable
 
@@ -54,24 +57,41 @@ def add_any_model(
         raise InputError(
             f"there is no model repository {repository}; make the folder, or name one with --models"
         )
-    model = foreign_model(source, choices) if source.exists() else None
-    if model is None:
-        _require_no_choices(source, choices)
-        return add_model(
-            source, repository, name=name, cache=cache, print_line=print_line, trust_code=choices.trust_code
-        )
-    name = name or _plain_name(model.name)
-    for line in _introduction(source, model):
-        print_line(line)
     try:
-        with made_beside(repository) as beside:
-            folder = beside / name
-            write_model(model, folder)
-            return add_model(folder, repository, name=name, cache=cache, print_line=print_line)
+        with made_beside(repository) as beside, unpacked(source, beside) as found:
+            return _add(found, repository, name, beside, cache, print_line, choices)
     except OSError as error:
         if isinstance(error, InputError | OutputError):
             raise
-        raise OutputError(f"cannot add {name} to {repository}: {error.strerror or error}") from error
+        raise OutputError(f"cannot add {source} to {repository}: {error.strerror or error}") from error
+
+
+def _add(
+    source: Path,
+    repository: Path,
+    name: str | None,
+    beside: Path,
+    cache: Path,
+    print_line: Callable[[str], None],
+    choices: ImportChoices,
+) -> AddedModel:
+    add = partial(add_model, repository=repository, cache=cache, print_line=print_line)
+    model = foreign_model(source, choices) if source.exists() else None
+    if model is not None:
+        folder = beside / (name or _plain_name(model.name))
+        for line in _introduction(source, model):
+            print_line(line)
+        if compared := write_model(model, folder):
+            print_line(compared)
+        return add(folder, name=folder.name)
+    _require_no_choices(source, choices)
+    if is_torchscript(source):
+        folder = beside / (name or _plain_name(source.stem))
+        if choices.backend == "pytorch":
+            write_for_pytorch(source, folder)
+            return add(folder, name=folder.name)
+        return add(write_onnx(source, beside, print_line), name=folder.name)
+    return add(source, name=name, trust_code=choices.trust_code)
 
 
 def _require_no_choices(source: Path, choices: ImportChoices) -> None:

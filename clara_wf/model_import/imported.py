@@ -43,7 +43,8 @@ class ForeignModel:
     channels
         Of the output.
     save
-        Writes ``model.onnx`` into a folder that is there.
+        Writes ``model.onnx`` into a folder that is there, and returns how far its answers are from the
+        original's, "" where it was not compared.
     licence
         What its files say of the weights' licence; "" where they say nothing.
     notes
@@ -57,7 +58,7 @@ class ForeignModel:
     parameters: tuple[Parameter, ...]
     image_sizes: tuple[int, ...]
     channels: int
-    save: Callable[[Path], None]
+    save: Callable[[Path], str]
     licence: str = ""
     notes: tuple[str, ...] = ()
     unnamed: tuple[tuple[int, str], ...] = ()
@@ -78,12 +79,15 @@ class ImportChoices:
         Which to use; empty for all there are.
     trust_code
         Whether programs in its files are trusted.
+    backend
+        Of Triton: ``onnxruntime``, or ``pytorch`` for a TorchScript file as it is.
     """
 
     orientation: str | None = None
     only: Sequence[str] = ()
     folds: Sequence[str] = ()
     trust_code: bool = False
+    backend: str = "onnxruntime"
 
 
 class UnsupportedModelError(InputError):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from clara_wf.model_import.config_text import config_text
 from clara_wf.model_import.imported import ForeignModel, ImportChoices
+from clara_wf.model_import.monai_bundle import is_bundle, read_bundle
 from clara_wf.model_import.nnunet import read_nnunet, trained_model_folder
 from clara_wf.model_import.totalsegmentator import read_totalsegmentator, weight_folders
 from clara_wf.models.config_pbtxt import CONFIG
@@ -32,13 +33,15 @@ def foreign_model(source: Path, choices: ImportChoices) -> ForeignModel | None:
     """
     if source.is_dir() and (folders := weight_folders(source)):
         return read_totalsegmentator(source, folders, choices)
+    if source.is_dir() and is_bundle(source):
+        return read_bundle(source, choices)
     if folder := trained_model_folder(source):
         return read_nnunet(folder, choices)
     return None
 
 
-def write_model(model: ForeignModel, folder: Path) -> None:
-    """Write a foreign model as a folder of a Triton repository, which is named like the model.
+def write_model(model: ForeignModel, folder: Path) -> str:
+    """Write a foreign model as a folder of a Triton repository; return how it compares with the original.
 
     Parameters
     ----------
@@ -53,9 +56,10 @@ def write_model(model: ForeignModel, folder: Path) -> None:
         If its weights are not those of what its files describe.
     """
     (folder / "1").mkdir(parents=True)
-    model.save(folder / "1")
+    compared = model.save(folder / "1")
     (folder / CONFIG).write_text(config_text(folder.name, model), encoding="utf-8")
     (folder / LICENCE).write_text(_licence_text(model), encoding="utf-8")
+    return compared
 
 
 def _licence_text(model: ForeignModel) -> str:

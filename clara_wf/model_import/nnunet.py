@@ -398,7 +398,7 @@ def _postprocessing(trained: TrainedModel) -> Iterator[Parameter]:
 # The network
 
 
-def _save(trained: TrainedModel, folder: Path) -> None:
+def _save(trained: TrainedModel, folder: Path) -> str:
     graph = OnnxGraph()
     scores, channels = add_folds(graph, IMAGE, trained)
     if channels != len(trained.labels.values):
@@ -408,6 +408,7 @@ def _save(trained: TrainedModel, folder: Path) -> None:
         )
     patch = trained.configuration.patch
     graph.save(folder / "model.onnx", scores, {IMAGE: (1, *patch), SCORES: (channels, *patch)})
+    return ""
 
 
 def add_folds(graph: OnnxGraph, image: str, trained: TrainedModel) -> tuple[str, int]:

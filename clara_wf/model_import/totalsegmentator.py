@@ -269,7 +269,7 @@ def _label_parameters(names: dict[int, str]) -> Iterator[Parameter]:
 # The network
 
 
-def _save(parts: Sequence[_Part], folder: Path) -> None:
+def _save(parts: Sequence[_Part], folder: Path) -> str:
     graph = OnnxGraph()
     scores = [_scores(graph, part, normalise=len(parts) > 1) for part in parts]
     if len(parts) == 1 and len(parts[0].kept) == len(parts[0].task.classes):
@@ -283,6 +283,7 @@ def _save(parts: Sequence[_Part], folder: Path) -> None:
         whole, channels = graph.node("Concat", nothing, *margins, axis=1), 1 + sum(len(p.kept) for p in parts)
     patch = parts[0].trained.configuration.patch
     graph.save(folder / "model.onnx", whole, {IMAGE: (1, *patch), SCORES: (channels, *patch)})
+    return ""
 
 
 def _scores(graph: OnnxGraph, part: _Part, *, normalise: bool) -> tuple[str, int]:
