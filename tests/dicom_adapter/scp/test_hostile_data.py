@@ -84,7 +84,10 @@ CASES = {  # what takes long to make is made when it is sent
         lambda: within((SEQUENCE + item(length=UNDEFINED)) * 20_000),
         NOT_UNDERSTOOD,
     ),
-    "1,000,000 empty items": (lambda: within(SEQUENCE + item() * 1_000_000 + END_OF_SEQUENCE), NOT_UNDERSTOOD),
+    "1,000,000 empty items": (
+        lambda: within(SEQUENCE + item() * 1_000_000 + END_OF_SEQUENCE),
+        NOT_UNDERSTOOD,
+    ),
     "500,000 empty elements": (lambda: within(element(0x00091010, b"LO", b"") * 500_000), NOT_UNDERSTOOD),
     "a private element of 40 MiB": (lambda: within(element(0x00091010, b"OB", bytes(40 * MIB))), KEPT),
     "a sequence of 8 MiB, of undefined length": (
