@@ -1,5 +1,6 @@
 """Few fixtures, each returning a plain object."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -16,10 +17,15 @@ REAL_DATA = Path(os.environ.get("CLARA_TEST_DATA") or ROOT.parent / "shared/data
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Keep the tests of a file in one worker; those that share the Docker engine begin, in one worker too."""
+    """Keep the tests of a file in one worker, or those of files that name a group of their own.
+
+    Tests that share the Docker engine begin, in one worker too.
+    """
     for item in items:
-        shared = any(item.get_closest_marker(name) for name in ("docker", "cluster"))
-        item.add_marker(pytest.mark.xdist_group("docker" if shared else item.path.as_posix()))
+        if any(item.get_closest_marker(name) for name in ("docker", "cluster")):
+            item.add_marker(pytest.mark.xdist_group("docker"), append=False)
+        elif item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))
     items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("docker",))
 
 
@@ -31,6 +37,15 @@ def pytest_runtest_makereport():
         (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
     ]
     return report
+
+
+@pytest.fixture(autouse=True)
+def root_handlers():
+    """Take away what a test leaves at the root logger: its stream is closed with the test."""
+    before = logging.root.handlers[:]
+    yield
+    for handler in set(logging.root.handlers) - set(before):
+        logging.root.removeHandler(handler)
 
 
 @pytest.fixture

@@ -2,20 +2,23 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.stages.tritons import REGIONS
 from tests.workflow.conftest import LIVER_SEG, ROOT, clara_wf
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, REGIONS]
 
 STAGES = ["dicom-reader", "ai-livertumor", "dicom-writer"]
-SERVER_NAME = "clara-model-server-"
+SERVER_NAME = re.compile("clara-model-server-[0-9a-f]{16}")
 AWAITED = ["input.lock", "dicom-reader.lock", "ai-livertumor.lock"]
 
 
@@ -46,6 +49,13 @@ class Run:
             time.sleep(0.002)
         return json.loads(running.read_text())["pid"]
 
+    def server(self):
+        """Return the name of its model server, which its processes and shared memory bear."""
+        processes = psutil.Process(self.process.pid).children(recursive=True)
+        found = {name for process in processes for name in SERVER_NAME.findall(" ".join(process.cmdline()))}
+        assert len(found) == 1
+        return found.pop()
+
     def end(self):
         """Return exit code, report, standard error and how long it took to end."""
         clock = time.monotonic()
@@ -75,22 +85,21 @@ def test_a_stage_killed_in_its_work_is_named_and_the_next_run_succeeds(tmp_path,
 def test_nothing_is_left_behind_when_clara_wf_itself_is_stopped(tmp_path, small_series, number):
     run = Run(small_series, tmp_path)
     run.until_works("ai-livertumor")
+    server = run.server()
     run.process.send_signal(number)
     code, _, _, seconds = run.end()
     assert seconds < 15
     assert code == {signal.SIGINT: 1, signal.SIGTERM: 1, signal.SIGKILL: -9}[number]
     end = time.monotonic() + 15
-    while left := _left_behind(run.locks):
+    while left := _left_behind(run.locks, server):
         assert time.monotonic() < end, left
         time.sleep(0.1)
 
 
-def _left_behind(lock_dir):
+def _left_behind(lock_dir, server):
     """Return what still runs of a job, its model server, and the server's shared memory."""
-    servers = subprocess.run(
-        ["pgrep", "-fa", f"tritonserver.*{SERVER_NAME}"], capture_output=True, text=True
-    ).stdout.split()
-    shared = [path.name for path in Path("/dev/shm").glob(f"{SERVER_NAME}*")]
+    servers = subprocess.run(["pgrep", "-fa", server], capture_output=True, text=True).stdout.split()
+    shared = [path.name for path in Path("/dev/shm").glob(f"{server}*")]
     return servers + shared + [path.name for path in lock_dir.glob("*.running")]
 
 

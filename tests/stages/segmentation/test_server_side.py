@@ -16,10 +16,12 @@ from stages.segmentation.server_side import RemoteWindows, score_slabs_anywhere,
 from stages.triton.client import TritonPredictor
 from stages.windows.plan import WindowPlan
 from stages.windows.sliding import predict_in_windows
-from tests.stages.tritons import abandoned, add_model, running
+from tests.stages.tritons import REGIONS, abandoned, add_model, running
 
 IMAGE = np.random.default_rng(1).normal(size=(30, 20, 24)).astype(np.float32)
 MODELS = {"ramp": "ramp", "nan": "nan", "slow": "slow 30", "doubles": "double"}
+
+pytestmark = REGIONS
 
 
 @pytest.fixture(scope="module")

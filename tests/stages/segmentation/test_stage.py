@@ -11,11 +11,11 @@ import pytest
 from stages import Origin, Volume, read_volume, write_volume
 from stages.model.tensors import ModelTensors
 from stages.segmentation.stage import send_first_request
-from tests.stages.tritons import abandoned, running
+from tests.stages.tritons import REGIONS, abandoned, running
 
 ROOT = Path(__file__).parents[3]
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, REGIONS]
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ from stages.memory.shared import Region
 from stages.triton.client import TritonPredictor
 from stages.windows.plan import WindowPlan
 from stages.windows.sliding import predict_in_windows
-from tests.stages.tritons import abandoned, add_model, at_ports, free_ports, regions_of, running
+from tests.stages.tritons import REGIONS, abandoned, add_model, at_ports, free_ports, regions_of, running
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, REGIONS]
 
 IMAGE = np.random.default_rng(1).normal(size=(24, 16, 16)).astype(np.float32)
 WINDOWS = WindowPlan(shape=(8, 8, 8), classes=1, in_flight=3)
