@@ -164,6 +164,8 @@ def _fitted(volume: Volume, settings: _RunSettings, *, on_device: bool) -> Windo
 
     Parameters
     ----------
+    volume, settings
+        The volume and what it is segmented with.
     on_device
         Whether a volume of the host will be brought to the device.
     """
