@@ -26,7 +26,7 @@ from clara_wf.models.plain_files import copy_plain, plain_file, require_plain
 from clara_wf.models.repository import TRUSTED
 from clara_wf.models.trust import require_trust
 from stages.errors import InputError, OutputError
-from stages.lifecycle import locks
+from stages.lifecycle import outputs
 
 _ONNX = "model.onnx"
 _EXPORT = "export it as ONNX, and add that file (docs/how-to/use-your-own-model.md)"
@@ -71,6 +71,10 @@ def add_model(
 
     Parameters
     ----------
+    source
+        The ONNX file, or the folder.
+    repository
+        The model repository.
     name
         Of the model; default: that of the file or folder. An ONNX file for a model that is there gets the
         description of that model.
@@ -134,7 +138,7 @@ def _add(
         raise InputError(f"{problem}; {target} stays as it is, since an incomplete model replaces none")
     if replaced is not None:
         _keep(target, made, replaced)
-    locks.sync_tree(made)
+    outputs.sync_tree(made)
     put(made, target)
     return AddedModel(folder=target, version=version, replaced=replaced, problem=problem, checked=checked)
 

@@ -245,8 +245,7 @@ def send_first_request(
         return
     started = time.monotonic()
     batch = tensors.batch(model.window_shape, on_device=True)
-    sizes = dict(zip("bczyx", (batch, 1, *model.window_shape), strict=True))
-    predictor(place(np.zeros([sizes[axis] for axis in tensors.input_layout], np.float32)))
+    predictor(place(np.zeros(tensors.input_shape(batch, model.window_shape), np.float32)))
     logger.info("the server answered its first request in %.1f s", time.monotonic() - started)
 
 
