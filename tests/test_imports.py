@@ -119,6 +119,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "studies",
         "jobs",
         "delivery",
+        "retrieval",
         "status",
         "rebuild",
         "live_config",
