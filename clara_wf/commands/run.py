@@ -16,6 +16,7 @@ import typer
 from clara_wf.commands.completion import WorkflowName, engines, jobs, stages_of_job
 from clara_wf.commands.options import (
     AsJson,
+    CommandContext,
     Models,
     Payloads,
     Values,
@@ -76,6 +77,12 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Run every stage, also thos
 KeepGoing = Annotated[
     bool, typer.Option("--keep-going", help="After a failure finish the stages that do not need it.")
 ]
+Warm = Annotated[
+    bool, typer.Option("--warm", help="Have it run by `clara-wf serve` if that runs; it starts faster.")
+]
+Priority = Annotated[
+    int, typer.Option("--priority", min=0, max=9, help="With --warm: overtake jobs of lower priority.")
+]
 Cpu = Annotated[
     bool, typer.Option("--cpu", help="Leave the GPU alone, as CLARA_GPU=off does (process engine).")
 ]
@@ -96,12 +103,17 @@ def try_workflow(
     fresh: Fresh = False,
     keep_going: KeepGoing = False,
     cpu: Cpu = False,
+    warm: Warm = False,
+    priority: Priority = 0,
     as_json: AsJson = False,
 ) -> None:
     """Run a workflow on this machine or on a cluster, and report on the job.
 
     A job that was interrupted goes on at the first stage that has not finished.
     """
+    around = command_context(context, values=values, payloads=payloads, models=models)
+    if warm and around.ready is None:
+        _run_by_service(around, priority)
     from clara_wf.model_server.gpu import without_gpu
     from clara_wf.run.display import LiveProgress
     from clara_wf.run.local_run import LocalRun, run_locally
@@ -111,10 +123,9 @@ def try_workflow(
         raise SettingsError(
             "give --published or --values, not both: what is published has its own values.yaml"
         )
-    around = command_context(context, values=values, payloads=payloads, models=models)
-    chosen, chart = _chosen(workflow, published, around.places.values)
+    found, chart = chosen(workflow, published, around.places.values)
     run = LocalRun(
-        workflow=chosen,
+        workflow=found,
         chart=chart,
         places=around.places,
         engine=engine,
@@ -124,6 +135,8 @@ def try_workflow(
         timeout_s=timeout,
         fresh=fresh,
         keep_going=keep_going,
+        ready=around.ready,
+        priority=priority,
     )
     with LiveProgress(Terminal(stderr=True)) as progress:
         report, outcome = run_locally(
@@ -136,7 +149,22 @@ def try_workflow(
     raise typer.Exit(outcome.exit_code)
 
 
-def _chosen(workflow: str, published: Path | None, values: Path) -> tuple[Workflow, Path | None]:
+def _run_by_service(around: CommandContext, priority: int) -> None:
+    """Exit as the service's run of this command line did; return, and say why, where there is no service."""
+    from clara_wf.run.warm import jobs_folder, run_warm, why_not
+
+    folder = jobs_folder(around.places.payloads)
+    rest = [each for each in around.arguments if each != "--warm"]
+    why = why_not(folder)
+    code = (
+        None if why else run_warm(folder, rest[rest.index("test") + 1 :], around.environ, priority=priority)
+    )
+    if code is not None:
+        raise typer.Exit(code)
+    typer.echo(f"not warm: {why or 'the service has ended'}", err=True)
+
+
+def chosen(workflow: str, published: Path | None, values: Path) -> tuple[Workflow, Path | None]:
     """Return a workflow, and its chart if it is a published one."""
     from clara_wf.definitions.workflow import find_workflow, load_workflows
     from clara_wf.publish.published import load_published
