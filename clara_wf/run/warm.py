@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stages.errors import TerminatedError
+from stages.errors import StageError, TerminatedError
 from stages.resident import orders
 
 _POLL_S = 0.004
@@ -86,7 +86,9 @@ def _outcome(ticket: orders.Ticket) -> int | None:
         if not ticket.is_served and ticket.withdraw():
             return None
         time.sleep(_POLL_S)
-    return code if code >= 0 else 1
+    if code < 0:
+        raise StageError("the service that ran the job has ended; the same command goes on where it was")
+    return code
 
 
 def _stream(number: int) -> str:
