@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.errors import InputError, OutputError, SettingsError
-from stages.lifecycle import locks
+from stages.lifecycle import locks, outputs, validity
 from stages.lifecycle.settings import INPUT_LOCK
 from stages.runtime import job_files
 
@@ -168,7 +168,7 @@ def fill_input(
     payload: Payload,
     workflow: Workflow,
     source: Path,
-    digest_of: Callable[[Path], str] = locks.file_sha256,
+    digest_of: Callable[[Path], str] = outputs.file_sha256,
 ) -> None:
     """Copy a folder of DICOM files into the job and publish ``input.lock`` last.
 
@@ -193,14 +193,14 @@ def fill_input(
     if not source.is_dir():
         what = "is a file, a folder is expected" if source.exists() else "does not exist"
         raise InputError(f"the input folder {source} {what}")
-    files = locks.describe_files(source, digest_of)
+    files = outputs.describe_files(source, digest_of)
     if not files:
         raise InputError(f"the input folder {source} is empty; put the DICOM files of the series there")
     target, lock_path = payload.folder(workflow.input_folder), payload.lock_dir / INPUT_LOCK
     lock = locks.read_lock(lock_path)
     links = _not_followed(source)
     is_same = lock is not None and lock.outputs == files and _not_followed(target) == links
-    if is_same and locks.describe_files(target, digest_of) == files:
+    if is_same and outputs.describe_files(target, digest_of) == files:
         return
     for stale in payload.lock_dir.glob("*.lock"):
         job_files.remove(stale)
@@ -219,7 +219,7 @@ def fill_input(
     except OSError as error:
         size = sum(file.size for file in files)
         raise OutputError(f"cannot copy the input ({size} bytes) to {target}: {error}") from error
-    locks.sync_tree(target)
+    outputs.sync_tree(target)
     locks.publish(
         lock_path, locks.Lock(job=payload.job_id, stage="input", finished=locks.now(), outputs=files)
     )
@@ -236,7 +236,7 @@ def steps_to_run(
     workflow: Workflow,
     *,
     fresh: bool,
-    digest_of: Callable[[Path], str] = locks.file_sha256,
+    digest_of: Callable[[Path], str] = outputs.file_sha256,
 ) -> dict[str, str]:
     """Return the stages that have to run and why, by name, and clear away what they left before.
 
@@ -266,7 +266,7 @@ def steps_to_run(
 def _why_invalid(
     payload: Payload, step: Step, labels: Sequence[Label], digest_of: Callable[[Path], str]
 ) -> str | None:
-    return locks.why_invalid(
+    return validity.why_invalid(
         payload.lock_dir,
         step.block.lockName,
         job=payload.job_id,

@@ -6,6 +6,7 @@ those for the type checker alone count like all others. ``pytest tests/test_impo
 """
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,7 @@ def modules_of(package):
     )
 
 
+@functools.cache
 def tree_of(path):
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
@@ -174,7 +176,10 @@ def modules_imported(name):
     return (found & set(MODULES)) - {name}
 
 
-ARROWS = {name: modules_imported(name) for name in MODULES}
+@functools.cache
+def arrows():
+    """Return each module with the modules of the project that it imports."""
+    return {name: modules_imported(name) for name in MODULES}
 
 
 def room_of(name):
@@ -191,14 +196,14 @@ def map_of(package):
     """Return the rooms of a package, each with those of the same package that it imports."""
     lines = []
     for room in ROOMS[package]:
-        arrows = {
+        found = {
             room_of(other)
             for name in MODULES
             if name.startswith(f"{package}.") and room_of(name) == room
-            for other in ARROWS[name]
+            for other in arrows()[name]
             if other.startswith(f"{package}.")
         } - {room}
-        drawn = ", ".join(sorted(arrows, key=ROOMS[package].index)) or "no other"
+        drawn = ", ".join(sorted(found, key=ROOMS[package].index)) or "no other"
         lines.append(f"  {room}: {drawn}")
     return "\n".join(lines)
 
@@ -217,20 +222,20 @@ def test_rooms_import_only_rooms_above_them(package):
         f"{name} imports {other}"
         for name in MODULES
         if name.partition(".")[0] == package
-        for other in sorted(ARROWS[name])
+        for other in sorted(arrows()[name])
         if other.partition(".")[0] == package and order.index(room_of(other)) > order.index(room_of(name))
     ]
     assert wrong == []
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    left = dict(ARROWS)
+    left = dict(arrows())
     while free := {
         name
-        for name, arrows in left.items()
-        if not arrows & set(left) or not any(name in others for others in left.values())
+        for name, imports in left.items()
+        if not imports & set(left) or not any(name in others for others in left.values())
     }:
-        left = {name: arrows - free for name, arrows in left.items() if name not in free}
+        left = {name: imports - free for name, imports in left.items() if name not in free}
     assert left == {}
 
 

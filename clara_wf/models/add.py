@@ -26,7 +26,7 @@ from clara_wf.models.plain_files import copy_plain, plain_file, require_plain
 from clara_wf.models.repository import TRUSTED
 from clara_wf.models.trust import require_trust
 from stages.errors import InputError, OutputError
-from stages.lifecycle import locks
+from stages.lifecycle import outputs
 
 _ONNX = "model.onnx"
 _NOT_SERVED = {"a bundle of MONAI": "configs/inference.json", "a folder of nnU-Net": "plans.json"}
@@ -135,7 +135,7 @@ def _add(
         raise InputError(f"{problem}; {target} stays as it is, since an incomplete model replaces none")
     if replaced is not None:
         _keep(target, made, replaced)
-    locks.sync_tree(made)
+    outputs.sync_tree(made)
     put(made, target)
     return AddedModel(folder=target, version=version, replaced=replaced, problem=problem, checked=checked)
 

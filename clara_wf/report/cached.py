@@ -17,7 +17,7 @@ from clara_wf.definitions.workflow import Workflow
 from clara_wf.payload import Payload
 from clara_wf.report.job_report import REPORT, JobReport
 from stages import __version__
-from stages.lifecycle import locks
+from stages.lifecycle import locks, outputs
 from stages.runtime import job_files
 
 _KEPT = "kept.json"
@@ -46,10 +46,10 @@ def fingerprint(
         "program": [__version__, *_program()],
         "workflow": [repr(workflow), engine, str(payload.root)],
         "locks": [
-            [path.name, locks.file_sha256(path)] for path in sorted(payload.lock_dir.glob("[!.]*.lock"))
+            [path.name, outputs.file_sha256(path)] for path in sorted(payload.lock_dir.glob("[!.]*.lock"))
         ],
         "files": [
-            [str(folder), *([file.path, file.sha256] for file in locks.describe_files(folder, digest_of))]
+            [str(folder), *([file.path, file.sha256] for file in outputs.describe_files(folder, digest_of))]
             for folder in folders
         ],
     }

@@ -20,7 +20,7 @@ from clara_wf.report.cached import fingerprint, keep, kept
 from clara_wf.report.job_report import JobReport, make_report
 from clara_wf.run.served_models import not_compared, publish_repository, publish_server
 from clara_wf.workspace import Places
-from stages.lifecycle import locks
+from stages.lifecycle import models_file
 from stages.lifecycle.heartbeat import sole_owner
 from stages.runtime.job_files import is_there
 
@@ -169,7 +169,7 @@ def _job_and_source(run: LocalRun, print_line: Callable[[str], None]) -> tuple[s
 def _publish_models(run: LocalRun, payload: Payload, *, engine: str) -> None:
     """Record the models that the stages will be served with, as far as they are known."""
     if run.server == NO_SERVER:
-        locks.publish_models(payload.lock_dir, [])
+        models_file.publish_models(payload.lock_dir, [])
     elif run.server:
         publish_server(payload, run.workflow, run.server)
     else:

@@ -27,7 +27,7 @@ from dicom_adapter.storage.disk_space import DiskFullError, require_space
 from dicom_adapter.storage.paths import SUFFIX, checked_uid
 from dicom_adapter.storage.receiver import folder_mode
 from stages.errors import InputError, OutputError
-from stages.lifecycle import locks
+from stages.lifecycle import locks, outputs
 from stages.lifecycle.settings import INPUT_LOCK
 
 logger = logging.getLogger(__name__)
@@ -76,9 +76,9 @@ def fill_payload(
         if isinstance(error, (InputError, DiskFullError)):
             raise
         raise OutputError(f"cannot fill {folder}: {error.strerror or error}") from error
-    locks.sync_tree(folder)
-    outputs = locks.describe_files(folder)
-    locks.publish(lock, locks.Lock(job=payload.job_id, stage="input", finished=locks.now(), outputs=outputs))
+    outputs.sync_tree(folder)
+    filled = outputs.describe_files(folder)
+    locks.publish(lock, locks.Lock(job=payload.job_id, stage="input", finished=locks.now(), outputs=filled))
     logger.info(
         "job %s has %d files as %s of what was received",
         *(payload.job_id, len(files), how),

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from stages.errors import InputError, OutputError, SettingsError, StageError, UpstreamError, printable
-from stages.lifecycle import locks
+from stages.lifecycle import locks, models_file, outputs, validity
 from stages.lifecycle.heartbeat import HEARTBEAT_S, Heartbeat, sole_owner, wait_for_locks
 from stages.lifecycle.model_record import ModelRecord
 from stages.lifecycle.settings import PREFIX, StageSettings, is_in_job
@@ -372,7 +372,7 @@ def _live(
     job_files.remove(settings.lock_dir / settings.lock_name)
     _empty(job.output_dir)
     _require_inputs(job)
-    inputs = locks.digests_of(settings.lock_dir, settings.wait_locks)
+    inputs = validity.digests_of(settings.lock_dir, settings.wait_locks)
     started, clock = locks.now(), time.monotonic()
     with signals.time_limit(settings.timeout_s):
         stage.execute(job)
@@ -381,14 +381,14 @@ def _live(
     models = _with_files(stage.models_used(), settings.lock_dir)
     lock = _success(job, inputs=inputs, arguments=arguments, models=models, started=started)
     if stage.takes_labels:
-        lock = replace(lock, labels=locks.labels_sha256(job.labels))
+        lock = replace(lock, labels=validity.labels_sha256(job.labels))
     signals.ignore()
     locks.publish(settings.lock_dir / settings.lock_name, lock)
 
 
 def _is_done(job: Job, arguments: Sequence[str], settings: StageSettings) -> bool:
     """Return whether an earlier run did all there is to do."""
-    reason = locks.why_invalid(
+    reason = validity.why_invalid(
         settings.lock_dir,
         settings.lock_name,
         job=job.job_id,
@@ -404,7 +404,7 @@ def _is_done(job: Job, arguments: Sequence[str], settings: StageSettings) -> boo
 
 def _with_files(models: Sequence[ModelRecord], lock_dir: Path) -> Iterator[ModelRecord]:
     """Yield the models with the hashes of their files, where whoever runs the job has said them."""
-    now = locks.read_models(lock_dir)
+    now = models_file.read_models(lock_dir)
     for used in models:
         found = now.get(used.name)
         known = found is not None and found.version in ("", used.version)
@@ -420,7 +420,7 @@ def _success(
     started: str,
 ) -> locks.Lock:
     """Sync the output to disk and describe it."""
-    locks.sync_tree(job.output_dir)
+    outputs.sync_tree(job.output_dir)
     return locks.Lock(
         job=job.job_id,
         stage=job.stage_name,
@@ -428,9 +428,9 @@ def _success(
         finished=locks.now(),
         inputs=inputs,
         arguments=tuple(arguments),
-        files=locks.files_named(arguments),
+        files=validity.files_named(arguments),
         models=tuple(models),
-        outputs=locks.describe_files(job.output_dir),
+        outputs=outputs.describe_files(job.output_dir),
         peak_memory_bytes=peak_memory_bytes(),
     )
 

@@ -27,7 +27,7 @@ from clara_wf.engines.kubernetes.pod_study import PodStudy
 from clara_wf.engines.kubernetes.study_job import StudyJob
 from clara_wf.workspace import own_workspace
 from stages.errors import SettingsError
-from stages.lifecycle import locks
+from stages.lifecycle import models_file
 
 TRITON = "triton"
 _GRPC_PORT = 8001
@@ -73,7 +73,7 @@ class KubernetesEngine:
             server = _server(run, cluster)
             models = self.models if server is None else None
             if models is None:
-                locks.publish_models(run.payload.lock_dir, [])  # it is not from this machine's repository
+                models_file.publish_models(run.payload.lock_dir, [])  # not of this machine's repository
             values = _values(run, storage, server=server or "", embedded=models is not None)
             manifests = helm.manifests(
                 _release(run),
