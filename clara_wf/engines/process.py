@@ -209,7 +209,7 @@ def _line(step: Step, run: JobRun) -> str:
 
 
 def program_of(step: Step, environ: Mapping[str, str], *, at_once: int = 1) -> Program:
-    """Return the program of a stage, without what is of one job.
+    """Return the program of a stage with its arguments, without what is of one job.
 
     Parameters
     ----------
@@ -228,7 +228,8 @@ def program_of(step: Step, environ: Mapping[str, str], *, at_once: int = 1) -> P
     found = shutil.which(program, path=own.get("PATH"))
     if found is None:
         raise SettingsError(f"cannot start {step.name}: there is no program {program!r}")
-    return Program(stage=step.name, command=(found, *rest), environ=own, at_once=at_once)
+    command = (found, *rest, *step.arguments)
+    return Program(stage=step.name, command=command, environ=own, at_once=at_once)
 
 
 def _ordered(step: Step, run: JobRun, residents: Path, priority: int) -> Ticket | None:
@@ -239,12 +240,10 @@ def _ordered(step: Step, run: JobRun, residents: Path, priority: int) -> Ticket 
         logger.info("%s is started for this job: nobody keeps it ready", step.name)
         return None
     log = str(run.payload.log(step.name))
-    os.umask(umask := os.umask(0o22))
     order = orders.Order(
-        arguments=step.arguments,
         environ={**program.environ, **_settings(step, run)},
         folder=os.getcwd(),
-        umask=umask,
+        umask=orders.own_umask(),
         output=log,
         errors=log,
     )
@@ -254,7 +253,7 @@ def _ordered(step: Step, run: JobRun, residents: Path, priority: int) -> Ticket 
 def _start(step: Step, run: JobRun) -> LocalStage:
     program = program_of(step, run.environ)
     environ = {**program.environ, **_settings(step, run)}
-    command = subreaper.command_under(os.getpid(), [*program.command, *step.arguments], grace_s=_GRACE_S)
+    command = subreaper.command_under(os.getpid(), [*program.command], grace_s=_GRACE_S)
     try:
         with job_files.open_to_append(run.payload.log(step.name)) as output:
             return LocalStage(

@@ -32,7 +32,7 @@ class Program:
     stage
         Its name.
     command
-        The program by its path, and its arguments without those of the workflow.
+        The program by its path, and its arguments.
     environ
         Its environment, without what is of one job.
     at_once
@@ -51,7 +51,7 @@ def is_driven(command: Sequence[str]) -> bool:
     Parameters
     ----------
     command
-        The program by its path, and its arguments without those of the workflow.
+        The program by its path, and its arguments.
     """
     program, *rest = command
     if not Path(program).name.startswith("python") or not rest:

@@ -257,7 +257,8 @@ def _run_and_exit(
     """Run a job in the process that was forked for it, and end that; what the service keeps stays."""
     code = StageError.exit_code
     try:
-        code = do(ready, become(assignment.order, []), assignment.order.environ)
+        become(assignment.order)
+        code = do(ready, assignment.order.arguments, assignment.order.environ)
     except BaseException:  # a border: what goes wrong here is for who ordered the job
         traceback.print_exc()
     finally:

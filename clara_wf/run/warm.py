@@ -47,12 +47,11 @@ def run_warm(
         Of the job among others.
     """
     streams = [_stream(number) for number in (1, 2)]
-    os.umask(umask := os.umask(0o22))
     order = orders.Order(
         arguments=tuple(arguments),
         environ=dict(environ),
         folder=os.getcwd(),
-        umask=umask,
+        umask=orders.own_umask(),
         output=streams[0],
         errors=streams[1],
     )

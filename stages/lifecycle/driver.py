@@ -210,10 +210,10 @@ def main(
         parser = _parser(stage, name)
         resident = None
         if environ.get(_RESIDENT):
-            resident = _stay(stage, argv, environ)
+            resident = _stay(stage, environ)
             if resident is None:
                 return 0
-            argv, environ = resident.arguments, resident.environ
+            environ = resident.environ
         by_hand = any(a in ("-h", "--help", "--input") or a.startswith("--input=") for a in argv)
         if not by_hand and not is_in_job(environ):
             parser.parse_args(argv)
@@ -235,13 +235,13 @@ def main(
         return 1
 
 
-def _stay(stage: Stage, argv: Sequence[str], environ: Mapping[str, str]) -> ResidentJob | None:
+def _stay(stage: Stage, environ: Mapping[str, str]) -> ResidentJob | None:
     """Return in the process of each job, with the log of a new process; None in the host, at its end."""
     from stages.lifecycle import residence
 
     if not stage.may_stay:
         raise SettingsError(f"{type(stage).__name__} does not stay for more than one job")
-    job = residence.serve(stage.warm_up, stage.startup, argv, environ)
+    job = residence.serve(stage.warm_up, stage.startup, environ)
     logs.configure()
     return job
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +34,6 @@ class ResidentJob:
 
     Attributes
     ----------
-    arguments
-        The arguments after the program's name.
     environ
         The job's environment.
     has_started
@@ -44,7 +42,6 @@ class ResidentJob:
         Returns when the job may work.
     """
 
-    arguments: Sequence[str]
     environ: Mapping[str, str]
     has_started: bool
     turn: Callable[[], None]
@@ -53,7 +50,6 @@ class ResidentJob:
 def serve(
     warm_up: Callable[[], None],
     startup: Callable[[], None],
-    arguments: Sequence[str],
     environ: Mapping[str, str],
 ) -> ResidentJob | None:
     """Return in each process that was forked for a job; in the host itself None, when it was asked to stop.
@@ -62,10 +58,8 @@ def serve(
     ----------
     warm_up, startup
         Of the stage.
-    arguments
-        Of the host; those of a job come after them.
     environ
-        Of the host.
+        Of the host; its arguments are those of every job.
 
     Raises
     ------
@@ -89,8 +83,8 @@ def serve(
         if sources.changed():
             _renew(environ, "")
         return None
-    whole = become(assignment.order, arguments)
-    return ResidentJob(whole, assignment.order.environ, not for_each, assignment.turn)
+    become(assignment.order)
+    return ResidentJob(assignment.order.environ, not for_each, assignment.turn)
 
 
 def _changed(sources: Sources) -> str:

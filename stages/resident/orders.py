@@ -47,7 +47,7 @@ class Order:
     Attributes
     ----------
     arguments
-        They follow those of the host.
+        Of the job, where those of the host are not those of each job.
     environ
         The whole environment.
     folder
@@ -196,6 +196,12 @@ def put(folder: Path, order: Order, *, priority: int = 0) -> Ticket:
     assert descriptor is not None, "a key is used once"
     wake(folder)
     return Ticket(folder, key, descriptor)
+
+
+def own_umask() -> int:
+    """Return the permissions that new files of this process do not get."""
+    os.umask(found := os.umask(0o077))
+    return found
 
 
 def waiting(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""A forked process becomes one that was started for its job: environment, folder, arguments, streams."""
+"""A forked process becomes one that was started for its job: environment, folder, streams."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from stages.resident.orders import Order
 from stages.runtime import job_files
 
-_OTHERS = "/proc/"
+_OTHERS = ("/proc/", "/dev/")
 
 
-def become(order: Order, arguments: Sequence[str]) -> list[str]:
-    """Take on what an order says, and return the arguments after the program's name.
+def become(order: Order) -> None:
+    """Take on what an order says, but for its arguments.
 
     Parameters
     ----------
     order
         The order.
-    arguments
-        Those of the host, which come before the order's.
 
     Raises
     ------
@@ -41,10 +38,7 @@ def become(order: Order, arguments: Sequence[str]) -> list[str]:
     os.chdir(order.folder)
     tempfile.tempdir = None
     _draw_other_random_numbers()
-    whole = [*arguments, *order.arguments]
-    sys.argv[1:] = whole
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    return whole
 
 
 def _redirect(order: Order) -> None:
@@ -58,7 +52,7 @@ def _redirect(order: Order) -> None:
 
 
 def _opened(name: str) -> int:
-    """Return a descriptor to append to: a stream of another process of this user, or a log."""
+    """Return a descriptor to append to: a log, a device, or a stream of another process of this user."""
     if name.startswith(_OTHERS):
         return os.open(name, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
     with job_files.open_to_append(Path(name)) as log:

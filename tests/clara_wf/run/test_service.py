@@ -154,7 +154,10 @@ def test_job_that_a_service_runs_leaves_the_files_of_one_that_runs_by_itself(wor
     assert "not warm" not in warm.err
     assert (workspace.payloads / "warm/b/output/file").read_text() == "1ab"
     assert files_of(workspace.payloads / "warm") == files_of(workspace.payloads / "cold")
-    shown = [_VARIES.sub("", run.out).replace(name, "") for run, name in ((warm, "warm"), (cold, "cold"))]
+    shown = [
+        re.sub(r"\s*\d+ MiB", "", _VARIES.sub("", run.out)).replace(name, "")
+        for run, name in ((warm, "warm"), (cold, "cold"))
+    ]
     assert shown[0] == shown[1]
     pids = (workspace.root / "pids.txt").read_text().split()
     assert len(pids) == 4  # two hosts that served the first job, two processes of the second

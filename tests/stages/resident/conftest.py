@@ -43,7 +43,7 @@ class Pool:
         until(lambda: (self.folder / f"{os.uname().nodename}-{host.pid}.host").exists(), host)
         return host
 
-    def order(self, name="job-1", *arguments, priority=0, ready=True, environ=None, **settings):
+    def order(self, name="job-1", *, priority=0, ready=True, environ=None, **settings):
         """Order a job in a folder of its own."""
         job = self.root / name
         (job / "input").mkdir(parents=True)
@@ -53,7 +53,6 @@ class Pool:
         clara = settings_of(job, **settings)
         log = str(job / "stage.log")
         order = orders.Order(
-            arguments=arguments,
             environ={**os.environ, **ALWAYS, **clara, **(environ or {})},
             folder=str(self.root),
             umask=0o022,

@@ -79,9 +79,9 @@ def execute(job):
 )
 def test_files_of_a_job_are_those_of_a_stage_started_for_it(pool, monkeypatch, body, arguments, code):
     monkeypatch.setenv("SECRET", "of both")
-    pool.started(body)
+    pool.started(body, *arguments)
     assert one_shot(pool, "job-a", *arguments, TIMEOUT=1) == code
-    assert pool.run("job-b", *arguments, TIMEOUT=1) == code
+    assert pool.run("job-b", TIMEOUT=1) == code
     assert files_of(pool.root / "job-b") == files_of(pool.root / "job-a")
 
 
@@ -147,16 +147,18 @@ def test_nothing_of_a_job_reaches_the_next(pool):
                 seen.append("patient")
                 os.environ["SECRET"] = "of the first"
                 os.chdir("/")
+                sys.argv.append("of the first")
+                job.arguments.p = "of the first"
                 logging.getLogger("mine").setLevel(5)
                 Path(tempfile.gettempdir(), "patient").touch()
         """
     )
-    assert pool.run("job-1", "-p", "1", environ={"SECRET": "1"}) == 0
-    assert pool.run("job-2", "-p", "2") == 0
+    assert pool.run("job-1", environ={"SECRET": "1"}) == 0
+    assert pool.run("job-2") == 0
     first, second = (text(pool.root / name / "output/seen.txt") for name in ("job-1", "job-2"))
     where = str(pool.root)
-    assert first == repr([[], "1", "1", where, 0o22, 0, [], ["-p", "1"]])
-    assert second == repr([[], None, "2", where, 0o22, 0, [], ["-p", "2"]])
+    assert first == repr([[], "1", None, where, 0o22, 0, [], []])
+    assert second == repr([[], None, None, where, 0o22, 0, [], []])
 
 
 def test_files_that_a_job_left_in_its_temporary_folder_are_gone(pool):
