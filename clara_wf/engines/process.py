@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clara_wf.definitions.workflow import Step
-from clara_wf.engines.engine import JobRun
+from clara_wf.engines.engine import Engine, JobRun
 from clara_wf.engines.environment import local_folders, settings_for
 from clara_wf.residents.programs import Program, pool_name
 from stages.errors import SettingsError
@@ -34,7 +34,7 @@ _KILL_S = 6.0
 _POLL_S = 0.01
 
 
-class ProcessEngine:
+class ProcessEngine(Engine):
     """Runs every stage as a process of this machine: by one that stays where there is one, else by its own.
 
     Parameters
@@ -75,7 +75,15 @@ class ProcessEngine:
 
 @dataclass(kw_only=True)
 class LocalJob:
-    """Stages that run as processes."""
+    """Stages that run as processes.
+
+    Attributes
+    ----------
+    stages
+        Each stage by name.
+    images
+        The image of each stage, with its digest.
+    """
 
     stages: dict[str, LocalStage | ResidentStage] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
@@ -85,7 +93,13 @@ class LocalJob:
 
 
 class LocalStage:
-    """A stage that runs as a process, in a session of its own, below a `stages.runtime.subreaper`."""
+    """A stage that runs as a process, in a session of its own, below a `stages.runtime.subreaper`.
+
+    Parameters
+    ----------
+    process
+        The process.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -213,6 +227,8 @@ def program_of(step: Step, environ: Mapping[str, str], *, at_once: int = 1) -> P
 
     Parameters
     ----------
+    step
+        The stage, in its workflow.
     environ
         The environment that local processes inherit.
     at_once

@@ -105,7 +105,13 @@ class Ready:
     is_current: Callable[[], bool]
 
     def server_for(self, models: Path) -> str | None:
-        """Return ``host:port`` of the server if it has the models of this repository as they are now."""
+        """Return ``host:port`` of the server if it has the models of this repository as they are now.
+
+        Parameters
+        ----------
+        models
+            A model repository.
+        """
         is_same = models.is_dir() and self.models.is_dir() and models.samefile(self.models)
         return self.server if is_same and self.is_current() else None
 
@@ -120,6 +126,8 @@ def run_service(
 
     Parameters
     ----------
+    service
+        What is kept ready.
     do
         Runs a job in a process of its own: takes what is ready, the arguments of the command line and the
         environment, returns the exit code.

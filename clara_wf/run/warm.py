@@ -21,12 +21,24 @@ _STOP_S = 30.0
 
 
 def service_folder(payloads: Path) -> Path:
-    """Return the folder of a service."""
+    """Return the folder of a service.
+
+    Parameters
+    ----------
+    payloads
+        Where its jobs run.
+    """
     return payloads.resolve() / ".resident"
 
 
 def jobs_folder(payloads: Path) -> Path:
-    """Return the folder of orders of jobs."""
+    """Return the folder of orders of jobs.
+
+    Parameters
+    ----------
+    payloads
+        Where the jobs run.
+    """
     return service_folder(payloads) / "jobs"
 
 

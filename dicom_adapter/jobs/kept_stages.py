@@ -37,6 +37,8 @@ class KeptStages:
 
     Parameters
     ----------
+    context
+        Of the adapter.
     log
         File for its output.
     """
