@@ -95,6 +95,13 @@ def _of_interpolation(model: ModelParameters) -> Iterator[tuple[str, str]]:
                 f"parameter {name}: only a spline has such; write interpolation 'cubic', or take it out",
             )
 
+    if model.truncate_hu and model.intensity_before_resampling:
+        yield (
+            "truncate_hu intensity_before_resampling",
+            "parameter truncate_hu: with intensity_before_resampling what is interpolated are no HU; "
+            "take one out",
+        )
+
 
 def _of_padding(model: ModelParameters) -> Iterator[tuple[str, str]]:
     names = "padding_value_hu padding_value padding_mode"
