@@ -28,6 +28,7 @@ CLARA_WF = (
     "models list",
     "models check",
     "models add",
+    "pull",
     "adapter",
     "adapter status",
     "adapter dead-letters",

@@ -6,7 +6,7 @@ import argparse
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +101,15 @@ class SegmentationStage(Stage):
             metavar="SIZE",
             help="such as 4G or 50%% (default: what is free and not reserved by other stages)",
         )
+
+    def warm_up(self) -> None:
+        """Import all, and load what was compiled for the host; the GPU is each job's own."""
+        from stages.segmentation import plausibility, segment, warm_up  # noqa: F401
+        from stages.triton import client, http  # noqa: F401
+
+        warm_up.warm_up()
+        with suppress(ImportError):
+            import cupy  # noqa: F401  which starts nothing
 
     def prepare(self, job: Job) -> None:
         """Import, connect, and read the model's description while the stages before still work.
