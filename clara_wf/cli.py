@@ -73,7 +73,13 @@ def _root(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; errors are one line on standard error."""
+    """Run the command line and return its exit code; errors are one line on standard error.
+
+    Parameters
+    ----------
+    argv
+        The words after the program's name; None for those of this process.
+    """
     logs.configure(level=logging.WARNING)
     os.environ.setdefault(
         "PYDANTIC_DISABLE_PLUGINS", "__all__"

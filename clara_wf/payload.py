@@ -30,6 +30,11 @@ _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 def checked_job_id(job: str) -> str:
     """Return the ID of a job, which is also the name of its folder.
 
+    Parameters
+    ----------
+    job
+        The job's ID.
+
     Raises
     ------
     SettingsError
@@ -66,11 +71,23 @@ class Payload:
         return self.root / "publish"
 
     def folder(self, name: str) -> Path:
-        """Return one of the workflow's folders, such as ``dicom-reader/output``."""
+        """Return one of the workflow's folders, such as ``dicom-reader/output``.
+
+        Parameters
+        ----------
+        name
+            The folder, relative to the job's.
+        """
         return self.root / name
 
     def log(self, stage: str) -> Path:
-        """Return the log file of a stage."""
+        """Return the log file of a stage.
+
+        Parameters
+        ----------
+        stage
+            The stage's name.
+        """
         return self.root / "logs" / f"{stage}.log"
 
     @property
@@ -87,7 +104,13 @@ class Payload:
             return ""
 
     def note_pending(self, why: str) -> None:
-        """Write down why the stages do not run yet, for `clara-wf status`; "" once they do."""
+        """Write down why the stages do not run yet, for `clara-wf status`; "" once they do.
+
+        Parameters
+        ----------
+        why
+            The reason, a sentence.
+        """
         try:
             if why:
                 locks.publish(self._pending_note, {"pending": why, "since": locks.now()}, durable=False)
@@ -110,6 +133,11 @@ class Payload:
 
     def describe(self, workflow: Workflow, *, engine: str) -> None:
         """Write down which workflow this job runs.
+
+        Parameters
+        ----------
+        workflow, engine
+            The workflow and the name of the engine that runs it.
 
         Raises
         ------
@@ -141,6 +169,11 @@ class Payload:
     def make_folder(self, name: str) -> None:
         """Make one of the job's folders and those above it.
 
+        Parameters
+        ----------
+        name
+            The folder, relative to the job's.
+
         Raises
         ------
         OutputError
@@ -156,6 +189,11 @@ def payload_for(payloads: Path, job: str, workflow: Workflow) -> Payload:
 
     A job is one run of one workflow: another workflow on the same input is a job of its own, whose ID is made
     of both, so that neither takes the other's results for its own.
+
+    Parameters
+    ----------
+    payloads, job, workflow
+        The folder of all jobs, the job's ID and the workflow.
     """
     payload = Payload(root=payloads / job, job_id=job)
     if payload.workflow_id in (None, workflow.id):
@@ -180,6 +218,8 @@ def fill_input(
 
     Parameters
     ----------
+    payload, workflow, source
+        The job's folders, the workflow and the folder to copy.
     digest_of
         Returns the SHA-256 of a file.
 
@@ -244,6 +284,8 @@ def steps_to_run(
 
     Parameters
     ----------
+    payload, workflow
+        The job's folders and the workflow.
     fresh
         Run every stage.
     digest_of

@@ -45,6 +45,8 @@ def narrowed(content: Mapping[str, Any], workflow: Workflow) -> str:
     ----------
     content
         Everything that the whole values.yaml says.
+    workflow
+        The workflow.
     """
     values = values_of(workflow)
     settings = {key: value for key, value in content.items() if key not in values}

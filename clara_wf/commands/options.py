@@ -42,7 +42,13 @@ def command_context(
 
 
 def print_line(line: str = "") -> None:
-    """Print a line of the result."""
+    """Print a line of the result.
+
+    Parameters
+    ----------
+    line
+        The line.
+    """
     typer.echo(printable_lines(line))
 
 
@@ -53,6 +59,8 @@ def print_table(
 
     Parameters
     ----------
+    headings, rows
+        What stands above the columns and the cells of each row.
     whole
         Headings of the columns that are never broken.
     """

@@ -16,6 +16,13 @@ from stages.runtime import extras
 def choose(workflow: Workflow, wanted: str | None) -> str:
     """Return the engine that was asked for, or the simplest that can run every stage.
 
+    Parameters
+    ----------
+    workflow
+        The workflow.
+    wanted
+        The engine's name; None for the simplest.
+
     Raises
     ------
     SettingsError
@@ -56,6 +63,11 @@ def _require_extras(workflow: Workflow) -> None:
 def known_engine(wanted: str) -> str:
     """Return the name of an engine.
 
+    Parameters
+    ----------
+    wanted
+        What was asked for.
+
     Raises
     ------
     SettingsError
@@ -72,6 +84,8 @@ def require_docker(workflow: Workflow, environ: Mapping[str, str]) -> None:
 
     Parameters
     ----------
+    workflow
+        The workflow.
     environ
         The environment in which Docker is looked for.
 
@@ -106,6 +120,8 @@ def make_engine(
 
     Parameters
     ----------
+    name
+        ``process``, ``docker`` or ``kubernetes``.
     models
         The model repository for an engine that brings its own model server; None to do without.
     values

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clara_wf.definitions.workflow import Step
-from clara_wf.engines.engine import JobRun
+from clara_wf.engines.engine import Engine, JobRun
 from clara_wf.engines.environment import local_folders, settings_for
 from stages.errors import SettingsError
 from stages.runtime import job_files, subreaper
@@ -26,7 +26,7 @@ _GRACE_S = 10.0  # in which a stage tells its failure when clara-wf is gone
 _KILL_S = 6.0
 
 
-class ProcessEngine:
+class ProcessEngine(Engine):
     """Runs every stage as a process of this machine."""
 
     name = "process"
@@ -51,7 +51,15 @@ class ProcessEngine:
 
 @dataclass(kw_only=True)
 class LocalJob:
-    """Stages that run as processes."""
+    """Stages that run as processes.
+
+    Attributes
+    ----------
+    stages
+        Each stage by name.
+    images
+        The image of each stage, with its digest.
+    """
 
     stages: dict[str, LocalStage] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +69,13 @@ class LocalJob:
 
 
 class LocalStage:
-    """A stage that runs as a process, in a session of its own, below a `stages.runtime.subreaper`."""
+    """A stage that runs as a process, in a session of its own, below a `stages.runtime.subreaper`.
+
+    Parameters
+    ----------
+    process
+        The process.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process

@@ -43,6 +43,8 @@ def run_workflow(engine: Engine, run: JobRun, *, on_progress: Progress) -> Outco
 
     Parameters
     ----------
+    engine, run
+        What starts the stages and the job that is run.
     on_progress
         Called about twenty times a second with the status of every stage.
     """

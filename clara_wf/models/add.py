@@ -72,6 +72,10 @@ def add_model(
 
     Parameters
     ----------
+    source
+        The ONNX file, or the folder.
+    repository
+        The model repository.
     name
         Of the model; default: that of the file or folder. An ONNX file for a model that is there gets the
         description of that model.

@@ -112,6 +112,11 @@ class CheckedModel:
 def models_in(repository: Path) -> list[ModelFolder]:
     """Return the models of a repository by name.
 
+    Parameters
+    ----------
+    repository
+        The model repository.
+
     Raises
     ------
     InputError
@@ -142,6 +147,8 @@ def check_model(
 
     Parameters
     ----------
+    name, repository
+        The model's name and the model repository.
     cache
         Where the model server is installed.
     print_line

@@ -35,7 +35,15 @@ _MOST_CHANNELS = 30
 
 
 def config_for(name: str, tensors: OnnxTensors) -> str:
-    """Return a configuration for an ONNX model that says all but what only its author knows."""
+    """Return a configuration for an ONNX model that says all but what only its author knows.
+
+    Parameters
+    ----------
+    name
+        The model's name.
+    tensors
+        What its inputs and outputs are.
+    """
     batch = all(tensor.shape[:1] == (-1,) for tensor in (*tensors.inputs, *tensors.outputs))
     lines = [
         f'name: "{name}"',
@@ -88,7 +96,13 @@ def _tensor(kind: str, tensor: TensorSpec, *, batch: bool) -> str:
 
 
 def with_name(config: str, name: str) -> str:
-    """Return a configuration that names its model so; Triton wants the name of the folder."""
+    """Return a configuration that names its model so; Triton wants the name of the folder.
+
+    Parameters
+    ----------
+    config, name
+        The text of the configuration and the model's name.
+    """
     return f'name: "{name}"\n' + _NAME.sub("", config, count=1)
 
 

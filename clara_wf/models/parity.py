@@ -44,7 +44,13 @@ class OnnxEngine:
 
     @classmethod
     def of_log(cls, log: Path, model: str) -> OnnxEngine | None:
-        """Return the engine of a model; None where the log does not say, as of another backend's."""
+        """Return the engine of a model; None where the log does not say, as of another backend's.
+
+        Parameters
+        ----------
+        log, model
+            The server's log file and the model's name.
+        """
         text, name = log.read_text(errors="replace"), re.escape(model)
         answers = re.findall(rf"^model {name} is answered by (.+)$", text, re.MULTILINE)
         others = re.findall(rf"^model {name} is (not answered by .+)$", text, re.MULTILINE)
@@ -92,6 +98,8 @@ def parity_with_reference(
         (slices, rows, columns).
     predictor
         The server that is compared.
+    tensors
+        What its inputs and outputs are.
     cache
         Where the model server is installed, of which another is started.
     log

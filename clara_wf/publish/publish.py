@@ -115,6 +115,11 @@ def _description(
 def unpublish(workflow_id: str, target: Path) -> Published:
     """Take a workflow from the list of those that are published; its versions are kept.
 
+    Parameters
+    ----------
+    workflow_id, target
+        The workflow's ID and the folder of published workflows.
+
     Raises
     ------
     SettingsError
@@ -138,7 +143,13 @@ def unpublish(workflow_id: str, target: Path) -> Published:
 
 
 def model_digests(repository: Path | None) -> dict[str, str]:
-    """Return, by name, one SHA-256 of all files of each model of a repository."""
+    """Return, by name, one SHA-256 of all files of each model of a repository.
+
+    Parameters
+    ----------
+    repository
+        The model repository; None for no models.
+    """
     if repository is None or not repository.is_dir():
         return {}
     models = [path for path in sorted(repository.iterdir()) if (path / "config.pbtxt").is_file()]

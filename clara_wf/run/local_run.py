@@ -32,6 +32,10 @@ class LocalRun:
 
     Attributes
     ----------
+    workflow
+        The workflow.
+    places
+        Where things lie.
     engine
         How the stages run; None to choose, see `clara_wf.engines.choice`.
     job
@@ -70,6 +74,10 @@ def run_locally(
 
     Parameters
     ----------
+    run
+        What is run, and where.
+    environ
+        Environment variables.
     print_line
         Called with a line for the user before each part that may take a while.
     on_progress

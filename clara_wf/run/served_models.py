@@ -21,6 +21,8 @@ def publish_repository(payload: Payload, repository: Path, cache: Path, *, surel
 
     Parameters
     ----------
+    payload, repository
+        The job's folders and the model repository.
     cache
         Where the hashes of files are kept.
     surely
@@ -34,13 +36,25 @@ def publish_repository(payload: Payload, repository: Path, cache: Path, *, surel
 
 
 def publish_server(payload: Payload, workflow: Workflow, url: str) -> None:
-    """Record what a server says of the models of the job's results, if it answers at once."""
+    """Record what a server says of the models of the job's results, if it answers at once.
+
+    Parameters
+    ----------
+    payload, workflow, url
+        The job's folders, the workflow and the server's HOST:PORT.
+    """
     used = {model.name for step in workflow.steps for model in _used(payload, step)}
     models_file.publish_models(payload.lock_dir, _ask(url, sorted(used)))
 
 
 def not_compared(payload: Payload, steps: Iterable[Step]) -> Iterator[str]:
-    """Yield a sentence for each result that is kept though the weights of its model are not known."""
+    """Yield a sentence for each result that is kept though the weights of its model are not known.
+
+    Parameters
+    ----------
+    payload, steps
+        The job's folders and the stages whose results are kept.
+    """
     for step in steps:
         for model in models_file.models_of_unknown_weights(payload.lock_dir, step.block.lockName):
             yield (

@@ -18,7 +18,17 @@ class JobTable(DeliveryTable):
     """The jobs of a database, which know their deliveries."""
 
     def jobs(self, *states: str, study_id: int | None = None, most: int = -1) -> list[JobRecord]:
-        """Return the jobs in some states, or all, the oldest first, or only so many of the latest."""
+        """Return the jobs in some states, or all, the oldest first, or only so many of the latest.
+
+        Parameters
+        ----------
+        states
+            Which; none for all.
+        study_id
+            Only those of this study; None for all.
+        most
+            How many; -1 for all.
+        """
         wanted = [f"state IN ({marks(states)})"] * bool(states) + ["study_id = ?"] * (study_id is not None)
         which = f"WHERE {' AND '.join(wanted)}" if wanted else ""
         values = [*states, *([] if study_id is None else [study_id])]
@@ -27,6 +37,11 @@ class JobTable(DeliveryTable):
 
     def job(self, job_id: str) -> JobRecord:
         """Return a job.
+
+        Parameters
+        ----------
+        job_id
+            The job's ID.
 
         Raises
         ------
@@ -57,25 +72,58 @@ class JobTable(DeliveryTable):
         return None
 
     def retry(self, job_id: str, *, exit_code: int | None, reason: str, not_before: float) -> None:
-        """Queue a job that failed again, for later."""
+        """Queue a job that failed again, for later.
+
+        Parameters
+        ----------
+        job_id
+            The job's ID.
+        exit_code
+            Of the stage that failed; None where none did.
+        reason
+            Why it failed.
+        not_before
+            Not before this time, seconds of service.
+        """
         with self.transaction() as database:
             self._move(
                 database, "jobs", job_id, "queued", exit_code=exit_code, reason=reason, not_before=not_before
             )
 
     def interrupt(self, job_id: str) -> None:
-        """Queue a job again that was stopped, or ran when we ended; that is no try."""
+        """Queue a job again that was stopped, or ran when we ended; that is no try.
+
+        Parameters
+        ----------
+        job_id
+            The job's ID.
+        """
         with self.transaction() as database:
             self._move(database, "jobs", job_id, "queued", not_before=0)
             database.execute("UPDATE jobs SET tries = MAX(tries - 1, 0) WHERE id = ?", (job_id,))
 
     def dead_letter(self, job_id: str, *, exit_code: int | None, reason: str) -> None:
-        """Make a job that failed a dead letter."""
+        """Make a job that failed a dead letter.
+
+        Parameters
+        ----------
+        job_id
+            The job's ID.
+        exit_code
+            Of the stage that failed; None where none did.
+        reason
+            Why it failed.
+        """
         with self.transaction() as database:
             self._move(database, "jobs", job_id, "dead", exit_code=exit_code, reason=reason)
 
     def replay(self, job_id: str) -> None:
         """Queue a dead letter again, and what could not be delivered of it.
+
+        Parameters
+        ----------
+        job_id
+            The job's ID.
 
         Raises
         ------
@@ -99,6 +147,8 @@ class JobTable(DeliveryTable):
 
         Parameters
         ----------
+        job_id
+            The job's ID.
         results
             File of each SOPInstanceUID.
         contents
@@ -130,6 +180,14 @@ class JobTable(DeliveryTable):
 
 
 def job_id_of(study: StudyRecord, rule: WorkflowRule, generation: int) -> str:
-    """Return the ID of the job of a rule on a study that is complete for the so many-th time."""
+    """Return the ID of the job of a rule on a study that is complete for the so many-th time.
+
+    Parameters
+    ----------
+    study, rule
+        The study and the rule.
+    generation
+        How often the study was complete then.
+    """
     name = f"{study.ae_title}\n{study.study_uid}\n{rule.workflow}\n{rule.name}\n{generation}"
     return str(uuid.uuid5(uuid.NAMESPACE_OID, name))

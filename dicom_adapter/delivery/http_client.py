@@ -21,7 +21,17 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, kw_only=True)
 class HttpAnswer:
-    """An answer: its status, where else it says to go, and its body."""
+    """An answer: its status, where else it says to go, and its body.
+
+    Attributes
+    ----------
+    status
+        Its number.
+    location
+        Where else it says to go; "" for nowhere.
+    body
+        Its bytes.
+    """
 
     status: int
     location: str
@@ -39,10 +49,14 @@ class HttpCalls:
         The root of its service.
     headers
         What is sent with every request.
+    tls
+        How to secure it; None for not at all.
     timeout_s
         Longest time for a connection with its TLS, and for the whole of an answer, seconds.
     slowest_rate
         What the server takes of a body at least, bytes a second, beside one `timeout_s`.
+    connections
+        Makes the connections to destinations, and closes them.
     """
 
     def __init__(
@@ -87,6 +101,11 @@ class HttpCalls:
     def ask(self, path: str) -> HttpAnswer:
         """GET what lies below the root of the service.
 
+        Parameters
+        ----------
+        path
+            What follows the service's root.
+
         Raises
         ------
         DestinationError
@@ -96,6 +115,13 @@ class HttpCalls:
 
     def post(self, path: str, content_type: str, body: Iterator[bytes], size: int) -> HttpAnswer:
         """POST a body of so many bytes below the root of the service.
+
+        Parameters
+        ----------
+        path, content_type, body
+            What follows the service's root, what the body is and the body in pieces.
+        size
+            Bytes.
 
         Raises
         ------

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from dicom_adapter.delivery.answers import Answer, DestinationError, OnAnswer
+from dicom_adapter.delivery.answers import Answer, DestinationError, OnAnswer, Sender
 from dicom_adapter.delivery.connection import DestinationConnections
 from dicom_adapter.delivery.http_client import HttpAnswer, HttpCalls
 from dicom_adapter.delivery.query import places_of
@@ -34,7 +34,7 @@ _SHOWN = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class StowClient:
+class StowClient(Sender):
     """Sends files by STOW-RS.
 
     Attributes
@@ -79,6 +79,11 @@ class StowClient:
 
     def found(self, results: Sequence[ResultFile]) -> set[str] | None:
         """Return the SOPInstanceUIDs that the service has of some; None if it cannot be asked.
+
+        Parameters
+        ----------
+        results
+            The files.
 
         Raises
         ------
@@ -144,6 +149,11 @@ def answer_of(status: int, body: bytes, name: str) -> Answer:
 
     A 409 is said where any instance failed, and a 202 may hold failures or warnings; the body tells them
     apart. A 200 of something else than a store, such as a page to log in at, is no success.
+
+    Parameters
+    ----------
+    status, body, name
+        The status of the response, its bytes and what the destination is called.
     """
     status_text = f"HTTP {status}"
     is_answer, reason = _failure_reason(body)

@@ -48,6 +48,8 @@ def fill_payload(
 
     Parameters
     ----------
+    payload, workflow, files
+        The job's folders, the workflow and the instances.
     storage
         Whether it is copied or linked, with which permissions, and how much of the disk stays free.
 
@@ -159,5 +161,11 @@ def _copy(source: int, target: int) -> None:
 
 
 def why_pending(job: JobRecord, payloads: Path) -> str:
-    """Return why a job that was begun does not run yet, such as that no node is free; "" if it does."""
+    """Return why a job that was begun does not run yet, such as that no node is free; "" if it does.
+
+    Parameters
+    ----------
+    job, payloads
+        The job and the folder of all jobs.
+    """
     return Payload(root=payloads / job.id, job_id=job.id).pending if job.state == "running" else ""

@@ -31,6 +31,8 @@ class JobQueue:
 
     Parameters
     ----------
+    context
+        What the adapter's parts work with.
     models
         The model repository for an engine that brings its own server; None if there is none.
     model_server

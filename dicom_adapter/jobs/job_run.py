@@ -94,6 +94,10 @@ def run_job(
 
     Parameters
     ----------
+    payload, workflow
+        The job's folders and the workflow.
+    run_options
+        How it is run.
     stopped
         Tells that it shall end: it is asked to stop, and goes on at its next run.
     owner_wait_s
@@ -131,6 +135,15 @@ def wait_until_alone(
     payload: Payload, workflow: Workflow, *, timeout_s: float, stopped: Callable[[], bool]
 ) -> bool:
     """Return as soon as no process runs this job or a stage of it; False if we were stopped before.
+
+    Parameters
+    ----------
+    payload, workflow
+        The job's folders and the workflow.
+    timeout_s
+        Longest wait, seconds.
+    stopped
+        Returns whether we are to end.
 
     Raises
     ------

@@ -43,6 +43,8 @@ class JobRunner:
 
     Parameters
     ----------
+    context
+        What the adapter's parts work with.
     models
         The model repository for an engine that brings its own server; None if there is none.
     model_server

@@ -94,7 +94,7 @@ class ModelDescription(ModelParameters):
         )
 
 
-_ANY = {"orientation": "SPL", "padding_value_hu": 0, "activation": "softmax", "channel_labels": [0, 1]}
+_ANY = {"orientation": "SPL", "activation": "softmax", "channel_labels": [0, 1]}
 """Any values of the parameters that must be there."""
 
 

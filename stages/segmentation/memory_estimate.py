@@ -118,7 +118,7 @@ def stage_need(
     by_messages: bool = False,
     shared_on_host: bool = False,
     shared_on_device: int = 0,
-    whole_image: bool = False,
+    preparation: Mapping[str, int] | None = None,
     volume_itemsize: int = 2,
     image_itemsize: int = 4,
 ) -> MemoryNeed:
@@ -138,8 +138,8 @@ def stage_need(
         What of the host's memory the way to the device and back will take.
     by_messages, shared_on_host, shared_on_device
         As for `window_need`.
-    whole_image
-        Whether the model's input is made at once, since its intensities depend on all of it.
+    preparation
+        What making the model's input takes beside a slab of it, by part, where the work is done.
     volume_itemsize
         Bytes of a voxel of the volume. A mapped file takes no memory of the host that cannot be had back;
         on the device the volume lies whole.
@@ -156,7 +156,7 @@ def stage_need(
         shared_on_device=shared_on_device,
         image_itemsize=image_itemsize,
     )
-    whole = {"whole image": math.prod(model_shape) * image_itemsize} if whole_image else {}
+    whole = preparation or {}
     host = {"the process": held_bytes, "mask": voxels, **of_windows.host}
     if not on_device:
         found = volume_shape[0] * volume_shape[1] * _BYTES_A_ROW

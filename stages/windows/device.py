@@ -22,6 +22,7 @@ from stages.windows.source import Image, Window, WindowSource, layers
 
 SOURCE = Path(__file__).parents[1] / "compute" / "cuda" / "windows.cu"
 _ACTIVATIONS = {"none": 0, "softmax": 1, "sigmoid": 2, "labels": 3}
+_PADDINGS = {"constant": 0, "replicate": 1, "reflect": 2}
 _OUTPUTS = ("float32", "float16", "uint8", "int32", "int64")
 
 Launch: TypeAlias = Callable[[str, int, Sequence[Any]], None]
@@ -116,6 +117,7 @@ class DeviceSource(WindowSource):
                 np.int32(self._layer_slices.shape[0]),
                 *_integers(slices, rows, columns, *self._before),
                 np.float32(self._windows.padding),
+                np.int32(_PADDINGS[self._windows.padding_mode]),
                 self.table[first : first + len(layer)],
                 *_integers(*self._windows.shape),
                 out,
@@ -194,7 +196,7 @@ class DeviceBlender(Blender):
                 np.int32(len(batch)),
                 self._weights,
                 *_integers(*self._windows.shape, self._windows.classes),
-                np.int32(_ACTIVATIONS[self._windows.activation]),
+                np.int32(_ACTIVATIONS[self._windows.window_activation]),
                 self._sums,
                 *_integers(*self._sums.shape[2:], *box),
                 self._faults,
@@ -238,7 +240,7 @@ class DeviceBlender(Blender):
                 self._faults,
             ),
         )
-        return ScoreSlab(first - self._source.inner[0].start - kept, scores) if found else None
+        return ScoreSlab(first - self._source.inner[0].start - kept, scores, kept) if found else None
 
 
 def table_of(source: WindowSource, xp: Any) -> Array:

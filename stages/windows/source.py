@@ -162,6 +162,12 @@ class WindowSource:
             self._layer = None
             layer = self._image[start : start + self._windows.shape[0]]
             if any(after for _, after in self._widths):
-                layer = np.pad(layer, self._widths, constant_values=self._windows.padding)
+                layer = _padded(layer, self._widths, self._windows)
             self._layer = start, layer
         return self._layer[1]
+
+
+def _padded(layer: Array, widths: Sequence[tuple[int, int]], windows: WindowPlan) -> Array:
+    if windows.padding_mode == "constant":
+        return np.pad(layer, widths, constant_values=windows.padding)
+    return np.pad(layer, widths, mode="edge" if windows.padding_mode == "replicate" else "reflect")

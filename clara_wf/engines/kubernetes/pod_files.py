@@ -22,6 +22,10 @@ def send(write: Write, run: JobRun, models: Path | None, *, payload: bool) -> No
 
     Parameters
     ----------
+    write
+        Sends bytes into the Pod.
+    run
+        The job that is run.
     models
         A model repository to send; None for none.
     payload
@@ -94,6 +98,8 @@ class PayloadWriter:
 
     Attributes
     ----------
+    run
+        The job that is run.
     fetched
         Stages whose result is here.
     memory
@@ -109,6 +115,13 @@ class PayloadWriter:
 
     def take(self, header: Mapping[str, Any], read: Read) -> None:
         """Do what a message says.
+
+        Parameters
+        ----------
+        header
+            What the message says of itself.
+        read
+            Returns the bytes that follow.
 
         Raises
         ------

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stages import InferenceError
 from stages.arrays import array_namespace, to_host
+from stages.windows.activation import activate
 from stages.windows.plan import WindowPlan
 from stages.windows.sliding import predict_in_windows, score_slabs
 from stages.windows.source import LazyImage
@@ -68,6 +69,34 @@ def test_small_image_is_padded_evenly_with_the_value_asked_for():
     # 2 slices: one of padding on each side; 1 column: one before, two after
     assert np.array_equal(window[1:3, :, 1:2], image)
     assert (window == -5).sum() == 64 - 8
+
+
+@pytest.mark.parametrize(("mode", "numpys"), [("replicate", "edge"), ("reflect", "reflect")])
+def test_small_image_may_go_on_beyond_its_edges(mode, numpys):
+    image, seen = random_image(4, 2, 9), []
+    plan = WindowPlan(shape=(7, 6, 4), classes=1, padding_mode=mode)
+    predict_in_windows(image, lambda given: seen.append(given[0, 0].copy()) or given, windows=plan)
+    padded = np.pad(image, [(1, 2), (2, 2), (0, 0)], mode=numpys)
+    assert np.array_equal(seen[0], padded[:, :, :4])
+    assert np.array_equal(seen[-1], padded[:, :, -4:])
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_outputs_may_be_blended_before_they_are_activated(activation):
+    def uneven(windows):
+        ramp = np.linspace(-2, 2, windows.shape[-1], dtype=np.float32)
+        return np.concatenate([windows * ramp, windows + ramp], axis=1)
+
+    image, plan = random_image(13, 9, 11), {"classes": 2, "overlap": 0.6}
+    logits = predict(image, uneven, **plan)
+    expected = activate(logits[None], activation, 2)[0]
+    late = {**plan, "activation": activation, "activation_after": "blending"}
+    assert predict(image, uneven, **late) == pytest.approx(expected, abs=1e-6)
+    assert np.abs(predict(image, uneven, **plan, activation=activation) - expected).max() > 0.01
+    plan = WindowPlan(shape=(4, 4, 4), **late)
+    for slab in score_slabs(image, uneven, windows=plan, shared_slice=True):  # the shared one only once
+        part = expected[:, slab.start : slab.start + slab.scores.shape[1]]
+        assert slab.scores == pytest.approx(part, abs=1e-6)
 
 
 def test_answer_of_another_shape_is_refused_and_both_shapes_told():
