@@ -45,6 +45,7 @@ def long_series(folder, count):
     return letters.series_and_mask(folder, shape=(count, 22, 22), spacing=(25 / count, 1.5, 1.25))
 
 
+@pytest.mark.slow
 def test_slices_whose_numbers_have_four_digits_survive(tmp_path):
     source, mask = long_series(tmp_path / "source", 1200)
     assert mask.array[1000:].any()
@@ -61,6 +62,7 @@ def six_hundred_slices(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", MADE_OF_SLICES)
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_series(six_hundred_slices, tmp_path, name):
     """A data set of pydicom a slice would take 15 MiB more, its pixels none of a size that counts."""
     source, mask = six_hundred_slices
