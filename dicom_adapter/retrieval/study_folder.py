@@ -100,7 +100,8 @@ def gathering(job: Path, input_folder: str, study_uid: str, permissions: int) ->
     """
     folder = StudyFolder(job, input_folder, study_uid, permissions)
     try:
-        make_folder(job, job.parent.parent, folder_mode(permissions))
+        job.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(job, job.parent, folder_mode(permissions))
         descriptor = os.open(job, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if not file_lock.try_lock(descriptor):
