@@ -133,8 +133,8 @@ def _of_windows(model: ModelParameters) -> Iterator[tuple[str, str]]:
     if model.slice_stack > 1 and model.window_shape is not None and model.window_shape[0] > 1:
         yield (
             "slice_stack window_shape",
-            f"parameter window_shape: {list(model.window_shape)} has more than the one slice whose neighbours "
-            f"slice_stack means; write 1 first",
+            f"parameter window_shape: {list(model.window_shape)} has more than the one slice that "
+            f"slice_stack gives neighbours; write 1 first",
         )
     if model.ensemble and model.activation == "labels":
         yield (

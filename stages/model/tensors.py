@@ -85,8 +85,8 @@ class ModelTensors:
             )
         if slice_stack > 1 and "z" in spatial:
             raise InferenceError(
-                f"model {served.name!r}: parameter slice_stack is {slice_stack}, but tensor {image.name!r} is "
-                f"{list(image.shape)}, with slices of its own; expected rows and columns alone, or no slice_stack"
+                f"model {served.name!r}: parameter slice_stack is {slice_stack}, but tensor {image.name!r} "
+                f"{list(image.shape)} has slices of its own; expected rows and columns alone"
             )
         seen = "one channel, the CT" if slice_stack == 1 else f"{slice_stack} channels, as slice_stack says"
         input_layout = _layout(served.name, image, spatial, slice_stack, seen)

@@ -28,7 +28,7 @@ EXTRAS: Mapping[str, Sequence[str]] = {
         "urllib3",
         "websocket",
     ),
-    "adapter": ("pynetdicom", "prometheus_client"),
+    "adapter": ("pynetdicom", "prometheus_client", "python_multipart"),
     "import": ("onnx",),
     "import-torch": ("torch", "monai"),
 }

@@ -125,18 +125,18 @@ class WindowPlan:
             raise SettingsError(f"a window plan counts from 1, found {self}")
         if not 0 <= self.overlap < 1:
             raise SettingsError(f"the overlap of windows lies between 0 and 1, found {self.overlap}")
-        if self.slice_stack > 1 and (
-            self.slice_stack % 2 == 0
-            or self.shape[0] > 1
-            or 0 in self.mirror_axes
-            or "c" not in self.input_layout
-        ):
+        if self.slice_stack > 1 and not self._takes_stacks:
             raise SettingsError(
-                f"a stack is an odd number of slices, the channels of windows of one slice that are not mirrored "
-                f"along slices, found {self}"
+                f"a stack is an odd number of slices, the channels of windows of one slice that are not "
+                f"mirrored along slices, found {self}"
             )
         if self.batch > 1 and "b" not in self.input_layout:
             raise SettingsError(f"windows in batches of {self.batch} need a tensor with a batch axis (b)")
+
+    @property
+    def _takes_stacks(self) -> bool:
+        is_slice = self.shape[0] == 1 and 0 not in self.mirror_axes
+        return is_slice and self.slice_stack % 2 == 1 and "c" in self.input_layout
 
     @property
     def reach(self) -> int:

@@ -319,8 +319,8 @@ def test_a_stack_of_slices_is_the_channels_of_a_model_of_slices(served):
 @pytest.mark.parametrize(
     ("texts", "problem"),
     [
-        ({"window_shape": "[8, 16, 16]"}, "more than the one slice whose neighbours slice_stack means"),
-        ({"without": ["window_shape"]}, "with slices of its own; expected rows and columns alone"),
+        ({"window_shape": "[8, 16, 16]"}, "more than the one slice that slice_stack gives neighbours"),
+        ({"without": ["window_shape"]}, "has slices of its own; expected rows and columns alone"),
         ({"window_shape": "[1, 16, 16]", "mirror_axes": "[0]"}, "have no slices to mirror (0)"),
         (
             {"without": ["window_shape"], "image": (-1, 1, 16, 16), "scores": (-1, 3, 16, 16)},
