@@ -97,6 +97,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "workspace",
         "model_server",
         "models",
+        "model_import",
         "definitions",
         "payload",
         "chart",

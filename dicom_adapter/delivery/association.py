@@ -20,6 +20,7 @@ from dicom_adapter.delivery.connection import DestinationConnection, Destination
 from dicom_adapter.dimse import commands, pdus
 from dicom_adapter.dimse.pdus import Accepted, ProtocolError, pdu
 from dicom_adapter.supervision.deadline import Deadline
+from stages.errors import StageError
 
 logger = logging.getLogger(__name__)
 
@@ -409,6 +410,8 @@ def associated(
             raise
         with suppress(OSError, EOFError, ProtocolError):
             association.release()
+    except StageError:  # of who uses it; some are OSErrors
+        raise
     except (OSError, EOFError, ProtocolError) as error:
         raise DestinationError(f"{peer.place} went away: {_reason_of(error)}") from error
     finally:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from clara_wf.run.archives import StudyQuery
 from dicom_adapter.config.dicom_blocks import Destination, Dicom
+from dicom_adapter.delivery.answers import DestinationError
 from dicom_adapter.delivery.association import Peer
 from dicom_adapter.delivery.connection import DestinationConnections
 from dicom_adapter.delivery.http_client import HttpCalls
@@ -125,10 +126,14 @@ class _DimseArchive:
         missing: set[str],
         receiver: ExpectedReceiver,
     ) -> None:
-        if self.retrieve_by != "move":
+        if self.retrieve_by == "move":
+            return retrieve_by_c_move(self.peer, self.dicom, study_uid, wanted, receiver, missing)
+        try:
+            return retrieve_by_c_get(self.peer, study_uid, wanted, missing, receiver)
+        except NoGetError as no_get:
+            if self.retrieve_by == "get":
+                raise
             try:
-                return retrieve_by_c_get(self.peer, study_uid, wanted, missing, receiver)
-            except NoGetError:
-                if self.retrieve_by == "get":
-                    raise
-        return retrieve_by_c_move(self.peer, self.dicom, study_uid, wanted, receiver, missing)
+                return retrieve_by_c_move(self.peer, self.dicom, study_uid, wanted, receiver, missing)
+            except DestinationError as error:
+                raise DestinationError(f"{error}; before that, {no_get}") from error.__cause__

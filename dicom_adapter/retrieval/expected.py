@@ -15,7 +15,7 @@ from dicom_adapter.storage.receiver import InstanceReceiver, KeptInstance
 from dicom_adapter.storage.spool import SpooledDataSet
 from dicom_adapter.storage.study_locks import StudyLocks
 from dicom_files.file_meta import encoded_meta
-from stages.errors import InputError, StageError
+from stages.errors import InputError
 
 AE_TITLE = "RETRIEVED"
 """What the folder is named after in which all of it is kept, whatever we are called by."""
@@ -72,13 +72,7 @@ class Expected:
 
 
 class ExpectedReceiver(InstanceReceiver):
-    """Keeps instances that are expected, with the guarantees of what the adapter receives.
-
-    Attributes
-    ----------
-    refusal
-        Why the first one was refused that was; None if none was.
-    """
+    """Keeps instances that are expected, with the guarantees of what the adapter receives."""
 
     def __init__(self, paths: AdapterPaths, storage: Storage, expected: Expected) -> None:
         self._locks = StudyLocks()
@@ -90,7 +84,6 @@ class ExpectedReceiver(InstanceReceiver):
             permissions=storage.permissions,
         )
         self._expected = expected
-        self.refusal: StageError | None = None
 
     def keep(
         self, ae_title: str, header: InstanceHeader, meta: bytes, data: bytes | memoryview | SpooledDataSet
@@ -104,18 +97,12 @@ class ExpectedReceiver(InstanceReceiver):
         OutputError
             If it cannot be written.
         """
-        try:
-            self._expected.require(header)
-            kept = super().keep(AE_TITLE, header, meta, data)
-            self._locks.release((AE_TITLE, header.study_uid))
-            if kept.received.conflict:
-                kept.received.path.unlink(missing_ok=True)
-                raise InputError(
-                    f"{self._expected.place} sent two instances of one SOPInstanceUID that differ"
-                )
-        except StageError as error:
-            self.refusal = self.refusal or error
-            raise
+        self._expected.require(header)
+        kept = super().keep(AE_TITLE, header, meta, data)
+        self._locks.release((AE_TITLE, header.study_uid))
+        if kept.received.conflict:
+            kept.received.path.unlink(missing_ok=True)
+            raise InputError(f"{self._expected.place} sent two instances of one SOPInstanceUID that differ")
         if header.sop_instance_uid in self._expected.missing:
             self._expected.missing.discard(header.sop_instance_uid)
             self._expected.on_kept()

@@ -36,7 +36,6 @@ from dicom_files import uids
 GET = str(StudyRootQueryRetrieveInformationModelGet)
 _MORE = 1000  # messages beside those of the instances
 _INSTANCE_MESSAGES = 3  # for each: itself, and responses in between
-_PARTLY = 0xB000
 _USUAL = (
     uids.CTImageStorage,
     uids.EnhancedCTImageStorage,
@@ -49,7 +48,7 @@ _USUAL = (
 
 
 class NoGetError(DestinationError):
-    """An archive does not answer C-GET."""
+    """An archive does not answer C-GET, or sends nothing by it."""
 
 
 def retrieve_by_c_get(
@@ -64,7 +63,7 @@ def retrieve_by_c_get(
     Raises
     ------
     NoGetError
-        If the archive does not answer C-GET, or does not send these SOP classes by it.
+        If the archive does not answer C-GET, or sends nothing of a request by it.
     DestinationError
         If it goes away, or fails.
     """
@@ -79,7 +78,10 @@ def retrieve_by_c_get(
                 raise NoGetError(f"{peer.place} does not send {_named(offered)} by C-GET")
             of_class = [each for each in wanted if each.sop_class_uid == sop_class]
             for request in requests_for(study_uid, of_class, missing, alone=_is_alone(wanted, sop_class)):
-                _get(association, request, receiver)
+                before = len(missing)
+                status = _status_of_get(association, request, receiver)
+                if status != commands.SUCCESS and len(missing) == before:  # else the rest is asked for again
+                    raise NoGetError(f"{peer.place} sends nothing of it by C-GET: {meaning_of(status)}")
 
 
 def _contexts(sop_classes: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -94,7 +96,8 @@ def _is_alone(wanted: Sequence[ListedInstance], sop_class: str) -> set[str]:
     return {each.series_uid for each in wanted} - mixed
 
 
-def _get(association: RequestedAssociation, request: Request, receiver: ExpectedReceiver) -> None:
+def _status_of_get(association: RequestedAssociation, request: Request, receiver: ExpectedReceiver) -> int:
+    """Make a request, keep what comes, and return the final status."""
     data = encoded_query(request.level, request.values)
     values: commands.Values = {commands.SOP_CLASS: GET, commands.PRIORITY: MEDIUM}
     asked = association.call(GET, SYNTAX, commands.C_GET, values, [data], size=len(data))
@@ -106,12 +109,8 @@ def _get(association: RequestedAssociation, request: Request, receiver: Expected
             require_response(head.fields, asked, commands.C_GET)
             association.data_of(head)
             status = commands.number(head.fields, commands.STATUS)
-            if status in (commands.SUCCESS, _PARTLY):
-                return  # what is missing is asked for once more
             if status not in PENDING:
-                raise DestinationError(
-                    f"{association.peer.place} does not send the study: {meaning_of(status)}"
-                )
+                return status
         association.wait_at_most(association.peer.timeout_s)
     raise ProtocolError("it sends more messages than the study has instances")
 

@@ -25,9 +25,11 @@ from dicom_adapter.scp.association import Ending
 from dicom_adapter.scp.storage_scp import StorageScp
 from dicom_adapter.storage.receiver import KeptInstance
 from dicom_adapter.supervision.deadline import Deadline
+from stages.errors import InputError, OutputError
 
 MOVE = str(StudyRootQueryRetrieveInformationModelMove)
 _MORE = 1000  # messages beside one for each instance
+_OUR_FAULT = (0xA700, 0x0110)
 _PARTLY, _NOT_SENT, _UNKNOWN_DESTINATION = 0xB000, 0xA702, 0xA801
 
 
@@ -60,9 +62,10 @@ def retrieve_by_c_move(
             )
         all_series = {each.series_uid for each in wanted}
         for request in requests_for(study_uid, wanted, missing, alone=all_series):
-            _move(association, request, calls, dicom)
-            if receiver.refusal is not None:
-                raise receiver.refusal
+            try:
+                _move(association, request, calls, dicom)
+            finally:  # what we refused is why the archive failed
+                calls.raise_refusal(peer)
 
 
 class _Calls:
@@ -70,6 +73,7 @@ class _Calls:
 
     def __init__(self) -> None:
         self.open = 0
+        self._refused: tuple[int, str] | None = None
         self.deadline = Deadline(0)
 
     def opened(self, association: int, ae_title: str, caller: str, *, address: str) -> None:
@@ -83,7 +87,7 @@ class _Calls:
         self.deadline.restart()
 
     def refused(self, association: int, status: int, reason: str) -> None:
-        pass
+        self._refused = self._refused or (status, reason)
 
     def closed(self, association: int, *, is_released: bool) -> None:
         self.open -= 1
@@ -91,6 +95,13 @@ class _Calls:
 
     def ended(self, ending: Ending, reason: str, *, address: str) -> None:
         pass
+
+    def raise_refusal(self, peer: Peer) -> None:
+        """Raise why an instance was not taken, if one was not."""
+        if self._refused is not None:
+            status, reason = self._refused
+            kind = OutputError if status in _OUR_FAULT else InputError
+            raise kind(reason if peer.place in reason else f"{peer.place}: {reason}")
 
     def catch_up(self, *, all_of_it: bool = False) -> None:
         pass

@@ -20,7 +20,7 @@ from dicom_adapter.retrieval.expected import AE_TITLE
 from dicom_adapter.storage.folders import make_folder
 from dicom_adapter.storage.paths import SUFFIX, AdapterPaths
 from dicom_adapter.storage.receiver import folder_mode, sweep
-from stages.errors import OutputError, SettingsError
+from stages.errors import OutputError, SettingsError, StageError
 from stages.runtime import atomic, file_lock
 
 
@@ -100,7 +100,8 @@ def gathering(job: Path, input_folder: str, study_uid: str, permissions: int) ->
     """
     folder = StudyFolder(job, input_folder, study_uid, permissions)
     try:
-        make_folder(job, job.parent.parent, folder_mode(permissions))
+        job.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(job, job.parent, folder_mode(permissions))
         descriptor = os.open(job, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if not file_lock.try_lock(descriptor):
@@ -108,7 +109,7 @@ def gathering(job: Path, input_folder: str, study_uid: str, permissions: int) ->
             yield folder
         finally:
             os.close(descriptor)
+    except StageError:
+        raise
     except OSError as error:
-        if isinstance(error, OutputError):
-            raise
         raise OutputError(f"{error.filename or job}: {error.strerror or error}") from error

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stages import InferenceError, SettingsError
@@ -256,7 +256,6 @@ def test_slab_comes_as_soon_as_no_window_can_change_it():
     overlap=st.sampled_from([0, 0.25, 0.5, 0.8]),
     batch=st.integers(1, 4),
 )
-@settings(deadline=None)  # up to a thousand windows
 def test_lazy_image_is_asked_once_for_each_slice_and_gives_the_same(shape, window, overlap, batch):
     image = random_image(*shape)
     made = []
