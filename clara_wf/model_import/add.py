@@ -57,6 +57,7 @@ def add_any_model(
         raise InputError(
             f"there is no model repository {repository}; make the folder, or name one with --models"
         )
+    _require_orientation(choices.orientation)
     try:
         with made_beside(repository) as beside, unpacked(source, beside) as found:
             return _add(found, repository, name, beside, cache, print_line, choices)
@@ -92,6 +93,16 @@ def _add(
             return add(folder, name=folder.name)
         return add(write_onnx(source, beside, print_line), name=folder.name)
     return add(source, name=name, trust_code=choices.trust_code)
+
+
+def _require_orientation(said: str | None) -> None:
+    """Raise unless what is said are three patient directions, of which no two are opposite."""
+    pairs = ("LR", "PA", "SI")
+    if said is not None and (len(said) != 3 or any(sum(each in pair for each in said) != 1 for pair in pairs)):
+        raise SettingsError(
+            f"--orientation is {said!r}; expected a letter each of L or R, P or A, S or I, such as SPL: the patient "
+            f"directions in which slice, row and column index grow"
+        )
 
 
 def _require_no_choices(source: Path, choices: ImportChoices) -> None:
