@@ -15,6 +15,8 @@ from clara_wf.model_import.torchscript import is_torchscript, write_for_pytorch,
 from clara_wf.models.add import AddedModel, add_model
 from stages.errors import InputError, OutputError, SettingsError, printable
 
+_AXES = {letter: axis for axis in ("LR", "PA", "SI") for letter in axis}
+
 
 def add_any_model(
     source: Path,
@@ -97,12 +99,12 @@ def _add(
 
 def _require_orientation(said: str | None) -> None:
     """Raise unless what is said are three patient directions, of which no two are opposite."""
-    pairs = ("LR", "PA", "SI")
-    if said is not None and (len(said) != 3 or any(sum(each in pair for each in said) != 1 for pair in pairs)):
-        raise SettingsError(
-            f"--orientation is {said!r}; expected a letter each of L or R, P or A, S or I, such as SPL: the patient "
-            f"directions in which slice, row and column index grow"
-        )
+    if said is None or sorted(_AXES.get(each, "") for each in said) == ["LR", "PA", "SI"]:
+        return
+    raise SettingsError(
+        f"--orientation is {said!r}; expected a letter each of L or R, P or A, S or I, such as SPL: the "
+        f"patient directions in which slice, row and column index grow"
+    )
 
 
 def _require_no_choices(source: Path, choices: ImportChoices) -> None:

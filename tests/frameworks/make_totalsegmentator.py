@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from clara_wf.model_import.totalsegmentator_tasks import PARTS, TASKS
+from clara_wf.model_import.totalsegmentator.tasks import PARTS, TASKS
 from tests.frameworks.make_nnunet import MODELS, architecture, environment
 from tests.frameworks.phantoms import ASKED, PhantomGrid
 

@@ -9,7 +9,7 @@ import pytest
 
 from clara_wf.model_import.imported import ImportChoices, UnsupportedModelError
 from clara_wf.model_import.kinds import foreign_model, write_model
-from clara_wf.model_import.totalsegmentator_tasks import PARTS, TASKS, TOTAL
+from clara_wf.model_import.totalsegmentator.tasks import PARTS, TASKS, TOTAL
 from stages.errors import InputError, SettingsError
 from tests.frameworks.parity import our_mask, volume_of
 from tests.frameworks.phantoms import ASKED, PhantomGrid
