@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clara_wf.definitions.workflow import Workflow
-from clara_wf.payload import Payload
+from clara_wf.payload import Payload, payload_for
 from clara_wf.report.logs import without_uids
 from clara_wf.run.archives import Fetched, FetchOptions, StudyQuery
 from clara_wf.text.suggestion import did_you_mean
@@ -89,10 +89,12 @@ class ConfiguredArchives:
             for study in found:
                 job = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{workflow.id}:{name}:{study.uid}"))
                 begun = time.monotonic()
+                payload = payload_for(places.payloads, job, workflow)
                 retrieved = retrieve_study(
                     *(archive, study, places.test_data / job, workflow.input_folder),
                     self.config.storage,
                     _Told(study_hash(study.uid), print_line).update,
+                    apart_from={each.sop_instance_uid for each in _results(payload, workflow)},
                 )
                 fetched.append(
                     Fetched(
@@ -114,9 +116,7 @@ class ConfiguredArchives:
             If they do not all arrive.
         """
         destination, scu = self._destination(name), self.config.dicom.scu
-        results = [
-            each for folder in workflow.result_folders for each in find_results(payload.folder(folder))
-        ]
+        results = _results(payload, workflow)
         refused: list[str] = []
 
         def on_answer(result: ResultFile, answer: Answer) -> None:
@@ -124,9 +124,9 @@ class ConfiguredArchives:
                 refused.append(without_uids(answer.message))
 
         with _connections() as connections:
+            there = self._there(destination, connections, results)
             try:
-                there = found_at(destination, scu, connections, results) if destination.query else None
-                left = [each for each in results if each.sop_instance_uid not in (there or ())]
+                left = [each for each in results if each.sop_instance_uid not in there]
                 if left:
                     sender_to(destination, scu, connections).send(left, on_answer)
             except DestinationError as error:
@@ -134,6 +134,17 @@ class ConfiguredArchives:
         if refused:
             raise OutputError(f"{len(refused)} of {len(results)} results were not taken: {refused[0]}")
         return f"{name} has {len(results)} results of the job, {len(left)} of them now"
+
+    def _there(
+        self, destination: Destination, connections: DestinationConnections, results: list[ResultFile]
+    ) -> set[str]:
+        """Return which results an archive has; none where it does not say: it keeps what comes twice once."""
+        if not destination.query:
+            return set()
+        try:
+            return found_at(destination, self.config.dicom.scu, connections, results) or set()
+        except DestinationError:
+            return set()
 
     @contextmanager
     def _archive(self, name: str) -> Iterator[Archive]:
@@ -188,6 +199,11 @@ def _identifiers(study: FoundStudy) -> dict[str, str]:
         "description": study.description,
         "StudyInstanceUID": study.uid,
     }
+
+
+def _results(payload: Payload, workflow: Workflow) -> list[ResultFile]:
+    """Return the results that a job has; once they were sent, the archive lists them with the study."""
+    return [each for folder in workflow.result_folders for each in find_results(payload.folder(folder))]
 
 
 def _require_meant(found: list[FoundStudy], options: FetchOptions) -> None:

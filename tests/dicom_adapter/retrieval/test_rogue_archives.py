@@ -1,5 +1,6 @@
 """Archives that say or send what they were not asked for: one line, one exit code, and nothing to run on."""
 
+import ssl
 from copy import deepcopy
 from itertools import count
 
@@ -203,8 +204,6 @@ def test_peer_that_is_no_archive(refused, behave, code):
 
 
 def test_certificate_that_nobody_vouches_for(refused, certificates):
-    import ssl
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "stranger.pem", certificates / "stranger.key")
     with RogueArchive().running(ssl_context=context) as archive:
@@ -215,8 +214,6 @@ def test_certificate_that_nobody_vouches_for(refused, certificates):
 
 
 def test_study_comes_over_tls_of_both_sides(fetching, certificates):
-    import ssl
-
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates / "client.pem")
     context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
     context.verify_mode = ssl.CERT_REQUIRED
