@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.errors import InputError, OutputError, SettingsError
-from stages.lifecycle import locks
+from stages.lifecycle import locks, outputs, validity
 from stages.lifecycle.settings import INPUT_LOCK
 from stages.runtime import job_files
 
@@ -29,6 +29,11 @@ _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 def checked_job_id(job: str) -> str:
     """Return the ID of a job, which is also the name of its folder.
+
+    Parameters
+    ----------
+    job
+        The job's ID.
 
     Raises
     ------
@@ -66,11 +71,23 @@ class Payload:
         return self.root / "publish"
 
     def folder(self, name: str) -> Path:
-        """Return one of the workflow's folders, such as ``dicom-reader/output``."""
+        """Return one of the workflow's folders, such as ``dicom-reader/output``.
+
+        Parameters
+        ----------
+        name
+            The folder, relative to the job's.
+        """
         return self.root / name
 
     def log(self, stage: str) -> Path:
-        """Return the log file of a stage."""
+        """Return the log file of a stage.
+
+        Parameters
+        ----------
+        stage
+            The stage's name.
+        """
         return self.root / "logs" / f"{stage}.log"
 
     @property
@@ -87,7 +104,13 @@ class Payload:
             return ""
 
     def note_pending(self, why: str) -> None:
-        """Write down why the stages do not run yet, for `clara-wf status`; "" once they do."""
+        """Write down why the stages do not run yet, for `clara-wf status`; "" once they do.
+
+        Parameters
+        ----------
+        why
+            The reason, a sentence.
+        """
         try:
             if why:
                 locks.publish(self._pending_note, {"pending": why, "since": locks.now()}, durable=False)
@@ -110,6 +133,11 @@ class Payload:
 
     def describe(self, workflow: Workflow, *, engine: str) -> None:
         """Write down which workflow this job runs.
+
+        Parameters
+        ----------
+        workflow, engine
+            The workflow and the name of the engine that runs it.
 
         Raises
         ------
@@ -141,6 +169,11 @@ class Payload:
     def make_folder(self, name: str) -> None:
         """Make one of the job's folders and those above it.
 
+        Parameters
+        ----------
+        name
+            The folder, relative to the job's.
+
         Raises
         ------
         OutputError
@@ -156,6 +189,11 @@ def payload_for(payloads: Path, job: str, workflow: Workflow) -> Payload:
 
     A job is one run of one workflow: another workflow on the same input is a job of its own, whose ID is made
     of both, so that neither takes the other's results for its own.
+
+    Parameters
+    ----------
+    payloads, job, workflow
+        The folder of all jobs, the job's ID and the workflow.
     """
     payload = Payload(root=payloads / job, job_id=job)
     if payload.workflow_id in (None, workflow.id):
@@ -168,7 +206,7 @@ def fill_input(
     payload: Payload,
     workflow: Workflow,
     source: Path,
-    digest_of: Callable[[Path], str] = locks.file_sha256,
+    digest_of: Callable[[Path], str] = outputs.file_sha256,
 ) -> None:
     """Copy a folder of DICOM files into the job and publish ``input.lock`` last.
 
@@ -180,6 +218,8 @@ def fill_input(
 
     Parameters
     ----------
+    payload, workflow, source
+        The job's folders, the workflow and the folder to copy.
     digest_of
         Returns the SHA-256 of a file.
 
@@ -193,14 +233,14 @@ def fill_input(
     if not source.is_dir():
         what = "is a file, a folder is expected" if source.exists() else "does not exist"
         raise InputError(f"the input folder {source} {what}")
-    files = locks.describe_files(source, digest_of)
+    files = outputs.describe_files(source, digest_of)
     if not files:
         raise InputError(f"the input folder {source} is empty; put the DICOM files of the series there")
     target, lock_path = payload.folder(workflow.input_folder), payload.lock_dir / INPUT_LOCK
     lock = locks.read_lock(lock_path)
     links = _not_followed(source)
     is_same = lock is not None and lock.outputs == files and _not_followed(target) == links
-    if is_same and locks.describe_files(target, digest_of) == files:
+    if is_same and outputs.describe_files(target, digest_of) == files:
         return
     for stale in payload.lock_dir.glob("*.lock"):
         job_files.remove(stale)
@@ -219,7 +259,7 @@ def fill_input(
     except OSError as error:
         size = sum(file.size for file in files)
         raise OutputError(f"cannot copy the input ({size} bytes) to {target}: {error}") from error
-    locks.sync_tree(target)
+    outputs.sync_tree(target)
     locks.publish(
         lock_path, locks.Lock(job=payload.job_id, stage="input", finished=locks.now(), outputs=files)
     )
@@ -236,7 +276,7 @@ def steps_to_run(
     workflow: Workflow,
     *,
     fresh: bool,
-    digest_of: Callable[[Path], str] = locks.file_sha256,
+    digest_of: Callable[[Path], str] = outputs.file_sha256,
 ) -> dict[str, str]:
     """Return the stages that have to run and why, by name, and clear away what they left before.
 
@@ -244,6 +284,8 @@ def steps_to_run(
 
     Parameters
     ----------
+    payload, workflow
+        The job's folders and the workflow.
     fresh
         Run every stage.
     digest_of
@@ -266,7 +308,7 @@ def steps_to_run(
 def _why_invalid(
     payload: Payload, step: Step, labels: Sequence[Label], digest_of: Callable[[Path], str]
 ) -> str | None:
-    return locks.why_invalid(
+    return validity.why_invalid(
         payload.lock_dir,
         step.block.lockName,
         job=payload.job_id,

@@ -21,8 +21,14 @@ class AdapterContext:
 
     Attributes
     ----------
+    store
+        The database.
     config
         Returns the configuration as it is now.
+    trail
+        The audit trail.
+    metrics
+        What is counted.
     clock
         Seconds of service (`dicom_adapter.database.connection`).
     environ

@@ -13,6 +13,8 @@ def open_private(file: Path, flags: int) -> int:
 
     Parameters
     ----------
+    file
+        The file.
     flags
         As for `os.open`.
 

@@ -33,6 +33,7 @@ FROM_THE_ROOT = {
 }
 """Files that belong to the root of a repository, and their pages."""
 
+_MAP = re.compile(r"<!-- map of (\w+) -->")
 _LINK = re.compile(r"(\]\()(?!https?://|mailto:|#)([^)#\s]+)")
 
 
@@ -61,8 +62,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Draw the maps of the rooms, and send links to files outside of docs/ to where those are."""
-    for package in imports.ROOMS:
-        markdown = markdown.replace(f"<!-- map of {package} -->", room_map(package))
+    markdown = _MAP.sub(lambda place: room_map(place[1]), markdown)
     return _LINK.sub(lambda link: link[1] + target(link[2], page, str(config.repo_url)), markdown)
 
 

@@ -40,7 +40,15 @@ class Edit:
 def stage_block(
     name: str, *, repository: str = "", tag: str = "latest", command: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Return the block of a stage with the usual folders, in the chart's order of keys."""
+    """Return the block of a stage with the usual folders, in the chart's order of keys.
+
+    Parameters
+    ----------
+    name, repository, tag
+        The stage's name, the repository of its image and the tag of its image.
+    command
+        The program and its arguments, where it runs as a process; may be empty.
+    """
     block: dict[str, Any] = {
         "image": {"repository": repository or name, "tag": tag},
         "mount": {"in": {"name": "input"}, "out": {"name": "output"}},
@@ -63,6 +71,11 @@ def add_stage(document: Document, name: str, block: Mapping[str, Any]) -> Edit:
 
     What people wrote stays as it is: values, comments, order, blank lines and line ends.
 
+    Parameters
+    ----------
+    document, name, block
+        The file that was read, the stage's name and the stage's block.
+
     Raises
     ------
     SettingsError
@@ -82,6 +95,13 @@ def add_stage(document: Document, name: str, block: Mapping[str, Any]) -> Edit:
 
 def add_workflow(document: Document, key: str, name: str, stages: Sequence[str]) -> Edit:
     """Add a workflow in which each stage waits for the one before and reads what it wrote.
+
+    Parameters
+    ----------
+    document, key, name
+        The file that was read, its ID and its display name.
+    stages
+        The names of its stages, in order.
 
     Raises
     ------

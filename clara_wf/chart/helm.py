@@ -27,6 +27,8 @@ class Helm:
 
     Attributes
     ----------
+    program
+        Its path.
     environ
         The environment it runs in.
     """
@@ -68,8 +70,12 @@ class Helm:
 
         Parameters
         ----------
+        release, chart
+            The release's name and the chart's folder.
         values
             Replace the chart's and those of `files`.
+        namespace
+            The namespace.
         files
             Further values, the later ones in front.
         kube_version
@@ -92,7 +98,15 @@ class Helm:
     def manifests(
         self, release: str, chart: Path, values: Mapping[str, Any], **more: Any
     ) -> list[dict[str, Any]]:
-        """Return the manifests of a chart; see `template`."""
+        """Return the manifests of a chart; see `template`.
+
+        Parameters
+        ----------
+        release, chart, values
+            The release's name, the chart's folder and the values that are not those of the chart.
+        more
+            What else `template` takes.
+        """
         documents = YAML(typ="safe", pure=True).load_all(self.template(release, chart, values, **more))
         return [document for document in documents if document]
 

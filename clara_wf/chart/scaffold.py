@@ -21,6 +21,11 @@ _FILES = ("stage.py", "Dockerfile", "test_stage.py")
 def scaffold(name: str, folder: Path) -> list[Path]:
     """Make a stage that runs, builds and passes its test, in a folder that has none.
 
+    Parameters
+    ----------
+    name, folder
+        The stage's name and the folder to make.
+
     Raises
     ------
     SettingsError

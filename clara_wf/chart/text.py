@@ -18,7 +18,13 @@ _PLAIN = re.compile(r"(?!(true|false|null|yes|no|on|off|y|n)$)[a-z][a-z0-9./_-]*
 
 
 def section_of(document: Document, section: str) -> Mapping[str, Any]:
-    """Return what stands under a key of the file; it may be missing or empty."""
+    """Return what stands under a key of the file; it may be missing or empty.
+
+    Parameters
+    ----------
+    document, section
+        The file that was read and the section's key.
+    """
     content = document.content if document.content is not None else {}
     if not isinstance(content, dict):
         raise SettingsError(f"{document.file} holds no keys; expected 'stages:' and 'workflows:'")
@@ -33,7 +39,13 @@ def section_of(document: Document, section: str) -> Mapping[str, Any]:
 
 
 def with_block(document: Document, section: str, block: Sequence[str]) -> str:
-    """Return the text with a block added as the last of a section."""
+    """Return the text with a block added as the last of a section.
+
+    Parameters
+    ----------
+    document, section, block
+        The file that was read, the section's key and its lines.
+    """
     there = section_of(document, section)
     lines = document.text.splitlines(keepends=True)
     newline = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
@@ -72,7 +84,15 @@ def _end_of_section(document: Document, section: str, lines: Sequence[str]) -> i
 def insert_key(
     lines: list[str], stages: CommentedMap, name: str, path: Sequence[str], block: Mapping[str, Any]
 ) -> None:
-    """Insert a key behind the last line of the one that comes before it, or right below its block's name."""
+    """Insert a key behind the last line of the one that comes before it, or right below its block's name.
+
+    Parameters
+    ----------
+    lines, stages, name
+        The lines, the section of the stages and the stage's name.
+    path, block
+        The keys from the block's name to the new one and the stage's block.
+    """
     parent, wanted, key_line = stages[name], block, stages.lc.key(name)[0]
     for part in path[:-1]:
         key_line, parent, wanted = parent.lc.key(part)[0], parent[part], wanted[part]
@@ -89,7 +109,13 @@ def insert_key(
 
 
 def insert_markers(lines: list[str], document: Document, name: str) -> None:
-    """Put a stage between its two comments."""
+    """Put a stage between its two comments.
+
+    Parameters
+    ----------
+    lines, document, name
+        The lines, the file that was read and the stage's name.
+    """
     line, column = document.content["stages"].lc.key(name)
     newline = "\r\n" if lines[line].endswith("\r\n") else "\n"
     if not lines[-1].endswith("\n"):
@@ -114,7 +140,13 @@ def _last_line(lines: Sequence[str], first: int, indent: int) -> int:
 
 
 def rendered(block: Mapping[str, Any], indent: int) -> list[str]:
-    """Return the lines of a block as the chart writes it: images plain, everything else in quotes."""
+    """Return the lines of a block as the chart writes it: images plain, everything else in quotes.
+
+    Parameters
+    ----------
+    block, indent
+        The stage's block and blanks before each line.
+    """
     lines = []
     for key, value in block.items():
         pad = " " * indent
@@ -128,5 +160,11 @@ def rendered(block: Mapping[str, Any], indent: int) -> list[str]:
 
 
 def key_text(key: str) -> str:
-    """Return a key as YAML reads it back: names such as ``true`` or ``10`` are quoted."""
+    """Return a key as YAML reads it back: names such as ``true`` or ``10`` are quoted.
+
+    Parameters
+    ----------
+    key
+        The key.
+    """
     return key if _PLAIN.fullmatch(key) else json.dumps(key)

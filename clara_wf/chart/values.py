@@ -45,6 +45,8 @@ def narrowed(content: Mapping[str, Any], workflow: Workflow) -> str:
     ----------
     content
         Everything that the whole values.yaml says.
+    workflow
+        The workflow.
     """
     values = values_of(workflow)
     settings = {key: value for key, value in content.items() if key not in values}
@@ -75,6 +77,8 @@ def block_values(block: StageBlock) -> dict[str, Any]:
     given = block.model_dump(by_alias=True, mode="json")
     optional = {key for key in ("command", "gpu", "resources", "env") if not given[key]}
     values = {key: value for key, value in given.items() if key not in optional}
+    if block.resident:
+        del values["resident"]
     values["timeout"] = f"{block.timeout:g}"
     if "resources" in values:
         values["resources"] = {key: value for key, value in values["resources"].items() if value}

@@ -20,7 +20,13 @@ SETTINGS: dict[str, Any] = {
 
 
 def load(place: str) -> Any:
-    """Return what stands at a ``module:name``, imported."""
+    """Return what stands at a ``module:name``, imported.
+
+    Parameters
+    ----------
+    place
+        The place.
+    """
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -30,8 +36,12 @@ class Later(TyperCommand):
 
     Parameters
     ----------
+    name
+        Its name.
     place
         ``module:name`` of a function or a `typer.Typer`.
+    summary
+        What the list of commands says of it.
     """
 
     def __init__(self, name: str, place: str, summary: str) -> None:

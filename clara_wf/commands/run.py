@@ -26,6 +26,7 @@ from clara_wf.commands.archives import (
 from clara_wf.commands.completion import WorkflowName, engines, jobs, stages_of_job
 from clara_wf.commands.options import (
     AsJson,
+    CommandContext,
     Models,
     Payloads,
     Values,
@@ -94,6 +95,12 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Run every stage, also thos
 KeepGoing = Annotated[
     bool, typer.Option("--keep-going", help="After a failure finish the stages that do not need it.")
 ]
+Warm = Annotated[
+    bool, typer.Option("--warm", help="Have it run by `clara-wf serve` if that runs; it starts faster.")
+]
+Priority = Annotated[
+    int, typer.Option("--priority", min=0, max=9, help="With --warm: overtake jobs of lower priority.")
+]
 Cpu = Annotated[
     bool, typer.Option("--cpu", help="Leave the GPU alone, as CLARA_GPU=off does (process engine).")
 ]
@@ -123,6 +130,8 @@ def try_workflow(
     fresh: Fresh = False,
     keep_going: KeepGoing = False,
     cpu: Cpu = False,
+    warm: Warm = False,
+    priority: Priority = 0,
     as_json: AsJson = False,
 ) -> None:
     """Run a workflow on this machine or on a cluster, and report on the job.
@@ -131,6 +140,9 @@ def try_workflow(
     study that an archive has, with `--to` its results are sent to one: archives are the destinations of a
     dicom-server-config.yaml.
     """
+    around = command_context(context, values=values, payloads=payloads, models=models)
+    if warm and around.ready is None:
+        _run_by_service(around, priority)
     from clara_wf.model_server.gpu import without_gpu
     from clara_wf.run.archives import FetchOptions, study_query
     from clara_wf.run.display import LiveProgress
@@ -147,13 +159,12 @@ def try_workflow(
         else None
     )
     _require_sole_input(query, job, input_dir, (study, accession, patient, dates, modality))
-    around = command_context(context, values=values, payloads=payloads, models=models)
-    chosen, chart = _chosen(workflow, published, around.places.values)
+    found, chart = chosen(workflow, published, around.places.values)
     archives = archives_of(config, around.places) if archive or to else None
     if archives and to:
         archives.require(to)  # before anything runs
     run = LocalRun(
-        workflow=chosen,
+        workflow=found,
         chart=chart,
         places=around.places,
         engine=engine,
@@ -163,11 +174,13 @@ def try_workflow(
         timeout_s=timeout,
         fresh=fresh,
         keep_going=keep_going,
+        ready=around.ready,
+        priority=priority,
     )
     with LiveProgress(Terminal(stderr=True)) as progress:
         if archives and archive and query:
             options = FetchOptions(show_identifiers=show_identifiers)
-            fetched = archives.fetch(archive, query, chosen, around.places, options, progress.print_line)
+            fetched = archives.fetch(archive, query, found, around.places, options, progress.print_line)
             run = replace(run, job=fetched[0].job)
         report, outcome = run_locally(
             run,
@@ -178,7 +191,7 @@ def try_workflow(
     _print(report, outcome, as_json=as_json)
     if archives and to and outcome.exit_code == 0:
         payload = Payload(root=Path(report.payload), job_id=report.job)
-        typer.echo(archives.deliver(to, payload, chosen), err=True)
+        typer.echo(archives.deliver(to, payload, found), err=True)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -191,7 +204,22 @@ def _require_sole_input(
         raise SettingsError("give --from, --input or a job, not several: each names the input")
 
 
-def _chosen(workflow: str, published: Path | None, values: Path) -> tuple[Workflow, Path | None]:
+def _run_by_service(around: CommandContext, priority: int) -> None:
+    """Exit as the service's run of this command line did; return, and say why, where there is no service."""
+    from clara_wf.run.warm import jobs_folder, run_warm, why_not
+
+    folder = jobs_folder(around.places.payloads)
+    rest = [each for each in around.arguments if each != "--warm"]
+    why = why_not(folder)
+    code = (
+        None if why else run_warm(folder, rest[rest.index("test") + 1 :], around.environ, priority=priority)
+    )
+    if code is not None:
+        raise typer.Exit(code)
+    typer.echo(f"not warm: {why or 'the service has ended'}", err=True)
+
+
+def chosen(workflow: str, published: Path | None, values: Path) -> tuple[Workflow, Path | None]:
     """Return a workflow, and its chart if it is a published one."""
     from clara_wf.definitions.workflow import find_workflow, load_workflows
     from clara_wf.publish.published import load_published

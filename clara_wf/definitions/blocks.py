@@ -27,7 +27,13 @@ RESERVED = ("carrier", "receiver", "ready", "model-server", "locks", "logs", "pu
 
 
 def name_fault(name: str) -> tuple[str, str] | None:
-    """Return why a name cannot be that of a stage, and what to do; None if it can."""
+    """Return why a name cannot be that of a stage, and what to do; None if it can.
+
+    Parameters
+    ----------
+    name
+        The stage's name.
+    """
     if re.fullmatch(LABEL, name) is None:
         return "is no DNS label", (
             "use at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
@@ -85,6 +91,7 @@ class StageBlock(StrictBlock):
     publishPath: Text  # noqa: N815
     command: Command = ()
     gpu: StrictBool = False
+    resident: StrictBool = True
     resources: Resources = Resources()
     env: Mapping[Variable, AnyText] = {}
 

@@ -49,6 +49,8 @@ def lint(values: FilePath, *, models: FilePath | None = None) -> list[Finding]:
 
     Parameters
     ----------
+    values
+        The file.
     models
         The model repository, for warnings about the models that workflows name; None for none of these.
 

@@ -14,7 +14,17 @@ _MARKER = re.compile(r"^\s*##(?P<kind>BEGIN|END)_(?P<name>[^#\s]+)##\s*$")
 
 @dataclass(frozen=True, kw_only=True)
 class Marker:
-    """One of the two comments; `line` is counted from 0."""
+    """One of the two comments; `line` is counted from 0.
+
+    Attributes
+    ----------
+    line
+        Number of the line.
+    kind
+        ``BEGIN`` or ``END``.
+    name
+        The stage's name.
+    """
 
     line: int
     kind: str
@@ -22,7 +32,13 @@ class Marker:
 
 
 def find_markers(text: str) -> list[Marker]:
-    """Return the markers of a file in its order."""
+    """Return the markers of a file in its order.
+
+    Parameters
+    ----------
+    text
+        The text of the file.
+    """
     found = []
     for number, line in enumerate(text.splitlines()):
         if match := _MARKER.match(line):
@@ -31,17 +47,35 @@ def find_markers(text: str) -> list[Marker]:
 
 
 def begin_of(name: str) -> str:
-    """Return the comment before a stage's block."""
+    """Return the comment before a stage's block.
+
+    Parameters
+    ----------
+    name
+        The stage's name.
+    """
     return f"##BEGIN_{name}##"
 
 
 def end_of(name: str) -> str:
-    """Return the comment after a stage's block."""
+    """Return the comment after a stage's block.
+
+    Parameters
+    ----------
+    name
+        The stage's name.
+    """
     return f"##END_{name}##"
 
 
 def marker_problems(document: Document, stages: Collection[str]) -> Iterator[Finding]:
-    """Return markers without a partner or a stage, and stages that do not stand between theirs."""
+    """Return markers without a partner or a stage, and stages that do not stand between theirs.
+
+    Parameters
+    ----------
+    document, stages
+        The file that was read and the names of the stages that are defined.
+    """
     markers = find_markers(document.text)
     opened: Marker | None = None
     spans: dict[str, tuple[int, int]] = {}

@@ -15,6 +15,8 @@ def model_problems(workflows: Mapping[str, WorkflowBlock], models: FilePath) -> 
 
     Parameters
     ----------
+    workflows
+        The workflows by ID.
     models
         The model repository; what it does not hold may be on a server elsewhere.
     """
@@ -32,7 +34,13 @@ def model_problems(workflows: Mapping[str, WorkflowBlock], models: FilePath) -> 
 
 
 def model_named(arguments: Sequence[str]) -> str | None:
-    """Return the model that a stage's arguments name by ``--model``; the last one counts."""
+    """Return the model that a stage's arguments name by ``--model``; the last one counts.
+
+    Parameters
+    ----------
+    arguments
+        The stage's arguments.
+    """
     named = [value for option, value in pairwise(arguments) if option == "--model"]
     joined = [each.removeprefix("--model=") for each in arguments if each.startswith("--model=")]
     found = named or joined

@@ -15,7 +15,13 @@ _ABSOLUTE = ("appDir", "inputLock", "logName", "lockDir", "publishPath")
 
 
 def stage_problems(name: str, block: StageBlock) -> Iterator[Problem]:
-    """Return what is wrong with a stage."""
+    """Return what is wrong with a stage.
+
+    Parameters
+    ----------
+    name, block
+        The stage's name and the stage's block.
+    """
     path: Path = ("stages", name)
     if fault := name_fault(name):
         yield Problem(path=path, message=f"{name!r} {fault[0]}", advice=fault[1])

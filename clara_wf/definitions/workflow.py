@@ -53,8 +53,14 @@ class Workflow:
 
     Attributes
     ----------
+    id
+        The ID, a UUID.
+    name
+        The display name.
     input_folder
         The folder that whoever starts a job fills, inside the job's payload.
+    steps
+        Its stages, in that order.
     result_folders
         Where the job's result lies, inside its payload.
     labels
@@ -72,6 +78,11 @@ class Workflow:
 def load_workflows(values: Path) -> dict[str, Workflow]:
     """Read every workflow of a values.yaml, by ID.
 
+    Parameters
+    ----------
+    values
+        The file.
+
     Raises
     ------
     SettingsError
@@ -86,6 +97,11 @@ def load_workflows(values: Path) -> dict[str, Workflow]:
 
 def find_workflow(workflows: Mapping[str, Workflow], wanted: str) -> Workflow:
     """Return the workflow with this ID or name.
+
+    Parameters
+    ----------
+    workflows, wanted
+        The workflows by ID and the ID or the name.
 
     Raises
     ------

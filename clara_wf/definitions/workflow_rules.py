@@ -55,7 +55,13 @@ def input_folder_of(block: WorkflowBlock) -> str:
 
 
 def tidy_folder(text: str) -> str:
-    """Return a folder without the blanks that a line break in print leaves: ``user-ai/ output``."""
+    """Return a folder without the blanks that a line break in print leaves: ``user-ai/ output``.
+
+    Parameters
+    ----------
+    text
+        The text.
+    """
     return "/".join(part.strip() for part in text.split("/"))
 
 
@@ -66,6 +72,8 @@ def workflow_problems(key: str, block: WorkflowBlock, known: Collection[str]) ->
     ----------
     key
         Its ID.
+    block
+        The workflow's block.
     known
         The stages that are defined.
     """
@@ -88,7 +96,13 @@ def workflow_problems(key: str, block: WorkflowBlock, known: Collection[str]) ->
 
 
 def shared_names(workflows: Mapping[str, WorkflowBlock]) -> Iterator[Problem]:
-    """Return workflows that have the name of an earlier one."""
+    """Return workflows that have the name of an earlier one.
+
+    Parameters
+    ----------
+    workflows
+        The workflows by ID.
+    """
     seen: dict[str, str] = {}
     for key, block in workflows.items():
         first = seen.setdefault(block.name, key)

@@ -16,6 +16,13 @@ from stages.runtime import extras
 def choose(workflow: Workflow, wanted: str | None) -> str:
     """Return the engine that was asked for, or the simplest that can run every stage.
 
+    Parameters
+    ----------
+    workflow
+        The workflow.
+    wanted
+        The engine's name; None for the simplest.
+
     Raises
     ------
     SettingsError
@@ -56,6 +63,11 @@ def _require_extras(workflow: Workflow) -> None:
 def known_engine(wanted: str) -> str:
     """Return the name of an engine.
 
+    Parameters
+    ----------
+    wanted
+        What was asked for.
+
     Raises
     ------
     SettingsError
@@ -72,6 +84,8 @@ def require_docker(workflow: Workflow, environ: Mapping[str, str]) -> None:
 
     Parameters
     ----------
+    workflow
+        The workflow.
     environ
         The environment in which Docker is looked for.
 
@@ -100,18 +114,30 @@ def require_docker(workflow: Workflow, environ: Mapping[str, str]) -> None:
 
 
 def make_engine(
-    name: str, *, models: Path | None, values: Path | None = None, chart: Path | None = None
+    name: str,
+    *,
+    models: Path | None,
+    values: Path | None = None,
+    chart: Path | None = None,
+    residents: Path | None = None,
+    priority: int = 0,
 ) -> Engine:
     """Return an engine.
 
     Parameters
     ----------
+    name
+        ``process``, ``docker`` or ``kubernetes``.
     models
         The model repository for an engine that brings its own model server; None to do without.
     values
         The values.yaml whose settings count on a cluster; None for the chart's own.
     chart
         The chart that is installed on a cluster; None for the one that comes with this software.
+    residents
+        Where stages that stay take orders, for the process engine; None for none.
+    priority
+        Of the job among those that they have.
     """
     if name == "kubernetes":
         from clara_wf.engines.kubernetes.engine import KubernetesEngine
@@ -121,4 +147,4 @@ def make_engine(
         from clara_wf.engines.docker.engine import DockerEngine
 
         return DockerEngine(models=models)
-    return ProcessEngine()
+    return ProcessEngine(residents, priority=priority)

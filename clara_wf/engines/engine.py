@@ -30,6 +30,10 @@ class JobRun:
 
     Attributes
     ----------
+    workflow
+        The workflow.
+    payload
+        The job's folders.
     to_run
         The stages that have to run and why, by name; the others are kept as they are.
     triton_url
@@ -112,6 +116,8 @@ class StageStatus:
 
     Attributes
     ----------
+    name
+        The stage's name.
     state
         ``done`` as soon as its lock is there, though its process may take a while to end; ``pending`` while
         it was asked for and cannot run yet, such as for want of a node (`message` says why).

@@ -14,7 +14,23 @@ from stages.volume.labels_file import stored_labels
 
 @dataclass(frozen=True, kw_only=True)
 class StageFolders:
-    """Where a stage finds its folders, as it sees them: on this machine or in its container."""
+    """Where a stage finds its folders, as it sees them: on this machine or in its container.
+
+    Attributes
+    ----------
+    inputs
+        To read, in the workflow's order.
+    output
+        To write.
+    source
+        Of the job's original input.
+    publish
+        For what people look at.
+    locks
+        Of the job.
+    log
+        The log file.
+    """
 
     inputs: tuple[str, ...]
     output: str
@@ -62,8 +78,12 @@ def settings_for(
 
     Parameters
     ----------
+    step, run, folders
+        The stage in its workflow, the job that is run and its folders as it sees them.
     triton_url
         ``host:port`` of the inference server as the stage sees it.
+    path_separator
+        What stands between two folders where there are several.
     """
     settings = {
         "JOBID": run.payload.job_id,

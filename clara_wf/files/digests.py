@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from stages.errors import OutputError
-from stages.lifecycle import locks
+from stages.lifecycle import locks, outputs
 from stages.runtime import job_files
 
 _WHOLE_S = 1_000_000_000
@@ -41,7 +41,7 @@ class Digests:
             self._asked[key] = found
             return str(found[-1])
         asked = time.time()
-        digest = locks.file_sha256(path)
+        digest = outputs.file_sha256(path)
         if before == _state(path) and asked - path.stat().st_ctime > _tick_s(path):
             self._asked[key] = [*before, digest]
         return digest

@@ -17,6 +17,11 @@ def made_beside(repository: Path) -> Iterator[Path]:
     """Yield a folder on the repository's file system, outside it where that goes, and remove it afterwards.
 
     What a process that was killed has left there is removed first.
+
+    Parameters
+    ----------
+    repository
+        The model repository.
     """
     repository = repository.resolve()
     parent = repository.parent
@@ -51,6 +56,12 @@ def _remove_left_over(where: Path, prefix: str) -> None:
 
 
 def put(made: Path, target: Path) -> None:
-    """Rename a folder; what had its new name takes the other's place."""
+    """Rename a folder; what had its new name takes the other's place.
+
+    Parameters
+    ----------
+    made, target
+        The folder and the new name.
+    """
     made.chmod(0o755)
     atomic.rename(made, target)

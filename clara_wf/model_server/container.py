@@ -20,7 +20,13 @@ LINKED_DESCRIPTOR = 9  # the image's backends/python/triton_python_backend_stub 
 
 
 def main(argv: Sequence[str]) -> NoReturn:
-    """Become the server."""
+    """Become the server.
+
+    Parameters
+    ----------
+    argv
+        The words after the program's name.
+    """
     hold_in_memory(STUB, LINKED_DESCRIPTOR)
     server = str(ROOT / "server/pytriton/tritonserver/bin/tritonserver")
     options = [f"--backend-directory={ROOT / 'backends'}", "--disable-auto-complete-config"]
@@ -28,7 +34,13 @@ def main(argv: Sequence[str]) -> NoReturn:
 
 
 def hold_in_memory(file: Path, descriptor: int) -> None:
-    """Open a copy of a file that lies in memory, under a descriptor that programs started later inherit."""
+    """Open a copy of a file that lies in memory, under a descriptor that programs started later inherit.
+
+    Parameters
+    ----------
+    file, descriptor
+        The file and its number.
+    """
     writing = os.memfd_create(file.name)
     with os.fdopen(writing, "wb") as copy:
         copy.write(file.read_bytes())

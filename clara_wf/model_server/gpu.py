@@ -101,6 +101,8 @@ def unfit_reason(gpu: NvidiaGpu, *, cuda: tuple[int, int], compute_capability: t
 
     Parameters
     ----------
+    gpu
+        The GPU.
     cuda
         The oldest that the driver must run: major, minor.
     compute_capability

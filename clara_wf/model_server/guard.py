@@ -50,6 +50,11 @@ def plain_path(name: str, folder: str) -> Path:
 
     The server starts its stubs through a shell with the bare paths, so that a space in one would break it;
     while it runs, there are links without such characters.
+
+    Parameters
+    ----------
+    name, folder
+        The server's name and ``installation`` or ``repository``.
     """
     return SHARED_MEMORY / f"{name}-{folder}"
 
@@ -95,7 +100,13 @@ def sweep() -> None:
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run the server until it is no longer wanted, or ends by itself."""
+    """Run the server until it is no longer wanted, or ends by itself.
+
+    Parameters
+    ----------
+    argv, environ
+        The words after the program's name and environment variables.
+    """
     name, parent, python_bin, installation, repository, text, *command = argv
     wanted = json.loads(text)
     signals = _listen_to_signals()
@@ -145,6 +156,8 @@ def _lay_out(place: Path, repository: Path, view: Mapping[str, str]) -> None:
 
     Parameters
     ----------
+    place, repository
+        The folder to make and the repository.
     view
         Text of ``config.pbtxt`` in place of that in the repository, by the name of the model's folder.
     """

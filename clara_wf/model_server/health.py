@@ -19,7 +19,13 @@ _ERROR_LINE = re.compile(r"^(E\d+|\[libprotobuf ERROR) [^\]]*\] \"?(.*?)\"?$", r
 
 
 def not_ready(http_url: str, models: Iterable[str], *, log: Path) -> dict[str, str]:
-    """Return the models that did not load, each with the reason; loading ends before the endpoints open."""
+    """Return the models that did not load, each with the reason; loading ends before the endpoints open.
+
+    Parameters
+    ----------
+    http_url, models, log
+        Where the server answers HTTP, the names of the models and the server's log file.
+    """
     index = {model["name"]: model for model in _ask(http_url, "POST", "/v2/repository/index")}
     return {
         name: index.get(name, {}).get("reason", "").partition("\n\nAt:\n")[0] or _reason_in(log, name)
@@ -36,7 +42,13 @@ def _reason_in(log: Path, model: str) -> str:
 
 
 def answers_as(http_url: str, name: str) -> bool:
-    """Whether the server at a URL has opened its endpoints, and is the one with this name."""
+    """Whether the server at a URL has opened its endpoints, and is the one with this name.
+
+    Parameters
+    ----------
+    http_url, name
+        Where the server answers HTTP and the name that the server was started with.
+    """
     answer = _ask(http_url, "GET", "/v2")
     return isinstance(answer, dict) and answer.get("name") == name
 

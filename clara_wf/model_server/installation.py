@@ -107,6 +107,8 @@ def installation_in(cache: Path, *, gpu: bool = False) -> Installation:
 
     Parameters
     ----------
+    cache
+        The cache folder.
     gpu
         Whether it is the one for an NVIDIA GPU.
     """
@@ -182,6 +184,8 @@ def assemble_backends(installation: Installation, sources: Path = BACKENDS) -> P
 
     Parameters
     ----------
+    installation
+        The installation.
     sources
         ``<backend>/model.py`` for each backend that is written in Python, and what it imports beside it.
     """

@@ -86,6 +86,8 @@ def make_python(folder: Path, requirements: str = BACKEND_REQUIREMENTS) -> None:
 
     Parameters
     ----------
+    folder
+        The folder.
     requirements
         What is installed: `BACKEND_REQUIREMENTS`, or `GPU_REQUIREMENTS`.
 
@@ -106,6 +108,8 @@ def link_python(folder: Path, packages: Sequence[Path]) -> None:
 
     Parameters
     ----------
+    folder
+        The folder.
     packages
         Folders to import from, as ``site-packages`` is one; the first counts most.
 
@@ -132,6 +136,11 @@ def _remove_unused(folder: Path) -> None:
 
 def download_wheel(folder: Path, python: Path) -> Path:
     """Return the wheel of the server, fetched to a folder with the pip of a Python environment.
+
+    Parameters
+    ----------
+    folder, python
+        The folder and the interpreter.
 
     Raises
     ------

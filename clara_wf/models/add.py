@@ -26,10 +26,9 @@ from clara_wf.models.plain_files import copy_plain, plain_file, require_plain
 from clara_wf.models.repository import TRUSTED
 from clara_wf.models.trust import require_trust
 from stages.errors import InputError, OutputError
-from stages.lifecycle import locks
+from stages.lifecycle import outputs
 
 _ONNX = "model.onnx"
-_NOT_SERVED = {"a bundle of MONAI": "configs/inference.json", "a folder of nnU-Net": "plans.json"}
 _EXPORT = "export it as ONNX, and add that file (docs/how-to/use-your-own-model.md)"
 _TRUST = "look at it, and add it with --trust-code if you trust it:"
 
@@ -72,6 +71,10 @@ def add_model(
 
     Parameters
     ----------
+    source
+        The ONNX file, or the folder.
+    repository
+        The model repository.
     name
         Of the model; default: that of the file or folder. An ONNX file for a model that is there gets the
         description of that model.
@@ -135,7 +138,7 @@ def _add(
         raise InputError(f"{problem}; {target} stays as it is, since an incomplete model replaces none")
     if replaced is not None:
         _keep(target, made, replaced)
-    locks.sync_tree(made)
+    outputs.sync_tree(made)
     put(made, target)
     return AddedModel(folder=target, version=version, replaced=replaced, problem=problem, checked=checked)
 
@@ -202,9 +205,6 @@ def _onnx_of(source: Path) -> Path:
 def _advice_on(source: Path) -> str:
     """Return what to do with what people also call a model; "" for what is none of them."""
     if source.is_dir():
-        for what, name in _NOT_SERVED.items():
-            if (source / name).exists():
-                return f"; this looks like {what}: {_EXPORT}"
         return ""
     with source.open("rb") as file:
         begin = file.read(64)

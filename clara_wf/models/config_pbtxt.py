@@ -35,7 +35,15 @@ _MOST_CHANNELS = 30
 
 
 def config_for(name: str, tensors: OnnxTensors) -> str:
-    """Return a configuration for an ONNX model that says all but what only its author knows."""
+    """Return a configuration for an ONNX model that says all but what only its author knows.
+
+    Parameters
+    ----------
+    name
+        The model's name.
+    tensors
+        What its inputs and outputs are.
+    """
     batch = all(tensor.shape[:1] == (-1,) for tensor in (*tensors.inputs, *tensors.outputs))
     lines = [
         f'name: "{name}"',
@@ -54,7 +62,7 @@ def config_for(name: str, tensors: OnnxTensors) -> str:
     else:
         window = []
     for key, value, meaning in (*_EXAMPLES, *_label_examples(tensors, batch=batch), *window):
-        lines += [f"# {meaning}", f"# {_parameter(key, value)}"]
+        lines += [f"# {meaning}", f"# {parameter_line(key, value)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -78,7 +86,8 @@ def _meaning_to_fill(label: int) -> dict[str, Any]:
     return {"name": f"Label {label}", "type": code, "rgb": _NAMELESS_RGB[label % len(_NAMELESS_RGB)]}
 
 
-def _parameter(key: str, value: object) -> str:
+def parameter_line(key: str, value: object) -> str:
+    """Return the line of a parameter, its value as JSON."""
     return f'parameters: {{ key: "{key}" value: {{ string_value: {json.dumps(json.dumps(value))} }} }}'
 
 
@@ -88,7 +97,13 @@ def _tensor(kind: str, tensor: TensorSpec, *, batch: bool) -> str:
 
 
 def with_name(config: str, name: str) -> str:
-    """Return a configuration that names its model so; Triton wants the name of the folder."""
+    """Return a configuration that names its model so; Triton wants the name of the folder.
+
+    Parameters
+    ----------
+    config, name
+        The text of the configuration and the model's name.
+    """
     return f'name: "{name}"\n' + _NAME.sub("", config, count=1)
 
 

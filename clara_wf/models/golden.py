@@ -31,7 +31,13 @@ def make_phantom() -> Volume:
 
 
 def axial(spacing_mm: tuple[float, float, float]) -> Affine:
-    """Return the affine of slices that run from feet to head."""
+    """Return the affine of slices that run from feet to head.
+
+    Parameters
+    ----------
+    spacing_mm
+        Millimetres, ``(slice, row, column)``.
+    """
     affine = np.zeros((4, 4))
     affine[[2, 1, 0], [0, 1, 2]] = spacing_mm
     affine[3, 3] = 1
@@ -39,13 +45,28 @@ def axial(spacing_mm: tuple[float, float, float]) -> Affine:
 
 
 def record(folder: Path, mask: NDArray[np.uint8]) -> None:
-    """Keep the phantom's mask in a model's folder."""
+    """Keep the phantom's mask in a model's folder.
+
+    Parameters
+    ----------
+    folder
+        The model's folder.
+    mask
+        Label of each voxel, ``[slice, row, column]``.
+    """
     with atomic.writing(folder / GOLDEN) as file:
         np.savez_compressed(file, mask=mask, seed=_SEED)
 
 
 def agreement(folder: Path, mask: NDArray[np.uint8]) -> dict[int, float] | None:
     """Return, by label, the Dice of a mask with that of the golden case; None where none is recorded.
+
+    Parameters
+    ----------
+    folder
+        The model's folder.
+    mask
+        Label of each voxel, ``[slice, row, column]``.
 
     Raises
     ------
@@ -68,6 +89,11 @@ def agreement(folder: Path, mask: NDArray[np.uint8]) -> dict[int, float] | None:
 
 def require_agreement(found: Mapping[int, float]) -> None:
     """Return if a mask is that of the golden case.
+
+    Parameters
+    ----------
+    found
+        Dice by label.
 
     Raises
     ------

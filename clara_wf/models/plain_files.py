@@ -22,6 +22,8 @@ def require_plain(folder: Path, *, room_bytes: int | None = None) -> None:
 
     Parameters
     ----------
+    folder
+        The model's folder.
     room_bytes
         How much the repository has place for; None if it lies there already, where its files may have other
         names too.
@@ -67,6 +69,8 @@ def copy_plain(source: Path, target: Path, folder: Path) -> None:
 
     Parameters
     ----------
+    source, target
+        What is copied and where it is copied to.
     folder
         The model's, out of which no link may lead.
 
@@ -90,7 +94,15 @@ def copy_plain(source: Path, target: Path, folder: Path) -> None:
 
 
 def entries(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """Yield all below a folder but what is hidden at its top, which is not added."""
+    """Yield all below a folder but what is hidden at its top, which is not added.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    depth
+        How many folders deep it may go.
+    """
     if depth > _DEEPEST:
         raise InputError(f"{printable(folder)} lies more than {_DEEPEST} folders deep; is it a model's?")
     for path in sorted(folder.iterdir()):

@@ -26,6 +26,8 @@ def require_trust(
 
     Parameters
     ----------
+    folder
+        The model's folder.
     trusted
         Whether somebody says so now; then it is printed and recorded.
     print_line

@@ -29,7 +29,7 @@ from clara_wf.publish.published import (
 from clara_wf.yaml.document import read_document
 from stages import __version__
 from stages.errors import OutputError, SettingsError
-from stages.lifecycle import locks
+from stages.lifecycle import locks, outputs
 from stages.runtime import atomic
 
 _WITHOUT_HELM = ("process", "docker")
@@ -115,6 +115,11 @@ def _description(
 def unpublish(workflow_id: str, target: Path) -> Published:
     """Take a workflow from the list of those that are published; its versions are kept.
 
+    Parameters
+    ----------
+    workflow_id, target
+        The workflow's ID and the folder of published workflows.
+
     Raises
     ------
     SettingsError
@@ -138,11 +143,17 @@ def unpublish(workflow_id: str, target: Path) -> Published:
 
 
 def model_digests(repository: Path | None) -> dict[str, str]:
-    """Return, by name, one SHA-256 of all files of each model of a repository."""
+    """Return, by name, one SHA-256 of all files of each model of a repository.
+
+    Parameters
+    ----------
+    repository
+        The model repository; None for no models.
+    """
     if repository is None or not repository.is_dir():
         return {}
     models = [path for path in sorted(repository.iterdir()) if (path / "config.pbtxt").is_file()]
-    return {path.name: _digest_of([vars(file) for file in locks.describe_files(path)]) for path in models}
+    return {path.name: _digest_of([vars(file) for file in outputs.describe_files(path)]) for path in models}
 
 
 def _write(wanted: Published, files: Mapping[str, bytes], folder: Path, helm: Helm | None) -> Published:
@@ -176,7 +187,7 @@ def _make_version(made: Published, files: Mapping[str, bytes], helm: Helm | None
         (beside / "job.yaml").write_text(rendered, encoding="utf-8")
     record = json.dumps(made.record(), indent=2, ensure_ascii=False)
     (beside / RECORD).write_text(record + "\n", encoding="utf-8")
-    locks.sync_tree(beside)
+    outputs.sync_tree(beside)
     atomic.rename(beside, made.folder)
 
 

@@ -79,6 +79,11 @@ class Published:
 def list_published(target: Path) -> list[Published]:
     """Return the workflows that are published in a folder, by display name.
 
+    Parameters
+    ----------
+    target
+        The folder of published workflows.
+
     Raises
     ------
     SettingsError
@@ -91,6 +96,11 @@ def list_published(target: Path) -> list[Published]:
 
 def load_published(target: Path, workflow: str) -> tuple[Published, Workflow]:
     """Return a published workflow: what is said of it, and the workflow to run.
+
+    Parameters
+    ----------
+    target, workflow
+        The folder of published workflows and the ID or the display name.
 
     Raises
     ------
@@ -108,6 +118,11 @@ def load_published(target: Path, workflow: str) -> tuple[Published, Workflow]:
 
 def workflow_folder(target: Path, workflow: str) -> Path:
     """Return the folder of a workflow among the published ones.
+
+    Parameters
+    ----------
+    target, workflow
+        The folder of published workflows and the ID.
 
     Raises
     ------

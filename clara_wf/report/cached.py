@@ -17,7 +17,7 @@ from clara_wf.definitions.workflow import Workflow
 from clara_wf.payload import Payload
 from clara_wf.report.job_report import REPORT, JobReport
 from stages import __version__
-from stages.lifecycle import locks
+from stages.lifecycle import locks, outputs
 from stages.runtime import job_files
 
 _KEPT = "kept.json"
@@ -34,6 +34,8 @@ def fingerprint(
 
     Parameters
     ----------
+    workflow, payload, engine
+        The workflow, the job's folders and the name of the engine that the job ran on.
     truth_dir
         Where masks with the true labels may lie.
     digest_of
@@ -46,10 +48,10 @@ def fingerprint(
         "program": [__version__, *_program()],
         "workflow": [repr(workflow), engine, str(payload.root)],
         "locks": [
-            [path.name, locks.file_sha256(path)] for path in sorted(payload.lock_dir.glob("[!.]*.lock"))
+            [path.name, outputs.file_sha256(path)] for path in sorted(payload.lock_dir.glob("[!.]*.lock"))
         ],
         "files": [
-            [str(folder), *([file.path, file.sha256] for file in locks.describe_files(folder, digest_of))]
+            [str(folder), *([file.path, file.sha256] for file in outputs.describe_files(folder, digest_of))]
             for folder in folders
         ],
     }
@@ -57,7 +59,17 @@ def fingerprint(
 
 
 def keep(report: JobReport, payload: Payload, made_of: str, digest_of: Digest) -> None:
-    """Note what a job's report was made of and what it says, so that it can be taken again."""
+    """Note what a job's report was made of and what it says, so that it can be taken again.
+
+    Parameters
+    ----------
+    report, payload
+        The report and the job's folders.
+    made_of
+        What it was made of, see `fingerprint`.
+    digest_of
+        Returns the SHA-256 of a file.
+    """
     drawn = [payload.publish_dir / REPORT, *map(Path, filter(None, (report.page, report.picture)))]
     note = {
         "made of": made_of,
@@ -72,8 +84,12 @@ def kept(payload: Payload, made_of: str, digest_of: Digest) -> JobReport | None:
 
     Parameters
     ----------
+    payload
+        The job's folders.
     made_of
         What it would be made of now, see `fingerprint`.
+    digest_of
+        Returns the SHA-256 of a file.
     """
     try:
         note = job_files.read_object(payload.root / _KEPT)

@@ -31,7 +31,33 @@ REPORT = "report.json"
 
 @dataclass(frozen=True, kw_only=True)
 class JobReport:
-    """Everything `clara-wf test` has to say of a job, as ``--json`` prints it."""
+    """Everything `clara-wf test` has to say of a job, as ``--json`` prints it.
+
+    Attributes
+    ----------
+    workflow
+        Its ``id`` and ``name``.
+    job
+        The job's ID.
+    succeeded
+        Whether every stage did.
+    seconds
+        What it took.
+    stages
+        Name, state, times and memory of each stage.
+    warnings
+        What was logged at WARNING or above.
+    findings
+        What was measured of each label.
+    results
+        The files of the result.
+    picture
+        The picture's file; None where there is none.
+    page
+        The page's file; None where there is none.
+    payload
+        The job's folder.
+    """
 
     workflow: dict[str, str]
     job: str
@@ -57,6 +83,12 @@ def make_report(
 
     Parameters
     ----------
+    workflow, payload
+        The workflow and the job's folders.
+    outcome
+        How the stages ended.
+    seconds
+        What it took.
     truth_dir
         Where ``<SeriesInstanceUID>.mhd`` with the true labels may lie.
     """
@@ -129,6 +161,8 @@ def find_image_and_mask(
 
     Parameters
     ----------
+    workflow, payload
+        The workflow and the job's folders.
     stages
         Those that have finished; what others left may be incomplete.
     """

@@ -28,6 +28,8 @@ def labels_shown(
 
     Parameters
     ----------
+    mask, workflow, payload
+        The mask, the workflow and the job's folders.
     stages
         Those that have finished; what others left is of an earlier run.
     """

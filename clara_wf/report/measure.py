@@ -48,6 +48,8 @@ def compare(
 
     Parameters
     ----------
+    mask, labels
+        The mask and the labels that are spoken of.
     nameless
         Values that nobody gave a meaning to; they are measured, and compared with nothing.
     truth

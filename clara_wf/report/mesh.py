@@ -42,6 +42,8 @@ class EncodedMesh:
 
     Attributes
     ----------
+    label
+        The label's value in the mask.
     vertices
         Int16 triples, in `UNIT_MM` from the centre that was given, LPS.
     triangles
@@ -60,6 +62,12 @@ def surface_of(
 
     Parameters
     ----------
+    labels
+        Label of each voxel, ``[slice, row, column]``.
+    affine
+        From indices to patient coordinates, LPS, mm.
+    label
+        The label's value in the mask.
     box
         Where the label, which is there, lies within `labels`.
     """
@@ -83,6 +91,11 @@ def surface_net(field: NDArray[np.float32]) -> tuple[Points, Triangles]:
     """Return the surface on which a field is one half: vertices in indices, and quadrilaterals.
 
     The field has to be below one half all along its border.
+
+    Parameters
+    ----------
+    field
+        One value a voxel, ``[slice, row, column]``.
     """
     inside = field > 0.5
     around = sum(inside[_shifted(corner, field.shape)].astype(np.uint8) for corner in _CORNERS)
@@ -93,7 +106,15 @@ def surface_net(field: NDArray[np.float32]) -> tuple[Points, Triangles]:
 
 
 def smoothed(points: Points, quads: Triangles) -> Points:
-    """Move each vertex toward its neighbours and back out again, which keeps the volume."""
+    """Move each vertex toward its neighbours and back out again, which keeps the volume.
+
+    Parameters
+    ----------
+    points
+        Vertices, shape ``(n, 3)``.
+    quads
+        Corners of each quadrilateral, numbers of vertices, shape ``(n, 4)``.
+    """
     if not len(points):
         return points
     pairs = np.concatenate([quads[:, [a, (a + 1) % 4]] for a in range(4)])
@@ -108,7 +129,19 @@ def smoothed(points: Points, quads: Triangles) -> Points:
 def encode_mesh(
     points: Points, triangles: Triangles, *, label: int, centre: NDArray[np.float64]
 ) -> EncodedMesh:
-    """Return a surface as the page carries it."""
+    """Return a surface as the page carries it.
+
+    Parameters
+    ----------
+    points
+        Vertices, shape ``(n, 3)``.
+    triangles
+        Corners of each triangle, numbers of vertices, shape ``(n, 3)``.
+    label
+        The label's value in the mask.
+    centre
+        What vertices are told from, LPS, mm.
+    """
     limits = np.iinfo(np.int16)
     rounded = np.clip(np.rint((points - centre) / UNIT_MM), limits.min, limits.max).astype("<i2")
     steps = np.diff(triangles.ravel(), prepend=np.int32(0)).astype("<i4")

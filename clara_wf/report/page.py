@@ -63,6 +63,14 @@ class FinishedJob:
 
     Attributes
     ----------
+    workflow
+        The workflow.
+    payload
+        The job's folders.
+    outcome
+        How the stages ended.
+    findings
+        What was measured of each label.
     image, mask
         The CT and its labels, as far as the job came.
     results
@@ -278,7 +286,13 @@ def _breakable(name: str) -> Markup:
 
 
 def readable_size(count: int) -> str:
-    """Return a number of bytes as people read it."""
+    """Return a number of bytes as people read it.
+
+    Parameters
+    ----------
+    count
+        Bytes.
+    """
     size = float(count)
     for unit in ("bytes", "KiB", "MiB"):
         if size < 1024:
@@ -288,5 +302,11 @@ def readable_size(count: int) -> str:
 
 
 def readable_seconds(seconds: float) -> str:
-    """Return a time as a tick of the timeline tells it."""
+    """Return a time as a tick of the timeline tells it.
+
+    Parameters
+    ----------
+    seconds
+        The time, seconds.
+    """
     return f"{seconds:g} s" if seconds < 120 else f"{seconds / 60:g} min"

@@ -60,7 +60,19 @@ def _caption(finding: LabelMeasurement) -> str:
 
 
 def number_of_slice(image: Volume, affine: Affine, voxel: tuple[int, int, int], axis: int) -> str:
-    """Return the number of the slice that a plane through a voxel shows, where planes are slices."""
+    """Return the number of the slice that a plane through a voxel shows, where planes are slices.
+
+    Parameters
+    ----------
+    image
+        The volume.
+    affine
+        From indices to patient coordinates, LPS, mm.
+    voxel
+        Its index, ``(slice, row, column)``.
+    axis
+        The axis of the array that the plane lies across.
+    """
     at = np.linalg.solve(image.affine, affine @ [*voxel, 1])[0]
     is_slice = np.allclose(np.abs(np.linalg.solve(image.affine, affine)[:3, axis]), (1, 0, 0))
     return f", slice {number_of_plane(image, round(float(at)))}" if is_slice else ""

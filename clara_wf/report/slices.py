@@ -58,6 +58,15 @@ def reducing_factors(shape: Triple, spacing_mm: tuple[float, float, float], *, a
     """Return by how much each axis is reduced to leave at most so many voxels, as near to cubes as can be.
 
     Rows and columns are always reduced alike.
+
+    Parameters
+    ----------
+    shape
+        Voxels along each axis.
+    spacing_mm
+        Millimetres, ``(slice, row, column)``.
+    at_most
+        Voxels.
     """
     factor = [1, 1, 1]
     while prod(_reduced_shape(shape, (factor[0], factor[1], factor[2]))) > at_most:
@@ -70,7 +79,15 @@ def reducing_factors(shape: Triple, spacing_mm: tuple[float, float, float], *, a
 
 
 def encode_image(hu: NDArray[np.int16], factors: Triple) -> EncodedGrid:
-    """Average blocks of voxels, map them to `LEVELS_HU`, and deflate the steps along the rows."""
+    """Average blocks of voxels, map them to `LEVELS_HU`, and deflate the steps along the rows.
+
+    Parameters
+    ----------
+    hu
+        Hounsfield units, ``[slice, row, column]``.
+    factors
+        Voxels in a block along each axis.
+    """
     deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)
     pieces = []
     for block in _blocks(hu, factors[0]):
@@ -86,7 +103,15 @@ def encode_image(hu: NDArray[np.int16], factors: Triple) -> EncodedGrid:
 
 
 def encode_mask(labels: NDArray[np.uint8], box: Box, factors: Triple) -> EncodedGrid:
-    """Take the label in the middle of each block of a box that holds every label, and deflate."""
+    """Take the label in the middle of each block of a box that holds every label, and deflate.
+
+    Parameters
+    ----------
+    labels
+        Label of each voxel, ``[slice, row, column]``.
+    box, factors
+        The part that is encoded and voxels in a block along each axis.
+    """
     steps = tuple(  # the middle of each block
         slice(part.start + (factor - 1) // 2, part.stop, factor)
         for part, factor in zip(box, factors, strict=True)
@@ -103,7 +128,13 @@ def encode_mask(labels: NDArray[np.uint8], box: Box, factors: Triple) -> Encoded
 
 
 def labelled_box(labels: NDArray[np.uint8]) -> Box | None:
-    """Return the smallest box that holds every label; None if there is none."""
+    """Return the smallest box that holds every label; None if there is none.
+
+    Parameters
+    ----------
+    labels
+        Label of each voxel, ``[slice, row, column]``.
+    """
     rows = np.zeros(labels.shape[1], dtype=bool)
     columns = np.zeros(labels.shape[2], dtype=bool)
     slices = np.zeros(labels.shape[0], dtype=bool)
@@ -121,7 +152,13 @@ def labelled_box(labels: NDArray[np.uint8]) -> Box | None:
 
 
 def count_labels(labels: NDArray[np.uint8]) -> dict[int, int]:
-    """Return how many voxels each label has, without background."""
+    """Return how many voxels each label has, without background.
+
+    Parameters
+    ----------
+    labels
+        Label of each voxel, ``[slice, row, column]``.
+    """
     counts = sum(np.bincount(plane.ravel(), minlength=256) for plane in labels)
     return {int(label): int(np.asarray(counts)[label]) for label in np.flatnonzero(counts) if label}
 

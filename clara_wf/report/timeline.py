@@ -17,7 +17,17 @@ _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600, 7200, 2
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A part of a stage's time; `start` and `length` are in per cent of the whole timeline."""
+    """A part of a stage's time; `start` and `length` are in per cent of the whole timeline.
+
+    Attributes
+    ----------
+    kind
+        What the stage did meanwhile.
+    start
+        Where it begins.
+    length
+        How long it is.
+    """
 
     kind: str
     start: float
@@ -30,12 +40,28 @@ class StageTime:
 
     Attributes
     ----------
+    name
+        The stage's name.
+    state
+        How it is doing.
+    message
+        Why it failed; "" where it did not.
+    exit_code
+        Of its process; None where it is not known.
+    peak_memory_bytes
+        Most resident memory; 0 where that is not known.
+    image
+        Its image with its digest; "" for a process.
+    finished
+        When it ended, for people; "" where it has not.
     waited_s
         From the start of the job until all it waits for was there.
     ready_s
         From then until its `execute` began.
     worked_s
         From the start of its `execute` to its end.
+    bars
+        What its time consists of.
     """
 
     name: str
@@ -53,7 +79,15 @@ class StageTime:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """Every stage, and the ticks of the axis: (per cent, seconds)."""
+    """Every stage, and the ticks of the axis: (per cent, seconds).
+
+    Attributes
+    ----------
+    stages
+        A line for each stage, in order.
+    ticks
+        Where each stands, and what it says.
+    """
 
     stages: tuple[StageTime, ...]
     ticks: tuple[tuple[float, float], ...]
@@ -73,6 +107,10 @@ def make_timeline(workflow: Workflow, payload: Payload, outcome: Outcome, *, sta
 
     Parameters
     ----------
+    workflow, payload
+        The workflow and the job's folders.
+    outcome
+        How the stages ended.
     started
         When the job started, ISO 8601.
     """
@@ -90,7 +128,13 @@ def make_timeline(workflow: Workflow, payload: Payload, outcome: Outcome, *, sta
 
 
 def readable_time(iso: str) -> str:
-    """Return an ISO 8601 time as people read it, in UTC; "" for none."""
+    """Return an ISO 8601 time as people read it, in UTC; "" for none.
+
+    Parameters
+    ----------
+    iso
+        The time.
+    """
     seconds = _seconds(iso)
     return "" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 

@@ -21,6 +21,8 @@ def truth_for(mask: Volume, folder: Path) -> Volume | None:
 
     Parameters
     ----------
+    mask
+        The mask.
     folder
         Where ``<SeriesInstanceUID>.mhd`` may lie. What its labels mean is said in the ``.json`` beside it or,
         for all that lie there, in ``labels.yaml``, a file of labels.

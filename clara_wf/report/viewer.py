@@ -34,7 +34,25 @@ WINDOWS_HU = {"Soft tissue": (40, 400), "Liver": (70, 150), "Lung": (-600, 1500)
 
 @dataclass(frozen=True, kw_only=True)
 class LabelRow:
-    """A label of the mask: its colour as ``#rrggbb``, and the voxel in the middle of its largest slice."""
+    """A label of the mask: its colour as ``#rrggbb``, and the voxel in the middle of its largest slice.
+
+    Attributes
+    ----------
+    value
+        The label's value in the mask.
+    name
+        What the label means.
+    rgb
+        Its colour, 0 to 255.
+    colour
+        Its colour as ``#rrggbb``.
+    volume_ml
+        Its volume, millilitres.
+    dice
+        Overlap with the truth, 0 to 1; None without one.
+    centre
+        Index of that voxel; None where slices are not shown.
+    """
 
     value: int
     name: str
@@ -55,6 +73,8 @@ class Viewer:
         One JSON object: geometry, labels, windows, and how `blocks` are laid out.
     blocks
         Base64 by element ID.
+    labels
+        Its row for each label.
     resolution
         What resolution the page shows, in words.
     """
@@ -66,7 +86,17 @@ class Viewer:
 
 
 def make_viewer(image: Volume, mask: Volume | None, findings: Sequence[LabelMeasurement]) -> Viewer:
-    """Reduce and encode a job's CT and, if there is one, its mask."""
+    """Reduce and encode a job's CT and, if there is one, its mask.
+
+    Parameters
+    ----------
+    image
+        The CT volume, Hounsfield units.
+    mask
+        The mask; None where there is none.
+    findings
+        What was measured of each label.
+    """
     hu, affine = reorient(image.array, image.affine, SHOWN_AS)
     shape, spacing = (hu.shape[0], hu.shape[1], hu.shape[2]), spacing_of(affine)
     shown = encode_image(hu, reducing_factors(shape, spacing, at_most=MAX_IMAGE_VOXELS))
@@ -134,7 +164,15 @@ def _draw_mask(mask: Volume | None, findings: Sequence[LabelMeasurement]) -> _Dr
 def label_rows(
     findings: Sequence[LabelMeasurement], centres: Mapping[int, tuple[int, int, int]] | None = None
 ) -> list[LabelRow]:
-    """Return a row for each label that is spoken of; `centres` are those that can be shown in slices."""
+    """Return a row for each label that is spoken of; `centres` are those that can be shown in slices.
+
+    Parameters
+    ----------
+    findings
+        What was measured of each label.
+    centres
+        Index of a voxel to show for each label; None where slices are not shown.
+    """
     return [
         LabelRow(
             value=finding.label,

@@ -39,6 +39,13 @@ def make_demo_job(job_folder: Path, input_folder: str) -> None:
     ``dicom-reader`` gets the phantom as a DICOM series, ``dicom-writer`` the true mask and the series
     it belongs to, any other stage the CT as a volume. What is interrupted leaves no half input behind.
 
+    Parameters
+    ----------
+    job_folder
+        The job's folder.
+    input_folder
+        The folder that the first stage reads, relative to the job's.
+
     Raises
     ------
     OutputError
@@ -73,7 +80,13 @@ def _write_input(stage: str, folder: Path) -> None:
 
 
 def write_phantom(phantom: AbdomenPhantom, folder: Path, *, truth_folder: Path) -> None:
-    """Write a phantom as a DICOM series, and its truth as a mask named after the series."""
+    """Write a phantom as a DICOM series, and its truth as a mask named after the series.
+
+    Parameters
+    ----------
+    phantom, folder, truth_folder
+        The phantom, where the series is written and where the mask is written.
+    """
     from pydicom import dcmread
 
     from phantoms.dicom_series import write_series

@@ -57,11 +57,23 @@ class LiveProgress:
             self._live.stop()
 
     def print_line(self, line: str) -> None:
-        """Print a line above the table."""
+        """Print a line above the table.
+
+        Parameters
+        ----------
+        line
+            The line.
+        """
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def update(self, statuses: list[StageStatus]) -> None:
-        """Show the status of every stage."""
+        """Show the status of every stage.
+
+        Parameters
+        ----------
+        statuses
+            The status of each stage.
+        """
         why = next((status.message for status in statuses if status.state == "pending"), "")
         if self._live is not None:
             self._live.update(Group(stage_table(statuses), Text(why, style=_STYLES["pending"])))
@@ -77,7 +89,13 @@ class LiveProgress:
 
 
 def stage_table(statuses: list[StageStatus]) -> Table:
-    """Return stage, state, time and peak memory as a table."""
+    """Return stage, state, time and peak memory as a table.
+
+    Parameters
+    ----------
+    statuses
+        The status of each stage.
+    """
     table = Table(box=box.SIMPLE, pad_edge=False)
     table.add_column("stage")
     table.add_column("state")
@@ -103,7 +121,13 @@ def _results(paths: Sequence[str]) -> Iterator[str]:
 
 
 def print_report(console: Console, report: JobReport, statuses: list[StageStatus]) -> None:
-    """Print what a job gave."""
+    """Print what a job gave.
+
+    Parameters
+    ----------
+    console, report, statuses
+        Where to print, the report and the status of each stage.
+    """
     console.print(stage_table(statuses))
     console.print()
     width = max((len(finding.name) for finding in report.findings), default=0)

@@ -37,6 +37,8 @@ class Examined:
 
     Attributes
     ----------
+    what
+        What was looked at.
     verdict
         ``missing`` for what one can do without, ``wrong`` for what has to be put right.
     found

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clara_wf.definitions.workflow import Step, Workflow
 from clara_wf.engines.choice import choose, make_engine, require_docker
@@ -19,9 +20,12 @@ from clara_wf.report.cached import fingerprint, keep, kept
 from clara_wf.report.job_report import JobReport, make_report
 from clara_wf.run.served_models import not_compared, publish_repository, publish_server
 from clara_wf.workspace import Places
-from stages.lifecycle import locks
+from stages.lifecycle import models_file
 from stages.lifecycle.heartbeat import sole_owner
 from stages.runtime.job_files import is_there
+
+if TYPE_CHECKING:
+    from clara_wf.run.service import Ready
 
 DEMO_JOB = "11111111-1111-1111-1111-111111111111"
 
@@ -32,6 +36,10 @@ class LocalRun:
 
     Attributes
     ----------
+    workflow
+        The workflow.
+    places
+        Where things lie.
     engine
         How the stages run; None to choose, see `clara_wf.engines.choice`.
     job
@@ -49,6 +57,10 @@ class LocalRun:
     chart
         The chart of a published workflow, with the settings it was published with; None for the one of
         the workspace with the settings of the values.yaml.
+    ready
+        What a service keeps ready for it: stages that stay, and a model server.
+    priority
+        Of its stages among those of other jobs that the same service runs.
     """
 
     workflow: Workflow
@@ -61,6 +73,8 @@ class LocalRun:
     fresh: bool = False
     keep_going: bool = False
     chart: Path | None = None
+    ready: Ready | None = None
+    priority: int = 0
 
 
 def run_locally(
@@ -70,6 +84,10 @@ def run_locally(
 
     Parameters
     ----------
+    run
+        What is run, and where.
+    environ
+        Environment variables.
     print_line
         Called with a line for the user before each part that may take a while.
     on_progress
@@ -84,6 +102,8 @@ def run_locally(
         models=None if run.server == NO_SERVER else run.places.models,
         chart=run.chart or run.places.chart,
         values=None if run.chart else run.places.values,
+        residents=run.ready.stages if run.ready else None,
+        priority=run.priority,
     )
     job, source = _job_and_source(run, print_line)
     payload = payload_for(run.places.payloads.resolve(), job, run.workflow)
@@ -157,7 +177,7 @@ def _job_and_source(run: LocalRun, print_line: Callable[[str], None]) -> tuple[s
 def _publish_models(run: LocalRun, payload: Payload, *, engine: str) -> None:
     """Record the models that the stages will be served with, as far as they are known."""
     if run.server == NO_SERVER:
-        locks.publish_models(payload.lock_dir, [])
+        models_file.publish_models(payload.lock_dir, [])
     elif run.server:
         publish_server(payload, run.workflow, run.server)
     else:
@@ -195,6 +215,8 @@ def _model_server(
         yield run.server
     elif not needed:
         yield None
+    elif run.ready and (url := run.ready.server_for(run.places.models)):
+        yield url
     else:
         from clara_wf.model_server.server import serve
 

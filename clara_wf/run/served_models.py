@@ -10,7 +10,7 @@ from clara_wf.definitions.workflow import Step, Workflow
 from clara_wf.models.repository import model_records
 from clara_wf.payload import Payload
 from stages.errors import InferenceError
-from stages.lifecycle import locks
+from stages.lifecycle import models_file
 from stages.lifecycle.model_record import ModelRecord
 
 _ANSWER_S = 1.0
@@ -21,6 +21,8 @@ def publish_repository(payload: Payload, repository: Path, cache: Path, *, surel
 
     Parameters
     ----------
+    payload, repository
+        The job's folders and the model repository.
     cache
         Where the hashes of files are kept.
     surely
@@ -28,21 +30,33 @@ def publish_repository(payload: Payload, repository: Path, cache: Path, *, surel
         result that was made from these files is compared with them.
     """
     records = model_records(repository, cache)
-    locks.publish_models(
+    models_file.publish_models(
         payload.lock_dir, records if surely else [replace(each, version="") for each in records]
     )
 
 
 def publish_server(payload: Payload, workflow: Workflow, url: str) -> None:
-    """Record what a server says of the models of the job's results, if it answers at once."""
+    """Record what a server says of the models of the job's results, if it answers at once.
+
+    Parameters
+    ----------
+    payload, workflow, url
+        The job's folders, the workflow and the server's HOST:PORT.
+    """
     used = {model.name for step in workflow.steps for model in _used(payload, step)}
-    locks.publish_models(payload.lock_dir, _ask(url, sorted(used)))
+    models_file.publish_models(payload.lock_dir, _ask(url, sorted(used)))
 
 
 def not_compared(payload: Payload, steps: Iterable[Step]) -> Iterator[str]:
-    """Yield a sentence for each result that is kept though the weights of its model are not known."""
+    """Yield a sentence for each result that is kept though the weights of its model are not known.
+
+    Parameters
+    ----------
+    payload, steps
+        The job's folders and the stages whose results are kept.
+    """
     for step in steps:
-        for model in locks.models_of_unknown_weights(payload.lock_dir, step.block.lockName):
+        for model in models_file.models_of_unknown_weights(payload.lock_dir, step.block.lockName):
             yield (
                 f"{step.name} is kept; whether the weights of model {model} are still the same is not known "
                 f"(--fresh runs it again)"
@@ -50,7 +64,7 @@ def not_compared(payload: Payload, steps: Iterable[Step]) -> Iterator[str]:
 
 
 def _used(payload: Payload, step: Step) -> tuple[ModelRecord, ...]:
-    return locks.models_of(payload.lock_dir, step.block.lockName)
+    return models_file.models_of(payload.lock_dir, step.block.lockName)
 
 
 def _ask(url: str, names: list[str]) -> Iterator[ModelRecord]:

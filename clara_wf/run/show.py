@@ -41,7 +41,15 @@ def graph(workflow: Workflow) -> list[str]:
 def plan(
     workflow: Workflow, job: str, places: Places, environ: Mapping[str, str], engines: Sequence[Engine]
 ) -> dict[str, list[str]]:
-    """Return, by engine, the lines that would be run for a job."""
+    """Return, by engine, the lines that would be run for a job.
+
+    Parameters
+    ----------
+    workflow, job, places
+        The workflow, the job's ID and where things lie.
+    environ, engines
+        Environment variables and the engines to ask.
+    """
     run = JobRun(
         workflow=workflow,
         payload=Payload(root=places.payloads / checked_job_id(job), job_id=job),

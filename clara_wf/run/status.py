@@ -26,6 +26,8 @@ class StageSummary:
 
     Attributes
     ----------
+    name
+        The stage's name.
     state
         ``silent`` if its heartbeat stopped and it published neither success nor failure.
     message
@@ -39,7 +41,23 @@ class StageSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class JobStatus:
-    """A job and its stages; `started` is ISO 8601, UTC."""
+    """A job and its stages; `started` is ISO 8601, UTC.
+
+    Attributes
+    ----------
+    job
+        The job's ID.
+    workflow
+        The workflow's name.
+    engine
+        The name of the engine that runs it.
+    started
+        When it was started; "" where that is not known.
+    state
+        How it is doing.
+    stages
+        Its stages, in order.
+    """
 
     job: str
     workflow: str
@@ -50,12 +68,23 @@ class JobStatus:
 
 
 def jobs_in(payloads: Path) -> list[JobStatus]:
-    """Return every job of a payload folder, the newest first."""
+    """Return every job of a payload folder, the newest first.
+
+    Parameters
+    ----------
+    payloads
+        The folder of all jobs.
+    """
     return sorted(_jobs(payloads), key=lambda job: job.started, reverse=True)
 
 
 def job_in(payloads: Path, job: str) -> JobStatus:
     """Return one job.
+
+    Parameters
+    ----------
+    payloads, job
+        The folder of all jobs and the job's ID.
 
     Raises
     ------

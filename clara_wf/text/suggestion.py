@@ -7,7 +7,13 @@ from difflib import get_close_matches
 
 
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the known name that is closest, or "" if none is close."""
+    """Return `` (did you mean 'x'?)`` for the known name that is closest, or "" if none is close.
+
+    Parameters
+    ----------
+    wanted, known
+        The name that was asked for and the names that there are.
+    """
     by_lower = {name.lower(): name for name in known}
     close = get_close_matches(wanted.lower(), by_lower, n=1)
     begun = [name for name in by_lower if wanted and name.startswith(wanted.lower())]

@@ -11,11 +11,23 @@ from clara_wf.text.untrusted import printable_lines
 
 
 class Terminal(Console):
-    """A console that shows text as it is: without markup, without emoji codes, escaped."""
+    """A console that shows text as it is: without markup, without emoji codes, escaped.
+
+    Parameters
+    ----------
+    options
+        What `rich` takes.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return text for the screen."""
+        """Return text for the screen.
+
+        Parameters
+        ----------
+        text, options
+            The text and what `rich` takes.
+        """
         return super().render_str(printable_lines(text), **options)

@@ -145,6 +145,11 @@ def _decoded(file: FilePath, content: bytes) -> str:
 def parsed(file: FilePath, text: str) -> Document:
     """Return a text as the content of a file.
 
+    Parameters
+    ----------
+    file, text
+        The file and the text.
+
     Raises
     ------
     UnreadableError

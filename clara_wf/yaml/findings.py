@@ -22,6 +22,8 @@ class Problem:
         What was found and what was expected.
     advice
         What to write instead.
+    severity
+        Whether it is an error or a warning.
     """
 
     path: Path
@@ -36,10 +38,18 @@ class Finding:
 
     Attributes
     ----------
+    file
+        The file's name.
     line, column
         Counted from 1.
+    severity
+        Whether it is an error or a warning.
     where
         The path in words: ``workflows.<id>.waitLocks[1]``.
+    message
+        What is wrong, a sentence.
+    advice
+        What to do about it.
     """
 
     file: str
@@ -63,5 +73,11 @@ def in_words(path: Path) -> str:
 
 
 def errors_of(findings: Iterable[Finding]) -> Sequence[Finding]:
-    """Return the findings with which a file cannot be used."""
+    """Return the findings with which a file cannot be used.
+
+    Parameters
+    ----------
+    findings
+        What was found in a file.
+    """
     return [finding for finding in findings if finding.severity == "error"]

@@ -221,7 +221,13 @@ def _described(schema: Schema) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as YAML writes it, blocks and lists as such."""
+    """Return a value as YAML writes it, blocks and lists as such.
+
+    Parameters
+    ----------
+    value
+        What JSON can hold.
+    """
     if isinstance(value, list | tuple):
         return "a list"
     if isinstance(value, Mapping):

@@ -39,6 +39,11 @@ class BoundedComposer(Composer):
     """Makes nodes of a text, and refuses what would grow without bounds when it is read.
 
     Aliases count with everything that they stand for, so that a few lines cannot stand for millions.
+
+    Parameters
+    ----------
+    loader
+        What reads the YAML.
     """
 
     def __init__(self, loader: Any = None) -> None:
@@ -48,7 +53,15 @@ class BoundedComposer(Composer):
         self._weights: dict[int, int] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Return the next node."""
+        """Return the next node.
+
+        Parameters
+        ----------
+        parent
+            The node that holds it, as of `ruamel.yaml`.
+        index
+            Its key or number in that, as of `ruamel.yaml`.
+        """
         event, before = self.parser.peek_event(), self._total
         self._level, self._total = self._level + 1, self._total + 1
         if self._level > _DEEPEST:

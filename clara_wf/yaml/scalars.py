@@ -25,6 +25,11 @@ _FACTORS = {"": 1.0, "m": 1e-3, "k": 1e3} | {
 def quantity(text: str) -> float:
     """Return what a Kubernetes quantity such as ``512Mi`` or ``500m`` amounts to.
 
+    Parameters
+    ----------
+    text
+        The text.
+
     Raises
     ------
     ValueError

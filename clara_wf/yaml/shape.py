@@ -20,6 +20,8 @@ def shaped(kind: type[_Block], content: object, path: Path) -> tuple[_Block | No
 
     Parameters
     ----------
+    kind, content
+        The model of the block and what the file has there.
     path
         Where the block stands in the file.
     """
@@ -30,7 +32,13 @@ def shaped(kind: type[_Block], content: object, path: Path) -> tuple[_Block | No
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the keys of a block in the chart's order, with the field behind each."""
+    """Return the keys of a block in the chart's order, with the field behind each.
+
+    Parameters
+    ----------
+    model
+        The model of the block.
+    """
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 

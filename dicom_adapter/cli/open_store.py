@@ -71,6 +71,11 @@ def config_of(context: typer.Context) -> Config:
 def named(config: Path | None) -> Path:
     """Return the file of the configuration.
 
+    Parameters
+    ----------
+    config
+        What ``--config`` says; None where it is not given.
+
     Raises
     ------
     SettingsError

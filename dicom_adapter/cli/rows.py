@@ -19,7 +19,13 @@ ASIDE = "aside-"
 
 
 def aside_row(item: SetAside) -> dict[str, object]:
-    """Return what is shown of something that is set aside."""
+    """Return what is shown of something that is set aside.
+
+    Parameters
+    ----------
+    item
+        What is set aside.
+    """
     from clara_wf.report.logs import without_uids
 
     return {
@@ -64,7 +70,15 @@ def _kind_of(path: Path) -> str:
 
 
 def job_row(opened: OpenStore, job: JobRecord) -> dict[str, object]:
-    """Return what is shown of a job."""
+    """Return what is shown of a job.
+
+    Parameters
+    ----------
+    opened
+        The database, and the configuration.
+    job
+        The job.
+    """
     from dicom_adapter.jobs.job_input import why_pending
     from dicom_adapter.observability.pseudonym import study_hash
 
@@ -82,7 +96,15 @@ def job_row(opened: OpenStore, job: JobRecord) -> dict[str, object]:
 
 
 def show_rows(rows: list[dict[str, object]], nothing: str) -> None:
-    """Print rows as a table, or what is said where there is none."""
+    """Print rows as a table, or what is said where there is none.
+
+    Parameters
+    ----------
+    rows
+        Column and value of each row.
+    nothing
+        What is said where there is none.
+    """
     if not rows:
         print_line(nothing)
         return

@@ -30,7 +30,13 @@ class _SignalFlags:
 
 
 def serve(config: Path, environ: Mapping[str, str]) -> None:
-    """Run until a signal says stop."""
+    """Run until a signal says stop.
+
+    Parameters
+    ----------
+    config, environ
+        The file of the configuration and environment variables.
+    """
     from dicom_adapter.service import running
 
     asked = _SignalFlags()

@@ -16,6 +16,7 @@ from dicom_adapter.config.values import (
     Modalities,
     Pattern,
     Port,
+    Priority,
     Processors,
     Seconds,
     Size,
@@ -70,6 +71,8 @@ class AeTitle(Block):
         What happens to instances of a study that was complete: ``rerun``: once they are complete the
         workflow runs again on all; ``supersede``: the same, and what was not delivered of the earlier
         result is not delivered any more; ``wait``: they are held until somebody says so.
+    priority
+        Of its jobs, see `dicom_adapter.config.blocks.WorkflowRule`.
     """
 
     ae_title: AeName
@@ -78,6 +81,7 @@ class AeTitle(Block):
     quiet_seconds: Seconds = 10.0
     late: Literal["rerun", "supersede", "wait"] = "rerun"
     filter: SeriesFilter = SeriesFilter()
+    priority: Priority = 0
 
 
 class Source(Block):

@@ -34,6 +34,11 @@ _ANY_NUMBER: _Counts = [1] * (LONGEST_TEXT + 1)
 def checked_pattern(text: str) -> str:
     """Return a regular expression.
 
+    Parameters
+    ----------
+    text
+        The text.
+
     Raises
     ------
     ValueError
@@ -63,7 +68,13 @@ def checked_pattern(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def matches(pattern: str, text: str) -> bool:
-    """Return whether a text holds a regular expression (`checked_pattern`) in its first 64 characters."""
+    """Return whether a text holds a regular expression (`checked_pattern`) in its first 64 characters.
+
+    Parameters
+    ----------
+    pattern, text
+        The regular expression and the text.
+    """
     return not pattern or re.search(pattern, text[:LONGEST_TEXT]) is not None
 
 

@@ -12,7 +12,15 @@ _MOST_REQUESTS = 8  # for commitment that a late report is taken for
 
 
 def to_commit(store: Store, destination: str, at: float) -> dict[str, list[DeliveryRecord]]:
-    """Return, by job, what a destination is to be asked to commit itself to, once it has all of a job."""
+    """Return, by job, what a destination is to be asked to commit itself to, once it has all of a job.
+
+    Parameters
+    ----------
+    store, destination
+        The database and the destination's name.
+    at
+        The time, seconds of service.
+    """
     found: dict[str, list[DeliveryRecord]] = {}
     for each in store.to_commit(destination, at):
         found.setdefault(each.job_id, []).append(each)
@@ -27,7 +35,17 @@ def ask(
     message: str,
     not_before: float,
 ) -> None:
-    """Write down, before it is sent, in which request for commitment these are, and when to ask again."""
+    """Write down, before it is sent, in which request for commitment these are, and when to ask again.
+
+    Parameters
+    ----------
+    store, deliveries, transaction_uid
+        The database, the deliveries and the UID of the request.
+    message
+        What is said of it, for people.
+    not_before
+        Not before this time, seconds of service.
+    """
     with store.transaction() as database:
         database.executemany(
             "UPDATE deliveries SET transaction_uid = ?, message = ?, not_before = ?, changed = ? "
@@ -43,7 +61,15 @@ def ask(
 
 
 def explain(store: Store, deliveries: Sequence[DeliveryRecord], message: str) -> None:
-    """Write down why a destination has not committed itself to keep these."""
+    """Write down why a destination has not committed itself to keep these.
+
+    Parameters
+    ----------
+    store, deliveries
+        The database and the deliveries.
+    message
+        What is said of it, for people.
+    """
     with store.transaction() as database:
         database.executemany(
             "UPDATE deliveries SET message = ?, changed = ? WHERE id = ? AND state = 'uncommitted'",
@@ -52,7 +78,13 @@ def explain(store: Store, deliveries: Sequence[DeliveryRecord], message: str) ->
 
 
 def ask_again(store: Store, job_id: str) -> int:
-    """Make the results of a job that wait for commitment due at once; return how many."""
+    """Make the results of a job that wait for commitment due at once; return how many.
+
+    Parameters
+    ----------
+    store, job_id
+        The database and the job's ID.
+    """
     with store.transaction() as database:
         return database.execute(
             "UPDATE deliveries SET not_before = 0 WHERE state = 'uncommitted' AND job_id = ?", (job_id,)
@@ -60,7 +92,15 @@ def ask_again(store: Store, job_id: str) -> int:
 
 
 def send_again(store: Store, deliveries: Sequence[DeliveryRecord], message: str) -> None:
-    """Queue what may have arrived, and no report has named, to be sent again."""
+    """Queue what may have arrived, and no report has named, to be sent again.
+
+    Parameters
+    ----------
+    store, deliveries
+        The database and the deliveries.
+    message
+        What is said of it, for people.
+    """
     with store.transaction() as database:
         database.executemany(
             "UPDATE deliveries SET state = 'waiting', unsure = 0, transaction_uid = '', not_before = 0, "
@@ -73,6 +113,11 @@ def without_commitment(store: Store, destination: str) -> int:
     """Release results that wait for the commitment of a destination that is not asked for it any more.
 
     What it has taken is delivered; what may have arrived waits to be sent. Return how many did wait.
+
+    Parameters
+    ----------
+    store, destination
+        The database and the destination's name.
     """
     if not store.deliveries("uncommitted", destination=destination):
         return 0
@@ -108,6 +153,8 @@ def take_report(
 
     Parameters
     ----------
+    store, transaction_uid
+        The database and the UID of the request.
     committed
         SOPInstanceUIDs.
     failed

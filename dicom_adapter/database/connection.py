@@ -294,5 +294,11 @@ def _place(file: Path) -> tuple[int, int] | None:
 
 
 def marks(values: Iterable[Any]) -> str:
-    """Return the placeholders of so many values in a statement."""
+    """Return the placeholders of so many values in a statement.
+
+    Parameters
+    ----------
+    values
+        The values.
+    """
     return ", ".join("?" for _ in values)

@@ -47,7 +47,13 @@ def counts_by_destination(store: Store) -> tuple[dict[tuple[str, str], int], dic
 
 
 def deliveries_of(store: Store, jobs: Sequence[str]) -> dict[tuple[str, str], dict[str, int]]:
-    """Return, by job and destination, how many results are in each state."""
+    """Return, by job and destination, how many results are in each state.
+
+    Parameters
+    ----------
+    store, jobs
+        The database and the IDs of the jobs.
+    """
     found: dict[tuple[str, str], dict[str, int]] = {}
     marks = ", ".join("?" for _ in jobs)
     with store.reading() as database:

@@ -19,7 +19,17 @@ class DeliveryTable(Database):
     def deliveries(
         self, *states: str, destination: str | None = None, job_id: str | None = None
     ) -> list[DeliveryRecord]:
-        """Return deliveries, the oldest first."""
+        """Return deliveries, the oldest first.
+
+        Parameters
+        ----------
+        states
+            Which; none for all.
+        destination
+            Only those to this one; None for all.
+        job_id
+            Only those of this job; None for all.
+        """
         wanted = [f"state IN ({marks(states)})"] * bool(states)
         values: list[object] = [*states]
         for name, value in (("destination", destination), ("job_id", job_id)):
@@ -35,8 +45,12 @@ class DeliveryTable(Database):
 
         Parameters
         ----------
+        destination
+            The destination's name.
         at
             Seconds of service.
+        most
+            How many.
         """
         not_aside = set_aside.PASSED_OVER.format(id="id", kind="delivery")
         rows = self._rows(
@@ -51,6 +65,8 @@ class DeliveryTable(Database):
 
         Parameters
         ----------
+        destination
+            The destination's name.
         at
             Seconds of service.
         """
@@ -65,20 +81,38 @@ class DeliveryTable(Database):
         return self._read("delivery", rows, delivery_of)
 
     def move_delivery(self, delivery_id: int, state: str, **more: object) -> None:
-        """Change the state of a delivery, and other columns, such as its tries."""
+        """Change the state of a delivery, and other columns, such as its tries.
+
+        Parameters
+        ----------
+        delivery_id, state, more
+            Its number in the database, the new state and the other columns by name.
+        """
         with self.transaction() as database:
             self._move(database, "deliveries", delivery_id, state, **more)
 
 
 def try_everything_now(store: Database) -> None:
-    """Make everything due that waits for its time; called at a start."""
+    """Make everything due that waits for its time; called at a start.
+
+    Parameters
+    ----------
+    store
+        The database.
+    """
     with store.transaction() as database:
         for table in ("jobs", "deliveries"):
             database.execute(f"UPDATE {table} SET not_before = 0 WHERE not_before != 0")  # noqa: S608
 
 
 def mark_as_sending(store: Database, deliveries: Collection[DeliveryRecord]) -> None:
-    """Write down, before any of them goes out, that these may arrive without our hearing of it."""
+    """Write down, before any of them goes out, that these may arrive without our hearing of it.
+
+    Parameters
+    ----------
+    store, deliveries
+        The database and the deliveries.
+    """
     with store.transaction() as database:
         database.executemany(
             "UPDATE deliveries SET unsure = 1 WHERE id = ? AND state = 'waiting'",
@@ -98,8 +132,12 @@ def put_off(
 
     Parameters
     ----------
+    store, deliveries
+        The database and the deliveries.
     message
         Why; None for what was said before.
+    not_before
+        Not before this time, seconds of service.
     unsure
         IDs of those that may have arrived.
     """
@@ -112,7 +150,13 @@ def put_off(
 
 
 def has_other_content(store: Database, delivery: DeliveryRecord) -> bool:
-    """Return whether a destination has, or gets, other content under the same SOPInstanceUID."""
+    """Return whether a destination has, or gets, other content under the same SOPInstanceUID.
+
+    Parameters
+    ----------
+    store, delivery
+        The database and the delivery.
+    """
     with store.transaction() as database:
         found = database.execute(
             "SELECT 1 FROM deliveries o JOIN deliveries d ON d.id = ? WHERE o.id != d.id "
@@ -124,7 +168,15 @@ def has_other_content(store: Database, delivery: DeliveryRecord) -> bool:
 
 
 def dead_letter_older(store: Database, destination: str, before_s: float, *, reason: str) -> int:
-    """Make dead letters of what has waited for a destination since before a time, seconds of service."""
+    """Make dead letters of what has waited for a destination since before a time, seconds of service.
+
+    Parameters
+    ----------
+    store, destination, before_s
+        The database, the destination's name and the time.
+    reason
+        Why, a sentence.
+    """
     with store.transaction() as database:
         return database.execute(
             "UPDATE deliveries SET state = 'dead', changed = ?, "
@@ -136,7 +188,15 @@ def dead_letter_older(store: Database, destination: str, before_s: float, *, rea
 
 
 def forget_contents(database: sqlite3.Connection, study_id: int) -> None:
-    """Forget what results of a removed study hold, so that they are delivered again when it comes again."""
+    """Forget what results of a removed study hold, so that they are delivered again when it comes again.
+
+    Parameters
+    ----------
+    database
+        An open database, in a transaction.
+    study_id
+        The study's number in the database.
+    """
     database.execute(
         "UPDATE deliveries SET content = '' WHERE job_id IN (SELECT id FROM jobs WHERE study_id = ?)",
         (study_id,),
@@ -144,7 +204,15 @@ def forget_contents(database: sqlite3.Connection, study_id: int) -> None:
 
 
 def contents_at(database: sqlite3.Connection, job_id: str, destination: str, uid: str) -> set[str]:
-    """Return what a destination has, or gets, under a SOPInstanceUID of other jobs of the same study."""
+    """Return what a destination has, or gets, under a SOPInstanceUID of other jobs of the same study.
+
+    Parameters
+    ----------
+    database
+        An open database, in a transaction.
+    job_id, destination, uid
+        The job's ID, the destination's name and the SOPInstanceUID.
+    """
     rows = database.execute(
         "SELECT d.content FROM deliveries d "
         "JOIN jobs j ON j.id = d.job_id JOIN studies s ON s.id = j.study_id "
@@ -160,6 +228,13 @@ def left_without(database: sqlite3.Connection, study_id: int) -> list[int]:
     """Return what other jobs have not sent since those of a study would send the same, which was cancelled.
 
     They are of the same study under another AE title; of several that made the same it is the first.
+
+    Parameters
+    ----------
+    database
+        An open database, in a transaction.
+    study_id
+        The study's number in the database.
     """
     rows = database.execute(
         "SELECT MIN(u.id) AS id FROM deliveries c JOIN jobs cj ON cj.id = c.job_id "

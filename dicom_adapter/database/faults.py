@@ -39,7 +39,13 @@ class DatabaseDamagedError(InputError, sqlite3.OperationalError):
 
 
 def as_fault(error: sqlite3.Error, file: Path) -> sqlite3.Error:
-    """Return an error of SQLite as one that says what to do; an error of ours stays as it is."""
+    """Return an error of SQLite as one that says what to do; an error of ours stays as it is.
+
+    Parameters
+    ----------
+    error, file
+        The error and the file of the database.
+    """
     if isinstance(error, (DatabaseUnusableError, DatabaseDamagedError)):
         return error
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
@@ -55,6 +61,8 @@ def damaged(file: Path, what: str) -> DatabaseDamagedError:
 
     Parameters
     ----------
+    file
+        The file of the database.
     what
         What was found.
     """

@@ -55,6 +55,15 @@ def require_sound(
 def check_pages(file: Path, *, identity: str, longest_s: float, lock_s: float) -> bool:
     """Return whether all pages were looked at in the time, and are sound; by a connection of its own.
 
+    Parameters
+    ----------
+    file, identity
+        The file of the database and what tells the database from all others.
+    longest_s
+        Longest time that this may take, seconds.
+    lock_s
+        Longest wait for a locked database, seconds.
+
     Raises
     ------
     DatabaseDamagedError
@@ -72,6 +81,11 @@ def check_pages(file: Path, *, identity: str, longest_s: float, lock_s: float) -
 
 def require_there(file: Path, *, studies: Path) -> None:
     """Return when there is a database, or nothing was received yet.
+
+    Parameters
+    ----------
+    file, studies
+        The file of the database and the folder of what was received.
 
     Raises
     ------

@@ -18,7 +18,17 @@ class JobTable(DeliveryTable):
     """The jobs of a database, which know their deliveries."""
 
     def jobs(self, *states: str, study_id: int | None = None, most: int = -1) -> list[JobRecord]:
-        """Return the jobs in some states, or all, the oldest first, or only so many of the latest."""
+        """Return the jobs in some states, or all, the oldest first, or only so many of the latest.
+
+        Parameters
+        ----------
+        states
+            Which; none for all.
+        study_id
+            Only those of this study; None for all.
+        most
+            How many; -1 for all.
+        """
         wanted = [f"state IN ({marks(states)})"] * bool(states) + ["study_id = ?"] * (study_id is not None)
         which = f"WHERE {' AND '.join(wanted)}" if wanted else ""
         values = [*states, *([] if study_id is None else [study_id])]
@@ -28,6 +38,11 @@ class JobTable(DeliveryTable):
     def job(self, job_id: str) -> JobRecord:
         """Return a job.
 
+        Parameters
+        ----------
+        job_id
+            The job's ID.
+
         Raises
         ------
         StateError
@@ -35,20 +50,24 @@ class JobTable(DeliveryTable):
         """
         return self._whole(job_of, self._one("SELECT * FROM jobs WHERE id = ?", job_id))
 
-    def start_next(self, at: float) -> JobRecord | None:
+    def start_next(self, at: float, *, bonus_s: Mapping[str, float] | None = None) -> JobRecord | None:
         """Take the oldest job that may start, which is running then; damaged ones are set aside.
 
         Parameters
         ----------
         at
             Seconds of service.
+        bonus_s
+            How much older than it is a job of a rule counts, seconds, by the rule's name.
         """
+        order, values = _order_of(bonus_s or {})
         not_aside = set_aside.PASSED_OVER.format(id="id", kind="job")
         with self.transaction() as database:
             while found := self._rows(
                 f"SELECT * FROM jobs WHERE state = 'queued' AND not_before <= ? AND {not_aside} "  # noqa: S608
-                "ORDER BY rowid LIMIT 1",
+                f"ORDER BY {order} LIMIT 1",
                 at,
+                *values,
             ):
                 if next_jobs := self._read("job", found, job_of):
                     self._move(database, "jobs", next_jobs[0].id, "running")
@@ -57,25 +76,58 @@ class JobTable(DeliveryTable):
         return None
 
     def retry(self, job_id: str, *, exit_code: int | None, reason: str, not_before: float) -> None:
-        """Queue a job that failed again, for later."""
+        """Queue a job that failed again, for later.
+
+        Parameters
+        ----------
+        job_id
+            The job's ID.
+        exit_code
+            Of the stage that failed; None where none did.
+        reason
+            Why it failed.
+        not_before
+            Not before this time, seconds of service.
+        """
         with self.transaction() as database:
             self._move(
                 database, "jobs", job_id, "queued", exit_code=exit_code, reason=reason, not_before=not_before
             )
 
     def interrupt(self, job_id: str) -> None:
-        """Queue a job again that was stopped, or ran when we ended; that is no try."""
+        """Queue a job again that was stopped, or ran when we ended; that is no try.
+
+        Parameters
+        ----------
+        job_id
+            The job's ID.
+        """
         with self.transaction() as database:
             self._move(database, "jobs", job_id, "queued", not_before=0)
             database.execute("UPDATE jobs SET tries = MAX(tries - 1, 0) WHERE id = ?", (job_id,))
 
     def dead_letter(self, job_id: str, *, exit_code: int | None, reason: str) -> None:
-        """Make a job that failed a dead letter."""
+        """Make a job that failed a dead letter.
+
+        Parameters
+        ----------
+        job_id
+            The job's ID.
+        exit_code
+            Of the stage that failed; None where none did.
+        reason
+            Why it failed.
+        """
         with self.transaction() as database:
             self._move(database, "jobs", job_id, "dead", exit_code=exit_code, reason=reason)
 
     def replay(self, job_id: str) -> None:
         """Queue a dead letter again, and what could not be delivered of it.
+
+        Parameters
+        ----------
+        job_id
+            The job's ID.
 
         Raises
         ------
@@ -99,6 +151,8 @@ class JobTable(DeliveryTable):
 
         Parameters
         ----------
+        job_id
+            The job's ID.
         results
             File of each SOPInstanceUID.
         contents
@@ -130,6 +184,23 @@ class JobTable(DeliveryTable):
 
 
 def job_id_of(study: StudyRecord, rule: WorkflowRule, generation: int) -> str:
-    """Return the ID of the job of a rule on a study that is complete for the so many-th time."""
+    """Return the ID of the job of a rule on a study that is complete for the so many-th time.
+
+    Parameters
+    ----------
+    study, rule
+        The study and the rule.
+    generation
+        How often the study was complete then.
+    """
     name = f"{study.ae_title}\n{study.study_uid}\n{rule.workflow}\n{rule.name}\n{generation}"
     return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
+
+
+def _order_of(bonus_s: Mapping[str, float]) -> tuple[str, list[object]]:
+    """Return what jobs are ordered by: as they came, unless some count as older than they are."""
+    if not bonus_s:
+        return "rowid", []
+    cases = " ".join("WHEN ? THEN ?" for _ in bonus_s)
+    values: list[object] = [each for pair in bonus_s.items() for each in pair]
+    return f"julianday(created) * 86400.0 - CASE rule {cases} ELSE 0.0 END, rowid", values

@@ -78,6 +78,16 @@ class ReceivedInstance:
     ----------
     ae_title
         The name that it was sent to.
+    study_uid
+        Of the study.
+    sop_instance_uid
+        Of the instance.
+    sop_class_uid
+        Of the instance.
+    path
+        The file.
+    size
+        Bytes.
     conflict
         Whether it has the SOPInstanceUID of another instance and other content.
     modality, series_description
@@ -101,8 +111,20 @@ class StudyRecord:
 
     Attributes
     ----------
+    id
+        Its number in the database.
+    ae_title
+        The AE title that it came under.
+    study_uid
+        Of the study.
+    state
+        How it is doing.
     generation
         How often it was complete.
+    instances
+        How many there are.
+    conflicts
+        How many of them contradict another one.
     received
         When its last instance came, ISO 8601, UTC; for people, never compared.
     """
@@ -125,14 +147,28 @@ class JobRecord:
     ----------
     id
         Made of the study, the workflow and the generation, so that it is the same after a crash.
+    study_id
+        The study's number in the database.
     rule
         Name of the rule of the configuration that asked for it.
+    workflow
+        The workflow's ID.
+    destinations
+        The names of those who get its results.
+    generation
+        How often the study was complete then.
+    state
+        How it is doing.
     tries
         How often it was started.
     exit_code, reason
         Of the last failure.
     not_before
         Seconds of service; not started earlier.
+    created
+        When it was made, ISO 8601, UTC.
+    changed
+        When its state changed, ISO 8601, UTC.
     """
 
     id: str
@@ -156,12 +192,34 @@ class DeliveryRecord:
 
     Attributes
     ----------
+    id
+        Its number in the database.
+    job_id
+        The job's ID.
+    destination
+        The destination's name.
+    sop_instance_uid
+        Of the instance.
+    path
+        The file.
+    state
+        How it is doing.
     tries, refusals
         How often the destination has answered, and how often that it does not want it.
+    status
+        What the destination answered last.
+    message
+        What is said of it, for people.
     transaction_uid
         The requests for storage commitment that it is in, the latest last, with spaces between; "" for none.
     unsure
         Whether it has gone out and was not answered, so that it may have arrived.
+    not_before
+        Not before this time, seconds of service.
+    created
+        When it was made, ISO 8601, UTC.
+    changed
+        When its state changed, ISO 8601, UTC.
     """
 
     id: int
@@ -188,6 +246,11 @@ class DamagedRowError(ValueError):
 def study_of(row: sqlite3.Row) -> StudyRecord:
     """Return a study.
 
+    Parameters
+    ----------
+    row
+        A row of the database.
+
     Raises
     ------
     DamagedRowError
@@ -198,6 +261,11 @@ def study_of(row: sqlite3.Row) -> StudyRecord:
 
 def received_of(row: sqlite3.Row) -> ReceivedInstance:
     """Return an instance.
+
+    Parameters
+    ----------
+    row
+        A row of the database.
 
     Raises
     ------
@@ -210,6 +278,11 @@ def received_of(row: sqlite3.Row) -> ReceivedInstance:
 
 def job_of(row: sqlite3.Row) -> JobRecord:
     """Return a job.
+
+    Parameters
+    ----------
+    row
+        A row of the database.
 
     Raises
     ------
@@ -230,6 +303,11 @@ def job_of(row: sqlite3.Row) -> JobRecord:
 
 def delivery_of(row: sqlite3.Row) -> DeliveryRecord:
     """Return a delivery.
+
+    Parameters
+    ----------
+    row
+        A row of the database.
 
     Raises
     ------

@@ -19,6 +19,8 @@ class PendingRemoval:
 
     Attributes
     ----------
+    path
+        The file or folder.
     job_id
         The job whose payload it is; "" for a received file.
     """
@@ -32,6 +34,8 @@ def plan_removal(store: Store, study_id: int, payloads: Path) -> list[PendingRem
 
     Parameters
     ----------
+    store, study_id
+        The database and the study's number in the database.
     payloads
         The folder that the payloads of its jobs lie in.
 
@@ -80,7 +84,13 @@ def pending_removals(store: Store) -> dict[int | None, list[PendingRemoval]]:
 
 
 def removal_done(store: Store, items: Sequence[PendingRemoval]) -> None:
-    """Write down that something is gone."""
+    """Write down that something is gone.
+
+    Parameters
+    ----------
+    store, items
+        The database and what is gone.
+    """
     with store.transaction() as database:
         database.executemany("DELETE FROM condemned WHERE path = ?", [(str(each.path),) for each in items])
 
@@ -90,6 +100,8 @@ def prune(store: Store, age_s: float) -> int:
 
     Parameters
     ----------
+    store
+        The database.
     age_s
         How long ago, seconds of service.
 

@@ -25,6 +25,8 @@ def retry_while_locked(action: Callable[[], _T], *, until: Callable[[], bool] = 
 
     Parameters
     ----------
+    action
+        What to do.
     until
         Returns whether to give up; then, and when the adapter ends (`Store.begin_shutdown`), the error is
         raised. What was not written is done again after a restart.

@@ -128,6 +128,13 @@ def migrate(database: sqlite3.Connection, file: Path) -> int:
 def require_current(database: sqlite3.Connection, file: Path) -> None:
     """Return where a database has the version of this program, for those who shall not bring it forward.
 
+    Parameters
+    ----------
+    database
+        An open database, in a transaction.
+    file
+        The file of the database.
+
     Raises
     ------
     SettingsError

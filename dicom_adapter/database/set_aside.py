@@ -31,6 +31,8 @@ class SetAside:
 
     Attributes
     ----------
+    id
+        Its number in the database.
     kind, item
         ``instance``: the path of a received file; ``study``, ``job``, ``delivery``: its ID in the database;
         ``removal``: the ID of a study whose files were to be removed.
@@ -64,8 +66,16 @@ def put(
 
     Parameters
     ----------
+    database
+        An open database, in a transaction.
+    kind
+        Of what kind it is.
     item
         What tells it from others of its kind, see `SetAside`.
+    reason
+        Why, a sentence.
+    study
+        What stands for the study in logs; "" for none.
     """
     name = printable(str(item))[:_LONGEST]
     if database.execute("SELECT 1 FROM set_aside WHERE kind = ? AND item = ?", (kind, name)).fetchone():
@@ -84,32 +94,74 @@ def put(
 
 
 def all_items(store: _Database) -> list[SetAside]:
-    """Return what is set aside, the oldest first."""
+    """Return what is set aside, the oldest first.
+
+    Parameters
+    ----------
+    store
+        The database.
+    """
     with store.transaction() as database:
         rows = database.execute("SELECT * FROM set_aside ORDER BY id").fetchall()
     return [SetAside(**dict(row)) for row in rows]
 
 
 def items_of(store: _Database, kind: SetAsideKind) -> frozenset[str]:
-    """Return what of a kind is set aside, see `SetAside.item`."""
+    """Return what of a kind is set aside, see `SetAside.item`.
+
+    Parameters
+    ----------
+    store
+        The database.
+    kind
+        Of what kind it is.
+    """
     with store.transaction() as database:
         rows = database.execute("SELECT item FROM set_aside WHERE kind = ?", (kind,)).fetchall()
     return frozenset(row["item"] for row in rows)
 
 
 def count(store: _Database) -> dict[str, int]:
-    """Return how much of each kind is set aside."""
+    """Return how much of each kind is set aside.
+
+    Parameters
+    ----------
+    store
+        The database.
+    """
     with store.transaction() as database:
         rows = database.execute("SELECT kind, COUNT(*) AS n FROM set_aside GROUP BY kind").fetchall()
     return {row["kind"]: row["n"] for row in rows}
 
 
 def set_aside(store: _Database, kind: SetAsideKind, item: object, *, reason: str, study: str = "") -> bool:
-    """Set something aside in a transaction of its own, see `put`."""
+    """Set something aside in a transaction of its own, see `put`.
+
+    Parameters
+    ----------
+    store
+        The database.
+    kind
+        Of what kind it is.
+    item
+        What is set aside.
+    reason
+        Why, a sentence.
+    study
+        What stands for the study in logs; "" for none.
+    """
     with store.transaction() as database:
         return put(database, kind, item, reason=reason, study=study)
 
 
 def take_back(database: sqlite3.Connection, number: int) -> None:
-    """Take back something that is set aside, so that it is worked on again."""
+    """Take back something that is set aside, so that it is worked on again.
+
+    Parameters
+    ----------
+    database
+        An open database, in a transaction.
+    number
+        Its number in the database.
+    """
     database.execute("DELETE FROM set_aside WHERE id = ?", (number,))

@@ -35,6 +35,11 @@ class StudyTable(JobTable):
         """Write down instances; those that are known already change nothing.
 
         A study that was complete, or removed, is being received again.
+
+        Parameters
+        ----------
+        received
+            The instances.
         """
         with self.transaction() as database:
             for each in received:
@@ -56,13 +61,26 @@ class StudyTable(JobTable):
         return bool(self._rows("SELECT 1 FROM instances WHERE path = ?", str(path)))
 
     def studies(self, *states: str, most: int = -1) -> list[StudyRecord]:
-        """Return the studies in some states, or all, the latest first, or only so many of the latest."""
+        """Return the studies in some states, or all, the latest first, or only so many of the latest.
+
+        Parameters
+        ----------
+        states
+            Which; none for all.
+        most
+            How many; -1 for all.
+        """
         which = f"WHERE s.state IN ({marks(states)})" if states else ""
         query = f"{SELECT_STUDIES} {which} GROUP BY s.id ORDER BY s.id DESC LIMIT ?"
         return self._read("study", self._rows(query, *states, most), study_of)
 
     def study(self, study_id: int) -> StudyRecord:
         """Return a study.
+
+        Parameters
+        ----------
+        study_id
+            The study's number in the database.
 
         Raises
         ------
@@ -72,7 +90,13 @@ class StudyTable(JobTable):
         return self._whole(study_of, self._one(f"{SELECT_STUDIES} WHERE s.id = ? GROUP BY s.id", study_id))
 
     def instances(self, study_id: int) -> list[ReceivedInstance]:
-        """Return the instances of a study, those in conflict with another one left out."""
+        """Return the instances of a study, those in conflict with another one left out.
+
+        Parameters
+        ----------
+        study_id
+            The study's number in the database.
+        """
         rows = self._rows(
             "SELECT i.*, s.ae_title, s.study_uid FROM instances i JOIN studies s ON s.id = i.study_id "
             "WHERE i.study_id = ? AND NOT i.conflict ORDER BY i.sop_instance_uid",
@@ -81,7 +105,13 @@ class StudyTable(JobTable):
         return self._read("instance", rows, received_of)
 
     def hold(self, study_id: int) -> None:
-        """Hold a study whose late instances wait for somebody."""
+        """Hold a study whose late instances wait for somebody.
+
+        Parameters
+        ----------
+        study_id
+            The study's number in the database.
+        """
         with self.transaction() as database:
             self._move(database, "studies", study_id, "held")
 
@@ -92,6 +122,8 @@ class StudyTable(JobTable):
 
         Parameters
         ----------
+        study_id, rules
+            The study's number in the database and the rules that apply to it.
         supersede
             The jobs that were made of it before, and what they have not delivered, are given up.
         """

@@ -17,6 +17,8 @@ class DestinationError(StageError):
 
     Attributes
     ----------
+    message
+        Why, a sentence.
     in_flight
         SOPInstanceUID of what had gone out and was not answered, so that it may have arrived; "" for none.
     """
@@ -58,6 +60,13 @@ class Sender(Protocol):
 
     def send(self, results: Sequence[ResultFile], on_answer: OnAnswer) -> None:
         """Send files, and tell of each what the destination said, as soon as it has.
+
+        Parameters
+        ----------
+        results
+            The files.
+        on_answer
+            Is called with each file and what was said of it.
 
         Raises
         ------

@@ -91,7 +91,19 @@ class Message:
 
 
 class RequestedAssociation:
-    """An association that a peer has accepted; made by `associated`."""
+    """An association that a peer has accepted; made by `associated`.
+
+    Parameters
+    ----------
+    peer
+        The destination as a DICOM application.
+    connection
+        The connection.
+    contexts
+        Pairs of abstract and transfer syntax.
+    accepted
+        What the peer has accepted.
+    """
 
     def __init__(
         self,
@@ -111,11 +123,23 @@ class RequestedAssociation:
         self.is_over = False
 
     def takes(self, abstract: str, syntax: str) -> bool:
-        """Return whether the peer has accepted an abstract syntax with a transfer syntax."""
+        """Return whether the peer has accepted an abstract syntax with a transfer syntax.
+
+        Parameters
+        ----------
+        abstract, syntax
+            The UID of the abstract syntax and the UID of the transfer syntax.
+        """
         return (abstract, syntax) in self._contexts
 
     def takes_any(self, abstract: str) -> bool:
-        """Return whether the peer has accepted an abstract syntax at all."""
+        """Return whether the peer has accepted an abstract syntax at all.
+
+        Parameters
+        ----------
+        abstract
+            The UID of the abstract syntax.
+        """
         return any(each == abstract for each, _ in self._contexts)
 
     def provides(self, abstract: str) -> bool:
@@ -149,6 +173,8 @@ class RequestedAssociation:
 
         Parameters
         ----------
+        abstract, syntax
+            The UID of the abstract syntax and the UID of the transfer syntax.
         kind
             Command Field (0000,0100).
         values
@@ -175,22 +201,45 @@ class RequestedAssociation:
         self._connection.deadline = Deadline(round(seconds, 3))
 
     def answer(self, message: Message, status: int) -> None:
-        """Answer a request of the peer."""
+        """Answer a request of the peer.
+
+        Parameters
+        ----------
+        message, status
+            The request and the status.
+        """
         command = commands.command_of(message.fields)
         if command is None:
             raise ProtocolError("it asks for something that cannot be answered")
         self._send(message.context, commands.response(command, status), is_command=True)
 
     def wait_at_most(self, seconds: float) -> None:
-        """Set the time within which the next message must be there, seconds."""
+        """Set the time within which the next message must be there.
+
+        Parameters
+        ----------
+        seconds
+            Seconds.
+        """
         self.wait_until(Deadline(seconds))
 
     def wait_until(self, deadline: Deadline) -> None:
-        """Set until when the next message must be there."""
+        """Set until when the next message must be there.
+
+        Parameters
+        ----------
+        deadline
+            When it is over.
+        """
         self._connection.deadline = deadline
 
     def response(self, to: int, kind: int) -> Message:
         """Return the peer's response to a request.
+
+        Parameters
+        ----------
+        to, kind
+            The message ID of the request and the Command Field of the response.
 
         Raises
         ------
@@ -334,6 +383,8 @@ def associated(
 
     Parameters
     ----------
+    peer
+        The destination as a DICOM application.
     contexts
         Pairs of abstract and transfer syntax, 128 at most; the peer may accept each of them.
     provided
@@ -377,7 +428,13 @@ def _connect(peer: Peer) -> DestinationConnection:
 
 
 def why_unreachable(error: OSError, *, is_tls: bool) -> str:
-    """Return why there is no connection, and what to do about it."""
+    """Return why there is no connection, and what to do about it.
+
+    Parameters
+    ----------
+    error, is_tls
+        The error and whether it was to be secured.
+    """
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"shows a certificate that we do not trust ({error.verify_message}); check 'authorities', and "

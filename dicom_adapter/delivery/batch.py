@@ -42,6 +42,8 @@ class BatchSender:
     ----------
     name
         Of the destination.
+    context
+        What the adapter's parts work with.
     backoff
         How long to wait before something is sent again.
     connections
@@ -68,7 +70,13 @@ class BatchSender:
         self._failures, self.not_before = 0, 0.0
 
     def send(self, destination: Destination, batch: Sequence[DeliveryRecord]) -> None:
-        """Send the results of one job, and write down what became of each."""
+        """Send the results of one job, and write down what became of each.
+
+        Parameters
+        ----------
+        destination, batch
+            The destination and the deliveries of one job.
+        """
         if self._stopping.is_set() or self._context.clock() < self.not_before:
             return
         waiting = {each.sop_instance_uid: each for each in batch}

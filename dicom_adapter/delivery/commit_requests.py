@@ -47,6 +47,8 @@ class CommitRequests:
 
     Parameters
     ----------
+    context
+        What the adapter's parts work with.
     asking
         How long to wait for a report before it is asked again.
     sending
@@ -67,6 +69,10 @@ class CommitRequests:
 
         Parameters
         ----------
+        destination
+            The destination.
+        connections
+            Makes the connections to destinations, and closes them.
         set_aside
             Takes what cannot be asked for, for a reason that nobody foresaw.
         """
@@ -98,6 +104,8 @@ class CommitRequests:
 
         Parameters
         ----------
+        report
+            The report.
         caller, address
             AE title and address of who reports.
         """
@@ -171,6 +179,11 @@ def reporting(config: Config, caller: str, address: str) -> list[str]:
     """Return the names of the destinations whose report it is that somebody sends.
 
     They have the caller's AE title, and its address: as their host, or as a source of that AE title.
+
+    Parameters
+    ----------
+    config, caller, address
+        The configuration, the AE title of who sends it and the peer's IP address.
     """
     sources = [each.host_ip for each in config.dicom.scp.sources if each.ae_title == caller]
     return [

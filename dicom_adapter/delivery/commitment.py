@@ -76,6 +76,8 @@ def request_commitment(
 
     Parameters
     ----------
+    peer, results
+        The destination as a DICOM application and the files.
     transaction_uid
         Names the request; its report has the same.
     on_report
@@ -173,7 +175,13 @@ def handle_report(
 
 
 def read_report(content: Dataset) -> CommitmentReport:
-    """Return what an event report says (PS3.4 table J.3-3)."""
+    """Return what an event report says (PS3.4 table J.3-3).
+
+    Parameters
+    ----------
+    content
+        The data set.
+    """
     committed = tuple(str(each.ReferencedSOPInstanceUID) for each in content.get("ReferencedSOPSequence", []))
     failed = {
         str(each.ReferencedSOPInstanceUID): int(each.get("FailureReason", 0x0110))
@@ -183,7 +191,13 @@ def read_report(content: Dataset) -> CommitmentReport:
 
 
 def why_not_kept(reason: int) -> str:
-    """Return what a failure reason (0008,1197) says, for people."""
+    """Return what a failure reason (0008,1197) says, for people.
+
+    Parameters
+    ----------
+    reason
+        The number.
+    """
     return f"it is not kept (0x{reason:04X}, {_REASONS.get(reason, 'a reason of its own')})"
 
 

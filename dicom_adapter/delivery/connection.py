@@ -46,6 +46,10 @@ class DestinationConnections:
         ----------
         host
             A name, or an address of version 4 or 6.
+        port
+            The port.
+        tls
+            How to secure it; None for not at all.
         timeout_s
             For finding, reaching and securing it together, seconds.
 
@@ -67,14 +71,28 @@ class DestinationConnections:
         return DestinationConnection(wire, self)
 
     def addresses_of(self, host: str, *, timeout_s: float = 5.0) -> list[str]:
-        """Return the addresses of a host; none if they cannot be found in time."""
+        """Return the addresses of a host; none if they cannot be found in time.
+
+        Parameters
+        ----------
+        host
+            Its name or address.
+        timeout_s
+            Longest wait, seconds.
+        """
         try:
             return [str(each[4][0]) for each in self._find(host, 0, Deadline(timeout_s))]
         except OSError:
             return []
 
     def forget(self, wire: socket.socket) -> None:
-        """Close one that is over."""
+        """Close one that is over.
+
+        Parameters
+        ----------
+        wire
+            The connection.
+        """
         with self._lock:
             self._open.discard(wire)
         wire.close()
@@ -148,6 +166,10 @@ class DestinationConnection:
 
     Attributes
     ----------
+    wire
+        The connection.
+    connections
+        Makes the connections to destinations, and closes them.
     deadline
         For everything from now on until it is set anew; no byte that comes prolongs it.
     """
@@ -159,6 +181,11 @@ class DestinationConnection:
 
     def sendall(self, data: _Bytes) -> None:
         """Send all of it.
+
+        Parameters
+        ----------
+        data
+            The bytes.
 
         Raises
         ------
@@ -174,7 +201,13 @@ class DestinationConnection:
                 heartbeat()  # a large result may take long, but not longer than the deadline
 
     def receive_into(self, buffer: bytearray | memoryview) -> int:
-        """Fill what there is of a buffer, and return how many bytes that are; 0 if the peer has hung up."""
+        """Fill what there is of a buffer, and return how many bytes that are; 0 if the peer has hung up.
+
+        Parameters
+        ----------
+        buffer
+            The buffer.
+        """
         while True:
             self._wire.settimeout(min(_WAIT_S, self.deadline.require()))
             try:
@@ -184,6 +217,11 @@ class DestinationConnection:
 
     def receive(self, count: int) -> bytes:
         """Return so many bytes.
+
+        Parameters
+        ----------
+        count
+            How many.
 
         Raises
         ------
@@ -212,7 +250,15 @@ class DestinationConnection:
         self._connections.forget(self._wire)
 
     def makefile(self, *mode: object, **more: object) -> io.BufferedReader:
-        """Return what comes as a file, for `http.client`, which closes a connection before it reads it."""
+        """Return what comes as a file, for `http.client`, which closes a connection before it reads it.
+
+        Parameters
+        ----------
+        mode
+            Is not looked at.
+        more
+            Is not looked at.
+        """
         self._files += 1
         return io.BufferedReader(_Incoming(self))
 

@@ -27,7 +27,17 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, kw_only=True)
 class HttpAnswer:
-    """An answer: its status, where else it says to go, and its body."""
+    """An answer: its status, where else it says to go, and its body.
+
+    Attributes
+    ----------
+    status
+        Its number.
+    location
+        Where else it says to go; "" for nowhere.
+    body
+        Its bytes.
+    """
 
     status: int
     location: str
@@ -55,11 +65,15 @@ class HttpCalls:
         The root of its service.
     headers
         What is sent with every request.
+    tls
+        How to secure it; None for not at all.
     timeout_s
         Longest time for a connection with its TLS, and for the whole of an answer, seconds.
     slowest_rate
         What the server takes of a body at least, and sends of one of any size, bytes a second, beside one
         `timeout_s`.
+    connections
+        Makes the connections to destinations, and closes them.
     """
 
     def __init__(
@@ -104,6 +118,11 @@ class HttpCalls:
     def ask(self, path: str) -> HttpAnswer:
         """GET what lies below the root of the service.
 
+        Parameters
+        ----------
+        path
+            What follows the service's root.
+
         Raises
         ------
         DestinationError
@@ -147,6 +166,13 @@ class HttpCalls:
 
     def post(self, path: str, content_type: str, body: Iterator[bytes], size: int) -> HttpAnswer:
         """POST a body of so many bytes below the root of the service.
+
+        Parameters
+        ----------
+        path, content_type, body
+            What follows the service's root, what the body is and the body in pieces.
+        size
+            Bytes.
 
         Raises
         ------

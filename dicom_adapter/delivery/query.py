@@ -33,14 +33,28 @@ _MEDIUM = 0
 
 @dataclass(frozen=True)
 class SeriesKey:
-    """The study and the series of an instance."""
+    """The study and the series of an instance.
+
+    Attributes
+    ----------
+    study_uid
+        Of the study.
+    series_uid
+        Of the series.
+    """
 
     study_uid: str
     series_uid: str
 
 
 def places_of(results: Iterable[ResultFile]) -> dict[SeriesKey, list[str]]:
-    """Return SOPInstanceUIDs by study and series; files that do not say theirs are left out."""
+    """Return SOPInstanceUIDs by study and series; files that do not say theirs are left out.
+
+    Parameters
+    ----------
+    results
+        The files.
+    """
     found: dict[SeriesKey, list[str]] = {}
     for each in results:
         try:
@@ -56,6 +70,11 @@ def places_of(results: Iterable[ResultFile]) -> dict[SeriesKey, list[str]]:
 
 def found_by_query(peer: Peer, results: Sequence[ResultFile]) -> set[str] | None:
     """Return the SOPInstanceUIDs that a destination has of some; None if it cannot be asked.
+
+    Parameters
+    ----------
+    peer, results
+        The destination as a DICOM application and the files.
 
     Raises
     ------

@@ -21,6 +21,8 @@ def sender_to(destination: Destination, scu: Scu, connections: DestinationConnec
 
     Parameters
     ----------
+    destination, scu
+        The destination and our side of deliveries.
     connections
         Where its connections are known, so that a stop ends them.
 
@@ -40,6 +42,15 @@ def found_at(
     """Return the SOPInstanceUIDs that a destination has of some results; None if it cannot be asked.
 
     It is asked by QIDO-RS where it has a URL, by C-FIND otherwise.
+
+    Parameters
+    ----------
+    destination, scu
+        The destination and our side of deliveries.
+    connections
+        Makes the connections to destinations, and closes them.
+    results
+        The files.
 
     Raises
     ------
@@ -84,6 +95,8 @@ def peer_of(destination: Destination, scu: Scu, connections: DestinationConnecti
 
     Parameters
     ----------
+    destination, scu
+        The destination and our side of deliveries.
     connections
         Where its connections are known, so that a stop ends them.
 

@@ -18,7 +18,7 @@ from typing import IO
 from pydicom.uid import UID
 from pynetdicom.dsutils import split_dataset
 
-from dicom_adapter.delivery.answers import Answer, DestinationError, OnAnswer
+from dicom_adapter.delivery.answers import Answer, DestinationError, OnAnswer, Sender
 from dicom_adapter.delivery.association import MOST_CONTEXTS, Peer, RequestedAssociation, associated
 from dicom_adapter.delivery.transcode import TranscodeError, alternatives, transcode
 from dicom_adapter.dimse import commands
@@ -33,7 +33,7 @@ _STORED = (0x0000, 0x0001, 0x0107, 0x0116)
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreScu:
+class StoreScu(Sender):
     """Sends files by C-STORE."""
 
     peer: Peer
@@ -108,7 +108,13 @@ class StoreScu:
 
 
 def answer_of(status: int, name: str) -> Answer:
-    """Return what a status of C-STORE means (PS3.4 table B.2-1): a warning says that it is stored."""
+    """Return what a status of C-STORE means (PS3.4 table B.2-1): a warning says that it is stored.
+
+    Parameters
+    ----------
+    status, name
+        The status of the response and what the destination is called.
+    """
     status_text = f"0x{status:04X}"
     if status in _STORED or 0xB000 <= status <= 0xBFFF:
         return Answer(verdict="accepted", status=status_text)

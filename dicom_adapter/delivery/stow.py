@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from dicom_adapter.delivery.answers import Answer, DestinationError, OnAnswer
+from dicom_adapter.delivery.answers import Answer, DestinationError, OnAnswer, Sender
 from dicom_adapter.delivery.connection import DestinationConnections
 from dicom_adapter.delivery.http_client import HttpCalls, not_the_service
 from dicom_adapter.delivery.query import places_of
@@ -30,7 +30,7 @@ _PROCESSING_FAILURE = 0x0110
 
 
 @dataclass(frozen=True, kw_only=True)
-class StowClient:
+class StowClient(Sender):
     """Sends files by STOW-RS.
 
     Attributes
@@ -75,6 +75,11 @@ class StowClient:
 
     def found(self, results: Sequence[ResultFile]) -> set[str] | None:
         """Return the SOPInstanceUIDs that the service has of some; None if it cannot be asked.
+
+        Parameters
+        ----------
+        results
+            The files.
 
         Raises
         ------
@@ -128,6 +133,11 @@ def answer_of(status: int, body: bytes, name: str) -> Answer:
 
     A 409 is said where any instance failed, and a 202 may hold failures or warnings; the body tells them
     apart. A 200 of something else than a store, such as a page to log in at, is no success.
+
+    Parameters
+    ----------
+    status, body, name
+        The status of the response, its bytes and what the destination is called.
     """
     status_text = f"HTTP {status}"
     is_answer, reason = _failure_reason(body)

@@ -64,6 +64,8 @@ def alternatives(path: Path, syntax: str) -> list[str]:
 
     Parameters
     ----------
+    path
+        The file.
     syntax
         Its own, as its file meta information has it.
     """
@@ -79,6 +81,8 @@ def transcode(path: Path, syntax: str, target: IO[bytes]) -> int:
 
     Parameters
     ----------
+    path, syntax
+        The file and the UID of the transfer syntax.
     target
         Where to; it is rewound in the end.
 

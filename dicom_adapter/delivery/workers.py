@@ -39,6 +39,8 @@ class DeliveryWorkers:
 
     Parameters
     ----------
+    context
+        What the adapter's parts work with.
     backoff
         How long to wait before something is sent again.
     asking
@@ -95,6 +97,8 @@ class DeliveryWorkers:
 
         Parameters
         ----------
+        report
+            The report.
         caller, address
             AE title and address of who reports.
         """
@@ -105,7 +109,19 @@ class DeliveryWorkers:
 
 
 class DeliveryWorker:
-    """What sends to one destination, one batch after the other, until it is told to stop."""
+    """What sends to one destination, one batch after the other, until it is told to stop.
+
+    Parameters
+    ----------
+    name
+        The destination's name.
+    context
+        What the adapter's parts work with.
+    backoff
+        How long it waits after failures.
+    requests
+        Asks for commitment.
+    """
 
     def __init__(
         self, name: str, context: AdapterContext, backoff: Backoff, requests: CommitRequests

@@ -188,6 +188,8 @@ def response(command: Command, status: int) -> bytes:
 
     Parameters
     ----------
+    command
+        The command.
     status
         As in PS3.7 Annex C.
     """

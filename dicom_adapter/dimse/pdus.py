@@ -46,7 +46,15 @@ _ABORTS = {
 
 
 class ProtocolError(Exception):
-    """A peer says what the standard does not allow; `reason` is that of the abort (PS3.8 9.3.8)."""
+    """A peer says what the standard does not allow; `reason` is that of the abort (PS3.8 9.3.8).
+
+    Parameters
+    ----------
+    message
+        What the peer has said, a sentence.
+    reason
+        The number of the reason.
+    """
 
     def __init__(self, message: str, reason: int = NO_REASON) -> None:
         super().__init__(message)
@@ -73,12 +81,24 @@ class Accepted:
 
 
 def pdu(kind: int, body: bytes) -> bytes:
-    """Return a protocol data unit."""
+    """Return a protocol data unit.
+
+    Parameters
+    ----------
+    kind, body
+        Its type and its bytes.
+    """
     return struct.pack(">BxL", kind, len(body)) + body
 
 
 def abort(source: int, reason: int) -> bytes:
-    """Return the A-ABORT."""
+    """Return the A-ABORT.
+
+    Parameters
+    ----------
+    source, reason
+        The number of who aborts and the number of the reason.
+    """
     return pdu(ABORT, bytes((0, 0, source, reason)))
 
 
@@ -89,6 +109,10 @@ def associate_request(
 
     Parameters
     ----------
+    called, calling
+        The AE title that is called and our AE title.
+    contexts
+        Pairs of abstract and transfer syntax.
     provided
         SOP classes whose objects the peer is to send to us (PS3.7 D.3.3.4), each no more than once.
     """
@@ -109,6 +133,13 @@ def associate_request(
 
 def read_accept(body: bytes, contexts: Sequence[tuple[str, str]]) -> Accepted:
     """Return what was accepted of what was offered; what was not offered counts as not accepted.
+
+    Parameters
+    ----------
+    body
+        Its bytes.
+    contexts
+        Pairs of abstract and transfer syntax.
 
     Raises
     ------
@@ -136,14 +167,26 @@ def read_accept(body: bytes, contexts: Sequence[tuple[str, str]]) -> Accepted:
 
 
 def why_rejected(body: bytes) -> str:
-    """Return what an A-ASSOCIATE-RJ says, in the standard's words (PS3.8 table 9-21)."""
+    """Return what an A-ASSOCIATE-RJ says, in the standard's words (PS3.8 table 9-21).
+
+    Parameters
+    ----------
+    body
+        Its bytes.
+    """
     _, result, source, reason = body[:4].ljust(4, b"\0")
     for_good = "" if result == 1 else " (for now)"
     return _REJECTIONS.get((source, reason), "no reason given") + for_good
 
 
 def why_aborted(body: bytes) -> str:
-    """Return what an A-ABORT says, in the standard's words (PS3.8 table 9-26)."""
+    """Return what an A-ABORT says, in the standard's words (PS3.8 table 9-26).
+
+    Parameters
+    ----------
+    body
+        Its bytes.
+    """
     _, _, source, reason = body[:4].ljust(4, b"\0")
     return _ABORTS.get(reason, "no reason given") if source == 2 else "no reason given"
 
@@ -153,8 +196,12 @@ def fragments(context: int, data: bytes, *, largest: int, is_command: bool, is_l
 
     Parameters
     ----------
+    context, data
+        The presentation context's number and that part of the message.
     largest
         As the peer has said: 0 for no limit.
+    is_command
+        Whether it is of the command set.
     is_last
         Whether nothing of the message follows.
     """
@@ -169,6 +216,11 @@ def fragments(context: int, data: bytes, *, largest: int, is_command: bool, is_l
 
 def values_of(body: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yield the presentation data values of a P-DATA: context, message control header, fragment.
+
+    Parameters
+    ----------
+    body
+        Its bytes.
 
     Raises
     ------
@@ -185,7 +237,13 @@ def values_of(body: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def item(kind: int, value: bytes) -> bytes:
-    """Return an item of a request for an association, or of its acceptance."""
+    """Return an item of a request for an association, or of its acceptance.
+
+    Parameters
+    ----------
+    kind, value
+        Its type and its content.
+    """
     return struct.pack(">BxH", kind, len(value)) + value
 
 

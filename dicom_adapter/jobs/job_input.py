@@ -27,7 +27,7 @@ from dicom_adapter.storage.disk_space import DiskFullError, require_space
 from dicom_adapter.storage.paths import SUFFIX, checked_uid
 from dicom_adapter.storage.receiver import folder_mode
 from stages.errors import InputError, OutputError
-from stages.lifecycle import locks
+from stages.lifecycle import locks, outputs
 from stages.lifecycle.settings import INPUT_LOCK
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ def fill_payload(
 
     Parameters
     ----------
+    payload, workflow, files
+        The job's folders, the workflow and the instances.
     storage
         Whether it is copied or linked, with which permissions, and how much of the disk stays free.
 
@@ -76,9 +78,9 @@ def fill_payload(
         if isinstance(error, (InputError, DiskFullError)):
             raise
         raise OutputError(f"cannot fill {folder}: {error.strerror or error}") from error
-    locks.sync_tree(folder)
-    outputs = locks.describe_files(folder)
-    locks.publish(lock, locks.Lock(job=payload.job_id, stage="input", finished=locks.now(), outputs=outputs))
+    outputs.sync_tree(folder)
+    filled = outputs.describe_files(folder)
+    locks.publish(lock, locks.Lock(job=payload.job_id, stage="input", finished=locks.now(), outputs=filled))
     logger.info(
         "job %s has %d files as %s of what was received",
         *(payload.job_id, len(files), how),
@@ -159,5 +161,11 @@ def _copy(source: int, target: int) -> None:
 
 
 def why_pending(job: JobRecord, payloads: Path) -> str:
-    """Return why a job that was begun does not run yet, such as that no node is free; "" if it does."""
+    """Return why a job that was begun does not run yet, such as that no node is free; "" if it does.
+
+    Parameters
+    ----------
+    job, payloads
+        The job and the folder of all jobs.
+    """
     return Payload(root=payloads / job.id, job_id=job.id).pending if job.state == "running" else ""

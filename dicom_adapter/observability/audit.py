@@ -74,7 +74,17 @@ class AuditTrail:
         self._write("110100", "E", 0, kind="110121")
 
     def received(self, *, study: str, source: str, address: str, called: str, instances: int) -> None:
-        """Record that instances of a study came in from a peer."""
+        """Record that instances of a study came in from a peer.
+
+        Parameters
+        ----------
+        study, source, address
+            What stands for the study in logs, the AE title of the peer and the peer's IP address.
+        called
+            The AE title that is called.
+        instances
+            How many.
+        """
         self._write(
             "110104",
             "C",
@@ -86,13 +96,33 @@ class AuditTrail:
         )
 
     def ran(self, *, study: str, job: str, workflow: str, outcome: Outcome) -> None:
-        """Record that a workflow has worked on a study."""
+        """Record that a workflow has worked on a study.
+
+        Parameters
+        ----------
+        study, job, workflow
+            What stands for the study in logs, the job's ID and the workflow's name.
+        outcome
+            Whether it succeeded, and why not.
+        """
         self._write("110103", "E", outcome, study=study, details={"job": job, "workflow": workflow})
 
     def sent(
         self, *, study: str, job: str, destination: str, address: str, instances: int, outcome: Outcome
     ) -> None:
-        """Record that results of a study went to a destination, or did not."""
+        """Record that results of a study went to a destination, or did not.
+
+        Parameters
+        ----------
+        study, job, destination
+            What stands for the study in logs, the job's ID and the destination's name.
+        address
+            Where the destination is.
+        instances
+            How many.
+        outcome
+            Whether it succeeded, and why not.
+        """
         self._write(
             "110104",
             "R",
@@ -105,11 +135,25 @@ class AuditTrail:
         )
 
     def deleted(self, *, study: str, job: str) -> None:
-        """Record that what was kept of a study's job was deleted."""
+        """Record that what was kept of a study's job was deleted.
+
+        Parameters
+        ----------
+        study, job
+            What stands for the study in logs and the job's ID.
+        """
         self._write("110105", "D", 0, study=study, details={"job": job})
 
     def rejected(self, *, source: str, address: str, called: str, why: str) -> None:
-        """Record that a peer was not let in."""
+        """Record that a peer was not let in.
+
+        Parameters
+        ----------
+        source, address, called
+            The AE title of the peer, the peer's IP address and the AE title that is called.
+        why
+            The reason, a sentence.
+        """
         self._write(
             "110113",
             "E",

@@ -44,7 +44,13 @@ class JsonFormatter(logging.Formatter):
     """Formats records for log collectors; DICOM UIDs are shortened, whoever has put one into a message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a record as one line."""
+        """Return a record as one line.
+
+        Parameters
+        ----------
+        record
+            What was logged.
+        """
         fields: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -74,7 +80,13 @@ class PatientHandler(logging.Handler):
         self._left_out = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, or count that it was left out."""
+        """Write a record, or count that it was left out.
+
+        Parameters
+        ----------
+        record
+            What was logged.
+        """
         try:
             line = self.format(record).encode(errors="backslashreplace") + b"\n"
         except Exception:  # such as a message that does not go with its arguments
@@ -89,7 +101,13 @@ class PatientHandler(logging.Handler):
         self._write(line, _PATIENCE_MS)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name it has in logging
-        """Do nothing: there is no other place to tell it."""
+        """Do nothing: there is no other place to tell it.
+
+        Parameters
+        ----------
+        record
+            What was logged.
+        """
 
     def _write(self, content: bytes, patience_ms: int) -> bool:
         """Write as much as is taken in time, keep the rest for later, and return whether there is none."""

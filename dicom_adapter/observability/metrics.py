@@ -110,7 +110,13 @@ class Metrics:
         )
 
     def watch(self, queue: Callable[[], Queue]) -> None:
-        """Add the queue, as it is when it is asked for."""
+        """Add the queue, as it is when it is asked for.
+
+        Parameters
+        ----------
+        queue
+            Returns how much there is to do.
+        """
         self.registry.register(_QueueCollector(queue))
 
     def text(self) -> bytes:

@@ -20,6 +20,8 @@ class ThrottledEvents:
 
     Attributes
     ----------
+    kind
+        What happened.
     count
         How many there were.
     addresses

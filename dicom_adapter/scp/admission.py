@@ -27,7 +27,13 @@ class Admitted(Protocol):
     has_spoken: bool
 
     def end(self, why: str) -> None:
-        """Make it give the place up."""
+        """Make it give the place up.
+
+        Parameters
+        ----------
+        why
+            The reason, a sentence.
+        """
 
 
 class Admission:
@@ -50,7 +56,13 @@ class Admission:
         self._inside: dict[Admitted, float] = {}  # and since when, the oldest first
 
     def enter(self, newcomer: Admitted) -> bool:
-        """Return whether there is a place, and take it."""
+        """Return whether there is a place, and take it.
+
+        Parameters
+        ----------
+        newcomer
+            Who wants a place.
+        """
         config = self._config()
         with self._lock:
             rivals = self._rivals(config, newcomer.address)
@@ -67,7 +79,13 @@ class Admission:
         return True
 
     def leave(self, newcomer: Admitted) -> None:
-        """Release a place, if it was not taken away."""
+        """Release a place, if it was not taken away.
+
+        Parameters
+        ----------
+        newcomer
+            Who wants a place.
+        """
         with self._lock:
             self._inside.pop(newcomer, None)
 
@@ -85,12 +103,24 @@ class Admission:
 
 
 def is_known(config: Scp, address: str) -> bool:
-    """Return whether an address is that of a source."""
+    """Return whether an address is that of a source.
+
+    Parameters
+    ----------
+    config, address
+        The listening side's configuration and the peer's IP address.
+    """
     return any(each.host_ip == address for each in config.sources)
 
 
 def reserved(config: Scp) -> int:
-    """Return how many associations are for addresses that are known."""
+    """Return how many associations are for addresses that are known.
+
+    Parameters
+    ----------
+    config
+        The listening side's configuration.
+    """
     known = any(each.host_ip for each in config.sources)
     return config.max_associations // _RESERVED if known else 0
 
@@ -100,6 +130,8 @@ def who_may_not(config: Scp, called: str, caller: str, address: str) -> Rejectio
 
     Parameters
     ----------
+    config
+        The listening side's configuration.
     called, caller
         AE titles; "" for a blank one.
     address

@@ -68,6 +68,16 @@ class StoreRequest:
     ----------
     association
         Tells those of one association from others'.
+    called
+        The AE title that is called.
+    caller
+        The AE title of who calls.
+    sop_class_uid
+        Of the instance.
+    sop_instance_uid
+        Of the instance.
+    transfer_syntax
+        The UID of the encoding.
     data
         The data set as it came, valid until the request is answered.
     """
@@ -98,6 +108,8 @@ class Services:
         Told when an association is over, how, and in words why.
     max_pdu
         The longest P-DATA that we ask for, bytes.
+    pace
+        How slow a peer may be.
     """
 
     store: Callable[[StoreRequest], int]
@@ -115,8 +127,12 @@ class AcceptedAssociation:
     ----------
     connection
         What it is spoken over; closed in the end.
+    address
+        The peer's IP address.
     called, caller
         AE titles that were let in.
+    services
+        What it is served with.
     """
 
     def __init__(
@@ -165,7 +181,13 @@ class AcceptedAssociation:
         self._is_over.set()
 
     def end(self, why: str) -> None:
-        """Abort it as soon as its thread comes to it, for which it is woken; called by other threads."""
+        """Abort it as soon as its thread comes to it, for which it is woken; called by other threads.
+
+        Parameters
+        ----------
+        why
+            The reason, a sentence.
+        """
         self._is_unwanted = why
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._connection, socket.SHUT_RD)  # TLS and all
@@ -176,7 +198,13 @@ class AcceptedAssociation:
             socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
 
     def wait(self, seconds: float) -> bool:
-        """Return whether it is over within so many seconds."""
+        """Return whether it is over within so many seconds.
+
+        Parameters
+        ----------
+        seconds
+            Seconds.
+        """
         return self._is_over.wait(seconds)
 
     def _serve(self, request: AssociationRequest, incoming: Incoming) -> tuple[Ending, str]:

@@ -28,7 +28,17 @@ _MOST_ITEMS, _MOST_CONTEXTS = 20_000, 255
 
 @dataclass(frozen=True, kw_only=True)
 class ProposedContext:
-    """A presentation context: an object, and the encodings that it can come in, the first choice first."""
+    """A presentation context: an object, and the encodings that it can come in, the first choice first.
+
+    Attributes
+    ----------
+    id
+        Its number.
+    abstract_syntax
+        The UID of the object.
+    transfer_syntaxes
+        The UIDs of the encodings.
+    """
 
     id: int
     abstract_syntax: str = ""
@@ -45,6 +55,10 @@ class AssociationRequest:
         The first 74 bytes as they came; an answer repeats some of them.
     called, calling
         AE titles without what they are padded with.
+    application_context
+        Its UID.
+    contexts
+        What it wants to send, and how.
     largest_pdu
         The longest P-DATA that the peer takes, bytes; 0 for any.
     roles
@@ -124,6 +138,11 @@ def ae_title(field: bytes) -> str:
 
     What is no ASCII is read as Latin-1, and what a terminal would obey is shown as an escape; an AE title of
     the configuration has neither.
+
+    Parameters
+    ----------
+    field
+        Its 16 bytes.
     """
     text = field.lstrip(b"\0 ").partition(b"\0")[0].strip()
     return printable(text.decode("latin-1"))

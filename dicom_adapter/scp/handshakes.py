@@ -32,6 +32,8 @@ class TlsHandshakes:
 
     Parameters
     ----------
+    callbacks
+        What the listener does with connections.
     answer
         Takes a connection, its address and a whole request, see `ListenerCallbacks.judge`.
     is_pending

@@ -35,6 +35,8 @@ class MessageReader:
 
     Parameters
     ----------
+    incoming
+        What the peer sends.
     spool
         Returns where an instance is written while it comes: of its presentation context and request.
     """
@@ -54,7 +56,13 @@ class MessageReader:
         return bool(self._command)
 
     def read(self, length: int) -> Iterator[tuple[int, bytes, DataSet]]:
-        """Read the body of a P-DATA, and yield each message that is complete: context, command, data set."""
+        """Read the body of a P-DATA, and yield each message that is complete: context, command, data set.
+
+        Parameters
+        ----------
+        length
+            Bytes.
+        """
         while length:
             head = self._incoming.take(min(length, 6))
             if len(head) < 6 or not 2 <= (item := int.from_bytes(head[:4], "big")) <= length - 4:

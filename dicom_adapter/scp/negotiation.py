@@ -54,7 +54,15 @@ _NO_FILES = ("SMPTE", "RFC 2557", "XML", "Papyrus")  # the names of what is no d
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptedContext:
-    """A presentation context that both sides use."""
+    """A presentation context that both sides use.
+
+    Attributes
+    ----------
+    abstract_syntax
+        The UID of the object.
+    transfer_syntax
+        The UID of the encoding.
+    """
 
     abstract_syntax: str
     transfer_syntax: str
@@ -62,7 +70,19 @@ class AcceptedContext:
 
 @dataclass(frozen=True, kw_only=True)
 class Rejection:
-    """Why there is no association, in the standard's numbers (PS3.8 table 9-21) and in words."""
+    """Why there is no association, in the standard's numbers (PS3.8 table 9-21) and in words.
+
+    Attributes
+    ----------
+    result
+        Whether for good or for now.
+    source
+        The number of who rejects.
+    reason
+        The number of the reason.
+    words
+        The reason in words.
+    """
 
     result: int
     source: int
@@ -126,6 +146,8 @@ def acceptance(
 
     Parameters
     ----------
+    request
+        What the peer asks for.
     accepted, results
         What `negotiate` has found.
     max_pdu
@@ -167,7 +189,13 @@ def best_first() -> list[str]:
 
 @lru_cache(maxsize=1024)
 def is_storage(sop_class_uid: str) -> bool:
-    """Return whether objects of a SOP class are kept: the standard's storage classes, and private ones."""
+    """Return whether objects of a SOP class are kept: the standard's storage classes, and private ones.
+
+    Parameters
+    ----------
+    sop_class_uid
+        The UID of the SOP class.
+    """
     known = UID(sop_class_uid, validation_mode=IGNORE)
     if not known.type:
         return _looks_like_uid(sop_class_uid)

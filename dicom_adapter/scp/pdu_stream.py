@@ -69,6 +69,11 @@ class Incoming:
     def pdu(self, largest: int) -> tuple[int, int, bytes] | None:
         """Return type, length and, but for P-DATA, the whole of the next PDU; None if the peer has hung up.
 
+        Parameters
+        ----------
+        largest
+            Most bytes that it may have.
+
         Raises
         ------
         ProtocolError
@@ -99,7 +104,13 @@ class Incoming:
         self._for_message, self._heard = 0.0, 0
 
     def take(self, count: int) -> bytearray:
-        """Return so many bytes."""
+        """Return so many bytes.
+
+        Parameters
+        ----------
+        count
+            How many.
+        """
         data = bytearray(count)
         with memoryview(data) as view:
             self.fill(view)
@@ -107,6 +118,11 @@ class Incoming:
 
     def fill(self, buffer: memoryview) -> None:
         """Fill a buffer.
+
+        Parameters
+        ----------
+        buffer
+            The buffer.
 
         Raises
         ------
@@ -176,6 +192,8 @@ def write(wire: socket.socket, data: bytes, seconds: float) -> None:
 
     Parameters
     ----------
+    wire, data
+        The connection and the bytes.
     seconds
         Longest time in all that the peer may take to read.
 
@@ -205,7 +223,13 @@ def _write_plain(wire: socket.socket, data: memoryview, seconds: float) -> None:
 
 
 def linger_close(wire: socket.socket) -> None:
-    """Hang up, once the peer has read what was said last; what it still says is not listened to."""
+    """Hang up, once the peer has read what was said last; what it still says is not listened to.
+
+    Parameters
+    ----------
+    wire
+        The connection.
+    """
     deadline, heard = Deadline(LINGER_S), 0
     with contextlib.suppress(OSError):
         wire.shutdown(socket.SHUT_WR)
@@ -222,6 +246,13 @@ def limit_silence(wire: socket.socket, seconds: float) -> None:
     """Make reading end with TimeoutError, or BlockingIOError, when nothing comes for so long.
 
     The kernel watches the time where it can: Python would ask before each read whether there is something.
+
+    Parameters
+    ----------
+    wire
+        The connection.
+    seconds
+        Seconds.
     """
     if sys.platform != "linux" or isinstance(wire, ssl.SSLSocket):
         wire.settimeout(seconds)

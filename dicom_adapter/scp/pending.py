@@ -21,7 +21,13 @@ class RequestHandler(Protocol):
     """Who has been let in."""
 
     def serve(self, pdu: bytes) -> None:
-        """Answer a request for an association and serve it; called in a thread of its own."""
+        """Answer a request for an association and serve it; called in a thread of its own.
+
+        Parameters
+        ----------
+        pdu
+            The request.
+        """
 
     def cancel(self) -> None:
         """Forget it, since no thread could be started."""
@@ -67,7 +73,29 @@ class ListenerCallbacks:
 
 @dataclass(eq=False, kw_only=True)
 class PendingConnection:
-    """A connection that has not asked for an association yet."""
+    """A connection that has not asked for an association yet.
+
+    Attributes
+    ----------
+    connection
+        The socket.
+    address
+        The peer's IP address.
+    is_known
+        Whether the address is that of a source.
+    until
+        When it has to have asked, by the monotonic clock.
+    request
+        What has come of its request.
+    is_leaving
+        Whether it was told to go.
+    is_securing
+        Whether its handshake runs.
+    heard
+        Bytes that came after it was told to go.
+    since
+        When it came, by the monotonic clock.
+    """
 
     connection: socket.socket
     address: str
@@ -110,18 +138,36 @@ class WaitingConnections:
             return iter(list(self._all))
 
     def add(self, each: PendingConnection) -> None:
-        """Add a connection that waits."""
+        """Add a connection that waits.
+
+        Parameters
+        ----------
+        each
+            The connection.
+        """
         with self._lock:
             self._all[each] = None
             self._by_address[each.is_known].setdefault(each.address, {})[each] = None
 
     def is_leaving(self, each: PendingConnection) -> None:
-        """Note who has been told to go, and makes room before all others."""
+        """Note who has been told to go, and makes room before all others.
+
+        Parameters
+        ----------
+        each
+            The connection.
+        """
         with self._lock:
             self._leaving[each] = None
 
     def remove(self, each: PendingConnection) -> bool:
-        """Forget somebody; return whether that one was there."""
+        """Forget somebody; return whether that one was there.
+
+        Parameters
+        ----------
+        each
+            The connection.
+        """
         with self._lock:
             if each not in self._all:
                 return False
@@ -152,7 +198,13 @@ class WaitingConnections:
 
 
 def check_head(request: bytes | bytearray) -> None:
-    """Refuse what is no request for an association, or a larger one than any."""
+    """Refuse what is no request for an association, or a larger one than any.
+
+    Parameters
+    ----------
+    request
+        What has come of it.
+    """
     if request and request[0] != pdus.ASSOCIATE_RQ:
         is_known = request[0] in range(0x01, 0x08)
         reason = pdus.UNEXPECTED_PDU if is_known else pdus.UNRECOGNISED_PDU
@@ -162,7 +214,13 @@ def check_head(request: bytes | bytearray) -> None:
 
 
 def started(target: Callable[..., None], *arguments: object) -> bool:
-    """Return whether a thread could be started."""
+    """Return whether a thread could be started.
+
+    Parameters
+    ----------
+    target, arguments
+        What the thread does and what that takes.
+    """
     try:
         threading.Thread(target=target, args=arguments, name="association", daemon=True).start()
     except RuntimeError as error:

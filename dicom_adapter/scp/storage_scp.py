@@ -66,25 +66,79 @@ class ScpObserver(Protocol):
     """What hears of what comes; called by the associations' threads."""
 
     def opened(self, association: int, ae_title: str, caller: str, *, address: str) -> None:
-        """Note that somebody has called one of our names."""
+        """Note that somebody has called one of our names.
+
+        Parameters
+        ----------
+        association, ae_title, caller
+            Its number, the name that was called and the AE title of who calls.
+        address
+            The peer's IP address.
+        """
 
     def rejected(self, ae_title: str, caller: str, reason: str, *, address: str) -> None:
-        """Note that somebody may not."""
+        """Note that somebody may not.
+
+        Parameters
+        ----------
+        ae_title, caller
+            The name that was called and the AE title of who calls.
+        reason
+            Why, a sentence.
+        address
+            The peer's IP address.
+        """
 
     def kept(self, association: int, kept: KeptInstance) -> None:
-        """Note an instance that is on disk, and will be acknowledged."""
+        """Note an instance that is on disk, and will be acknowledged.
+
+        Parameters
+        ----------
+        association, kept
+            Its number and the instance.
+        """
 
     def refused(self, association: int, status: int, reason: str) -> None:
-        """Note an instance that was not taken."""
+        """Note an instance that was not taken.
+
+        Parameters
+        ----------
+        association, status
+            Its number and the status of the C-STORE response.
+        reason
+            Why, a sentence.
+        """
 
     def closed(self, association: int, *, is_released: bool) -> None:
-        """Note that an association is over, and whether its peer has said that it was done."""
+        """Note that an association is over, and whether its peer has said that it was done.
+
+        Parameters
+        ----------
+        association, is_released
+            Its number and whether the peer released it.
+        """
 
     def ended(self, ending: Ending, reason: str, *, address: str) -> None:
-        """Note how a connection ended, also one that never was an association."""
+        """Note how a connection ended, also one that never was an association.
+
+        Parameters
+        ----------
+        ending
+            How.
+        reason
+            Why, a sentence.
+        address
+            The peer's IP address.
+        """
 
     def catch_up(self, *, all_of_it: bool = False) -> None:
-        """Sum up what happened too often to be logged each time; called every few seconds, and at the end."""
+        """Sum up what happened too often to be logged each time; called every few seconds, and at the end.
+
+        Parameters
+        ----------
+        all_of_it
+            Whether this is the end, so that nothing is left for later.
+        """
 
 
 class StorageScp:
@@ -92,6 +146,12 @@ class StorageScp:
 
     Parameters
     ----------
+    config
+        Returns the configuration as it is now.
+    receiver
+        Keeps the instances.
+    observer
+        Is told what happens.
     report
         Takes a report on storage commitment, the AE title and the address of who sends it, and returns the
         status to answer with.

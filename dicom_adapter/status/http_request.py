@@ -21,7 +21,15 @@ _REQUEST = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e]+ HTTP/1\.[01]")
 
 
 class RequestRefusedError(Exception):
-    """A request is not answered, and whoever asked is told why."""
+    """A request is not answered, and whoever asked is told why.
+
+    Parameters
+    ----------
+    status
+        The status of the answer.
+    why
+        The reason, a sentence.
+    """
 
     def __init__(self, status: HTTPStatus, why: str) -> None:
         super().__init__(why)
@@ -51,6 +59,13 @@ def request_line(head: bytes) -> tuple[str, str, str]:
 def headers_of(head: bytes, method: str, target: str, version: str) -> HTTPMessage:
     """Return the headers of a request.
 
+    Parameters
+    ----------
+    head, method, target
+        The request up to its empty line, the method of the request and what is asked for.
+    version
+        The version of HTTP.
+
     Raises
     ------
     RequestRefusedError
@@ -71,7 +86,13 @@ def headers_of(head: bytes, method: str, target: str, version: str) -> HTTPMessa
 
 
 def token_in(authorization: str) -> bytes:
-    """Return the token of an Authorization header: a bearer token, or the password of HTTP Basic."""
+    """Return the token of an Authorization header: a bearer token, or the password of HTTP Basic.
+
+    Parameters
+    ----------
+    authorization
+        The value of the header.
+    """
     kind, _, rest = authorization.partition(" ")
     if kind.lower() == "bearer":
         return rest.strip().encode()
@@ -84,7 +105,15 @@ def token_in(authorization: str) -> bytes:
 
 
 def head_from(connection: socket.socket, deadline: Deadline) -> bytes:
-    """Return a request up to its empty line; nothing if the caller has gone without one."""
+    """Return a request up to its empty line; nothing if the caller has gone without one.
+
+    Parameters
+    ----------
+    connection
+        The connection.
+    deadline
+        Until when.
+    """
     head = b""
     while (end := head.find(b"\r\n\r\n")) < 0:
         _require_bounded(head)
@@ -108,7 +137,13 @@ def _require_bounded(head: bytes) -> None:
 
 
 def read_rest(connection: socket.socket) -> None:
-    """Take what a refused caller still sends, for a moment, so that it can read why it was refused."""
+    """Take what a refused caller still sends, for a moment, so that it can read why it was refused.
+
+    Parameters
+    ----------
+    connection
+        The connection.
+    """
     connection.shutdown(socket.SHUT_WR)
     deadline, most = Deadline(_READ_REST_S), _LARGEST_HEAD * 4
     while most > 0 and not deadline.is_over():

@@ -58,7 +58,13 @@ def why_unhealthy(context: AdapterContext) -> str:
 
 
 def report_of(context: AdapterContext, job: str) -> Path | None:
-    """Return the page of a job, if there is such a job and page."""
+    """Return the page of a job, if there is such a job and page.
+
+    Parameters
+    ----------
+    context, job
+        What the adapter's parts work with and the job's ID.
+    """
     try:
         known = context.store.job(job)
     except StateError:
@@ -217,7 +223,13 @@ def _worst(states: Mapping[str, int]) -> str:
 
 
 def found_in(report: Path) -> str:
-    """Return in a few words what a job's report says: its labels by name, and how many warnings it has."""
+    """Return in a few words what a job's report says: its labels by name, and how many warnings it has.
+
+    Parameters
+    ----------
+    report
+        The file of the report.
+    """
     try:
         content = job_files.read_object(report)
         labels = [f"{each['name']} {each['volume_ml']:.1f} ml" for each in content["findings"]]

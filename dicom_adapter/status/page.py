@@ -29,6 +29,10 @@ class Cell:
 
     Attributes
     ----------
+    text
+        What it says.
+    kind
+        What the cell shows.
     href
         Where a link leads, relative to the page; "" for none.
     """
@@ -44,6 +48,14 @@ class Table:
 
     Attributes
     ----------
+    key
+        Its name in the page's HTML.
+    title
+        What stands above it.
+    headings
+        What stands above the columns.
+    rows
+        The cells of each row.
     more
         How many rows there are that are not shown.
     """
@@ -61,10 +73,16 @@ class Page:
 
     Attributes
     ----------
+    ae_title
+        The adapter's.
+    time
+        When it was made.
     facts
         Names and figures at the top.
     problems
         What somebody should look at, one line each.
+    tables
+        Its tables.
     """
 
     ae_title: str

@@ -104,6 +104,8 @@ def serve(
     ----------
     host, port
         Where to listen; port 0 for any that is free.
+    answers
+        What is answered to each path.
     token
         What a caller has to show; None for nothing, where only this machine can connect.
     request_s
@@ -137,7 +139,13 @@ def serve(
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine can connect to an address."""
+    """Return whether only this machine can connect to an address.
+
+    Parameters
+    ----------
+    host
+        Its name or address.
+    """
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

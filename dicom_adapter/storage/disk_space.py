@@ -18,6 +18,15 @@ class DiskFullError(OutputError):
 def require_space(folder: Path, size: int, minimum_free: int) -> None:
     """Refuse what would leave less than a minimum free, in bytes.
 
+    Parameters
+    ----------
+    folder
+        The folder.
+    size
+        What is to be written, bytes.
+    minimum_free
+        What has to be left, bytes.
+
     Raises
     ------
     DiskFullError

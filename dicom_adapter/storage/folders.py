@@ -21,6 +21,8 @@ def make_folder(folder: Path, above: Path, mode: int) -> None:
 
     Parameters
     ----------
+    folder
+        The folder.
     above
         Is there already.
     mode
@@ -119,6 +121,8 @@ def mounts_in(folder: Path, *, mounts: Path = _MOUNTS) -> list[Path]:
 
     Parameters
     ----------
+    folder
+        The folder.
     mounts
         The table of this process, see proc(5).
     """

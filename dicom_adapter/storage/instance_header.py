@@ -20,7 +20,25 @@ _LONGEST_TEXT = 1 << 10  # bytes that a filter looks at; a description has 64 ch
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceHeader:
-    """Who an instance is. Description and patient stay out of logs and pages."""
+    """Who an instance is. Description and patient stay out of logs and pages.
+
+    Attributes
+    ----------
+    study_uid
+        Of the study.
+    series_uid
+        Of the series.
+    sop_instance_uid
+        Of the instance.
+    sop_class_uid
+        Of the instance.
+    modality
+        Of the series.
+    series_description
+        Of the series.
+    patient_id
+        Of the patient.
+    """
 
     study_uid: str
     series_uid: str

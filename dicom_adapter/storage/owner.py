@@ -21,6 +21,8 @@ class Owner:
 
     Attributes
     ----------
+    descriptor
+        The open, locked file.
     identity
         Of the database that belongs to it (`Store.identity`); "" if none does yet.
     was_killed
@@ -35,6 +37,11 @@ class Owner:
 
     def keep(self, identity: str) -> None:
         """Write down which database belongs to the storage, and is open now.
+
+        Parameters
+        ----------
+        identity
+            What tells the database from all others.
 
         Raises
         ------

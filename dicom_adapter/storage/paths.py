@@ -57,6 +57,13 @@ class AdapterPaths:
     def study(self, ae_title: str, study_uid: str) -> Path:
         """Return the folder of a study that came under an AE title.
 
+        Parameters
+        ----------
+        ae_title
+            The AE title that it came under.
+        study_uid
+            Of the study.
+
         Raises
         ------
         InputError
@@ -69,6 +76,13 @@ def checked_uid(value: object, name: str) -> str:
     """Return a UID as it is: two that differ in a character are two, and none is a path.
 
     Zeros may lead a component, which PS3.5 9.1 forbids and devices send.
+
+    Parameters
+    ----------
+    value
+        The value of the element.
+    name
+        The attribute, for the message.
 
     Raises
     ------
@@ -92,10 +106,22 @@ def _oddity(text: str) -> str:
 
 
 def folder_of(ae_title: str) -> str:
-    """Return a name for the folder of an AE title; any other title has another one."""
+    """Return a name for the folder of an AE title; any other title has another one.
+
+    Parameters
+    ----------
+    ae_title
+        The AE title.
+    """
     return "".join(c if _PLAIN.fullmatch(c) else f"%{ord(c):02X}" for c in ae_title)
 
 
 def ae_title_of(folder: str) -> str:
-    """Return the AE title that a folder is named after."""
+    """Return the AE title that a folder is named after.
+
+    Parameters
+    ----------
+    folder
+        Its name.
+    """
     return re.sub(r"%([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), folder)

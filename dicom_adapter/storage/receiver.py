@@ -43,6 +43,8 @@ class KeptInstance:
 
     Attributes
     ----------
+    received
+        The instance.
     is_new
         False for one that was there already, byte by byte.
     """
@@ -56,6 +58,8 @@ class InstanceReceiver:
 
     Parameters
     ----------
+    paths
+        The folders of the storage.
     minimum_free
         Bytes of the disk that must stay free.
     study_locks
@@ -111,6 +115,8 @@ class InstanceReceiver:
 
         Parameters
         ----------
+        ae_title, header
+            The AE title that it came under and who the instance is.
         meta
             Its file meta information, as a file has it behind the preamble.
         data
@@ -173,7 +179,13 @@ class InstanceReceiver:
 
 
 def folder_mode(permissions: int) -> int:
-    """Return the permissions of a folder whose files have these: who may read them may enter it."""
+    """Return the permissions of a folder whose files have these: who may read them may enter it.
+
+    Parameters
+    ----------
+    permissions
+        Those of the files.
+    """
     return permissions | (permissions & 0o444) >> 2
 
 
@@ -182,6 +194,8 @@ def sweep(paths: AdapterPaths, *, permissions: int = 0o640) -> int:
 
     Parameters
     ----------
+    paths
+        The folders of the storage.
     permissions
         Of the files that will come; the folder that all lies in has those of `folder_mode` from now on.
 

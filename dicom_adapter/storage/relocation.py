@@ -23,6 +23,8 @@ def relocate(database: sqlite3.Connection, paths: AdapterPaths, payloads: Path) 
     ----------
     database
         In a transaction.
+    paths
+        The folders of the storage.
     payloads
         The folder that jobs run in.
     """

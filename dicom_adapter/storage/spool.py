@@ -74,6 +74,8 @@ class SpoolFile:
 
     Parameters
     ----------
+    spool
+        Where files are written until they are whole.
     meta
         The file meta information; the data set is added behind it.
 
@@ -97,6 +99,11 @@ class SpoolFile:
     def add(self, piece: bytes | memoryview) -> None:
         """Write the next bytes of the data set, all of them.
 
+        Parameters
+        ----------
+        piece
+            The bytes.
+
         Raises
         ------
         OSError
@@ -119,6 +126,11 @@ class SpoolFile:
 
     def name(self, final: Path) -> bool:
         """Move it to its final name; return False if another file has it.
+
+        Parameters
+        ----------
+        final
+            The name.
 
         Raises
         ------
@@ -158,6 +170,8 @@ class SpooledDataSet:
 
     Parameters
     ----------
+    spool
+        Where files are written until they are whole.
     meta
         The file meta information.
     transfer_syntax
@@ -189,7 +203,13 @@ class SpooledDataSet:
         return self._file
 
     def write(self, piece: memoryview) -> None:
-        """Add bytes."""
+        """Add bytes.
+
+        Parameters
+        ----------
+        piece
+            The bytes.
+        """
         if self._refusal is not None:
             return
         try:

@@ -23,13 +23,25 @@ class StudyLocks:
         self._removed: set[_Key] = set()
 
     def acquire(self, study: _Key) -> None:
-        """Lock a study, once more if it is locked already; wait while it is being removed."""
+        """Lock a study, once more if it is locked already; wait while it is being removed.
+
+        Parameters
+        ----------
+        study
+            AE title and StudyInstanceUID.
+        """
         with self._changed:
             self._changed.wait_for(lambda: study not in self._removed)
             self._held[study] += 1
 
     def release(self, study: _Key) -> None:
-        """Release one lock."""
+        """Release one lock.
+
+        Parameters
+        ----------
+        study
+            AE title and StudyInstanceUID.
+        """
         with self._changed:
             self._held[study] -= 1
             if not self._held[study]:
@@ -37,7 +49,13 @@ class StudyLocks:
 
     @contextmanager
     def removal(self, study: _Key) -> Iterator[bool]:
-        """Keep others from locking a study until the block ends; yield whether nobody has locked it."""
+        """Keep others from locking a study until the block ends; yield whether nobody has locked it.
+
+        Parameters
+        ----------
+        study
+            AE title and StudyInstanceUID.
+        """
         with self._changed:
             free = study not in self._held
             if free:

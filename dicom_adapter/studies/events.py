@@ -14,6 +14,7 @@ from dicom_adapter.observability.metrics import Metrics
 from dicom_adapter.observability.pseudonym import study_hash
 from dicom_adapter.observability.throttle import EventThrottle
 from dicom_adapter.scp.association import Ending
+from dicom_adapter.scp.storage_scp import ScpObserver
 from dicom_adapter.storage.receiver import KeptInstance
 from dicom_adapter.studies.tracker import StudyTracker
 from stages.errors import printable
@@ -37,8 +38,20 @@ class _Visit:
     by_study: Counter[str] = field(default_factory=Counter)
 
 
-class ReceivingEvents:
-    """Watches the listening side (`dicom_adapter.scp.storage_scp.ScpObserver`)."""
+class ReceivingEvents(ScpObserver):
+    """Watches the listening side.
+
+    Parameters
+    ----------
+    studies
+        Follows the studies.
+    metrics
+        What is counted.
+    trail
+        The audit trail.
+    config
+        Returns the configuration as it is now.
+    """
 
     def __init__(
         self, studies: StudyTracker, metrics: Metrics, trail: AuditTrail, config: Callable[[], Config]

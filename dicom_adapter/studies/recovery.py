@@ -27,6 +27,8 @@ def write_each(
 
     Parameters
     ----------
+    store, batch
+        The database and the instances.
     until
         Tells when to give up while the database is locked; then `sqlite3.OperationalError` is raised.
     """
@@ -75,6 +77,11 @@ def replay_item(store: Store, item: SetAside) -> None:
 
     An instance is read anew, and written into the database; its study is received again then. Everything
     else is what it was before, and the adapter comes upon it.
+
+    Parameters
+    ----------
+    store, item
+        The database and what is set aside.
 
     Raises
     ------

@@ -46,6 +46,8 @@ class Retention:
 
     Parameters
     ----------
+    context
+        What the adapter's parts work with.
     forget
         Called with the folder of a study before it is removed.
     study_locks

@@ -10,7 +10,13 @@ from dicom_adapter.database.records import ReceivedInstance
 
 
 def chosen(instances: Sequence[ReceivedInstance], wanted: SeriesFilter) -> list[ReceivedInstance]:
-    """Return the instances that pass a filter."""
+    """Return the instances that pass a filter.
+
+    Parameters
+    ----------
+    instances, wanted
+        The instances of the study and the filter.
+    """
     return [
         each
         for each in instances

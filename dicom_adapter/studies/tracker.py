@@ -52,6 +52,8 @@ class StudyTracker:
 
     Parameters
     ----------
+    store
+        The database.
     config
         Returns the configuration that holds now.
     on_jobs
@@ -60,6 +62,8 @@ class StudyTracker:
         One is dropped for each instance that is in the database, or set aside.
     supervisor
         Watches the threads; None for one of their own.
+    clock
+        Returns the time, seconds.
     """
 
     def __init__(
@@ -107,7 +111,13 @@ class StudyTracker:
         return stop_all((self._writer, self._watcher), deadline)
 
     def kept(self, association: int, received: ReceivedInstance) -> None:
-        """Note an instance that is on disk, before it is acknowledged."""
+        """Note an instance that is on disk, before it is acknowledged.
+
+        Parameters
+        ----------
+        association, received
+            Its number and the instance.
+        """
         with self._lock:
             study = self._open.setdefault(_key(received), _Open(self._clock()))
             study.last, study.is_cut = self._clock(), False
@@ -116,7 +126,13 @@ class StudyTracker:
         self._unwritten.put(received)
 
     def closed(self, association: int, *, is_released: bool = True) -> None:
-        """Note that an association is over, and whether its peer has said that it was done."""
+        """Note that an association is over, and whether its peer has said that it was done.
+
+        Parameters
+        ----------
+        association, is_released
+            Its number and whether the peer released it.
+        """
         with self._lock:
             for study in self._open.values():
                 if association in study.associations:
@@ -146,6 +162,11 @@ class StudyTracker:
 
     def release(self, study_id: int) -> list[JobRecord]:
         """Run the workflows on a study whose late instances were held.
+
+        Parameters
+        ----------
+        study_id
+            The study's number in the database.
 
         Raises
         ------
@@ -188,6 +209,8 @@ class StudyTracker:
         ----------
         written
             As it was before it was looked which are being received.
+        receiving
+            Those that are being received.
         """
         with self._lock:
             for key, last in written.items():

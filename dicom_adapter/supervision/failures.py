@@ -18,7 +18,13 @@ class UnforeseenError(Exception):
 
 
 def is_resource_error(error: BaseException) -> bool:
-    """Return whether an error is one of the disk, the memory or the database, whatever is worked on."""
+    """Return whether an error is one of the disk, the memory or the database, whatever is worked on.
+
+    Parameters
+    ----------
+    error
+        The error.
+    """
     if isinstance(error, (sqlite3.OperationalError, sqlite3.InternalError)):
         return True
     if isinstance(error, StageError):
@@ -27,7 +33,13 @@ def is_resource_error(error: BaseException) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return in one line why something failed, without the message of an error that nobody foresaw."""
+    """Return in one line why something failed, without the message of an error that nobody foresaw.
+
+    Parameters
+    ----------
+    error
+        The error.
+    """
     if isinstance(error, StageError) or is_resource_error(error):
         return printable(f"{error}" or type(error).__name__)[:_LONGEST_REASON]
     frames = traceback.extract_tb(error.__traceback__)
@@ -37,5 +49,11 @@ def reason_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> tuple[type[UnforeseenError], UnforeseenError, TracebackType | None]:
-    """Return what `logging` takes as ``exc_info`` to log where an error came from, without its message."""
+    """Return what `logging` takes as ``exc_info`` to log where an error came from, without its message.
+
+    Parameters
+    ----------
+    error
+        The error.
+    """
     return UnforeseenError, UnforeseenError(type(error).__name__), error.__traceback__

@@ -31,6 +31,8 @@ class Supervisor:
     ----------
     stuck_s
         Returns after how long without a sign of life a worker is stuck, seconds.
+    backoff
+        How long it waits after failures.
     on_failure
         Called with the kind of a worker after each of its failures.
     """
@@ -55,7 +57,19 @@ class Supervisor:
         once: bool = False,
         patience: float = 1.0,
     ) -> Worker:
-        """Return a worker that is watched from its start on, see `Worker`; `kind` is its name by default."""
+        """Return a worker that is watched from its start on, see `Worker`; `kind` is its name by default.
+
+        Parameters
+        ----------
+        name, work
+            The worker's name and one round of the work.
+        kind
+            What is done, for metrics.
+        once
+            Whether it ends after one round.
+        patience
+            How many times as long as others it may be silent.
+        """
         made = Worker(
             name,
             work,
@@ -106,7 +120,15 @@ class Supervisor:
 
 
 def stop_all(workers: Iterable[Worker], deadline: Deadline) -> list[str]:
-    """Ask workers to stop, wait for them, and return the names of those that have not ended in time."""
+    """Ask workers to stop, wait for them, and return the names of those that have not ended in time.
+
+    Parameters
+    ----------
+    workers
+        The workers.
+    deadline
+        Until when.
+    """
     asked = list(workers)
     for each in asked:
         each.stop()

@@ -59,6 +59,10 @@ class Worker:
         Whether a single round that ends well is all.
     patience
         How many times longer than others it may be silent.
+    backoff
+        How long it waits after failures.
+    on_failure
+        Is called with why a round failed.
     """
 
     def __init__(
@@ -97,7 +101,13 @@ class Worker:
         return not self._thread.is_alive()
 
     def note(self, waits_for: str = "") -> None:
-        """Note a sign of life, and what the work waits for."""
+        """Note a sign of life, and what the work waits for.
+
+        Parameters
+        ----------
+        waits_for
+            What the work waits for; "" for nothing.
+        """
         self._sign, self._waits_for = time.monotonic(), waits_for
 
     @property

@@ -6,6 +6,7 @@ import io
 from typing import Any, TypeAlias, cast
 
 from PIL import Image
+from reportlab import rl_config
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.utils import ImageReader, simpleSplit
 from reportlab.pdfbase.pdfdoc import PDFDictionary, PDFInfo, PDFString
@@ -27,6 +28,8 @@ from dicom_writer.wording import (
     warnings_of,
 )
 from stages.volume.wording import NOTICE
+
+rl_config.useA85 = 0  # streams as bytes: letters for them take a quarter more, and a second a page
 
 MOST_LABELS, MOST_LESIONS, MOST_PICTURES, MOST_WARNING_LINES = 14, 8, 4, 8
 _LONG_WARNING = 300  # characters: three lines

@@ -1,6 +1,7 @@
 """A volume on another grid whose axes are parallel to the first one's, and scores as labels there.
 
-Linear interpolation between voxel centres; beyond the outermost centres the nearest value holds.
+Linear interpolation between voxel centres, or the nearest voxel, axis by axis; beyond the outermost centres
+the nearest value holds. Splines are for `stages.compute.separable`.
 Each is one pass, on the host by Numba (`stages.compute.resample_host`) or on the device by CUDA
 (`stages.compute.resample_device`): the array says where.
 """
@@ -61,8 +62,53 @@ class AxisSamples:
 Samples: TypeAlias = tuple[AxisSamples, AxisSamples, AxisSamples]
 
 
-def axis_samples(source: Grid, target: Grid) -> Samples:
+@dataclass(frozen=True)
+class Between:
+    """How values between voxels are found.
+
+    Attributes
+    ----------
+    nearest
+        For slices, rows and columns: whether the nearest voxel counts alone, rather than both neighbours.
+    ties_to_even
+        Which voxel is the nearest halfway between two: the one of an even index, rather than the later one.
+    """
+
+    nearest: tuple[bool, bool, bool] = (False, False, False)
+    ties_to_even: bool = False
+
+
+LINEAR = Between()
+
+
+def axis_samples(source: Grid, target: Grid, between: Between = LINEAR) -> Samples:
     """Return, for slices, rows and columns, where `target`'s voxels fall on `source`.
+
+    Parameters
+    ----------
+    source
+        The old grid.
+    target
+        The new one.
+    between
+        What counts between voxels.
+
+    Raises
+    ------
+    GeometryError
+        If the axes of the two grids are not parallel.
+    """
+    slices, rows, columns = (
+        _nearest(places, size, between) if nearest else _samples(places, size)
+        for places, size, nearest in zip(
+            axis_places(source, target), source.shape, between.nearest, strict=True
+        )
+    )
+    return slices, rows, columns
+
+
+def axis_places(source: Grid, target: Grid) -> list[NDArray[np.float64]]:
+    """Return, for slices, rows and columns, the index on `source` of each of `target`'s voxels.
 
     Parameters
     ----------
@@ -81,11 +127,31 @@ def axis_samples(source: Grid, target: Grid) -> Samples:
     drift = np.abs(between[:3, :3] - np.diag(scale)).max() * max(target.shape)
     if drift > 1e-3:
         raise GeometryError(f"the axes of the two grids are not parallel: they part by {drift:.3f} voxels")
-    samples = [
-        _samples(scale[axis] * np.arange(target.shape[axis]) + between[axis, 3], source.shape[axis])
-        for axis in range(3)
-    ]
-    return samples[0], samples[1], samples[2]
+    return [scale[axis] * np.arange(target.shape[axis]) + between[axis, 3] for axis in range(3)]
+
+
+def nearest_index(
+    places: NDArray[np.float64], size: int, *, ties_to_even: bool = False
+) -> NDArray[np.uint32]:
+    """Return the index of the voxel that is nearest to each place.
+
+    Parameters
+    ----------
+    places
+        Indices, fractions too.
+    size
+        Voxels of the axis.
+    ties_to_even
+        As for `Between`.
+    """
+    places = np.round(places, 6)  # so that a half is one, wherever a grid was cut
+    found = np.rint(places) if ties_to_even else np.floor(places + 0.5)
+    return np.clip(found, 0, size - 1).astype(np.uint32)
+
+
+def _nearest(places: NDArray[np.float64], size: int, between: Between) -> AxisSamples:
+    index = nearest_index(places, size, ties_to_even=between.ties_to_even)
+    return AxisSamples(index, index, np.zeros(len(index), np.float32))
 
 
 def _samples(coordinates: NDArray[np.float64], size: int) -> AxisSamples:
@@ -95,7 +161,14 @@ def _samples(coordinates: NDArray[np.float64], size: int) -> AxisSamples:
     return AxisSamples(lower, upper, (inside - lower).astype(np.float32))
 
 
-def resample_linear(array: Array, source: Grid, target: Grid, *, intensity: Intensity = UNCHANGED) -> Array:
+def resample_linear(
+    array: Array,
+    source: Grid,
+    target: Grid,
+    *,
+    intensity: Intensity = UNCHANGED,
+    between: Between = LINEAR,
+) -> Array:
     """Return the array, which lies on `source`, on `target`, its intensities changed in the same pass.
 
     Parameters
@@ -108,6 +181,8 @@ def resample_linear(array: Array, source: Grid, target: Grid, *, intensity: Inte
         The grid that is wanted, its axes parallel to those of `source`.
     intensity
         What is made of the interpolated values.
+    between
+        What counts between voxels.
 
     Returns
     -------
@@ -121,7 +196,7 @@ def resample_linear(array: Array, source: Grid, target: Grid, *, intensity: Inte
     SettingsError
         If an array of the device is neither int16 nor float32.
     """
-    samples = axis_samples(source, target)
+    samples = axis_samples(source, target, between)
     out = array_namespace(array).empty(target.shape, dtype=np.float32)
     if array_namespace(array) is not np:
         from stages.compute import resample_device
@@ -154,6 +229,7 @@ def labels_from_scores(
     *,
     labels: Sequence[int],
     threshold: float | None = None,
+    between: Between = LINEAR,
     out: Array | None = None,
 ) -> Array:
     """Interpolate class scores linearly onto another grid and take the best class of each voxel.
@@ -173,6 +249,8 @@ def labels_from_scores(
         Label value of each class; ties go to the earlier one.
     threshold
         Take the label of the last class with a score above it instead, 0 where there is none.
+    between
+        What counts between the scores' voxels.
     out
         Where the labels go, uint8, shape ``target.shape``, any view; by default a new array.
 
@@ -190,7 +268,7 @@ def labels_from_scores(
     values = np.append(np.asarray(labels, dtype=np.uint8), np.uint8(0))
     found = xp.empty(target.shape, dtype=np.uint8) if out is None else out
     limit = np.nan if threshold is None else float(threshold)
-    samples = axis_samples(source, target)
+    samples = axis_samples(source, target, between)
     if xp is np:
         _label_on_host(scores, limit, samples, values, found)
     else:

@@ -1,53 +1,30 @@
-"""Lock files: what they say, how one is published whole, and when one is still worth something.
+"""Lock files: what they say, and how one is published whole.
 
 One folder a job. ``<stage>.lock`` means success, ``<stage>.failed`` failure, ``<stage>.running`` is
 refreshed while the stage lives (`stages.lifecycle.heartbeat`). The existence of a lock is what counts, so a
 foreign stage may write an empty one; ours are one JSON object each. A file is written under another
 name, synced, renamed, and its folder synced: it is seen whole or not at all. What is no regular file is
-refused (`stages.runtime.job_files`).
+refused (`stages.runtime.job_files`). Whether a lock is still worth something: `stages.lifecycle.validity`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from stages.errors import OutputError, printable
-from stages.lifecycle.model_record import ModelRecord, knows_weights, records_in, why_changed
-from stages.runtime import atomic, job_files
-from stages.volume.labels import Label
-from stages.volume.labels_file import stored_labels
+from stages.lifecycle.model_record import ModelRecord, records_in
+from stages.lifecycle.outputs import OutputFile
+from stages.runtime import job_files
 
 HOST = socket.gethostname()
 _LARGEST_FAILURE, _LONGEST_MESSAGE = 1 << 20, 16 << 10  # bytes, characters
-MODELS = "models.json"
-"""Beside the locks: what the models are that a job's stages are served with, said by whoever runs the job."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputFile:
-    """A file that a lock vouches for: path inside the output folder, size in bytes, SHA-256.
-
-    Attributes
-    ----------
-    path
-        Relative to the output folder, with slashes.
-    size
-        Bytes.
-    sha256
-        Hexadecimal.
-    """
-
-    path: str
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,231 +273,3 @@ def _is_size(value: object) -> bool:
 
 def _are(kind: type, values: Iterable[object]) -> bool:
     return all(isinstance(value, kind) for value in values)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal.
-
-    Parameters
-    ----------
-    path
-        The file.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def describe_files(folder: Path, digest_of: Callable[[Path], str] = file_sha256) -> tuple[OutputFile, ...]:
-    """Return path, size and SHA-256 of every file below a folder, sorted by path.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-    digest_of
-        Returns the SHA-256 of a file.
-    """
-    return tuple(
-        OutputFile(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest_of(path))
-        for path in sorted(p for p in folder.rglob("*") if p.is_file())
-    )
-
-
-def sync_tree(folder: Path) -> None:
-    """Sync every file below a folder, then every folder, so that a lock never outlives its output.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-
-    Raises
-    ------
-    OutputError
-        If something cannot be synced.
-    """
-    try:
-        atomic.sync_tree(folder)
-    except OSError as error:
-        raise OutputError(f"cannot sync the output in {printable(folder)} to disk: {error}") from error
-
-
-def digests_of(lock_dir: Path, lock_names: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 of each lock file, by name; an absent one has an empty digest.
-
-    Parameters
-    ----------
-    lock_dir
-        The job's lock folder.
-    lock_names
-        The locks.
-    """
-    return {name: _lock_sha256(lock_dir / name) for name in lock_names}
-
-
-def _lock_sha256(lock: Path) -> str:
-    content = job_files.read(lock)
-    return "" if content is None else hashlib.sha256(content).hexdigest()
-
-
-def files_named(arguments: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 of each file that a command line names, by its absolute path.
-
-    Parameters
-    ----------
-    arguments
-        A command line; a file is an argument by itself or what follows ``=`` in one.
-    """
-    named = (Path(part) for each in arguments for part in {each, each.partition("=")[2]} if part)
-    with suppress(OSError, ValueError):  # what is no path at all
-        return {str(path.absolute()): file_sha256(path) for path in named if path.is_file()}
-    return {}
-
-
-def labels_sha256(labels: Iterable[Label]) -> str:
-    """Return the SHA-256 of what a workflow says of labels.
-
-    Parameters
-    ----------
-    labels
-        The labels, in the workflow's order.
-    """
-    return hashlib.sha256(json.dumps(stored_labels(labels)).encode()).hexdigest()
-
-
-def publish_models(lock_dir: Path, models: Iterable[ModelRecord]) -> None:
-    """Write what the models are now; with none, nothing is known of them.
-
-    Parameters
-    ----------
-    lock_dir
-        The job's lock folder.
-    models
-        The models, each name once.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    found = {model.name: asdict(model) for model in models}
-    path = lock_dir / MODELS
-    if not found:
-        job_files.remove(path)
-    elif job_files.read_object(path) != {"models": list(found.values())}:
-        publish(path, {"models": list(found.values())})
-
-
-def read_models(lock_dir: Path) -> dict[str, ModelRecord]:
-    """Return what the models are now, by name.
-
-    Parameters
-    ----------
-    lock_dir
-        The job's lock folder.
-    """
-    return {model.name: model for model in records_in(job_files.read_object(lock_dir / MODELS).get("models"))}
-
-
-def models_of(lock_dir: Path, lock_name: str) -> tuple[ModelRecord, ...]:
-    """Return the models that a lock, also a foreign one, says its stage has used.
-
-    Parameters
-    ----------
-    lock_dir
-        The job's lock folder.
-    lock_name
-        The lock.
-    """
-    return tuple(records_in(job_files.read_object(lock_dir / lock_name).get("models")))
-
-
-def models_of_unknown_weights(lock_dir: Path, lock_name: str) -> list[str]:
-    """Return the names of a lock's models whose weights could have changed without being noticed.
-
-    Parameters
-    ----------
-    lock_dir
-        The job's lock folder.
-    lock_name
-        The lock.
-    """
-    now = read_models(lock_dir)
-    return [
-        used.name for used in models_of(lock_dir, lock_name) if not knows_weights(used, now.get(used.name))
-    ]
-
-
-def why_invalid(
-    lock_dir: Path,
-    lock_name: str,
-    *,
-    job: str,
-    output_dir: Path,
-    wait_locks: Sequence[str],
-    arguments: Sequence[str],
-    labels: Iterable[Label] = (),
-    digest_of: Callable[[Path], str] = file_sha256,
-) -> str | None:
-    """Return why the stage of this lock has to run (again); None if its result still stands.
-
-    A foreign lock stands as long as it exists and names no model that has changed since.
-
-    Parameters
-    ----------
-    lock_dir
-        The job's lock folder.
-    lock_name
-        The lock that the stage publishes, ``<stage>.lock``.
-    job
-        The job's ID.
-    output_dir
-        The stage's output folder.
-    wait_locks
-        The locks that the stage waits for.
-    arguments
-        The stage's command line.
-    labels
-        What the workflow says of labels.
-    digest_of
-        Returns the SHA-256 of a file.
-    """
-    path = lock_dir / lock_name
-    if not job_files.is_there(path):
-        return "it has not finished before"
-    lock = read_lock(path)
-    if lock is None:
-        return _why_models_differ(lock_dir, lock_name)
-    if lock.job != job:
-        return f"its lock is of job {lock.job}"
-    if lock.inputs != digests_of(lock_dir, wait_locks):
-        return "its inputs have changed"
-    if list(lock.arguments) != list(arguments):
-        return f"its arguments were {list(lock.arguments)}, now {list(arguments)}"
-    if lock.labels and lock.labels != labels_sha256(labels):
-        return "what the workflow says of labels has changed"
-    for name, digest in lock.files.items():
-        path = Path(name)  # of a container it may not be here
-        if path.is_file() and digest_of(path) != digest:
-            return f"the file {printable(path)}, which its arguments name, has changed"
-    return _why_models_differ(lock_dir, lock_name) or _why_outputs_differ(lock.outputs, output_dir, digest_of)
-
-
-def _why_models_differ(lock_dir: Path, lock_name: str) -> str | None:
-    now = read_models(lock_dir)
-    for used in models_of(lock_dir, lock_name):
-        if used.name in now and (changed := why_changed(used, now[used.name])):
-            return f"model {used.name} has changed ({changed})"
-    return None
-
-
-def _why_outputs_differ(
-    outputs: Iterable[OutputFile], folder: Path, digest_of: Callable[[Path], str]
-) -> str | None:
-    for file in outputs:
-        if PurePosixPath(file.path).is_absolute() or ".." in PurePosixPath(file.path).parts:
-            return f"its lock vouches for {printable(file.path)}, which is no file of its output"
-        path = folder / file.path
-        if not path.is_file() or path.stat().st_size != file.size or digest_of(path) != file.sha256:
-            return f"its output {printable(file.path)} is missing or was changed"
-    return None

@@ -49,7 +49,15 @@ def contradictions(model: ModelParameters) -> list[Contradiction]:
     model
         Parameters, each right by itself.
     """
-    found = [*_of_geometry(model), *_of_intensity(model), *_of_labels(model), *_of_expectations(model)]
+    found = [
+        *_of_geometry(model),
+        *_of_interpolation(model),
+        *_of_intensity(model),
+        *_of_padding(model),
+        *_of_windows(model),
+        *_of_labels(model),
+        *_of_expectations(model),
+    ]
     return [Contradiction(frozenset(names.split()), sentence) for names, sentence in found]
 
 
@@ -71,11 +79,70 @@ def _of_geometry(model: ModelParameters) -> Iterator[tuple[str, str]]:
                 f"parameter crop_margin_percent: {before:g} and {after:g} leave nothing of the {axis}; "
                 f"expected more than -100 together",
             )
+    if model.size and model.grid_alignment == "first_voxel":
+        yield (
+            "size grid_alignment",
+            "parameter grid_alignment: with a size there is no spacing that 'first_voxel' could keep; "
+            "expected 'centred', 'stretched' or 'corner_centres'",
+        )
+
+
+def _of_interpolation(model: ModelParameters) -> Iterator[tuple[str, str]]:
+    for name, default in (("interpolation_edge", "nearest"), ("interpolation_overshoot", "clip")):
+        if model.interpolation != "cubic" and getattr(model, name) != default:
+            yield (
+                f"interpolation {name}",
+                f"parameter {name}: only a spline has such; write interpolation 'cubic', or take it out",
+            )
+
+    if model.truncate_hu and model.intensity_before_resampling:
+        yield (
+            "truncate_hu intensity_before_resampling",
+            "parameter truncate_hu: with intensity_before_resampling what is interpolated are no HU; "
+            "take one out",
+        )
+
+
+def _of_padding(model: ModelParameters) -> Iterator[tuple[str, str]]:
+    names = "padding_value_hu padding_value padding_mode"
+    if model.padding_value_hu is not None and model.padding_value is not None:
+        yield names, "padding_value_hu and padding_value: give one of them"
+    if model.padding_mode != "constant" and model.padding_value is not None:
+        yield names, f"parameter padding_value: padding_mode {model.padding_mode!r} has none; take it out"
+    if model.padding_mode == "constant" and model.padding_value_hu is None and model.padding_value is None:
+        yield names, "parameter padding_value_hu is missing: HU; or give a padding_value"
+
+
+def _of_windows(model: ModelParameters) -> Iterator[tuple[str, str]]:
     if len(set(model.mirror_axes)) < len(model.mirror_axes):
         yield (
             "mirror_axes",
             f"parameter mirror_axes: {list(model.mirror_axes)} names an axis twice; name it once",
         )
+    if model.slice_stack % 2 == 0:
+        yield (
+            "slice_stack",
+            f"parameter slice_stack: {model.slice_stack} slices have none in their middle; "
+            f"expected an odd number",
+        )
+    if model.slice_stack > 1 and 0 in model.mirror_axes:
+        yield (
+            "slice_stack mirror_axes",
+            "parameter mirror_axes: windows of one slice have no slices to mirror (0); take it out",
+        )
+    if model.slice_stack > 1 and model.window_shape is not None and model.window_shape[0] > 1:
+        yield (
+            "slice_stack window_shape",
+            f"parameter window_shape: {list(model.window_shape)} has more than the one slice that "
+            f"slice_stack gives neighbours; write 1 first",
+        )
+    if model.ensemble and model.activation == "labels":
+        yield (
+            "ensemble activation",
+            "parameter ensemble: labels have no mean; expected an activation other than 'labels'",
+        )
+    if len(set(model.ensemble)) < len(model.ensemble):
+        yield "ensemble", f"parameter ensemble: {list(model.ensemble)} names a model twice; name it once"
 
 
 def _of_intensity(model: ModelParameters) -> Iterator[tuple[str, str]]:
@@ -87,9 +154,21 @@ def _of_intensity(model: ModelParameters) -> Iterator[tuple[str, str]]:
                 f"parameter intensity_clip_hu: the lower bound {low:g} is not below the upper {high:g}; "
                 f"write the lower one first",
             )
-    if isinstance(model.intensity_scale, tuple) and model.intensity_clip_hu is None:
+    if model.intensity_clip_percentile is not None:
+        lowest, highest = model.intensity_clip_percentile
+        if not lowest < highest:
+            yield (
+                "intensity_clip_percentile",
+                f"parameter intensity_clip_percentile: the lower bound {lowest:g} is not below the upper "
+                f"{highest:g}; write the lower one first",
+            )
+    clips = "intensity_clip_hu intensity_clip_percentile"
+    if model.intensity_clip_hu is not None and model.intensity_clip_percentile is not None:
+        yield clips, "intensity_clip_hu and intensity_clip_percentile: give one of them"
+    has_bounds = model.intensity_clip_hu is not None or model.intensity_clip_percentile is not None
+    if isinstance(model.intensity_scale, tuple) and not has_bounds:
         yield (
-            "intensity_scale intensity_clip_hu",
+            f"intensity_scale {clips}",
             "parameter intensity_clip_hu is missing, which intensity_scale maps",
         )
     both = "intensity_scale intensity_zscore"

@@ -90,11 +90,14 @@ class ModelDescription(ModelParameters):
             If they contradict the description.
         """
         return ModelTensors.from_server(
-            served, channels=len(self.channel_labels), as_labels=self.activation == "labels"
+            served,
+            channels=len(self.channel_labels),
+            as_labels=self.activation == "labels",
+            slice_stack=self.slice_stack,
         )
 
 
-_ANY = {"orientation": "SPL", "padding_value_hu": 0, "activation": "softmax", "channel_labels": [0, 1]}
+_ANY = {"orientation": "SPL", "activation": "softmax", "channel_labels": [0, 1]}
 """Any values of the parameters that must be there."""
 
 

@@ -35,19 +35,37 @@ def _problems(found: Sequence[Mistake]) -> Iterator[str]:
     if not any(map(_is_word, found)):
         yield from map(_problem, found)
         return
-    of_name = [replace(one, place=(one.place[0], *one.place[2:])) for one in found]  # not of an alternative
-    inside = [one for one in of_name if len(one.place) > 1]
+    inside: dict[tuple[str | int, ...], list[Mistake]] = {}
+    for one in found:
+        place = _without_alternatives(one.place)
+        if len(place) > 1:
+            inside.setdefault(place, []).append(replace(one, place=place))
     if inside:
-        yield from map(_problem, inside)
+        yield from (_of_alternatives(ones) for ones in inside.values())
     else:
-        is_word_or_number = not isinstance(found[0].found, list | dict)
-        meant = [one for one in found if is_word_or_number or not _is_word(one)]
-        allowed = " or ".join(sorted({one.expected for one in meant}))
-        yield f"parameter {found[0].place[0]}: expected {allowed}, found {_found(found[0])}"
+        yield _of_alternatives([replace(one, place=one.place[:1]) for one in found])
 
 
 def _is_word(mistake: Mistake) -> bool:
     return len(mistake.place) > 1 and str(mistake.place[1]).startswith("literal[")
+
+
+def _without_alternatives(place: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Return a place without what pydantic calls the types that may stand there, such as ``literal['a']``."""
+    name, _, *rest = place
+    return name, *(part for part in rest if not str(part).startswith(("literal[", "constrained-")))
+
+
+def _of_alternatives(mistakes: Sequence[Mistake]) -> str:
+    """Return what is wrong with one value, by what each of its possible types says of it."""
+    found = mistakes[0].found
+    words = [one for one in mistakes if one.type == "literal_error"]
+    others = [one for one in mistakes if one.type != "literal_error"]
+    numbers = isinstance(found, int | float) and not isinstance(found, bool) and len(mistakes[0].place) > 1
+    if others and (numbers or isinstance(found, list | dict)):
+        return _problem(others[0])
+    allowed = " or ".join(sorted({one.expected for one in (*words, *others)}))
+    return f"parameter {place_text(mistakes[0].place)}: expected {allowed}, found {_found(mistakes[0])}"
 
 
 def _problem(mistake: Mistake) -> str:

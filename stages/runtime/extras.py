@@ -29,6 +29,8 @@ EXTRAS: Mapping[str, Sequence[str]] = {
         "websocket",
     ),
     "adapter": ("pynetdicom", "prometheus_client", "python_multipart"),
+    "import": ("onnx",),
+    "import-torch": ("torch", "monai"),
 }
 """By the name of the extra: what is imported of the packages that it brings."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,7 @@ from stages.compute.resample import labels_from_scores
 from stages.compute.strides import order_in_memory, parts_of
 from stages.model.description import ModelDescription
 from stages.segmentation.preprocess import ModelInput
+from stages.segmentation.sampling import score_sampling
 from stages.segmentation.slabs import labels_from_slabs
 from stages.volume.geometry import reorient
 from stages.volume.volume import Volume
@@ -50,7 +52,7 @@ def postprocess_slabs(
         Which label each class is, and how the mask is cleaned.
     """
     labels = [label or 0 for label in model.channel_labels]
-    threshold = model.threshold if model.activation == "sigmoid" else None
+    threshold = score_threshold(model)
     if threshold is not None and None in model.channel_labels:
         wanted = [n for n, label in enumerate(model.channel_labels) if label is not None]
         labels = [labels[n] for n in wanted]
@@ -61,11 +63,41 @@ def postprocess_slabs(
         slabs,
         prepared.grid,
         prepared.box_grid,
-        partial(labels_from_scores, labels=labels, threshold=threshold),
+        partial(
+            labels_from_scores,
+            labels=labels,
+            threshold=threshold,
+            between=score_sampling(prepared.box_grid, model),
+        ),
         out=view[prepared.box],
     )
     _clean(view, model, voxel_ml=volume.voxel_volume_mm3 / 1000)
     return volume.with_array(mask)
+
+
+def has_logits(model: ModelDescription) -> bool:
+    """Return whether a model's scores are its output as it is, to which its activation is applied last.
+
+    Parameters
+    ----------
+    model
+        Where its activation is applied.
+    """
+    return model.activation_after == "resampling" and model.activation in ("softmax", "sigmoid")
+
+
+def score_threshold(model: ModelDescription) -> float | None:
+    """Return the score from which a channel counts, None where the best one does.
+
+    Parameters
+    ----------
+    model
+        Its activation, and the threshold after it. Scores rise with what an activation makes of them, so that
+        logits have a threshold too, and the best channel is the same before and after.
+    """
+    if model.activation != "sigmoid":
+        return None
+    return math.log(model.threshold / (1 - model.threshold)) if has_logits(model) else model.threshold
 
 
 def model_cleans(model: ModelDescription) -> bool:

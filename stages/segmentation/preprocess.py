@@ -9,19 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stages.arrays import Array, array_namespace
-from stages.compute.components import keep_largest_component
-from stages.compute.intensity import Intensity
-from stages.compute.resample import axis_samples, resample_linear
-from stages.compute.strides import order_in_memory, parts_of, turned
+from stages.compute.intensity import UNCHANGED, Intensity
 from stages.model.description import ModelDescription
-from stages.model.parameters import Statistics
-from stages.segmentation.slabs import lazy_image
-from stages.volume.geometry import Grid, grid_of_size, grid_with_spacing, points_at, reorient
+from stages.segmentation.crop import Box, box_seen
+from stages.segmentation.intensities import change_intensities, intensity_of, leaves_zeros
+from stages.segmentation.sampling import VolumeSampling, models_grid, volume_sampling
+from stages.segmentation.slabs import grid_part, lazy_image
+from stages.volume.geometry import Grid, points_at, reorient
 from stages.volume.volume import Volume
 from stages.windows.source import Image
-
-_COARSE = 4
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,36 +73,97 @@ def preprocess(
     """
     view, affine = reorient(volume.array, volume.affine, model.orientation)
     source_grid = Grid((view.shape[0], view.shape[1], view.shape[2]), affine)
-    if wait_for and model.crop != "none":
-        wait_for(view)
-    box = _with_margins(_cropped(view, model), model, view.shape)
+    wait = wait_for or (lambda _: None)
+    if model.crop != "none":
+        wait(view)
+    box = box_seen(view, model)
     seen = part_of(source_grid, box)
-    grid = _models_grid(seen, model)
-    image: Image
-    if by_slabs and model.intensity_zscore != "foreground":
-        intensity = intensity_of(model, None)
+    grid = models_grid(seen, model)
+    given = _given(view[box], seen, model, wait)
+    image, intensity = _made(given, seen, grid, model, by_slabs=by_slabs, wait_for=wait)
+    return ModelInput(
+        image=image, grid=grid, source_grid=source_grid, box=box, padding=_padding(model, intensity)
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Given:
+    """What the model's input is made of: voxels on the volume's grid, how they are sampled, and what then.
+
+    Attributes
+    ----------
+    intensity
+        None where it depends on the model's whole input.
+    changed
+        What has been made of HU already, for what lies outside.
+    """
+
+    voxels: Array
+    sampling: VolumeSampling
+    intensity: Intensity | None
+    changed: Intensity = UNCHANGED
+
+
+def _given(voxels: Array, seen: Grid, model: ModelDescription, wait_for: Callable[[Array], None]) -> _Given:
+    first = model.intensity_before_resampling
+    sampling = volume_sampling(seen, model)
+    if sampling.clips_overshoot or (first and model.intensity_needs_volume):
+        wait_for(voxels)
+    if not first:
+        known = None if model.intensity_needs_volume else intensity_of(model, None)
+        return _Given(voxels=voxels, sampling=sampling.within(voxels), intensity=known)
+    intensity = intensity_of(model, voxels if model.intensity_needs_volume else None)
+    if leaves_zeros(model):
+        changed = array_namespace(voxels).empty_like(voxels, dtype=np.float32)
+        change_intensities(voxels, intensity, model, out=changed)
+        return _Given(
+            voxels=changed, sampling=sampling.within(changed), intensity=UNCHANGED, changed=intensity
+        )
+    # what follows the clipping is linear, and may as well be done afterwards
+    sampling = volume_sampling(seen, model, clip=(intensity.low, intensity.high))
+    return _Given(voxels=voxels, sampling=sampling.within(voxels), intensity=intensity)
+
+
+def _made(
+    given: _Given,
+    seen: Grid,
+    grid: Grid,
+    model: ModelDescription,
+    *,
+    by_slabs: bool,
+    wait_for: Callable[[Array], None],
+) -> tuple[Image, Intensity]:
+    """Return the model's input, and what it made of HU."""
+    sampling, intensity = given.sampling, given.intensity
+    if by_slabs and intensity is not None:
+        known = intensity
 
         def make(part: Grid) -> Array:
-            if wait_for:
-                wait_for(view[box][_slices_below(seen, part)])
-            return resample_linear(view[box], seen, part, intensity=intensity)
+            wait_for(given.voxels[sampling.slices_below(seen, part)])
+            return sampling.resample(given.voxels, seen, part, intensity=known)
 
-        image = lazy_image(grid, make)
-    else:
-        if wait_for:
-            wait_for(view[box])
-        whole = resample_linear(view[box], seen, grid)
-        intensity = intensity_of(model, whole)
-        for part in parts_of(whole):
-            part[:] = intensity(part)
-        image = whole
-    return ModelInput(
-        image=image,
-        grid=grid,
-        source_grid=source_grid,
-        box=box,
-        padding=float(intensity(np.array([model.padding_value_hu]))[0]),
-    )
+        return lazy_image(grid, make), _first_of(given.changed, known)
+    wait_for(given.voxels)
+    if intensity is not None and model.intensity_before_resampling:
+        whole = sampling.resample(given.voxels, seen, grid, intensity=intensity)
+        return whole, _first_of(given.changed, intensity)
+    whole = sampling.resample(given.voxels, seen, grid)
+    intensity = intensity or intensity_of(model, whole)
+    change_intensities(whole, intensity, model, out=whole)
+    return whole, intensity
+
+
+def _first_of(changed: Intensity, intensity: Intensity) -> Intensity:
+    return intensity if changed is UNCHANGED else changed
+
+
+def _padding(model: ModelDescription, intensity: Intensity) -> float:
+    """Return what lies outside the volume, as the model is given it."""
+    if model.padding_value is not None:
+        return model.padding_value
+    if model.padding_value_hu is None:
+        return 0.0  # never seen: the volume goes on
+    return float(intensity(np.array([model.padding_value_hu]))[0])
 
 
 def uncropped_shape(volume: Volume, model: ModelDescription) -> tuple[int, int, int]:
@@ -120,34 +177,41 @@ def uncropped_shape(volume: Volume, model: ModelDescription) -> tuple[int, int, 
         How it becomes the model's input.
     """
     view, affine = reorient(volume.array, volume.affine, model.orientation)
-    return _models_grid(Grid((view.shape[0], view.shape[1], view.shape[2]), affine), model).shape
+    return models_grid(Grid((view.shape[0], view.shape[1], view.shape[2]), affine), model).shape
 
 
-def _slices_below(source: Grid, target: Grid) -> slice:
-    """Return the slices of a grid that another one's voxels fall between."""
-    samples = axis_samples(source, target)[0]
-    return slice(int(samples.lower.min()), int(samples.upper.max()) + 1)
-
-
-def intensity_of(model: ModelDescription, image: Array) -> Intensity:
-    """Return how HU become intensities.
+def preparation_need(volume: Volume, model: ModelDescription, *, slices: int) -> dict[str, int]:
+    """Return what `preprocess` by slabs takes beside a slab, by part, bytes, where the volume lives.
 
     Parameters
     ----------
+    volume
+        A CT.
     model
-        How they do.
-    image
-        HU; its statistics count where the model has none of its own. None where it has.
+        How it becomes the model's input.
+    slices
+        The most slices of the model's input that are made at once, where they are made by slabs.
     """
-    low, high = model.intensity_clip_hu or (-np.inf, np.inf)
-    if model.intensity_zscore is not None:
-        wanted = model.intensity_zscore
-        found = _statistics(image, model.foreground_hu, low, high) if wanted == "foreground" else wanted
-        return Intensity(low, high, zero=found.mean, scale=1 / found.std)
-    if not isinstance(model.intensity_scale, tuple):
-        return Intensity(low, high)
-    bottom, top = model.intensity_scale
-    return Intensity(low, high, zero=low, scale=(top - bottom) / (high - low), offset=bottom)
+    view, affine = reorient(volume.array, volume.affine, model.orientation)
+    seen = Grid((view.shape[0], view.shape[1], view.shape[2]), affine)
+    grid = models_grid(seen, model)
+    found = {}
+    whole = model.intensity_needs_volume and not model.intensity_before_resampling
+    if whole:
+        found["whole image"] = 4 * math.prod(grid.shape) * (1 + _copies_of(model))
+    elif leaves_zeros(model):
+        found["normalised volume"] = (4 + _copies_of(model)) * volume.array.size
+    sampling = volume_sampling(seen, model, clip=(0, 1) if model.intensity_before_resampling else None)
+    part = grid if whole else grid_part(grid, 0, min(slices, grid.shape[0]))
+    if scratch := sampling.scratch_bytes(view, seen, part):
+        found["resampling"] = scratch
+    return found
+
+
+def _copies_of(model: ModelDescription) -> int:
+    """Return how many copies of an image are made besides to find percentiles, or holes in a mask of it."""
+    percentile = model.intensity_clip_percentile not in (None, (0, 100))
+    return int(percentile or model.intensity_zscore == "nonzero_filled")
 
 
 def part_of(grid: Grid, box: Box) -> Grid:
@@ -164,82 +228,3 @@ def part_of(grid: Grid, box: Box) -> Grid:
     affine[:3, 3] = points_at(grid.affine, [side.start for side in box])
     sizes = [side.stop - side.start for side in box]
     return replace(grid, shape=(sizes[0], sizes[1], sizes[2]), affine=affine)
-
-
-def _models_grid(grid: Grid, model: ModelDescription) -> Grid:
-    if model.size is not None:
-        return grid_of_size(grid, model.size)
-    return grid_with_spacing(grid, model.spacing_mm) if isinstance(model.spacing_mm, tuple) else grid
-
-
-def _statistics(image: Array, above_hu: float, low: float, high: float) -> Statistics:
-    """Return mean and deviation of what is above a value, clipped; part by part (Chan et al., 1979)."""
-    count, mean, squares = 0, 0.0, 0.0
-    for part in parts_of(image, voxels=2**20):  # some are of 64 bits
-        values = part[part > above_hu].astype(np.float64).clip(low, high)
-        if values.size:
-            total, own = count + values.size, float(values.mean())
-            squares += float(((values - own) ** 2).sum()) + (own - mean) ** 2 * count * values.size / total
-            mean += (own - mean) * values.size / total
-            count = total
-    if count == 0:
-        return Statistics(mean=0.0, std=1.0)
-    return Statistics(mean=mean, std=max(math.sqrt(squares / count), 1e-3))
-
-
-def _all_of(view: Array) -> Box:
-    return slice(0, view.shape[0]), slice(0, view.shape[1]), slice(0, view.shape[2])
-
-
-def _cropped(view: Array, model: ModelDescription) -> Box:
-    if model.crop == "body":
-        return _body_box(view, model.foreground_hu)
-    if model.crop == "foreground":
-        return _box_above(view, model.foreground_hu) or _all_of(view)
-    return _all_of(view)
-
-
-def _body_box(view: Array, above_hu: float) -> Box:
-    """Return the box around the largest bright component, found on every fourth voxel, one of them wider."""
-    bright = (view[::_COARSE, ::_COARSE, ::_COARSE] > above_hu).astype(np.uint8, order="C")
-    keep_largest_component(bright, [1])
-    box = _box_above(bright, 0)
-    if box is None:
-        return _all_of(view)
-    z, y, x = (
-        slice(max(0, (side.start - 1) * _COARSE), min(length, side.stop * _COARSE + 1))
-        for side, length in zip(box, view.shape, strict=True)
-    )
-    return z, y, x
-
-
-def _box_above(view: Array, value: float) -> Box | None:
-    """Return the smallest box that holds all voxels above a value; None if there are none."""
-    xp, (axes, flips) = array_namespace(view), order_in_memory(view)
-    read = turned(view, axes, flips)
-    found = [xp.zeros(length, bool) for length in read.shape]
-    start = 0
-    for part in parts_of(read):
-        above = part > value
-        found[0][start : start + len(part)] = above.any(axis=(1, 2))
-        found[1] |= above.any(axis=(0, 2))
-        found[2] |= above.any(axis=(0, 1))
-        start += len(part)
-    sides = {}
-    for axis, flip, along in zip(axes, flips, found, strict=True):
-        places = xp.flatnonzero(along[::-1] if flip else along)
-        if not places.size:
-            return None
-        sides[axis] = slice(int(places[0]), int(places[-1]) + 1)
-    return sides[0], sides[1], sides[2]
-
-
-def _with_margins(box: Box, model: ModelDescription, shape: tuple[int, ...]) -> Box:
-    sides = []
-    for n, (side, length) in enumerate(zip(box, shape, strict=True)):
-        before, after = (
-            m / 100 * (side.stop - side.start) for m in model.crop_margin_percent[2 * n : 2 * n + 2]
-        )
-        start = min(max(0, round(side.start - before)), length - 1)
-        sides.append(slice(start, max(start + 1, min(length, round(side.stop + after)))))
-    return sides[0], sides[1], sides[2]

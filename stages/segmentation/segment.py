@@ -22,12 +22,12 @@ from stages.model.description import ModelDescription
 from stages.model.tensors import ModelTensors
 from stages.runtime.sizes import in_words
 from stages.segmentation.memory_estimate import fit, stage_need
-from stages.segmentation.postprocess import model_cleans, postprocess_slabs
-from stages.segmentation.preprocess import ModelInput, preprocess, uncropped_shape
+from stages.segmentation.postprocess import has_logits, model_cleans, postprocess_slabs
+from stages.segmentation.preprocess import ModelInput, preparation_need, preprocess, uncropped_shape
 from stages.segmentation.server_side import score_slabs_anywhere
 from stages.volume.geometry import reorient
 from stages.volume.volume import Volume
-from stages.windows.plan import CANONICAL, WindowPlan
+from stages.windows.plan import CANONICAL, GaussianShape, WindowPlan
 from stages.windows.sliding import Predictor
 
 if TYPE_CHECKING:
@@ -164,6 +164,8 @@ def _fitted(volume: Volume, settings: _RunSettings, *, on_device: bool) -> Windo
 
     Parameters
     ----------
+    volume, settings
+        The volume and what it is segmented with.
     on_device
         Whether a volume of the host will be brought to the device.
     """
@@ -184,7 +186,7 @@ def _fitted(volume: Volume, settings: _RunSettings, *, on_device: bool) -> Windo
         shared_on_device=settings.gpu.shared if settings.gpu else 0,
         by_messages=transport in ("grpc", "http"),
         shared_on_host=transport == "system",
-        whole_image=settings.model.intensity_zscore == "foreground",
+        preparation=preparation_need(volume, settings.model, slices=windows.shape[0] + 2 * windows.reach),
         volume_itemsize=volume.array.dtype.itemsize,
     )
     reserve = settings.gpu.reserve if settings.gpu is not None and (on_device or is_there) else None
@@ -223,8 +225,19 @@ def _plan(
         classes=len(model.channel_labels),
         overlap=model.overlap,
         blending=model.blending,
-        activation=model.activation,
+        gaussian=GaussianShape(
+            sigma=model.gaussian_sigma,
+            floor=model.gaussian_floor,
+            peak=model.gaussian_peak,
+            precision=model.gaussian_precision,
+        ),
+        placement=model.window_placement,
+        padding_mode=model.padding_mode,
+        activation="none" if has_logits(model) else model.activation,
+        activation_after="blending" if model.activation_after == "blending" else "window",
         mirror_axes=model.mirror_axes,
+        slice_stack=model.slice_stack,
+        models=1 + len(model.ensemble),
         batch=tensors.batch(shape, on_device=on_device) if tensors else 1,
         input_layout=tensors.input_layout if tensors else CANONICAL,
         output_layout=tensors.output_layout if tensors else CANONICAL,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from stages.errors import GeometryError, SettingsError
 
 Affine = NDArray[np.float64]
+GridAlignment: TypeAlias = Literal["centred", "stretched", "first_voxel", "corner_centres"]
+"""Where the voxels of another spacing lie: around the same centre, from outer face to outer face, from the
+first voxel's centre on, or from the first voxel's centre to the last one's."""
+
 _POSITIVE = "LPS"
 _NEGATIVE = "RAI"
 
@@ -239,27 +243,40 @@ def reorient(array: Any, affine: Affine, target: str) -> tuple[Any, Affine]:
     return view[tuple(slice(None, None, -1 if flip else 1) for flip in flips)], turned
 
 
-def grid_with_spacing(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
-    """Return the grid of another spacing that covers the same box, outer face to outer face.
+def grid_with_spacing(
+    grid: Grid, spacing_mm: Sequence[float], *, alignment: GridAlignment = "centred"
+) -> Grid:
+    """Return the grid of another spacing that covers the same box.
 
-    The number of voxels is rounded to the nearest whole number (at least 1); the spacing is kept
-    exactly, so the box may grow or shrink by up to half a new voxel, evenly on both sides.
+    The number of voxels is rounded to the nearest whole number, halves to the even one (at least 1).
 
     Parameters
     ----------
     grid
         The grid whose box is covered.
     spacing_mm
-        Distance between neighbours along slice, row and column, mm.
+        Distance between neighbours along slice, row and column, mm. ``centred`` and ``first_voxel`` keep it
+        exactly, so that the box may grow or shrink by up to a new voxel.
+    alignment
+        Where the new voxels lie.
     """
     old = np.asarray(grid.spacing)
     new = np.asarray(spacing_mm, dtype=np.float64)
-    sizes = np.maximum(np.rint(np.asarray(grid.shape) * old / new), 1).astype(int)
-    return _rescaled(grid, new / old, sizes)
+    shape = np.asarray(grid.shape)
+    if alignment == "first_voxel":
+        voxels = (shape - 1) * old / new + 1
+    else:  # the same but for its last bit, which may decide a half
+        voxels = old / new * shape if alignment == "stretched" else shape * old / new
+    sizes = np.maximum(np.rint(voxels), 1).astype(int)
+    if alignment == "centred":
+        return _around_centre(grid, new / old, sizes)
+    if alignment == "first_voxel":
+        return _rescaled(grid, new / old, sizes, first=np.zeros(3))
+    return grid_of_size(grid, sizes, alignment=alignment)
 
 
-def grid_of_size(grid: Grid, size: Sequence[int]) -> Grid:
-    """Return the grid of another number of voxels that covers the same box, outer face to outer face.
+def grid_of_size(grid: Grid, size: ArrayLike, *, alignment: GridAlignment = "centred") -> Grid:
+    """Return the grid of another number of voxels that covers the same box.
 
     Parameters
     ----------
@@ -267,14 +284,28 @@ def grid_of_size(grid: Grid, size: Sequence[int]) -> Grid:
         The grid whose box is covered.
     size
         Number of slices, rows and columns.
+    alignment
+        ``corner_centres``: from the centres of its outermost voxels; else from outer face to outer face. A
+        single voxel then lies at the first one's centre.
     """
-    sizes = np.asarray(size, dtype=int)
-    return _rescaled(grid, np.asarray(grid.shape) / sizes, sizes)
+    sizes, shape = np.asarray(size, dtype=int), np.asarray(grid.shape)
+    if alignment == "corner_centres":
+        steps = np.maximum(sizes - 1, 1)
+        scale = np.where(sizes > 1, (shape - 1) / steps, shape)
+        scale[scale == 0] = 1 / sizes[scale == 0]  # one voxel becomes several
+        return _rescaled(grid, scale, sizes, first=np.zeros(3))
+    return _around_centre(grid, shape / sizes, sizes)
 
 
-def _rescaled(grid: Grid, scale: NDArray[np.float64], sizes: NDArray[np.int_]) -> Grid:
+def _around_centre(grid: Grid, scale: NDArray[np.float64], sizes: NDArray[np.int_]) -> Grid:
     """Return the grid of so many voxels, each `scale` times as large, around the same centre."""
-    first = (np.asarray(grid.shape) - 1) / 2 - scale * (sizes - 1) / 2
+    return _rescaled(grid, scale, sizes, first=(np.asarray(grid.shape) - 1) / 2 - scale * (sizes - 1) / 2)
+
+
+def _rescaled(
+    grid: Grid, scale: NDArray[np.float64], sizes: NDArray[np.int_], *, first: NDArray[np.float64]
+) -> Grid:
+    """Return the grid of so many voxels, each `scale` times as large, the first at an old index."""
     affine = grid.affine.copy()
     affine[:3, :3] = grid.affine[:3, :3] * scale
     affine[:3, 3] = points_at(grid.affine, first)

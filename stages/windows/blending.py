@@ -28,10 +28,13 @@ class ScoreSlab:
         The first slice.
     scores
         Shape (classes, slices, rows, columns), float32.
+    kept
+        How many of the slices the slab before it had too.
     """
 
     start: int
     scores: Array
+    kept: int = 0
 
 
 class ScoreMemory(Protocol):
@@ -153,7 +156,16 @@ class Blender(ABC):
             start, self._finished = self._finished, min(stop, self._finished + self._windows.shape[0])
             slab = self._finish(start, self._finished)
             if slab is not None:
+                self._activate(slab)
                 yield slab
+
+    def _activate(self, slab: ScoreSlab) -> None:
+        """Make what was blended scores, if that was not done to each window; slice by slice in place."""
+        activation = self._windows.activation
+        if activation == self._windows.window_activation:
+            return
+        for n in range(slab.kept, slab.scores.shape[1]):
+            slab.scores[:, n] = activate(slab.scores[None, :, n], activation, self._windows.classes)[0]
 
     @abstractmethod
     def check(self) -> None:
@@ -209,7 +221,7 @@ class HostBlender(Blender):
         batch, output
             As for `Blender.add`.
         """
-        scores = activate(output, self._windows.activation, self._windows.classes)
+        scores = activate(output, self._windows.window_activation, self._windows.classes)
         for window, of_one in zip(batch, scores, strict=True):
             self._add(window, of_one)
 
@@ -240,7 +252,7 @@ class HostBlender(Blender):
         for ring, part in _ring(first, last - first, self._windows.shape[0]):
             if not _divide(self._sums[:, ring, rows, columns], total[part], scores[:, kept:][:, part]):
                 self._raise_not_finite()
-        return ScoreSlab(first - inside.start - kept, scores)
+        return ScoreSlab(first - inside.start - kept, scores, kept)
 
     def _total(self, start: int, stop: int) -> Array:
         """Return the sum of the weights of all windows over some slices."""

@@ -21,13 +21,36 @@ from stages.arrays import Array, array_namespace
 from stages.errors import InferenceError, SettingsError
 from stages.windows.activation import Activation
 
-Placement: TypeAlias = Literal["even", "stepped"]
+Placement: TypeAlias = Literal["even", "spread", "stepped"]
 Blending: TypeAlias = Literal["gaussian", "constant"]
+PaddingMode: TypeAlias = Literal["constant", "replicate", "reflect"]
 Triple: TypeAlias = tuple[int, int, int]
 
 CANONICAL = "bczyx"
-_SIGMA = 0.125  # of the window's size, as nnU-Net and MONAI have it
-_LEAST = 1e-3  # no voxel counts less, so that a corner is never divided by nothing
+_HALF_PEAK = 10  # what weights are multiplied by before they are rounded to half precision, as in nnU-Net
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianShape:
+    """How much the voxels of a window count, by their distance from its middle.
+
+    Attributes
+    ----------
+    sigma
+        Standard deviation, share of the window's size; nnU-Net and MONAI have 0.125.
+    floor
+        The share of the largest weight that no voxel counts less than, so that a corner is never divided by
+        nothing. With 0 what would count nothing counts as much as the least that does.
+    peak
+        Of a window of n voxels the largest weight lies at (n - 1) / 2 (``centre``), or at n // 2 (``upper``).
+    precision
+        ``f16``: the weights are ten times as large and rounded to half precision, as nnU-Net has them.
+    """
+
+    sigma: float = 0.125
+    floor: float = 1e-3
+    peak: Literal["centre", "upper"] = "centre"
+    precision: Literal["f32", "f16"] = "f32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +67,29 @@ class WindowPlan:
         Share of a window that its neighbour covers too, at least.
     blending
         Weights of overlapping windows.
+    gaussian
+        The shape of Gaussian ones.
     placement
-        ``even`` spreads the windows evenly, as nnU-Net does; ``stepped`` keeps the step between
-        them and pushes the last one back into the image, as MONAI does.
+        ``even`` takes as many windows as a step in whole voxels needs, and spreads them evenly; ``spread``
+        the same of a step that is not rounded, as nnU-Net does; ``stepped`` keeps the step between them and
+        pushes the last one back into the image, as MONAI does.
     padding
         Value outside of an image that is smaller than a window.
+    padding_mode
+        What lies there: this value, the outermost voxels (``replicate``), or the image mirrored at their
+        centres (``reflect``).
     activation
         What makes an output scores.
+    activation_after
+        Whether that is done to the output of each window, or to what the outputs are blended to.
     mirror_axes
         Axes of the window (0 slices, 1 rows, 2 columns) along which the model gets it mirrored too; the
         scores are the mean over all combinations.
+    slice_stack
+        How many neighbouring slices, an odd number, are the channels of windows of one slice; the output is
+        that of the middle one.
+    models
+        How many models are asked about each window.
     batch
         Windows in one request.
     in_flight
@@ -67,10 +103,15 @@ class WindowPlan:
     classes: int
     overlap: float = 0.5
     blending: Blending = "gaussian"
+    gaussian: GaussianShape = GaussianShape()
     placement: Placement = "even"
     padding: float = 0.0
+    padding_mode: PaddingMode = "constant"
     activation: Activation = "none"
+    activation_after: Literal["window", "blending"] = "window"
     mirror_axes: tuple[int, ...] = ()
+    slice_stack: int = 1
+    models: int = 1
     batch: int = 1
     in_flight: int = 2
     input_layout: str = CANONICAL
@@ -84,8 +125,29 @@ class WindowPlan:
             raise SettingsError(f"a window plan counts from 1, found {self}")
         if not 0 <= self.overlap < 1:
             raise SettingsError(f"the overlap of windows lies between 0 and 1, found {self.overlap}")
+        if self.slice_stack > 1 and not self._takes_stacks:
+            raise SettingsError(
+                f"a stack is an odd number of slices, the channels of windows of one slice that are not "
+                f"mirrored along slices, found {self}"
+            )
         if self.batch > 1 and "b" not in self.input_layout:
             raise SettingsError(f"windows in batches of {self.batch} need a tensor with a batch axis (b)")
+
+    @property
+    def _takes_stacks(self) -> bool:
+        is_slice = self.shape[0] == 1 and 0 not in self.mirror_axes
+        return is_slice and self.slice_stack % 2 == 1 and "c" in self.input_layout
+
+    @property
+    def reach(self) -> int:
+        """How many slices before and after a window the model sees too."""
+        return self.slice_stack // 2
+
+    @property
+    def window_activation(self) -> Activation:
+        """What is done to the output of each window."""
+        late = self.activation_after == "blending" and self.activation != "labels"
+        return "none" if late else self.activation
 
     @property
     def flips(self) -> tuple[tuple[int, ...], ...]:
@@ -125,12 +187,12 @@ class WindowPlan:
         count
             How many windows.
         """
-        sizes = dict(zip(CANONICAL, (count, 1, *self.shape), strict=True))
+        sizes = dict(zip(CANONICAL, (count, self.slice_stack, *self.shape), strict=True))
         return tuple(sizes[letter] for letter in self.input_layout)
 
     def weights(self) -> NDArray[np.float32]:
         """Return the importance of each voxel of a window; made once, so not to be written to."""
-        return _weights(self.blending, self.shape)
+        return _weights(self.blending, self.shape, self.gaussian)
 
     def count(self, shape: Sequence[int]) -> int:
         """Return how many windows the model gets of an image, mirrored ones included.
@@ -163,35 +225,57 @@ def window_starts(size: int, window: int, overlap: float, *, placement: Placemen
     """
     if not 0 <= overlap < 1:
         raise SettingsError(f"the overlap of windows lies between 0 and 1, found {overlap}")
-    step = max(1, int(window * (1 - overlap)))
+    step = max(1.0, window * (1 - overlap))
+    if placement != "spread":
+        step = int(step)
     count = math.ceil((size - window) / step) + 1
     if count == 1:
         return [0]
     if placement == "stepped":
-        return [min(n * step, size - window) for n in range(count)]
+        return [int(min(n * step, size - window)) for n in range(count)]
+    if placement == "spread":  # as nnU-Net rounds
+        actual = (size - window) / (count - 1)
+        return [round(actual * n) for n in range(count)]
     return [round(n * (size - window) / (count - 1)) for n in range(count)]
 
 
 @cache
-def _weights(blending: Blending, shape: Triple) -> NDArray[np.float32]:
-    weights = gaussian_weights(shape) if blending == "gaussian" else constant_weights(shape)
+def _weights(blending: Blending, shape: Triple, gaussian: GaussianShape) -> NDArray[np.float32]:
+    weights = gaussian_weights(shape, gaussian) if blending == "gaussian" else constant_weights(shape)
     weights.flags.writeable = False
     return weights
 
 
-def gaussian_weights(window: Sequence[int]) -> NDArray[np.float32]:
+def gaussian_weights(window: Sequence[int], shape: GaussianShape | None = None) -> NDArray[np.float32]:
     """Return the importance of each voxel of a window, largest in its middle, never 0; float32.
 
     Parameters
     ----------
     window
         Size of the window along each axis, voxels.
+    shape
+        How the importance falls from there.
     """
+    shape = shape or GaussianShape()
     weights: NDArray[np.float64] = np.ones(())
     for size in window:
-        distance = np.arange(size) - (size - 1) / 2
-        weights = weights[..., None] * np.exp(-0.5 * (distance / (_SIGMA * size)) ** 2)
-    return np.asarray(np.maximum(weights, _LEAST), dtype=np.float32)
+        distance = np.arange(size) - (size // 2 if shape.peak == "upper" else (size - 1) / 2)
+        weights = weights[..., None] * np.exp(-0.5 * (distance / (shape.sigma * size)) ** 2)
+    return _never_zero(_rounded(np.maximum(weights, shape.floor), shape))
+
+
+def _rounded(weights: NDArray[np.float64], shape: GaussianShape) -> NDArray[np.float32]:
+    if shape.precision == "f16":
+        weights = (_HALF_PEAK * weights).astype(np.float16)
+    return np.asarray(weights, dtype=np.float32)
+
+
+def _never_zero(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return weights in which what counts nothing counts as much as the least that does."""
+    nothing = weights == 0
+    if nothing.any():
+        weights[nothing] = weights[~nothing].min()
+    return weights
 
 
 def constant_weights(window: Sequence[int]) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ import copy
 import json
 import re
 import subprocess
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -49,7 +49,9 @@ def schema():
     return Draft7Validator(content)
 
 
+@cache
 def shipped():
+    """Return the chart's values; a test that changes them works on a copy."""
     return YAML(typ="safe").load(CHART / "values.yaml")
 
 
@@ -375,7 +377,7 @@ def test_a_stage_is_told_the_same_as_by_the_other_engines(helm, tmp_path, stage)
 
 @every_helm
 def test_stages_are_told_what_the_workflow_says_of_labels(helm, tmp_path):
-    values = shipped()
+    values = copy.deepcopy(shipped())
     values["workflows"][LIVER_SEG]["labels"] = [SPLEEN]
     code, manifests, errors = template(helm, {**values, **RUN}, tmp_path)
     assert code == 0, errors

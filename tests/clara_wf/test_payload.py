@@ -8,7 +8,7 @@ import pytest
 from clara_wf.definitions.workflow import find_workflow, load_workflows
 from clara_wf.payload import Payload, fill_input, payload_for, steps_to_run
 from stages.errors import InputError, OutputError
-from stages.lifecycle import locks
+from stages.lifecycle import locks, outputs, validity
 from tests.clara_wf.definitions.test_workflow import CHART
 
 STAGES = ["dicom-reader", "ai-livertumor", "dicom-writer"]
@@ -43,8 +43,8 @@ def finish(payload, workflow, *names):
             lock = locks.Lock(
                 job=payload.job_id,
                 stage=step.name,
-                inputs=locks.digests_of(payload.lock_dir, step.wait_locks),
-                outputs=locks.describe_files(output),
+                inputs=validity.digests_of(payload.lock_dir, step.wait_locks),
+                outputs=outputs.describe_files(output),
             )
             locks.publish(payload.lock_dir / step.block.lockName, lock)
 

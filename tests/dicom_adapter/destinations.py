@@ -20,7 +20,7 @@ from tests.ports import free_port
 DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
-def wait_until(condition, *, timeout_s=20.0, what="it"):
+def wait_until(condition, *, timeout_s=60.0, what="it"):
     """Return the condition's value as soon as it is true."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):

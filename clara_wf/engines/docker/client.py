@@ -51,11 +51,22 @@ class Docker:
         return cls(program=program, environ=environ)
 
     def command(self, *arguments: str) -> list[str]:
-        """Return a command line."""
+        """Return a command line.
+
+        Parameters
+        ----------
+        arguments
+            What follows the program.
+        """
         return [self.program, *arguments]
 
     def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end and return what it said, whether it succeeded or not.
+
+        Parameters
+        ----------
+        arguments
+            What follows the program.
 
         Raises
         ------
@@ -79,6 +90,11 @@ class Docker:
     def tell(self, *arguments: str) -> str:
         """Run a command that has to succeed and return its output.
 
+        Parameters
+        ----------
+        arguments
+            What follows the program.
+
         Raises
         ------
         SettingsError
@@ -90,7 +106,15 @@ class Docker:
         return done.stdout.strip()
 
     def start(self, *arguments: str, output: Any, preexec_fn: Any) -> subprocess.Popen[bytes]:
-        """Start a command that goes on, in a session of its own; its output goes to a file."""
+        """Start a command that goes on, in a session of its own; its output goes to a file.
+
+        Parameters
+        ----------
+        arguments, output
+            What follows the program and the file for its output.
+        preexec_fn
+            Called in the new process before the program starts.
+        """
         return subprocess.Popen(
             self.command(*arguments),
             env=self.environ,
@@ -103,6 +127,11 @@ class Docker:
 
     def images(self, names: Sequence[str]) -> dict[str, str]:
         """Return each image with its digest, such as ``clara/dicom-reader:0.1.0@sha256:...``.
+
+        Parameters
+        ----------
+        names
+            The images' names.
 
         Raises
         ------
@@ -132,7 +161,13 @@ class Docker:
 
 
 def how_to_get(image: str) -> str:
-    """Return the command that builds an image, or pulls it."""
+    """Return the command that builds an image, or pulls it.
+
+    Parameters
+    ----------
+    image
+        The image's name.
+    """
     repository = image.rpartition(":")[0]
     if repository.startswith("clara/"):
         return f"scripts/build-images {repository.removeprefix('clara/').replace('-', '_')}"

@@ -61,7 +61,13 @@ def user_of_containers() -> str:
 
 
 def container_name(step: Step, around: ContainerContext) -> str:
-    """Return the name of a stage's container."""
+    """Return the name of a stage's container.
+
+    Parameters
+    ----------
+    step, around
+        The stage in its workflow and what the run's containers have in common.
+    """
     return f"{around.prefix}-{step.name}"
 
 
@@ -70,6 +76,11 @@ def stage_arguments(step: Step, run: JobRun, around: ContainerContext) -> list[s
 
     Its log goes to standard error, which is collected: the driver writes it nowhere else then. A program
     that writes the log file that its block names finds that file too.
+
+    Parameters
+    ----------
+    step, run, around
+        The stage in its workflow, the job that is run and what the run's containers have in common.
     """
     folders = container_folders(step)
     settings = settings_for(step, run, folders, triton_url=around.triton_url)
@@ -86,7 +97,13 @@ def stage_arguments(step: Step, run: JobRun, around: ContainerContext) -> list[s
 
 
 def server_arguments(models: Path, around: ContainerContext) -> list[str]:
-    """Return the arguments after ``docker`` that run the model server."""
+    """Return the arguments after ``docker`` that run the model server.
+
+    Parameters
+    ----------
+    models, around
+        The model repository and what the run's containers have in common.
+    """
     return [
         *_run(f"{around.prefix}-{MODEL_SERVER}", around, around.labels),
         f"--network-alias={MODEL_SERVER}",

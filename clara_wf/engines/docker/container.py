@@ -23,8 +23,14 @@ class Container:
 
     Parameters
     ----------
+    docker
+        The client.
+    name
+        The container's name.
     client
         The ``docker run``; it passes signals on.
+    stage
+        The stage's name.
     log
         Where its output goes, and the container's.
     memory_limit
@@ -87,7 +93,13 @@ class Container:
                 self._client.wait()
 
     def found_at(self, pid: int, identity: str) -> None:
-        """Take note of the process on this machine, if it is the container's."""
+        """Take note of the process on this machine, if it is the container's.
+
+        Parameters
+        ----------
+        pid, identity
+            Its process ID and what tells the process from a later one of the same ID.
+        """
         with suppress(OSError):
             if identity in Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii"):
                 self._pid = pid

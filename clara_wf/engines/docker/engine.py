@@ -33,7 +33,7 @@ from clara_wf.engines.docker.command import (
 from clara_wf.engines.docker.container import Container
 from clara_wf.engines.docker.leftovers import guarded, new_labels, sweep, token_of
 from clara_wf.engines.docker.tcp_proxy import relay
-from clara_wf.engines.engine import JobRun
+from clara_wf.engines.engine import Engine, JobRun
 from stages.errors import InferenceError, SettingsError
 from stages.runtime.job_files import last_lines, open_to_append
 from stages.runtime.processes import die_with_parent
@@ -46,13 +46,15 @@ _LAST_LINES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class DockerEngine:
+class DockerEngine(Engine):
     """Runs every stage as a container.
 
     Attributes
     ----------
     models
         The model repository to serve when a job names no server; None to do without.
+    name
+        The engine's name.
     """
 
     models: Path | None = None
@@ -99,7 +101,21 @@ class DockerEngine:
 
 @dataclass(kw_only=True)
 class ContainerJob:
-    """Stages that run as containers."""
+    """Stages that run as containers.
+
+    Attributes
+    ----------
+    docker
+        The client.
+    stages
+        Each stage by name.
+    images
+        The image of each stage, with its digest.
+    server
+        The job's own model server; None where there is another.
+    server_log
+        The log file of that.
+    """
 
     docker: Docker
     stages: dict[str, Container] = field(default_factory=dict)

@@ -19,7 +19,13 @@ _LATE_S = 2.0  # the engine may still be making what a client that is gone had a
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Wait for the end of the run and clear up."""
+    """Wait for the end of the run and clear up.
+
+    Parameters
+    ----------
+    argv, environ
+        The words after the program's name and environment variables.
+    """
     label, docker = argv
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -35,7 +41,17 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def clear(docker: str, label: str, environ: Mapping[str, str]) -> None:
-    """Remove every container and every network with a label."""
+    """Remove every container and every network with a label.
+
+    Parameters
+    ----------
+    docker
+        The program of the client.
+    label
+        The label that the run's containers and networks have.
+    environ
+        Environment variables.
+    """
     containers = _listed(environ, docker, "ps", "--all", "--quiet", f"--filter=label={label}")
     _call(environ, [docker, "rm", "--force", "--volumes"], containers)
     networks = _listed(environ, docker, "network", "ls", "--quiet", f"--filter=label={label}")

@@ -30,13 +30,25 @@ def new_labels() -> dict[str, str]:
 
 
 def token_of(labels: Mapping[str, str]) -> str:
-    """Return what tells a run from all others."""
+    """Return what tells a run from all others.
+
+    Parameters
+    ----------
+    labels
+        The labels of what a run has started.
+    """
     return labels[_RUN]
 
 
 @contextmanager
 def guarded(docker: Docker, labels: Mapping[str, str]) -> Iterator[None]:
-    """Leave the removal of everything with the run's label to a process that survives this one."""
+    """Leave the removal of everything with the run's label to a process that survives this one.
+
+    Parameters
+    ----------
+    docker, labels
+        The client and the labels of what a run has started.
+    """
     guard = subprocess.Popen(
         [sys.executable, "-I", "-S", docker_guard.__file__, f"{_RUN}={labels[_RUN]}", docker.program],
         env=docker.environ,

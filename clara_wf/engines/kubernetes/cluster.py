@@ -95,7 +95,13 @@ class Cluster:
         return str(self._ask("read the version", VersionApi, "get_code", scoped=False)["gitVersion"])
 
     def create(self, manifest: Mapping[str, Any]) -> Object:
-        """Create a Job, Pod, Service or NetworkPolicy."""
+        """Create a Job, Pod, Service or NetworkPolicy.
+
+        Parameters
+        ----------
+        manifest
+            What is to be made.
+        """
         from kubernetes.client import BatchV1Api, CoreV1Api, NetworkingV1Api
 
         kind = manifest["kind"]
@@ -108,25 +114,49 @@ class Cluster:
         return self._ask(f"create a {kind}", api, f"create_namespaced_{noun}", body=dict(manifest))
 
     def pod(self, name: str) -> Object | None:
-        """Return a Pod; None if there is none of this name."""
+        """Return a Pod; None if there is none of this name.
+
+        Parameters
+        ----------
+        name
+            The Pod's name.
+        """
         from kubernetes.client import CoreV1Api
 
         return self._find("read a Pod", CoreV1Api, "read_namespaced_pod", name)
 
     def pods(self, labels: Mapping[str, str]) -> list[Object]:
-        """Return the Pods with these labels."""
+        """Return the Pods with these labels.
+
+        Parameters
+        ----------
+        labels
+            Labels that they have.
+        """
         from kubernetes.client import CoreV1Api
 
         return self._list("list the Pods", CoreV1Api, "list_namespaced_pod", labels)
 
     def jobs(self, labels: Mapping[str, str]) -> list[Object]:
-        """Return the Jobs with these labels."""
+        """Return the Jobs with these labels.
+
+        Parameters
+        ----------
+        labels
+            Labels that they have.
+        """
         from kubernetes.client import BatchV1Api
 
         return self._list("list the Jobs", BatchV1Api, "list_namespaced_job", labels)
 
     def job(self, name: str) -> Object | None:
-        """Return a Job; None if there is none of this name."""
+        """Return a Job; None if there is none of this name.
+
+        Parameters
+        ----------
+        name
+            The Job's name.
+        """
         from kubernetes.client import BatchV1Api
 
         selector = f"metadata.name={name}"
@@ -134,7 +164,13 @@ class Cluster:
         return next(iter(found["items"]), None)
 
     def delete_job(self, name: str) -> None:
-        """Delete a Job and, soon after, its Pods and what else it owns."""
+        """Delete a Job and, soon after, its Pods and what else it owns.
+
+        Parameters
+        ----------
+        name
+            The Job's name.
+        """
         from kubernetes.client import BatchV1Api
 
         with _nothing_there():
@@ -147,7 +183,15 @@ class Cluster:
             )
 
     def delete_pod(self, name: str, *, grace_s: int) -> None:
-        """Delete a Pod."""
+        """Delete a Pod.
+
+        Parameters
+        ----------
+        name
+            The Pod's name.
+        grace_s
+            Seconds that its processes have to end by themselves.
+        """
         from kubernetes.client import CoreV1Api
 
         with _nothing_there():
@@ -160,13 +204,27 @@ class Cluster:
             )
 
     def has_service(self, name: str) -> bool:
-        """Return whether the namespace has a Service of this name."""
+        """Return whether the namespace has a Service of this name.
+
+        Parameters
+        ----------
+        name
+            The Service's name.
+        """
         from kubernetes.client import CoreV1Api
 
         return self._find("read a Service", CoreV1Api, "read_namespaced_service", name) is not None
 
     def event(self, kind: str, name: str, reason: str) -> str:
-        """Return what the last event of a thing with this reason says; "" if there is none to be seen."""
+        """Return what the last event of a thing with this reason says; "" if there is none to be seen.
+
+        Parameters
+        ----------
+        kind, name
+            Such as ``Pod`` and the thing's name.
+        reason
+            The reason that the event has, such as ``FailedScheduling``.
+        """
         from kubernetes.client import CoreV1Api
 
         selector = f"involvedObject.kind={kind},involvedObject.name={name},reason={reason}"
@@ -187,7 +245,13 @@ class Cluster:
         return list(found["items"])
 
     def container_log(self, pod: str, container: str) -> str:
-        """Return the end of what a container printed; "" if that is gone."""
+        """Return the end of what a container printed; "" if that is gone.
+
+        Parameters
+        ----------
+        pod, container
+            The Pod's name and the container's name.
+        """
         from kubernetes.client import CoreV1Api
         from kubernetes.client.exceptions import ApiException
 
@@ -206,7 +270,15 @@ class Cluster:
             return ""
 
     def run_in(self, pod: str, container: str, command: Sequence[str]) -> PodExec:
-        """Start a program in a container, with its standard streams connected."""
+        """Start a program in a container, with its standard streams connected.
+
+        Parameters
+        ----------
+        pod, container
+            The Pod's name and the container's name.
+        command
+            The program and its arguments.
+        """
         return PodExec.start(self.client.configuration, self.namespace, pod, container, command)
 
     def _find(self, what: str, api: Any, method: str, name: str) -> Object | None:

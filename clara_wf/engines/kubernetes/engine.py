@@ -21,13 +21,13 @@ from typing import Any
 from clara_wf.chart.helm import Helm
 from clara_wf.chart.values import values_of
 from clara_wf.engines.docker.command import user_of_containers
-from clara_wf.engines.engine import JobRun
+from clara_wf.engines.engine import Engine, JobRun
 from clara_wf.engines.kubernetes.cluster import Cluster
 from clara_wf.engines.kubernetes.pod_study import PodStudy
 from clara_wf.engines.kubernetes.study_job import StudyJob
 from clara_wf.workspace import own_workspace
 from stages.errors import SettingsError
-from stages.lifecycle import locks
+from stages.lifecycle import models_file
 
 TRITON = "triton"
 _GRPC_PORT = 8001
@@ -37,7 +37,7 @@ _LOCAL = ("localhost", "127.", "::1", "[::1]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class KubernetesEngine:
+class KubernetesEngine(Engine):
     """Runs every study as a Job of a Kubernetes cluster.
 
     Attributes
@@ -50,6 +50,8 @@ class KubernetesEngine:
         this software.
     values
         A values.yaml whose settings count instead of the chart's; None for none.
+    name
+        The engine's name.
     """
 
     models: Path | None = None
@@ -73,7 +75,7 @@ class KubernetesEngine:
             server = _server(run, cluster)
             models = self.models if server is None else None
             if models is None:
-                locks.publish_models(run.payload.lock_dir, [])  # it is not from this machine's repository
+                models_file.publish_models(run.payload.lock_dir, [])  # not of this machine's repository
             values = _values(run, storage, server=server or "", embedded=models is not None)
             manifests = helm.manifests(
                 _release(run),

@@ -38,6 +38,10 @@ class PodClient(threading.Thread):
 
     Parameters
     ----------
+    cluster
+        The cluster.
+    run
+        The job that is run.
     look
         Returns the Pod as it is now; None while there is none.
     carries_payload
@@ -95,11 +99,23 @@ class PodClient(threading.Thread):
             raise
 
     def send_signal(self, stage: str, number: int) -> bool:
-        """Have the carrier send a signal to a stage; return False if there is no connection to it."""
+        """Have the carrier send a signal to a stage; return False if there is no connection to it.
+
+        Parameters
+        ----------
+        stage, number
+            The stage's name and the signal's number.
+        """
         return self._send_order({"signal": int(number), "stage": stage})
 
     def request_sync(self, stages: set[str]) -> None:
-        """Ask for everything that stages which have ended have left; `settled` grows when it is here."""
+        """Ask for everything that stages which have ended have left; `settled` grows when it is here.
+
+        Parameters
+        ----------
+        stages
+            The stages' names.
+        """
         with self._lock:
             number = len(self._sync_requests) + 1
             self._sync_requests[number] = set(stages)

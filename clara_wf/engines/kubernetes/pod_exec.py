@@ -24,6 +24,11 @@ class PodExec:
     """A connection to a running program.
 
     Reading belongs to one thread; any thread may write. What fails raises ConnectionError.
+
+    Parameters
+    ----------
+    socket
+        The websocket of the connection.
     """
 
     def __init__(self, socket: Any) -> None:
@@ -38,6 +43,15 @@ class PodExec:
         cls, configuration: Any, namespace: str, pod: str, container: str, command: Sequence[str]
     ) -> PodExec:
         """Start a program.
+
+        Parameters
+        ----------
+        configuration, namespace, pod
+            That of the Kubernetes client, the namespace and the Pod's name.
+        container
+            The container's name.
+        command
+            The program and its arguments.
 
         Raises
         ------
@@ -70,7 +84,13 @@ class PodExec:
         self.close()
 
     def write(self, data: bytes) -> None:
-        """Send bytes to its standard input."""
+        """Send bytes to its standard input.
+
+        Parameters
+        ----------
+        data
+            The bytes.
+        """
         from websocket import ABNF, WebSocketException
 
         try:
@@ -81,7 +101,13 @@ class PodExec:
             raise ConnectionError(f"the connection to the Pod broke: {error}") from error
 
     def read(self, size: int) -> bytes:
-        """Return exactly so many bytes of its standard output, or b"" when it has ended before."""
+        """Return exactly so many bytes of its standard output, or b"" when it has ended before.
+
+        Parameters
+        ----------
+        size
+            How many.
+        """
         while len(self._out) < size and not self._ended:
             self._receive()
         if len(self._out) < size:

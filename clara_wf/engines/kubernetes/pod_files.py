@@ -11,7 +11,7 @@ from typing import Any
 
 from clara_wf.engines.engine import JobRun
 from stages.errors import OutputError, printable
-from stages.lifecycle import locks
+from stages.lifecycle import locks, models_file, outputs
 from stages.lifecycle.settings import INPUT_LOCK
 from stages.pod.messages import Read, Write, place_in, read_content, write_file, write_message
 from stages.runtime import atomic
@@ -22,6 +22,10 @@ def send(write: Write, run: JobRun, models: Path | None, *, payload: bool) -> No
 
     Parameters
     ----------
+    write
+        Sends bytes into the Pod.
+    run
+        The job that is run.
     models
         A model repository to send; None for none.
     payload
@@ -62,7 +66,7 @@ def _locks(run: JobRun) -> list[str]:
 
 def _models(run: JobRun) -> list[str]:
     """Return the name of the file that says what the models are, if there is one."""
-    return [locks.MODELS] if (run.payload.lock_dir / locks.MODELS).exists() else []
+    return [models_file.MODELS] if (run.payload.lock_dir / models_file.MODELS).exists() else []
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -94,6 +98,8 @@ class PayloadWriter:
 
     Attributes
     ----------
+    run
+        The job that is run.
     fetched
         Stages whose result is here.
     memory
@@ -109,6 +115,13 @@ class PayloadWriter:
 
     def take(self, header: Mapping[str, Any], read: Read) -> None:
         """Do what a message says.
+
+        Parameters
+        ----------
+        header
+            What the message says of itself.
+        read
+            Returns the bytes that follow.
 
         Raises
         ------
@@ -175,6 +188,6 @@ class PayloadWriter:
     def _check(self, stage: str, lock_file: Path) -> None:
         """Refuse a result that is not what its lock vouches for; else have it safely on disk."""
         folder, lock = self.run.payload.folder(f"{stage}/output"), locks.read_lock(lock_file)
-        if lock is not None and locks.describe_files(folder) != lock.outputs:
+        if lock is not None and outputs.describe_files(folder) != lock.outputs:
             raise DamagedError(f"the result of {stage} did not arrive as it was sent")
-        locks.sync_tree(folder)
+        outputs.sync_tree(folder)

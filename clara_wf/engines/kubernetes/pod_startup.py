@@ -40,7 +40,15 @@ _TRANSIENT = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class StartupState:
-    """How far a Pod has come, and that in words; nothing once it runs."""
+    """How far a Pod has come, and that in words; nothing once it runs.
+
+    Attributes
+    ----------
+    kind
+        How far.
+    text
+        That in words.
+    """
 
     kind: Kind
     text: str = ""
@@ -80,8 +88,12 @@ class Startup:
 
     Parameters
     ----------
+    cluster
+        The cluster.
     job
         Name of its Job.
+    limits
+        How long it may take.
     clock
         Seconds of a clock that never goes back.
     """

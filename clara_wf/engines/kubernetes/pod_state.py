@@ -30,12 +30,24 @@ def exit_codes(pod: Pod) -> dict[str, int]:
 
 
 def is_running(pod: Pod, container: str) -> bool:
-    """Return whether a container runs; an init container counts as well."""
+    """Return whether a container runs; an init container counts as well.
+
+    Parameters
+    ----------
+    pod, container
+        The Pod as the cluster describes it and the container's name.
+    """
     return any(s["name"] == container and "running" in s["state"] for s in all_containers(pod))
 
 
 def last_output(pod: Pod, container: str) -> str:
-    """Return the last line that a container that has ended printed, or its exit code."""
+    """Return the last line that a container that has ended printed, or its exit code.
+
+    Parameters
+    ----------
+    pod, container
+        The Pod as the cluster describes it and the container's name.
+    """
     for status in all_containers(pod):
         state = status["state"].get("terminated")
         if status["name"] == container and state:
@@ -44,7 +56,13 @@ def last_output(pod: Pod, container: str) -> str:
 
 
 def has_begun(pod: Pod, container: str) -> bool:
-    """Return whether a container runs or has run."""
+    """Return whether a container runs or has run.
+
+    Parameters
+    ----------
+    pod, container
+        The Pod as the cluster describes it and the container's name.
+    """
     return any(
         status["name"] == container and ("running" in status["state"] or "terminated" in status["state"])
         for status in _containers(pod)
@@ -113,7 +131,13 @@ def why_pod_ended(pod: Pod) -> StageError | None:
 
 
 def why_job_ended(job: Mapping[str, Any] | None) -> StageError | None:
-    """Return why a Job has removed its Pod, as far as it says so; None for nothing."""
+    """Return why a Job has removed its Pod, as far as it says so; None for nothing.
+
+    Parameters
+    ----------
+    job
+        The Job as the cluster describes it; None where it is gone.
+    """
     if job is None or job["metadata"].get("deletionTimestamp"):
         return ClusterError("its Job was deleted")
     for each in job["status"].get("conditions") or ():
@@ -124,7 +148,13 @@ def why_job_ended(job: Mapping[str, Any] | None) -> StageError | None:
 
 
 def why_container_failed(pod: Pod, container: str) -> StageError | None:
-    """Return why a container that is no stage has failed, with its exit code; None if it has not."""
+    """Return why a container that is no stage has failed, with its exit code; None if it has not.
+
+    Parameters
+    ----------
+    pod, container
+        The Pod as the cluster describes it and the container's name.
+    """
     for status in all_containers(pod):
         state = status["state"].get("terminated")
         if status["name"] != container or not state or state["exitCode"] == 0:
@@ -158,7 +188,13 @@ def why_unschedulable(pod: Pod) -> str:
 
 
 def missing_gpus(pod: Pod, nodes: Sequence[Mapping[str, Any]]) -> str:
-    """Return what a Pod asks for that no node of the cluster has at all; "" if there is such a node."""
+    """Return what a Pod asks for that no node of the cluster has at all; "" if there is such a node.
+
+    Parameters
+    ----------
+    pod, nodes
+        The Pod as the cluster describes it and the nodes as the cluster describes them.
+    """
     wanted = sum(_gpus(container.get("resources", {})) for container in pod["spec"]["containers"])
     most = max((_gpus({"limits": node["status"].get("allocatable", {})}) for node in nodes), default=0.0)
     if wanted > most:
@@ -167,7 +203,15 @@ def missing_gpus(pod: Pod, nodes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def is_cut_off(pod: Pod, nodes: Iterable[Mapping[str, Any]] | None) -> bool:
-    """Return whether the Pod's node does not answer the cluster."""
+    """Return whether the Pod's node does not answer the cluster.
+
+    Parameters
+    ----------
+    pod
+        The Pod as the cluster describes it.
+    nodes
+        The nodes as the cluster describes them; None where we may not see them.
+    """
     name = pod["spec"].get("nodeName")
     for node in nodes or ():
         if node["metadata"]["name"] == name:
@@ -201,5 +245,11 @@ def _as_signal(code: int) -> int:
 
 
 def last_line(text: str) -> str:
-    """Return the last line of a text that is not blank."""
+    """Return the last line of a text that is not blank.
+
+    Parameters
+    ----------
+    text
+        The text.
+    """
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

@@ -52,6 +52,10 @@ class PodStudy:
 
     Parameters
     ----------
+    cluster
+        The cluster.
+    run
+        The job that is run.
     study_job
         Creates the Job.
     carries_payload
@@ -137,7 +141,13 @@ class PodStudy:
             raise self._error
 
     def code_of(self, stage: str) -> int | None:
-        """Return the exit code of a stage once all that it left is here; None before."""
+        """Return the exit code of a stage once all that it left is here; None before.
+
+        Parameters
+        ----------
+        stage
+            The stage's name.
+        """
         if stage in self._forced:
             return self._forced[stage]
         code = exit_codes(self._pod).get(stage) if self._pod else None
@@ -146,11 +156,23 @@ class PodStudy:
         return code if self._is_settled(stage) else None
 
     def pending(self, stage: str) -> str:
-        """Return why a stage does not run yet; "" once it does."""
+        """Return why a stage does not run yet; "" once it does.
+
+        Parameters
+        ----------
+        stage
+            The stage's name.
+        """
         return "" if stage in self._begun else self._startup.state.text
 
     def memory_of(self, stage: str) -> int:
-        """Return the most memory a stage has had, bytes."""
+        """Return the most memory a stage has had, bytes.
+
+        Parameters
+        ----------
+        stage
+            The stage's name.
+        """
         return self._client.memory.get(stage, 0)
 
     def why_ended(self, step: Step) -> StageError | None:
@@ -160,7 +182,13 @@ class PodStudy:
         return (why_ended(self._pod, step) if self._pod else None) or self._gone or self._why_going()
 
     def signal(self, stage: str, number: signal.Signals) -> None:
-        """Send a signal to a stage; where it cannot be reached, its Job is deleted."""
+        """Send a signal to a stage; where it cannot be reached, its Job is deleted.
+
+        Parameters
+        ----------
+        stage, number
+            The stage's name and the signal.
+        """
         self._asked_to_end.add(stage)
         if self.pending(stage):
             self._forced[stage] = -number  # there is nothing to end; its Job is deleted when the others have
@@ -168,7 +196,13 @@ class PodStudy:
             self.give_up(-number)
 
     def give_up(self, code: int) -> None:
-        """Delete the Job, and take what has not ended yet for ended."""
+        """Delete the Job, and take what has not ended yet for ended.
+
+        Parameters
+        ----------
+        code
+            The exit code that they get.
+        """
         with self._creating:
             self._given_up = True
             self._cluster.delete_job(self._job)

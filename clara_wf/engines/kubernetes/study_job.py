@@ -36,6 +36,8 @@ class StudyJob:
 
     Parameters
     ----------
+    cluster
+        The cluster.
     manifests
         What the chart made: one Job, and perhaps more that shall go when the Job does.
     """

@@ -9,6 +9,7 @@
 typedef long long Step;
 
 enum Activation { NONE, SOFTMAX, SIGMOID, LABELS };
+enum Padding { CONSTANT, REPLICATE, REFLECT };
 enum Fault { NOT_FINITE, NO_LABEL, THE_LABEL };
 
 struct Window {
@@ -60,20 +61,29 @@ __device__ static int turned(int n, int size, int mirrored, int axis) {
     return mirrored >> axis & 1 ? size - 1 - n : n;
 }
 
+// Where index n of an axis lies that goes on beyond its voxels as they are, or mirrored at their centres.
+__device__ static int within(int n, int size, int mode) {
+    if (mode == REPLICATE) return n < 0 ? 0 : n < size ? n : size - 1;
+    if (mode == CONSTANT || size == 1) return mode == CONSTANT ? n : 0;
+    int period = 2 * (size - 1);
+    n = (n % period + period) % period;
+    return n < size ? n : period - n;
+}
+
 // Image slice n lies at n modulo `ring`; what is outside of the image is padding.
 template <typename Value>
 __device__ static void cut(const float *image, int ring, int slices, int rows, int columns, int before_z,
-                           int before_y, int before_x, float padding, const Window *windows, int depth,
-                           int height, int width, Value *out, Step out_window, Step out_z, Step out_y,
+                           int before_y, int before_x, float padding, int mode, const Window *windows,
+                           int depth, int height, int width, Value *out, Step out_window, Step out_z, Step out_y,
                            Step out_x, unsigned int count) {
     unsigned int n = thread();
     if (n >= count) return;
     int column = n % width, row = n / width % height, slice = n / width / height % depth;
     unsigned int number = n / width / height / depth;
     Window window = windows[number];
-    int z = window.z - before_z + turned(slice, depth, window.mirrored, 0);
-    int y = window.y - before_y + turned(row, height, window.mirrored, 1);
-    int x = window.x - before_x + turned(column, width, window.mirrored, 2);
+    int z = within(window.z - before_z + turned(slice, depth, window.mirrored, 0), slices, mode);
+    int y = within(window.y - before_y + turned(row, height, window.mirrored, 1), rows, mode);
+    int x = within(window.x - before_x + turned(column, width, window.mirrored, 2), columns, mode);
     bool inside = z >= 0 && z < slices && y >= 0 && y < rows && x >= 0 && x < columns;
     float value = inside ? image[((Step)(z % ring) * rows + y) * columns + x] : padding;
     put(out + out_window * number + out_z * slice + out_y * row + out_x * column, value);
@@ -81,11 +91,11 @@ __device__ static void cut(const float *image, int ring, int slices, int rows, i
 
 #define CUT(name, Value)                                                                                      \
     extern "C" __global__ void name(const float *image, int ring, int slices, int rows, int columns,          \
-                                    int before_z, int before_y, int before_x, float padding,                  \
+                                    int before_z, int before_y, int before_x, float padding, int mode,        \
                                     const Window *windows, int depth, int height, int width, Value *out,      \
                                     Step out_window, Step out_z, Step out_y, Step out_x,                      \
                                     unsigned int count) {                                                     \
-        cut(image, ring, slices, rows, columns, before_z, before_y, before_x, padding, windows, depth,        \
+        cut(image, ring, slices, rows, columns, before_z, before_y, before_x, padding, mode, windows, depth,  \
             height, width, out, out_window, out_z, out_y, out_x, count);                                      \
     }
 

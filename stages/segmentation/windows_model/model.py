@@ -19,7 +19,7 @@ import triton_python_backend_utils as pb_utils
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from stages.windows.plan import WindowPlan
+from stages.windows.plan import GaussianShape, WindowPlan
 from stages.windows.sliding import predict_in_windows
 
 _NUMPY_2 = int(np.__version__.split(".")[0]) >= 2
@@ -87,7 +87,7 @@ class _Predictor:
 
 def _plan(values):
     lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-    return WindowPlan(**{**values, **lists})
+    return WindowPlan(**{**values, **lists, "gaussian": GaussianShape(**values["gaussian"])})
 
 
 def _array(tensor):

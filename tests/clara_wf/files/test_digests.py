@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clara_wf.files.digests import Digests
-from stages.lifecycle import locks
+from stages.lifecycle import outputs
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
 
@@ -15,13 +15,13 @@ ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS
 @pytest.fixture
 def reads(monkeypatch):
     """The files that were read, in their order."""
-    names, read = [], locks.file_sha256
+    names, read = [], outputs.file_sha256
 
     def file_sha256(path):
         names.append(path.name)
         return read(path)
 
-    monkeypatch.setattr(locks, "file_sha256", file_sha256)
+    monkeypatch.setattr(outputs, "file_sha256", file_sha256)
     return names
 
 

@@ -17,7 +17,7 @@ from clara_wf.models.repository import TRUSTED
 from clara_wf.models.runnable_files import code_in
 from clara_wf.models.trust import require_trust
 from stages.errors import InputError
-from stages.lifecycle.locks import file_sha256
+from stages.lifecycle.outputs import file_sha256
 from tests.onnx_models import add_model as make_model
 
 KIND = {"image": (1, -1, -1, -1), "scores": (3, -1, -1, -1), "window_shape": [32, 64, 64]}

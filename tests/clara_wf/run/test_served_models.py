@@ -13,7 +13,7 @@ from clara_wf.payload import Payload, fill_input, steps_to_run
 from clara_wf.run.local_run import LocalRun, run_locally
 from clara_wf.run.served_models import not_compared, publish_repository, publish_server
 from clara_wf.workspace import Places
-from stages.lifecycle import locks
+from stages.lifecycle import locks, models_file
 from stages.lifecycle.model_record import ModelRecord
 from tests.clara_wf.definitions.test_workflow import CHART
 from tests.clara_wf.engines.studies import Study
@@ -65,7 +65,7 @@ def finish_job(payload, workflow):
 def done_from(models, payload, tmp_path, finish_job):
     """Finish the job with the model of the repository."""
     publish_repository(payload, models, tmp_path / "cache")
-    finish_job(locks.read_models(payload.lock_dir)["liver"])
+    finish_job(models_file.read_models(payload.lock_dir)["liver"])
 
 
 def again(payload, workflow, models, cache, **options):
@@ -144,7 +144,7 @@ def test_a_server_tells_whether_its_model_is_the_one_that_was_used(
     with running(models, tmp_path / "server.log") as server:
         finish_job(ModelRecord(name="liver", version="1"))
         publish_server(payload, workflow, server.grpc_url)
-        told = locks.read_models(payload.lock_dir)["liver"]
+        told = models_file.read_models(payload.lock_dir)["liver"]
         assert (told.version, len(told.configuration_sha256)) == ("1", 64)
         assert steps_to_run(payload, workflow, fresh=False) == {}
         finish_job(ModelRecord(name="liver", version="1", configuration_sha256="0" * 64))

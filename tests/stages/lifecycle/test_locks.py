@@ -3,17 +3,17 @@ import json
 import pytest
 
 from stages import OutputError
-from stages.lifecycle import locks
+from stages.lifecycle import locks, models_file, outputs, validity
 from stages.lifecycle.model_record import ModelRecord, records_in, why_changed
 from tests.phantoms import LABELS
 
 
 def lock_of(folder, **other):
-    return locks.Lock(job="job-1", stage="reader", outputs=locks.describe_files(folder), **other)
+    return locks.Lock(job="job-1", stage="reader", outputs=outputs.describe_files(folder), **other)
 
 
 def reason(lock_dir, output, job="job-1", arguments=()):
-    return locks.why_invalid(
+    return validity.why_invalid(
         lock_dir, "reader.lock", job=job, output_dir=output, wait_locks=["input.lock"], arguments=arguments
     )
 
@@ -24,7 +24,7 @@ def output(tmp_path):
     output = tmp_path / "output"
     output.mkdir()
     (output / "volume.raw").write_bytes(b"42")
-    inputs = locks.digests_of(tmp_path, ["input.lock"])
+    inputs = validity.digests_of(tmp_path, ["input.lock"])
     locks.publish(tmp_path / "reader.lock", lock_of(output, inputs=inputs))
     return output
 
@@ -108,29 +108,29 @@ def test_a_file_that_the_arguments_name_is_noticed_when_it_changes(tmp_path):
     labels = tmp_path / "labels.yaml"
     labels.write_text("one")
     for arguments in (("--labels", str(labels)), (f"--labels={labels}",)):
-        assert list(locks.files_named(arguments)) == [str(labels)]
+        assert list(validity.files_named(arguments)) == [str(labels)]
     output = tmp_path / "output"
     output.mkdir()
-    lock = locks.Lock(job="j", stage="w", files=locks.files_named(["--labels", str(labels)]))
+    lock = locks.Lock(job="j", stage="w", files=validity.files_named(["--labels", str(labels)]))
     locks.publish(tmp_path / "w.lock", lock)
     how = {"job": "j", "output_dir": output, "wait_locks": (), "arguments": ()}
-    assert locks.why_invalid(tmp_path, "w.lock", **how) is None
+    assert validity.why_invalid(tmp_path, "w.lock", **how) is None
     labels.write_text("two")
-    said = locks.why_invalid(tmp_path, "w.lock", **how)
+    said = validity.why_invalid(tmp_path, "w.lock", **how)
     assert said == f"the file {labels}, which its arguments name, has changed"
     labels.unlink()
-    assert locks.why_invalid(tmp_path, "w.lock", **how) is None
+    assert validity.why_invalid(tmp_path, "w.lock", **how) is None
 
 
 def test_what_the_workflow_says_of_labels_is_noticed_by_stages_that_take_it(tmp_path):
     how = {"job": "j", "output_dir": tmp_path, "wait_locks": (), "arguments": ()}
-    for stage, digest in (("w", locks.labels_sha256(LABELS)), ("r", "")):
+    for stage, digest in (("w", validity.labels_sha256(LABELS)), ("r", "")):
         locks.publish(tmp_path / f"{stage}.lock", locks.Lock(job="j", stage=stage, labels=digest))
     said = "what the workflow says of labels has changed"
-    assert locks.why_invalid(tmp_path, "w.lock", **how, labels=LABELS) is None
-    assert locks.why_invalid(tmp_path, "w.lock", **how, labels=LABELS[:1]) == said
-    assert locks.why_invalid(tmp_path, "w.lock", **how) == said
-    assert locks.why_invalid(tmp_path, "r.lock", **how, labels=LABELS) is None
+    assert validity.why_invalid(tmp_path, "w.lock", **how, labels=LABELS) is None
+    assert validity.why_invalid(tmp_path, "w.lock", **how, labels=LABELS[:1]) == said
+    assert validity.why_invalid(tmp_path, "w.lock", **how) == said
+    assert validity.why_invalid(tmp_path, "r.lock", **how, labels=LABELS) is None
 
 
 @pytest.mark.parametrize(
@@ -157,14 +157,14 @@ def test_a_changed_model_is_told_by_what_changed(now, changed):
 
 
 def test_a_result_does_not_stand_when_its_model_has_changed(tmp_path, output):
-    lock = lock_of(output, inputs=locks.digests_of(tmp_path, ["input.lock"]), models=(USED,))
+    lock = lock_of(output, inputs=validity.digests_of(tmp_path, ["input.lock"]), models=(USED,))
     locks.publish(tmp_path / "reader.lock", lock)
     assert reason(tmp_path, output) is None  # nobody says what the model is now
-    locks.publish_models(tmp_path, [ModelRecord(name="liver", version="1", files=FILES)])
+    models_file.publish_models(tmp_path, [ModelRecord(name="liver", version="1", files=FILES)])
     assert reason(tmp_path, output) is None
-    locks.publish_models(tmp_path, [ModelRecord(name="liver", version="2")])
+    models_file.publish_models(tmp_path, [ModelRecord(name="liver", version="2")])
     assert reason(tmp_path, output) == "model liver has changed (version 1, now 2)"
-    locks.publish_models(tmp_path, [ModelRecord(name="spleen", version="2")])
+    models_file.publish_models(tmp_path, [ModelRecord(name="spleen", version="2")])
     assert reason(tmp_path, output) is None
 
 
@@ -180,22 +180,22 @@ def test_a_result_does_not_stand_when_its_model_has_changed(tmp_path, output):
 )
 def test_a_foreign_lock_may_name_its_models(tmp_path, output, told, expected):
     (tmp_path / "reader.lock").write_text(json.dumps({"models": told}))
-    locks.publish_models(tmp_path, [ModelRecord(name="liver", version="2", files=FILES)])
+    models_file.publish_models(tmp_path, [ModelRecord(name="liver", version="2", files=FILES)])
     assert reason(tmp_path, output) == expected
 
 
 def test_models_whose_weights_are_unknown_on_one_side_are_named(tmp_path, output):
     used = [USED, ModelRecord(name="spleen", version="1"), ModelRecord(name="lung", version="1", files=FILES)]
     locks.publish(tmp_path / "reader.lock", lock_of(output, models=tuple(used)))
-    locks.publish_models(tmp_path, [USED, ModelRecord(name="spleen", version="1", files=FILES)])
-    assert locks.models_of_unknown_weights(tmp_path, "reader.lock") == ["spleen", "lung"]
+    models_file.publish_models(tmp_path, [USED, ModelRecord(name="spleen", version="1", files=FILES)])
+    assert models_file.models_of_unknown_weights(tmp_path, "reader.lock") == ["spleen", "lung"]
 
 
 def test_records_that_are_read_back_are_those_that_were_published(tmp_path):
-    locks.publish_models(tmp_path, [USED])
-    assert locks.read_models(tmp_path) == {"liver": USED}
-    locks.publish_models(tmp_path, [])
-    assert locks.read_models(tmp_path) == {}
+    models_file.publish_models(tmp_path, [USED])
+    assert models_file.read_models(tmp_path) == {"liver": USED}
+    models_file.publish_models(tmp_path, [])
+    assert models_file.read_models(tmp_path) == {}
     assert list(records_in(None)) == []
 
 

@@ -32,6 +32,39 @@ def test_post_processing_may_be_left_out(served):
     assert model.inside == {}
 
 
+@pytest.mark.parametrize(
+    ("texts", "problem"),
+    [
+        (
+            {"spacing_mm": "null", "size": "[8, 16, 16]", "grid_alignment": '"first_voxel"'},
+            "with a size there",
+        ),
+        (
+            {"padding_mode": '"reflect"', "padding_value": "0", "without": ["padding_value_hu"]},
+            "'reflect' has",
+        ),
+        ({"activation": '"labels"', "ensemble": '["b"]'}, "parameter ensemble: labels have no mean"),
+    ],
+)
+def test_a_choice_that_others_rule_out_is_refused(served, texts, problem):
+    assert problem in refusal(served(**texts))
+
+
+def test_a_mode_of_padding_needs_no_value(served):
+    model = ModelDescription.from_server(served(padding_mode='"replicate"', without=["padding_value_hu"]))
+    assert model.padding_value_hu is None
+
+
+def test_percentiles_are_the_bounds_that_a_scale_maps(served):
+    texts = {"intensity_clip_percentile": "[0, 100]", "without": ["intensity_clip_hu"]}
+    assert ModelDescription.from_server(served(**texts)).intensity_clip_percentile == (0, 100)
+
+
+def test_spacing_of_one_axis_may_be_the_volumes_own(served):
+    model = ModelDescription.from_server(served(spacing_mm='["native", 1.5, 1]'))
+    assert model.spacing_mm == ("native", 1.5, 1.0)
+
+
 @pytest.mark.parametrize("name", REQUIRED + ONE_OF)
 def test_missing_parameter_is_named(served, name):
     assert f"parameter {name} is missing" in refusal(served(without=[name]))
@@ -84,7 +117,22 @@ def test_all_missing_parameters_are_named_at_once(served):
             "parameter intensity_zscore.std: expected a number above 0, found 0",
         ),
         ("intensity_zscore", '{"mean": 1}', "parameter intensity_zscore.std is missing"),
-        ("crop", '"liver"', "'none', 'body' or 'foreground'"),
+        ("crop", '"liver"', "'none', 'body', 'foreground' or 'nonzero'"),
+        ("spacing_mm", '["own", 1, 1]', "parameter spacing_mm[0]: expected 'native' or a number, found"),
+        ("anisotropy_threshold", "0.5", "expected a number from 1 up, found 0.5"),
+        ("interpolation_edge", '"mirror"', "interpolation_edge: only a spline has such"),
+        ("interpolation_overshoot", '"keep"', "interpolation_overshoot: only a spline has such"),
+        ("interpolation", '"lanczos"', "'linear', 'cubic' or 'nearest'"),
+        ("padding_value", "0", "padding_value_hu and padding_value: give one of them"),
+        ("intensity_clip_percentile", "[5, 95]", "intensity_clip_hu and intensity_clip_percentile: give one"),
+        ("intensity_clip_percentile", "[95, 5]", "the lower bound 95 is not below the upper 5"),
+        ("intensity_clip_percentile", "[5, 101]", "expected a number up to 100, found 101"),
+        ("intensity_before_resampling", "1", "expected true or false, found 1"),
+        ("gaussian_floor", "1", "expected a number below 1, found 1"),
+        ("gaussian_sigma", "0", "expected a number above 0, found 0"),
+        ("slice_stack", "4", "parameter slice_stack: 4 slices have none in their middle"),
+        ("ensemble", '["a", "a"]', "names a model twice"),
+        ("ensemble", "[1]", "expected a text in quotes"),
         ("foreground_hu", '"air"', "parameter foreground_hu"),
         (
             "label_meanings",
@@ -166,8 +214,11 @@ def test_an_unknown_parameter_that_is_like_none_is_refused_too(served):
         ({"spacing_mm": "2"}, "expected 'native' or a list in brackets, found 2"),
         ({"spacing_mm": "[2, 1]"}, "parameter spacing_mm[2] is missing"),
         ({"spacing_mm": "[2, 1, 1, 1]"}, "parameter spacing_mm: expected 3 entries at most"),
-        ({"spacing_mm": '["2", 1, 1]'}, 'parameter spacing_mm[0]: expected a number, found "2"'),
-        ({"crop": "true"}, "parameter crop: expected 'none', 'body' or 'foreground', found true"),
+        (
+            {"spacing_mm": '["2", 1, 1]'},
+            "parameter spacing_mm[0]: expected 'native' or a number, found \"2\"",
+        ),
+        ({"crop": "true"}, "parameter crop: expected 'none', 'body', 'foreground' or 'nonzero', found true"),
         ({"channel_labels": "[0, 1.5]"}, "parameter channel_labels[1]: expected a whole number, found 1.5"),
         ({"mirror_axes": "[0, 0]"}, "parameter mirror_axes: [0, 0] names an axis twice"),
         ({"inside": "[2, 1]"}, "parameter inside: expected an object in braces, found [2, 1]"),
@@ -255,6 +306,30 @@ def test_all_mistakes_are_told_at_once(served):
 def test_description_that_contradicts_a_tensor_is_refused(served, tensor, shape, problem):
     message = refusal(served(**{tensor: shape}))
     assert problem in message
+
+
+def test_a_stack_of_slices_is_the_channels_of_a_model_of_slices(served):
+    texts = {"slice_stack": "3", "image": (-1, 3, 16, 16), "scores": (-1, 3, 16, 16)}
+    model = ModelDescription.from_server(given := served(**texts, without=["window_shape"]))
+    assert model.window_shape == (1, 16, 16)
+    tensors = model.tensors_of(given)
+    assert (tensors.input_layout, tensors.input_shape(2, (1, 16, 16))) == ("bcyx", (2, 3, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("texts", "problem"),
+    [
+        ({"window_shape": "[8, 16, 16]"}, "more than the one slice that slice_stack gives neighbours"),
+        ({"without": ["window_shape"]}, "has slices of its own; expected rows and columns alone"),
+        ({"window_shape": "[1, 16, 16]", "mirror_axes": "[0]"}, "have no slices to mirror (0)"),
+        (
+            {"without": ["window_shape"], "image": (-1, 1, 16, 16), "scores": (-1, 3, 16, 16)},
+            "expected 3 channels, as slice_stack says",
+        ),
+    ],
+)
+def test_a_stack_that_contradicts_windows_or_tensors_is_refused(served, texts, problem):
+    assert problem in refusal(served(slice_stack="3", **texts))
 
 
 def test_window_that_contradicts_the_tensors_is_refused(served):

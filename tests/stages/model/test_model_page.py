@@ -24,6 +24,13 @@ REST = {
     "activation": "softmax",
     "channel_labels": [0, 1, 2],
 }
+INSTEAD = {
+    "size": "spacing_mm",
+    "intensity_zscore": "intensity_scale",
+    "intensity_clip_percentile": "intensity_clip_hu",
+    "padding_value": "padding_value_hu",
+}
+"""What an example takes the place of."""
 
 
 def test_the_page_has_a_row_for_each_parameter_and_no_other():
@@ -31,10 +38,12 @@ def test_the_page_has_a_row_for_each_parameter_and_no_other():
 
 
 def with_example(name):
-    instead = {"size": "spacing_mm", "intensity_zscore": "intensity_scale"}.get(name)
+    instead = INSTEAD.get(name)
     given = {key: value for key, value in REST.items() if key != instead}
     if name == "channel_labels":
         return {**given, name: json.loads(ROWS[name])}
+    if name.startswith("interpolation_"):
+        given["interpolation"] = "cubic"
     return {**given, "channel_labels": [0, 1, 2], name: json.loads(ROWS[name])}
 
 
@@ -81,6 +90,9 @@ def test_the_messages_of_the_page_are_those_of_the_code():
         "names an axis twice",
         "give one of them",
         "which intensity_scale maps",
+        "there is no spacing that 'first_voxel' could keep",
+        "only a spline has such",
+        "labels have no mean",
         "is not below the upper",
         "leave nothing of the",
         "expected background, 0, and at least one label more",

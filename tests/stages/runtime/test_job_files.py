@@ -7,7 +7,7 @@ import time
 import pytest
 
 from stages import InputError, OutputError
-from stages.lifecycle import locks
+from stages.lifecycle import locks, models_file, outputs, validity
 from stages.lifecycle.heartbeat import sole_owner, wait_for_locks
 from stages.runtime import job_files
 from stages.volume.io import read_volume
@@ -36,7 +36,7 @@ READERS = {
     "a.failed": lambda folder: wait_for_locks(folder, ["a.lock"], timeout_s=5),
     "a.running": lambda folder: wait_for_locks(folder, ["a.lock"], timeout_s=5),
     "b.lock": lambda folder: locks.read_lock(folder / "b.lock"),
-    "models.json": locks.read_models,
+    "models.json": models_file.read_models,
     ".a.owner": lambda folder: sole_owner(folder, "a").__enter__(),
 }
 
@@ -91,10 +91,10 @@ def test_a_lock_with_something_of_the_wrong_kind_is_none_of_ours(tmp_path, chang
 @pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "a/../../secret"])
 def test_a_lock_that_vouches_for_a_file_elsewhere_is_not_believed(tmp_path, path):
     (tmp_path / "secret").write_text("top")
-    outputs = (locks.OutputFile(path=path, size=3, sha256=locks.file_sha256(tmp_path / "secret")),)
-    locks.publish(tmp_path / "a.lock", locks.Lock(job="j", stage="a", outputs=outputs))
+    files = (outputs.OutputFile(path=path, size=3, sha256=outputs.file_sha256(tmp_path / "secret")),)
+    locks.publish(tmp_path / "a.lock", locks.Lock(job="j", stage="a", outputs=files))
     (tmp_path / "output").mkdir()
-    why = locks.why_invalid(
+    why = validity.why_invalid(
         tmp_path, "a.lock", job="j", output_dir=tmp_path / "output", wait_locks=[], arguments=[]
     )
     assert why == f"its lock vouches for {path}, which is no file of its output"

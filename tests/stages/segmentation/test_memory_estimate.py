@@ -88,8 +88,8 @@ def test_no_more_windows_are_counted_than_there_are():
     assert need.device["requests in flight"] == 4 * 64 * 96 * 96 * (4 + 12)
 
 
-def test_whole_image_lies_where_the_work_is_done():
-    where = {"held_bytes": 0, "whole_image": True}
+def test_what_the_preparation_takes_lies_where_the_work_is_done():
+    where = {"held_bytes": 0, "preparation": {"whole image": 4 * 10**6}}
     on_host = stage_need(WINDOWS, (40, 50, 60), (100, 100, 100), on_device=False, **where)
     on_device = stage_need(WINDOWS, (40, 50, 60), (100, 100, 100), on_device=True, **where)
     assert on_host.host["whole image"] == on_device.device["whole image"] == 4 * 10**6

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from stages.arrays import to_host
-from stages.segmentation.preprocess import intensity_of, preprocess
+from stages.segmentation.intensities import intensity_of
+from stages.segmentation.preprocess import preprocess
 from stages.volume.geometry import points_at
 
 ORIENTATIONS = ["SPL", "IAR", "LPS", "RIP", "AIL", "PSR"]

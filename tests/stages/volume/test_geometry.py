@@ -7,6 +7,7 @@ from stages import GeometryError, SettingsError
 from stages.volume.geometry import (
     Grid,
     affine_from_slices,
+    grid_of_size,
     grid_with_spacing,
     orientation_of,
     points_at,
@@ -146,6 +147,44 @@ def test_box_that_does_not_fit_shrinks_or_grows_evenly():
     grid = Grid((5, 5, 5), affine_with((1, 1, 1)))
     assert points_at(grid_with_spacing(grid, (2, 2, 2)).affine, (0, 0, 0)) == pytest.approx([1, 1, 1])
     assert points_at(grid_with_spacing(grid, (3, 3, 3)).affine, (0, 0, 0)) == pytest.approx([0.5, 0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("alignment", "slices", "spacing", "first"),
+    [  # 10 slices of 2 mm, faces at -1 and 19, centres at 0 and 18
+        ("centred", 7, 3, 0),  # 6.67 of 3 mm
+        ("stretched", 7, 20 / 7, -1 + 10 / 7),
+        ("first_voxel", 7, 3, 0),  # 18 / 3 + 1
+        ("corner_centres", 7, 3, 0),
+    ],
+)
+def test_new_voxels_lie_where_the_alignment_says(alignment, slices, spacing, first):
+    grid = grid_with_spacing(Grid((10, 3, 3), affine_with()), (3.0, 1.0, 0.5), alignment=alignment)
+    assert grid.shape == (slices, 3, 3)
+    assert grid.spacing == pytest.approx((spacing, 1, 0.5))
+    assert points_at(grid.affine, (0, 0, 0)) == pytest.approx([0, 0, first])
+
+
+@pytest.mark.parametrize(
+    ("alignment", "old", "new", "size"),
+    [
+        ("stretched", 10, 4.0, 5),  # 5 exactly
+        ("stretched", 5, 4.0, 2),  # 2.5, the even one
+        ("corner_centres", 7, 4.0, 4),  # 3.5
+        ("first_voxel", 6, 4.0, 4),  # 5 * 2 / 4 + 1 = 3.5
+        ("first_voxel", 2, 9.0, 1),  # 1.2
+    ],
+)
+def test_the_number_of_voxels_is_rounded_halves_to_the_even_one(alignment, old, new, size):
+    grid = grid_with_spacing(Grid((old, 3, 3), affine_with()), (new, 1.0, 0.5), alignment=alignment)
+    assert grid.shape == (size, 3, 3)
+
+
+def test_a_size_between_the_outermost_centres():
+    grid = grid_of_size(Grid((10, 3, 1), affine_with()), (4, 1, 3), alignment="corner_centres")
+    assert points_at(grid.affine, (0, 0, 0)) == pytest.approx([0, 0, 0])
+    assert points_at(grid.affine, (3, 0, 0)) == pytest.approx([0, 0, 18])
+    assert np.linalg.matrix_rank(grid.affine) == 4
 
 
 def test_grid_keeps_its_turn_and_its_middle(oblique):

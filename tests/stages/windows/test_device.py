@@ -76,6 +76,13 @@ def test_device_cuts_the_windows_that_the_host_cuts(run, shape, lazy):
     assert np.array_equal(cut_by(run, given, plan), cut_on_host(image, plan))
 
 
+@pytest.mark.parametrize("mode", ["replicate", "reflect"])
+@pytest.mark.parametrize("shape", [(2, 9, 1), (3, 1, 2), (4, 5, 3)])
+def test_device_goes_on_beyond_the_edges_as_the_host_does(run, mode, shape):
+    image, plan = random_image(*shape), plan_of(shape=(6, 7, 4), padding_mode=mode, mirror_axes=(1,))
+    assert np.array_equal(cut_by(run, image, plan), cut_on_host(image, plan))
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("layout", ["bcxyz", "bzyxc", "byxz"])
 def test_windows_are_cut_into_the_tensor_as_the_model_has_it(run, dtype, layout):
@@ -86,6 +93,18 @@ def test_windows_are_cut_into_the_tensor_as_the_model_has_it(run, dtype, layout)
         expected = to_layout(cut_on_host(image, plan_of()).astype(dtype), layout)
     assert cut.dtype == dtype
     assert np.array_equal(cut, expected)
+
+
+@pytest.mark.parametrize("mode", ["constant", "replicate", "reflect"])
+@pytest.mark.parametrize(("slices", "lazy"), [(2, False), (9, True)])
+def test_device_cuts_the_stacks_that_the_host_cuts(run, mode, slices, lazy):
+    image = random_image(slices, 9, 7)
+    given = LazyImage(image.shape, lambda start, stop: image[start:stop].copy()) if lazy else image
+    plan = plan_of(shape=(1, 5, 3), slice_stack=5, padding=-5.0, padding_mode=mode, mirror_axes=(1, 2))
+    seen = []
+    answer = lambda windows: seen.append(windows.copy()) or windows[:, 2:3]  # noqa: E731
+    predict_in_windows(image, answer, windows=plan)
+    assert np.array_equal(cut_by(run, given, plan), np.concatenate(seen))
 
 
 def test_each_slice_of_a_lazy_image_is_made_once(run):
@@ -120,6 +139,14 @@ def test_answers_are_activated_and_turned_back_as_on_the_host(emulated, run, act
     plan = plan_of(classes=3, activation=activation, mirror_axes=(0, 1, 2), batch=5)
     expected = predict_on_host(image, uneven, plan)
     assert emulated(image, uneven, windows=plan) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_what_was_blended_is_activated_as_on_the_host(emulated):
+    image = random_image(9, 8, 7)
+    late = plan_of(classes=2, activation="softmax", activation_after="blending")
+    logits = np.stack([image, 3 * image])
+    found = emulated(image, lambda w: np.concatenate([w, 3 * w], axis=1), windows=late)
+    assert found == pytest.approx(activate(logits[None], "softmax", 2)[0], abs=1e-5)
 
 
 def predict_on_host(image, predictor, plan):

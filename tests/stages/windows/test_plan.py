@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from stages import InferenceError, SettingsError
 from stages.windows.plan import (
+    GaussianShape,
     WindowPlan,
     constant_weights,
     from_layout,
@@ -12,6 +13,7 @@ from stages.windows.plan import (
     to_layout,
     window_starts,
 )
+from tests.stages.segmentation import framework_formulas as formulas
 
 
 @pytest.mark.parametrize(
@@ -38,14 +40,34 @@ def test_stepped_windows_keep_their_step_and_the_last_is_pushed_back():
     window=st.integers(1, 60),
     extra=st.integers(0, 200),
     overlap=st.floats(0, 0.95),
-    placement=st.sampled_from(["even", "stepped"]),
+    placement=st.sampled_from(["even", "spread", "stepped"]),
 )
 def test_windows_cover_the_axis_and_overlap_at_least_as_much_as_asked(window, extra, overlap, placement):
     starts = window_starts(window + extra, window, overlap, placement=placement)
     assert (starts[0], starts[-1]) == (0, extra)
     steps = np.diff(starts)
     assert (steps >= 1).all()
-    assert (steps <= max(1, window * (1 - overlap))).all()
+    rounding = 1 if placement == "spread" else 0  # a step of 2.5 voxels is one of 2 or of 3
+    assert (steps <= max(1, window * (1 - overlap)) + rounding).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "overlap"),
+    [(200, 85, 0.5), (200, 128, 0.2), (333, 128, 0.2), (128, 128, 0.5), (59, 20, 0.5), (41, 7, 0.5)],
+)
+def test_windows_are_spread_as_nnunet_spreads_them(size, window, overlap):
+    starts = window_starts(size, window, overlap, placement="spread")
+    assert starts == formulas.nnunet_starts(size, window, 1 - overlap)
+
+
+def test_a_step_that_is_not_rounded_may_need_fewer_windows():
+    # 3 steps of 42.5 are 127.5 voxels, but of 42 only 126
+    assert len(window_starts(85 + 127, 85, 0.5)) == 5
+    assert window_starts(85 + 127, 85, 0.5, placement="spread") == [0, 42, 85, 127]
+
+
+def test_slices_of_one_are_each_asked_about_once():
+    assert window_starts(5, 1, 0.5, placement="spread") == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("overlap", [-0.1, 1.0, 2.0])
@@ -63,6 +85,25 @@ def test_gaussian_weights_are_1_in_the_middle_and_never_0():
     expected = [[0.001, neighbour, 0.001], [neighbour, 1, neighbour], [0.001, neighbour, 0.001]]
     assert weights[0] == pytest.approx(np.array(expected), rel=1e-4)
     assert weights.dtype == np.float32
+
+
+NNUNET = GaussianShape(floor=0, peak="upper", precision="f16")
+
+
+@pytest.mark.parametrize("window", [(16, 32, 24), (28, 85, 7), (1, 40, 40)])
+def test_gaussian_weights_are_those_of_nnunet(window):
+    ours, theirs = gaussian_weights(window, NNUNET), formulas.nnunet_gaussian(window)
+    assert ours.max() == 10
+    assert ours == pytest.approx(theirs, rel=2e-3, abs=2e-7)  # one step of half precision
+    assert np.unravel_index(ours.argmax(), window) == tuple(size // 2 for size in window)
+
+
+def test_gaussian_weights_fall_to_their_floor_and_no_lower():
+    outer, inner = np.exp(-0.5 * 1.5**2), np.exp(-0.5 * 0.5**2)  # 1.5 and 0.5 deviations of a voxel
+    free, held = (gaussian_weights((4,), GaussianShape(sigma=0.25, floor=floor)) for floor in (0.1, 0.5))
+    assert free == pytest.approx([outer, inner, inner, outer])
+    assert held == pytest.approx([0.5, inner, inner, 0.5])
+    assert gaussian_weights((64, 64, 64), NNUNET).min() > 0
 
 
 def test_constant_weights_are_1():

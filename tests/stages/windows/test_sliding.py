@@ -5,11 +5,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from stages import InferenceError
+from stages import InferenceError, SettingsError
 from stages.arrays import array_namespace, to_host
+from stages.windows.activation import activate
 from stages.windows.plan import WindowPlan
 from stages.windows.sliding import predict_in_windows, score_slabs
 from stages.windows.source import LazyImage
@@ -68,6 +69,34 @@ def test_small_image_is_padded_evenly_with_the_value_asked_for():
     # 2 slices: one of padding on each side; 1 column: one before, two after
     assert np.array_equal(window[1:3, :, 1:2], image)
     assert (window == -5).sum() == 64 - 8
+
+
+@pytest.mark.parametrize(("mode", "numpys"), [("replicate", "edge"), ("reflect", "reflect")])
+def test_small_image_may_go_on_beyond_its_edges(mode, numpys):
+    image, seen = random_image(4, 2, 9), []
+    plan = WindowPlan(shape=(7, 6, 4), classes=1, padding_mode=mode)
+    predict_in_windows(image, lambda given: seen.append(given[0, 0].copy()) or given, windows=plan)
+    padded = np.pad(image, [(1, 2), (2, 2), (0, 0)], mode=numpys)
+    assert np.array_equal(seen[0], padded[:, :, :4])
+    assert np.array_equal(seen[-1], padded[:, :, -4:])
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_outputs_may_be_blended_before_they_are_activated(activation):
+    def uneven(windows):
+        ramp = np.linspace(-2, 2, windows.shape[-1], dtype=np.float32)
+        return np.concatenate([windows * ramp, windows + ramp], axis=1)
+
+    image, plan = random_image(13, 9, 11), {"classes": 2, "overlap": 0.6}
+    logits = predict(image, uneven, **plan)
+    expected = activate(logits[None], activation, 2)[0]
+    late = {**plan, "activation": activation, "activation_after": "blending"}
+    assert predict(image, uneven, **late) == pytest.approx(expected, abs=1e-6)
+    assert np.abs(predict(image, uneven, **plan, activation=activation) - expected).max() > 0.01
+    plan = WindowPlan(shape=(4, 4, 4), **late)
+    for slab in score_slabs(image, uneven, windows=plan, shared_slice=True):  # the shared one only once
+        part = expected[:, slab.start : slab.start + slab.scores.shape[1]]
+        assert slab.scores == pytest.approx(part, abs=1e-6)
 
 
 def test_answer_of_another_shape_is_refused_and_both_shapes_told():
@@ -227,7 +256,6 @@ def test_slab_comes_as_soon_as_no_window_can_change_it():
     overlap=st.sampled_from([0, 0.25, 0.5, 0.8]),
     batch=st.integers(1, 4),
 )
-@settings(deadline=None)  # up to a thousand windows
 def test_lazy_image_is_asked_once_for_each_slice_and_gives_the_same(shape, window, overlap, batch):
     image = random_image(*shape)
     made = []
@@ -305,6 +333,34 @@ def test_2d_model_is_asked_slice_by_slice_in_batches_across_slices():
     )
     assert seen == [(2, 1, 4, 4)] * 2 + [(1, 1, 4, 4)]
     assert scores[0] == pytest.approx(image, abs=1e-6)
+
+
+STACK = {"shape": (1, 3, 4), "slice_stack": 3, "input_layout": "bcyx", "output_layout": "bcyx"}
+
+
+@pytest.mark.parametrize("mode", ["constant", "replicate", "reflect"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_neighbouring_slices_are_the_channels_of_a_window(mode, lazy):
+    def above_and_below(windows):
+        assert windows.shape[1:] == (3, 3, 4)
+        return windows[:, [0, 2]]
+
+    image = random_image(6, 7, 5)
+    given = LazyImage(image.shape, lambda start, stop: image[start:stop].copy()) if lazy else image
+    plan = WindowPlan(**STACK, classes=2, batch=4, padding=-7, padding_mode=mode, mirror_axes=(1, 2))
+    scores = predict_in_windows(given, above_and_below, windows=plan)
+    outside = {"constant": (np.full((7, 5), -7), np.full((7, 5), -7)), "replicate": (image[0], image[-1])}
+    first, last = outside.get(mode, (image[1], image[-2]))
+    assert scores[0] == pytest.approx(np.stack([first, *image[:-1]]), abs=1e-5)
+    assert scores[1] == pytest.approx(np.stack([*image[1:], last]), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"slice_stack": 2}, {"shape": (2, 3, 4)}, {"mirror_axes": (0,)}, {"input_layout": "byx"}]
+)
+def test_a_stack_of_other_windows_is_refused(wrong):
+    with pytest.raises(SettingsError, match="a stack is an odd number of slices"):
+        WindowPlan(**{**STACK, "classes": 1, **wrong})
 
 
 def test_labels_become_scores_of_1():

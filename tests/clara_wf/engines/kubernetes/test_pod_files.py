@@ -11,7 +11,7 @@ from clara_wf.engines.engine import JobRun
 from clara_wf.engines.kubernetes.pod_files import DamagedError, PayloadWriter, send
 from clara_wf.payload import fill_input
 from stages.errors import InputError, OutputError
-from stages.lifecycle import locks
+from stages.lifecycle import locks, models_file, outputs
 from stages.lifecycle.model_record import ModelRecord
 from stages.pod.messages import read_content, read_header
 from tests.clara_wf.engines.studies import Study
@@ -58,7 +58,7 @@ def test_what_the_stages_need_is_sent_with_the_locks_last_and_the_input_after_al
 
 
 def test_what_the_models_are_is_sent_before_the_locks(job):
-    locks.publish_models(job.payload.lock_dir, [ModelRecord(name="liver", version="1")])
+    models_file.publish_models(job.payload.lock_dir, [ModelRecord(name="liver", version="1")])
     names = [name for name, _ in sent(job.run)]
     assert names.index("payload/locks/models.json") < names.index("payload/locks/a.lock")
 
@@ -89,7 +89,7 @@ def lock_for(job, content="result", stage="b"):
     folder = job.root.parent / "elsewhere"
     folder.mkdir(exist_ok=True)
     (folder / "mask").write_text(content)
-    lock = locks.Lock(job="job", stage=stage, outputs=locks.describe_files(folder))
+    lock = locks.Lock(job="job", stage=stage, outputs=outputs.describe_files(folder))
     locks.publish(folder / f"{stage}.lock", lock)
     return (folder / f"{stage}.lock").read_bytes()
 

@@ -32,7 +32,7 @@ def test_cuda_source_compiles(tmp_path, source, architecture):
     done = subprocess.run([nvcc, *options, "-o", made, source], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     text = source.read_text()
-    by_macro = len(re.findall(r"^(?:RESAMPLE|CUT|ADD)\(", text, re.MULTILINE))
+    by_macro = len(re.findall(r"^(?:RESAMPLE|ROWS|CUT|ADD)\(", text, re.MULTILINE))
     in_macros = text.count("__global__ void name(")
     assert made.read_text().count(".entry") == text.count("__global__ void ") - in_macros + by_macro
 
