@@ -37,6 +37,11 @@ _TELL_S = 5.0
 def open_archives(config: Path) -> ConfiguredArchives:
     """Return the archives that a configuration names as destinations.
 
+    Parameters
+    ----------
+    config
+        The file.
+
     Raises
     ------
     SettingsError
@@ -55,6 +60,11 @@ class ConfiguredArchives:
     def require(self, name: str) -> None:
         """Return if there is an archive of this name, and what it needs of files can be used.
 
+        Parameters
+        ----------
+        name
+            What the configuration calls it.
+
         Raises
         ------
         SettingsError
@@ -72,6 +82,21 @@ class ConfiguredArchives:
         print_line: Callable[[str], None],
     ) -> list[Fetched]:
         """Find studies in an archive, and make each the test data of a job of its own.
+
+        Parameters
+        ----------
+        name
+            What the configuration calls the archive.
+        query
+            Which studies.
+        workflow
+            Whose input they are.
+        places
+            Where test data lies, and the results of earlier runs.
+        options
+            How.
+        print_line
+            Called with a line for the user now and then.
 
         Raises
         ------
@@ -109,6 +134,15 @@ class ConfiguredArchives:
 
     def deliver(self, name: str, payload: Payload, workflow: Workflow) -> str:
         """Send the results of a job, those that are not there yet, and return what became of that.
+
+        Parameters
+        ----------
+        name
+            What the configuration calls the archive.
+        payload
+            The job's.
+        workflow
+            Which it has run.
 
         Raises
         ------
@@ -176,7 +210,19 @@ class ConfiguredArchives:
 def show_studies(
     found: list[FoundStudy], options: FetchOptions, place: str, print_line: Callable[[str], None]
 ) -> None:
-    """Print what was found; names, IDs, dates and UIDs only if that is asked for."""
+    """Print what was found; names, IDs, dates and UIDs only if that is asked for.
+
+    Parameters
+    ----------
+    found
+        What the archive has.
+    options
+        Whether identities are shown.
+    place
+        The archive, for people.
+    print_line
+        Called with each line.
+    """
     print_line(f"{place} has {len(found)} such {'study' if len(found) == 1 else 'studies'}")
     for each in found:
         told = {

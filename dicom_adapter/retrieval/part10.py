@@ -22,6 +22,8 @@ class IncomingFile:
 
     Parameters
     ----------
+    receiver
+        Keeps it.
     place
         Who sends it, for people.
     """
@@ -33,6 +35,11 @@ class IncomingFile:
 
     def add(self, piece: bytes) -> None:
         """Take the next bytes.
+
+        Parameters
+        ----------
+        piece
+            Of any size.
 
         Raises
         ------

@@ -70,6 +70,13 @@ def found_by_c_find(peer: Peer, query: StudyQuery) -> list[Attributes]:
 def listed_by_c_find(peer: Peer, study_uid: str) -> list[Attributes]:
     """Return what an archive says of the instances of a study, each with its series.
 
+    Parameters
+    ----------
+    peer
+        The archive.
+    study_uid
+        Its StudyInstanceUID.
+
     Raises
     ------
     DestinationError
@@ -114,7 +121,13 @@ _VRS = {
 
 
 def meaning_of(status: int) -> str:
-    """Return a status of C-FIND, C-GET or C-MOVE in words (PS3.4 tables C.4-1, C.4-2, C.4-3)."""
+    """Return a status of C-FIND, C-GET or C-MOVE in words (PS3.4 tables C.4-1, C.4-2, C.4-3).
+
+    Parameters
+    ----------
+    status
+        Status (0000,0900).
+    """
     words = next((text for begin, end, text in _MEANINGS if begin <= status <= end), "it failed")
     return f"{words} (0x{status:04X})"
 

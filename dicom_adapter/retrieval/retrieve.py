@@ -21,7 +21,15 @@ from dicom_adapter.retrieval.study_folder import StudyFolder, gathering
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievedStudy:
-    """How many instances a study has, and how many of them came now."""
+    """How many instances a study has, and how many of them came now.
+
+    Attributes
+    ----------
+    instances
+        All of them.
+    retrieved
+        Those that came now.
+    """
 
     instances: int
     retrieved: int
@@ -41,6 +49,10 @@ def retrieve_study(
 
     Parameters
     ----------
+    archive
+        Where it lies.
+    study
+        What the archive has said of it.
     job
         The folder of the job's test data.
     input_folder
