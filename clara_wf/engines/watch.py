@@ -151,8 +151,7 @@ def _update(stage: _Running, payload: Payload, published: set[str]) -> None:
     clock = time.monotonic()
     code = stage.handle.exit_code()
     pending = stage.handle.pending() if code is None else ""
-    if stage.inputs_seen is None and not pending and published.issuperset(stage.step.wait_locks):
-        stage.inputs_seen = clock
+    _note_inputs(stage, clock, is_there=not pending and published.issuperset(stage.step.wait_locks))
     _note_peak(status, stage.handle.peak_memory_bytes())
     if status.state != "done":
         status.seconds = clock - (stage.inputs_seen or clock)
@@ -170,6 +169,11 @@ def _update(stage: _Running, payload: Payload, published: set[str]) -> None:
         _end_if_overdue(stage, clock)
     elif job_files.is_there(locks.running_path(payload.lock_dir, name)):
         status.state = "waiting"
+
+
+def _note_inputs(stage: _Running, clock: float, *, is_there: bool) -> None:
+    """Take note of since when a stage can work: it runs, it is its turn, and its inputs are there."""
+    stage.inputs_seen = (stage.inputs_seen or clock) if is_there else None
 
 
 def _conclude(stage: _Running, payload: Payload, code: int) -> None:

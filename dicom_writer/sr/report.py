@@ -248,9 +248,13 @@ def _what_it_is(label: Label, request: ResultRequest) -> dict[str, Any]:
     return {
         "finding_type": _sr(label.type),
         "finding_category": _sr(label.category),
-        "finding_sites": [hd.sr.FindingSite(_sr(site))] if site else None,
+        "finding_sites": [_site(site, label)] if site else None,
         "algorithm_id": algorithm,
     }
+
+
+def _site(site: Code, label: Label) -> hd.sr.FindingSite:
+    return hd.sr.FindingSite(_sr(site), laterality=_sr(label.modifier) if label.modifier else None)
 
 
 def _regions_of(listed: Sequence[Lesion], request: ResultRequest) -> dict[int, list[Any]]:

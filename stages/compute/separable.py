@@ -54,6 +54,11 @@ class AxisWeights:
     weights: NDArray[np.float32]
 
     @property
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Both."""
+        return self.first, self.weights
+
+    @property
     def used(self) -> slice:
         """The old voxels that count for any of the new ones."""
         return slice(int(self.first.min()), int(self.first.max()) + self.weights.shape[1])
@@ -231,7 +236,8 @@ def resample_separable(
     if array_namespace(array) is not np:
         from stages.compute import separable_device
 
-        separable_device.resample(read, weights, how, bounds, intensity, out)
+        arrays = [each.arrays for each in weights]
+        separable_device.resample(read, arrays, how.clip, bounds, intensity, out, truncate=how.truncate)
         return out
     from stages.compute import separable_host
 
@@ -242,11 +248,12 @@ def resample_separable(
     )
     separable_host.resample(
         turned(read, axes, flips),
-        (ordered[0], ordered[1], ordered[2]),
-        how,
+        (ordered[0].arrays, ordered[1].arrays, ordered[2].arrays),
+        how.clip,
         (bounds[axes[0]], bounds[axes[1]], bounds[axes[2]]),
         intensity,
         out.transpose(axes),
+        truncate=how.truncate,
     )
     return out
 

@@ -28,7 +28,9 @@ EXTRAS: Mapping[str, Sequence[str]] = {
         "urllib3",
         "websocket",
     ),
-    "adapter": ("pynetdicom", "prometheus_client"),
+    "adapter": ("pynetdicom", "prometheus_client", "python_multipart"),
+    "import": ("onnx",),
+    "import-torch": ("torch", "monai"),
 }
 """By the name of the extra: what is imported of the packages that it brings."""
 

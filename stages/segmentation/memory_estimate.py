@@ -80,15 +80,16 @@ def window_need(
     """
     _, rows, columns = windows.padded_shape(model_shape)
     layer = windows.shape[0] * rows * columns
+    seen = (windows.shape[0] + 2 * windows.reach) * rows * columns
     count = windows.count(model_shape)
     batch = min(windows.batch, count)
-    in_flight = min(windows.in_flight, -(-count // batch))
-    sent = batch * math.prod(windows.shape) * image_itemsize
+    in_flight = min(windows.in_flight, -(-count // batch)) * windows.models
+    sent = batch * math.prod(windows.shape) * windows.slice_stack * image_itemsize
     received = batch * math.prod(windows.shape) * windows.classes * 4
     # the image's layer and the one it is made from; sums, their weights, and the slab that is handed out
     weights = 1 if on_device else 3
     layers = {
-        "image": 2 * layer * image_itemsize,
+        "image": 2 * seen * image_itemsize,
         "scores": (2 * windows.classes + weights) * layer * 4,
     }
     # messages hold what they carry twice; the first results come in some where their size is not known

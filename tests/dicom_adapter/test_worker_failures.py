@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 
 from dicom_adapter.database.store import Store
+import pytest
+
 from tests.dicom_adapter.adapters import Adapter
 from tests.dicom_adapter.destinations import wait_until as wait_for
 from tests.dicom_adapter.instances import instance, write
@@ -97,6 +99,7 @@ def test_what_cannot_be_read_at_the_start_is_shown_and_replayed_once_it_is_mende
         assert "Set aside" not in adapter.get("/")
 
 
+@pytest.mark.slow
 def test_a_payload_that_is_removed_and_a_workflow_that_is_unpublished_cost_a_try(tmp_path):
     with Adapter(tmp_path / "a", jobs={"tries": 3}) as adapter:
         (adapter.steering / "sleep").write_text("1.5")

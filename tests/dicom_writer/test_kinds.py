@@ -61,6 +61,7 @@ def all_errors(paths, dciodvfy_errors):
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("folder", SERIES)
+@pytest.mark.slow
 def test_every_kind_of_every_real_series_is_valid(real_data, tmp_path, dciodvfy_errors, folder):
     ct = read_series(real_data / folder, rules=phantoms.ANY_UNITS)
     mask = read_volume(write_volume(corner_mask(ct), tmp_path / "mask"))

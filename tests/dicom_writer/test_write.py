@@ -110,6 +110,7 @@ def test_the_command_writes_a_verified_file(source, tmp_path):
     assert np.array_equal(phantoms.read_back(tmp_path / "out/1.2.3.2.seg.dcm"), phantoms.labels())
 
 
+@pytest.mark.slow
 def test_the_command_refuses_a_mask_that_says_nothing_unless_a_file_says_it(source, tmp_path):
     write_volume(phantoms.mask(), tmp_path / "mask", with_origin=False)
     folders = ("--input", tmp_path / "mask", "--source", source, "--output", tmp_path / "out")
@@ -132,6 +133,7 @@ def test_the_command_ends_with_3_when_the_source_is_another_one(tmp_path):
 @pytest.mark.parametrize(
     ("folder", "meta_only"), [("totalseg/example_ct_dicom", True), ("dcmqi/ct-3slice", False)]
 )
+@pytest.mark.slow
 def test_real_series_end_to_end(real_data, tmp_path, dciodvfy_errors, folder, meta_only):
     import highdicom as hd
 

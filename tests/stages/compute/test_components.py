@@ -228,7 +228,6 @@ def holes_by_scipy(mask, label):
     ],
 )
 @given(mask=masks())
-@settings(deadline=None)
 def test_any_mask_becomes_what_scipy_makes_of_it(change, by_scipy, arguments, mask):
     expected = by_scipy(mask, *arguments)
     change(mask, *arguments)
@@ -236,7 +235,6 @@ def test_any_mask_becomes_what_scipy_makes_of_it(change, by_scipy, arguments, ma
 
 
 @given(mask=masks())
-@settings(deadline=None)
 def test_what_stays_is_as_large_as_scipys_largest_component_and_one(mask):
     found, _ = ndimage.label(np.isin(mask, (1, 3)))
     largest = np.bincount(found.ravel())[1:].max(initial=0)
@@ -261,7 +259,7 @@ def noise(shape, share, labels=4, seed=1):
 
 
 @given(mask=masks())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_kernels_make_of_any_mask_what_the_host_makes_of_it(same_as_host, mask):
     same_as_host(mask.copy())
 

@@ -1,13 +1,16 @@
 """Models of every kind on a real Triton, described in their config.pbtxt only; the answer is known."""
 
 import os
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
+from stages.errors import InferenceError
 from stages.model.description import ModelDescription
 from stages.segmentation.segment import segment
 from stages.triton.client import TritonPredictor
+from stages.triton.ensemble import joined
 from stages.volume.geometry import reorient
 from tests.onnx_models import add_model
 
@@ -65,6 +68,15 @@ KINDS = {
         **WINDOW,
     },
     "mirrored": {"image": (1, *FREE), "scores": (3, *FREE), "mirror_axes": [0, 2], **WINDOW},
+    "stacks": {"image": (3, 48, 48), "scores": (3, 48, 48), "kind": "middle", "slice_stack": 3},
+    "a fold": {"image": (1, *FREE), "scores": (3, *FREE), "centres": (-0.1, 0.25, 0.5), **WINDOW},
+    "folds": {
+        "image": (1, *FREE),
+        "scores": (3, *FREE),
+        "centres": (0.3, 0.65, 0.9),  # the mean of both is right
+        "ensemble": ["a_fold"],
+        **WINDOW,
+    },
     "z-score": {
         "image": (1, *FREE),
         "scores": (3, *FREE),
@@ -105,14 +117,36 @@ def phantom():
     return np.array([-60, 80, 180], np.int16)[labels], labels
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def segmented(server, volume, kind, *, alone=False):
+    with ExitStack() as opened:
+        connect = lambda name: opened.enter_context(TritonPredictor(server, name))  # noqa: E731
+        predictor = connect(kind.replace(" ", "_").replace(",", ""))
+        served = predictor.describe()
+        model = ModelDescription.from_server(served)
+        asked = predictor if alone else joined(predictor, model.ensemble, connect)[0]
+        return segment(volume, asked, model=model, tensors=model.tensors_of(served))
+
+
+def test_models_of_other_tensors_have_no_mean(server):
+    message = "ensemble names 'slices', whose tensor 'image' is FP32"
+    with (
+        TritonPredictor(server, "folds") as first,
+        TritonPredictor(server, "slices") as other,
+        pytest.raises(InferenceError, match=message),
+    ):
+        joined(first, ["slices"], lambda _: other)
+
+
+def test_one_of_the_folds_alone_is_wrong(server, phantom, place):
+    hu, labels = phantom
+    assert (segmented(server, place(hu), "folds", alone=True).array != labels).mean() > 0.05
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"a fold"}))
 def test_a_model_is_used_as_it_describes_itself(server, phantom, place, kind):
     hu, labels = phantom
     volume = place(hu, "RIP")
-    with TritonPredictor(server, kind.replace(" ", "_").replace(",", "")) as predictor:
-        served = predictor.describe()
-        model = ModelDescription.from_server(served)
-        mask = segment(volume, predictor, model=model, tensors=model.tensors_of(served))
+    mask = segmented(server, volume, kind)
     assert mask.grid.matches(volume.grid)
     found, _ = reorient(mask.array, mask.affine, "SPL")
     if KINDS[kind].get("spacing_mm", "native") == "native":
