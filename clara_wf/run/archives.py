@@ -162,6 +162,11 @@ class Archives(Protocol):
     def require(self, name: str) -> None:
         """Return if there is an archive of this name, and what it needs of files can be used.
 
+        Parameters
+        ----------
+        name
+            The archive's name.
+
         Raises
         ------
         SettingsError
@@ -179,6 +184,17 @@ class Archives(Protocol):
     ) -> list[Fetched]:
         """Find studies in an archive, and make each the test data of a job of its own.
 
+        Parameters
+        ----------
+        name, query, workflow
+            The archive's name, which studies and the workflow.
+        places
+            Where things lie.
+        options
+            How it is done.
+        print_line
+            Is called with each line for people.
+
         Raises
         ------
         StageError
@@ -187,6 +203,11 @@ class Archives(Protocol):
 
     def deliver(self, name: str, payload: Payload, workflow: Workflow) -> str:
         """Send the results of a job, those that are not there yet, and return what became of that.
+
+        Parameters
+        ----------
+        name, payload, workflow
+            The archive's name, the job's folders and the workflow.
 
         Raises
         ------
@@ -197,6 +218,13 @@ class Archives(Protocol):
 
 def archives_file(named: Path | None, places: Places) -> Path:
     """Return the file that says which archives there are: the one that is named, or the workspace's.
+
+    Parameters
+    ----------
+    named
+        What was named on the command line; None for nothing.
+    places
+        Where things lie.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from pathlib import Path
 from clara_wf.definitions.workflow import Workflow
 from clara_wf.payload import Payload
 from clara_wf.report.logs import without_uids
-from clara_wf.run.archives import Fetched, FetchOptions, StudyQuery
+from clara_wf.run.archives import Archives, Fetched, FetchOptions, StudyQuery
 from clara_wf.text.suggestion import did_you_mean
 from clara_wf.workspace import Places
 from dicom_adapter.config.blocks import Config
@@ -37,6 +37,11 @@ _TELL_S = 5.0
 def open_archives(config: Path) -> ConfiguredArchives:
     """Return the archives that a configuration names as destinations.
 
+    Parameters
+    ----------
+    config
+        The file of the configuration.
+
     Raises
     ------
     SettingsError
@@ -46,7 +51,7 @@ def open_archives(config: Path) -> ConfiguredArchives:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfiguredArchives:
+class ConfiguredArchives(Archives):
     """Destinations that are asked for studies as well."""
 
     config: Config
@@ -165,7 +170,19 @@ class ConfiguredArchives:
 def show_studies(
     found: list[FoundStudy], options: FetchOptions, place: str, print_line: Callable[[str], None]
 ) -> None:
-    """Print what was found; names, IDs, dates and UIDs only if that is asked for."""
+    """Print what was found; names, IDs, dates and UIDs only if that is asked for.
+
+    Parameters
+    ----------
+    found
+        What the archive has.
+    options
+        How it is done.
+    place
+        The archive as people know it.
+    print_line
+        Is called with each line for people.
+    """
     print_line(f"{place} has {len(found)} such {'study' if len(found) == 1 else 'studies'}")
     for each in found:
         told = {

@@ -67,6 +67,8 @@ def stow_client(destination: Destination, scu: Scu, connections: DestinationConn
 
     Parameters
     ----------
+    destination, scu
+        The destination and our side of deliveries.
     connections
         Where its connections are known, so that a stop ends them.
 

@@ -40,8 +40,20 @@ class FoundStudy:
 
     Attributes
     ----------
+    uid
+        *Study Instance UID* (0020,000D).
+    patient_id
+        *Patient ID* (0010,0020).
+    patient_name
+        *Patient's Name* (0010,0010).
+    accession
+        *Accession Number* (0008,0050).
     date, time, birth_date
         As DICOM writes them.
+    description
+        *Study Description* (0008,1030).
+    modalities
+        *Modalities in Study* (0008,0061).
     series, instances
         How many, as the archive says; None where it does not.
     """
@@ -65,6 +77,10 @@ class ListedInstance:
 
     Attributes
     ----------
+    series_uid
+        Of the series.
+    sop_instance_uid
+        Of the instance.
     sop_class_uid
         "" where it does not say.
     """
@@ -76,6 +92,11 @@ class ListedInstance:
 
 def found_studies(place: str, answers: Iterable[Attributes], query: StudyQuery) -> list[FoundStudy]:
     """Return the studies of an archive's answers, in the order of their dates.
+
+    Parameters
+    ----------
+    place, answers, query
+        The archive as people know it, the attributes that it said of each and which studies.
 
     Raises
     ------
@@ -95,6 +116,12 @@ def found_studies(place: str, answers: Iterable[Attributes], query: StudyQuery) 
 
 def listed_instances(place: str, answers: Iterable[Attributes], study: FoundStudy) -> list[ListedInstance]:
     """Return the instances of an archive's answers.
+
+    Parameters
+    ----------
+    place, answers, study
+        The archive as people know it, the attributes that it said of each and what the archive said of the
+        study.
 
     Raises
     ------
@@ -125,7 +152,13 @@ def listed_instances(place: str, answers: Iterable[Attributes], study: FoundStud
 
 @contextmanager
 def told_of(place: str) -> Iterator[None]:
-    """Turn what goes wrong with an archive into the error with its exit code: too slow, or anything else."""
+    """Turn what goes wrong with an archive into the error with its exit code: too slow, or anything else.
+
+    Parameters
+    ----------
+    place
+        The archive as people know it.
+    """
     try:
         yield
     except DestinationError as error:

@@ -34,7 +34,13 @@ class Archive(Protocol):
         """Return what it says of the studies that match."""
 
     def instances(self, study_uid: str) -> list[Attributes]:
-        """Return what it says of the instances of a study."""
+        """Return what it says of the instances of a study.
+
+        Parameters
+        ----------
+        study_uid
+            Of the study.
+        """
 
     def retrieve(
         self,
@@ -47,6 +53,8 @@ class Archive(Protocol):
 
         Parameters
         ----------
+        study_uid
+            Of the study.
         wanted
             All that the study has, in the order of their series.
         missing
@@ -61,6 +69,8 @@ def archive_of(destination: Destination, dicom: Dicom, connections: DestinationC
 
     Parameters
     ----------
+    destination, dicom
+        The destination and the DICOM part of the configuration.
     connections
         Where its connections are known, so that a stop ends them.
 

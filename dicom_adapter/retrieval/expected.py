@@ -29,6 +29,8 @@ class Expected:
     ----------
     place
         The archive, for people.
+    study
+        What the archive said of the study.
     instances
         By SOPInstanceUID.
     missing
@@ -109,12 +111,36 @@ class ExpectedReceiver(InstanceReceiver):
         return kept
 
     def sink(self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str) -> InstanceSink:
-        """Return what takes an instance, of which the archive says this much."""
+        """Return what takes an instance, of which the archive says this much.
+
+        Parameters
+        ----------
+        sop_class_uid
+            Of the instance.
+        sop_instance_uid
+            Of the instance.
+        transfer_syntax
+            The UID of the encoding.
+        """
         return InstanceSink(self, self._expected.place, sop_class_uid, sop_instance_uid, transfer_syntax)
 
 
 class InstanceSink:
-    """Takes one instance while it comes; made by `ExpectedReceiver.sink`."""
+    """Takes one instance while it comes; made by `ExpectedReceiver.sink`.
+
+    Parameters
+    ----------
+    receiver
+        Keeps what comes.
+    place
+        The archive as people know it.
+    sop_class
+        *SOP Class UID* (0008,0016).
+    sop_instance
+        *SOP Instance UID* (0008,0018).
+    syntax
+        The UID of the transfer syntax.
+    """
 
     def __init__(
         self, receiver: ExpectedReceiver, place: str, sop_class: str, sop_instance: str, syntax: str
@@ -133,7 +159,13 @@ class InstanceSink:
             raise InputError(f"{place} sent an instance in a transfer syntax that is none") from error
 
     def add(self, piece: bytes) -> None:
-        """Take the next bytes of its data set."""
+        """Take the next bytes of its data set.
+
+        Parameters
+        ----------
+        piece
+            The bytes.
+        """
         self._data.write(memoryview(piece))
 
     def keep(self) -> None:

@@ -60,6 +60,19 @@ def retrieve_by_c_get(
 ) -> None:
     """Retrieve the instances of a study that are missing; see `Archive.retrieve`.
 
+    Parameters
+    ----------
+    peer
+        The destination as a DICOM application.
+    study_uid
+        Of the study.
+    wanted
+        All instances of the study in the order of their series.
+    missing
+        SOPInstanceUIDs of those that are to come; each that is kept is removed from it.
+    receiver
+        Keeps what comes.
+
     Raises
     ------
     NoGetError

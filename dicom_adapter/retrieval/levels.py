@@ -38,8 +38,12 @@ def requests_for(
 
     Parameters
     ----------
+    study_uid
+        Of the study.
     instances
         In the order of their series.
+    missing
+        SOPInstanceUIDs of those that are to come; each that is kept is removed from it.
     alone
         SeriesInstanceUIDs of those series of which `instances` has all there is.
     """

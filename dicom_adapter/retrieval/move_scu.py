@@ -45,8 +45,16 @@ def retrieve_by_c_move(
 
     Parameters
     ----------
+    peer
+        The destination as a DICOM application.
     dicom
         Says where we listen.
+    study_uid
+        Of the study.
+    wanted, receiver
+        All instances of the study in the order of their series and keeps what comes.
+    missing
+        SOPInstanceUIDs of those that are to come; each that is kept is removed from it.
 
     Raises
     ------

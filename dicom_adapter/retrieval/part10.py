@@ -24,6 +24,8 @@ class IncomingFile:
     ----------
     place
         Who sends it, for people.
+    receiver
+        Keeps what comes.
     """
 
     def __init__(self, place: str, receiver: ExpectedReceiver) -> None:
@@ -33,6 +35,11 @@ class IncomingFile:
 
     def add(self, piece: bytes) -> None:
         """Take the next bytes.
+
+        Parameters
+        ----------
+        piece
+            The bytes.
 
         Raises
         ------

@@ -21,7 +21,15 @@ from dicom_adapter.retrieval.study_folder import StudyFolder, gathering
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievedStudy:
-    """How many instances a study has, and how many of them came now."""
+    """How many instances a study has, and how many of them came now.
+
+    Attributes
+    ----------
+    instances
+        How many.
+    retrieved
+        How many instances came.
+    """
 
     instances: int
     retrieved: int
@@ -39,6 +47,10 @@ def retrieve_study(
 
     Parameters
     ----------
+    archive
+        How the archive is asked.
+    study
+        What the archive said of the study.
     job
         The folder of the job's test data.
     input_folder

@@ -33,6 +33,8 @@ class StudyFolder:
         The folder of the job's test data.
     input_folder
         Where the workflow reads, in it.
+    study_uid
+        Of the study.
     permissions
         Of the files; folders may be entered by whom may read.
     """
@@ -50,6 +52,11 @@ class StudyFolder:
     def begin(self, wanted: Collection[str]) -> None:
         """Remove what was half written, and take over what is wanted of what a workflow reads already.
 
+        Parameters
+        ----------
+        wanted
+            SOPInstanceUIDs of all instances of the study.
+
         Raises
         ------
         OSError
@@ -65,7 +72,13 @@ class StudyFolder:
                 os.link(file, self._gathered / file.name)
 
     def is_whole(self, wanted: Collection[str]) -> bool:
-        """Return whether a workflow finds all that is wanted, and nothing else."""
+        """Return whether a workflow finds all that is wanted, and nothing else.
+
+        Parameters
+        ----------
+        wanted
+            SOPInstanceUIDs of all instances of the study.
+        """
         if not self.input.is_dir():
             return False
         return {path.name for path in self.input.iterdir()} == {f"{uid}{SUFFIX}" for uid in wanted}
@@ -90,6 +103,17 @@ class StudyFolder:
 @contextmanager
 def gathering(job: Path, input_folder: str, study_uid: str, permissions: int) -> Iterator[StudyFolder]:
     """Yield the place of a study, which nobody else fills until the block ends or the process dies.
+
+    Parameters
+    ----------
+    job
+        The job's folder.
+    input_folder
+        The folder that the first stage reads, relative to the job's.
+    study_uid
+        Of the study.
+    permissions
+        Those of the files.
 
     Raises
     ------

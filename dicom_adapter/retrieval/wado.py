@@ -34,6 +34,19 @@ def retrieve_by_wado(
 ) -> None:
     """Retrieve the instances of a study that are missing; see `Archive.retrieve`.
 
+    Parameters
+    ----------
+    calls
+        The connection to the DICOMweb service.
+    study_uid
+        Of the study.
+    wanted
+        All instances of the study in the order of their series.
+    missing
+        SOPInstanceUIDs of those that are to come; each that is kept is removed from it.
+    receiver
+        Keeps what comes.
+
     Raises
     ------
     DestinationError
