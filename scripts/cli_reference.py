@@ -18,6 +18,7 @@ CLARA_WF = (
     "lint",
     "plan",
     "test",
+    "serve",
     "status",
     "logs",
     "publish",
