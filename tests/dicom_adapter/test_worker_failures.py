@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-
-from dicom_adapter.database.store import Store
 import pytest
 
+from dicom_adapter.database.store import Store
 from tests.dicom_adapter.adapters import Adapter
 from tests.dicom_adapter.destinations import wait_until as wait_for
 from tests.dicom_adapter.instances import instance, write
