@@ -1,9 +1,9 @@
-"""Change one thing at a time in the modules that decide most; print which changes their tests do not notice.
+"""Change one thing at a time in the modules that decide most; print what their tests do not notice.
 
-``mutants.py [MODULE...] [--every N] [--jobs N]``. A change is another comparison, a boundary moved by one,
-``and`` for ``or``, a condition turned round, a number one larger, or a function that returns nothing. It is made
-in a copy of the checkout below ``build/mutants``; the tests of the module run there until the first failure. A
-change is killed by a test that fails or takes too long.
+``mutants.py [MODULE...] [--every N] [--jobs N]``. A change is another comparison, a boundary moved by
+one, ``and`` for ``or``, a condition turned round, a number one larger, or a function that returns nothing.
+It is made in a copy of the checkout below ``build/mutants``; the tests of the module run there until the
+first failure. A change is killed by a test that fails or takes too long.
 """
 
 from __future__ import annotations
