@@ -12,7 +12,7 @@ from pathlib import Path
 from clara_wf.definitions.workflow import Workflow
 from clara_wf.payload import Payload, payload_for
 from clara_wf.report.logs import without_uids
-from clara_wf.run.archives import Fetched, FetchOptions, StudyQuery
+from clara_wf.run.archives import Archives, Fetched, FetchOptions, StudyQuery
 from clara_wf.text.suggestion import did_you_mean
 from clara_wf.workspace import Places
 from dicom_adapter.config.blocks import Config
@@ -51,7 +51,7 @@ def open_archives(config: Path) -> ConfiguredArchives:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfiguredArchives:
+class ConfiguredArchives(Archives):
     """Destinations that are asked for studies as well."""
 
     config: Config

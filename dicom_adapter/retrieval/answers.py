@@ -48,6 +48,10 @@ class FoundStudy:
         Of all its series.
     date, time, birth_date
         As DICOM writes them.
+    description
+        *Study Description* (0008,1030).
+    modalities
+        *Modalities in Study* (0008,0061).
     series, instances
         How many, as the archive says; None where it does not.
     """

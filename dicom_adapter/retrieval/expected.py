@@ -31,6 +31,8 @@ class Expected:
         The study, as the archive has described it.
     place
         The archive, for people.
+    study
+        What the archive said of the study.
     instances
         By SOPInstanceUID.
     missing

@@ -26,6 +26,8 @@ class IncomingFile:
         Keeps it.
     place
         Who sends it, for people.
+    receiver
+        Keeps what comes.
     """
 
     def __init__(self, place: str, receiver: ExpectedReceiver) -> None:

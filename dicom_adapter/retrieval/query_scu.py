@@ -37,8 +37,8 @@ from dicom_adapter.retrieval.answers import (
     STUDY_UID,
     Attributes,
 )
-from dicom_adapter.storage.results import unvalidated
 from dicom_files.damage import parse_errors
+from dicom_files.dataset import lenient
 
 FIND, SYNTAX = str(StudyRootQueryRetrieveInformationModelFind), str(ImplicitVRLittleEndian)
 PENDING = (0xFF00, 0xFF01)
@@ -104,7 +104,7 @@ def encoded_query(level: str, values: Mapping[int, str]) -> bytes:
         By tag; "" asks for the value.
     """
     query = Dataset()
-    with unvalidated():
+    with lenient():
         if not all(each.isascii() for each in values.values()):
             query.SpecificCharacterSet = "ISO_IR 192"
         query.QueryRetrieveLevel = level
@@ -183,7 +183,7 @@ def _attributes(identifier: bytes, wanted: Iterable[int]) -> Attributes:
     """Return what a response says of what was asked for, in its own character set."""
     found = {}
     try:
-        with unvalidated():
+        with lenient():
             answer = read_dataset(BytesIO(identifier), True, True)
             for tag in wanted:
                 if tag in answer and (text := _text(answer[tag].value)):

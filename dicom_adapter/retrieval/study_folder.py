@@ -35,6 +35,8 @@ class StudyFolder:
         The folder of the job's test data.
     input_folder
         Where the workflow reads, in it.
+    study_uid
+        Of the study.
     permissions
         Of the files; folders may be entered by whom may read.
     """

@@ -127,7 +127,8 @@ class SegmentationStage(Stage):
             If the server does not have the model ready in time, or its description cannot be used.
         """
         from stages.model.description import ModelDescription
-        from stages.segmentation.warm_up import warm_up
+        from stages.segmentation.sampling import is_separable
+        from stages.segmentation.warm_up import warm_up, warm_up_separable
         from stages.triton.ensemble import joined
         from stages.volume.labels import nameless_text, spoken_of, where_to_say
 
@@ -151,6 +152,8 @@ class SegmentationStage(Stage):
         served = predictor.describe()
         self._model = ModelDescription.from_server(served)
         self._tensors = self._model.tensors_of(served)
+        if is_separable(self._model):
+            warm_up_separable(on_device=self._on_device)
         self._algorithm = served.algorithm
         self._predictor = predictor
         if names := self._model.ensemble:
