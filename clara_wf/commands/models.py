@@ -198,17 +198,20 @@ def _print(found: CheckedModel, *, as_json: bool) -> None:
 
 def _told(found: CheckedModel) -> dict[str, object]:
     from clara_wf.models.check import CT_SHAPE, CT_SPACING_MM
+    from clara_wf.models.plan_text import notes_of, plan_of_description
     from stages.runtime.sizes import in_words
 
     model, tensors = found.description, found.tensors
     ct = " x ".join(map(str, CT_SHAPE)) + " voxels of " + " x ".join(map(str, CT_SPACING_MM)) + " mm"
     return {
         "model": f"{found.served.name}, version {found.served.version}",
+        **notes_of(found.served.parameters),
         "input": f"{tensors.input_type} {tensors.input_layout}",
         "output": f"{tensors.output_type} {tensors.output_layout}, {model.activation}",
         "orientation": model.orientation,
         "grid": f"size {list(model.size)}" if model.size else f"spacing {model.spacing_mm}",
         "window": list(model.window_shape or ()),
+        **plan_of_description(model),
         "labels": {label: model.name_of(label) for label in model.labels},
         "channels": list(model.channel_labels),
         "a CT of": ct,

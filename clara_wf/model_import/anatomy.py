@@ -26,27 +26,34 @@ _CATEGORIES = {
     "object": ("260787004", "Physical object"),
     "tissue": ("85756007", "Tissue"),
 }
-_OTHER_WORDS = {
+_SPELLINGS = {
     "tumour": "tumor",
     "tumors": "tumor",
     "tumours": "tumor",
     "cancer": "tumor",
-    "hepatic_tumor": "liver_tumor",
-    "pancreatic_tumor": "pancreas_tumor",
-    "gall_bladder": "gallbladder",
+    "hepatic": "liver",
+    "pancreatic": "pancreas",
     "oesophagus": "esophagus",
+    "kideny": "kidney",  # so written in metadata of the public zoo
+    "kidneys": "kidney",
+    "lungs": "lung",
+    "cysts": "cyst",
+    "veins": "vein",
+}
+"""Of single words in a name."""
+
+_OTHER_NAMES = {
+    "gall_bladder": "gallbladder",
     "bladder": "urinary_bladder",
     "ivc": "inferior_vena_cava",
     "postcava": "inferior_vena_cava",
     "portal_and_splenic_vein": "portal_vein_and_splenic_vein",
-    "portal_vein_and_splenic_veins": "portal_vein_and_splenic_vein",
     "small_intestine": "small_bowel",
     "thyroid": "thyroid_gland",
-    "kidneys": "kidney",
-    "lungs": "lung",
     "adrenal": "adrenal_gland",
-    "cysts": "cyst",
 }
+"""Of whole names, without their side."""
+
 _LONGEST = 64
 
 
@@ -104,10 +111,9 @@ def _code(value: str, meaning: str) -> dict[str, str]:
 
 def _word(name: str) -> str:
     """Return a name as the table spells names: words joined by underscores, in their usual spelling."""
-    word = re.sub(r"[\s_-]+", "_", name.strip().lower())
-    parts = [_OTHER_WORDS.get(part, part) for part in word.split("_")]
-    joined = "_".join(parts)
-    return _OTHER_WORDS.get(word) or _OTHER_WORDS.get(joined, joined)
+    parts = re.split(r"[\s_-]+", name.strip().lower())
+    word = "_".join(_SPELLINGS.get(part, part) for part in parts)
+    return _OTHER_NAMES.get(word, word)
 
 
 def _without_side(word: str) -> tuple[str, str]:
@@ -115,7 +121,7 @@ def _without_side(word: str) -> tuple[str, str]:
     parts = word.split("_")
     sides = [part for part in parts if part in _SIDES]
     rest = "_".join(part for part in parts if part not in _SIDES)
-    return (_OTHER_WORDS.get(rest, rest), sides[0]) if len(sides) == 1 else (word, "")
+    return (_OTHER_NAMES.get(rest, rest), sides[0]) if len(sides) == 1 else (word, "")
 
 
 @cache

@@ -16,6 +16,7 @@ _MOST_TIMES = 20
 """How much larger what is in it may be: weights hardly compress."""
 
 _FREE = 64 << 20  # bytes: what is small enough whatever its share, and what stays free on the disk
+_OF_BUNDLES = ("configs", "models")
 _CHUNK = 1 << 20
 
 
@@ -53,7 +54,8 @@ def unpack(path: Path, into: Path) -> Path:
     except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
         raise InputError(f"{printable(path)} is damaged, or no archive: {printable(str(error))}") from error
     top = sorted(into.iterdir())
-    return top[0] if len(top) == 1 and top[0].is_dir() else into
+    alone = len(top) == 1 and top[0].is_dir() and top[0].name not in _OF_BUNDLES
+    return top[0] if alone else into
 
 
 def _checked(archive: zipfile.ZipFile, path: Path, free: int) -> Iterator[zipfile.ZipInfo]:

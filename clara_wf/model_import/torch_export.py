@@ -105,7 +105,7 @@ def _state_of(path: Path, *, trust_code: bool) -> dict[str, Any]:
                 raise InputError(f"{printable(path)} holds no weights; expected a state_dict of the network")
             state = inner[0]
         return {
-            name.removeprefix("module."): torch.from_numpy(checkpoint.array(tensor))
+            name.removeprefix("module."): torch.tensor(checkpoint.array(tensor))
             for name, tensor in state.items()
             if isinstance(tensor, StoredTensor)
         }

@@ -141,10 +141,19 @@ def run_service(
     """
     service.payloads.mkdir(parents=True, exist_ok=True)
     orders.make_folder(service.folder)
+    if orders.is_served(service.folder):
+        raise SettingsError(f"jobs in {service.payloads} are already served by another clara-wf serve")
+    with orders.living(service.folder):
+        _serve(service, do, print_line)
+
+
+def _serve(
+    service: Service,
+    do: Callable[[Ready, Sequence[str], Mapping[str, str]], int],
+    print_line: Callable[[str], None],
+) -> None:
     jobs = jobs_folder(service.payloads)
     orders.make_folder(jobs)
-    if orders.is_served(jobs):
-        raise SettingsError(f"jobs in {service.payloads} are already served by another clara-wf serve")
     for name in _HEAVY:
         importlib.import_module(name)
     pools = Pools(service.folder / "stages")
@@ -169,7 +178,15 @@ def run_service(
                 os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], dict(service.environ))  # noqa: S606
     finally:
         pools.close()
-        shutil.rmtree(service.folder, ignore_errors=True)
+        _remove(service.folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder of a service in one step, as another may begin at any moment."""
+    gone = folder.with_name(f"{folder.name}-{os.getpid()}")
+    with suppress(OSError):
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 class _Watch:

@@ -40,8 +40,18 @@ class FoundStudy:
 
     Attributes
     ----------
+    uid
+        StudyInstanceUID.
+    patient_id, patient_name, accession, description
+        Texts of it; "" where the archive does not say.
+    modalities
+        Of all its series.
     date, time, birth_date
         As DICOM writes them.
+    description
+        *Study Description* (0008,1030).
+    modalities
+        *Modalities in Study* (0008,0061).
     series, instances
         How many, as the archive says; None where it does not.
     """
@@ -65,6 +75,10 @@ class ListedInstance:
 
     Attributes
     ----------
+    series_uid
+        SeriesInstanceUID.
+    sop_instance_uid
+        SOPInstanceUID.
     sop_class_uid
         "" where it does not say.
     """
@@ -76,6 +90,15 @@ class ListedInstance:
 
 def found_studies(place: str, answers: Iterable[Attributes], query: StudyQuery) -> list[FoundStudy]:
     """Return the studies of an archive's answers, in the order of their dates.
+
+    Parameters
+    ----------
+    place
+        The archive, for people.
+    answers
+        What it has said.
+    query
+        What it was asked.
 
     Raises
     ------
@@ -95,6 +118,15 @@ def found_studies(place: str, answers: Iterable[Attributes], query: StudyQuery) 
 
 def listed_instances(place: str, answers: Iterable[Attributes], study: FoundStudy) -> list[ListedInstance]:
     """Return the instances of an archive's answers.
+
+    Parameters
+    ----------
+    place
+        The archive, for people.
+    answers
+        What it has said.
+    study
+        What it was asked.
 
     Raises
     ------
@@ -125,7 +157,13 @@ def listed_instances(place: str, answers: Iterable[Attributes], study: FoundStud
 
 @contextmanager
 def told_of(place: str) -> Iterator[None]:
-    """Turn what goes wrong with an archive into the error with its exit code: too slow, or anything else."""
+    """Turn what goes wrong with an archive into the error with its exit code: too slow, or anything else.
+
+    Parameters
+    ----------
+    place
+        The archive, for people.
+    """
     try:
         yield
     except DestinationError as error:

@@ -45,8 +45,12 @@ def retrieve_by_c_move(
 
     Parameters
     ----------
+    peer
+        The archive.
     dicom
-        Says where we listen.
+        Says where we listen, and what we are called.
+    study_uid, wanted, receiver, missing
+        As `Archive.retrieve` has them.
 
     Raises
     ------

@@ -89,6 +89,7 @@ class Host:
     tick: Callable[[], str] = str
     _workers: dict[int, _Worker] = field(default_factory=dict)
     _draining: str = ""
+    _hurries: bool = False
 
     def serve(self) -> Assignment | None:
         """Return in each process that was forked for an order; in the host itself None, at the end."""
@@ -125,6 +126,8 @@ class Host:
                 signal.signal(number, handler)
 
     def _drain(self, number: int, _: object) -> None:
+        """Take no more at the first signal, and stop what runs at the second."""
+        self._hurries = bool(self._draining)
         self._draining = f"{signal.Signals(number).name}"
 
     def _take_what_there_is(self, alive: int, wake: int) -> Assignment | None:
@@ -234,7 +237,8 @@ class Host:
     def _stop_if_asked(self, worker: _Worker) -> None:
         number = worker.order.stop_signal()
         now = time.monotonic()
-        if not number and not worker.order.is_wanted and worker.ends_at == float("inf"):
+        is_unwanted = self._hurries or not worker.order.is_wanted
+        if not number and is_unwanted and worker.ends_at == float("inf"):
             number, worker.ends_at = signal.SIGTERM, now + _GRACE_S
         if now > worker.ends_at:
             number = signal.SIGKILL

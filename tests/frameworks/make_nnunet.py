@@ -49,6 +49,7 @@ class TinyModel:
     folds: tuple = ("all",)
     residual: bool = False
     iterations: int = 220
+    features: tuple[int, ...] = (6, 12, 24, 32)
 
 
 MODELS = {
@@ -65,6 +66,7 @@ MODELS = {
         (5.0, 5.0, 5.0),
         folds=(0, 1, 2, 3, 4),
         iterations=100,
+        features=(4, 6, 8, 10),
     ),
     "zscore": TinyModel(
         804, EVEN, EVEN_ASKED, "3d_fullres", (32, 48, 48), (4.0, 4.0, 4.0), channel="zscore", residual=True
@@ -138,7 +140,7 @@ def architecture(model):
         "network_class_name": f"dynamic_network_architectures.architectures.unet.{kind}",
         "arch_kwargs": {
             "n_stages": 4,
-            "features_per_stage": [6, 12, 24, 32],
+            "features_per_stage": list(model.features),
             "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
             "kernel_sizes": kernels,
             "strides": strides,
