@@ -4,8 +4,10 @@ import logging
 import os
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from stages import __version__
@@ -15,18 +17,31 @@ ROOT = Path(__file__).parents[1]
 REAL_DATA = Path(os.environ.get("CLARA_TEST_DATA") or ROOT.parent / "shared/data")
 
 
+# A loaded machine takes its time for an example; that is no mistake of the code.
+hypothesis.settings.register_profile("clara", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("clara")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Keep the tests of a file in one worker, or those of files that name a group of their own.
 
-    Tests that share the Docker engine begin, in one worker too.
+    Tests that share the Docker engine begin, in one worker too. Those with the most slow tests follow, so
+    that no worker waits at the end for another's long file.
     """
+    slow = Counter()
     for item in items:
         if any(item.get_closest_marker(name) for name in ("docker", "cluster")):
             item.add_marker(pytest.mark.xdist_group("docker"), append=False)
         elif item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("docker",))
+        slow[_group_of(item)] += item.get_closest_marker("slow") is not None
+    slow["docker"] += len(items)
+    items.sort(key=lambda item: -slow[_group_of(item)])
+
+
+def _group_of(item):
+    return item.get_closest_marker("xdist_group").args[0]
 
 
 @pytest.hookimpl(wrapper=True)

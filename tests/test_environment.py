@@ -1,12 +1,15 @@
 """The environment that the launcher and the scripts make for themselves."""
 
+import contextlib
 import importlib.util
+import io
 import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,20 +25,28 @@ def environment():
     return module
 
 
+@pytest.fixture(scope="module")
+def made(environment, tmp_path_factory):
+    """Make an environment of no packages; return its cache, its list, its Python, and what was said."""
+    folder, said = tmp_path_factory.mktemp("made"), io.StringIO()
+    (folder / "nothing.txt").write_text("# no packages\n")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
+        patch.setenv("CLARA_CACHE", str(folder / "cache"))
+        patch.setitem(environment.SIZES_MB, "nothing", (190, 880))
+        python = environment.ensure(folder / "nothing.txt")
+    return SimpleNamespace(folder=folder, python=python, said=said.getvalue().splitlines())
+
+
 @pytest.fixture
-def requirements(tmp_path, monkeypatch):
-    """A list of no packages, and a cache of the test's own."""
-    monkeypatch.setenv("CLARA_CACHE", str(tmp_path / "cache"))
-    path = tmp_path / "nothing.txt"
-    path.write_text("# no packages\n")
-    return path
+def requirements(made, monkeypatch):
+    """A list of no packages, and a cache of the tests' own."""
+    monkeypatch.setenv("CLARA_CACHE", str(made.folder / "cache"))
+    return made.folder / "nothing.txt"
 
 
-def test_it_is_made_once_and_then_only_looked_up(environment, requirements, monkeypatch, capsys):
-    monkeypatch.setitem(environment.SIZES_MB, "nothing", (190, 880))
-    python = environment.ensure(requirements)
-    first = capsys.readouterr().err.splitlines()[0]
-    assert first.startswith(
+def test_it_is_made_once_and_then_only_looked_up(environment, made, requirements, monkeypatch):
+    python = made.python
+    assert made.said[0].startswith(
         "setting up an environment of its own, once (190 MB to fetch, 880 MB on disk), in "
     )
     monkeypatch.setattr(sys, "prefix", str(python.parent.parent))  # its own Python leads to it as well
@@ -45,28 +56,28 @@ def test_it_is_made_once_and_then_only_looked_up(environment, requirements, monk
     assert subprocess.run([python, "-c", "print(6 * 7)"], capture_output=True, text=True).stdout == "42\n"
 
 
-def test_one_that_was_interrupted_is_made_again(environment, requirements):
-    python = environment.ensure(requirements)
-    folder = python.parent.parent
+@pytest.mark.slow
+def test_one_that_was_interrupted_is_made_again(environment, made, requirements):
+    folder = made.python.parent.parent
     (folder / ".complete").unlink()
-    python.unlink()
+    made.python.unlink()
     environment.ensure(requirements)
-    assert python.exists()
+    assert made.python.exists()
     assert (folder / ".complete").exists()
 
 
-def test_other_requirements_get_another_one(environment, requirements):
-    first = environment.ensure(requirements)
-    requirements.write_text("# still no packages\n")
-    assert environment.ensure(requirements) != first
-
-
-def test_packages_that_cannot_be_had_are_told_and_leave_it_incomplete(environment, requirements, capsys):
-    requirements.write_text("no-such-package-of-clara==1.0 --hash=sha256:" + "0" * 64 + "\n")
+def test_packages_that_cannot_be_had_are_told_and_leave_theirs_incomplete(
+    environment, made, requirements, tmp_path, capsys
+):
+    other = tmp_path / requirements.name
+    other.write_text("no-such-package-of-clara==1.0 --hash=sha256:" + "0" * 64 + "\n")
     with pytest.raises(SystemExit, match="pip could not install the packages"):
-        environment.ensure(requirements)
+        environment.ensure(other)
     assert "no-such-package-of-clara" in capsys.readouterr().err
-    assert not list((requirements.parent / "cache").glob("env-*/.complete"))
+    assert len(list((made.folder / "cache").glob("env-*/bin"))) == 2
+    assert [path.parent for path in (made.folder / "cache").glob("env-*/.complete")] == [
+        made.python.parents[1]
+    ]
 
 
 def test_a_python_that_is_too_old_is_refused(environment, requirements, monkeypatch):

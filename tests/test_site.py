@@ -34,6 +34,7 @@ def site(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_room_of_the_api_has_a_page(site):
     pages = {
         path.relative_to(site / "reference/api").as_posix() for path in site.rglob("reference/api/**/*.html")

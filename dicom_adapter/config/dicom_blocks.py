@@ -170,6 +170,9 @@ class Destination(Block):
     query
         Ask by C-FIND or QIDO-RS, where it answers that, whether what may have arrived is there before it is
         sent again.
+    retrieve
+        How studies are fetched from it: ``get`` by C-GET, ``move`` by C-MOVE, ``auto`` by C-GET where it
+        answers that, else by C-MOVE. By WADO-RS where it has a URL.
     """
 
     name: Text
@@ -181,6 +184,7 @@ class Destination(Block):
     dicomweb: Url = ""
     dicomweb_token: str = ""
     query: bool = True
+    retrieve: Literal["auto", "get", "move"] = "auto"
 
 
 class Scu(Block):
@@ -191,7 +195,10 @@ class Scu(Block):
     timeout_seconds
         Longest time for a connection, and for each answer from its first to its last byte.
     slowest_rate
-        Bytes a second that a destination takes of an instance at least, beside one `timeout_seconds`.
+        Bytes a second that a destination takes of an instance at least, and sends of one that is fetched from
+        it, beside one `timeout_seconds`.
+    move_port
+        Where we listen under `ae_title` for what C-MOVE sends us; default: the port of `scp`.
     """
 
     ae_title: AeName = "CLARA"
@@ -199,6 +206,7 @@ class Scu(Block):
     timeout_seconds: Seconds = 30.0
     slowest_rate: Annotated[Size, Field(ge=1)] = 32 * 1024
     give_up_hours: Hours = 72.0
+    move_port: Port | None = None
     destinations: tuple[Destination, ...] = ()
 
 

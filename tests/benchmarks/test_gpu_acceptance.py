@@ -16,6 +16,7 @@ def run(*arguments):
     return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_rehearsal_without_a_device_runs_every_check():
     done = run("--rehearse")
     assert done.returncode == 0, done.stdout + done.stderr

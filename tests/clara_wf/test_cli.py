@@ -157,6 +157,7 @@ def test_the_doctor_finds_a_chart_with_mistakes_wrong(clara_wf, values):
     assert "WRONG   chart: 1 mistake(s); run `clara-wf lint`" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_workflow_is_published_listed_run_as_it_was_then_and_taken_back(clara_wf, values, tmp_path):
     shop = tmp_path / "workflows"
     scaffolded = clara_wf("cs", "copy-it", "--scaffold", tmp_path / "copy-it", "--values", values)

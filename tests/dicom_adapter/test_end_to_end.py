@@ -28,6 +28,7 @@ def kinds(archive):
     return sorted(archive.ask(f"/instances/{each}/simplified-tags")["SOPClassUID"] for each in found)
 
 
+@pytest.mark.slow
 def test_a_study_under_two_names_comes_back_as_segmentation_and_as_series(tmp_path, archive, coarse_series):
     places = Places.here(os.environ)
     for workflow in (LIVER_SEG, READER_WRITER, READER_ONLY):

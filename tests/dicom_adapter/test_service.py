@@ -59,6 +59,7 @@ def test_a_study_comes_back_into_the_archive_and_everything_tells_of_it(tmp_path
     assert {"job", "study"} <= {key for line in adapter.lines() for key in line}
 
 
+@pytest.mark.slow
 def test_two_studies_under_two_names_go_where_each_name_says(tmp_path, archive):
     titles = [{"ae-title": name, "quiet-seconds": 0.5} for name in ("ONE", "TWO")]
     with Adapter(tmp_path / "a", to(archive), ae_titles=titles, jobs={"at-once": 2}, workflows=[]) as adapter:
@@ -120,6 +121,7 @@ def test_a_new_configuration_that_names_files_of_a_destination_that_are_not_ther
         assert "; its results wait" in adapter.log.read_text()
 
 
+@pytest.mark.slow
 def test_bad_data_is_a_dead_letter_at_once_and_a_replay_delivers(tmp_path, archive, ct):
     with Adapter(tmp_path / "a", to(archive)) as adapter:
         (adapter.steering / "exit").write_text("3 1")
@@ -134,6 +136,7 @@ def test_bad_data_is_a_dead_letter_at_once_and_a_replay_delivers(tmp_path, archi
         wait_until(lambda: archive.instances() == UIDS)
 
 
+@pytest.mark.slow
 def test_an_infrastructure_failure_is_tried_again_until_its_tries_are_used_up(tmp_path, archive, ct):
     with Adapter(tmp_path / "a", to(archive), jobs={"tries": 2}) as adapter:
         (adapter.steering / "exit").write_text("6 1")
@@ -147,6 +150,7 @@ def test_an_infrastructure_failure_is_tried_again_until_its_tries_are_used_up(tm
         assert "replay" in adapter.get("/")
 
 
+@pytest.mark.slow
 def test_a_stop_while_a_job_runs_is_quick_and_the_job_goes_on_at_the_next_start(tmp_path, archive, ct):
     adapter = Adapter(tmp_path / "a", to(archive))
     with adapter:
@@ -177,6 +181,7 @@ def test_a_stop_is_quick_whatever_peers_do(tmp_path):
         each.wire.close()
 
 
+@pytest.mark.slow
 def test_a_full_disk_makes_no_dead_letters_and_jobs_begin_once_there_is_room(tmp_path, archive, ct):
     adapter = Adapter(tmp_path / "a", to(archive))
     (adapter.steering / "sleep").write_text("60")
@@ -215,6 +220,7 @@ def test_a_mistake_in_the_configuration_is_told_before_anything_starts(tmp_path,
     assert not (tmp_path / "a/dicom-adapter").exists()
 
 
+@pytest.mark.slow
 def test_books_that_somebody_locks_for_a_while_lose_nothing(tmp_path, archive, ct):
     with Adapter(tmp_path / "a", to(archive)) as adapter:
         database = sqlite3.connect(tmp_path / "a/dicom-adapter/adapter.sqlite", isolation_level=None)
@@ -226,6 +232,7 @@ def test_books_that_somebody_locks_for_a_while_lose_nothing(tmp_path, archive, c
         wait_until(lambda: archive.instances() == UIDS)
 
 
+@pytest.mark.slow
 def test_late_slices_that_are_held_wait_for_the_command(tmp_path, archive):
     titles = [{"ae-title": "CT_AI", "quiet-seconds": 0.5, "late": "wait"}]
     whole = study(tmp_path / "s", 12)
@@ -242,6 +249,7 @@ def test_late_slices_that_are_held_wait_for_the_command(tmp_path, archive):
         wait_until(lambda: len(archive.instances()) == 5)
 
 
+@pytest.mark.slow
 def test_a_late_series_that_changes_no_result_makes_no_twin_of_it(tmp_path, archive, ct):
     published = publish_stamp(tmp_path / "p", tmp_path / "p/steering", "threshold_stage.py")
     late = save(mr_slices(), tmp_path / "late")
@@ -259,6 +267,7 @@ def test_a_late_series_that_changes_no_result_makes_no_twin_of_it(tmp_path, arch
         assert '"unchanged"' in adapter.clara_wf("status", "--all", "--json").out
 
 
+@pytest.mark.slow
 def test_storage_commitment_with_orthanc_reaches_the_adapters_own_port(tmp_path, archive, report_port, ct):
     with Adapter(tmp_path / "a", to(archive, commitment=True), port=report_port) as adapter:
         adapter.send(ct)
@@ -268,6 +277,7 @@ def test_storage_commitment_with_orthanc_reaches_the_adapters_own_port(tmp_path,
 KILLS = int(os.environ.get("CLARA_KILLS", "6"))
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_every_acknowledged_study_is_delivered_once(tmp_path, archive):
     """A study each time, and a kill from its first byte to its last delivery; then all are there, once."""
     adapter = Adapter(tmp_path / "a", to(archive), jobs={"at-once": 2, "tries": 1})
@@ -298,6 +308,7 @@ def test_killed_at_any_moment_every_acknowledged_study_is_delivered_once(tmp_pat
     assert os.listdir(tmp_path / "a/dicom-adapter/studies") == ["CT_AI"]
 
 
+@pytest.mark.slow
 def test_a_destination_that_is_down_is_shown_and_keeps_what_is_for_it(tmp_path, archive, ct):
     down = destination("DOWN", free_port(), "NOBODY")
     with Adapter(tmp_path / "a", to(archive), down) as adapter:
@@ -308,6 +319,7 @@ def test_a_destination_that_is_down_is_shown_and_keeps_what_is_for_it(tmp_path, 
         wait_until(lambda: adapter.deliveries() == expected)
 
 
+@pytest.mark.slow
 def test_a_job_whose_ae_title_is_removed_before_it_begins_is_a_dead_letter(tmp_path):
     titles = [
         {"ae-title": "ONE", "quiet-seconds": 0.5},
@@ -328,6 +340,7 @@ def test_a_job_whose_ae_title_is_removed_before_it_begins_is_a_dead_letter(tmp_p
         assert "TWO is not among dicom.scp.ae-titles any more" in adapter.jobs()[1].reason
 
 
+@pytest.mark.slow
 def test_a_storage_that_was_moved_is_the_same_storage(tmp_path, ct):
     adapter = Adapter(tmp_path / "a")
     with adapter:

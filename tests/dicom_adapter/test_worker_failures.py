@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import psutil
+import pytest
 
 from dicom_adapter.database.store import Store
 from tests.dicom_adapter.adapters import Adapter
@@ -97,6 +98,7 @@ def test_what_cannot_be_read_at_the_start_is_shown_and_replayed_once_it_is_mende
         assert "Set aside" not in adapter.get("/")
 
 
+@pytest.mark.slow
 def test_a_payload_that_is_removed_and_a_workflow_that_is_unpublished_cost_a_try(tmp_path):
     with Adapter(tmp_path / "a", jobs={"tries": 3}) as adapter:
         (adapter.steering / "sleep").write_text("1.5")

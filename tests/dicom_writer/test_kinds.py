@@ -44,6 +44,11 @@ SINGLE_FILES = (
 )
 
 
+def test_no_two_kinds_have_the_same_series_number():
+    offsets = [kind.series_number_offset for kind in RESULT_KINDS.values()]
+    assert len(set(offsets)) == len(offsets) == 8
+
+
 def all_errors(paths, dciodvfy_errors):
     """Return what dciodvfy says of results, less what is known of label maps."""
     return {
@@ -56,6 +61,7 @@ def all_errors(paths, dciodvfy_errors):
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("folder", SERIES)
+@pytest.mark.slow
 def test_every_kind_of_every_real_series_is_valid(real_data, tmp_path, dciodvfy_errors, folder):
     ct = read_series(real_data / folder, rules=phantoms.ANY_UNITS)
     mask = read_volume(write_volume(corner_mask(ct), tmp_path / "mask"))

@@ -12,7 +12,7 @@ import pytest
 from dicom_writer import write_results
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.wording import summary
-from stages import InputError, OutputError, find_volumes, read_volume, write_volume
+from stages import InputError, OutputError, SettingsError, find_volumes, read_volume, write_volume
 from stages.volume.labels_file import write_labels
 from tests import phantoms
 from tests.phantoms import LABELS
@@ -23,6 +23,12 @@ ROOT = Path(__file__).parents[2]
 def test_the_file_is_named_after_the_source_series(written, tmp_path):
     assert written() == tmp_path / "out" / "1.2.3.2.seg.dcm"
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["1.2.3.2.seg.dcm"]
+
+
+def test_a_kind_that_there_is_not_is_refused_by_its_name(tmp_path):
+    with pytest.raises(SettingsError, match="there is no result 'segs'; choose from seg,"):
+        write_results(phantoms.mask(), tmp_path, tmp_path / "out", results=["seg", "segs"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_volumes_are_logged_and_the_patient_is_not(written, caplog):
@@ -104,6 +110,7 @@ def test_the_command_writes_a_verified_file(source, tmp_path):
     assert np.array_equal(phantoms.read_back(tmp_path / "out/1.2.3.2.seg.dcm"), phantoms.labels())
 
 
+@pytest.mark.slow
 def test_the_command_refuses_a_mask_that_says_nothing_unless_a_file_says_it(source, tmp_path):
     write_volume(phantoms.mask(), tmp_path / "mask", with_origin=False)
     folders = ("--input", tmp_path / "mask", "--source", source, "--output", tmp_path / "out")
@@ -126,6 +133,7 @@ def test_the_command_ends_with_3_when_the_source_is_another_one(tmp_path):
 @pytest.mark.parametrize(
     ("folder", "meta_only"), [("totalseg/example_ct_dicom", True), ("dcmqi/ct-3slice", False)]
 )
+@pytest.mark.slow
 def test_real_series_end_to_end(real_data, tmp_path, dciodvfy_errors, folder, meta_only):
     import highdicom as hd
 

@@ -29,12 +29,14 @@ def test_the_stage_is_small():
     assert len((EXAMPLE / "stage.py").read_text().splitlines()) < 60
 
 
+@pytest.mark.slow
 def test_its_own_test_passes():
     assert "4 passed" in python("-m", "pytest", "-q", "examples/user_ai", path="examples/user_ai")
 
 
 @pytest.mark.triton
 @pytest.mark.workflow
+@pytest.mark.slow
 def test_it_runs_as_a_process_between_the_reader_and_the_writer(tmp_path):
     from clara_wf.run.demo import write_phantom
     from phantoms import Anatomy, make_abdomen

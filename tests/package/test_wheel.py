@@ -91,6 +91,7 @@ def test_the_wheel_holds_only_what_belongs_to_the_project(wheel):
 
 @pytest.mark.triton
 @pytest.mark.workflow
+@pytest.mark.slow
 def test_the_main_job_runs_from_the_installed_package_and_writes_nothing_into_it(installed):
     before = installed.files()
     done = installed.run("clara-wf", "test", "liver-seg")

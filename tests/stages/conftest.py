@@ -43,7 +43,7 @@ class RunningStage:
         self.process = process
         self.errors = errors
 
-    def wait(self, seconds=15):
+    def wait(self, seconds=60):
         """Return the exit code."""
         return self.process.wait(seconds)
 
@@ -54,6 +54,13 @@ class RunningStage:
     @property
     def log(self):
         return self.errors.read_text()
+
+    def until_it_says(self, text, seconds=60):
+        """Wait for a text in its log."""
+        end = time.monotonic() + seconds
+        while text not in self.log:
+            assert time.monotonic() < end, f"it did not say {text!r} within {seconds} s: {self.log}"
+            time.sleep(0.005)
 
 
 class JobFolder:
@@ -105,7 +112,7 @@ class JobFolder:
     def has(self, file):
         return (self.locks / file).exists()
 
-    def until(self, file, seconds=10):
+    def until(self, file, seconds=60):
         """Wait for a file of the lock folder."""
         path = self.locks / file
         end = time.monotonic() + seconds

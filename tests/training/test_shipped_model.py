@@ -53,6 +53,7 @@ def test_description_says_what_training_did():
     assert described.inside == {2: 1}
 
 
+@pytest.mark.slow
 def test_liver_and_tumours_of_a_phantom_are_found():
     from training.data import EVALUATION_SEEDS
     from training.evaluate import evaluate_phantoms, onnx_predictor, read_description
@@ -69,6 +70,7 @@ def test_its_operators_are_those_that_onnxruntime_has_had_for_years():
 
 
 @pytest.mark.triton
+@pytest.mark.slow
 def test_a_real_triton_gives_the_labels_that_onnxruntime_gives(session, tmp_path):
     from clara_wf.model_server.server import UnsupportedPlatformError, serve
     from clara_wf.workspace import Places

@@ -64,8 +64,10 @@ class Run:
 
 
 @pytest.mark.triton
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    ("stage", "number"), [*((stage, signal.SIGKILL) for stage in STAGES), (STAGES[1], signal.SIGTERM)]
+)
+@pytest.mark.slow
 def test_a_stage_killed_in_its_work_is_named_and_the_next_run_succeeds(tmp_path, small_series, stage, number):
     run = Run(small_series, tmp_path)
     os.kill(run.until_works(stage), number)
@@ -104,6 +106,7 @@ def _left_behind(lock_dir, server):
 
 
 @pytest.mark.triton
+@pytest.mark.slow
 def test_a_folder_without_ct_fails_in_the_reader_with_what_was_found(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/readme.txt").write_text("no images here")

@@ -33,6 +33,7 @@ def chart_with(folder, *reader_arguments):
         ("dicom2nifti_failing/sliceincrement", ("--fill-missing", "1"), ("missing slices",), 4),
     ],
 )
+@pytest.mark.slow
 def test_the_segmentation_refers_to_the_slices_as_acquired(
     tmp_path, real_data, dciodvfy_errors, folder, arguments, kinds, images
 ):

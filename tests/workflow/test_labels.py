@@ -123,6 +123,7 @@ def said_by(results):
 
 
 @pytest.mark.parametrize("model", ["organs", "liver_only", "spleen", "five", "body_fat"])
+@pytest.mark.slow
 def test_every_result_page_and_table_names_the_labels_as_the_model_does(road, model):
     done = road(model)
     names = [said["name"] for said in MODELS[model]["meanings"].values()] if model in MODELS else ["Body fat"]
@@ -156,6 +157,7 @@ def _text_of_pdf(data):
     return "\n".join(page.extract_text() for page in PdfReader(BytesIO(data)).pages)
 
 
+@pytest.mark.slow
 def test_a_model_without_meanings_ends_at_the_writer_and_says_where_to_put_them(road):
     done = road("nameless", code=3)
     assert "nobody said what label 5 of the mask means" in done.err
@@ -163,6 +165,7 @@ def test_a_model_without_meanings_ends_at_the_writer_and_says_where_to_put_them(
         assert where in done.err
 
 
+@pytest.mark.slow
 def test_the_workflow_may_say_what_labels_mean_that_the_model_does_not(road):
     aorta = {"value": 5, **meaning("Aorta")}
     done = road("nameless", labels=[aorta])
@@ -173,6 +176,7 @@ def test_the_workflow_may_say_what_labels_mean_that_the_model_does_not(road):
     assert "WARNING" not in log  # it is said what each label means
 
 
+@pytest.mark.slow
 def test_a_file_of_labels_overrides_both_in_everything(road, tmp_path):
     file = tmp_path / "labels.yaml"
     file.write_text(json.dumps({"labels": [{"value": 1, **meaning("Pancreas")}]}))

@@ -76,6 +76,7 @@ def test_the_picture_shows_three_planes(main_job):
     assert outline[:, 520:].sum() > 500
 
 
+@pytest.mark.slow
 def test_a_finished_job_is_not_run_again(main_job):
     again = clara_wf("test", LIVER_SEG, "--json", "--payloads", main_job.payload.parent)
     assert [s["state"] for s in again.report["stages"]] == ["kept", "kept", "kept"]
@@ -87,6 +88,7 @@ def test_dciodvfy_finds_no_error(segmentation, dciodvfy_errors):
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_a_real_scan_gives_a_valid_segmentation_and_prints_its_dice(
     tmp_path, real_ct, dciodvfy_errors, capsys
 ):

@@ -146,6 +146,7 @@ def test_the_adapters_file_takes_the_new_entries(checkout):
 
 @pytest.mark.workflow
 @pytest.mark.triton
+@pytest.mark.slow
 def test_the_reference_workflow_is_executed_as_printed(defined):
     done = defined.type(f"./clara-wf test {LIVER_SEG}")
     assert "Dice" in done.stdout

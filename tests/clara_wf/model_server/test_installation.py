@@ -71,6 +71,7 @@ def test_shared_library_of_python_is_found(tmp_path):
 
 
 @pytest.mark.triton
+@pytest.mark.slow
 def test_packages_that_cannot_be_fetched_are_told_with_what_to_do(triton_cache, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "")

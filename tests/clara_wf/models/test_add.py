@@ -114,6 +114,7 @@ def test_a_folder_is_tried_and_its_golden_case_recorded(tmp_path, add, repositor
 
 
 @pytest.mark.triton
+@pytest.mark.slow
 def test_new_weights_become_the_next_version_and_the_old_ones_are_kept(tmp_path, add, repository):
     add(make_model(tmp_path / "first", "liver", **KIND))
     before = content_of(repository / "liver")
@@ -227,6 +228,7 @@ def test_what_people_also_call_a_model_is_refused_with_what_to_do(tmp_path, add,
 
 
 @pytest.mark.triton
+@pytest.mark.slow
 def test_the_command_adds_checks_and_notices_a_changed_answer(tmp_path, repository):
     def clara_wf(*arguments):
         command = [sys.executable, "-m", "clara_wf", "models", *map(str, arguments), "--models", repository]

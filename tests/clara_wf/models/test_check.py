@@ -68,6 +68,7 @@ def test_the_plan_counts_windows_of_the_models_grid():
 
 
 @pytest.mark.triton
+@pytest.mark.slow
 def test_a_model_is_tried_and_its_plan_printed(tmp_path, clara_wf):
     add_model(tmp_path, "liver", **FREE)
     done = clara_wf("check", "liver")
@@ -85,6 +86,7 @@ def test_a_model_is_tried_and_its_plan_printed(tmp_path, clara_wf):
 
 
 @pytest.mark.triton
+@pytest.mark.slow
 def test_a_model_whose_configuration_names_another_file_is_compared_too(tmp_path, clara_wf):
     folder = add_model(tmp_path, "liver", **FREE)
     (folder / "names.txt").write_text("background\nliver\ntumour\n")

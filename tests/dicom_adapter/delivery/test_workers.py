@@ -288,6 +288,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_of_a_delivery_it_ends_with_each_result_there_once(offline, archive):
     """Eight kills, a little later each time, from before the association to after the last answer."""
     with Wire(archive.port, delay_s=0.02) as wire:

@@ -61,6 +61,7 @@ def wait_for_files(folder, count):
         time.sleep(0.001)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_has_all_that_it_acknowledged(tmp_path):
     chance, acknowledged, in_the_middle = random.Random(KILLS), set(), 0
     adapter, root = Adapter(tmp_path / "a", workflows=[]), tmp_path / "a/dicom-adapter"

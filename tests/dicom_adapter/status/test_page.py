@@ -170,7 +170,7 @@ def test_in_a_browser_it_reads_itself_again_and_again(url, monkeypatch):
         )
         page = context.new_page()
         page.goto(url)
-        with page.expect_event("load", timeout=10_000):
+        with page.expect_event("load", timeout=60_000):
             pass
 
 

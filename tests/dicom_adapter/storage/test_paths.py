@@ -34,6 +34,21 @@ def test_what_is_no_uid_is_refused(uid):
 
 
 @pytest.mark.parametrize(
+    ("uid", "reason"),
+    [
+        ("", "it is missing or empty"),
+        ("1.2." + "3" * 61, "it has 65 characters, 64 are allowed"),
+        ("3." + "1" * 62, "its dots or its first number are wrong"),
+        ("a.b", "it holds 'a'"),
+        ("1.2.x9", "it holds 'x'"),
+    ],
+)
+def test_it_is_said_what_keeps_a_uid_from_being_one(uid, reason):
+    with pytest.raises(InputError, match=f"is no UID .*: {reason}; "):
+        checked_uid(uid, "StudyInstanceUID")
+
+
+@pytest.mark.parametrize(
     "uid", ["1.2", "1.02", "1.0.00", "2.25.0", "1.2.840.10008.5.1.4.1.1.2", "2.25." + "9" * 59]
 )
 def test_uid_is_taken(uid):

@@ -47,7 +47,7 @@ def test_a_hole_is_joined_to_the_outline_around_it():
     assert centroid == pytest.approx([7, 2, 2])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(PLANES)
 def test_filling_gives_the_plane_back_by_either_rule(plane):
     both = [filled(outline, plane.shape) for outline in outlines(plane)]
@@ -55,7 +55,7 @@ def test_filling_gives_the_plane_back_by_either_rule(plane):
     assert np.array_equal(np.logical_xor.reduce(both) if both else np.zeros(plane.shape), plane)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(PLANES)
 def test_another_program_fills_the_same_pixels(plane):
     from PIL import Image, ImageDraw
@@ -69,7 +69,7 @@ def test_another_program_fills_the_same_pixels(plane):
     assert np.array_equal(middles, plane)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(PLANES)
 def test_the_polygons_have_the_area_of_the_pixels(plane):
     areas = [area_and_centroid(np.insert(outline, 0, 0.0, axis=1))[0] for outline in outlines(plane)]

@@ -89,7 +89,7 @@ def test_more_than_a_report_lists_are_counted():
     assert (found.count, len(found.listed)) == (400, MOST_LISTED)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(MASKS)
 def test_scipy_counts_the_same_and_gives_each_the_same_volume(array):
     from scipy import ndimage

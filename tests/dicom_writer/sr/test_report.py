@@ -189,6 +189,7 @@ def test_equal_content_has_the_same_uids(groups):
     assert not set(one) & set(other)
 
 
+@pytest.mark.slow
 def test_more_lesions_than_are_listed_are_counted(groups, empty, caplog):
     empty[::2, ::2, ::2] = 2  # 3 x 8 x 10
     found = groups(empty)

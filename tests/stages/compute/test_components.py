@@ -12,6 +12,7 @@ from stages.arrays import device_available, to_device, to_host
 from stages.compute import components, components_device, components_host
 from stages.compute.components import fill_holes, keep_inside, keep_largest_component, remove_small
 from stages.compute.components_device import scratch_bytes
+from tests.stages.blobs import LARGE, SMALL, labels_with
 from tests.stages.cuda_host import HostKernels
 
 RULES = (
@@ -72,18 +73,6 @@ def put(request, kernels, monkeypatch):
             pytest.skip("CuPy sees no CUDA device")
         return to_device
     return lambda array: array
-
-
-def labels_with(*blobs, shape=(6, 10, 10)):
-    """Return labels; a blob is its label and the slices of its box."""
-    labels = np.zeros(shape, np.uint8)
-    for label, *box in blobs:
-        labels[tuple(slice(*ends) for ends in box)] = label
-    return labels
-
-
-LARGE = (1, (0, 3), (0, 3), (0, 3))
-SMALL = (1, (4, 6), (5, 7), (5, 7))
 
 
 def test_of_two_blobs_the_larger_stays(put):
@@ -228,7 +217,6 @@ def holes_by_scipy(mask, label):
     ],
 )
 @given(mask=masks())
-@settings(deadline=None)
 def test_any_mask_becomes_what_scipy_makes_of_it(change, by_scipy, arguments, mask):
     expected = by_scipy(mask, *arguments)
     change(mask, *arguments)
@@ -236,7 +224,6 @@ def test_any_mask_becomes_what_scipy_makes_of_it(change, by_scipy, arguments, ma
 
 
 @given(mask=masks())
-@settings(deadline=None)
 def test_what_stays_is_as_large_as_scipys_largest_component_and_one(mask):
     found, _ = ndimage.label(np.isin(mask, (1, 3)))
     largest = np.bincount(found.ravel())[1:].max(initial=0)
@@ -261,7 +248,7 @@ def noise(shape, share, labels=4, seed=1):
 
 
 @given(mask=masks())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_kernels_make_of_any_mask_what_the_host_makes_of_it(same_as_host, mask):
     same_as_host(mask.copy())
 

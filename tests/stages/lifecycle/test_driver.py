@@ -574,8 +574,9 @@ def test_empty_lock_of_a_foreign_stage_counts(ready_job):
 
 
 def test_lock_that_another_publishes_while_the_stage_waits_is_not_its_own(job):
-    process = job.start(COUNTS)
+    process = job.start(COUNTS, timeout=60)
     job.until("my-stage.running")
+    process.until_it_says("waiting for input.lock")
     (job.locks / "my-stage.lock").touch()
     job.publish_input()
     assert process.wait() == 0

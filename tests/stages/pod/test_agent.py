@@ -336,6 +336,7 @@ other.kill(); other.wait()
 
 
 @pytest.mark.skipif(not in_own_pid_namespace(), reason="no right to make a PID namespace")
+@pytest.mark.slow
 def test_stages_whose_results_nobody_fetches_are_ended_and_nothing_else_is(pod):
     done = subprocess.run(
         ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", LONELY, str(pod.root)],

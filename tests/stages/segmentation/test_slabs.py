@@ -2,7 +2,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stages import GeometryError
@@ -34,7 +34,6 @@ def test_part_of_a_grid_lies_where_it_lay():
     assert part.affine[:3, 3].tolist() == [1, 13, 1]
 
 
-@settings(deadline=None)  # what is compiled at the first call takes longer
 @given(
     slices=st.integers(1, 24),
     target_slices=st.integers(1, 40),

@@ -60,6 +60,7 @@ def test_peak_of_memory_and_transport_are_told_before_the_start(run, server):
     assert [label.name for label in run.origin.labels] == ["Liver", "Liver tumour"]
 
 
+@pytest.mark.slow
 def test_every_transport_gives_the_same_mask(run, server):
     _, by_memory = run("--server", server.grpc_url, "--transport", "system")
     by_grpc, grpc_mask = run("--server", server.grpc_url, "--transport", "grpc")

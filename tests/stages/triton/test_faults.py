@@ -36,6 +36,7 @@ def repository(tmp_path_factory):
     for name, behaviour in {
         "slow": "slow 30",
         "steady": "slow 0.05",
+        "lazy": "slow 0.5",
         "nan": "nan",
         "shape": "shape",
         "memory": "memory",
@@ -173,9 +174,9 @@ def test_slow_model_is_given_up_at_the_deadline_and_told_so(url, repository):
 
 def test_each_window_in_flight_has_the_deadline_to_itself(url):
     image = IMAGE[:8, :8]
-    # 3 windows of 0.05 s each behind each other at a server that takes one at a time
+    # 3 windows of 0.5 s each behind each other at a server that takes one at a time: the last after 1.5 s
     plan = WindowPlan(shape=(8, 8, 8), classes=1, in_flight=3)
-    assert scores_of(url, "steady", image=image, windows=plan, deadline_s=0.4).shape == (1, 8, 8, 16)
+    assert scores_of(url, "lazy", image=image, windows=plan, deadline_s=1.2).shape == (1, 8, 8, 16)
 
 
 def test_model_whose_process_dies_is_told(url):
