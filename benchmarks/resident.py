@@ -311,8 +311,8 @@ def soak(given: argparse.Namespace, folder: Path) -> None:
     others = [each.name for each in payloads.iterdir() if each.name not in dict(run)]
     right, stayed = len(codes) - len(wrong), "the same to the end" if same else "replaced"
     print(
-        f"{given.jobs} studies of {len(KINDS)} kinds: {right} ended as they should {wrong[:5]}; hosts {stayed}, "
-        f"memory x {max(grown):.3f} since study 40; left: {left}, payloads {others}"
+        f"{given.jobs} studies of {len(KINDS)} kinds: {right} ended as they should {wrong[:5]}; "
+        f"hosts {stayed}, memory x {max(grown):.3f} since study 40; left: {left}, payloads {others}"
     )
 
 
