@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -203,6 +204,62 @@ def test_failure_of_a_foreign_stage_counts_with_its_message(tmp_path):
     (tmp_path / "other.failed").write_text('{"message": "out of memory"}')
     failure = locks.read_failure(tmp_path / "other.failed")
     assert (failure.root_stage, failure.root_message) == ("other", "out of memory")
+
+
+FAILURE = locks.Failure(
+    job="job-1",
+    stage="reader",
+    error="InputError",
+    exit_code=3,
+    message="no CT",
+    retryable=False,
+    root_stage="reader",
+    root_message="no CT",
+)
+
+
+@pytest.mark.parametrize("code", [1, 3, 255])
+def test_failure_read_back_is_the_one_that_was_published(tmp_path, code):
+    failure = replace(FAILURE, exit_code=code, peak_memory_bytes=1)
+    locks.publish(tmp_path / "reader.failed", failure)
+    assert locks.read_failure(tmp_path / "reader.failed") == failure
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"exit_code": 0}, {"exit_code": 256}, {"exit_code": True}, {"retryable": 1}, {"root_stage": 7}]
+)
+def test_failure_with_a_value_of_another_kind_counts_with_its_message_alone(tmp_path, wrong):
+    (tmp_path / "reader.failed").write_text(json.dumps({**asdict(FAILURE), **wrong}))
+    failure = locks.read_failure(tmp_path / "reader.failed")
+    assert (failure.job, failure.error, failure.exit_code) == ("", "", 1)
+    assert (failure.stage, failure.root_stage, failure.root_message) == ("reader", "reader", "no CT")
+    assert not failure.retryable
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_message_of_a_failure_is_read_as_far_as_a_log_can_bear(tmp_path, known):
+    long = {"message": "x" * 20_000, "root_message": "y" * 20_000}
+    content = {**asdict(FAILURE), **long} if known else long
+    (tmp_path / "reader.failed").write_text(json.dumps(content))
+    failure = locks.read_failure(tmp_path / "reader.failed")
+    assert (len(failure.message), len(failure.root_message)) == (16_384, 16_384)
+
+
+@pytest.mark.parametrize("wrong", [{"job": 1}, {"arguments": [1]}, {"inputs": []}, {"files": {"a": 1}}])
+def test_lock_with_a_value_of_another_kind_is_foreign(tmp_path, output, wrong):
+    content = {**asdict(lock_of(output)), **wrong}
+    (tmp_path / "reader.lock").write_text(json.dumps(content))
+    assert locks.read_lock(tmp_path / "reader.lock") is None
+
+
+def test_what_nobody_would_read_is_not_published(tmp_path):
+    longest = (32 << 20) - len('{\n "message": ""\n}')
+    locks.publish(tmp_path / "a.lock", {"message": "x" * longest})
+    with pytest.raises(
+        OutputError, match="it would have 33554433 bytes, and nobody reads more than 33554432"
+    ):
+        locks.publish(tmp_path / "b.lock", {"message": "x" * (longest + 1)})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.lock"]
 
 
 def test_absent_failure_is_none(tmp_path):
