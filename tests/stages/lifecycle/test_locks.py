@@ -1,4 +1,6 @@
 import json
+import os
+import re
 from dataclasses import asdict, replace
 
 import pytest
@@ -6,6 +8,7 @@ import pytest
 from stages import OutputError
 from stages.lifecycle import locks, models_file, outputs, validity
 from stages.lifecycle.model_record import ModelRecord, records_in, why_changed
+from stages.runtime.job_files import JobFileError
 from tests.phantoms import LABELS
 
 
@@ -260,6 +263,33 @@ def test_what_nobody_would_read_is_not_published(tmp_path):
     ):
         locks.publish(tmp_path / "b.lock", {"message": "x" * (longest + 1)})
     assert [path.name for path in tmp_path.iterdir()] == ["a.lock"]
+
+
+def test_files_of_a_stage_bear_the_name_of_its_lock(tmp_path):
+    assert locks.stage_of("reader.lock") == "reader"
+    assert locks.failure_path(tmp_path, "reader.lock") == tmp_path / "reader.failed"
+    assert locks.running_path(tmp_path, "reader.lock") == tmp_path / "reader.running"
+
+
+def test_time_is_said_to_the_millisecond_in_utc():
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", locks.now())
+
+
+@pytest.mark.parametrize(("how", "syncs"), [({}, 2), ({"durable": False}, 0)])
+def test_a_lock_and_its_folder_are_on_disk_when_it_is_published(tmp_path, monkeypatch, how, syncs):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    locks.publish(tmp_path / "a.lock", {"job": "1"}, **how)
+    assert len(synced) == syncs
+
+
+def test_a_failure_of_more_than_a_mebibyte_is_refused(tmp_path):
+    text = '{"message": "no CT"}'
+    (tmp_path / "a.failed").write_text(text.ljust(1 << 20))
+    assert locks.read_failure(tmp_path / "a.failed").message == "no CT"
+    (tmp_path / "a.failed").write_text(text.ljust((1 << 20) + 1))
+    with pytest.raises(JobFileError):
+        locks.read_failure(tmp_path / "a.failed")
 
 
 def test_absent_failure_is_none(tmp_path):
