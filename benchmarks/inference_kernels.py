@@ -27,6 +27,7 @@ from stages.arrays import Array
 from stages.compute.components import fill_holes, keep_largest_component
 from stages.compute.intensity import Intensity
 from stages.compute.resample import labels_from_scores, resample_linear
+from stages.compute.separable import Separable, ranges, resample_separable, with_bounds
 from stages.volume.geometry import Grid, grid_with_spacing
 
 ROWS_COLUMNS = (512, 512)
@@ -103,6 +104,35 @@ def resamplers(slices: int) -> dict[str, Callable[[], object]]:
             target.shape,
             order=1,
             mode="nearest",
+        ),
+    }
+
+
+def splines(slices: int) -> dict[str, Callable[[], object]]:
+    """Return the ways to the model's grid by splines of order 3, in the volume's range (nnU-Net's)."""
+    import SimpleITK
+    from scipy import ndimage
+
+    hu, grid = ct(slices)
+    target = grid_with_spacing(grid, (1.5, 1.5, 1.5), alignment="stretched")
+    factors = [new / old for new, old in zip(target.shape, grid.shape, strict=True)]
+    image, onto = simpleitk_image(hu, grid), simpleitk_image(np.zeros(target.shape, np.uint8), target)
+    cubic = Separable(kinds=("cubic", "cubic", "cubic"), clip=(INTENSITY.low, INTENSITY.high))
+
+    def ours() -> object:
+        how = with_bounds(cubic, ranges(hu, None, clip=cubic.clip), None)
+        return resample_separable(hu, grid, target, how, intensity=INTENSITY)
+
+    def by_scipy() -> object:
+        given = INTENSITY(hu)
+        made = ndimage.zoom(given, factors, order=3, mode="nearest", grid_mode=True)
+        return np.clip(made, given.min(), given.max(), out=made)
+
+    return {
+        "ours": ours,
+        "scipy": by_scipy,
+        "SimpleITK": lambda: SimpleITK.Resample(
+            image, onto, SimpleITK.Transform(), SimpleITK.sitkBSpline, -1000, SimpleITK.sitkFloat32
         ),
     }
 
@@ -189,16 +219,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--slices", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", help="part of a row's title")
     args = parser.parse_args()
     print(f"{args.slices} x {ROWS_COLUMNS[0]} x {ROWS_COLUMNS[1]}, medians of {args.rounds}")
     rows = {
         "volume -> model's input": resamplers,
+        "the same by splines": splines,
         "scores -> labels": labellers,
         "largest component": components,
         "holes": hole_fillers,
     }
     for title, made in rows.items():
-        partial(report, title, made(args.slices), rounds=args.rounds)()
+        if not args.only or args.only in title:
+            partial(report, title, made(args.slices), rounds=args.rounds)()
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ COMMANDS = {
     "lint": ("define:check_chart", "Check a values.yaml or a dicom-server-config.yaml."),
     "plan": ("define:plan_workflow", "Print what each engine would run; nothing is run."),
     "test": ("run:try_workflow", "Run a workflow here or on a cluster, and report on it."),
+    "serve": ("serve:serve_workflows", "Keep stages and the model server ready for jobs."),
     "status": ("run:show_status", "Show how jobs are doing: done, running, failed and why."),
     "logs": ("run:show_logs", "Print what the stages of a job logged."),
     "publish": ("publish:publish_workflow", "Put a workflow, checked and versioned, into a folder."),
@@ -87,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in _STOPPING:
         signal.signal(number, _stop)
     _heed_switch()
-    around = CommandContext(environ=os.environ, places=Places.here(os.environ))
+    arguments = sys.argv[1:] if argv is None else argv
+    around = CommandContext(environ=os.environ, places=Places.here(os.environ), arguments=arguments)
     own = {name: (f"clara_wf.commands.{at}", said) for name, (at, said) in COMMANDS.items()}
     commands = group_of(app, own, more=added_commands, behind=_BEFORE_ADDED)
     try:

@@ -17,6 +17,7 @@ from dicom_adapter.context import AdapterContext
 from dicom_adapter.delivery.commitment import handle_report
 from dicom_adapter.delivery.workers import DeliveryWorkers
 from dicom_adapter.jobs.job_queue import JobQueue
+from dicom_adapter.jobs.kept_stages import KeptStages
 from dicom_adapter.jobs.shared_model_server import SharedModelServer
 from dicom_adapter.live_config import http_token
 from dicom_adapter.scp.storage_scp import StorageScp
@@ -60,6 +61,7 @@ class Components:
         self._jobs = JobQueue(
             context, models=models, model_server=self._server.address, on_done=self.delivery_workers.wake
         )
+        self._kept_stages = KeptStages(context, log=paths.root / "kept-stages.log")
         self._studies = StudyTracker(
             context.store,
             context.config,
@@ -90,7 +92,7 @@ class Components:
         context.metrics.watch(partial(queue_of, context))
         context.metrics.waiting_connections.set_function(lambda: self._scp.waiting)
         try:
-            for part in (self._jobs, self.delivery_workers, self.retention, self._studies):
+            for part in (self._kept_stages, self._jobs, self.delivery_workers, self.retention, self._studies):
                 part.start()
             self._scp.start()
             with self._answering() as http_port:
@@ -101,7 +103,7 @@ class Components:
     def _stop(self, deadline: Deadline) -> list[str]:
         """Stop everything, and return the names of the threads that have not ended in time."""
         self._context.store.begin_shutdown()
-        parts = (self._studies, self.retention, self.delivery_workers, self._jobs)
+        parts = (self._studies, self.retention, self.delivery_workers, self._jobs, self._kept_stages)
         for part in parts[1:]:
             part.ask_to_stop()
         self._scp.stop()

@@ -50,6 +50,10 @@ class DicomReader(Stage):
         """
         return bool(arguments.explain)
 
+    def warm_up(self) -> None:
+        """Import the decoders."""
+        load_decoders()
+
     def prepare(self, job: Job) -> None:
         """Check the rules and import the decoders while the input is still awaited.
 

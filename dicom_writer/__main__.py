@@ -67,6 +67,11 @@ class DicomWriter(Stage):
                 help=f"{meant}, written into the results (default: as the stage that made the mask says)",
             )
 
+    def warm_up(self) -> None:
+        """Import what writes and what verifies each kind of result."""
+        for name in RESULT_KINDS:
+            RESULT_KINDS[name]
+
     def prepare(self, job: Job) -> None:
         """Read the arguments, and import what writes and what verifies, while stages before still work.
 

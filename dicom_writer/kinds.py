@@ -65,12 +65,8 @@ def kinds_named(text: str) -> tuple[str, ...]:
         If there is none, one is unknown, or ``volume``, which is no mask, stands beside others.
     """
     asked = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in asked if name not in RESULT_KINDS]
-    if unknown or not asked:
-        raise SettingsError(
-            f"--results {text!r}: {f'there is no result {unknown[0]!r}' if unknown else 'it names none'}; "
-            f"choose from {','.join(RESULT_KINDS)}"
-        )
+    if not asked:
+        raise SettingsError(f"--results {text!r}: it names none; choose from {','.join(RESULT_KINDS)}")
     if _OF_VOLUME in asked and len(set(asked)) > 1:
         raise SettingsError(
             f"--results {text!r}: volume is of a CT volume, the others of a mask; ask for one"
@@ -96,9 +92,16 @@ def with_required(names: Sequence[str]) -> tuple[str, ...]:
     ----------
     names
         Of kinds of result, as asked for.
+
+    Raises
+    ------
+    SettingsError
+        If there is no kind of a name.
     """
-    asked = [RESULT_KINDS[name] for name in names if name in RESULT_KINDS]
-    required = {name for kind in asked for name in kind.requires} - set(names)
+    unknown = [name for name in names if name not in RESULT_KINDS]
+    if unknown:
+        raise SettingsError(f"there is no result {unknown[0]!r}; choose from {','.join(RESULT_KINDS)}")
+    required = {other for name in names for other in RESULT_KINDS[name].requires} - set(names)
     for name in required:
         logger.info("the result %s is written as well: another one that was asked for refers to it", name)
     return tuple(name for name in RESULT_KINDS if name in {*names, *required})

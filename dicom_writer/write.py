@@ -68,6 +68,8 @@ def write_results(
 
     Raises
     ------
+    SettingsError
+        If there is no kind of result of a name.
     InputError
         If a label has no meaning, or the mask does not fit its source images.
     GeometryError
@@ -78,7 +80,7 @@ def write_results(
     from dicom_writer.request.mask_request import request_of_mask
     from dicom_writer.request.volume_request import request_of_volume
 
-    clock = time.monotonic()
+    began = time.monotonic()
     results = with_required(results)
     if are_of_volume(results):
         request = request_of_volume(mask, Path(source))
@@ -86,18 +88,23 @@ def write_results(
         request = request_of_mask(
             mask, Path(source), results=results, labels=labels, provenance=provenance, options=options
         )
-    request = without_empty(request)
+    return _write_verified(request, Path(output), began=began)
+
+
+def _write_verified(asked: ResultRequest, output: Path, *, began: float) -> list[Path]:
+    """Write what a request wants, and release all of it when each file says what the mask says."""
+    request = without_empty(asked)
     logger.info(
-        "series %s: found its %d source images", mask.origin.series_instance_uid, len(request.sources)
+        "series %s: found its %d source images", request.mask.origin.series_instance_uid, len(request.sources)
     )
-    with _hidden_folder(Path(output)) as hidden:
+    with _hidden_folder(output) as hidden:
         made = {name: _make(name, request, hidden / name) for name in request.wanted}
         for name, paths in made.items():
             verify(name, request, paths)
-        released = _release(made, hidden, Path(output))
-        for name in set(results) - set(made):
-            _remove_earlier(Path(output) / f"{request.file_name}.{name}.dcm")
-    _log(request, released, time.monotonic() - clock)
+        released = _release(made, hidden, output)
+        for name in set(asked.wanted) - set(made):
+            _remove_earlier(output / f"{request.file_name}.{name}.dcm")
+    _log(request, released, time.monotonic() - began)
     return released
 
 

@@ -49,7 +49,8 @@ def add_model(
     image, scores
         Dims of the tensors without the batch; -1 where they are free.
     kind
-        ``nearest`` for scores by distance, ``argmax`` for labels, ``sigmoid`` for logits above each centre.
+        ``nearest`` for scores by distance (``middle`` of the middle one of several channels), ``argmax`` for
+        labels, ``sigmoid`` for logits above each centre.
     description
         Changes to the parameters; None leaves one out.
     """
@@ -82,7 +83,15 @@ def _model(image, scores, centres, kind, data_type, labels_type, *, last):
     middle = numpy_helper.from_array(np.array(centres, number).reshape(shape), "centres")
     apart = helper.make_node("Sub", ["image", "centres"], ["apart"])
     constants = [middle]
-    if kind == "sigmoid":
+    if kind == "middle":  # of a stack
+        constants.append(numpy_helper.from_array(np.array([image[0] // 2]), "place"))
+        nodes = [
+            helper.make_node("Gather", ["image", "place"], ["of_middle"], axis=1),
+            helper.make_node("Sub", ["of_middle", "centres"], ["apart"]),
+            helper.make_node("Mul", ["apart", "apart"], ["square"]),
+            helper.make_node("Neg", ["square"], ["scores"]),
+        ]
+    elif kind == "sigmoid":
         constants.append(numpy_helper.from_array(np.array(200, number), "steep"))
         nodes = [apart, helper.make_node("Mul", ["apart", "steep"], ["scores"])]
     else:

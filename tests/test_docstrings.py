@@ -61,7 +61,7 @@ def mistakes_of(thing):
 
 def says_itself(part):
     """Return whether a parameter has the name of its type, or is the environment."""
-    kind = re.split(r" \||\[", str(part.annotation))[0]
+    kind = re.split(r" \||\[", str(part.annotation))[0].rpartition(".")[2]
     words = re.sub(r"(?<!^)(?=[A-Z])", "_", kind).lower().split("_")
     of_path = kind in ("Path", "FilePath") and part.name in NAMES_OF_PATHS
     return (
@@ -74,12 +74,16 @@ def is_command(thing):
     return any(re.search("typer|click|Annotated", str(part.annotation)) for part in thing.parameters)
 
 
+def overrides(thing):
+    """Return whether a method takes the place of one of a class of ours, which describes its parameters."""
+    return thing.parent.is_class and any(thing.name in base.members for base in thing.parent.mro())
+
+
 def left_unsaid(thing):
     """Return what is wrong with the description of a function or class of an application."""
     if ".commands." in thing.path or ".cli.app." in thing.path:
         return []
-    overrides = thing.parent.is_class and any(thing.name in base.members for base in thing.parent.mro())
-    if overrides or is_command(thing):
+    if overrides(thing) or is_command(thing):
         return []
     silent = {f"{part.name.lstrip('*')} is missing" for part in thing.parameters if says_itself(part)}
     found = set(mistakes_of(thing))
@@ -99,7 +103,7 @@ def test_every_parameter_is_documented(api, package):
     wrong = [
         f"{thing.path}: {', '.join(found)}"
         for thing in public(api[package])
-        if (found := list(mistakes_of(thing)))
+        if (found := list(mistakes_of(thing))) and (documented(thing) or not overrides(thing))
     ]
     assert "\n".join(wrong) == ""
 

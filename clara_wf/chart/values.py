@@ -77,6 +77,8 @@ def block_values(block: StageBlock) -> dict[str, Any]:
     given = block.model_dump(by_alias=True, mode="json")
     optional = {key for key in ("command", "gpu", "resources", "env") if not given[key]}
     values = {key: value for key, value in given.items() if key not in optional}
+    if block.resident:
+        del values["resident"]
     values["timeout"] = f"{block.timeout:g}"
     if "resources" in values:
         values["resources"] = {key: value for key, value in values["resources"].items() if value}

@@ -5,8 +5,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clara_wf.commands.lazy import load
+from stages.errors import SettingsError
+
+if TYPE_CHECKING:
+    from clara_wf.run.archives import Archives
 
 GROUP = "clara_wf.commands"
 """The group of entry points, each of which stands for an `Extension`."""
@@ -26,10 +32,14 @@ class Extension:
     checks
         By the key at the top of a YAML file that shows whose it is: ``module:name`` of a function that takes
         the file's path and returns a list of `clara_wf.yaml.findings.Finding`.
+    archives
+        ``module:name`` of what takes the path of a dicom-server-config.yaml and returns
+        `clara_wf.run.archives.Archives`; "" if it knows none.
     """
 
     commands: Mapping[str, tuple[str, str]]
     checks: Mapping[str, str]
+    archives: str = ""
 
 
 def extensions() -> Iterator[Extension]:
@@ -45,6 +55,21 @@ def extensions() -> Iterator[Extension]:
 def added_commands() -> dict[str, tuple[str, str]]:
     """Return the commands of every extension, as `Extension.commands` has them."""
     return {name: place for extension in extensions() for name, place in extension.commands.items()}
+
+
+def open_archives(config: Path) -> Archives:
+    """Return the archives that a dicom-server-config.yaml names.
+
+    Raises
+    ------
+    SettingsError
+        If there is a mistake in it, or no extension knows archives.
+    """
+    for extension in extensions():
+        if extension.archives:
+            found: Archives = load(extension.archives)(config)
+            return found
+    raise SettingsError("nothing here speaks with archives; install clara-stages[adapter]")
 
 
 def _is_there(module: str) -> bool:

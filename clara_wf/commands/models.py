@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -96,28 +96,67 @@ def check(
 @app.command("add")
 def add(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="An ONNX file, or the folder of a model.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="An ONNX or TorchScript file; a folder of Triton, nnU-Net, TotalSegmentator or MONAI.",
+        ),
+    ],
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the model; default: that of PATH.")
     ] = None,
     models: Models = None,
+    orientation: Annotated[
+        str | None,
+        typer.Option(
+            "--orientation",
+            metavar="SPL",
+            help="Of nnU-Net: patient directions of slices, rows, columns in the images it was trained on.",
+        ),
+    ] = None,
+    only: Annotated[
+        str,
+        typer.Option(
+            "--only", metavar="NAMES", help="Of TotalSegmentator: the classes to keep, with commas."
+        ),
+    ] = "",
+    fold: Annotated[
+        list[str] | None, typer.Option("--fold", help="Of nnU-Net: a fold to use; may be said again.")
+    ] = None,
+    backend: Annotated[
+        Literal["onnxruntime", "pytorch"],
+        typer.Option(
+            "--backend", help="Of a TorchScript file: what of Triton runs it; pytorch is the image's."
+        ),
+    ] = "onnxruntime",
     trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Add a model to the repository, whole or not at all.
 
-    It is checked first, and its golden case recorded; the version that it replaces is kept. An ONNX file
+    It is checked first, and its golden case recorded; the version that it replaces is kept. Trained models of
+    nnU-Net, TotalSegmentator and MONAI, and TorchScript files, become ONNX with a config.pbtxt that says what
+    their framework does; what cannot be done here is refused by name. An ONNX file
     gets a config.pbtxt to complete, or that of the model whose next version it is. A folder whose files would
     run as programs (Python, libraries, pickles), or are links, is refused unless you trust it: what would run
     is printed. What leads out of the folder is refused always.
     """
-    from clara_wf.models.add import add_model
+    from clara_wf.model_import.add import add_any_model
+    from clara_wf.model_import.imported import ImportChoices
     from clara_wf.models.config_pbtxt import CONFIG
 
     places = command_context(context, models=models).places
     places.workspace.require_changeable(places.models)
-    added = add_model(
-        path, places.models, name=name, cache=places.cache, print_line=_progress, trust_code=trust_code
+    choices = ImportChoices(
+        orientation=orientation,
+        only=tuple(each.strip() for each in only.split(",") if each.strip()),
+        folds=tuple(fold or ()),
+        trust_code=trust_code,
+        backend=backend,
+    )
+    added = add_any_model(
+        path, places.models, name=name, cache=places.cache, print_line=_progress, choices=choices
     )
     before = f", instead of version {added.replaced}, which is kept" if added.replaced else ""
     _progress(f"added {added.folder.name}, version {added.version}, to {added.folder.parent}{before}")
@@ -159,17 +198,20 @@ def _print(found: CheckedModel, *, as_json: bool) -> None:
 
 def _told(found: CheckedModel) -> dict[str, object]:
     from clara_wf.models.check import CT_SHAPE, CT_SPACING_MM
+    from clara_wf.models.plan_text import notes_of, plan_of_description
     from stages.runtime.sizes import in_words
 
     model, tensors = found.description, found.tensors
     ct = " x ".join(map(str, CT_SHAPE)) + " voxels of " + " x ".join(map(str, CT_SPACING_MM)) + " mm"
     return {
         "model": f"{found.served.name}, version {found.served.version}",
+        **notes_of(found.served.parameters),
         "input": f"{tensors.input_type} {tensors.input_layout}",
         "output": f"{tensors.output_type} {tensors.output_layout}, {model.activation}",
         "orientation": model.orientation,
         "grid": f"size {list(model.size)}" if model.size else f"spacing {model.spacing_mm}",
         "window": list(model.window_shape or ()),
+        **plan_of_description(model),
         "labels": {label: model.name_of(label) for label in model.labels},
         "channels": list(model.channel_labels),
         "a CT of": ct,

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from clara_wf.text.untrusted import printable_lines
 from clara_wf.workspace import Places
+
+if TYPE_CHECKING:
+    from clara_wf.run.service import Ready
 
 Values = Annotated[Path | None, typer.Option("--values", metavar="FILE", help="Use another values.yaml.")]
 Payloads = Annotated[Path | None, typer.Option("--payloads", metavar="DIR", help="Folder that jobs run in.")]
@@ -20,10 +23,24 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 
 @dataclass(frozen=True, kw_only=True)
 class CommandContext:
-    """What the command line was started in."""
+    """What the command line was started in.
+
+    Attributes
+    ----------
+    environ
+        Environment variables.
+    places
+        Where things lie.
+    arguments
+        The whole command line after the program's name.
+    ready
+        What a service keeps ready for the command; None where it was started by itself.
+    """
 
     environ: Mapping[str, str]
     places: Places
+    arguments: Sequence[str] = ()
+    ready: Ready | None = None
 
 
 def command_context(

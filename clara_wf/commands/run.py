@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clara_wf.commands.archives import (
+    Accession,
+    Config,
+    Dates,
+    Modality,
+    Patient,
+    ShowIdentifiers,
+    Study,
+    archives_of,
+)
 from clara_wf.commands.completion import WorkflowName, engines, jobs, stages_of_job
 from clara_wf.commands.options import (
     AsJson,
+    CommandContext,
     Models,
     Payloads,
     Values,
@@ -24,7 +35,7 @@ from clara_wf.commands.options import (
     print_table,
 )
 from clara_wf.engines.engine import ENGINES, NO_SERVER, Outcome
-from clara_wf.payload import checked_job_id
+from clara_wf.payload import Payload, checked_job_id
 from clara_wf.run.status import JobStatus, job_in, jobs_in
 from clara_wf.text.suggestion import did_you_mean
 from clara_wf.text.untrusted import printable_lines
@@ -34,6 +45,7 @@ from stages.runtime.job_files import last_lines, open_to_read
 if TYPE_CHECKING:
     from clara_wf.definitions.workflow import Workflow
     from clara_wf.report.job_report import JobReport
+    from clara_wf.run.archives import StudyQuery
 
 _LAST_LINES = 15
 _FOLLOW_S = 0.2
@@ -72,9 +84,22 @@ PublishedIn = Annotated[
     Path | None,
     typer.Option("--published", metavar="DIR", help="Run it as it was published in this folder."),
 ]
+From = Annotated[
+    str | None,
+    typer.Option("--from", metavar="NAME", help="Fetch the input from this archive, as `pull` does."),
+]
+To = Annotated[
+    str | None, typer.Option("--to", metavar="NAME", help="Send the results to this archive afterwards.")
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Run every stage, also those that have finished.")]
 KeepGoing = Annotated[
     bool, typer.Option("--keep-going", help="After a failure finish the stages that do not need it.")
+]
+Warm = Annotated[
+    bool, typer.Option("--warm", help="Have it run by `clara-wf serve` if that runs; it starts faster.")
+]
+Priority = Annotated[
+    int, typer.Option("--priority", min=0, max=9, help="With --warm: overtake jobs of lower priority.")
 ]
 Cpu = Annotated[
     bool, typer.Option("--cpu", help="Leave the GPU alone, as CLARA_GPU=off does (process engine).")
@@ -88,6 +113,15 @@ def try_workflow(
     timeout: Timeout = None,
     engine: EngineName = None,
     input_dir: Input = None,
+    archive: From = None,
+    study: Study = "",
+    accession: Accession = "",
+    patient: Patient = "",
+    dates: Dates = "",
+    modality: Modality = "",
+    show_identifiers: ShowIdentifiers = False,
+    to: To = None,
+    config: Config = None,
     server: Server = None,
     published: PublishedIn = None,
     models: Models = None,
@@ -96,13 +130,21 @@ def try_workflow(
     fresh: Fresh = False,
     keep_going: KeepGoing = False,
     cpu: Cpu = False,
+    warm: Warm = False,
+    priority: Priority = 0,
     as_json: AsJson = False,
 ) -> None:
     """Run a workflow on this machine or on a cluster, and report on the job.
 
-    A job that was interrupted goes on at the first stage that has not finished.
+    A job that was interrupted goes on at the first stage that has not finished. With `--from` its input is a
+    study that an archive has, with `--to` its results are sent to one: archives are the destinations of a
+    dicom-server-config.yaml.
     """
+    around = command_context(context, values=values, payloads=payloads, models=models)
+    if warm and around.ready is None:
+        _run_by_service(around, priority)
     from clara_wf.model_server.gpu import without_gpu
+    from clara_wf.run.archives import FetchOptions, study_query
     from clara_wf.run.display import LiveProgress
     from clara_wf.run.local_run import LocalRun, run_locally
     from clara_wf.text.terminal import Terminal
@@ -111,10 +153,18 @@ def try_workflow(
         raise SettingsError(
             "give --published or --values, not both: what is published has its own values.yaml"
         )
-    around = command_context(context, values=values, payloads=payloads, models=models)
-    chosen, chart = _chosen(workflow, published, around.places.values)
+    query = (
+        study_query(study_uid=study, accession=accession, patient_id=patient, dates=dates, modality=modality)
+        if archive
+        else None
+    )
+    _require_sole_input(query, job, input_dir, (study, accession, patient, dates, modality))
+    found, chart = chosen(workflow, published, around.places.values)
+    archives = archives_of(config, around.places) if archive or to else None
+    if archives and to:
+        archives.require(to)  # before anything runs
     run = LocalRun(
-        workflow=chosen,
+        workflow=found,
         chart=chart,
         places=around.places,
         engine=engine,
@@ -124,8 +174,14 @@ def try_workflow(
         timeout_s=timeout,
         fresh=fresh,
         keep_going=keep_going,
+        ready=around.ready,
+        priority=priority,
     )
     with LiveProgress(Terminal(stderr=True)) as progress:
+        if archives and archive and query:
+            options = FetchOptions(show_identifiers=show_identifiers)
+            fetched = archives.fetch(archive, query, found, around.places, options, progress.print_line)
+            run = replace(run, job=fetched[0].job)
         report, outcome = run_locally(
             run,
             environ=without_gpu(around.environ) if cpu else around.environ,
@@ -133,10 +189,37 @@ def try_workflow(
             on_progress=progress.update,
         )
     _print(report, outcome, as_json=as_json)
+    if archives and to and outcome.exit_code == 0:
+        payload = Payload(root=Path(report.payload), job_id=report.job)
+        typer.echo(archives.deliver(to, payload, found), err=True)
     raise typer.Exit(outcome.exit_code)
 
 
-def _chosen(workflow: str, published: Path | None, values: Path) -> tuple[Workflow, Path | None]:
+def _require_sole_input(
+    query: StudyQuery | None, job: str | None, input_dir: Path | None, asked: Sequence[str]
+) -> None:
+    if query is None and any(asked):
+        raise SettingsError("--study, --accession, --patient, --date and --modality need --from NAME")
+    if query is not None and (job or input_dir):
+        raise SettingsError("give --from, --input or a job, not several: each names the input")
+
+
+def _run_by_service(around: CommandContext, priority: int) -> None:
+    """Exit as the service's run of this command line did; return, and say why, where there is no service."""
+    from clara_wf.run.warm import jobs_folder, run_warm, why_not
+
+    folder = jobs_folder(around.places.payloads)
+    rest = [each for each in around.arguments if each != "--warm"]
+    why = why_not(folder)
+    code = (
+        None if why else run_warm(folder, rest[rest.index("test") + 1 :], around.environ, priority=priority)
+    )
+    if code is not None:
+        raise typer.Exit(code)
+    typer.echo(f"not warm: {why or 'the service has ended'}", err=True)
+
+
+def chosen(workflow: str, published: Path | None, values: Path) -> tuple[Workflow, Path | None]:
     """Return a workflow, and its chart if it is a published one."""
     from clara_wf.definitions.workflow import find_workflow, load_workflows
     from clara_wf.publish.published import load_published

@@ -91,6 +91,7 @@ class StageBlock(StrictBlock):
     publishPath: Text  # noqa: N815
     command: Command = ()
     gpu: StrictBool = False
+    resident: StrictBool = True
     resources: Resources = Resources()
     env: Mapping[Variable, AnyText] = {}
 

@@ -114,7 +114,13 @@ def require_docker(workflow: Workflow, environ: Mapping[str, str]) -> None:
 
 
 def make_engine(
-    name: str, *, models: Path | None, values: Path | None = None, chart: Path | None = None
+    name: str,
+    *,
+    models: Path | None,
+    values: Path | None = None,
+    chart: Path | None = None,
+    residents: Path | None = None,
+    priority: int = 0,
 ) -> Engine:
     """Return an engine.
 
@@ -128,6 +134,10 @@ def make_engine(
         The values.yaml whose settings count on a cluster; None for the chart's own.
     chart
         The chart that is installed on a cluster; None for the one that comes with this software.
+    residents
+        Where stages that stay take orders, for the process engine; None for none.
+    priority
+        Of the job among those that they have.
     """
     if name == "kubernetes":
         from clara_wf.engines.kubernetes.engine import KubernetesEngine
@@ -137,4 +147,4 @@ def make_engine(
         from clara_wf.engines.docker.engine import DockerEngine
 
         return DockerEngine(models=models)
-    return ProcessEngine()
+    return ProcessEngine(residents, priority=priority)

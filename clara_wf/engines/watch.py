@@ -14,7 +14,7 @@ from stages.errors import StageError, StageTimeoutError, UpstreamError
 from stages.lifecycle import locks
 from stages.runtime import job_files
 
-_POLL_S = 0.05
+_POLL_S = 0.02
 _LONGEST_LINE = 2000  # characters
 _OVERDUE_S = 9.0  # a stage ends itself at its timeout; this much later it is ended
 _AFTERMATH_S = 2.0  # what others get to report "upstream failed" by themselves
@@ -46,7 +46,7 @@ def run_workflow(engine: Engine, run: JobRun, *, on_progress: Progress) -> Outco
     engine, run
         What starts the stages and the job that is run.
     on_progress
-        Called about twenty times a second with the status of every stage.
+        Called about fifty times a second with the status of every stage.
     """
     statuses = [
         StageStatus(name=step.name, message=run.to_run[step.name])
@@ -151,8 +151,7 @@ def _update(stage: _Running, payload: Payload, published: set[str]) -> None:
     clock = time.monotonic()
     code = stage.handle.exit_code()
     pending = stage.handle.pending() if code is None else ""
-    if stage.inputs_seen is None and not pending and published.issuperset(stage.step.wait_locks):
-        stage.inputs_seen = clock
+    _note_inputs(stage, clock, is_there=not pending and published.issuperset(stage.step.wait_locks))
     _note_peak(status, stage.handle.peak_memory_bytes())
     if status.state != "done":
         status.seconds = clock - (stage.inputs_seen or clock)
@@ -170,6 +169,11 @@ def _update(stage: _Running, payload: Payload, published: set[str]) -> None:
         _end_if_overdue(stage, clock)
     elif job_files.is_there(locks.running_path(payload.lock_dir, name)):
         status.state = "waiting"
+
+
+def _note_inputs(stage: _Running, clock: float, *, is_there: bool) -> None:
+    """Take note of since when a stage can work: it runs, it is its turn, and its inputs are there."""
+    stage.inputs_seen = (stage.inputs_seen or clock) if is_there else None
 
 
 def _conclude(stage: _Running, payload: Payload, code: int) -> None:

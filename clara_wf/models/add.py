@@ -29,7 +29,6 @@ from stages.errors import InputError, OutputError
 from stages.lifecycle import outputs
 
 _ONNX = "model.onnx"
-_NOT_SERVED = {"a bundle of MONAI": "configs/inference.json", "a folder of nnU-Net": "plans.json"}
 _EXPORT = "export it as ONNX, and add that file (docs/how-to/use-your-own-model.md)"
 _TRUST = "look at it, and add it with --trust-code if you trust it:"
 
@@ -206,9 +205,6 @@ def _onnx_of(source: Path) -> Path:
 def _advice_on(source: Path) -> str:
     """Return what to do with what people also call a model; "" for what is none of them."""
     if source.is_dir():
-        for what, name in _NOT_SERVED.items():
-            if (source / name).exists():
-                return f"; this looks like {what}: {_EXPORT}"
         return ""
     with source.open("rb") as file:
         begin = file.read(64)

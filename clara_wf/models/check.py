@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clara_wf.model_server.server import ModelServer, ModelServerError, serve
 from clara_wf.models import golden
-from clara_wf.models.config_pbtxt import problem_of
+from clara_wf.models.config_pbtxt import problem_of, read_config
 from clara_wf.models.parity import OnnxEngine, Parity, parity_with_reference
 from clara_wf.models.plain_files import require_plain
 from clara_wf.models.repository import KEPT as KEPT
@@ -29,14 +29,16 @@ from stages.model.description import ModelDescription
 from stages.model.tensors import ModelTensors
 from stages.segmentation.memory_estimate import stage_need
 from stages.segmentation.postprocess import label_volumes_ml
-from stages.segmentation.preprocess import preprocess
+from stages.segmentation.preprocess import preparation_need, preprocess
 from stages.segmentation.segment import segment, window_plan
 from stages.triton.client import TritonPredictor
+from stages.triton.ensemble import EnsemblePredictor, joined
 from stages.triton.types import ServedModel
 from stages.volume.geometry import Grid
 from stages.volume.origin import Origin
 from stages.volume.volume import Volume
-from stages.windows.plan import WindowPlan
+from stages.windows.plan import WindowPlan, to_layout
+from stages.windows.source import Window, WindowSource
 
 CT_SHAPE, CT_SPACING_MM = (120, 512, 512), (2.5, 0.8, 0.8)
 """The CT that a plan is made for."""
@@ -178,9 +180,10 @@ def check_model(
         print_line=print_line,
         advice="look at it, and check it with --trust-code if you trust it:",
     )
+    served = [name, *ModelDescription.from_server(read_config(repository / name)).ensemble]
     with (
         _log() as log,
-        serve(repository, models=[name], cache=cache, log=log, on_progress=print_line) as server,
+        serve(repository, models=served, cache=cache, log=log, on_progress=print_line) as server,
     ):
         return _try(repository / name, server, cache, print_line)
 
@@ -208,20 +211,31 @@ def _try(folder: Path, server: ModelServer, cache: Path, print_line: Callable[[s
         model = ModelDescription.from_server(served)
         tensors = model.tensors_of(served)
         volume = golden.make_phantom()
-        clock = time.monotonic()
-        mask = segment(volume, predictor, model=model, tensors=tensors)
-        seconds = time.monotonic() - clock
+        with _with_members(predictor, model, server) as asked:
+            clock = time.monotonic()
+            mask = segment(volume, asked, model=model, tensors=tensors)
+            seconds = time.monotonic() - clock
         engine = OnnxEngine.of_log(server.log, folder.name)
         parity = None
         if engine is not None and not engine.is_reference:
-            window = _middle(volume, model)
+            window = _middle(volume, model, tensors)
             with _log() as log:
                 parity = parity_with_reference(
                     folder, window, predictor, tensors, cache=cache, log=log, print_line=print_line
                 )
     _, _, windows = plan_of(model, tensors, volume.grid)
     plan, shape, windows_of_ct = plan_of(model, tensors, Grid(CT_SHAPE, golden.axial(CT_SPACING_MM)))
-    need = stage_need(plan, CT_SHAPE, shape, on_device=False, held_bytes=resident_bytes())
+    preparation = preparation_need(
+        _empty(Grid(CT_SHAPE, golden.axial(CT_SPACING_MM))), model, slices=plan.shape[0] + 2 * plan.reach
+    )
+    need = stage_need(
+        plan,
+        CT_SHAPE,
+        shape,
+        on_device=False,
+        held_bytes=resident_bytes(),
+        preparation=preparation,
+    )
     return CheckedModel(
         served=served,
         description=model,
@@ -237,27 +251,47 @@ def _try(folder: Path, server: ModelServer, cache: Path, print_line: Callable[[s
     )
 
 
-def _middle(volume: Volume, model: ModelDescription) -> NDArray[np.float32]:
-    """Return the window in the middle of a volume, as the model sees it."""
+@contextmanager
+def _with_members(
+    predictor: TritonPredictor, model: ModelDescription, server: ModelServer
+) -> Iterator[TritonPredictor | EnsemblePredictor]:
+    """Yield what asks a model, and with it those whose mean its output is."""
+    if not model.ensemble:
+        yield predictor
+        return
+    with ExitStack() as opened:
+
+        def connect_to(name: str) -> TritonPredictor:
+            member = opened.enter_context(TritonPredictor(server.grpc_url, name))
+            member.wait_until_ready(_READY_S)
+            return member
+
+        yield joined(predictor, model.ensemble, connect_to)[0]
+
+
+def _middle(volume: Volume, model: ModelDescription, tensors: ModelTensors) -> NDArray[np.float32]:
+    """Return the window in the middle of a volume, as the model is given it."""
     prepared = preprocess(volume, model)
-    image = np.asarray(prepared.image)
-    shape = model.window_shape or image.shape
-    lacking = [max(0, size - length) for size, length in zip(shape, image.shape, strict=True)]
-    image = np.pad(image, [(0, each) for each in lacking], constant_values=prepared.padding)
-    starts = [(length - size) // 2 for size, length in zip(shape, image.shape, strict=True)]
-    return image[tuple(slice(start, start + size) for start, size in zip(starts, shape, strict=True))]
+    plan = window_plan(prepared, model, tensors)
+    source = WindowSource(prepared.image, plan)
+    z, y, x = ((length - size) // 2 for size, length in zip(plan.shape, source.padded_shape, strict=True))
+    return np.asarray(to_layout(source.cut([Window(0, (z, y, x), ())]), tensors.input_layout))
 
 
 def plan_of(
     model: ModelDescription, tensors: ModelTensors, grid: Grid
 ) -> tuple[WindowPlan, tuple[int, int, int], int]:
     """Return windows and model's grid for a volume, were it not cropped, and how often it is asked."""
-    empty = Volume(
+    prepared = preprocess(_empty(grid), model, by_slabs=True)
+    windows = window_plan(prepared, model, tensors)
+    starts = windows.starts(windows.padded_shape(prepared.grid.shape))
+    return windows, prepared.grid.shape, math.prod(map(len, starts)) * len(windows.flips)
+
+
+def _empty(grid: Grid) -> Volume:
+    """Return a volume that takes no memory."""
+    return Volume(
         array=np.broadcast_to(np.int16(0), grid.shape),
         affine=grid.affine,
         origin=Origin(series_instance_uid="plan"),
     )
-    prepared = preprocess(empty, model)
-    windows = window_plan(prepared, model, tensors)
-    starts = windows.starts(windows.padded_shape(prepared.grid.shape))
-    return windows, prepared.grid.shape, math.prod(map(len, starts)) * len(windows.flips)

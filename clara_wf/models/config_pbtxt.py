@@ -62,7 +62,7 @@ def config_for(name: str, tensors: OnnxTensors) -> str:
     else:
         window = []
     for key, value, meaning in (*_EXAMPLES, *_label_examples(tensors, batch=batch), *window):
-        lines += [f"# {meaning}", f"# {_parameter(key, value)}"]
+        lines += [f"# {meaning}", f"# {parameter_line(key, value)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -86,7 +86,14 @@ def _meaning_to_fill(label: int) -> dict[str, Any]:
     return {"name": f"Label {label}", "type": code, "rgb": _NAMELESS_RGB[label % len(_NAMELESS_RGB)]}
 
 
-def _parameter(key: str, value: object) -> str:
+def parameter_line(key: str, value: object) -> str:
+    """Return the line of a parameter, its value as JSON.
+
+    Parameters
+    ----------
+    key, value
+        The parameter's name and what JSON can hold.
+    """
     return f'parameters: {{ key: "{key}" value: {{ string_value: {json.dumps(json.dumps(value))} }} }}'
 
 

@@ -94,8 +94,7 @@ def parity_with_reference(
     folder
         The model.
     window
-        What it is asked, as it comes to its input but for the axes of the batch and the channel: shape
-        (slices, rows, columns).
+        What it is asked: one window, with the axes of its input tensor.
     predictor
         The server that is compared.
     tensors
@@ -108,9 +107,7 @@ def parity_with_reference(
         Called with a line for the user before what takes a while.
     """
     served = predictor.describe()
-    sizes = dict(zip("zyx", window.shape, strict=True), b=1, c=1)
-    shape = [sizes[axis] for axis in tensors.input_layout]
-    asked = np.ascontiguousarray(window.reshape(shape), served.inputs[0].dtype)
+    asked = np.ascontiguousarray(window, served.inputs[0].dtype)
     found = np.array(predictor(asked))
     with tempfile.TemporaryDirectory(prefix="clara-model-parity-") as beside:
         _copy_for_reference(folder, Path(beside, "models"))

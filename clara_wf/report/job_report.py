@@ -107,7 +107,7 @@ def make_report(
         if image is not None and outcome.culprit is None:
             picture = payload.publish_dir / PICTURE
             drawn = BytesIO()
-            three_planes(image, mask, findings).save(drawn, format="PNG")
+            three_planes(image, mask, findings).save(drawn, format="PNG", compress_level=3)
             write_whole(picture, drawn.getvalue(), durable=False)
     results = _files(payload.folder(f) for f in workflow.result_folders)
     job = FinishedJob(

@@ -38,7 +38,9 @@ def labels_shown(
         mask.origin.label_values, mask.origin.labels, stated=stated, otherwise=workflow.labels
     )
     known = {0, *nameless, *(label.value for label in named)}
-    there = {int(value) for value in np.flatnonzero(np.bincount(mask.array.ravel(), minlength=256))}
+    is_there = np.zeros(256, dtype=bool)
+    is_there[mask.array.ravel()] = True
+    there = {int(value) for value in np.flatnonzero(is_there)}
     return named, tuple(sorted({*nameless, *(there - known)}))
 
 

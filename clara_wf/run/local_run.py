@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clara_wf.definitions.workflow import Step, Workflow
 from clara_wf.engines.choice import choose, make_engine, require_docker
@@ -22,6 +23,9 @@ from clara_wf.workspace import Places
 from stages.lifecycle import models_file
 from stages.lifecycle.heartbeat import sole_owner
 from stages.runtime.job_files import is_there
+
+if TYPE_CHECKING:
+    from clara_wf.run.service import Ready
 
 DEMO_JOB = "11111111-1111-1111-1111-111111111111"
 
@@ -53,6 +57,10 @@ class LocalRun:
     chart
         The chart of a published workflow, with the settings it was published with; None for the one of
         the workspace with the settings of the values.yaml.
+    ready
+        What a service keeps ready for it: stages that stay, and a model server.
+    priority
+        Of its stages among those of other jobs that the same service runs.
     """
 
     workflow: Workflow
@@ -65,6 +73,8 @@ class LocalRun:
     fresh: bool = False
     keep_going: bool = False
     chart: Path | None = None
+    ready: Ready | None = None
+    priority: int = 0
 
 
 def run_locally(
@@ -92,6 +102,8 @@ def run_locally(
         models=None if run.server == NO_SERVER else run.places.models,
         chart=run.chart or run.places.chart,
         values=None if run.chart else run.places.values,
+        residents=run.ready.stages if run.ready else None,
+        priority=run.priority,
     )
     job, source = _job_and_source(run, print_line)
     payload = payload_for(run.places.payloads.resolve(), job, run.workflow)
@@ -203,6 +215,8 @@ def _model_server(
         yield run.server
     elif not needed:
         yield None
+    elif run.ready and (url := run.ready.server_for(run.places.models)):
+        yield url
     else:
         from clara_wf.model_server.server import serve
 

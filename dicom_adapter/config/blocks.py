@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from clara_wf.yaml.scalars import Text, Texts
 from dicom_adapter.config.dicom_blocks import Block, Dicom
@@ -17,6 +17,7 @@ from dicom_adapter.config.values import (
     HoursFromZero,
     Permissions,
     Port,
+    Priority,
     Seconds,
     Size,
     WorkflowId,
@@ -32,12 +33,16 @@ class WorkflowRule(Block):
     ----------
     destination_name
         One name, several, or none: results stay in the payload.
+    priority
+        0 to 9, or that of the AE title if it is higher: its jobs overtake those of lower ones that came up to
+        so many times ten minutes before.
     """
 
     name: Text
     clara_ae_title: AeName
     destination_name: Texts = ()
     workflow: WorkflowId
+    priority: Priority = 0
 
 
 class Storage(Block):
@@ -89,7 +94,11 @@ class Jobs(Block):
     model_server
         ``HOST:PORT`` of a Triton, ``none``, or nothing to start one.
     at_once
-        Others wait in the queue.
+        Others wait in the queue; with stages that stay, so many studies follow each other through them.
+    resident
+        Whether the stages are kept ready, for jobs that run as processes.
+    stage_count
+        How many jobs a stage that is kept ready works on at the same time.
     tries
         After so many failures of the infrastructure a job is a dead letter; bad data is one at once.
     stop_seconds
@@ -100,6 +109,8 @@ class Jobs(Block):
     engine: Literal["process", "docker", "kubernetes"] | None = None
     model_server: str = ""
     at_once: Count = 1
+    resident: StrictBool = True
+    stage_count: Count = 1
     tries: Count = 3
     retry_seconds: Seconds = 30.0
     timeout_seconds: Seconds | None = None
@@ -140,3 +151,11 @@ class Config(Block):
     storage: Storage = Storage()
     jobs: Jobs = Jobs()
     http: Http = Http()
+
+    def priorities(self) -> dict[str, int]:
+        """Return the priority of each rule that has one, by the rule's name."""
+        of_title = {each.ae_title: each.priority for each in self.dicom.scp.ae_titles}
+        found = {
+            rule.name: max(rule.priority, of_title.get(rule.clara_ae_title, 0)) for rule in self.workflows
+        }
+        return {name: priority for name, priority in found.items() if priority}

@@ -16,6 +16,7 @@ from dicom_adapter.config.values import (
     Modalities,
     Pattern,
     Port,
+    Priority,
     Processors,
     Seconds,
     Size,
@@ -70,6 +71,8 @@ class AeTitle(Block):
         What happens to instances of a study that was complete: ``rerun``: once they are complete the
         workflow runs again on all; ``supersede``: the same, and what was not delivered of the earlier
         result is not delivered any more; ``wait``: they are held until somebody says so.
+    priority
+        Of its jobs, see `dicom_adapter.config.blocks.WorkflowRule`.
     """
 
     ae_title: AeName
@@ -78,6 +81,7 @@ class AeTitle(Block):
     quiet_seconds: Seconds = 10.0
     late: Literal["rerun", "supersede", "wait"] = "rerun"
     filter: SeriesFilter = SeriesFilter()
+    priority: Priority = 0
 
 
 class Source(Block):
@@ -166,6 +170,9 @@ class Destination(Block):
     query
         Ask by C-FIND or QIDO-RS, where it answers that, whether what may have arrived is there before it is
         sent again.
+    retrieve
+        How studies are fetched from it: ``get`` by C-GET, ``move`` by C-MOVE, ``auto`` by C-GET where it
+        answers that, else by C-MOVE. By WADO-RS where it has a URL.
     """
 
     name: Text
@@ -177,6 +184,7 @@ class Destination(Block):
     dicomweb: Url = ""
     dicomweb_token: str = ""
     query: bool = True
+    retrieve: Literal["auto", "get", "move"] = "auto"
 
 
 class Scu(Block):
@@ -187,7 +195,10 @@ class Scu(Block):
     timeout_seconds
         Longest time for a connection, and for each answer from its first to its last byte.
     slowest_rate
-        Bytes a second that a destination takes of an instance at least, beside one `timeout_seconds`.
+        Bytes a second that a destination takes of an instance at least, and sends of one that is fetched from
+        it, beside one `timeout_seconds`.
+    move_port
+        Where we listen under `ae_title` for what C-MOVE sends us; default: the port of `scp`.
     """
 
     ae_title: AeName = "CLARA"
@@ -195,6 +206,7 @@ class Scu(Block):
     timeout_seconds: Seconds = 30.0
     slowest_rate: Annotated[Size, Field(ge=1)] = 32 * 1024
     give_up_hours: Hours = 72.0
+    move_port: Port | None = None
     destinations: tuple[Destination, ...] = ()
 
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from clara_wf.yaml.scalars import Seconds as AnySeconds
 from clara_wf.yaml.scalars import Text, Texts
 from dicom_adapter.config.patterns import checked_pattern
+from stages.resident.orders import HIGHEST_PRIORITY
 from stages.runtime.sizes import bytes_of
 
 JOB_PROCESSOR = "Nvidia.Clara.Dicom.Processors.JobProcessor,Nvidia.Clara.DicomServer"
@@ -120,6 +121,7 @@ Permissions = Annotated[int, BeforeValidator(_permissions)]
 Folder = Annotated[Path, BeforeValidator(_path)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
+Priority = Annotated[int, Field(ge=0, le=HIGHEST_PRIORITY)]
 Seconds = Annotated[AnySeconds, Field(le=_YEAR_S)]
 Pattern = Annotated[str, AfterValidator(checked_pattern)]
 IpAddress = Annotated[Text, AfterValidator(_address)]

@@ -50,20 +50,24 @@ class JobTable(DeliveryTable):
         """
         return self._whole(job_of, self._one("SELECT * FROM jobs WHERE id = ?", job_id))
 
-    def start_next(self, at: float) -> JobRecord | None:
+    def start_next(self, at: float, *, bonus_s: Mapping[str, float] | None = None) -> JobRecord | None:
         """Take the oldest job that may start, which is running then; damaged ones are set aside.
 
         Parameters
         ----------
         at
             Seconds of service.
+        bonus_s
+            How much older than it is a job of a rule counts, seconds, by the rule's name.
         """
+        order, values = _order_of(bonus_s or {})
         not_aside = set_aside.PASSED_OVER.format(id="id", kind="job")
         with self.transaction() as database:
             while found := self._rows(
                 f"SELECT * FROM jobs WHERE state = 'queued' AND not_before <= ? AND {not_aside} "  # noqa: S608
-                "ORDER BY rowid LIMIT 1",
+                f"ORDER BY {order} LIMIT 1",
                 at,
+                *values,
             ):
                 if next_jobs := self._read("job", found, job_of):
                     self._move(database, "jobs", next_jobs[0].id, "running")
@@ -191,3 +195,12 @@ def job_id_of(study: StudyRecord, rule: WorkflowRule, generation: int) -> str:
     """
     name = f"{study.ae_title}\n{study.study_uid}\n{rule.workflow}\n{rule.name}\n{generation}"
     return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
+
+
+def _order_of(bonus_s: Mapping[str, float]) -> tuple[str, list[object]]:
+    """Return what jobs are ordered by: as they came, unless some count as older than they are."""
+    if not bonus_s:
+        return "rowid", []
+    cases = " ".join("WHEN ? THEN ?" for _ in bonus_s)
+    values: list[object] = [each for pair in bonus_s.items() for each in pair]
+    return f"julianday(created) * 86400.0 - CASE rule {cases} ELSE 0.0 END, rowid", values

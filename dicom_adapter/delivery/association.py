@@ -13,13 +13,14 @@ import logging
 import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dicom_adapter.delivery.answers import DestinationError
 from dicom_adapter.delivery.connection import DestinationConnection, DestinationConnections
 from dicom_adapter.dimse import commands, pdus
 from dicom_adapter.dimse.pdus import Accepted, ProtocolError, pdu
 from dicom_adapter.supervision.deadline import Deadline
+from stages.errors import StageError
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +117,7 @@ class RequestedAssociation:
         self._contexts = {
             (contexts[number // 2][0], syntax): number for number, syntax in accepted.syntaxes.items()
         }
+        self._provided = accepted.provided
         self._waiting: list[tuple[int, int, bytes]] = []
         self._last_id = 0
         self.is_over = False
@@ -140,12 +142,40 @@ class RequestedAssociation:
         """
         return any(each == abstract for each, _ in self._contexts)
 
+    def provides(self, abstract: str) -> bool:
+        """Return whether the peer sends us objects of a SOP class.
+
+        Parameters
+        ----------
+        abstract
+            UID of the SOP class.
+        """
+        return abstract in self._provided and self.takes_any(abstract)
+
+    def syntaxes_of(self, context: int) -> tuple[str, str]:
+        """Return abstract and transfer syntax of a presentation context.
+
+        Parameters
+        ----------
+        context
+            Its number.
+
+        Raises
+        ------
+        ProtocolError
+            If it was not accepted.
+        """
+        for syntaxes, number in self._contexts.items():
+            if number == context:
+                return syntaxes
+        raise ProtocolError(f"presentation context {context}, which it has not accepted")
+
     def call(
         self,
         abstract: str,
         syntax: str,
         kind: int,
-        values: Mapping[int, int | str],
+        values: commands.Values,
         data: Iterable[bytes],
         *,
         size: int,
@@ -195,14 +225,24 @@ class RequestedAssociation:
         self._send(message.context, commands.response(command, status), is_command=True)
 
     def wait_at_most(self, seconds: float) -> None:
-        """Set the time within which the next message must be there, seconds.
+        """Set the time within which the next message must be there.
 
         Parameters
         ----------
         seconds
             Seconds.
         """
-        self._connection.deadline = Deadline(seconds)
+        self.wait_until(Deadline(seconds))
+
+    def wait_until(self, deadline: Deadline) -> None:
+        """Set until when the next message must be there.
+
+        Parameters
+        ----------
+        deadline
+            When it is over.
+        """
+        self._connection.deadline = deadline
 
     def response(self, to: int, kind: int) -> Message:
         """Return the peer's response to a request.
@@ -218,12 +258,7 @@ class RequestedAssociation:
             If it says something else.
         """
         message = self.message()
-        answered = (
-            commands.number(message.fields, commands.FIELD),
-            commands.number(message.fields, commands.RESPONDED_TO),
-        )
-        if answered != (kind | commands.RESPONSE, to):
-            raise ProtocolError("it answered another request than ours")
+        require_response(message.fields, to, kind)
         return message
 
     def message(self) -> Message:
@@ -234,28 +269,73 @@ class RequestedAssociation:
         ProtocolError
             If what comes is none, or longer than any answer.
         """
-        command, context = self._part(is_command=True, context=None)
-        fields = commands.fields_of(command)
-        data = b""
-        if commands.number(fields, commands.DATA_SET_TYPE) != commands.NO_DATA_SET:
-            data, _ = self._part(is_command=False, context=context)
-        return Message(context=context, fields=fields, data=data)
+        head = self.command()
+        return replace(head, data=self.data_of(head))
 
-    def _part(self, *, is_command: bool, context: int | None) -> tuple[bytes, int]:
-        """Return a command set or a data set, put together of its fragments, and its context."""
+    def command(self) -> Message:
+        """Return the next message without its data set, which is read by `pieces_of` or `data_of` then.
+
+        Raises
+        ------
+        ProtocolError
+            If what comes is none, or longer than any command set.
+        """
+        context, first, is_last = self._fragment(is_command=True, context=None)
+        whole = bytearray(first)
+        while not is_last:
+            _, piece, is_last = self._fragment(is_command=True, context=context)
+            _add(whole, piece)
+        return Message(context=context, fields=commands.fields_of(bytes(whole)), data=b"")
+
+    def data_of(self, head: Message) -> bytes:
+        """Return the data set that follows a command set, b"" for none.
+
+        Parameters
+        ----------
+        head
+            What `command` has returned.
+
+        Raises
+        ------
+        ProtocolError
+            If it is longer than any answer.
+        """
         whole = bytearray()
-        while True:
-            number, head, fragment = self._fragment()
-            if bool(head & 1) is not is_command or context not in (None, number):
-                raise ProtocolError("fragments of two messages are mixed")
-            context = number
-            whole += fragment
-            if len(whole) > _LARGEST_MESSAGE:
-                raise ProtocolError(f"its answer has more than {_LARGEST_MESSAGE >> 20} MiB")
-            if head & 2:
-                return bytes(whole), number
+        for piece in self._pieces(head):
+            _add(whole, piece)
+        return bytes(whole)
 
-    def _fragment(self) -> tuple[int, int, bytes]:
+    def pieces_of(self, head: Message) -> Iterator[bytes]:
+        """Yield the data set that follows a command set, of any size; the time is extended by what comes.
+
+        Parameters
+        ----------
+        head
+            What `command` has returned.
+
+        Raises
+        ------
+        ProtocolError
+            If what comes is none.
+        """
+        for piece in self._pieces(head):
+            self._connection.deadline.extend(len(piece) / self.peer.slowest_rate)
+            yield piece
+
+    def _pieces(self, head: Message) -> Iterator[bytes]:
+        is_last = commands.number(head.fields, commands.DATA_SET_TYPE) == commands.NO_DATA_SET
+        while not is_last:
+            _, piece, is_last = self._fragment(is_command=False, context=head.context)
+            yield piece
+
+    def _fragment(self, *, is_command: bool, context: int | None) -> tuple[int, bytes, bool]:
+        """Return the next fragment of a message, its context, and whether it is the last."""
+        number, head, fragment = self._value()
+        if bool(head & 1) is not is_command or context not in (None, number):
+            raise ProtocolError("fragments of two messages are mixed")
+        return number, fragment, bool(head & 2)
+
+    def _value(self) -> tuple[int, int, bytes]:
         while not self._waiting:
             kind, body = _read_pdu(self._connection)
             if kind == pdus.ABORT:
@@ -290,8 +370,38 @@ class RequestedAssociation:
             self._connection.sendall(each)
 
 
+def require_response(fields: Mapping[int, bytes], to: int, kind: int) -> None:
+    """Return if a command set is the response to a request.
+
+    Parameters
+    ----------
+    fields
+        Its values, as `Message` has them.
+    to
+        The message ID of the request.
+    kind
+        Its Command Field (0000,0100).
+
+    Raises
+    ------
+    ProtocolError
+        If it says something else.
+    """
+    answered = commands.number(fields, commands.FIELD), commands.number(fields, commands.RESPONDED_TO)
+    if answered != (kind | commands.RESPONSE, to):
+        raise ProtocolError("it answered another request than ours")
+
+
+def _add(whole: bytearray, piece: bytes) -> None:
+    whole += piece
+    if len(whole) > _LARGEST_MESSAGE:
+        raise ProtocolError(f"its answer has more than {_LARGEST_MESSAGE >> 20} MiB")
+
+
 @contextmanager
-def associated(peer: Peer, contexts: Sequence[tuple[str, str]]) -> Iterator[RequestedAssociation]:
+def associated(
+    peer: Peer, contexts: Sequence[tuple[str, str]], *, provided: Sequence[str] = ()
+) -> Iterator[RequestedAssociation]:
     """Open an association, and release it in the end; abort it after an error.
 
     Parameters
@@ -300,6 +410,8 @@ def associated(peer: Peer, contexts: Sequence[tuple[str, str]]) -> Iterator[Requ
         The destination as a DICOM application.
     contexts
         Pairs of abstract and transfer syntax, 128 at most; the peer may accept each of them.
+    provided
+        SOP classes of them whose objects the peer is to send to us.
 
     Raises
     ------
@@ -309,7 +421,9 @@ def associated(peer: Peer, contexts: Sequence[tuple[str, str]]) -> Iterator[Requ
     """
     connection = _connect(peer)
     try:
-        association = RequestedAssociation(peer, connection, contexts, _negotiate(peer, connection, contexts))
+        association = RequestedAssociation(
+            peer, connection, contexts, _negotiate(peer, connection, contexts, provided)
+        )
         try:
             yield association
         except BaseException:
@@ -319,6 +433,8 @@ def associated(peer: Peer, contexts: Sequence[tuple[str, str]]) -> Iterator[Requ
             raise
         with suppress(OSError, EOFError, ProtocolError):
             association.release()
+    except StageError:  # of who uses it; some are OSErrors
+        raise
     except (OSError, EOFError, ProtocolError) as error:
         raise DestinationError(f"{peer.place} went away: {_reason_of(error)}") from error
     finally:
@@ -355,11 +471,15 @@ def why_unreachable(error: OSError, *, is_tls: bool) -> str:
 
 
 def _negotiate(
-    peer: Peer, connection: DestinationConnection, contexts: Sequence[tuple[str, str]]
+    peer: Peer,
+    connection: DestinationConnection,
+    contexts: Sequence[tuple[str, str]],
+    provided: Sequence[str],
 ) -> Accepted:
     connection.deadline = Deadline(peer.timeout_s)
     try:
-        connection.sendall(pdus.associate_request(peer.ae_title, peer.calling_ae_title, contexts))
+        asked = pdus.associate_request(peer.ae_title, peer.calling_ae_title, contexts, provided=provided)
+        connection.sendall(asked)
         kind, body = _read_pdu(connection)
         if kind == pdus.ASSOCIATE_AC:
             return pdus.read_accept(body, contexts)

@@ -16,6 +16,7 @@ from dicom_adapter.supervision.worker import heartbeat
 
 _PIECE = 1 << 16
 _LOOK_S = 0.1
+_WAIT_S = 1.0  # after which the deadline is looked at again
 _Address: TypeAlias = tuple[Any, ...]
 _Bytes: TypeAlias = bytes | bytearray | memoryview
 
@@ -207,9 +208,12 @@ class DestinationConnection:
         buffer
             The buffer.
         """
-        self._wire.settimeout(self.deadline.require())
-        with self._timed():
-            return self._wire.recv_into(buffer)
+        while True:
+            self._wire.settimeout(min(_WAIT_S, self.deadline.require()))
+            try:
+                return self._wire.recv_into(buffer)
+            except TimeoutError:  # somebody may have given it more time meanwhile
+                continue
 
     def receive(self, count: int) -> bytes:
         """Return so many bytes.

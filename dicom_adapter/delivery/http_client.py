@@ -6,6 +6,7 @@ import http.client
 import ssl
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -15,6 +16,11 @@ from dicom_adapter.delivery.connection import DestinationConnection, Destination
 from dicom_adapter.supervision.deadline import Deadline
 
 LARGEST_ANSWER = 1 << 20
+_PIECE = 1 << 18
+_SHOWN = 200
+_LOGIN = (401, 403, 407)
+_MOVED = (301, 302, 303, 307, 308)
+_NO_SERVICE = (404, 405, 501)
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _PORTS = {"http": 80, "https": 443}
 
@@ -38,6 +44,28 @@ class HttpAnswer:
     body: bytes
 
 
+@dataclass(frozen=True, kw_only=True)
+class HttpStream:
+    """An answer of any size: its status, where else it says to go, what it is, and its body in pieces.
+
+    Attributes
+    ----------
+    status
+        Of HTTP.
+    location
+        Where else it says to go.
+    content_type
+        What the body is.
+    pieces
+        The body, as it comes.
+    """
+
+    status: int
+    location: str
+    content_type: str
+    pieces: Iterator[bytes]
+
+
 class HttpCalls:
     """A connection to a DICOMweb service, opened by the first request and again where it was closed.
 
@@ -54,7 +82,8 @@ class HttpCalls:
     timeout_s
         Longest time for a connection with its TLS, and for the whole of an answer, seconds.
     slowest_rate
-        What the server takes of a body at least, bytes a second, beside one `timeout_s`.
+        What the server takes of a body at least, and sends of one of any size, bytes a second, beside one
+        `timeout_s`.
     connections
         Makes the connections to destinations, and closes them.
     """
@@ -113,6 +142,47 @@ class HttpCalls:
         """
         return self._exchange("GET", path, {"Accept": "application/dicom+json"}, None, 0)
 
+    @contextmanager
+    def stream(self, path: str, accept: str) -> Iterator[HttpStream]:
+        """GET what lies below the root of the service, of any size; hang up behind it.
+
+        Parameters
+        ----------
+        path
+            Below the root, with its query.
+        accept
+            What the answer may be.
+
+        Raises
+        ------
+        DestinationError
+            If the server cannot be reached, is too slow, or goes away, also while the body is read.
+        """
+        self.open()
+        try:
+            with self._told():
+                self._http.limit(self._timeout_s)
+                self._http.request("GET", self._path + path, headers={**self._headers, "Accept": accept})
+                response = self._http.getresponse()
+                if response.getheader("Content-Encoding", "identity").strip().lower() != "identity":
+                    raise http.client.HTTPException("its answer is packed, which nobody asked for")
+            yield HttpStream(
+                status=response.status,
+                location=response.getheader("Location", ""),
+                content_type=response.getheader("Content-Type", ""),
+                pieces=self._pieces(response),
+            )
+        finally:
+            self._http.hang_up()
+
+    def _pieces(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        with self._told():
+            while piece := response.read1(_PIECE):
+                self._http.extend(len(piece) / self._slowest_rate)
+                yield piece
+            if response.length:
+                raise http.client.HTTPException("it hung up within its answer")
+
     def post(self, path: str, content_type: str, body: Iterator[bytes], size: int) -> HttpAnswer:
         """POST a body of so many bytes below the root of the service.
 
@@ -139,7 +209,7 @@ class HttpCalls:
         self, method: str, path: str, headers: Mapping[str, str], body: Iterator[bytes] | None, size: int
     ) -> HttpAnswer:
         self.open()
-        try:
+        with self._told():
             self._http.limit(round(self._timeout_s + size / self._slowest_rate, 3))
             try:
                 self._http.request(method, self._path + path, body=body, headers={**self._headers, **headers})
@@ -147,6 +217,11 @@ class HttpCalls:
                 self._http.limit(self._timeout_s)  # it may have said why before it hung up
             self._http.limit(round(self._timeout_s + min(size, BUFFERED) / self._slowest_rate, 3))
             return self._read(self._http.getresponse())
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, http.client.HTTPException) as error:
             self._http.hang_up()
             raise DestinationError(
@@ -163,6 +238,27 @@ class HttpCalls:
             body = _unpacked(body)
         location = response.getheader("Location", "")
         return HttpAnswer(status=response.status, location=location, body=body)
+
+
+def not_the_service(answer: HttpAnswer | HttpStream, service: str) -> str:
+    """Return why what answers is not the service that its configuration says it is; "" if it may be.
+
+    Parameters
+    ----------
+    answer
+        What it said.
+    service
+        Such as ``STOW-RS``.
+    """
+    status_text = f"(HTTP {answer.status})"
+    if answer.status in _LOGIN:
+        return f"does not let us in {status_text}; check its 'dicomweb-token'"
+    if answer.status in _MOVED:
+        moved_to = answer.location[:_SHOWN]
+        return f"says that it has moved {status_text} to {moved_to!r}; write that into 'dicomweb'"
+    if answer.status in _NO_SERVICE:
+        return f"has no {service} there {status_text}; check the URL in 'dicomweb'"
+    return ""
 
 
 class _Http(http.client.HTTPConnection):
@@ -198,6 +294,11 @@ class _Http(http.client.HTTPConnection):
         """Set the time within which everything from now on must be over, seconds."""
         assert self._line is not None, "it is connected"
         self._line.deadline = Deadline(seconds)
+
+    def extend(self, seconds: float) -> None:
+        """Add to that time, seconds."""
+        assert self._line is not None, "it is connected"
+        self._line.deadline.extend(seconds)
 
 
 def _unpacked(body: bytes) -> bytes:

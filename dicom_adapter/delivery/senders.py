@@ -33,7 +33,7 @@ def sender_to(destination: Destination, scu: Scu, connections: DestinationConnec
     """
     if not destination.dicomweb:
         return StoreScu(peer=peer_of(destination, scu, connections))
-    return _stow_client(destination, scu, connections)
+    return stow_client(destination, scu, connections)
 
 
 def found_at(
@@ -58,11 +58,27 @@ def found_at(
         If it cannot be reached or went away.
     """
     if destination.dicomweb:
-        return _stow_client(destination, scu, connections).found(results)
+        return stow_client(destination, scu, connections).found(results)
     return found_by_query(peer_of(destination, scu, connections), results)
 
 
-def _stow_client(destination: Destination, scu: Scu, connections: DestinationConnections) -> StowClient:
+def stow_client(destination: Destination, scu: Scu, connections: DestinationConnections) -> StowClient:
+    """Return a destination as a DICOMweb service.
+
+    Parameters
+    ----------
+    destination
+        One with a URL.
+    scu
+        How we call others.
+    connections
+        Where its connections are known, so that a stop ends them.
+
+    Raises
+    ------
+    DestinationError
+        If a certificate, a key or the token cannot be read.
+    """
     headers = {}
     if destination.dicomweb_token:
         headers["Authorization"] = f"Bearer {_token(destination)}"

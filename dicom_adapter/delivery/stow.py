@@ -15,7 +15,7 @@ from typing import Any
 
 from dicom_adapter.delivery.answers import Answer, DestinationError, OnAnswer, Sender
 from dicom_adapter.delivery.connection import DestinationConnections
-from dicom_adapter.delivery.http_client import HttpAnswer, HttpCalls
+from dicom_adapter.delivery.http_client import HttpCalls, not_the_service
 from dicom_adapter.delivery.query import places_of
 from dicom_adapter.storage.results import ResultFile
 from stages.errors import OutputError
@@ -25,12 +25,8 @@ _FAILED_SEQUENCE = "00081198"
 _FAILURE_REASON = "00081197"
 _SOP_INSTANCE = "00080018"
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
-_LOGIN = (401, 403, 407)
-_MOVED = (301, 302, 303, 307, 308)
-_NO_SERVICE = (404, 405, 501)
 _UNKNOWN_END = (500, 502, 504)
 _PROCESSING_FAILURE = 0x0110
-_SHOWN = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +69,7 @@ class StowClient(Sender):
         DestinationError
             If the server cannot be reached, is too slow, goes away, or does not let us in.
         """
-        with closing(self._calls()) as calls:
+        with closing(self.calls()) as calls:
             for each in results:
                 on_answer(each, self._store(calls, each))
 
@@ -91,7 +87,7 @@ class StowClient(Sender):
             If the server cannot be reached, is too slow, or goes away.
         """
         found: set[str] = set()
-        with closing(self._calls()) as calls:
+        with closing(self.calls()) as calls:
             for place, uids in places_of(results).items():
                 for uid in uids:
                     path = f"/studies/{place.study_uid}/series/{place.series_uid}/instances"
@@ -102,7 +98,8 @@ class StowClient(Sender):
                         return None
         return found
 
-    def _calls(self) -> HttpCalls:
+    def calls(self) -> HttpCalls:
+        """Return what speaks with the service."""
         return HttpCalls(
             name=self.name,
             url=self.url,
@@ -126,22 +123,9 @@ class StowClient(Sender):
             raise DestinationError(str(error), in_flight=result.sop_instance_uid) from error
         except OSError as error:
             return Answer(verdict="busy", status="file", message=f"a result cannot be read: {error}")
-        if why := _not_the_service(answer):
+        if why := not_the_service(answer, "STOW-RS"):
             raise DestinationError(f"{calls.place} {why}")
         return answer_of(answer.status, answer.body, self.name)
-
-
-def _not_the_service(answer: HttpAnswer) -> str:
-    """Return why what answers is not where results go, as its configuration has it; "" if it is."""
-    status_text = f"(HTTP {answer.status})"
-    if answer.status in _LOGIN:
-        return f"does not let us in {status_text}; check its 'dicomweb-token'"
-    if answer.status in _MOVED:
-        moved_to = answer.location[:_SHOWN]
-        return f"says that it has moved {status_text} to {moved_to!r}; write that into 'dicomweb'"
-    if answer.status in _NO_SERVICE:
-        return f"has no STOW-RS there {status_text}; check the URL in 'dicomweb'"
-    return ""
 
 
 def answer_of(status: int, body: bytes, name: str) -> Answer:

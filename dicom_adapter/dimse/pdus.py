@@ -26,7 +26,8 @@ OFFERED = 1 << 17  # the largest PDU that we ask for
 _FIXED = 68  # bytes of an A-ASSOCIATE-AC before its items
 _VALUE_HEAD = 6  # of a presentation data value
 _CONTEXT_RQ, _CONTEXT_AC, _ABSTRACT, _SYNTAX = 0x20, 0x21, 0x30, 0x40
-_APPLICATION, _USER, _LENGTH, _CLASS, _VERSION = 0x10, 0x50, 0x51, 0x52, 0x55
+_APPLICATION, _USER, _LENGTH, _CLASS, _ROLE, _VERSION = 0x10, 0x50, 0x51, 0x52, 0x54, 0x55
+_AS_PROVIDER = bytes((0, 1))  # we are not its user, but its provider
 _REJECTIONS: Mapping[tuple[int, int], str] = {
     (1, 2): "Application context name not supported",
     (1, 3): "Calling AE title not recognised",
@@ -70,10 +71,13 @@ class Accepted:
         Transfer syntax of each presentation context that was accepted.
     largest
         The largest P-DATA that the peer takes, bytes without its head.
+    provided
+        SOP classes whose objects it sends to us.
     """
 
     syntaxes: Mapping[int, str]
     largest: int
+    provided: frozenset[str] = frozenset()
 
 
 def pdu(kind: int, body: bytes) -> bytes:
@@ -98,7 +102,9 @@ def abort(source: int, reason: int) -> bytes:
     return pdu(ABORT, bytes((0, 0, source, reason)))
 
 
-def associate_request(called: str, calling: str, contexts: Sequence[tuple[str, str]]) -> bytes:
+def associate_request(
+    called: str, calling: str, contexts: Sequence[tuple[str, str]], *, provided: Sequence[str] = ()
+) -> bytes:
     """Return an A-ASSOCIATE-RQ; its contexts, pairs of abstract and transfer syntax, are 1, 3, 5...
 
     Parameters
@@ -107,6 +113,8 @@ def associate_request(called: str, calling: str, contexts: Sequence[tuple[str, s
         The AE title that is called and our AE title.
     contexts
         Pairs of abstract and transfer syntax.
+    provided
+        SOP classes whose objects the peer is to send to us (PS3.7 D.3.3.4), each no more than once.
     """
     titles = b"".join(each.encode("ascii", "replace")[:16].ljust(16) for each in (called, calling))
     items = [item(_APPLICATION, DICOMApplicationContext.encode())]
@@ -116,6 +124,7 @@ def associate_request(called: str, calling: str, contexts: Sequence[tuple[str, s
     user = (
         item(_LENGTH, struct.pack(">L", OFFERED))
         + item(_CLASS, IMPLEMENTATION_UID.encode())
+        + b"".join(item(_ROLE, _sized(each.encode()) + _AS_PROVIDER) for each in provided)
         + item(_VERSION, IMPLEMENTATION_VERSION.encode())
     )
     body = struct.pack(">HH", 1, 0) + titles + bytes(32) + b"".join(items) + item(_USER, user)
@@ -141,6 +150,7 @@ def read_accept(body: bytes, contexts: Sequence[tuple[str, str]]) -> Accepted:
         raise ProtocolError(f"its A-ASSOCIATE-AC of {len(body)} bytes is cut")
     syntaxes: dict[int, str] = {}
     largest = 0
+    provided: set[str] = set()
     for kind, value in _items(body[_FIXED:]):
         if kind == _CONTEXT_AC and len(value) >= 4:
             number, result = value[0], value[2]
@@ -150,9 +160,10 @@ def read_accept(body: bytes, contexts: Sequence[tuple[str, str]]) -> Accepted:
                 syntaxes[number] = offered
         elif kind == _USER:
             largest = next((_number(text) for inner, text in _items(value) if inner == _LENGTH), 0)
+            provided |= {_provided(text) for inner, text in _items(value) if inner == _ROLE}
     if largest and largest <= _VALUE_HEAD:
         raise ProtocolError(f"it takes P-DATA of {largest} bytes, into which nothing fits")
-    return Accepted(syntaxes=syntaxes, largest=largest)
+    return Accepted(syntaxes=syntaxes, largest=largest, provided=frozenset(provided - {""}))
 
 
 def why_rejected(body: bytes) -> str:
@@ -234,6 +245,16 @@ def item(kind: int, value: bytes) -> bytes:
         Its type and its content.
     """
     return struct.pack(">BxH", kind, len(value)) + value
+
+
+def _provided(role: bytes) -> str:
+    """Return the SOP class that a role selection lets us provide; "" if it does not."""
+    length = _number(role[:2])
+    return role[2 : 2 + length].decode("ascii", "replace") if role[3 + length : 4 + length] == b"\1" else ""
+
+
+def _sized(data: bytes) -> bytes:
+    return struct.pack(">H", len(data)) + data
 
 
 def _items(data: bytes) -> Iterator[tuple[int, bytes]]:

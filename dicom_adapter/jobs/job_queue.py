@@ -19,6 +19,7 @@ from dicom_adapter.jobs.job_runner import JobRunner
 from dicom_adapter.supervision.deadline import Deadline
 from dicom_adapter.supervision.supervisor import stop_all
 from dicom_adapter.supervision.worker import Worker
+from stages.resident.orders import PRIORITY_S
 
 logger = logging.getLogger(__name__)
 
@@ -95,10 +96,14 @@ class JobQueue:
             return
         self._space_was_logged = False
         while len(self._running) < context.config().jobs.at_once and not self._stopping.is_set():
-            job = context.store.start_next(context.clock())
+            job = context.store.start_next(context.clock(), bonus_s=self._bonus_s())
             if job is None:
                 return
             self._begin(job)
+
+    def _bonus_s(self) -> dict[str, float]:
+        priorities = self._context.config().priorities()
+        return {rule: priority * PRIORITY_S for rule, priority in priorities.items()}
 
     def _begin(self, job: JobRecord) -> None:
         name = f"job {job.id[:8]}"

@@ -1,7 +1,12 @@
-"""One run of a job: ``clara-wf test --published`` as a process of its own, and what became of it."""
+"""One run of a job: ``clara-wf test --published``, and what became of it.
+
+It is run by the service that keeps stages ready (`dicom_adapter.jobs.kept_stages`) if that is there, else as
+a process of its own.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -11,13 +16,16 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import BinaryIO, Literal, Protocol, TypeAlias
 
 from clara_wf.definitions.workflow import Workflow
 from clara_wf.payload import Payload
 from stages.errors import OutputError, SettingsError, StageTimeoutError
 from stages.lifecycle.heartbeat import sole_owner
+from stages.resident import orders
 from stages.runtime.processes import children, command_with_parent
+
+logger = logging.getLogger(__name__)
 
 JobVerdict: TypeAlias = Literal["done", "retry", "dead"]
 
@@ -49,6 +57,10 @@ class JobRunOptions:
         How long a run that is asked to stop may take before it is killed with its stages, seconds.
     environ
         The environment of the run.
+    service
+        Where the service that keeps stages ready takes orders; None for none.
+    priority
+        Of the job, for such a service.
     """
 
     published: Path
@@ -58,6 +70,8 @@ class JobRunOptions:
     timeout_s: float | None = None
     stop_s: float = _STOP_S
     environ: Mapping[str, str]
+    service: Path | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +129,10 @@ def run_job(
     clock = time.monotonic()
     log = payload.root / "logs" / "clara-wf.log"
     with _new_log(log) as output:
-        process = _begun(payload, workflow, run_options, output)
-        was_stopped = _wait(process, stopped, run_options.stop_s)
+        run = _begun(payload, workflow, run_options, output)
+        code, was_stopped = _ended(run, stopped, run_options.stop_s)
         words = _last_line(output)
-    code, seconds = process.returncode, time.monotonic() - clock
+    seconds = time.monotonic() - clock
     if code == 0:
         return RunOutcome(verdict="done", exit_code=0, message="", seconds=seconds)
     if was_stopped:
@@ -177,23 +191,110 @@ def _new_log(log: Path) -> BinaryIO:
         raise OutputError(f"the log {log} cannot be written: {error.strerror}") from error
 
 
-def _begun(
-    payload: Payload, workflow: Workflow, run_options: JobRunOptions, output: BinaryIO
-) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            _command(payload, workflow, run_options),
-            env={**run_options.environ, "PYTHONPATH": _python_path(run_options.environ)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=output,
-            start_new_session=True,
+class _Run(Protocol):
+    """A run that was begun."""
+
+    def exit_code(self) -> int | None:
+        """Return None while it goes on, then its exit code; -N if signal N ended it."""
+
+    def stop(self) -> None:
+        """Ask it to stop."""
+
+    def kill(self) -> None:
+        """End it with its stages."""
+
+    def close(self) -> None:
+        """Let go of it when it has ended."""
+
+
+def _begun(payload: Payload, workflow: Workflow, run_options: JobRunOptions, output: BinaryIO) -> _Run:
+    arguments = _arguments(payload, workflow, run_options)
+    if run_options.service is None:
+        return _ProcessRun(arguments, run_options, output)
+    if not orders.is_served(run_options.service):
+        logger.info("job %s starts its own stages: none are kept ready", payload.job_id)
+        return _ProcessRun(arguments, run_options, output)
+    return _OrderedRun(arguments, run_options, output)
+
+
+class _ProcessRun:
+    """A run as a process of its own, whose stages lead process groups."""
+
+    def __init__(self, arguments: list[str], run_options: JobRunOptions, output: BinaryIO) -> None:
+        command = [sys.executable, "-m", "clara_wf", "test", *arguments]
+        try:
+            self._process = subprocess.Popen(
+                command_with_parent(os.getpid(), command),
+                env=environ_of_run(run_options.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=output,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise OutputError(f"the run of a job cannot begin: {error.strerror}") from error
+
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
+    def stop(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """Kill it and its stages, else deaf ones would outlive it."""
+        for each in (
+            children(self._process.pid) or ()
+        ):  # where nobody knows them, the kernel asks them to stop
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(each, signal.SIGKILL)
+        self._process.kill()
+
+    def close(self) -> None:
+        self._process.wait()
+
+
+class _OrderedRun:
+    """A run by the service that keeps stages ready; where that ends before it begins, as a process."""
+
+    def __init__(self, arguments: list[str], run_options: JobRunOptions, output: BinaryIO) -> None:
+        self._arguments, self._options, self._output = arguments, run_options, output
+        self._instead: _ProcessRun | None = None
+        assert run_options.service is not None
+        order = orders.Order(
+            arguments=tuple(arguments),
+            environ=environ_of_run(run_options.environ),
+            folder=os.getcwd(),
+            umask=orders.own_umask(),
+            output=os.devnull,
+            errors=output.name,
         )
-    except OSError as error:
-        raise OutputError(f"the run of a job cannot begin: {error.strerror}") from error
+        self._ticket = orders.put(run_options.service, order, priority=run_options.priority)
+
+    def exit_code(self) -> int | None:
+        if self._instead is None and not self._ticket.is_served and self._ticket.withdraw():
+            self._instead = _ProcessRun(self._arguments, self._options, self._output)
+        return self._instead.exit_code() if self._instead else self._ticket.exit_code()
+
+    def stop(self) -> None:
+        self._instead.stop() if self._instead else self._ticket.stop()
+
+    def kill(self) -> None:
+        self._instead.kill() if self._instead else self._ticket.stop(signal.SIGKILL)
+
+    def close(self) -> None:
+        if self._instead:
+            self._instead.close()
+        self._ticket.close()
 
 
-def _command(payload: Payload, workflow: Workflow, run_options: JobRunOptions) -> list[str]:
+def environ_of_run(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of what is run for jobs: that of the adapter, with the packages it runs from."""
+    paths = filter(None, [environ.get("PYTHONPATH", ""), _PACKAGES])
+    return {**environ, "PYTHONPATH": ":".join(paths)}
+
+
+def _arguments(payload: Payload, workflow: Workflow, run_options: JobRunOptions) -> list[str]:
+    """Return what follows ``clara-wf test``."""
     options: list[str] = ["--published", str(run_options.published), "--payloads", str(payload.root.parent)]
     options += [
         "--input",
@@ -206,40 +307,31 @@ def _command(payload: Payload, workflow: Workflow, run_options: JobRunOptions) -
         options += ["--server", run_options.server]
     if run_options.models is not None:
         options += ["--models", str(run_options.models)]
-    run = [sys.executable, "-m", "clara_wf", "test", workflow.id, payload.job_id]
-    if run_options.timeout_s is not None:
-        run.append(str(run_options.timeout_s))
-    return command_with_parent(os.getpid(), [*run, *options])
+    if run_options.priority:
+        options += ["--priority", str(run_options.priority)]
+    timeout = [] if run_options.timeout_s is None else [str(run_options.timeout_s)]
+    return [workflow.id, payload.job_id, *timeout, *options]
 
 
-def _python_path(environ: Mapping[str, str]) -> str:
-    return ":".join(filter(None, [environ.get("PYTHONPATH", ""), _PACKAGES]))
-
-
-def _wait(process: subprocess.Popen[bytes], stopped: Callable[[], bool], stop_s: float) -> bool:
-    """Wait for the end of a run, and tell whether we have stopped it."""
+def _ended(run: _Run, stopped: Callable[[], bool], stop_s: float) -> tuple[int, bool]:
+    """Wait for the end of a run; return its exit code, and whether we have stopped it."""
     asked_at: float | None = None
-    while process.poll() is None:
-        if asked_at is None and stopped():
-            process.terminate()
-            asked_at = time.monotonic()
-        if asked_at is not None and time.monotonic() - asked_at > stop_s:
-            _kill(process)
-        time.sleep(_POLL_S)
-    return asked_at is not None
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a run and its stages, each of which leads a process group; else deaf ones would outlive it."""
-    for each in children(process.pid) or ():  # where nobody knows them, the kernel asks them to stop
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(each, signal.SIGKILL)
-    process.kill()
+    try:
+        while (code := run.exit_code()) is None:
+            if asked_at is None and stopped():
+                run.stop()
+                asked_at = time.monotonic()
+            if asked_at is not None and time.monotonic() - asked_at > stop_s:
+                run.kill()
+            time.sleep(_POLL_S)
+    finally:
+        run.close()
+    return code, asked_at is not None
 
 
 def _why(words: str, code: int) -> str:
-    """Return why a run failed: its last words."""
-    return words if code > 0 else f"the run was ended by signal {-code}; its last words: {words}"
+    """Return why a run failed: the last line that it printed."""
+    return words if code > 0 else f"the run was ended by signal {-code}; its last line: {words}"
 
 
 def _last_line(output: BinaryIO) -> str:

@@ -14,6 +14,7 @@ from clara_wf.engines.choice import choose
 from clara_wf.engines.engine import NO_SERVER
 from clara_wf.payload import Payload
 from clara_wf.publish.published import load_published
+from clara_wf.run.warm import jobs_folder
 from dicom_adapter.config.blocks import Config
 from dicom_adapter.config.dicom_blocks import SeriesFilter
 from dicom_adapter.context import AdapterContext
@@ -154,17 +155,18 @@ class JobRunner:
         wanted = SeriesFilter() if is_filled else _filter(config, study)
         files = chosen(self._context.store.instances(study.id), wanted)
         fill_payload(payload, workflow, files, config.storage)
-        return run_job(payload, workflow, self._run_options(workflow), stopped=self._is_given_up(job))
+        return run_job(payload, workflow, self._run_options(job, workflow), stopped=self._is_given_up(job))
 
     def _payload(self, job: JobRecord) -> Payload:
         """Return where a job's files lie."""
         return Payload(root=self._context.config().storage.payloads.resolve() / job.id, job_id=job.id)
 
-    def _run_options(self, workflow: Workflow) -> JobRunOptions:
+    def _run_options(self, job: JobRecord, workflow: Workflow) -> JobRunOptions:
         config = self._context.config()
         engine, server = choose(workflow, config.jobs.engine), config.jobs.model_server
         if not server and engine == "process":
             server = self._model_server() if self._models else NO_SERVER
+        is_kept = config.jobs.resident and engine == "process"
         return JobRunOptions(
             published=config.storage.workflows.resolve(),
             engine=engine,
@@ -173,6 +175,8 @@ class JobRunner:
             timeout_s=config.jobs.timeout_seconds,
             stop_s=config.jobs.stop_seconds,
             environ=self._context.environ,
+            service=jobs_folder(config.storage.payloads) if is_kept else None,
+            priority=config.priorities().get(job.rule, 0) if is_kept else 0,
         )
 
     def _is_given_up(self, job: JobRecord) -> Callable[[], bool]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from pydicom.config import IGNORE
-from pydicom.uid import UID
+from pydicom.uid import UID, AllTransferSyntaxes
 
 from dicom_adapter.dimse.pdus import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION, item
 from dicom_adapter.scp.association_request import AssociationRequest, ProposedContext
@@ -177,6 +177,14 @@ def best_syntax(context: ProposedContext) -> str:
     ranks = {each: _rank(each, context.abstract_syntax) for each in context.transfer_syntaxes}
     taken = {each: rank for each, rank in ranks.items() if rank is not None}
     return min(taken, key=taken.__getitem__, default="")
+
+
+def best_first() -> list[str]:
+    """Return every transfer syntax in which an object is taken, the best ones first."""
+    ranks = {str(each): _rank(str(each), uids.CTImageStorage) for each in AllTransferSyntaxes}
+    return sorted(
+        (each for each, rank in ranks.items() if rank is not None), key=lambda each: ranks[each] or 0
+    )
 
 
 @lru_cache(maxsize=1024)

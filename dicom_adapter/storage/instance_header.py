@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dicom_adapter.storage.paths import checked_uid
 from dicom_files.character_sets import decoded
 from dicom_files.header_stream import HeaderStream
 
 _CHARACTER_SET, _SOP_CLASS, _SOP_INSTANCE = 0x00080005, 0x00080016, 0x00080018
-_MODALITY, _DESCRIPTION, _STUDY, _SERIES = 0x00080060, 0x0008103E, 0x0020000D, 0x0020000E
-_WANTED = frozenset({_CHARACTER_SET, _SOP_CLASS, _SOP_INSTANCE, _MODALITY, _DESCRIPTION, _STUDY, _SERIES})
+_MODALITY, _DESCRIPTION, _PATIENT_ID, _STUDY, _SERIES = 0x80060, 0x8103E, 0x100020, 0x20000D, 0x20000E
+_WANTED = frozenset(
+    {_CHARACTER_SET, _SOP_CLASS, _SOP_INSTANCE, _MODALITY, _DESCRIPTION, _PATIENT_ID, _STUDY, _SERIES}
+)
 _END = _SERIES + 1
 _LONGEST_TEXT = 1 << 10  # bytes that a filter looks at; a description has 64 characters
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceHeader:
-    """Who an instance is. The description stays out of logs and pages.
+    """Who an instance is. Description and patient stay out of logs and pages.
 
     Attributes
     ----------
@@ -34,6 +36,8 @@ class InstanceHeader:
         Of the series.
     series_description
         Of the series.
+    patient_id
+        Of the patient.
     """
 
     study_uid: str
@@ -42,6 +46,7 @@ class InstanceHeader:
     sop_class_uid: str
     modality: str
     series_description: str
+    patient_id: str = field(default="", repr=False)
 
 
 def read_header(data: bytes | memoryview, transfer_syntax: str) -> InstanceHeader:
@@ -85,14 +90,16 @@ class HeaderReader(HeaderStream):
             If it has no usable UIDs.
         """
         values = self.values
-        text = values.get(_DESCRIPTION, b"")[:_LONGEST_TEXT]
+        text, patient_id = (values.get(tag, b"")[:_LONGEST_TEXT] for tag in (_DESCRIPTION, _PATIENT_ID))
+        character_set = values.get(_CHARACTER_SET, b"")
         return InstanceHeader(
             study_uid=_uid(values, _STUDY, "StudyInstanceUID"),
             series_uid=_uid(values, _SERIES, "SeriesInstanceUID"),
             sop_instance_uid=_uid(values, _SOP_INSTANCE, "SOPInstanceUID"),
             sop_class_uid=_uid(values, _SOP_CLASS, "SOPClassUID"),
             modality=decoded(values.get(_MODALITY, b"")[:_LONGEST_TEXT]),
-            series_description=decoded(text, values.get(_CHARACTER_SET, b"")),
+            series_description=decoded(text, character_set),
+            patient_id=decoded(patient_id, character_set),
         )
 
 

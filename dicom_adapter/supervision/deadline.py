@@ -18,6 +18,21 @@ class Deadline:
         self.seconds = seconds
         self._end = time.monotonic() + seconds
 
+    def extend(self, seconds: float) -> None:
+        """Add time, seconds.
+
+        Parameters
+        ----------
+        seconds
+            How much.
+        """
+        self.seconds += seconds
+        self._end += seconds
+
+    def restart(self) -> None:
+        """Begin anew, with all of its time."""
+        self._end = time.monotonic() + self.seconds
+
     def left_s(self) -> float:
         """Return how much is left, seconds, from 0."""
         return max(0.0, self._end - time.monotonic())

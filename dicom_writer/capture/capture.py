@@ -44,15 +44,7 @@ class CaptureResult(ResultKind):
     series_number_offset = 6
 
     def make(self, request: ResultRequest, folder: Path) -> list[Path]:
-        """Write one file a key slice, on all cores.
-
-        Parameters
-        ----------
-        request
-            What is written, and of what.
-        folder
-            A fresh folder to write to.
-        """
+        """Write one file a key slice, on all cores."""
         inside = folder / f"{request.file_name}.capture"
         inside.mkdir()
         numbered = list(enumerate(key_slices(request), start=1))
@@ -70,15 +62,7 @@ class CaptureResult(ResultKind):
             return list(pool.map(lambda one: write(*one), numbered))
 
     def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read each by pydicom, and find grey levels and outlines in it again.
-
-        Parameters
-        ----------
-        request
-            What is written, and of what.
-        paths
-            The files, as `make` returned them.
-        """
+        """Read each by pydicom, and find grey levels and outlines in it again."""
         from dicom_writer.capture.verify import verify_capture
 
         return verify_capture(paths, request)

@@ -30,10 +30,8 @@ def verify_capture(paths: Sequence[Path], request: ResultRequest) -> dict[int, M
 
     Parameters
     ----------
-    paths
-        The files, as `make` returned them.
-    request
-        What is written, and of what.
+    paths, request
+        The captures in the order of `key_slices`, and what should be in them.
 
     Raises
     ------

@@ -7,10 +7,9 @@ DICOM PS3.3 A.45.1, Encapsulated PDF IOD; C.24.2, Encapsulated Document.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
@@ -20,7 +19,7 @@ from dicom_writer.dicom.references import references_to
 from dicom_writer.encoding import save
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.pdf.page import draw_page
-from dicom_writer.request.result_kind import ResultKind
+from dicom_writer.request.result_kind import OneFileKind
 from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.wording import summary
 from stages.volume.labels import Code
@@ -28,56 +27,36 @@ from stages.volume.labels import Code
 _REPORT = Code("18748-4", "LN", "Diagnostic imaging report")
 
 
-class PdfResult(ResultKind):
+class PdfResult(OneFileKind):
     """An encapsulated PDF of one page."""
 
     name = "pdf"
     series_number_offset = 7
 
-    def make(self, request: ResultRequest, folder: Path) -> list[Path]:
-        """Write the one file.
-
-        Parameters
-        ----------
-        request
-            What is written, and of what.
-        folder
-            A fresh folder to write to.
-        """
-        path = folder / f"{request.file_name}.pdf.dcm"
+    def write(self, request: ResultRequest, path: Path) -> None:
+        """Write it."""
         page = draw_page(request)
-        with config.disable_value_validation():
-            head = new_result(
-                request,
-                KIND,
-                sop_class_uid=EncapsulatedPDFStorage,
-                modality="DOC",
-                description=f"AI page: {summary(request.labels, request.measured)}",
-            )
-            head.ConversionType, head.BurnedInAnnotation = "WSD", "NO"  # nothing that names the patient
-            head.AcquisitionDateTime = ""
-            head.DocumentTitle = head.SeriesDescription
-            head.ConceptNameCodeSequence = [code_item(_REPORT)]
-            head.VerificationFlag = "UNVERIFIED"
-            head.SourceInstanceSequence = references_to(request.sources)
-            copy_body_part(head, request.sources[0])
-            _put_document(head, page)
-            save(head, path)
-        return [path]
+        head = new_result(
+            request,
+            KIND,
+            sop_class_uid=EncapsulatedPDFStorage,
+            modality="DOC",
+            description=f"AI page: {summary(request.labels, request.measured)}",
+        )
+        head.ConversionType, head.BurnedInAnnotation = "WSD", "NO"  # nothing that names the patient
+        head.AcquisitionDateTime = ""
+        head.DocumentTitle = head.SeriesDescription
+        head.ConceptNameCodeSequence = [code_item(_REPORT)]
+        head.VerificationFlag = "UNVERIFIED"
+        head.SourceInstanceSequence = references_to(request.sources)
+        copy_body_part(head, request.sources[0])
+        _put_document(head, page)
+        save(head, path)
 
-    def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read the page by pypdf: what it says, and each picture on it.
-
-        Parameters
-        ----------
-        request
-            What is written, and of what.
-        paths
-            The files, as `make` returned them.
-        """
+    def read_back(self, path: Path, request: ResultRequest) -> Mapping[int, Measurement]:
+        """Read the page by pypdf: what it says, and each picture on it."""
         from dicom_writer.pdf.verify import verify_pdf
 
-        (path,) = paths
         return verify_pdf(path, request)
 
 

@@ -31,10 +31,8 @@ def verify_pdf(path: Path, request: ResultRequest) -> dict[int, Measurement]:
 
     Parameters
     ----------
-    path
-        The file.
-    request
-        What is written, and of what.
+    path, request
+        The page, and what should be in it.
 
     Raises
     ------

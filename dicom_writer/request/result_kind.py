@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from pydicom import config
+
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.request.result_request import ResultRequest
 
@@ -62,4 +64,44 @@ class ResultKind(ABC):
         ------
         OutputError
             At the first thing that differs from the mask, its place in the patient, or the source.
+        """
+
+
+class OneFileKind(ResultKind):
+    """A kind of result of one file, ``<...>.<name>.dcm``."""
+
+    def make(self, request: ResultRequest, folder: Path) -> list[Path]:
+        """Write the one file."""
+        path = folder / f"{request.file_name}.{self.name}.dcm"
+        with config.disable_value_validation():
+            self.write(request, path)
+        return [path]
+
+    def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
+        """Read the one file back."""
+        (path,) = paths
+        return self.read_back(path, request)
+
+    @abstractmethod
+    def write(self, request: ResultRequest, path: Path) -> None:
+        """Write the file.
+
+        Parameters
+        ----------
+        request
+            What is written.
+        path
+            The file, which is not there.
+        """
+
+    @abstractmethod
+    def read_back(self, path: Path, request: ResultRequest) -> Mapping[int, Measurement]:
+        """Read the file, and return what it says of each label, as `verify` does.
+
+        Parameters
+        ----------
+        path
+            The file.
+        request
+            What should have been written.
         """

@@ -11,12 +11,11 @@ Observations.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
@@ -28,7 +27,7 @@ from dicom_writer.dicom.references import by_series, image_reference, references
 from dicom_writer.encoding import encoded, file_head
 from dicom_writer.mask.contours import outlines
 from dicom_writer.mask.measure import Measurement
-from dicom_writer.request.result_kind import ResultKind
+from dicom_writer.request.result_kind import OneFileKind
 from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.wording import summary, warnings_text
 from stages.volume.labels import Label
@@ -37,7 +36,7 @@ _ROI_CONTOURS = 0x30060039
 _ANATOMICAL = "123037004"  # SCT, Anatomical Structure
 
 
-class RtstructResult(ResultKind):
+class RtstructResult(OneFileKind):
     """A structure set.
 
     It is implicit VR: an outline may be longer than the 64 KiB that explicit VR has for it. A label
@@ -49,58 +48,38 @@ class RtstructResult(ResultKind):
     series_number_offset = 4
     can_be_empty = False
 
-    def make(self, request: ResultRequest, folder: Path) -> list[Path]:
-        """Write the one file.
-
-        Parameters
-        ----------
-        request
-            What is written, and of what.
-        folder
-            A fresh folder to write to.
-        """
-        path = folder / f"{request.file_name}.rtstruct.dcm"
+    def write(self, request: ResultRequest, path: Path) -> None:
+        """Write it."""
         found = summary(request.labels, request.measured)
-        with config.disable_value_validation():
-            head = new_result(
-                request,
-                KIND,
-                sop_class_uid=RTStructureSetStorage,
-                modality="RTSTRUCT",
-                description=f"AI contours: {found}",
-                transfer_syntax_uid=ImplicitVRLittleEndian,
-            )
-            head.StructureSetLabel, head.StructureSetDescription = "AI contours", _description(request, found)
-            head.StructureSetDate, head.StructureSetTime = head.ContentDate, head.ContentTime
-            head.OperatorsName = ""
-            head.FrameOfReferenceUID = request.sources[0].FrameOfReferenceUID
-            head.PositionReferenceIndicator = request.sources[0].get("PositionReferenceIndicator") or ""
-            head.ReferencedFrameOfReferenceSequence = [_frame_of_reference(request)]
-            numbered = list(enumerate(request.labels, start=1))
-            head.StructureSetROISequence = [_region(n, label, request) for n, label in numbered]
-            tail = Dataset()
-            tail.RTROIObservationsSequence = [_observation(n, label) for n, label in numbered]
-            tail.ApprovalStatus = "UNAPPROVED"
-            with open(path, "wb") as file:
-                file.write(file_head(head.file_meta) + encoded(head, implicit=True))
-                regions = (_contours(n, label, request) for n, label in numbered)
-                file.writelines(implicit_sequence(_ROI_CONTOURS, regions))
-                file.write(encoded(tail, implicit=True))
-        return [path]
+        head = new_result(
+            request,
+            KIND,
+            sop_class_uid=RTStructureSetStorage,
+            modality="RTSTRUCT",
+            description=f"AI contours: {found}",
+            transfer_syntax_uid=ImplicitVRLittleEndian,
+        )
+        head.StructureSetLabel, head.StructureSetDescription = "AI contours", _description(request, found)
+        head.StructureSetDate, head.StructureSetTime = head.ContentDate, head.ContentTime
+        head.OperatorsName = ""
+        head.FrameOfReferenceUID = request.sources[0].FrameOfReferenceUID
+        head.PositionReferenceIndicator = request.sources[0].get("PositionReferenceIndicator") or ""
+        head.ReferencedFrameOfReferenceSequence = [_frame_of_reference(request)]
+        numbered = list(enumerate(request.labels, start=1))
+        head.StructureSetROISequence = [_region(n, label, request) for n, label in numbered]
+        tail = Dataset()
+        tail.RTROIObservationsSequence = [_observation(n, label) for n, label in numbered]
+        tail.ApprovalStatus = "UNAPPROVED"
+        with open(path, "wb") as file:
+            file.write(file_head(head.file_meta) + encoded(head, implicit=True))
+            regions = (_contours(n, label, request) for n, label in numbered)
+            file.writelines(implicit_sequence(_ROI_CONTOURS, regions))
+            file.write(encoded(tail, implicit=True))
 
-    def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read it by pydicom, and fill its polygons.
-
-        Parameters
-        ----------
-        request
-            What is written, and of what.
-        paths
-            The files, as `make` returned them.
-        """
+    def read_back(self, path: Path, request: ResultRequest) -> Mapping[int, Measurement]:
+        """Read it by pydicom, and fill its polygons."""
         from dicom_writer.rtstruct.verify import verify_rtstruct
 
-        (path,) = paths
         return verify_rtstruct(path, request)
 
 

@@ -37,10 +37,8 @@ def verify_rtstruct(path: Path, request: ResultRequest) -> dict[int, Measurement
 
     Parameters
     ----------
-    path
-        The file.
-    request
-        What is written, and of what.
+    path, request
+        The structure set, and what should be in it.
 
     Raises
     ------

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import config
 from pydicom.dataset import FileDataset
 
 from dicom_files.encoding import encapsulated_pixel_data, pixel_data
 from dicom_files.uids import LabelMapSegmentationStorage
 from dicom_writer.encoding import save
 from dicom_writer.mask.measure import Measurement
-from dicom_writer.request.result_kind import ResultKind
+from dicom_writer.request.result_kind import OneFileKind
 from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.seg.functional_groups import frame_groups
 from dicom_writer.seg.segments import new_segmentation
@@ -30,7 +29,7 @@ _RLE_HEADER = struct.pack("<16L", 1, 64, *[0] * 14)  # one segment, behind this 
 _LONGEST_RUN = 128
 
 
-class LabelmapResult(ResultKind):
+class LabelmapResult(OneFileKind):
     """A label map Segmentation.
 
     A segment's number is its label's value; 0 is background. RLE unless asked otherwise. Frames without
@@ -40,17 +39,8 @@ class LabelmapResult(ResultKind):
     name = "labelmap"
     series_number_offset = 2
 
-    def make(self, request: ResultRequest, folder: Path) -> list[Path]:
-        """Write the one file.
-
-        Parameters
-        ----------
-        request
-            What is written, and of what.
-        folder
-            A fresh folder to write to.
-        """
-        path = folder / f"{request.file_name}.labelmap.dcm"
+    def write(self, request: ResultRequest, path: Path) -> None:
+        """Write it."""
         array, compression = request.masks.array, request.options.compression or "rle"
         slices = [n for n, plane in enumerate(array) if request.options.keep_empty_frames or plane.any()] or [
             0
@@ -59,25 +49,14 @@ class LabelmapResult(ResultKind):
             pixels = encapsulated_pixel_data(rle_frame(array[n]) for n in slices)
         else:
             pixels = pixel_data((array[n].tobytes() for n in slices), array[0].size * len(slices))
-        with config.disable_value_validation():
-            head = _head(request, compression, frames=len(slices))
-            groups = frame_groups(request, [(None, n) for n in slices])
-            save(head, path, itertools.chain([groups], pixels))
-        return [path]
+        head = _head(request, compression, frames=len(slices))
+        groups = frame_groups(request, [(None, n) for n in slices])
+        save(head, path, itertools.chain([groups], pixels))
 
-    def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read it by pydicom and arithmetic.
-
-        Parameters
-        ----------
-        request
-            What is written, and of what.
-        paths
-            The files, as `make` returned them.
-        """
+    def read_back(self, path: Path, request: ResultRequest) -> Mapping[int, Measurement]:
+        """Read it by pydicom and arithmetic."""
         from dicom_writer.seg.verify import verify_labelmap
 
-        (path,) = paths
         return verify_labelmap(path, request)
 
 

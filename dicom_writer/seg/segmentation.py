@@ -13,21 +13,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import config
 from pydicom.dataset import FileDataset
 from pydicom.uid import SegmentationStorage
 
 from dicom_files.encoding import pixel_data
 from dicom_writer.encoding import save
 from dicom_writer.mask.measure import Measurement
-from dicom_writer.request.result_kind import ResultKind
+from dicom_writer.request.result_kind import OneFileKind
 from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.seg.functional_groups import frame_groups
 from dicom_writer.seg.segments import new_segmentation
 from stages import SettingsError
 
 
-class SegResult(ResultKind):
+class SegResult(OneFileKind):
     """A binary Segmentation.
 
     Segments are numbered from 1 in the order of the labels. Frames without a voxel are left out, unless
@@ -37,43 +36,24 @@ class SegResult(ResultKind):
     name = "seg"
     series_number_offset = 1
 
-    def make(self, request: ResultRequest, folder: Path) -> list[Path]:
-        """Write the one file.
-
-        Parameters
-        ----------
-        request
-            What is written, and of what.
-        folder
-            A fresh folder to write to.
+    def write(self, request: ResultRequest, path: Path) -> None:
+        """Write it.
 
         Raises
         ------
         SettingsError
             If it shall be compressed in a way that one bit a pixel does not allow.
         """
-        path = folder / f"{request.file_name}.seg.dcm"
         frames = list(_frames(request))
         numbers = {label.value: n for n, label in enumerate(request.labels, start=1)}
-        with config.disable_value_validation():
-            head = _head(request, numbers, frames=len(frames))
-            groups = frame_groups(request, [(numbers[value], n) for value, n in frames])
-            save(head, path, itertools.chain([groups], _pixels(request.masks.array, frames)))
-        return [path]
+        head = _head(request, numbers, frames=len(frames))
+        groups = frame_groups(request, [(numbers[value], n) for value, n in frames])
+        save(head, path, itertools.chain([groups], _pixels(request.masks.array, frames)))
 
-    def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read it by pydicom and arithmetic.
-
-        Parameters
-        ----------
-        request
-            What is written, and of what.
-        paths
-            The files, as `make` returned them.
-        """
+    def read_back(self, path: Path, request: ResultRequest) -> Mapping[int, Measurement]:
+        """Read it by pydicom and arithmetic."""
         from dicom_writer.seg.verify import verify_segmentation
 
-        (path,) = paths
         return verify_segmentation(path, request)
 
 

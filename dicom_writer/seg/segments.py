@@ -113,6 +113,11 @@ def _describe(label: Label, number: int, request: ResultRequest) -> Dataset:
     item.SegmentedPropertyTypeCodeSequence = [code_item(label.type)]
     if label.region:
         item.AnatomicRegionSequence = [code_item(label.region)]
+    if label.modifier and label.region:
+        item.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [code_item(label.modifier)]
+    elif label.modifier:
+        kind = item.SegmentedPropertyTypeCodeSequence[0]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [code_item(label.modifier)]
     item.SegmentAlgorithmType, item.SegmentAlgorithmName = "AUTOMATIC", request.provenance.algorithm_name
     item.SegmentationAlgorithmIdentificationSequence = [algorithm_identification(request.provenance)]
     item.RecommendedDisplayCIELabValue = cielab(label.rgb)

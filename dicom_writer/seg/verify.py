@@ -30,10 +30,8 @@ def verify_segmentation(path: Path, request: ResultRequest) -> dict[int, Measure
 
     Parameters
     ----------
-    path
-        The file.
-    request
-        What is written, and of what.
+    path, request
+        The binary segmentation, and what should be in it.
 
     Returns
     -------
@@ -56,10 +54,8 @@ def verify_labelmap(path: Path, request: ResultRequest) -> dict[int, Measurement
 
     Parameters
     ----------
-    path
-        The file.
-    request
-        What is written, and of what.
+    path, request
+        The label map, and what should be in it.
     """
     numbers = {label.value: label.value for label in request.labels}
     return _verify(path, request, numbers, there=[(None, n) for n in _slices(request, None)])

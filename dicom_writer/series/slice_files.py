@@ -1,4 +1,4 @@
-"""One file a slice, written on all cores: what they have in common is encoded once.
+"""A result of one file a slice, written on all cores: what they have in common is encoded once.
 
 References
 ----------
@@ -8,19 +8,22 @@ DICOM PS3.3 C.7.6.2, Image Plane; C.12.2, Common Instance Reference.
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom import config
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 
 from dicom_files.encoding import code, element, sequence, text
 from dicom_writer.dicom.header import copy_body_part
-from dicom_writer.encoding import file_head
+from dicom_writer.encoding import elements_of, file_head
+from dicom_writer.mask.measure import Measurement
 from dicom_writer.request.result_kind import ResultKind
 from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.source.frames import image_key
@@ -61,6 +64,57 @@ class SliceFile:
     source: Dataset
     plane: NDArray[Any]
     spatial_locations_preserved: bool = True
+
+
+class SliceSeriesKind(ResultKind):
+    """A kind of result of derived CT images, one a slice, in a folder of their own, numbered in slice order.
+
+    Attributes
+    ----------
+    dtype
+        Of the pixels in the file, 16 bits, little endian.
+    """
+
+    dtype: ClassVar[np.dtype[Any]]
+
+    def make(self, request: ResultRequest, folder: Path) -> list[Path]:
+        """Write one file a slice, on all cores."""
+        with config.disable_value_validation():
+            head = self.head(request)
+            common = elements_of(head)
+        inside = folder / f"{request.file_name}.{self.name}"
+        inside.mkdir()
+        files = slice_files(
+            request, inside, kind=self, spatial_locations_preserved=self.preserves_locations(request)
+        )
+        write_slice_files(files, head.file_meta, common, dtype=self.dtype)
+        return [file.path for file in files]
+
+    def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
+        """Read each by pydicom and arithmetic."""
+        from dicom_writer.series.verify import verify_series
+
+        return verify_series(paths, request)
+
+    @abstractmethod
+    def head(self, request: ResultRequest) -> FileDataset:
+        """Return what all images have in common.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        """
+
+    def preserves_locations(self, request: ResultRequest) -> bool:
+        """Return whether a pixel shows the same place as that of its source.
+
+        Parameters
+        ----------
+        request
+            What is written, and of what.
+        """
+        return True
 
 
 def write_slice_files(

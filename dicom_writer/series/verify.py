@@ -32,10 +32,8 @@ def verify_series(paths: Sequence[Path], request: ResultRequest) -> Mapping[int,
 
     Parameters
     ----------
-    paths
-        The files, as `make` returned them.
-    request
-        What is written, and of what.
+    paths, request
+        A file for each slice, and what should be in them.
 
     Raises
     ------

@@ -21,7 +21,6 @@ from typing import Any
 import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code as SrCode
 from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
@@ -34,7 +33,7 @@ from dicom_writer.mask.cross_sections import CrossSection, largest_cross_section
 from dicom_writer.mask.lesions import MOST_LISTED, Lesion, components_in_slice
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.request.provenance import MANUFACTURER, MODEL_NAME
-from dicom_writer.request.result_kind import ResultKind
+from dicom_writer.request.result_kind import OneFileKind
 from dicom_writer.request.result_request import ResultRequest
 from dicom_writer.source.frames import image_key
 from dicom_writer.wording import summary, warnings_of
@@ -64,58 +63,38 @@ _MM2 = Code("mm2", "UCUM", "mm2")
 _NO_UNIT = Code("1", "UCUM", "no units")
 
 
-class ReportResult(ResultKind):
+class ReportResult(OneFileKind):
     """A Comprehensive 3D SR of template 1500; it refers to the result ``seg``, which is written with it."""
 
     name = "report"
     series_number_offset = 5
     requires = ("seg",)
 
-    def make(self, request: ResultRequest, folder: Path) -> list[Path]:
-        """Write the one file.
+    def write(self, request: ResultRequest, path: Path) -> None:
+        """Write it."""
+        head = new_result(
+            request,
+            KIND,
+            sop_class_uid=Comprehensive3DSRStorage,
+            modality="SR",
+            description=f"AI report: {summary(request.labels, request.measured)}",
+        )
+        head.CompletionFlag, head.PreliminaryFlag, head.VerificationFlag = (
+            "COMPLETE",
+            "PRELIMINARY",
+            "UNVERIFIED",
+        )
+        head.PerformedProcedureCodeSequence, head.ReferencedPerformedProcedureStepSequence = [], []
+        head.CurrentRequestedProcedureEvidenceSequence = [_evidence(request)]
+        head.update(_content(request)[0])
+        if request.mask.origin.warnings:
+            head.ContentSequence.append(_comments(request))
+        save(head, path)
 
-        Parameters
-        ----------
-        request
-            What is written, and of what.
-        folder
-            A fresh folder to write to.
-        """
-        path = folder / f"{request.file_name}.report.dcm"
-        with config.disable_value_validation():
-            head = new_result(
-                request,
-                KIND,
-                sop_class_uid=Comprehensive3DSRStorage,
-                modality="SR",
-                description=f"AI report: {summary(request.labels, request.measured)}",
-            )
-            head.CompletionFlag, head.PreliminaryFlag, head.VerificationFlag = (
-                "COMPLETE",
-                "PRELIMINARY",
-                "UNVERIFIED",
-            )
-            head.PerformedProcedureCodeSequence, head.ReferencedPerformedProcedureStepSequence = [], []
-            head.CurrentRequestedProcedureEvidenceSequence = [_evidence(request)]
-            head.update(_content(request)[0])
-            if request.mask.origin.warnings:
-                head.ContentSequence.append(_comments(request))
-            save(head, path)
-        return [path]
-
-    def verify(self, request: ResultRequest, paths: Sequence[Path]) -> Mapping[int, Measurement]:
-        """Read its tree by pydicom, fill its outlines, and measure them.
-
-        Parameters
-        ----------
-        request
-            What is written, and of what.
-        paths
-            The files, as `make` returned them.
-        """
+    def read_back(self, path: Path, request: ResultRequest) -> Mapping[int, Measurement]:
+        """Read its tree by pydicom, fill its outlines, and measure them."""
         from dicom_writer.sr.verify import verify_report
 
-        (path,) = paths
         return verify_report(path, request)
 
 
@@ -269,9 +248,13 @@ def _what_it_is(label: Label, request: ResultRequest) -> dict[str, Any]:
     return {
         "finding_type": _sr(label.type),
         "finding_category": _sr(label.category),
-        "finding_sites": [hd.sr.FindingSite(_sr(site))] if site else None,
+        "finding_sites": [_site(site, label)] if site else None,
         "algorithm_id": algorithm,
     }
+
+
+def _site(site: Code, label: Label) -> hd.sr.FindingSite:
+    return hd.sr.FindingSite(_sr(site), laterality=_sr(label.modifier) if label.modifier else None)
 
 
 def _regions_of(listed: Sequence[Lesion], request: ResultRequest) -> dict[int, list[Any]]:

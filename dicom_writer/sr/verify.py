@@ -41,10 +41,8 @@ def verify_report(path: Path, request: ResultRequest) -> dict[int, Measurement]:
 
     Parameters
     ----------
-    path
-        The file.
-    request
-        What is written, and of what.
+    path, request
+        The report, and what should be in it.
 
     Raises
     ------

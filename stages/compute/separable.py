@@ -21,10 +21,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.arrays import Array, array_namespace
+from stages.arrays import Array, array_namespace, to_host
 from stages.compute.intensity import UNCHANGED, Intensity
 from stages.compute.resample import axis_places, nearest_index
-from stages.compute.strides import order_in_memory, turned
+from stages.compute.strides import order_in_memory, parts_of, turned
 from stages.compute.threads import cores
 from stages.volume.geometry import Grid
 
@@ -52,6 +52,11 @@ class AxisWeights:
 
     first: NDArray[np.int64]
     weights: NDArray[np.float32]
+
+    @property
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Both."""
+        return self.first, self.weights
 
     @property
     def used(self) -> slice:
@@ -231,7 +236,8 @@ def resample_separable(
     if array_namespace(array) is not np:
         from stages.compute import separable_device
 
-        separable_device.resample(read, weights, how, bounds, intensity, out)
+        arrays = [each.arrays for each in weights]
+        separable_device.resample(read, arrays, how.clip, bounds, intensity, out, truncate=how.truncate)
         return out
     from stages.compute import separable_host
 
@@ -242,11 +248,12 @@ def resample_separable(
     )
     separable_host.resample(
         turned(read, axes, flips),
-        (ordered[0], ordered[1], ordered[2]),
-        how,
+        (ordered[0].arrays, ordered[1].arrays, ordered[2].arrays),
+        how.clip,
         (bounds[axes[0]], bounds[axes[1]], bounds[axes[2]]),
         intensity,
         out.transpose(axes),
+        truncate=how.truncate,
     )
     return out
 
@@ -304,11 +311,23 @@ def ranges(array: Array, axis: int | None, *, clip: tuple[float, float]) -> NDAr
     clip
         The bounds that values are clipped to.
     """
-    others = None if axis is None else tuple(n for n in range(3) if n != axis)
+    if axis is None:
+        return np.array(_range_of_all(array, clip), np.float32)
     xp = array_namespace(array)
+    others = tuple(n for n in range(3) if n != axis)
     found = xp.stack([array.min(axis=others), array.max(axis=others)], axis=-1)
-    host = found if xp is np else found.get()
-    return np.asarray(host, np.float32).clip(np.float32(clip[0]), np.float32(clip[1]))
+    return to_host(found).astype(np.float32).clip(np.float32(clip[0]), np.float32(clip[1]))
+
+
+def _range_of_all(array: Array, clip: tuple[float, float]) -> list[float]:
+    """Return the range of what is clipped, for which a part of the array may be enough."""
+    axes, flips = order_in_memory(array)
+    lowest, highest = np.inf, -np.inf
+    for part in parts_of(turned(array, axes, flips)):
+        lowest, highest = min(lowest, float(part.min())), max(highest, float(part.max()))
+        if lowest <= clip[0] and highest >= clip[1]:
+            break
+    return [min(max(each, clip[0]), clip[1]) for each in (lowest, highest)]
 
 
 def with_bounds(how: Separable, found: NDArray[np.float32], axis: int | None) -> Separable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,13 @@ from stages.compute.cuda import kernels
 from stages.compute.intensity import Intensity
 from stages.errors import SettingsError
 
-if TYPE_CHECKING:
-    from stages.compute.separable import AxisWeights, Separable, Weights
-
 SOURCE = Path(__file__).parent / "cuda" / "separable.cu"
 
 Launch: TypeAlias = Callable[[str, int, Sequence[Any]], None]
 """Runs a kernel by its name: how many threads, and its arguments."""
+
+Axis: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""The first old voxel of each new one, and the weights from there on."""
 
 
 def launch(name: str, threads: int, arguments: Sequence[Any]) -> None:
@@ -36,12 +36,13 @@ def launch(name: str, threads: int, arguments: Sequence[Any]) -> None:
 
 def resample(
     array: Array,
-    weights: Weights,
-    how: Separable,
+    weights: Sequence[Axis],
+    clip: tuple[float, float],
     bounds: Sequence[NDArray[np.float32]],
     intensity: Intensity,
     out: Array,
     *,
+    truncate: bool,
     run: Launch = launch,
 ) -> None:
     """Fill `out` with what is made of a volume: new rows, then new columns, then new slices.
@@ -52,14 +53,16 @@ def resample(
         Shape (slices, rows, columns), int16 or float32, any view.
     weights
         What the voxels of `out` are made of, for slices, rows and columns.
-    how
-        What is clipped before, and whether fractions are lost.
+    clip
+        Bounds to which values are clipped before.
     bounds
         Lowest and highest of what is made, shape (n, 2), for slices, rows and columns.
     intensity
         What is made of it then.
     out
         float32, in order.
+    truncate
+        Whether fractions are lost.
     run
         Runs the kernels.
 
@@ -74,7 +77,7 @@ def resample(
     slices, rows, columns = (_on_device(each, xp) for each in weights)
     old, new = array.shape, out.shape
     high = xp.empty((old[0], new[1], old[2]), np.float32)
-    given = [array, *_steps(array), *map(np.float32, how.clip), *rows, high, *map(np.int64, high.shape)]
+    given = [array, *_steps(array), *map(np.float32, clip), *rows, high, *map(np.int64, high.shape)]
     run(f"rows_{array.dtype}", high.size, given)
     stack = xp.empty((old[0], *new[1:]), np.float32)
     lines = np.int64(old[0] * new[1])
@@ -82,12 +85,13 @@ def resample(
     del high
     limits = [xp.asarray(each) for each in bounds]
     numbers = map(np.float32, intensity.numbers)
-    last = [np.int32(how.truncate), *numbers, out, *map(np.int64, new)]
+    last = [np.int32(truncate), *numbers, out, *map(np.int64, new)]
     run("slices", out.size, [stack, *slices, *limits, *last])
 
 
-def _on_device(weights: AxisWeights, xp: Any) -> list[Any]:
-    return [xp.asarray(weights.first), xp.asarray(weights.weights), np.int32(weights.weights.shape[1])]
+def _on_device(axis: Axis, xp: Any) -> list[Any]:
+    first, weights = axis
+    return [xp.asarray(first), xp.asarray(weights), np.int32(weights.shape[1])]
 
 
 def _steps(array: Array) -> list[Any]:

@@ -5,7 +5,7 @@ A slice, row and column here are those of memory.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 from stages.compute.intensity import Intensity
 from stages.compute.numba_cache import compiled, read_only
 from stages.compute.threads import in_parts
-
-if TYPE_CHECKING:
-    from stages.compute.separable import Separable, Weights
 
 _PLANE, _STACK = types.float32[:, ::1], types.float32[:, :, ::1]
 _AXIS = types.Tuple((types.int64[::1], types.float32[:, ::1]))
@@ -29,11 +26,13 @@ Axis = tuple[NDArray[np.int64], Floats]
 
 def resample(
     array: NDArray[Any],
-    weights: Weights,
-    how: Separable,
+    weights: tuple[Axis, Axis, Axis],
+    clip: tuple[float, float],
     bounds: tuple[Floats, Floats, Floats],
     intensity: Intensity,
     out: Floats,
+    *,
+    truncate: bool,
 ) -> None:
     """Fill `out` with what is made of a volume.
 
@@ -42,23 +41,26 @@ def resample(
     array
         Shape (slices, rows, columns), int16 or float32, best as it lies in memory.
     weights
-        What the voxels of `out` are made of, for slices, rows and columns.
-    how
-        What is clipped before, and whether fractions are lost.
+        What the voxels of `out` are made of, for slices, rows and columns: the first old one, and the weights
+        from there on.
+    clip
+        Bounds to which values are clipped before.
     bounds
         Lowest and highest of what is made, shape (n, 2), for slices, rows and columns.
     intensity
         What is made of it then.
     out
         float32, any view.
+    truncate
+        Whether fractions are lost.
     """
-    across, rows, columns = ((each.first, each.weights) for each in weights)
+    across, rows, columns = weights
     stack = np.empty((array.shape[0], *out.shape[1:]), np.float32)
-    low, high = how.clip
+    low, high = clip
     in_parts(lambda start, stop: in_slices(array, low, high, rows, columns, stack, start, stop), len(stack))
     in_parts(
         lambda start, stop: across_slices(
-            stack, across, bounds, how.truncate, intensity.numbers, out, start, stop
+            stack, across, bounds, truncate, intensity.numbers, out, start, stop
         ),
         out.shape[1],
     )

@@ -38,3 +38,13 @@ def in_parts(work: Callable[[int, int], object], length: int, *, parts_a_core: i
 @cache
 def _workers(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "part")
+
+
+def _end_workers() -> None:
+    """End the threads before a fork, which they would not survive; whoever needs them starts others."""
+    if _workers.cache_info().currsize:
+        _workers(cores()).shutdown()
+        _workers.cache_clear()
+
+
+os.register_at_fork(before=_end_workers)

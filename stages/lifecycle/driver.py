@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from stages.errors import InputError, OutputError, SettingsError, StageError, UpstreamError, printable
 from stages.lifecycle import locks, models_file, outputs, validity
@@ -33,9 +33,13 @@ from stages.runtime import extras, job_files, logs
 from stages.runtime.processes import peak_memory_bytes
 from stages.volume.labels import Label
 
+if TYPE_CHECKING:
+    from stages.lifecycle.residence import ResidentJob
+
 logger = logging.getLogger(__name__)
 
 _SHORTEST_BEAT_S = 0.2
+_RESIDENT = f"{PREFIX}RESIDENT"
 _LONGEST_REASON = 4096  # bytes; Kubernetes keeps no more
 _NOT_IN_A_JOB = (
     f"No job has started this stage: no {PREFIX}... is set, and there is no lock folder. "
@@ -94,9 +98,12 @@ class Stage:
     takes_labels
         Whether what it writes depends on `Job.labels`: then it runs again when
         the workflow says something else.
+    may_stay
+        Whether one process may serve as the beginning of many jobs (`stages.lifecycle.residence`).
     """
 
     takes_labels = False
+    may_stay = True
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the stage's own options.
@@ -117,8 +124,15 @@ class Stage:
         """
         return False
 
+    def warm_up(self) -> None:
+        """Load what any job may need, in a process that stays for many; none that is for one job calls it.
+
+        It is called once, before `startup`, and each job's process is forked from what is there then. So it
+        must neither start a thread that stays nor touch a GPU.
+        """
+
     def startup(self) -> None:
-        """Begin; nothing is known of the job yet."""
+        """Begin; nothing is known of the job yet. In a process that stays it is called once for all jobs."""
 
     def prepare(self, job: Job) -> None:
         """Get ready while the stages before still work: the job is known, its inputs are not there.
@@ -179,7 +193,8 @@ def main(
         The arguments after the program's name. With ``--input`` the stage runs once, at once, and
         without locks; without it, and where no job has started it, the usage is printed.
     environ
-        ``NVIDIA_CLARA_*`` settings, see `stages.lifecycle.settings`.
+        ``NVIDIA_CLARA_*`` settings, see `stages.lifecycle.settings`. Where they name a folder of orders the
+        stage stays, and this returns in the process of each job (`stages.lifecycle.residence`).
     name
         The stage's name where the environment gives none.
 
@@ -189,9 +204,24 @@ def main(
         The exit code: 0, or that of the error.
     """
     logs.configure()
+    own = stage if isinstance(stage, Stage) else _FunctionStage(stage)
+    if not environ.get(_RESIDENT):
+        return _run(own, argv, environ, name, None)
     try:
-        if not isinstance(stage, Stage):
-            stage = _FunctionStage(stage)
+        resident = _stay(own, environ)
+    except Exception as error:  # a border: see `_run`
+        return _told(error)
+    if resident is None:
+        return 0
+    code = _run(own, argv, resident.environ, name, resident)
+    resident.leave(code)
+    return code
+
+
+def _run(
+    stage: Stage, argv: Sequence[str], environ: Mapping[str, str], name: str, resident: ResidentJob | None
+) -> int:
+    try:
         parser = _parser(stage, name)
         by_hand = any(a in ("-h", "--help", "--input") or a.startswith("--input=") for a in argv)
         if not by_hand and not is_in_job(environ):
@@ -201,17 +231,30 @@ def main(
         settings = StageSettings.from_environ(environ, stage_name=name)
         if by_hand or not settings.use_locks:
             return _run_once(stage, parser, argv, settings)
-        return _run_in_job(stage, parser, argv, settings)
-    except StageError as error:
-        logger.error("%s", error)
-        return error.exit_code
-    except Exception as error:
-        missing = extras.explain(error) if isinstance(error, ModuleNotFoundError) else None
-        if missing is not None:
-            logger.error("%s", missing)
-            return missing.exit_code
-        logger.exception("an error that this stage did not foresee")
-        return 1
+        return _run_in_job(stage, parser, argv, settings, resident)
+    except Exception as error:  # a border: what goes wrong is an exit code
+        return _told(error)
+
+
+def _told(error: Exception) -> int:
+    """Log an error, and return its exit code."""
+    known = extras.explain(error) if isinstance(error, ModuleNotFoundError) else error
+    if isinstance(known, StageError):
+        logger.error("%s", known)
+        return known.exit_code
+    logger.error("an error that this stage did not foresee", exc_info=error)
+    return StageError.exit_code
+
+
+def _stay(stage: Stage, environ: Mapping[str, str]) -> ResidentJob | None:
+    """Return in the process of each job, with the log of a new process; None in the host, at its end."""
+    from stages.lifecycle import residence
+
+    if not stage.may_stay:
+        raise SettingsError(f"{type(stage).__name__} does not stay for more than one job")
+    job = residence.serve(stage.warm_up, stage.startup, environ)
+    logs.configure()
+    return job
 
 
 def _parser(stage: Stage, name: str) -> _Parser:
@@ -269,7 +312,13 @@ def _run_once(stage: Stage, parser: _Parser, argv: Sequence[str], settings: Stag
     return 0
 
 
-def _run_in_job(stage: Stage, parser: _Parser, argv: Sequence[str], settings: StageSettings) -> int:
+def _run_in_job(
+    stage: Stage,
+    parser: _Parser,
+    argv: Sequence[str],
+    settings: StageSettings,
+    resident: ResidentJob | None,
+) -> int:
     job_files.make_folder(settings.lock_dir)
     _require_own_lock_files(settings)
     with sole_owner(settings.lock_dir, settings.stage_name):
@@ -290,7 +339,7 @@ def _run_in_job(stage: Stage, parser: _Parser, argv: Sequence[str], settings: St
             try:
                 with heartbeat:
                     given = argv if settings.arguments is None else settings.arguments
-                    _live(stage, _job(parser, argv, settings), given, settings, signals)
+                    _live(stage, _job(parser, argv, settings), given, settings, signals, resident)
             except BaseException as error:
                 signals.ignore()
                 fail(error)
@@ -302,14 +351,20 @@ def _run_in_job(stage: Stage, parser: _Parser, argv: Sequence[str], settings: St
 
 
 def _live(
-    stage: Stage, job: Job, arguments: Sequence[str], settings: StageSettings, signals: StopSignals
+    stage: Stage,
+    job: Job,
+    arguments: Sequence[str],
+    settings: StageSettings,
+    signals: StopSignals,
+    resident: ResidentJob | None,
 ) -> None:
     _require_own_output_folder(job, settings)
     awaited = [settings.lock_dir / name for name in settings.wait_locks]
     had_lock = job_files.is_there(settings.lock_dir / settings.lock_name)
     if all(map(job_files.is_there, awaited)) and _is_done(job, arguments, settings):
         return
-    stage.startup()
+    if resident is None or not resident.has_started:
+        stage.startup()
     stage.prepare(job)
     signals.raise_swallowed()
     logger.info("job %s: waiting for %s", job.job_id, ", ".join(settings.wait_locks))
@@ -321,6 +376,8 @@ def _live(
     )
     if had_lock and _is_done(job, arguments, settings):
         return
+    if resident is not None:
+        resident.turn()
     if not had_lock and job_files.is_there(settings.lock_dir / settings.lock_name):
         logger.warning("%s was published by another; it counts for nothing", settings.lock_name)
     job_files.remove(settings.lock_dir / settings.lock_name)

@@ -30,6 +30,8 @@ class WrappedCommand(Stage):
         The program, looked up in PATH, and its arguments.
     """
 
+    may_stay = False  # what is wrapped starts anew each time
+
     def __init__(self, command: Sequence[str]) -> None:
         self._command = list(command)
         self._process: subprocess.Popen[bytes] | None = None

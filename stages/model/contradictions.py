@@ -125,6 +125,17 @@ def _of_windows(model: ModelParameters) -> Iterator[tuple[str, str]]:
             f"parameter slice_stack: {model.slice_stack} slices have none in their middle; "
             f"expected an odd number",
         )
+    if model.slice_stack > 1 and 0 in model.mirror_axes:
+        yield (
+            "slice_stack mirror_axes",
+            "parameter mirror_axes: windows of one slice have no slices to mirror (0); take it out",
+        )
+    if model.slice_stack > 1 and model.window_shape is not None and model.window_shape[0] > 1:
+        yield (
+            "slice_stack window_shape",
+            f"parameter window_shape: {list(model.window_shape)} has more than the one slice that "
+            f"slice_stack gives neighbours; write 1 first",
+        )
     if model.ensemble and model.activation == "labels":
         yield (
             "ensemble activation",

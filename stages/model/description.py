@@ -90,7 +90,10 @@ class ModelDescription(ModelParameters):
             If they contradict the description.
         """
         return ModelTensors.from_server(
-            served, channels=len(self.channel_labels), as_labels=self.activation == "labels"
+            served,
+            channels=len(self.channel_labels),
+            as_labels=self.activation == "labels",
+            slice_stack=self.slice_stack,
         )
 
 

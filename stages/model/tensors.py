@@ -39,6 +39,8 @@ class ModelTensors:
         Slices, rows and columns of a window; -1 where the tensors leave it open; a model of slices has 1.
     largest_batch
         How many windows one request may have.
+    input_channels
+        How many channels a window has: the slices of a stack.
     """
 
     model: str
@@ -48,9 +50,12 @@ class ModelTensors:
     output_type: str
     fixed: Sizes
     largest_batch: int = 1
+    input_channels: int = 1
 
     @classmethod
-    def from_server(cls, served: ServedModel, *, channels: int, as_labels: bool) -> ModelTensors:
+    def from_server(
+        cls, served: ServedModel, *, channels: int, as_labels: bool, slice_stack: int = 1
+    ) -> ModelTensors:
         """Return what the tensors of a served model say.
 
         Parameters
@@ -61,6 +66,8 @@ class ModelTensors:
             Number of channels that the description gives labels to.
         as_labels
             Whether the output is the index of a channel.
+        slice_stack
+            How many slices are the channels of a window.
 
         Raises
         ------
@@ -76,7 +83,13 @@ class ModelTensors:
                 f"model {served.name!r}: tensor {image.name!r} is {list(image.shape)}; expected a batch, one "
                 f"channel, and slices, rows, columns (or rows and columns alone)"
             )
-        input_layout = _layout(served.name, image, spatial, 1, "one channel, the CT")
+        if slice_stack > 1 and "z" in spatial:
+            raise InferenceError(
+                f"model {served.name!r}: parameter slice_stack is {slice_stack}, but tensor {image.name!r} "
+                f"{list(image.shape)} has slices of its own; expected rows and columns alone"
+            )
+        seen = "one channel, the CT" if slice_stack == 1 else f"{slice_stack} channels, as slice_stack says"
+        input_layout = _layout(served.name, image, spatial, slice_stack, seen)
         wanted = 1 if as_labels else channels
         output_layout = (
             f"b{spatial}"
@@ -101,6 +114,7 @@ class ModelTensors:
             output_type=scores.datatype,
             fixed=(sizes[0], sizes[1], sizes[2]),
             largest_batch=_largest_batch(served),
+            input_channels=slice_stack,
         )
 
     def batch(self, window: Sizes, *, on_device: bool = False) -> int:
@@ -115,6 +129,19 @@ class ModelTensors:
         """
         voxels = _REQUEST_VOXELS_ON_DEVICE if on_device else _REQUEST_VOXELS
         return max(1, min(self.largest_batch, voxels // math.prod(window)))
+
+    def input_shape(self, count: int, window: Sizes) -> tuple[int, ...]:
+        """Return the shape of the input tensor.
+
+        Parameters
+        ----------
+        count
+            How many windows.
+        window
+            Slices, rows and columns of one.
+        """
+        sizes = dict(zip("bczyx", (count, self.input_channels, *window), strict=True))
+        return tuple(sizes[axis] for axis in self.input_layout)
 
     def window(self, wanted: Sizes | None, size: Sizes | None) -> Sizes:
         """Return the shape of a window: what is wanted where the tensors allow it, else what they say.

@@ -28,7 +28,9 @@ EXTRAS: Mapping[str, Sequence[str]] = {
         "urllib3",
         "websocket",
     ),
-    "adapter": ("pynetdicom", "prometheus_client"),
+    "adapter": ("pynetdicom", "prometheus_client", "python_multipart"),
+    "import": ("onnx",),
+    "import-torch": ("torch", "monai"),
 }
 """By the name of the extra: what is imported of the packages that it brings."""
 
@@ -43,6 +45,15 @@ EXTRA_OF: Mapping[str, str] = {
     "dicom_adapter": "adapter",
 }
 """By package of this distribution: the extra that it needs."""
+
+
+_PACKAGES: Mapping[str, str] = {
+    "PIL": "pillow",
+    "google": "protobuf",
+    "prometheus_client": "prometheus-client",
+    "websocket": "websocket-client",
+}
+"""By what is imported: the name of its package, where that is another one."""
 
 
 class MissingExtraError(SettingsError, ImportError):
@@ -127,4 +138,6 @@ def front_door(package: str, homes: Mapping[str, str]) -> Any:
 
 
 def _advice(name: str, extra: str) -> str:
-    return f'{name} is not installed; install it with: pip install "clara-stages[{extra}]"'
+    return (
+        f'{_PACKAGES.get(name, name)} is not installed; install it with: pip install "clara-stages[{extra}]"'
+    )

@@ -49,6 +49,22 @@ class MemoryNeed:
         return sum(self.device.values())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What making a model's input takes beside a slab of it, bytes, where that is done.
+
+    Attributes
+    ----------
+    held
+        What is held as long as windows are asked about, by part.
+    before
+        What is taken, and given back, before the first of them.
+    """
+
+    held: Mapping[str, int] = field(default_factory=dict)
+    before: int = 0
+
+
 def window_need(
     windows: WindowPlan,
     model_shape: tuple[int, int, int],
@@ -80,15 +96,16 @@ def window_need(
     """
     _, rows, columns = windows.padded_shape(model_shape)
     layer = windows.shape[0] * rows * columns
+    seen = (windows.shape[0] + 2 * windows.reach) * rows * columns
     count = windows.count(model_shape)
     batch = min(windows.batch, count)
-    in_flight = min(windows.in_flight, -(-count // batch))
-    sent = batch * math.prod(windows.shape) * image_itemsize
+    in_flight = min(windows.in_flight, -(-count // batch)) * windows.models
+    sent = batch * math.prod(windows.shape) * windows.slice_stack * image_itemsize
     received = batch * math.prod(windows.shape) * windows.classes * 4
     # the image's layer and the one it is made from; sums, their weights, and the slab that is handed out
     weights = 1 if on_device else 3
     layers = {
-        "image": 2 * layer * image_itemsize,
+        "image": 2 * seen * image_itemsize,
         "scores": (2 * windows.classes + weights) * layer * 4,
     }
     # messages hold what they carry twice; the first results come in some where their size is not known
@@ -118,7 +135,7 @@ def stage_need(
     by_messages: bool = False,
     shared_on_host: bool = False,
     shared_on_device: int = 0,
-    preparation: Mapping[str, int] | None = None,
+    preparation: Preparation | None = None,
     volume_itemsize: int = 2,
     image_itemsize: int = 4,
 ) -> MemoryNeed:
@@ -139,7 +156,7 @@ def stage_need(
     by_messages, shared_on_host, shared_on_device
         As for `window_need`.
     preparation
-        What making the model's input takes beside a slab of it, by part, where the work is done.
+        What making the model's input takes beside a slab of it.
     volume_itemsize
         Bytes of a voxel of the volume. A mapped file takes no memory of the host that cannot be had back;
         on the device the volume lies whole.
@@ -156,7 +173,9 @@ def stage_need(
         shared_on_device=shared_on_device,
         image_itemsize=image_itemsize,
     )
-    whole = preparation or {}
+    prepared = preparation or Preparation()
+    windows_take = of_windows.device if on_device else of_windows.host
+    whole = {**prepared.held, "preparation": max(0, prepared.before - sum(windows_take.values()))}
     host = {"the process": held_bytes, "mask": voxels, **of_windows.host}
     if not on_device:
         found = volume_shape[0] * volume_shape[1] * _BYTES_A_ROW

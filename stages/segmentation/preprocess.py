@@ -13,6 +13,7 @@ from stages.compute.intensity import UNCHANGED, Intensity
 from stages.model.description import ModelDescription
 from stages.segmentation.crop import Box, box_seen
 from stages.segmentation.intensities import change_intensities, intensity_of, leaves_zeros
+from stages.segmentation.memory_estimate import Preparation
 from stages.segmentation.sampling import VolumeSampling, models_grid, volume_sampling
 from stages.segmentation.slabs import grid_part, lazy_image
 from stages.volume.geometry import Grid, points_at, reorient
@@ -180,8 +181,8 @@ def uncropped_shape(volume: Volume, model: ModelDescription) -> tuple[int, int, 
     return models_grid(Grid((view.shape[0], view.shape[1], view.shape[2]), affine), model).shape
 
 
-def preparation_need(volume: Volume, model: ModelDescription, *, slices: int) -> dict[str, int]:
-    """Return what `preprocess` by slabs takes beside a slab, by part, bytes, where the volume lives.
+def preparation_need(volume: Volume, model: ModelDescription, *, slices: int) -> Preparation:
+    """Return what `preprocess` by slabs takes beside a slab, where the volume lives.
 
     Parameters
     ----------
@@ -195,21 +196,21 @@ def preparation_need(volume: Volume, model: ModelDescription, *, slices: int) ->
     view, affine = reorient(volume.array, volume.affine, model.orientation)
     seen = Grid((view.shape[0], view.shape[1], view.shape[2]), affine)
     grid = models_grid(seen, model)
-    found = {}
-    whole = model.intensity_needs_volume and not model.intensity_before_resampling
-    if whole:
-        found["whole image"] = 4 * math.prod(grid.shape) * (1 + _copies_of(model))
-    elif leaves_zeros(model):
-        found["normalised volume"] = (4 + _copies_of(model)) * volume.array.size
     sampling = volume_sampling(seen, model, clip=(0, 1) if model.intensity_before_resampling else None)
-    part = grid if whole else grid_part(grid, 0, min(slices, grid.shape[0]))
-    if scratch := sampling.scratch_bytes(view, seen, part):
-        found["resampling"] = scratch
-    return found
+    if model.intensity_needs_volume and not model.intensity_before_resampling:
+        image = 4 * math.prod(grid.shape)
+        before = max(sampling.scratch_bytes(view, seen, grid), image * _copies_of(model))
+        return Preparation(held={"whole image": image}, before=before)
+    scratch = sampling.scratch_bytes(view, seen, grid_part(grid, 0, min(slices, grid.shape[0])))
+    held = {"resampling": scratch} if scratch else {}
+    if model.intensity_before_resampling and leaves_zeros(model):
+        held["normalised volume"] = 4 * volume.array.size
+        return Preparation(held=held, before=volume.array.size * _copies_of(model))
+    return Preparation(held=held)
 
 
 def _copies_of(model: ModelDescription) -> int:
-    """Return how many copies of an image are made besides to find percentiles, or holes in a mask of it."""
+    """Return how many copies of an image are made to find percentiles in it, or holes in a mask of it."""
     percentile = model.intensity_clip_percentile not in (None, (0, 100))
     return int(percentile or model.intensity_zscore == "nonzero_filled")
 

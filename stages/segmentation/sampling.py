@@ -80,6 +80,20 @@ def axis_apart(grid: Grid, model: ModelDescription) -> int | None:
     return None
 
 
+def is_separable(model: ModelDescription) -> bool:
+    """Return whether a volume comes to a model's grid one axis after the other.
+
+    Parameters
+    ----------
+    model
+        How it has the volume interpolated.
+    """
+    clips = model.intensity_clip_hu is not None or model.intensity_clip_percentile is not None
+    return (
+        model.interpolation == "cubic" or model.truncate_hu or (model.intensity_before_resampling and clips)
+    )
+
+
 def score_sampling(grid: Grid, model: ModelDescription) -> Between:
     """Return how scores are brought onto a volume's own grid.
 
@@ -190,8 +204,7 @@ def volume_sampling(
     """
     apart = axis_apart(grid, model)
     kinds: list[Kind] = ["nearest" if n == apart else model.interpolation for n in range(3)]
-    clips = clip is not None and bool(np.isfinite(clip).any())
-    if "cubic" not in kinds and not clips and not model.truncate_hu:
+    if not is_separable(model):
         slices, rows, columns = (kind == "nearest" for kind in kinds)
         return VolumeSampling(between=Between((slices, rows, columns), ties_to_even=_ties_to_even(model)))
     how = Separable(

@@ -186,7 +186,7 @@ def _fitted(volume: Volume, settings: _RunSettings, *, on_device: bool) -> Windo
         shared_on_device=settings.gpu.shared if settings.gpu else 0,
         by_messages=transport in ("grpc", "http"),
         shared_on_host=transport == "system",
-        preparation=preparation_need(volume, settings.model, slices=windows.shape[0]),
+        preparation=preparation_need(volume, settings.model, slices=windows.shape[0] + 2 * windows.reach),
         volume_itemsize=volume.array.dtype.itemsize,
     )
     reserve = settings.gpu.reserve if settings.gpu is not None and (on_device or is_there) else None
@@ -236,6 +236,8 @@ def _plan(
         activation="none" if has_logits(model) else model.activation,
         activation_after="blending" if model.activation_after == "blending" else "window",
         mirror_axes=model.mirror_axes,
+        slice_stack=model.slice_stack,
+        models=1 + len(model.ensemble),
         batch=tensors.batch(shape, on_device=on_device) if tensors else 1,
         input_layout=tensors.input_layout if tensors else CANONICAL,
         output_layout=tensors.output_layout if tensors else CANONICAL,

@@ -6,7 +6,7 @@ import argparse
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stages.model.description import ModelDescription
     from stages.model.tensors import ModelTensors
     from stages.triton.client import TritonPredictor
+    from stages.triton.ensemble import EnsemblePredictor
     from stages.triton.http import HttpPredictor
     from stages.volume.labels import Label
     from stages.volume.origin import Algorithm
@@ -51,13 +52,14 @@ class SegmentationStage(Stage):
     def __init__(self, model: str) -> None:
         self._default = model
         self._open = ExitStack()
-        self._predictor: TritonPredictor | HttpPredictor
+        self._predictor: TritonPredictor | HttpPredictor | EnsemblePredictor
         self._limit: MemoryLimit
         self._on_device = False
         self._gpu: GpuMemory | None = None
         self._model: ModelDescription
         self._tensors: ModelTensors
         self._algorithm: Algorithm | None = None
+        self._members: tuple[Algorithm, ...] = ()
         self._labels: tuple[Label, ...] = ()
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -100,6 +102,15 @@ class SegmentationStage(Stage):
             help="such as 4G or 50%% (default: what is free and not reserved by other stages)",
         )
 
+    def warm_up(self) -> None:
+        """Import all, and load what was compiled for the host; the GPU is each job's own."""
+        from stages.segmentation import plausibility, segment, warm_up  # noqa: F401
+        from stages.triton import client, http  # noqa: F401
+
+        warm_up.warm_up()
+        with suppress(ImportError):
+            import cupy  # noqa: F401  which starts nothing
+
     def prepare(self, job: Job) -> None:
         """Import, connect, and read the model's description while the stages before still work.
 
@@ -116,8 +127,9 @@ class SegmentationStage(Stage):
             If the server does not have the model ready in time, or its description cannot be used.
         """
         from stages.model.description import ModelDescription
-        from stages.segmentation.warm_up import warm_up
-        from stages.triton.client import connect
+        from stages.segmentation.sampling import is_separable
+        from stages.segmentation.warm_up import warm_up, warm_up_separable
+        from stages.triton.ensemble import joined
         from stages.volume.labels import nameless_text, spoken_of, where_to_say
 
         arguments = job.arguments
@@ -136,16 +148,20 @@ class SegmentationStage(Stage):
             self._gpu = GpuMemory(CudaGpu(), wanted=arguments.gpu_memory_limit, wait_s=job.timeout_s)
             self._open.callback(self._gpu.close)
         warm_up(on_device=self._on_device)
-        self._predictor = connect(
-            url, arguments.model, transport=arguments.transport, deadline_s=arguments.deadline
-        )
-        self._open.callback(self._predictor.close)
-        self._predictor.wait_until_ready(READY_TIMEOUT_S)
-        self._predictor.choose_transport(on_device=self._on_device)
-        served = self._predictor.describe()
+        predictor = self._connected(url, arguments.model, arguments)
+        served = predictor.describe()
         self._model = ModelDescription.from_server(served)
         self._tensors = self._model.tensors_of(served)
+        if is_separable(self._model):
+            warm_up_separable(on_device=self._on_device)
         self._algorithm = served.algorithm
+        self._predictor = predictor
+        if names := self._model.ensemble:
+            self._predictor, others = joined(
+                predictor, names, lambda name: self._connected(url, name, arguments)
+            )
+            self._members = tuple(other.algorithm for other in others)
+            logger.info("its output is the mean with %s", ", ".join(names))
         logger.info("model %s version %s at %s is ready", served.name, served.version, url)
         model = self._model
         self._labels, nameless = spoken_of(model.labels, model.meanings, otherwise=job.labels)
@@ -154,6 +170,16 @@ class SegmentationStage(Stage):
             logger.warning("%s; %s", nameless_text(nameless), where_to_say(served.name))
         if self._on_device:
             send_first_request(self._predictor, self._model, self._tensors, place=to_device)
+
+    def _connected(self, url: str, name: str, arguments: Any) -> TritonPredictor | HttpPredictor:
+        """Return a predictor for a model that is ready."""
+        from stages.triton.client import connect
+
+        predictor = connect(url, name, transport=arguments.transport, deadline_s=arguments.deadline)
+        self._open.callback(predictor.close)
+        predictor.wait_until_ready(READY_TIMEOUT_S)
+        predictor.choose_transport(on_device=self._on_device)
+        return predictor
 
     def execute(self, job: Job) -> None:
         """Segment each volume and write its mask under the same name.
@@ -211,8 +237,9 @@ class SegmentationStage(Stage):
         """
 
     def models_used(self) -> Sequence[ModelRecord]:
-        """Return the model as the server describes it."""
-        return (ModelRecord(**asdict(self._algorithm)),) if self._algorithm else ()
+        """Return the model as the server describes it, and those whose mean its output is."""
+        found = (self._algorithm, *self._members) if self._algorithm else ()
+        return tuple(ModelRecord(**asdict(each)) for each in found)
 
     def cleanup(self) -> None:
         """Close the connection to the server, and give the GPU's memory back."""
@@ -245,8 +272,7 @@ def send_first_request(
         return
     started = time.monotonic()
     batch = tensors.batch(model.window_shape, on_device=True)
-    sizes = dict(zip("bczyx", (batch, 1, *model.window_shape), strict=True))
-    predictor(place(np.zeros([sizes[axis] for axis in tensors.input_layout], np.float32)))
+    predictor(place(np.zeros(tensors.input_shape(batch, model.window_shape), np.float32)))
     logger.info("the server answered its first request in %.1f s", time.monotonic() - started)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from stages.arrays import to_device
 from stages.compute.components import fill_holes, keep_inside, keep_largest_component, remove_small
 from stages.compute.resample import labels_from_scores, resample_linear
+from stages.compute.separable import Separable, resample_separable
 from stages.volume.geometry import Grid
 from stages.windows.plan import WindowPlan
 from stages.windows.sliding import predict_in_windows
@@ -52,6 +53,24 @@ def warm_up(*, on_device: bool = False) -> None:
         keep_inside(mask, 1, 2)
 
 
+def warm_up_separable(*, on_device: bool = False) -> None:
+    """Do what few models need, splines and clipping before resampling, once on a few voxels.
+
+    Parameters
+    ----------
+    on_device
+        As for `warm_up`.
+
+    Raises
+    ------
+    OSError
+        If what was compiled cannot be kept.
+    """
+    put = to_device if on_device else np.asarray
+    for dtype in (np.int16, np.float32):
+        resample_separable(put(np.zeros(_GRID.shape, dtype)), _GRID, _GRID, Separable())
+
+
 def _warm_up_transfer() -> None:
     import cupy
 
@@ -69,3 +88,4 @@ def _warm_up_blending() -> None:
 
 if __name__ == "__main__":
     warm_up()
+    warm_up_separable()

@@ -149,6 +149,9 @@ class Meaning:
         *Segmented Property Category Code Sequence* (0062,0003).
     region
         *Anatomic Region Sequence* (0008,2218); None where the type says it already.
+    modifier
+        Such as the side of the body: *Segmented Property Type Modifier Code Sequence* (0062,0011), or where
+        there is a region *Anatomic Region Modifier Sequence* (0008,2220); None where there is none.
 
     Raises
     ------
@@ -163,6 +166,7 @@ class Meaning:
     description: Annotated[str, _text(1024, least=0)] = ""
     category: Code = ANATOMICAL_STRUCTURE
     region: Code | None = None
+    modifier: Code | None = None
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = _FORBID
 
@@ -207,8 +211,8 @@ class Label(Meaning):
 
 
 def _concept(meaning: Meaning) -> tuple[tuple[str, str], ...]:
-    codes = [meaning.type, meaning.region] if meaning.region else [meaning.type]
-    return tuple((code.scheme, code.value) for code in codes)
+    codes = (meaning.type, meaning.region, meaning.modifier)
+    return tuple((code.scheme, code.value) for code in codes if code)
 
 
 def labels_of(meanings: Mapping[int, Meaning]) -> tuple[Label, ...]:

@@ -74,14 +74,15 @@ class DeviceSource(WindowSource):
         return table_of(self, self._xp)
 
     def cut(self, batch: Sequence[Window]) -> Array:
-        """Return the voxels of windows, mirrored where they are (batch, 1, slices, rows, columns).
+        """Return the voxels of windows, mirrored where they are (batch, channels, slices, rows, columns).
 
         Parameters
         ----------
         batch
             As for `WindowSource.cut`.
         """
-        out = self._xp.empty((len(batch), 1, *self._windows.shape), dtype=self._dtype)
+        shape = len(batch), self._windows.slice_stack, *self._windows.shape
+        out = self._xp.empty(shape, dtype=self._dtype)
         self.write(batch, out)
         return out
 
@@ -108,18 +109,22 @@ class DeviceSource(WindowSource):
         slices, rows, columns = self._image.shape
         count = out.size
         first = layer[0].number
-        window_step, _, *steps = _steps(out)
+        before, (depth, height, width) = self._before, self._windows.shape
+        window_step, channel_step, *steps = _steps(out)
+        if self._windows.slice_stack > 1:  # its slices, of which the middle one is the window's
+            depth, steps[0] = self._windows.slice_stack, channel_step
+            before = [self._windows.reach, *before[1:]]
         self._run(
             f"cut_{out.dtype}",
             count,
             (
                 self._layer_slices,
                 np.int32(self._layer_slices.shape[0]),
-                *_integers(slices, rows, columns, *self._before),
+                *_integers(slices, rows, columns, *before),
                 np.float32(self._windows.padding),
                 np.int32(_PADDINGS[self._windows.padding_mode]),
                 self.table[first : first + len(layer)],
-                *_integers(*self._windows.shape),
+                *_integers(depth, height, width),
                 out,
                 window_step,
                 *steps,
@@ -129,9 +134,10 @@ class DeviceSource(WindowSource):
 
     def _hold(self, start: int) -> None:
         """Have the image's slices of one layer in a ring of as many; what is new is made."""
+        reach, slices = self._windows.reach, self._image.shape[0]
         start = max(0, start - self._before[0])
-        stop = min(self._image.shape[0], start + self._windows.shape[0])
-        start = max(start, self._held)
+        stop = min(slices, start + self._windows.shape[0] + reach)
+        start = max(start - reach, self._held)
         if start >= stop:
             return
         made = self._xp.ascontiguousarray(self._image[start:stop], dtype=np.float32)
@@ -140,7 +146,8 @@ class DeviceSource(WindowSource):
             self._layer_slices = made  # all of it
             return
         if self._layer_slices is None:
-            self._layer_slices = self._xp.empty(made.shape, dtype=np.float32)
+            longest = min(slices, self._windows.shape[0] + 2 * reach)
+            self._layer_slices = self._xp.empty((longest, *made.shape[1:]), dtype=np.float32)
         ring = self._layer_slices.shape[0]
         begin = start % ring
         split = min(ring - begin, stop - start)

@@ -85,6 +85,11 @@ class WindowPlan:
     mirror_axes
         Axes of the window (0 slices, 1 rows, 2 columns) along which the model gets it mirrored too; the
         scores are the mean over all combinations.
+    slice_stack
+        How many neighbouring slices, an odd number, are the channels of windows of one slice; the output is
+        that of the middle one.
+    models
+        How many models are asked about each window.
     batch
         Windows in one request.
     in_flight
@@ -105,6 +110,8 @@ class WindowPlan:
     activation: Activation = "none"
     activation_after: Literal["window", "blending"] = "window"
     mirror_axes: tuple[int, ...] = ()
+    slice_stack: int = 1
+    models: int = 1
     batch: int = 1
     in_flight: int = 2
     input_layout: str = CANONICAL
@@ -118,8 +125,23 @@ class WindowPlan:
             raise SettingsError(f"a window plan counts from 1, found {self}")
         if not 0 <= self.overlap < 1:
             raise SettingsError(f"the overlap of windows lies between 0 and 1, found {self.overlap}")
+        if self.slice_stack > 1 and not self._takes_stacks:
+            raise SettingsError(
+                f"a stack is an odd number of slices, the channels of windows of one slice that are not "
+                f"mirrored along slices, found {self}"
+            )
         if self.batch > 1 and "b" not in self.input_layout:
             raise SettingsError(f"windows in batches of {self.batch} need a tensor with a batch axis (b)")
+
+    @property
+    def _takes_stacks(self) -> bool:
+        is_slice = self.shape[0] == 1 and 0 not in self.mirror_axes
+        return is_slice and self.slice_stack % 2 == 1 and "c" in self.input_layout
+
+    @property
+    def reach(self) -> int:
+        """How many slices before and after a window the model sees too."""
+        return self.slice_stack // 2
 
     @property
     def window_activation(self) -> Activation:
@@ -165,7 +187,7 @@ class WindowPlan:
         count
             How many windows.
         """
-        sizes = dict(zip(CANONICAL, (count, 1, *self.shape), strict=True))
+        sizes = dict(zip(CANONICAL, (count, self.slice_stack, *self.shape), strict=True))
         return tuple(sizes[letter] for letter in self.input_layout)
 
     def weights(self) -> NDArray[np.float32]:

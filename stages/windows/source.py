@@ -127,7 +127,7 @@ class WindowSource:
         return (Window(n, (z, y, x), flip) for n, (z, y, x, flip) in enumerate(found))
 
     def cut(self, batch: Sequence[Window]) -> Array:
-        """Return the voxels of windows, mirrored where they are (batch, 1, slices, rows, columns).
+        """Return the voxels of windows, mirrored where they are (batch, channels, slices, rows, columns).
 
         Parameters
         ----------
@@ -135,8 +135,8 @@ class WindowSource:
             The windows; none begins at an earlier slice than one that was cut before.
         """
         if len(batch) == 1:
-            return self._voxels(batch[0])[None, None]
-        return np.stack([self._voxels(each) for each in batch])[:, None]
+            return self._voxels(batch[0])[None]
+        return np.stack([self._voxels(each) for each in batch])
 
     def write(self, batch: Sequence[Window], out: Array) -> None:
         """Write the voxels of windows, mirrored where they are.
@@ -146,23 +146,29 @@ class WindowSource:
         batch
             As for `cut`.
         out
-            Shape (batch, 1, slices, rows, columns), any view; values are cast to its type.
+            Shape (batch, channels, slices, rows, columns), any view; values are cast to its type.
         """
         for into, window in zip(out, batch, strict=True):
-            np.copyto(into[0], self._voxels(window), casting="same_kind")
+            np.copyto(into, self._voxels(window), casting="same_kind")
 
     def _voxels(self, window: Window) -> Array:
+        """Return the voxels of a window: one channel, or the slices of a stack as channels of one slice."""
         origin, shape = window.origin, self._windows.shape
         part = tuple(slice(o, o + w) for o, w in zip(origin[1:], shape[1:], strict=True))
         voxels = self._layer_at(origin[0])[(slice(None), *part)]
-        return np.flip(voxels, window.flip) if window.flip else voxels
+        if window.flip:
+            voxels = np.flip(voxels, window.flip)
+        return voxels[:, None] if self._windows.slice_stack > 1 else voxels[None]
 
     def _layer_at(self, start: int) -> Array:
         if self._layer is None or self._layer[0] != start:
             self._layer = None
-            layer = self._image[start : start + self._windows.shape[0]]
-            if any(after for _, after in self._widths):
-                layer = _padded(layer, self._widths, self._windows)
+            reach, slices = self._windows.reach, self._image.shape[0]
+            begin, end = start - reach, start + self._windows.shape[0] + reach
+            layer = self._image[max(0, begin) : min(end, slices)]
+            widths = [(max(0, -begin), max(0, end - slices)), *self._widths[1:]] if reach else self._widths
+            if any(before or after for before, after in widths):
+                layer = _padded(layer, widths, self._windows)
             self._layer = start, layer
         return self._layer[1]
 

@@ -43,7 +43,8 @@ class Adapter:
                 "minimum-free": "10M",
                 "retention-hours": more.get("retention_hours", 24),
             },
-            "jobs": {"engine": "process", "model-server": "none", "retry-seconds": 0.2, **(jobs or {})},
+            "jobs": {"engine": "process", "model-server": "none", "retry-seconds": 0.2, "resident": False}
+            | (jobs or {}),
             "http": {"port": self.http_port},
         }
         self.file = folder / "dicom-server-config.yaml"

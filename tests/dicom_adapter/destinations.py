@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,14 @@ class Orthanc:
     def instances(self):
         """Return the SOPInstanceUIDs that it has, sorted."""
         return sorted(each["MainDicomTags"]["SOPInstanceUID"] for each in self.ask("/instances?expand"))
+
+    def add(self, *datasets):
+        """Take instances, as they are."""
+        for each in datasets:
+            file = BytesIO()
+            each.save_as(file, enforce_file_format=True)
+            request = urllib.request.Request(f"{self.url}/instances", data=file.getvalue(), method="POST")
+            urllib.request.urlopen(request, timeout=10).close()
 
     def delete(self, *uids):
         """Lose instances; without any: all of them."""

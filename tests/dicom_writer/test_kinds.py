@@ -44,6 +44,11 @@ SINGLE_FILES = (
 )
 
 
+def test_no_two_kinds_have_the_same_series_number():
+    offsets = [kind.series_number_offset for kind in RESULT_KINDS.values()]
+    assert len(set(offsets)) == len(offsets) == 8
+
+
 def all_errors(paths, dciodvfy_errors):
     """Return what dciodvfy says of results, less what is known of label maps."""
     return {

@@ -12,7 +12,7 @@ import pytest
 from dicom_writer import write_results
 from dicom_writer.mask.measure import Measurement
 from dicom_writer.wording import summary
-from stages import InputError, OutputError, find_volumes, read_volume, write_volume
+from stages import InputError, OutputError, SettingsError, find_volumes, read_volume, write_volume
 from stages.volume.labels_file import write_labels
 from tests import phantoms
 from tests.phantoms import LABELS
@@ -23,6 +23,12 @@ ROOT = Path(__file__).parents[2]
 def test_the_file_is_named_after_the_source_series(written, tmp_path):
     assert written() == tmp_path / "out" / "1.2.3.2.seg.dcm"
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["1.2.3.2.seg.dcm"]
+
+
+def test_a_kind_that_there_is_not_is_refused_by_its_name(tmp_path):
+    with pytest.raises(SettingsError, match="there is no result 'segs'; choose from seg,"):
+        write_results(phantoms.mask(), tmp_path, tmp_path / "out", results=["seg", "segs"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_volumes_are_logged_and_the_patient_is_not(written, caplog):

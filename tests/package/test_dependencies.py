@@ -21,7 +21,7 @@ PACKAGES = {
     "dicom_reader": ("reader", "nvimgcodec-cuda12"),
     "dicom_writer": ("writer",),
     "phantoms": ("cli",),
-    "clara_wf": ("cli",),
+    "clara_wf": ("cli", "import-torch"),
     "dicom_adapter": ("adapter",),
     "training": ("train",),
 }

@@ -120,6 +120,16 @@ def test_jobs_start_in_their_order_and_not_before_their_time(store):
     assert (again.id, again.tries, again.reason) == (first.id, 2, "no server")
 
 
+def test_job_of_a_rule_with_a_bonus_overtakes_those_that_are_not_that_much_older(store):
+    _, (liver, spleen) = completed(store, LIVER, SPLEEN)
+    with store.transaction() as database:
+        database.execute("UPDATE jobs SET created = '2026-01-01T00:00:00+00:00' WHERE rule = 'liver'")
+        database.execute("UPDATE jobs SET created = '2026-01-01T00:09:00+00:00' WHERE rule = 'spleen'")
+    assert store.start_next(0, bonus_s={"spleen": 500}).id == liver.id
+    store.retry(liver.id, exit_code=6, reason="no server", not_before=0)
+    assert store.start_next(0, bonus_s={"spleen": 600}).id == spleen.id
+
+
 def test_dead_letter_is_replayed(store):
     _, (job,) = completed(store)
     store.start_next(0)

@@ -57,16 +57,16 @@ def test_a_mask_is_no_volume(source, tmp_path):
 
 
 def test_a_volume_that_came_out_otherwise_never_appears(source, tmp_path, monkeypatch):
-    from dicom_writer.series import volume_series
+    from dicom_writer.series import slice_files
 
-    write = volume_series.write_slice_files
+    write = slice_files.write_slice_files
 
     def one_more(files, meta, common, *, dtype):
         write(files, meta, common, dtype=dtype)
         path = files[2].path
         path.write_bytes(path.read_bytes()[:-2] + b"\1\0")
 
-    monkeypatch.setattr(volume_series, "write_slice_files", one_more)
+    monkeypatch.setattr(slice_files, "write_slice_files", one_more)
     with pytest.raises(OutputError, match="1 pixels in slice 3 of the series differ"):
         write_results(read_series(source), source, tmp_path / "out", results=["volume"])
     assert list((tmp_path / "out").iterdir()) == []

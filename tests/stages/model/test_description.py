@@ -308,6 +308,30 @@ def test_description_that_contradicts_a_tensor_is_refused(served, tensor, shape,
     assert problem in message
 
 
+def test_a_stack_of_slices_is_the_channels_of_a_model_of_slices(served):
+    texts = {"slice_stack": "3", "image": (-1, 3, 16, 16), "scores": (-1, 3, 16, 16)}
+    model = ModelDescription.from_server(given := served(**texts, without=["window_shape"]))
+    assert model.window_shape == (1, 16, 16)
+    tensors = model.tensors_of(given)
+    assert (tensors.input_layout, tensors.input_shape(2, (1, 16, 16))) == ("bcyx", (2, 3, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("texts", "problem"),
+    [
+        ({"window_shape": "[8, 16, 16]"}, "more than the one slice that slice_stack gives neighbours"),
+        ({"without": ["window_shape"]}, "has slices of its own; expected rows and columns alone"),
+        ({"window_shape": "[1, 16, 16]", "mirror_axes": "[0]"}, "have no slices to mirror (0)"),
+        (
+            {"without": ["window_shape"], "image": (-1, 1, 16, 16), "scores": (-1, 3, 16, 16)},
+            "expected 3 channels, as slice_stack says",
+        ),
+    ],
+)
+def test_a_stack_that_contradicts_windows_or_tensors_is_refused(served, texts, problem):
+    assert problem in refusal(served(slice_stack="3", **texts))
+
+
 def test_window_that_contradicts_the_tensors_is_refused(served):
     message = refusal(served(window_shape="[8, 16, 32]"))
     assert "parameter window_shape is [8, 16, 32]" in message

@@ -1,18 +1,27 @@
 """Models of every kind on a real Triton, described in their config.pbtxt only; the answer is known."""
 
 import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stages import read_volume, write_volume
+from stages.errors import InferenceError
 from stages.model.description import ModelDescription
 from stages.segmentation.segment import segment
 from stages.triton.client import TritonPredictor
+from stages.triton.ensemble import joined
+from stages.triton.http import HttpPredictor
 from stages.volume.geometry import reorient
 from tests.onnx_models import add_model
 
 pytestmark = pytest.mark.triton
 
+ROOT = Path(__file__).parents[3]
 FREE = (-1, -1, -1)
 WINDOW = {"window_shape": [16, 32, 32]}
 KINDS = {
@@ -65,6 +74,15 @@ KINDS = {
         **WINDOW,
     },
     "mirrored": {"image": (1, *FREE), "scores": (3, *FREE), "mirror_axes": [0, 2], **WINDOW},
+    "stacks": {"image": (3, 48, 48), "scores": (3, 48, 48), "kind": "middle", "slice_stack": 3},
+    "a fold": {"image": (1, *FREE), "scores": (3, *FREE), "centres": (-0.1, 0.25, 0.5), **WINDOW},
+    "folds": {
+        "image": (1, *FREE),
+        "scores": (3, *FREE),
+        "centres": (0.3, 0.65, 0.9),  # the mean of both is right
+        "ensemble": ["a_fold"],
+        **WINDOW,
+    },
     "z-score": {
         "image": (1, *FREE),
         "scores": (3, *FREE),
@@ -78,7 +96,7 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def servers(tmp_path_factory):
     from clara_wf.model_server.server import UnsupportedPlatformError, serve
     from clara_wf.workspace import Places
 
@@ -88,9 +106,14 @@ def server(tmp_path_factory):
     log, cache = tmp_path_factory.mktemp("log") / "server.log", Places.here(os.environ).cache
     try:
         with serve(repository, cache=cache, log=log, on_progress=print) as running:
-            yield running.grpc_url
+            yield running
     except UnsupportedPlatformError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def server(servers):
+    return servers.grpc_url
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +128,63 @@ def phantom():
     return np.array([-60, 80, 180], np.int16)[labels], labels
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def segmented(server, volume, kind, *, alone=False):
+    with ExitStack() as opened:
+        connect = lambda name: opened.enter_context(TritonPredictor(server, name))  # noqa: E731
+        predictor = connect(kind.replace(" ", "_").replace(",", ""))
+        served = predictor.describe()
+        model = ModelDescription.from_server(served)
+        asked = predictor if alone else joined(predictor, model.ensemble, connect)[0]
+        return segment(volume, asked, model=model, tensors=model.tensors_of(served))
+
+
+def test_models_of_other_tensors_have_no_mean(server):
+    message = "ensemble names 'slices', whose tensor 'image' is FP32"
+    with (
+        TritonPredictor(server, "folds") as first,
+        TritonPredictor(server, "slices") as other,
+        pytest.raises(InferenceError, match=message),
+    ):
+        joined(first, ["slices"], lambda _: other)
+
+
+def test_a_mean_by_http(servers, phantom, place):
+    hu, labels = phantom
+    with (
+        HttpPredictor(servers.http_url, "folds") as first,
+        HttpPredictor(servers.http_url, "a_fold") as other,
+    ):
+        served = first.describe()
+        model = ModelDescription.from_server(served)
+        asked, _ = joined(first, model.ensemble, lambda _: other)
+        mask = segment(place(hu), asked, model=model, tensors=model.tensors_of(served))
+        window = np.zeros((1, 1, 4, 4, 4), np.float32)
+        assert asked(window) == pytest.approx((first(window) + other(window)) / 2)
+    assert np.array_equal(mask.array, labels)
+
+
+def test_the_stage_asks_all_of_an_ensemble(server, phantom, place, tmp_path):
+    hu, labels = phantom
+    (tmp_path / "in").mkdir()
+    write_volume(place(hu), tmp_path / "in")
+    job = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--server", server, "--model", "folds"]
+    command = [sys.executable, "-m", "ai_livertumor", *map(str, job)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "its output is the mean with a_fold" in done.stderr
+    assert np.array_equal(read_volume(next((tmp_path / "out").glob("*.mhd"))).array, labels)
+
+
+def test_one_of_the_folds_alone_is_wrong(server, phantom, place):
+    hu, labels = phantom
+    assert (segmented(server, place(hu), "folds", alone=True).array != labels).mean() > 0.05
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"a fold"}))
 def test_a_model_is_used_as_it_describes_itself(server, phantom, place, kind):
     hu, labels = phantom
     volume = place(hu, "RIP")
-    with TritonPredictor(server, kind.replace(" ", "_").replace(",", "")) as predictor:
-        served = predictor.describe()
-        model = ModelDescription.from_server(served)
-        mask = segment(volume, predictor, model=model, tensors=model.tensors_of(served))
+    mask = segmented(server, volume, kind)
     assert mask.grid.matches(volume.grid)
     found, _ = reorient(mask.array, mask.affine, "SPL")
     if KINDS[kind].get("spacing_mm", "native") == "native":

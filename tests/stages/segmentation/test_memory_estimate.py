@@ -1,4 +1,6 @@
+import json
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ import stages
 from stages import SettingsError
 from stages.memory.limits import MemoryLimit, MemoryLimitError
 from stages.runtime.sizes import MIB
-from stages.segmentation.memory_estimate import MemoryNeed, fit, stage_need, window_need
+from stages.segmentation.memory_estimate import MemoryNeed, Preparation, fit, stage_need, window_need
 from stages.windows.plan import WindowPlan
 
 GIB = 2**30
@@ -88,12 +90,29 @@ def test_no_more_windows_are_counted_than_there_are():
     assert need.device["requests in flight"] == 4 * 64 * 96 * 96 * (4 + 12)
 
 
-def test_what_the_preparation_takes_lies_where_the_work_is_done():
-    where = {"held_bytes": 0, "preparation": {"whole image": 4 * 10**6}}
+def test_what_the_preparation_holds_lies_where_the_work_is_done():
+    where = {"held_bytes": 0, "preparation": Preparation(held={"whole image": 4 * 10**6})}
     on_host = stage_need(WINDOWS, (40, 50, 60), (100, 100, 100), on_device=False, **where)
     on_device = stage_need(WINDOWS, (40, 50, 60), (100, 100, 100), on_device=True, **where)
     assert on_host.host["whole image"] == on_device.device["whole image"] == 4 * 10**6
     assert "whole image" not in on_device.host
+
+
+def test_what_is_given_back_before_the_windows_counts_beyond_them():
+    def host_bytes(before):
+        need = stage_need(
+            WINDOWS,
+            (40, 50, 60),
+            (100, 100, 100),
+            on_device=False,
+            held_bytes=0,
+            preparation=Preparation(before=before),
+        )
+        return need.host_bytes
+
+    windows = sum(window_need(WINDOWS, (100, 100, 100), on_device=False).host.values())
+    assert host_bytes(windows) == host_bytes(0)
+    assert host_bytes(windows + 1000) == host_bytes(0) + 1000
 
 
 def per_request(plan):
@@ -181,3 +200,52 @@ def test_run_takes_what_was_predicted(slices):
     predicted, peak = map(int, done.stdout.split())
     assert peak <= 1.15 * predicted
     assert predicted <= 1.3 * peak  # a function's answers are no messages
+
+
+SEGMENT = """
+import json, logging, re, sys
+import numpy as np
+from benchmarks.memory_peak import HostPeak
+from stages.memory.limits import MemoryLimit
+from stages.model.description import ModelDescription
+from stages.segmentation.segment import segment
+from stages.segmentation.warm_up import warm_up, warm_up_separable
+from stages.volume.origin import Origin
+from stages.volume.volume import Volume
+
+warm_up()
+warm_up_separable()
+description = {"orientation": "SPL", "spacing_mm": [1.5, 1.5, 1.5], "intensity_scale": "none",
+    "padding_value": 0, "window_shape": [24, 96, 96], "activation": "none", "channel_labels": [0, 1]}
+model = ModelDescription.model_validate({**description, **json.loads(sys.argv[1])})
+hu = np.random.default_rng(0).integers(-1000, 1000, (250, 250, 250)).astype(np.int16)
+volume = Volume(array=hu, affine=np.eye(4)[[2, 1, 0, 3]], origin=Origin(series_instance_uid="1"))
+answer = np.zeros((1, 2, 24, 96, 96), np.float32)
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+with HostPeak() as peak:
+    segment(volume, lambda asked: answer + 1, model=model, limit=MemoryLimit(2**40, "a test"))
+print(peak.bytes)
+"""
+OWN = {"intensity_before_resampling": True, "intensity_zscore": "nonzero", "intensity_scale": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"interpolation": "cubic"}, ["resampling"]),
+        ({"interpolation": "cubic", **OWN}, ["resampling", "normalised volume"]),
+        ({"interpolation": "cubic", **OWN, "intensity_before_resampling": False}, ["whole image"]),
+    ],
+)
+def test_run_with_splines_takes_what_was_predicted(changes, parts):
+    done = subprocess.run(
+        [sys.executable, "-c", SEGMENT, json.dumps(changes)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(stages.__file__).parents[1],
+    )
+    told = next(line for line in done.stderr.splitlines() if line.startswith("memory: at most"))
+    predicted, peak = int(re.search(r"at most (\d+) MiB", told)[1]), int(done.stdout) / MIB
+    assert [part for part in parts if f"{part} " not in told] == []
+    assert 0.7 * predicted < peak <= 1.05 * predicted

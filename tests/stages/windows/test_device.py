@@ -95,6 +95,18 @@ def test_windows_are_cut_into_the_tensor_as_the_model_has_it(run, dtype, layout)
     assert np.array_equal(cut, expected)
 
 
+@pytest.mark.parametrize("mode", ["constant", "replicate", "reflect"])
+@pytest.mark.parametrize(("slices", "lazy"), [(2, False), (9, True)])
+def test_device_cuts_the_stacks_that_the_host_cuts(run, mode, slices, lazy):
+    image = random_image(slices, 9, 7)
+    given = LazyImage(image.shape, lambda start, stop: image[start:stop].copy()) if lazy else image
+    plan = plan_of(shape=(1, 5, 3), slice_stack=5, padding=-5.0, padding_mode=mode, mirror_axes=(1, 2))
+    seen = []
+    answer = lambda windows: seen.append(windows.copy()) or windows[:, 2:3]  # noqa: E731
+    predict_in_windows(image, answer, windows=plan)
+    assert np.array_equal(cut_by(run, given, plan), np.concatenate(seen))
+
+
 def test_each_slice_of_a_lazy_image_is_made_once(run):
     made = []
     image = random_image(19, 6, 4)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages import InferenceError
+from stages import InferenceError, SettingsError
 from stages.arrays import array_namespace, to_host
 from stages.windows.activation import activate
 from stages.windows.plan import WindowPlan
@@ -333,6 +333,34 @@ def test_2d_model_is_asked_slice_by_slice_in_batches_across_slices():
     )
     assert seen == [(2, 1, 4, 4)] * 2 + [(1, 1, 4, 4)]
     assert scores[0] == pytest.approx(image, abs=1e-6)
+
+
+STACK = {"shape": (1, 3, 4), "slice_stack": 3, "input_layout": "bcyx", "output_layout": "bcyx"}
+
+
+@pytest.mark.parametrize("mode", ["constant", "replicate", "reflect"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_neighbouring_slices_are_the_channels_of_a_window(mode, lazy):
+    def above_and_below(windows):
+        assert windows.shape[1:] == (3, 3, 4)
+        return windows[:, [0, 2]]
+
+    image = random_image(6, 7, 5)
+    given = LazyImage(image.shape, lambda start, stop: image[start:stop].copy()) if lazy else image
+    plan = WindowPlan(**STACK, classes=2, batch=4, padding=-7, padding_mode=mode, mirror_axes=(1, 2))
+    scores = predict_in_windows(given, above_and_below, windows=plan)
+    outside = {"constant": (np.full((7, 5), -7), np.full((7, 5), -7)), "replicate": (image[0], image[-1])}
+    first, last = outside.get(mode, (image[1], image[-2]))
+    assert scores[0] == pytest.approx(np.stack([first, *image[:-1]]), abs=1e-5)
+    assert scores[1] == pytest.approx(np.stack([*image[1:], last]), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"slice_stack": 2}, {"shape": (2, 3, 4)}, {"mirror_axes": (0,)}, {"input_layout": "byx"}]
+)
+def test_a_stack_of_other_windows_is_refused(wrong):
+    with pytest.raises(SettingsError, match="a stack is an odd number of slices"):
+        WindowPlan(**{**STACK, "classes": 1, **wrong})
 
 
 def test_labels_become_scores_of_1():

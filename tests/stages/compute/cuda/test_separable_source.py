@@ -36,7 +36,8 @@ def run(tmp_path_factory):
 def by_device(array, how, intensity, run):
     out = np.full(TARGET.shape, 99, np.float32)
     weights, bounds = weights_between(SOURCE, TARGET, how), bounds_of(SOURCE, TARGET, how)
-    separable_device.resample(array, weights, how, bounds, intensity, out, run=run)
+    arrays = [each.arrays for each in weights]
+    separable_device.resample(array, arrays, how.clip, bounds, intensity, out, truncate=how.truncate, run=run)
     return out
 
 
