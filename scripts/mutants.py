@@ -143,7 +143,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
         yield node, ast.Constant(other_value)
     elif isinstance(node, ast.If | ast.While) and isinstance(node.test, ast.Name | ast.Attribute | ast.Call):
         yield node.test, ast.UnaryOp(ast.Not(), node.test)
-    elif isinstance(node, ast.Return) and node.value is not None and ast.unparse(node.value) != "None":
+    elif isinstance(node, ast.Return) and node.value is not None and not isinstance(node.value, ast.Constant):
         yield node.value, ast.Constant(None)
 
 

@@ -63,5 +63,11 @@ def test_folder_of_any_ae_title_is_one_name_and_leads_back(title):
     assert ae_title_of(folder) == title
 
 
+def test_what_is_beside_the_studies_has_the_name_that_backups_know():
+    names = {path.name for path in (PLACES.database, PLACES.audit, PLACES.incoming, PLACES.studies)}
+    assert names == {"adapter.sqlite", "audit.jsonl", "incoming", "studies"}
+    assert {path.parent for path in (PLACES.database, PLACES.audit, PLACES.incoming)} == {PLACES.root}
+
+
 def test_study_lies_within_the_folder():
     assert PLACES.study("../X", "1.2.3") == Path("/data/studies/%2E%2E%2FX/1.2.3")

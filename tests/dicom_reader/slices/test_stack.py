@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dicom_reader.files.headers import ATTRIBUTES, ImageHeader, read_header
@@ -276,6 +276,8 @@ def test_mixed_slices_are_refused(stack, keyword, value, what):
         ("PixelSpacing", None, r"Pixel Spacing \(0028,0030\) is missing"),
         ("PixelSpacing", [0, 0.6], r"Pixel Spacing \(0028,0030\) must be positive"),
         ("Rows", None, r"Rows \(0028,0010\) is missing"),
+        ("Rows", 1, r"Rows \(0028,0010\) must be 2 to 8192, found 1$"),
+        ("Columns", 8193, r"Columns \(0028,0011\) must be 2 to 8192, found 8193"),
         ("Columns", 65535, r"Columns \(0028,0011\) must be 2 to 8192, found 65535"),
     ],
 )
@@ -286,12 +288,21 @@ def test_a_missing_or_senseless_attribute_is_refused_by_file_and_name(stack, key
         stack(slices)
 
 
+@pytest.mark.parametrize("rows", [2, 8192])
+def test_the_smallest_and_the_largest_matrix_are_taken(stack, rows):
+    slices = phantoms.ct_slices()
+    for each in slices:
+        each.Rows = rows  # the pixels stay: headers alone are read
+    assert stack(slices).grid.shape == (5, rows, 20)
+
+
 @given(
     gaps=st.lists(st.floats(0.5, 1.4), min_size=2, max_size=12),
     slope=st.tuples(st.floats(-0.6, 0.6), st.floats(-0.6, 0.6)),
     scale=st.floats(0.3, 5),
     angle=st.floats(-3, 3),
 )
+@example(gaps=[0.5, 0.5], slope=(0.125, 0.15625), scale=0.3125, angle=1.0)  # little along each axis
 def test_whatever_is_corrected_the_map_leads_to_every_original_position(gaps, slope, scale, angle):
     # any plane, any tilt in it, any gaps of which none is a multiple of another
     c, s = np.cos(angle), np.sin(angle)
@@ -305,7 +316,9 @@ def test_whatever_is_corrected_the_map_leads_to_every_original_position(gaps, sl
         [in_memory(n, position, orientation) for n, position in enumerate(positions)], fill_missing=99
     )
     for first, position in zip(stacked.first_pixels, positions, strict=True):
-        assert points_at(stacked.grid.affine, first) == pytest.approx(position, abs=TOLERANCE_MM * 1.01)
+        off = points_at(stacked.grid.affine, first) - position
+        assert abs(off @ normal) <= TOLERANCE_MM * 1.01
+        assert np.linalg.norm(off - (off @ normal) * normal) <= TOLERANCE_MM * 1.01
         assert min(first) >= -1e-6
         end = np.add(first, (0, 15, 19))
         assert (end <= np.array(stacked.grid.shape) - 0.5 + 1e-6).all()
