@@ -307,7 +307,9 @@ def soak(given: argparse.Namespace, folder: Path) -> None:
         for (name, _), code, kind in zip(run, codes, names, strict=True)
         if code != KINDS[kind][1]
     ]
-    left = {place: sorted(set(os.listdir(place)) - names_) for place, names_ in before.items()}
+    left = [
+        n for place, seen in before.items() for n in set(os.listdir(place)) - seen if n.startswith("clara")
+    ]
     others = [each.name for each in payloads.iterdir() if each.name not in dict(run)]
     right, stayed = len(codes) - len(wrong), "the same to the end" if same else "replaced"
     print(
