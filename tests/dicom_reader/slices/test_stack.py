@@ -8,6 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dicom_reader.files.headers import ATTRIBUTES, ImageHeader, read_header
+from dicom_reader.slices.duplicates import are_duplicates
+from dicom_reader.slices.slice import Slice
 from dicom_reader.slices.spacing import TOLERANCE_MM
 from dicom_reader.slices.stack import stack_slices
 from stages import GeometryError, InputError
@@ -228,6 +230,23 @@ def test_a_copy_of_a_slice_is_left_out_and_named(stack, uid):
     assert uids(stacked) == [phantoms.uid_of(n) for n in range(5)]
     assert stacked.kinds == ()
     assert stacked.repairs == ("IM035 left out: it has the place and the pixels of IM014",)
+
+
+def test_more_copies_are_counted(stack):
+    slices = [*phantoms.ct_slices(), phantoms.ct_slices()[2], phantoms.ct_slices()[4]]
+    (repair,) = stack(slices).repairs
+    assert repair.endswith("the pixels of IM014, and 1 more")
+
+
+def test_slices_whose_pixels_cannot_be_read_are_no_duplicates(tmp_path):
+    good, cut = phantoms.ct_slices()[2], phantoms.ct_slices()[2]
+    cut.PixelData = cut.PixelData[:-2]
+    paths = [tmp_path / "good", tmp_path / "cut"]
+    for path, each in zip(paths, (good, cut), strict=True):
+        each.save_as(path, enforce_file_format=True)
+    first, second = (Slice.from_header(read_header(path)) for path in paths)
+    assert are_duplicates(first, first)
+    assert not are_duplicates(first, second)
 
 
 def test_one_instance_with_two_contents_is_refused(stack):
