@@ -3,6 +3,8 @@
     overhead   a chain of three stages that sleep: what a stage costs beyond its sleep, one study and many
     memory     of the host of a stage after 20 jobs and after ``--jobs`` (1000)
     study      the demo study (84 slices) by ``clara-wf test``, with and without ``--warm``
+    soak       ``--jobs`` studies of ten kinds (good, bad, crashing, hanging, killed, huge, littering): each
+               must end as its kind does, and nothing may be left
     rate       ``--studies`` of it at once by one service: how much of the time the model's stage works
 
 Name some of them to run only those. Studies run in turn, cold and warm, so that both see the same machine.
@@ -168,11 +170,11 @@ def order_one(queue: Path, job: Path, own: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def service(payloads: Path, at_once: int) -> Iterator[None]:
-    """Serve the liver workflow until the block ends."""
+def service(payloads: Path, at_once: int, workflow: str = LIVER_SEG, *more: str) -> Iterator[None]:
+    """Serve a workflow until the block ends."""
     log = payloads.parent / "service.log"
     with log.open("wb") as output:
-        command = ["serve", LIVER_SEG, "--payloads", str(payloads), "--at-once", str(at_once)]
+        command = ["serve", workflow, "--payloads", str(payloads), "--at-once", str(at_once), *more]
         process = subprocess.Popen(clara_wf(*command), env=environ(), stdout=output, stderr=output)
     try:
         while "ready for jobs" not in log.read_text():
@@ -254,6 +256,89 @@ def rate(given: argparse.Namespace, folder: Path) -> None:
     )
 
 
+KINDS = {
+    "good": ("pass", 0),
+    "bad": ("raise InputError('it is bad')", 3),
+    "unforeseen": ("{}['series']", 1),
+    "leaving": ("os._exit(9)", 9),
+    "killed": ("os.kill(os.getpid(), 9)", 1),
+    "crashing": ("import ctypes; ctypes.string_at(0)", 1),
+    "hanging": ("time.sleep(600)", 4),
+    "huge": (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 28,) * 2); bytearray(1 << 30)",
+        1,
+    ),
+    "parting": ("import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)", 0),
+    "littering": (
+        "import tempfile; tempfile.mkdtemp(); sys.argv.append(os.environ.setdefault('LEFT', '1'))",
+        0,
+    ),
+}
+"""What the stage of a study of each kind does, and the exit code of its job."""
+
+
+def soak(given: argparse.Namespace, folder: Path) -> None:
+    """Run many studies of all kinds through a service, and check that each ends as it should."""
+    values = idle_chain(folder)
+    acts = "".join(f"    if kind == {kind!r}: {act}\n" for kind, (act, _) in KINDS.items())
+    (folder / "stage.py").write_text(
+        SCRIPT.replace("import main", "import InputError, main").replace(
+            f"    time.sleep({WORK_S})\n",
+            f"    assert 'LEFT' not in os.environ\n    kind = (job.source_dir / 'kind').read_text()\n{acts}",
+        )
+    )
+    for kind in KINDS:
+        (folder / kind).mkdir()
+        (folder / kind / "kind").write_text(kind)
+    payloads = folder / "payloads"
+    before = {place: set(os.listdir(place)) for place in ("/dev/shm", tempfile.gettempdir())}
+    with service(payloads, 4, IDLE, "--values", str(values), "--server", "none", "--stage-count", "4"):
+        hosts = sorted((payloads / ".resident").rglob("*.host"))
+        names = [list(KINDS)[n % len(KINDS)] for n in range(given.jobs)]
+        run = [(f"{kind}-{n}", folder / kind) for n, kind in enumerate(names)]
+        with ThreadPoolExecutor(8) as threads:
+            early = list(threads.map(lambda each: order_job(payloads, values, *each), run[:40]))
+            sizes = [memory_of(host) for host in hosts]
+            codes = early + list(threads.map(lambda each: order_job(payloads, values, *each), run[40:]))
+        grown = [memory_of(host) / size for host, size in zip(hosts, sizes, strict=True)]
+        same = hosts == sorted((payloads / ".resident").rglob("*.host"))
+    wrong = [
+        f"{name}: {code}"
+        for (name, _), code, kind in zip(run, codes, names, strict=True)
+        if code != KINDS[kind][1]
+    ]
+    left = {place: sorted(set(os.listdir(place)) - names_) for place, names_ in before.items()}
+    others = [each.name for each in payloads.iterdir() if each.name not in dict(run)]
+    right, stayed = len(codes) - len(wrong), "the same to the end" if same else "replaced"
+    print(
+        f"{given.jobs} studies of {len(KINDS)} kinds: {right} ended as they should {wrong[:5]}; "
+        f"hosts {stayed}, memory x {max(grown):.3f} since study 40; left: {left}, payloads {others}"
+    )
+
+
+def memory_of(host: Path) -> float:
+    """Return the resident memory of a host, pages."""
+    return int(Path(f"/proc/{host.stem.rpartition('-')[2]}/statm").read_text().split()[1])
+
+
+def order_job(payloads: Path, values: Path, job: str, source: Path) -> int:
+    """Have one job run by the service, and return its exit code."""
+    arguments = [IDLE, job, "2", "--input", str(source), "--payloads", str(payloads), "--values", str(values)]
+    order = orders.Order(
+        arguments=(*arguments, "--server", "none"),
+        environ=environ(),
+        folder="/",
+        umask=0o022,
+        output=os.devnull,
+        errors=os.devnull,
+    )
+    ticket = orders.put(payloads / ".resident/jobs", order)
+    while (code := ticket.exit_code()) is None:
+        time.sleep(0.01)
+    ticket.close()
+    return code
+
+
 def show(what: str, values: Mapping[str, float], unit: str) -> None:
     """Print a line that compares the two."""
     numbers = ", ".join(
@@ -265,6 +350,7 @@ def show(what: str, values: Mapping[str, float], unit: str) -> None:
 PARTS: dict[str, Callable[[argparse.Namespace, Path], None]] = {
     "overhead": overhead,
     "memory": memory,
+    "soak": soak,
     "study": study,
     "rate": rate,
 }
@@ -276,7 +362,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--runs", type=int, default=5, help="of each kind (default: %(default)s)")
     parser.add_argument("--many", type=int, default=50, help="studies at once (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=1000, help="for the memory (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1000, help="for memory and soak (default: %(default)s)")
     parser.add_argument("--studies", type=int, default=12, help="for the rate (default: %(default)s)")
     given = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,10 +80,25 @@ def run_test(ready: Ready, arguments: Sequence[str], environ: Mapping[str, str])
     return int(code or 0)
 
 
+def _time_of(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def _chooser(names: Sequence[str], published: Path | None, values: Path) -> Callable[[], Sequence[Workflow]]:
-    """Return what reads the workflows anew."""
+    """Return what gives the workflows as they are now, read anew when a file of theirs has changed."""
+    seen: dict[str, int] = {}
+    found: list[Workflow] = []
 
     def now() -> Sequence[Workflow]:
-        return [chosen(name, published, values)[0] for name in names]
+        files = [values] if published is None else sorted(published.glob("*/current"))
+        states = {os.path.realpath(file): _time_of(file) for file in files}
+        if states != seen:
+            found[:] = [chosen(name, published, values)[0] for name in names]
+            seen.clear()
+            seen.update(states)
+        return found
 
     return now

@@ -165,8 +165,14 @@ def _serve(
                 pools.wait_until_ready()
                 if why := forks.why_not():
                     raise SettingsError(f"this service cannot be forked: {why}")
-                print_line(f"ready for jobs in {service.payloads}: clara-wf test WORKFLOW --warm")
-                host = Host(jobs, most=service.at_once, adopts=False, tick=watch.look)
+                ready = f"ready for jobs in {service.payloads}: clara-wf test WORKFLOW --warm"
+                host = Host(
+                    jobs,
+                    most=service.at_once,
+                    adopts=False,
+                    tick=watch.look,
+                    on_ready=lambda: print_line(ready),  # noqa: B023 - called in this round
+                )
                 assignment = host.serve()
                 if assignment is not None:
                     _run_and_exit(assignment, watch.ready(), do)

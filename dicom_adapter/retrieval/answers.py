@@ -112,7 +112,8 @@ def found_studies(place: str, answers: Iterable[Attributes], query: StudyQuery) 
             raise InputError(
                 f"{place} answers with a study of another {why} than it was asked for; tell who runs it"
             )
-        found[study.uid] = study
+        if not query.modality or not study.modalities or query.modality in study.modalities:
+            found[study.uid] = study  # an archive need not match by modality (PS3.4 C.3.4)
     return sorted(found.values(), key=lambda study: (study.date, study.time, study.uid))
 
 
@@ -199,8 +200,6 @@ def _other_than(study: FoundStudy, query: StudyQuery) -> str:
     first, last = query.first_date or study.date, query.last_date or study.date
     if study.date and not first <= study.date <= last:
         return "date"
-    if query.modality and study.modalities and query.modality not in study.modalities:
-        return "modality"
     return ""
 
 

@@ -93,7 +93,7 @@ def serve(
     folder, sources = Path(environ[FOLDER]), Sources()
     make_folder(folder)
     host = Host(folder, at_once=int(environ.get(AT_ONCE, "1")), tick=lambda: _changed(sources))
-    logger.info("ready for jobs in %s", folder)
+    host.on_ready = lambda: logger.info("ready for jobs in %s", folder)
     assignment = host.serve()
     if assignment is None:
         if sources.changed():

@@ -80,6 +80,8 @@ class Host:
         Whether what a job has left running is ended with it, as far as this process is its next of kin.
     tick
         Called a few times a second; what it returns, if anything, is why this host ends when its jobs have.
+    on_ready
+        Called when orders are taken.
     """
 
     folder: Path
@@ -87,6 +89,7 @@ class Host:
     most: int = 64
     adopts: bool = True
     tick: Callable[[], str] = str
+    on_ready: Callable[[], None] = lambda: None
     _workers: dict[int, _Worker] = field(default_factory=dict)
     _draining: str = ""
     _hurries: bool = False
@@ -97,9 +100,11 @@ class Host:
         gc.freeze()  # so that no page is written to, and copied, for want of another reason
         with orders.living(self.folder) as alive, self._listening() as wake:
             orders.sweep(self.folder)
+            self.on_ready()
             while True:
                 self._look_after_workers()
-                self._draining = self._draining or self.tick()
+                why = self.tick()  # a signal may come meanwhile
+                self._draining = self._draining or why
                 if self._draining and not self._workers:
                     logger.info("this host ends: %s", self._draining)
                     return None

@@ -51,6 +51,7 @@ _PACKAGES: Mapping[str, str] = {
     "PIL": "pillow",
     "google": "protobuf",
     "prometheus_client": "prometheus-client",
+    "python_multipart": "python-multipart",
     "websocket": "websocket-client",
 }
 """By what is imported: the name of its package, where that is another one."""

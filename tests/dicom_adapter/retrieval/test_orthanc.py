@@ -1,5 +1,7 @@
 """Studies fetched from a real Orthanc, in each way that it knows."""
 
+import socket
+
 import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless, RLELossless
@@ -110,6 +112,14 @@ def test_full_disk_is_told_as_such(orthanc, fetching, way):
     fetching.storage = {"minimum-free": "1000T"}
     with pytest.raises(OutputError, match="must stay so"):
         fetching.fetch(way)
+
+
+def test_port_that_is_taken_is_told_with_what_to_do(orthanc, fetching):
+    orthanc.add(*ct_slices((1, 16, 20)))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        fetching.port = other.getsockname()[1]
+        with pytest.raises(SettingsError, match=r"name another port in dicom\.scu\.move-port"):
+            fetching.fetch("MOVE")
 
 
 def test_study_that_is_not_there_is_told(orthanc, fetching, way):

@@ -81,6 +81,15 @@ def test_answer_that_is_not_what_was_asked_for(rogue, refused, case):
     assert "C-GET" not in rogue.asked
 
 
+def test_archive_that_does_not_match_by_modality_is_looked_through(rogue, fetching):
+    known = {"PatientID": "P-1", "StudyDate": "20260102"}
+    others = [answer(StudyInstanceUID=f"1.2.{n}", ModalitiesInStudy=["MR", "SR"], **known) for n in (7, 8)]
+    meant = answer(StudyInstanceUID=STUDY, ModalitiesInStudy=["CT", "SR"], **known)
+    rogue.studies = lambda: [*others, meant]
+    fetching.add("PACS", **{"host-ip": "127.0.0.1", "port": rogue.port, "ae-title": "ROGUE"})
+    assert [each.instances for each in fetching.fetch("PACS", patient_id="P-1", modality="ct")] == [4]
+
+
 def test_endless_answers_end(rogue, refused):
     rogue.studies = lambda: (answer(StudyInstanceUID=f"1.2.{n}", PatientID="P-1") for n in count())
     code, line = refused(rogue.port, patient_id="P-1")
