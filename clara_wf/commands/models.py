@@ -122,7 +122,8 @@ def add(
         ),
     ] = "",
     fold: Annotated[
-        list[str] | None, typer.Option("--fold", help="Of nnU-Net: a fold to use; may be said again.")
+        list[str] | None,
+        typer.Option("--fold", metavar="FOLD", help="Of nnU-Net: a fold to use; may be said again."),
     ] = None,
     backend: Annotated[
         Literal["onnxruntime", "pytorch"],

@@ -15,6 +15,8 @@ from clara_wf.model_import.torchscript import is_torchscript, write_for_pytorch,
 from clara_wf.models.add import AddedModel, add_model
 from stages.errors import InputError, OutputError, SettingsError, printable
 
+_AXES = {letter: axis for axis in ("LR", "PA", "SI") for letter in axis}
+
 
 def add_any_model(
     source: Path,
@@ -57,6 +59,7 @@ def add_any_model(
         raise InputError(
             f"there is no model repository {repository}; make the folder, or name one with --models"
         )
+    _require_orientation(choices.orientation)
     try:
         with made_beside(repository) as beside, unpacked(source, beside) as found:
             return _add(found, repository, name, beside, cache, print_line, choices)
@@ -92,6 +95,16 @@ def _add(
             return add(folder, name=folder.name)
         return add(write_onnx(source, beside, print_line), name=folder.name)
     return add(source, name=name, trust_code=choices.trust_code)
+
+
+def _require_orientation(said: str | None) -> None:
+    """Raise unless what is said are three patient directions, of which no two are opposite."""
+    if said is None or sorted(_AXES.get(each, "") for each in said) == ["LR", "PA", "SI"]:
+        return
+    raise SettingsError(
+        f"--orientation is {said!r}; expected a letter each of L or R, P or A, S or I, such as SPL: the "
+        f"patient directions in which slice, row and column index grow"
+    )
 
 
 def _require_no_choices(source: Path, choices: ImportChoices) -> None:

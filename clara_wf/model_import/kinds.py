@@ -6,9 +6,9 @@ from pathlib import Path
 
 from clara_wf.model_import.config_text import config_text
 from clara_wf.model_import.imported import ForeignModel, ImportChoices
-from clara_wf.model_import.monai_bundle import is_bundle, read_bundle
-from clara_wf.model_import.nnunet import read_nnunet, trained_model_folder
-from clara_wf.model_import.totalsegmentator import read_totalsegmentator, weight_folders
+from clara_wf.model_import.monai_bundle.bundle import is_bundle, read_bundle
+from clara_wf.model_import.nnunet.trained_model import read_nnunet, trained_model_folder
+from clara_wf.model_import.totalsegmentator.weights import read_totalsegmentator, weight_folders
 from clara_wf.models.config_pbtxt import CONFIG
 from stages.errors import printable
 

@@ -46,6 +46,16 @@ class OnnxGraph:
         self._bytes += value.nbytes
         return name
 
+    def number(self, value: float) -> str:
+        """Return the name of a constant that is a single number.
+
+        Parameters
+        ----------
+        value
+            The number.
+        """
+        return self.constant(np.array(value, np.float32))
+
     def node(self, operator: str, *inputs: str, **attributes: object) -> str:
         """Add an operator of ONNX with one output.
 

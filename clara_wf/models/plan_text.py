@@ -76,8 +76,8 @@ def _intensity(model: ModelDescription) -> str:
 
 
 def _windows(model: ModelDescription) -> str:
-    weights = model.blending
-    if weights == "gaussian":
+    weights = str(model.blending)
+    if model.blending == "gaussian":
         weights += f" of {model.gaussian_sigma:g} of the window, floor {model.gaussian_floor:g}"
     mirrored = f", mirrored along {', '.join(map(str, model.mirror_axes))}" if model.mirror_axes else ""
     return f"{model.window_placement}, overlap {model.overlap:g}, {weights}{mirrored}"

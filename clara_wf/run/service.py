@@ -41,7 +41,7 @@ _LOOK_S = 1.0
 _HEAVY = (
     *("clara_wf.commands.run", "clara_wf.run.local_run", "clara_wf.run.display", "clara_wf.run.demo"),
     *("clara_wf.report.page", "clara_wf.report.picture", "clara_wf.report.mask_labels"),
-    *("clara_wf.report.truth", "clara_wf.report.cached", "clara_wf.publish.published"),
+    *("clara_wf.report.cached", "clara_wf.publish.published"),
     *("clara_wf.text.terminal", "stages.volume.io", "scipy.ndimage", "yaml", "PIL.Image"),
 )
 

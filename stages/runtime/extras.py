@@ -30,7 +30,7 @@ EXTRAS: Mapping[str, Sequence[str]] = {
     ),
     "adapter": ("pynetdicom", "prometheus_client", "python_multipart"),
     "import": ("onnx",),
-    "import-torch": ("torch", "monai"),
+    "import-torch": ("torch", "monai", "onnxruntime"),
 }
 """By the name of the extra: what is imported of the packages that it brings."""
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from clara_wf.model_import.totalsegmentator_tasks import PARTS, TASKS
+from clara_wf.model_import.totalsegmentator.tasks import PARTS, TASKS
 from tests.frameworks.make_nnunet import MODELS, architecture, environment
 from tests.frameworks.phantoms import ASKED, PhantomGrid
 
 HERE = Path(__file__).parent / "totalsegmentator"
-SMALL = PhantomGrid((14, 24, 26), (4.0, 5.2, 5.0))
+SMALL = PhantomGrid((14, 25, 26), (4.0, 5.0, 5.2))
 """What all parts together are asked about."""
 
 WHOLE = PhantomGrid((60, 130, 130), (3.4, 3.0, 3.0))

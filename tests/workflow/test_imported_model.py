@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clara_wf.model_import.anatomy import meaning_of
-from clara_wf.model_import.totalsegmentator_tasks import TASKS
+from clara_wf.model_import.totalsegmentator.tasks import TASKS
 from clara_wf.run.demo import write_phantom
 from clara_wf.workspace import Places
 from phantoms import make_abdomen

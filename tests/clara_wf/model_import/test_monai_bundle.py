@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
-from clara_wf.model_import.bundle_config import BundleConfig, Component, Unread
 from clara_wf.model_import.config_text import config_text
 from clara_wf.model_import.imported import ImportChoices, UnsupportedModelError
 from clara_wf.model_import.kinds import foreign_model
+from clara_wf.model_import.monai_bundle.config import BundleConfig, Component, Unread
 from stages.errors import InputError, SettingsError
 from tests.frameworks.parity import our_mask, volume_of
 from tests.frameworks.phantoms import ASKED, EVEN_ASKED

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clara_wf.model_import.totalsegmentator_tasks import PARTS
+from clara_wf.model_import.totalsegmentator.tasks import PARTS
 
 ROOT = Path(__file__).parents[3]
 FRAMEWORKS = ROOT / "tests/frameworks"

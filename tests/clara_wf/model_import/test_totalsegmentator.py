@@ -9,13 +9,13 @@ import pytest
 
 from clara_wf.model_import.imported import ImportChoices, UnsupportedModelError
 from clara_wf.model_import.kinds import foreign_model, write_model
-from clara_wf.model_import.totalsegmentator_tasks import PARTS, TASKS, TOTAL
+from clara_wf.model_import.totalsegmentator.tasks import PARTS, TASKS, TOTAL
 from stages.errors import InputError, SettingsError
 from tests.frameworks.parity import our_mask, volume_of
 from tests.frameworks.phantoms import ASKED, PhantomGrid
 
 WEIGHTS = Path(__file__).parents[2] / "frameworks/totalsegmentator"
-SMALL = PhantomGrid((14, 24, 26), (4.0, 5.2, 5.0))
+SMALL = PhantomGrid((14, 25, 26), (4.0, 5.0, 5.2))
 WHOLE = PhantomGrid((60, 130, 130), (3.4, 3.0, 3.0))
 
 

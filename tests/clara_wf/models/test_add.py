@@ -215,8 +215,6 @@ def test_what_is_no_model_is_refused(tmp_path, add, source, name, problem):
         ("script.pt", b"PK\x03\x04" + bytes(60), "this looks like a model of PyTorch: export it as ONNX"),
         ("model.onnx", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ("empty.onnx", b"", "is no ONNX model: it is empty$"),
-        ("bundle/configs/inference.json", b"{}", "this looks like a bundle of MONAI: export it"),
-        ("nnunet/plans.json", b"{}", "this looks like a folder of nnU-Net: export it"),
     ],
 )
 def test_what_people_also_call_a_model_is_refused_with_what_to_do(tmp_path, add, name, content, told):

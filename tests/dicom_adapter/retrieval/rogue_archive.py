@@ -11,7 +11,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from dicom_adapter.storage.results import unvalidated
+from dicom_files.dataset import lenient
 from tests.phantoms import ct_slices
 
 OF_STUDY = ("StudyInstanceUID", "PatientID", "AccessionNumber", "StudyDate")
@@ -115,7 +115,7 @@ class RogueArchive:
 
 def answer(**values):
     found = Dataset()
-    with unvalidated():
+    with lenient():
         for keyword, value in values.items():
             setattr(found, keyword, value)
     return found

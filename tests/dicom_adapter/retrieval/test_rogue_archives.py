@@ -12,7 +12,7 @@ from pynetdicom.sop_class import (
 )
 
 from dicom_adapter.retrieval import query_scu
-from dicom_adapter.storage.results import unvalidated
+from dicom_files.dataset import lenient
 from stages.errors import StageError
 from tests.dicom_adapter.destinations import free_port
 from tests.dicom_adapter.faulty_peers import FaultyPeer, drip, noise, reset, silence
@@ -119,7 +119,7 @@ def test_nothing_listed(rogue, refused):
 def changed(n, **attributes):
     """Return an instance of the series with other values."""
     found = deepcopy(ct_slices((4, 16, 20))[n])
-    with unvalidated():
+    with lenient():
         for keyword, value in attributes.items():
             setattr(found, keyword, value)
     return found

@@ -8,6 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dicom_reader.files.headers import ATTRIBUTES, ImageHeader, read_header
+from dicom_reader.slices.duplicates import are_duplicates
+from dicom_reader.slices.slice import Slice
 from dicom_reader.slices.spacing import TOLERANCE_MM
 from dicom_reader.slices.stack import stack_slices
 from stages import GeometryError, InputError
@@ -130,6 +132,18 @@ def test_gantry_tilt_of_either_sign_widens_the_grid(stack, sign):
     )
 
 
+@pytest.mark.parametrize(("along_y", "degrees"), [(2.475, 44.7), (2.51, 45.1)])
+def test_a_gantry_tilts_by_45_degrees_at_most(stack, along_y, degrees):
+    slices = phantoms.ct_slices()
+    for n, ds in enumerate(slices):
+        move(ds, y=n * along_y)
+    if degrees < 45:
+        assert stack(slices).repairs[0].startswith(f"gantry tilt of {degrees} degrees corrected")
+    else:
+        with pytest.raises(GeometryError, match=f"a gantry does not tilt by {degrees} degrees"):
+            stack(slices)
+
+
 def test_a_tilt_no_gantry_has_is_refused(stack):
     slices = phantoms.ct_slices()
     for n, ds in enumerate(slices):
@@ -216,7 +230,10 @@ def test_a_slice_shifted_aside_is_refused(stack):
 def test_two_slices_at_one_position_are_refused(stack):
     slices = phantoms.ct_slices()
     slices[3].ImagePositionPatient = slices[2].ImagePositionPatient
-    with pytest.raises(GeometryError, match=r"slices 3 and 4 .* lie at the same position, 0\.000 mm apart"):
+    with pytest.raises(GeometryError, match=r"slices 3 and 4 .* lie at the same position, 0\.000 mm apart;"):
+        stack(slices)
+    slices[1].ImagePositionPatient = slices[0].ImagePositionPatient
+    with pytest.raises(GeometryError, match=r"slices 1 and 2 .* 0\.000 mm apart \(2 such pairs\);"):
         stack(slices)
 
 
@@ -228,6 +245,23 @@ def test_a_copy_of_a_slice_is_left_out_and_named(stack, uid):
     assert uids(stacked) == [phantoms.uid_of(n) for n in range(5)]
     assert stacked.kinds == ()
     assert stacked.repairs == ("IM035 left out: it has the place and the pixels of IM014",)
+
+
+def test_more_copies_are_counted(stack):
+    slices = [*phantoms.ct_slices(), phantoms.ct_slices()[2], phantoms.ct_slices()[4]]
+    (repair,) = stack(slices).repairs
+    assert repair.endswith("the pixels of IM014, and 1 more")
+
+
+def test_slices_whose_pixels_cannot_be_read_are_no_duplicates(tmp_path):
+    good, cut = phantoms.ct_slices()[2], phantoms.ct_slices()[2]
+    cut.PixelData = cut.PixelData[:-2]
+    paths = [tmp_path / "good", tmp_path / "cut"]
+    for path, each in zip(paths, (good, cut), strict=True):
+        each.save_as(path, enforce_file_format=True)
+    first, second = (Slice.from_header(read_header(path)) for path in paths)
+    assert are_duplicates(first, first)
+    assert not are_duplicates(first, second)
 
 
 def test_one_instance_with_two_contents_is_refused(stack):
@@ -251,9 +285,10 @@ def test_a_single_slice_is_refused(stack):
         ("Rows", 15, "a matrix"),
     ],
 )
-def test_mixed_slices_are_refused(stack, keyword, value, what):
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_mixed_slices_are_refused(stack, keyword, value, what, n):
     slices = phantoms.ct_slices()
-    setattr(slices[2], keyword, value)
+    setattr(slices[n], keyword, value)
     with pytest.raises(GeometryError, match=rf"IM\d+ has {what}.* of .*, IM\d+ of .*split the series"):
         stack(slices)
 

@@ -1,11 +1,14 @@
 """What the Segmentation object says."""
 
+from dataclasses import replace
+
 import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
 
 from dicom_writer import Provenance, write_results
+from stages.volume.labels import Code
 from tests import phantoms
 
 
@@ -24,6 +27,17 @@ def test_the_segments_are_named_and_coded(written):
     assert code(tumour.AnatomicRegionSequence) == ("10200004", "SCT", "Liver")
     assert liver.SegmentAlgorithmType == tumour.SegmentAlgorithmType == "AUTOMATIC"
     assert len(tumour.RecommendedDisplayCIELabValue) == 3
+
+
+def test_a_side_is_that_of_the_type_or_of_the_region(written):
+    left = Code("7771000", "SCT", "Left")
+    liver, tumour = (replace(label, modifier=left) for label in phantoms.LABELS)
+    liver, tumour = pydicom.dcmread(written(labels=(liver, tumour))).SegmentSequence
+    kind = liver.SegmentedPropertyTypeCodeSequence[0]
+    assert code(kind.SegmentedPropertyTypeModifierCodeSequence) == ("7771000", "SCT", "Left")
+    assert "SegmentedPropertyTypeModifierCodeSequence" not in tumour.SegmentedPropertyTypeCodeSequence[0]
+    region = tumour.AnatomicRegionSequence[0]
+    assert code(region.AnatomicRegionModifierSequence) == ("7771000", "SCT", "Left")
 
 
 def test_the_algorithm_is_named(written):

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from clara_wf.model_import.bundle_config import Component
 from clara_wf.model_import.imported import Parameter, UnsupportedModelError
+from clara_wf.model_import.monai_bundle.config import Component
 
 _WITHOUT_EFFECT = {
     "LoadImage",
@@ -30,6 +30,7 @@ _WITHOUT_EFFECT = {
     "SelectItems",
     "Identity",
 }
+_MODES = ("bilinear", "trilinear", "nearest")
 _ACTIVATION, _DECISION, _INVERSE = "activation", "decision", "inverse"
 
 
@@ -53,7 +54,7 @@ class _Preprocessing:
         pixdim = arguments.get("pixdim")
         pixdim = [pixdim] * 3 if isinstance(pixdim, int | float) else pixdim
         mode = _one(arguments.get("mode", "bilinear"))
-        if not _numbers(pixdim, 3) or mode not in ("bilinear", "trilinear", "nearest"):
+        if not isinstance(pixdim, list) or not _numbers(pixdim, 3) or mode not in _MODES:
             self.problems.append(f"Spacing with pixdim {pixdim!r} and mode {mode!r}")
             return
         for name, usual in (("padding_mode", "border"), ("align_corners", False), ("scale_extent", False)):
@@ -187,7 +188,7 @@ def inferer_parameters(inferer: Any) -> tuple[list[Parameter], list[str]]:
     told, problems = inferer.arguments, []
     roi, overlap = told.get("roi_size"), told.get("overlap", 0.25)
     mode, padding = str(told.get("mode", "constant")), str(told.get("padding_mode", "constant"))
-    if not _numbers(roi, 3) or min(roi) < 1:
+    if not isinstance(roi, list) or not _numbers(roi, 3) or min(roi) < 1:
         problems.append(f"the inferer's roi_size {roi!r}")
     if not _numbers([overlap], 1):
         problems.append(f"the inferer's overlap {overlap!r}")
@@ -195,7 +196,7 @@ def inferer_parameters(inferer: Any) -> tuple[list[Parameter], list[str]]:
         problems.append(f"the inferer's padding_mode {padding!r} or mode {mode!r}")
     if told.get("sigma_scale", 0.125) != 0.125 or told.get("roi_weight_map") is not None:
         problems.append("the inferer's own weights")
-    if problems:
+    if problems or not isinstance(roi, list):
         return [], problems
     found = [
         Parameter(name="window_shape", value=list(map(int, roi)), why="SlidingWindowInferer, by steps"),

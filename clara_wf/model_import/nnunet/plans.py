@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clara_wf.model_import.imported import UnsupportedModelError
-from clara_wf.model_import.unet import UNet
+from clara_wf.model_import.nnunet.unet import UNet
 from stages.errors import InputError, printable
 from stages.runtime import job_files
 

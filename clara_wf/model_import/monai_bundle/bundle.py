@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from clara_wf.model_import.anatomy import meanings_of
-from clara_wf.model_import.bundle_config import BundleConfig, Component, Unread, config_file
-from clara_wf.model_import.bundle_transforms import (
+from clara_wf.model_import.imported import ForeignModel, ImportChoices, Parameter
+from clara_wf.model_import.monai_bundle.config import BundleConfig, Component, Unread, config_file
+from clara_wf.model_import.monai_bundle.transforms import (
     inferer_parameters,
     postprocessing_parameters,
     preprocessing_parameters,
     require_supported,
 )
-from clara_wf.model_import.imported import ForeignModel, ImportChoices, Parameter
-from clara_wf.model_import.nnunet_plans import read_json
+from clara_wf.model_import.nnunet.plans import read_json
 from clara_wf.model_import.torch_export import export, load_network, load_script
 from stages.errors import InputError, SettingsError, printable
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from clara_wf.model_import.anatomy import meanings_of
 from clara_wf.model_import.imported import ForeignModel, ImportChoices, Parameter, UnsupportedModelError
-from clara_wf.model_import.nnunet import (
+from clara_wf.model_import.nnunet.trained_model import (
     TrainedModel,
     add_folds,
     intensity_parameters,
@@ -29,7 +29,7 @@ from clara_wf.model_import.nnunet import (
     window_parameters,
 )
 from clara_wf.model_import.onnx_graph import IMAGE, SCORES, OnnxGraph
-from clara_wf.model_import.totalsegmentator_tasks import PARTS, TASKS, Task, dataset_number
+from clara_wf.model_import.totalsegmentator.tasks import PARTS, TASKS, Task, dataset_number
 from clara_wf.text.suggestion import did_you_mean
 from stages.errors import InputError, SettingsError, printable
 
@@ -279,7 +279,7 @@ def _save(parts: Sequence[_Part], folder: Path) -> str:
             _margins(graph, name, part, channels)
             for part, (name, channels) in zip(parts, scores, strict=True)
         ]
-        nothing = graph.node("Mul", _channels(graph, scores[0][0], [0]), graph.constant(np.float32(0)))
+        nothing = graph.node("Mul", _channels(graph, scores[0][0], [0]), graph.number(0))
         whole, channels = graph.node("Concat", nothing, *margins, axis=1), 1 + sum(len(p.kept) for p in parts)
     patch = parts[0].trained.configuration.patch
     graph.save(folder / "model.onnx", whole, {IMAGE: (1, *patch), SCORES: (channels, *patch)})
@@ -305,12 +305,10 @@ def _normalised(graph: OnnxGraph, part: _Part) -> str:
         raise UnsupportedModelError(
             f"{part.task.name} is not normalised by statistics of its training; add it by itself"
         )
-    low, high, mean, std = (
-        graph.constant(np.float32(value)) for value in (*clip, statistics["mean"], statistics["std"])
-    )
-    outside = graph.node("Less", IMAGE, graph.constant(np.float32(_OUTSIDE / 2)))
+    low, high, mean, std = (graph.number(value) for value in (*clip, statistics["mean"], statistics["std"]))
+    outside = graph.node("Less", IMAGE, graph.number(_OUTSIDE / 2))
     scaled = graph.node("Div", graph.node("Sub", graph.node("Clip", IMAGE, low, high), mean), std)
-    return graph.node("Where", outside, graph.constant(np.float32(0)), scaled)
+    return graph.node("Where", outside, graph.number(0), scaled)
 
 
 def _margins(graph: OnnxGraph, scores: str, part: _Part, channels: int) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 from clara_wf.model_import.anatomy import meanings_of
 from clara_wf.model_import.checkpoint import Checkpoint, StoredTensor
 from clara_wf.model_import.imported import ForeignModel, ImportChoices, Parameter, UnsupportedModelError
-from clara_wf.model_import.nnunet_plans import (
+from clara_wf.model_import.nnunet.plans import (
     DATASET,
     PLANS,
     Configuration,
@@ -32,8 +32,8 @@ from clara_wf.model_import.nnunet_plans import (
     read_json,
     read_labels,
 )
+from clara_wf.model_import.nnunet.unet import Weights, add_unet
 from clara_wf.model_import.onnx_graph import IMAGE, SCORES, OnnxGraph
-from clara_wf.model_import.unet import Weights, add_unet
 from stages.errors import InputError, SettingsError, printable
 
 _CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")

@@ -1,0 +1,1 @@
+"""nnU-Net: plans and labels are read, networks written as ONNX from their weights, folds averaged."""
