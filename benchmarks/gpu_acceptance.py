@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,11 +29,13 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from ai_livertumor import ModelDescription, segment  # noqa: E402
+from benchmarks.acceptance_table import Table  # noqa: E402
+from benchmarks.acceptance_volume import MODEL, SHAPE, by_intensity, ct_volume  # noqa: E402
 from benchmarks.memory_peak import HostPeak, beside  # noqa: E402
 from clara_wf.model_server.server import serve  # noqa: E402
 from clara_wf.workspace import Places  # noqa: E402
-from stages import Origin, Volume, arrays  # noqa: E402
-from stages.arrays import Array, array_namespace, device_available, to_host  # noqa: E402
+from stages import Volume, arrays  # noqa: E402
+from stages.arrays import Array, device_available, to_host  # noqa: E402
 from stages.compute.components import fill_holes, keep_inside, keep_largest_component, remove_small  # noqa: E402
 from stages.compute.resample import labels_from_scores  # noqa: E402
 from stages.memory.gpu import CudaGpu, GpuMemory  # noqa: E402
@@ -44,93 +46,11 @@ from stages.triton.client import TritonPredictor  # noqa: E402
 from stages.volume.io import read_volume, write_volume  # noqa: E402
 from stages.windows.sliding import predict_in_windows  # noqa: E402
 
-SHAPE = (400, 512, 512)
 FEW_SLICES = 120
 SMALL = (24, 128, 128)
-SPACING_MM = (1.0, 0.78, 0.78)
 REPEATS = 5
 BATCH = 16
 REFERENCE_MODEL = "segmentation_liver_v1"
-
-MODEL = ModelDescription(
-    orientation="SPL",
-    spacing_mm=(3.0, 3.0, 3.0),
-    intensity_clip_hu=(-160, 240),
-    intensity_scale=(0, 1),
-    padding_value_hu=-1000,
-    window_shape=(64, 96, 96),
-    overlap=0.25,
-    blending="gaussian",
-    activation="softmax",
-    channel_labels=(0, 1, 2),
-    largest_component=(1, 2),
-    inside={2: 1},
-)
-
-
-@dataclass
-class Table:
-    """What is printed: a line a check.
-
-    Parameters
-    ----------
-    counts_time
-        Whether a missed time is a failure.
-    """
-
-    counts_time: bool
-    failed: list[str] = field(default_factory=list)
-
-    def row(
-        self,
-        name: str,
-        *,
-        host_ms: float | None = None,
-        device_ms: float | None = None,
-        wanted_ms: float | None = None,
-        difference: str = "",
-        agrees: bool = True,
-    ) -> None:
-        """Print a line, and remember whether it is good."""
-        late = device_ms is not None and wanted_ms is not None and device_ms > wanted_ms
-        verdict = "WRONG" if not agrees else "LATE" if late else "ok"
-        if not agrees or (late and self.counts_time):
-            self.failed.append(name)
-        times = f"{_ms(host_ms)} {_ms(device_ms)} {_ms(wanted_ms)}"
-        print(f"{name:40s} {times}   {difference:34s} {verdict}", flush=True)
-
-    def head(self) -> None:
-        """Print the names of the columns."""
-        print(f"{'':40s} {'host ms':>9s} {'device ms':>9s} {'wanted':>9s}   difference")
-
-
-def _ms(value: float | None) -> str:
-    return f"{'' if value is None else format(value, '.2f'):>9s}"
-
-
-def ct_volume(shape: tuple[int, int, int]) -> Volume:
-    """A body of 0 HU with an organ of 100 HU, two lesions of 200 HU and a stray blob, with noise."""
-    z, y, x = (np.arange(n, dtype=np.float32) * whole / n for n, whole in zip(shape, SHAPE, strict=True))
-    axes = z[:, None, None], y[None, :, None], x[None, None, :]
-    hu = np.random.default_rng(1).normal(0, 15, shape).astype(np.float32)
-    for centre, radii, value in (
-        ((200, 250, 170), (90, 110, 100), 100),
-        ((220, 220, 150), (15, 18, 18), 100),
-        ((180, 270, 200), (12, 14, 14), 100),
-        ((60, 400, 400), (20, 20, 20), 150),
-    ):
-        inside = sum(((g - c) / r) ** 2 for g, c, r in zip(axes, centre, radii, strict=True)) < 1
-        hu += value * inside
-    affine = np.eye(4)
-    affine[:3, :3] = np.diag(SPACING_MM)[::-1]
-    return Volume(array=hu.astype(np.int16), affine=affine, origin=Origin(series_instance_uid="2.25.1"))
-
-
-def by_intensity(windows: Array) -> Array:
-    """A predictor whose answer is known: logits from the intensity alone, on host or device."""
-    xp = array_namespace(windows)
-    hu = windows[:, 0] * 400 - 160
-    return xp.stack([40 - hu, 40 - xp.abs(hu - 100), hu - 160], axis=1).astype(np.float32)
 
 
 def timed(work: Callable[[], Array], *, repeats: int = REPEATS) -> tuple[Array, float]:
@@ -414,7 +334,7 @@ def check_decoding(table: Table, syntax: str) -> None:
     from dicom_reader.files.folder import find_headers
     from dicom_reader.pixels import nvimgcodec
     from dicom_reader.pixels.decoders import decode
-    from dicom_reader.pixels.hounsfield import Encoding
+    from dicom_reader.pixels.hounsfield import PixelEncoding
 
     with tempfile.TemporaryDirectory() as folder:
         make_series(Path(folder), syntax, 100)
@@ -422,7 +342,7 @@ def check_decoding(table: Table, syntax: str) -> None:
         if not nvimgcodec.takes(headers):
             print(f"{syntax}: nvImageCodec (extra nvimgcodec-cuda12, -cuda13) is not installed: not checked")
             return
-        encodings = [Encoding.from_header(header) for header in headers]
+        encodings = [PixelEncoding.from_header(header) for header in headers]
         stored, twin = np.zeros((2, 100, 512, 512), np.int16)
 
         def on_host() -> Array:

@@ -122,15 +122,18 @@ def installed(module: str) -> bool:
 
 def worker(method: str, folder: Path, small: Path, cores: int) -> None:
     """Read once and print seconds, MiB, and what tells whether two arrays are equal."""
+    from stages.memory.limits import resident_bytes
+    from stages.runtime.processes import peak_memory_bytes
+
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     read = METHODS[method][1]
     read(small)
     Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
+    before = resident_bytes() / 2**20
     clock, cpu = time.perf_counter(), _cpu_seconds()
     array = read(folder)
     seconds, cpu = time.perf_counter() - clock, _cpu_seconds() - cpu
-    peak = _status("VmHWM") - before
+    peak = peak_memory_bytes() / 2**20 - before
     if isinstance(array, int):  # another program made a file of so many bytes
         peak, found = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, None
     else:
@@ -142,11 +145,6 @@ def _cpu_seconds() -> float:
     """Return the processor time of this process, all its threads, and the programs it ran."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
-
-
-def _status(key: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 
 
 def measure(method: str, folder: Path, small: Path, cores: int) -> dict[str, Any] | None:

@@ -223,25 +223,23 @@ def _installed(name: str) -> bool:
 
 def worker(kind: str, method: str, data: Path, small: Path) -> None:
     """Write once and print seconds, MiB of memory, and MiB of files."""
+    from stages.memory.limits import resident_bytes
+    from stages.runtime.processes import peak_memory_bytes
+
     ready = methods_of(kind)[method]
     with tempfile.TemporaryDirectory(dir=data.parent) as out:
         ready(Task(small, Path(out)))()
     with tempfile.TemporaryDirectory(dir=data.parent) as out:
         write = ready(Task(data, Path(out)))
         Path("/proc/self/clear_refs").write_text("5")
-        before = _status("VmRSS")
+        before = resident_bytes() / 2**20
         clock = time.perf_counter()
         write()
         seconds = time.perf_counter() - clock
-        peak = _status("VmHWM") - before
+        peak = peak_memory_bytes() / 2**20 - before
         child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         files = sum(p.stat().st_size for p in Path(out).rglob("*") if p.is_file()) / 2**20
     print(json.dumps({"seconds": seconds, "mib": max(peak, child), "files": files}))
-
-
-def _status(key: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 
 
 def measure(kind: str, method: str, data: Path, small: Path) -> dict[str, float] | None:

@@ -97,6 +97,12 @@ def own_workspace() -> Workspace:
     return Workspace(root=_CHECKOUT, chosen_by="of the checkout that clara-wf runs from")
 
 
+def cache_folder(environ: Mapping[str, str]) -> Path:
+    """Return the folder for what can be made again: ``CLARA_CACHE``, or one in the user's cache."""
+    user_cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(environ.get("CLARA_CACHE") or user_cache / "clara-stages")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Places:
     """Folders and files that the commands use unless told otherwise.
@@ -131,7 +137,6 @@ class Places:
     def of(cls, workspace: Workspace, environ: Mapping[str, str]) -> Places:
         """Return the places of a workspace; ``CLARA_CACHE`` or ``XDG_CACHE_HOME`` move the cache."""
         data = workspace.data_folder(environ)
-        user_cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         return cls(
             workspace=workspace,
             values=workspace.root / VALUES,
@@ -139,7 +144,7 @@ class Places:
             test_data=data / "test-data",
             payloads=data / "payloads",
             models=workspace.root / "models",
-            cache=Path(environ.get("CLARA_CACHE") or user_cache / "clara-stages"),
+            cache=cache_folder(environ),
         )
 
     @classmethod

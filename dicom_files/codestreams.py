@@ -1,4 +1,6 @@
-"""What a compressed frame says of itself: read before it is decoded, so that a lie fills no memory.
+"""Compressed transfer syntaxes, and what a frame says of itself: read before it is decoded.
+
+So a lie fills no memory.
 
 References
 ----------
@@ -10,8 +12,10 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from dicom_files import uids
 
 _NO_LENGTH = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 _FRAME_HEADERS = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB, 0xF7})
@@ -21,6 +25,55 @@ _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 _AFTER_JPEG = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _AFTER_JPEG_LS = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
 _BEGINNING = re.compile(rb"\xff\xd8\xff[\xc0-\xfe]|\xff\x4f\xff\x51")
+
+
+@dataclass(frozen=True)
+class CompressedSyntax:
+    """A compressed transfer syntax.
+
+    Attributes
+    ----------
+    name
+        As users know it.
+    family
+        Which decoder takes it.
+    lossy
+        Whether its frames may have been compressed with loss.
+    """
+
+    name: str
+    family: str
+    lossy: bool = False
+
+
+SYNTAXES: Mapping[str, CompressedSyntax] = {
+    uids.JPEGBaseline8Bit: CompressedSyntax("JPEG Baseline (Process 1)", "jpeg", lossy=True),
+    uids.JPEGExtended12Bit: CompressedSyntax("JPEG Extended (Process 2 and 4)", "jpeg", lossy=True),
+    uids.JPEGSpectralSelectionNonHierarchical68: CompressedSyntax(
+        "JPEG Spectral Selection (Process 6 and 8)", "jpeg", lossy=True
+    ),
+    uids.JPEGFullProgressionNonHierarchical1012: CompressedSyntax(
+        "JPEG Full Progression (Process 10 and 12)", "jpeg", lossy=True
+    ),
+    uids.JPEGLossless: CompressedSyntax("JPEG Lossless (Process 14)", "jpeg"),
+    uids.JPEGLosslessSV1: CompressedSyntax("JPEG Lossless, First-Order Prediction", "jpeg"),
+    uids.JPEGLSLossless: CompressedSyntax("JPEG-LS Lossless", "jpegls"),
+    uids.JPEGLSNearLossless: CompressedSyntax("JPEG-LS Near-Lossless", "jpegls", lossy=True),
+    uids.JPEG2000Lossless: CompressedSyntax("JPEG 2000 Lossless", "jpeg2000"),
+    uids.JPEG2000: CompressedSyntax("JPEG 2000", "jpeg2000", lossy=True),
+    uids.HTJ2KLossless: CompressedSyntax("HTJ2K Lossless", "jpeg2000"),
+    uids.HTJ2KLosslessRPCL: CompressedSyntax("HTJ2K Lossless RPCL", "jpeg2000"),
+    uids.HTJ2K: CompressedSyntax("HTJ2K", "jpeg2000", lossy=True),
+    uids.RLELossless: CompressedSyntax("RLE Lossless", "rle"),
+}
+"""By *Transfer Syntax UID* (0002,0010)."""
+
+DECODERS: Mapping[str, str] = {
+    "jpeg": "jpeg8_decode",
+    "jpegls": "jpegls_decode",
+    "jpeg2000": "jpeg2k_decode",
+}
+"""By family: the function of ``imagecodecs`` that decodes a frame of it; RLE has no header, and no entry."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def text(tag: int, vr: str, *values: object) -> bytes:
     tag, vr
         As of `element`.
     values
-        Several are parted by backslashes; ASCII.
+        Several are separated by backslashes; ASCII.
     """
     return element(tag, vr, "\\".join(map(str, values)).encode("ascii"))
 

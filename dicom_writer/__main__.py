@@ -42,7 +42,7 @@ class DicomWriter(Stage):
             "--results",
             default="seg",
             metavar="LIST",
-            help=f"kinds of result, parted by commas: {', '.join(RESULT_KINDS)} (default: %(default)s)",
+            help=f"kinds of result, separated by commas: {', '.join(RESULT_KINDS)} (default: %(default)s)",
         )
         parser.add_argument(
             "--labels",

@@ -21,6 +21,7 @@ CLARA_WF = (
     "lint",
     "plan",
     "test",
+    "serve",
     "status",
     "logs",
     "publish",

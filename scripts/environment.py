@@ -7,13 +7,13 @@ GPU it gets CuPy of the driver's CUDA as well, unless ``CLARA_GPU=off``. Standar
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from clara_wf.model_server.gpu import NvidiaGpu, find_gpu  # noqa: E402 - of this checkout
+from clara_wf.workspace import cache_folder  # noqa: E402
+from stages.runtime import atomic, file_lock  # noqa: E402
 
 SUPPORTED = ((3, 11), (3, 13))
 SIZES_MB = {"run": (235, 1130), "dev": (400, 1760), "cuda12": (170, 420), "cuda13": (165, 420)}
@@ -41,8 +43,8 @@ def main(argv: list[str]) -> int:
         ensure_cupy(python, find_gpu())
     except OSError as error:
         raise SystemExit(
-            f"cannot use the folder {cache_folder()} for the Python environment: {error.strerror}; name "
-            "another one in CLARA_CACHE"
+            f"cannot use the folder {cache_folder(os.environ)} for the Python environment: {error.strerror}; "
+            "name another one in CLARA_CACHE"
         ) from error
     if found is not None:
         _note(found, python)
@@ -58,12 +60,12 @@ def ensure(requirements: Path) -> Path:
     # Of the Python itself, so that the one of an environment leads to that same environment.
     digest = hashlib.sha256(requirements.read_bytes() + sys.base_prefix.encode()).hexdigest()[:12]
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    folder = cache_folder() / f"env-{requirements.stem}-py{version}-{digest}"
+    folder = cache_folder(os.environ) / f"env-{requirements.stem}-py{version}-{digest}"
     python = folder / "bin" / "python"
     if not (folder / _COMPLETE).exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (folder.parent / f"{folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            file_lock.lock(lock.fileno())
             if not (folder / _COMPLETE).exists():
                 _make(folder, python, requirements)
     return python
@@ -85,7 +87,7 @@ def ensure_cupy(python: Path, gpu: NvidiaGpu | None) -> None:
     if gpu is None or told.exists():
         return
     with (told.parent.parent / f"{told.parent.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        file_lock.lock(lock.fileno())
         if not told.exists():
             told.write_text(_add_cupy(python, gpu) + "\n", encoding="utf-8")
 
@@ -106,12 +108,6 @@ def _add_cupy(python: Path, gpu: NvidiaGpu) -> str:
         _say(f"{error}; pre- and post-processing run on the CPU ({again})")
         return f"none: {error}"
     return name
-
-
-def cache_folder() -> Path:
-    """Return the folder for what can be made again: ``CLARA_CACHE``, or one in the user's cache."""
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("CLARA_CACHE") or user_cache / "clara-stages")
 
 
 def _make(folder: Path, python: Path, requirements: Path) -> None:
@@ -223,12 +219,8 @@ class Progress:
 
 def _note(found: Path, python: Path) -> None:
     """Leave word for scripts/with-python where the environment is; without it Python is asked again."""
-    beside = found.with_name(f".{found.name}.{os.getpid()}")
-    try:
-        beside.write_text(f"{python}\n", encoding="utf-8")
-        beside.replace(found)
-    except OSError:
-        beside.unlink(missing_ok=True)
+    with suppress(OSError):
+        atomic.write(found, f"{python}\n", durable=False)
 
 
 def _say(text: str) -> None:

@@ -61,7 +61,7 @@ def mistakes_of(thing):
 
 def says_itself(part):
     """Return whether a parameter has the name of its type, or is the environment."""
-    kind = re.split(r" \||\[", str(part.annotation))[0]
+    kind = re.split(r" \||\[", str(part.annotation))[0].rpartition(".")[2]
     words = re.sub(r"(?<!^)(?=[A-Z])", "_", kind).lower().split("_")
     of_path = kind in ("Path", "FilePath") and part.name in NAMES_OF_PATHS
     return (

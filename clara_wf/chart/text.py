@@ -78,7 +78,10 @@ def _end_of_section(document: Document, section: str, lines: Sequence[str]) -> i
         line = lines[number]
         if number in markers or (line.strip() and line[0] in " \t"):
             return number + 1
-    return first + 1
+    raise SettingsError(
+        f"{document.file}: '{section}:' has nothing below it, it refers to another place; write it as a "
+        "block to have it edited"
+    )
 
 
 def insert_key(

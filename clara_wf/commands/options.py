@@ -27,6 +27,10 @@ class CommandContext:
 
     Attributes
     ----------
+    environ
+        Environment variables.
+    places
+        Where things lie.
     arguments
         The whole command line after the program's name.
     ready

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 from clara_wf.commands.completion import workflows as known_workflows
@@ -67,22 +67,34 @@ def run_test(ready: Ready, arguments: Sequence[str], environ: Mapping[str, str])
     around = CommandContext(environ=environ, places=Places.here(environ), ready=ready)
     command = Later("test", "clara_wf.commands.run:try_workflow", "").load()
     try:
-        code = command.main(
-            args=list(arguments), prog_name="clara-wf test", obj=around, standalone_mode=False
-        )
+        command.main(args=list(arguments), prog_name="clara-wf test", obj=around)
     except StageError as error:
         typer.echo(f"clara-wf: {error}", err=True)
         return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    return int(code or 0)
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
+    return 0
+
+
+def _time_of(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _chooser(names: Sequence[str], published: Path | None, values: Path) -> Callable[[], Sequence[Workflow]]:
-    """Return what reads the workflows anew."""
+    """Return what gives the workflows as they are now, read anew when a file of theirs has changed."""
+    seen: dict[str, int] = {}
+    found: list[Workflow] = []
 
     def now() -> Sequence[Workflow]:
-        return [chosen(name, published, values)[0] for name in names]
+        files = [values] if published is None else sorted(published.glob("*/current"))
+        states = {os.path.realpath(file): _time_of(file) for file in files}
+        if states != seen:
+            found[:] = [chosen(name, published, values)[0] for name in names]
+            seen.clear()
+            seen.update(states)
+        return found
 
     return now

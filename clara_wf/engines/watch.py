@@ -14,7 +14,7 @@ from stages.errors import StageError, StageTimeoutError, UpstreamError
 from stages.lifecycle import locks
 from stages.runtime import job_files
 
-_POLL_S = 0.05
+_POLL_S = 0.02
 _LONGEST_LINE = 2000  # characters
 _OVERDUE_S = 9.0  # a stage ends itself at its timeout; this much later it is ended
 _AFTERMATH_S = 2.0  # what others get to report "upstream failed" by themselves
@@ -46,7 +46,7 @@ def run_workflow(engine: Engine, run: JobRun, *, on_progress: Progress) -> Outco
     engine, run
         What starts the stages and the job that is run.
     on_progress
-        Called about twenty times a second with the status of every stage.
+        Called about fifty times a second with the status of every stage.
     """
     statuses = [
         StageStatus(name=step.name, message=run.to_run[step.name])

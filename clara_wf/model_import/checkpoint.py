@@ -76,6 +76,10 @@ class Checkpoint:
 
     Attributes
     ----------
+    path
+        The file.
+    trust_code
+        Whether what it would run may be run.
     content
         What was saved, with a `StoredTensor` for each tensor.
     """

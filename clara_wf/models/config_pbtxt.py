@@ -87,7 +87,13 @@ def _meaning_to_fill(label: int) -> dict[str, Any]:
 
 
 def parameter_line(key: str, value: object) -> str:
-    """Return the line of a parameter, its value as JSON."""
+    """Return the line of a parameter, its value as JSON.
+
+    Parameters
+    ----------
+    key, value
+        The parameter's name and what JSON can hold.
+    """
     return f'parameters: {{ key: "{key}" value: {{ string_value: {json.dumps(json.dumps(value))} }} }}'
 
 

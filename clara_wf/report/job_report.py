@@ -92,10 +92,9 @@ def make_report(
     truth_dir
         Where ``<SeriesInstanceUID>.mhd`` with the true labels may lie.
     """
-    from clara_wf.report.mask_labels import labels_shown
+    from clara_wf.report.mask_labels import labels_shown, truth_for
     from clara_wf.report.page import FinishedJob
     from clara_wf.report.picture import three_planes
-    from clara_wf.report.truth import truth_for
 
     finished = {status.name for status in outcome.statuses if status.state in ("done", "kept")}
     image, mask, others = find_image_and_mask(workflow, payload, stages=finished)
@@ -107,7 +106,7 @@ def make_report(
         if image is not None and outcome.culprit is None:
             picture = payload.publish_dir / PICTURE
             drawn = BytesIO()
-            three_planes(image, mask, findings).save(drawn, format="PNG")
+            three_planes(image, mask, findings).save(drawn, format="PNG", compress_level=3)
             write_whole(picture, drawn.getvalue(), durable=False)
     results = _files(payload.folder(f) for f in workflow.result_folders)
     job = FinishedJob(

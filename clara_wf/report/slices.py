@@ -20,7 +20,7 @@ MAX_MASK_VOXELS = 40_000_000  # what a browser holds; a mask takes hardly any pa
 LEVELS_HU = np.concatenate([np.arange(-1024, -200, 20), np.arange(-200, 300, 3), np.arange(300, 1501, 30)])
 """The HU that each of the 8-bit codes stands for: finest where soft tissue is."""
 
-_LEVEL, _RLE = 6, 1
+_LEVEL, _RLE = 4, 1
 _LOWEST = int(LEVELS_HU[0])
 _CODES = (
     np.abs(np.arange(_LOWEST, LEVELS_HU[-1] + 1)[:, None] - LEVELS_HU[None, :])

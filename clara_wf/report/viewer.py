@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,9 +100,12 @@ def make_viewer(image: Volume, mask: Volume | None, findings: Sequence[LabelMeas
     """
     hu, affine = reorient(image.array, image.affine, SHOWN_AS)
     shape, spacing = (hu.shape[0], hu.shape[1], hu.shape[2]), spacing_of(affine)
-    shown = encode_image(hu, reducing_factors(shape, spacing, at_most=MAX_IMAGE_VOXELS))
+    factors = reducing_factors(shape, spacing, at_most=MAX_IMAGE_VOXELS)
     axes, flips = reorienting(orientation_of(image.affine), SHOWN_AS)
-    drawn = _draw_mask(mask, findings)
+    with ThreadPoolExecutor(1) as threads:
+        encoding = threads.submit(encode_image, hu, factors)
+        drawn = _draw_mask(mask, findings)
+        shown = encoding.result()
     setup = {
         "shape": shape,
         "spacing": spacing,

@@ -162,6 +162,11 @@ class Archives(Protocol):
     def require(self, name: str) -> None:
         """Return if there is an archive of this name, and what it needs of files can be used.
 
+        Parameters
+        ----------
+        name
+            What the configuration calls it.
+
         Raises
         ------
         SettingsError
@@ -179,6 +184,21 @@ class Archives(Protocol):
     ) -> list[Fetched]:
         """Find studies in an archive, and make each the test data of a job of its own.
 
+        Parameters
+        ----------
+        name
+            What the configuration calls the archive.
+        query
+            Which studies.
+        workflow
+            Whose input they are.
+        places
+            Where test data lies, and the results of earlier runs.
+        options
+            How.
+        print_line
+            Called with a line for the user now and then.
+
         Raises
         ------
         StageError
@@ -187,6 +207,15 @@ class Archives(Protocol):
 
     def deliver(self, name: str, payload: Payload, workflow: Workflow) -> str:
         """Send the results of a job, those that are not there yet, and return what became of that.
+
+        Parameters
+        ----------
+        name
+            What the configuration calls the archive.
+        payload
+            The job's.
+        workflow
+            Which it has run.
 
         Raises
         ------
@@ -197,6 +226,13 @@ class Archives(Protocol):
 
 def archives_file(named: Path | None, places: Places) -> Path:
     """Return the file that says which archives there are: the one that is named, or the workspace's.
+
+    Parameters
+    ----------
+    named
+        By the user; None if not.
+    places
+        Those of the workspace.
 
     Raises
     ------

@@ -41,7 +41,7 @@ _LOOK_S = 1.0
 _HEAVY = (
     *("clara_wf.commands.run", "clara_wf.run.local_run", "clara_wf.run.display", "clara_wf.run.demo"),
     *("clara_wf.report.page", "clara_wf.report.picture", "clara_wf.report.mask_labels"),
-    *("clara_wf.report.truth", "clara_wf.report.cached", "clara_wf.publish.published"),
+    *("clara_wf.report.cached", "clara_wf.publish.published"),
     *("clara_wf.text.terminal", "stages.volume.io", "scipy.ndimage", "yaml", "PIL.Image"),
 )
 
@@ -141,10 +141,19 @@ def run_service(
     """
     service.payloads.mkdir(parents=True, exist_ok=True)
     orders.make_folder(service.folder)
+    if orders.is_served(service.folder):
+        raise SettingsError(f"jobs in {service.payloads} are already served by another clara-wf serve")
+    with orders.living(service.folder):
+        _serve(service, do, print_line)
+
+
+def _serve(
+    service: Service,
+    do: Callable[[Ready, Sequence[str], Mapping[str, str]], int],
+    print_line: Callable[[str], None],
+) -> None:
     jobs = jobs_folder(service.payloads)
     orders.make_folder(jobs)
-    if orders.is_served(jobs):
-        raise SettingsError(f"jobs in {service.payloads} are already served by another clara-wf serve")
     for name in _HEAVY:
         importlib.import_module(name)
     pools = Pools(service.folder / "stages")
@@ -156,8 +165,14 @@ def run_service(
                 pools.wait_until_ready()
                 if why := forks.why_not():
                     raise SettingsError(f"this service cannot be forked: {why}")
-                print_line(f"ready for jobs in {service.payloads}: clara-wf test WORKFLOW --warm")
-                host = Host(jobs, most=service.at_once, adopts=False, tick=watch.look)
+                ready = f"ready for jobs in {service.payloads}: clara-wf test WORKFLOW --warm"
+                host = Host(
+                    jobs,
+                    most=service.at_once,
+                    adopts=False,
+                    tick=watch.look,
+                    on_ready=lambda: print_line(ready),  # noqa: B023 - called in this round
+                )
                 assignment = host.serve()
                 if assignment is not None:
                     _run_and_exit(assignment, watch.ready(), do)
@@ -169,7 +184,15 @@ def run_service(
                 os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], dict(service.environ))  # noqa: S606
     finally:
         pools.close()
-        shutil.rmtree(service.folder, ignore_errors=True)
+        _remove(service.folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder of a service in one step, as another may begin at any moment."""
+    gone = folder.with_name(f"{folder.name}-{os.getpid()}")
+    with suppress(OSError):
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 class _Watch:

@@ -16,7 +16,7 @@ from pathlib import Path
 from stages.errors import StageError, TerminatedError
 from stages.resident import orders
 
-_POLL_S = 0.004
+_POLL_S, _LOOK_S = 0.005, 0.3
 _STOP_S = 30.0
 
 
@@ -93,9 +93,12 @@ def why_not(folder: Path) -> str:
 
 
 def _outcome(ticket: orders.Ticket) -> int | None:
+    next_look = 0.0
     while (code := ticket.exit_code()) is None:
-        if not ticket.is_served and ticket.withdraw():
-            return None
+        if time.monotonic() >= next_look:
+            next_look = time.monotonic() + _LOOK_S
+            if not ticket.is_served and ticket.withdraw():
+                return None
         time.sleep(_POLL_S)
     if code < 0:
         raise StageError("the service that ran the job has ended; the same command goes on where it was")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clara_wf.definitions.workflow import Workflow
-from clara_wf.payload import Payload
+from clara_wf.payload import Payload, payload_for
 from clara_wf.report.logs import without_uids
-from clara_wf.run.archives import Fetched, FetchOptions, StudyQuery
+from clara_wf.run.archives import Archives, Fetched, FetchOptions, StudyQuery
 from clara_wf.text.suggestion import did_you_mean
 from clara_wf.workspace import Places
 from dicom_adapter.config.blocks import Config
@@ -37,6 +37,11 @@ _TELL_S = 5.0
 def open_archives(config: Path) -> ConfiguredArchives:
     """Return the archives that a configuration names as destinations.
 
+    Parameters
+    ----------
+    config
+        The file.
+
     Raises
     ------
     SettingsError
@@ -46,7 +51,7 @@ def open_archives(config: Path) -> ConfiguredArchives:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfiguredArchives:
+class ConfiguredArchives(Archives):
     """Destinations that are asked for studies as well."""
 
     config: Config
@@ -54,6 +59,11 @@ class ConfiguredArchives:
 
     def require(self, name: str) -> None:
         """Return if there is an archive of this name, and what it needs of files can be used.
+
+        Parameters
+        ----------
+        name
+            What the configuration calls it.
 
         Raises
         ------
@@ -73,6 +83,21 @@ class ConfiguredArchives:
     ) -> list[Fetched]:
         """Find studies in an archive, and make each the test data of a job of its own.
 
+        Parameters
+        ----------
+        name
+            What the configuration calls the archive.
+        query
+            Which studies.
+        workflow
+            Whose input they are.
+        places
+            Where test data lies, and the results of earlier runs.
+        options
+            How.
+        print_line
+            Called with a line for the user now and then.
+
         Raises
         ------
         StageError
@@ -89,10 +114,12 @@ class ConfiguredArchives:
             for study in found:
                 job = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{workflow.id}:{name}:{study.uid}"))
                 begun = time.monotonic()
+                payload = payload_for(places.payloads, job, workflow)
                 retrieved = retrieve_study(
                     *(archive, study, places.test_data / job, workflow.input_folder),
                     self.config.storage,
                     _Told(study_hash(study.uid), print_line).update,
+                    apart_from={each.sop_instance_uid for each in _results(payload, workflow)},
                 )
                 fetched.append(
                     Fetched(
@@ -108,15 +135,22 @@ class ConfiguredArchives:
     def deliver(self, name: str, payload: Payload, workflow: Workflow) -> str:
         """Send the results of a job, those that are not there yet, and return what became of that.
 
+        Parameters
+        ----------
+        name
+            What the configuration calls the archive.
+        payload
+            The job's.
+        workflow
+            Which it has run.
+
         Raises
         ------
         OutputError
             If they do not all arrive.
         """
         destination, scu = self._destination(name), self.config.dicom.scu
-        results = [
-            each for folder in workflow.result_folders for each in find_results(payload.folder(folder))
-        ]
+        results = _results(payload, workflow)
         refused: list[str] = []
 
         def on_answer(result: ResultFile, answer: Answer) -> None:
@@ -124,9 +158,9 @@ class ConfiguredArchives:
                 refused.append(without_uids(answer.message))
 
         with _connections() as connections:
+            there = self._there(destination, connections, results)
             try:
-                there = found_at(destination, scu, connections, results) if destination.query else None
-                left = [each for each in results if each.sop_instance_uid not in (there or ())]
+                left = [each for each in results if each.sop_instance_uid not in there]
                 if left:
                     sender_to(destination, scu, connections).send(left, on_answer)
             except DestinationError as error:
@@ -134,6 +168,17 @@ class ConfiguredArchives:
         if refused:
             raise OutputError(f"{len(refused)} of {len(results)} results were not taken: {refused[0]}")
         return f"{name} has {len(results)} results of the job, {len(left)} of them now"
+
+    def _there(
+        self, destination: Destination, connections: DestinationConnections, results: list[ResultFile]
+    ) -> set[str]:
+        """Return which results an archive has; none where it does not say: it keeps what comes twice once."""
+        if not destination.query:
+            return set()
+        try:
+            return found_at(destination, self.config.dicom.scu, connections, results) or set()
+        except DestinationError:
+            return set()
 
     @contextmanager
     def _archive(self, name: str) -> Iterator[Archive]:
@@ -165,7 +210,19 @@ class ConfiguredArchives:
 def show_studies(
     found: list[FoundStudy], options: FetchOptions, place: str, print_line: Callable[[str], None]
 ) -> None:
-    """Print what was found; names, IDs, dates and UIDs only if that is asked for."""
+    """Print what was found; names, IDs, dates and UIDs only if that is asked for.
+
+    Parameters
+    ----------
+    found
+        What the archive has.
+    options
+        Whether identities are shown.
+    place
+        The archive, for people.
+    print_line
+        Called with each line.
+    """
     print_line(f"{place} has {len(found)} such {'study' if len(found) == 1 else 'studies'}")
     for each in found:
         told = {
@@ -188,6 +245,11 @@ def _identifiers(study: FoundStudy) -> dict[str, str]:
         "description": study.description,
         "StudyInstanceUID": study.uid,
     }
+
+
+def _results(payload: Payload, workflow: Workflow) -> list[ResultFile]:
+    """Return the results that a job has; once they were sent, the archive lists them with the study."""
+    return [each for folder in workflow.result_folders for each in find_results(payload.folder(folder))]
 
 
 def _require_meant(found: list[FoundStudy], options: FetchOptions) -> None:

@@ -244,50 +244,35 @@ class DamagedRowError(ValueError):
 
 
 def study_of(row: sqlite3.Row) -> StudyRecord:
-    """Return a study.
+    """Return a study, or raise `DamagedRowError` if the row is damaged.
 
     Parameters
     ----------
     row
         A row of the database.
-
-    Raises
-    ------
-    DamagedRowError
-        If the row is damaged.
     """
     return StudyRecord(**_checked(row, StudyRecord, STUDY_TRANSITIONS))
 
 
 def received_of(row: sqlite3.Row) -> ReceivedInstance:
-    """Return an instance.
+    """Return an instance, or raise `DamagedRowError` if the row is damaged.
 
     Parameters
     ----------
     row
         A row of the database.
-
-    Raises
-    ------
-    DamagedRowError
-        If the row is damaged.
     """
     kept = _checked(row, ReceivedInstance)
     return ReceivedInstance(**{**kept, "path": Path(kept["path"]), "conflict": bool(kept["conflict"])})
 
 
 def job_of(row: sqlite3.Row) -> JobRecord:
-    """Return a job.
+    """Return a job, or raise `DamagedRowError` if the row is damaged.
 
     Parameters
     ----------
     row
         A row of the database.
-
-    Raises
-    ------
-    DamagedRowError
-        If the row is damaged.
     """
     kept = _checked(row, JobRecord, JOB_TRANSITIONS)
     if not _JOB_ID.fullmatch(kept["id"]):
@@ -302,17 +287,12 @@ def job_of(row: sqlite3.Row) -> JobRecord:
 
 
 def delivery_of(row: sqlite3.Row) -> DeliveryRecord:
-    """Return a delivery.
+    """Return a delivery, or raise `DamagedRowError` if the row is damaged.
 
     Parameters
     ----------
     row
         A row of the database.
-
-    Raises
-    ------
-    DamagedRowError
-        If the row is damaged.
     """
     kept = _checked(row, DeliveryRecord, DELIVERY_TRANSITIONS)
     return DeliveryRecord(**{**kept, "path": Path(kept["path"]), "unsure": bool(kept["unsure"])})

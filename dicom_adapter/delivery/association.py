@@ -143,11 +143,22 @@ class RequestedAssociation:
         return any(each == abstract for each, _ in self._contexts)
 
     def provides(self, abstract: str) -> bool:
-        """Return whether the peer sends us objects of a SOP class."""
+        """Return whether the peer sends us objects of a SOP class.
+
+        Parameters
+        ----------
+        abstract
+            UID of the SOP class.
+        """
         return abstract in self._provided and self.takes_any(abstract)
 
     def syntaxes_of(self, context: int) -> tuple[str, str]:
         """Return abstract and transfer syntax of a presentation context.
+
+        Parameters
+        ----------
+        context
+            Its number.
 
         Raises
         ------
@@ -279,6 +290,11 @@ class RequestedAssociation:
     def data_of(self, head: Message) -> bytes:
         """Return the data set that follows a command set, b"" for none.
 
+        Parameters
+        ----------
+        head
+            What `command` has returned.
+
         Raises
         ------
         ProtocolError
@@ -291,6 +307,11 @@ class RequestedAssociation:
 
     def pieces_of(self, head: Message) -> Iterator[bytes]:
         """Yield the data set that follows a command set, of any size; the time is extended by what comes.
+
+        Parameters
+        ----------
+        head
+            What `command` has returned.
 
         Raises
         ------
@@ -354,6 +375,8 @@ def require_response(fields: Mapping[int, bytes], to: int, kind: int) -> None:
 
     Parameters
     ----------
+    fields
+        Its values, as `Message` has them.
     to
         The message ID of the request.
     kind

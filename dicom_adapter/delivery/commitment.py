@@ -24,8 +24,9 @@ from dicom_adapter.delivery.answers import DestinationError
 from dicom_adapter.delivery.association import Message, Peer, RequestedAssociation, associated
 from dicom_adapter.dimse import commands
 from dicom_adapter.dimse.pdus import ProtocolError
-from dicom_adapter.storage.results import ResultFile, unvalidated
+from dicom_adapter.storage.results import ResultFile
 from dicom_files.damage import parse_errors
+from dicom_files.dataset import lenient
 
 _SUCCESS, _FAILED, _INVALID, _UNKNOWN = 0x0000, 0x0110, 0x0115, 0x0211
 _SYNTAX = str(ImplicitVRLittleEndian)
@@ -143,7 +144,7 @@ def _take(
         association.answer(message, _UNKNOWN)
         return False
     try:
-        with unvalidated():
+        with lenient():
             report = read_report(read_dataset(BytesIO(message.data), True, True))
     except parse_errors():
         association.answer(message, _INVALID)

@@ -46,7 +46,19 @@ class HttpAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class HttpStream:
-    """An answer of any size: its status, where else it says to go, what it is, and its body in pieces."""
+    """An answer of any size: its status, where else it says to go, what it is, and its body in pieces.
+
+    Attributes
+    ----------
+    status
+        Of HTTP.
+    location
+        Where else it says to go.
+    content_type
+        What the body is.
+    pieces
+        The body, as it comes.
+    """
 
     status: int
     location: str
@@ -133,6 +145,13 @@ class HttpCalls:
     @contextmanager
     def stream(self, path: str, accept: str) -> Iterator[HttpStream]:
         """GET what lies below the root of the service, of any size; hang up behind it.
+
+        Parameters
+        ----------
+        path
+            Below the root, with its query.
+        accept
+            What the answer may be.
 
         Raises
         ------
@@ -226,6 +245,8 @@ def not_the_service(answer: HttpAnswer | HttpStream, service: str) -> str:
 
     Parameters
     ----------
+    answer
+        What it said.
     service
         Such as ``STOW-RS``.
     """

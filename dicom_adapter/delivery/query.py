@@ -22,8 +22,9 @@ from dicom_adapter.delivery.answers import DestinationError
 from dicom_adapter.delivery.association import Peer, RequestedAssociation, associated
 from dicom_adapter.dimse import commands
 from dicom_adapter.dimse.pdus import ProtocolError
-from dicom_adapter.storage.results import ResultFile, unvalidated
+from dicom_adapter.storage.results import ResultFile
 from dicom_files.damage import parse_errors
+from dicom_files.dataset import lenient
 
 _MODEL, _SYNTAX = str(StudyRootQueryRetrieveInformationModelFind), str(ImplicitVRLittleEndian)
 _AT_ONCE = 50  # UIDs in one query
@@ -58,7 +59,7 @@ def places_of(results: Iterable[ResultFile]) -> dict[SeriesKey, list[str]]:
     found: dict[SeriesKey, list[str]] = {}
     for each in results:
         try:
-            with unvalidated():
+            with lenient():
                 tags = ["StudyInstanceUID", "SeriesInstanceUID"]
                 header = dcmread(each.path, stop_before_pixels=True, specific_tags=tags)
             place = SeriesKey(str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
@@ -114,7 +115,7 @@ def _ask(association: RequestedAssociation, place: SeriesKey, uids: Sequence[str
 
 def _uid_of(identifier: bytes) -> str:
     try:
-        with unvalidated():
+        with lenient():
             return str(read_dataset(BytesIO(identifier), True, True).SOPInstanceUID)
     except parse_errors() as error:
         raise ProtocolError(f"its answer to a query cannot be read ({type(error).__name__})") from error

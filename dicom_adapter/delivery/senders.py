@@ -67,6 +67,10 @@ def stow_client(destination: Destination, scu: Scu, connections: DestinationConn
 
     Parameters
     ----------
+    destination
+        One with a URL.
+    scu
+        How we call others.
     connections
         Where its connections are known, so that a stop ends them.
 

@@ -36,8 +36,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_adapter.storage.results import unvalidated
 from dicom_files.damage import parse_errors
+from dicom_files.dataset import lenient
 from stages.errors import StageError
 
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
@@ -93,7 +93,7 @@ def transcode(path: Path, syntax: str, target: IO[bytes]) -> int:
     """
     wanted = UID(syntax)
     try:
-        with unvalidated():
+        with lenient():
             before, made = dcmread(path), dcmread(path)
             _repack(made, wanted)
             if wanted.is_implicit_VR:
@@ -111,7 +111,7 @@ def transcode(path: Path, syntax: str, target: IO[bytes]) -> int:
 
 def _is_packable(path: Path) -> bool:
     try:
-        with unvalidated():
+        with lenient():
             image = dcmread(path, stop_before_pixels=True, specific_tags=["BitsAllocated"])
         return image.get("BitsAllocated") in _PACKABLE_BITS
     except parse_errors():

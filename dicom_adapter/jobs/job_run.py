@@ -330,8 +330,8 @@ def _ended(run: _Run, stopped: Callable[[], bool], stop_s: float) -> tuple[int, 
 
 
 def _why(words: str, code: int) -> str:
-    """Return why a run failed: its last words."""
-    return words if code > 0 else f"the run was ended by signal {-code}; its last words: {words}"
+    """Return why a run failed: the last line that it printed."""
+    return words if code > 0 else f"the run was ended by signal {-code}; its last line: {words}"
 
 
 def _last_line(output: BinaryIO) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 
 from dicom_adapter.private_file import open_private
 from stages.errors import OutputError
+from stages.runtime import atomic
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ class AuditChain:
         if is_ours:
             before = numbered(self._file)
             number = 1 + (_number(before[-1]) if before else 0)
-            os.rename(self._file, self._file.with_stem(f"{self._file.stem}-{number:04d}"))
+            atomic.rename(self._file, self._file.with_stem(f"{self._file.stem}-{number:04d}"))
         else:
             logger.warning("the audit trail %s was taken away; it goes on in a new file", self._file)
             self._notice = "the file of the trail was moved or removed; it goes on here"

@@ -40,8 +40,18 @@ class FoundStudy:
 
     Attributes
     ----------
+    uid
+        StudyInstanceUID.
+    patient_id, patient_name, accession, description
+        Texts of it; "" where the archive does not say.
+    modalities
+        Of all its series.
     date, time, birth_date
         As DICOM writes them.
+    description
+        *Study Description* (0008,1030).
+    modalities
+        *Modalities in Study* (0008,0061).
     series, instances
         How many, as the archive says; None where it does not.
     """
@@ -65,6 +75,10 @@ class ListedInstance:
 
     Attributes
     ----------
+    series_uid
+        SeriesInstanceUID.
+    sop_instance_uid
+        SOPInstanceUID.
     sop_class_uid
         "" where it does not say.
     """
@@ -76,6 +90,15 @@ class ListedInstance:
 
 def found_studies(place: str, answers: Iterable[Attributes], query: StudyQuery) -> list[FoundStudy]:
     """Return the studies of an archive's answers, in the order of their dates.
+
+    Parameters
+    ----------
+    place
+        The archive, for people.
+    answers
+        What it has said.
+    query
+        What it was asked.
 
     Raises
     ------
@@ -89,12 +112,22 @@ def found_studies(place: str, answers: Iterable[Attributes], query: StudyQuery) 
             raise InputError(
                 f"{place} answers with a study of another {why} than it was asked for; tell who runs it"
             )
-        found[study.uid] = study
+        if not query.modality or not study.modalities or query.modality in study.modalities:
+            found[study.uid] = study  # an archive need not match by modality (PS3.4 C.3.4)
     return sorted(found.values(), key=lambda study: (study.date, study.time, study.uid))
 
 
 def listed_instances(place: str, answers: Iterable[Attributes], study: FoundStudy) -> list[ListedInstance]:
     """Return the instances of an archive's answers.
+
+    Parameters
+    ----------
+    place
+        The archive, for people.
+    answers
+        What it has said.
+    study
+        What it was asked.
 
     Raises
     ------
@@ -125,7 +158,13 @@ def listed_instances(place: str, answers: Iterable[Attributes], study: FoundStud
 
 @contextmanager
 def told_of(place: str) -> Iterator[None]:
-    """Turn what goes wrong with an archive into the error with its exit code: too slow, or anything else."""
+    """Turn what goes wrong with an archive into the error with its exit code: too slow, or anything else.
+
+    Parameters
+    ----------
+    place
+        The archive, for people.
+    """
     try:
         yield
     except DestinationError as error:
@@ -161,8 +200,6 @@ def _other_than(study: FoundStudy, query: StudyQuery) -> str:
     first, last = query.first_date or study.date, query.last_date or study.date
     if study.date and not first <= study.date <= last:
         return "date"
-    if query.modality and study.modalities and query.modality not in study.modalities:
-        return "modality"
     return ""
 
 

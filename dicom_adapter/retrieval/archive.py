@@ -34,7 +34,13 @@ class Archive(Protocol):
         """Return what it says of the studies that match."""
 
     def instances(self, study_uid: str) -> list[Attributes]:
-        """Return what it says of the instances of a study."""
+        """Return what it says of the instances of a study.
+
+        Parameters
+        ----------
+        study_uid
+            Its StudyInstanceUID.
+        """
 
     def retrieve(
         self,
@@ -47,6 +53,8 @@ class Archive(Protocol):
 
         Parameters
         ----------
+        study_uid
+            Its StudyInstanceUID.
         wanted
             All that the study has, in the order of their series.
         missing
@@ -61,6 +69,10 @@ def archive_of(destination: Destination, dicom: Dicom, connections: DestinationC
 
     Parameters
     ----------
+    destination
+        The archive, as the configuration has it.
+    dicom
+        How we call others, and where C-MOVE sends.
     connections
         Where its connections are known, so that a stop ends them.
 

@@ -27,8 +27,12 @@ class Expected:
 
     Attributes
     ----------
+    study
+        The study, as the archive has described it.
     place
         The archive, for people.
+    study
+        What the archive said of the study.
     instances
         By SOPInstanceUID.
     missing
@@ -109,12 +113,28 @@ class ExpectedReceiver(InstanceReceiver):
         return kept
 
     def sink(self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str) -> InstanceSink:
-        """Return what takes an instance, of which the archive says this much."""
+        """Return what takes an instance, of which the archive says this much.
+
+        Parameters
+        ----------
+        sop_class_uid, sop_instance_uid, transfer_syntax
+            What the archive says that it is.
+        """
         return InstanceSink(self, self._expected.place, sop_class_uid, sop_instance_uid, transfer_syntax)
 
 
 class InstanceSink:
-    """Takes one instance while it comes; made by `ExpectedReceiver.sink`."""
+    """Takes one instance while it comes; made by `ExpectedReceiver.sink`.
+
+    Parameters
+    ----------
+    receiver
+        Keeps it.
+    place
+        The archive, for people.
+    sop_class, sop_instance, syntax
+        What the archive says that it is.
+    """
 
     def __init__(
         self, receiver: ExpectedReceiver, place: str, sop_class: str, sop_instance: str, syntax: str
@@ -133,7 +153,13 @@ class InstanceSink:
             raise InputError(f"{place} sent an instance in a transfer syntax that is none") from error
 
     def add(self, piece: bytes) -> None:
-        """Take the next bytes of its data set."""
+        """Take the next bytes of its data set.
+
+        Parameters
+        ----------
+        piece
+            Of any size.
+        """
         self._data.write(memoryview(piece))
 
     def keep(self) -> None:

@@ -60,6 +60,13 @@ def retrieve_by_c_get(
 ) -> None:
     """Retrieve the instances of a study that are missing; see `Archive.retrieve`.
 
+    Parameters
+    ----------
+    peer
+        The archive.
+    study_uid, wanted, missing, receiver
+        As `Archive.retrieve` has them.
+
     Raises
     ------
     NoGetError

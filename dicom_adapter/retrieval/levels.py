@@ -38,8 +38,12 @@ def requests_for(
 
     Parameters
     ----------
+    study_uid
+        StudyInstanceUID of all of them.
     instances
         In the order of their series.
+    missing
+        SOPInstanceUIDs of those that are to come; it shrinks meanwhile.
     alone
         SeriesInstanceUIDs of those series of which `instances` has all there is.
     """

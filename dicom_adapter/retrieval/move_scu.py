@@ -25,7 +25,7 @@ from dicom_adapter.scp.association import Ending
 from dicom_adapter.scp.storage_scp import StorageScp
 from dicom_adapter.storage.receiver import KeptInstance
 from dicom_adapter.supervision.deadline import Deadline
-from stages.errors import InputError, OutputError
+from stages.errors import InputError, OutputError, SettingsError
 
 MOVE = str(StudyRootQueryRetrieveInformationModelMove)
 _MORE = 1000  # messages beside one for each instance
@@ -45,8 +45,12 @@ def retrieve_by_c_move(
 
     Parameters
     ----------
+    peer
+        The archive.
     dicom
-        Says where we listen.
+        Says where we listen, and what we are called.
+    study_uid, wanted, receiver, missing
+        As `Archive.retrieve` has them.
 
     Raises
     ------
@@ -125,7 +129,12 @@ def _listening(peer: Peer, dicom: Dicom, receiver: ExpectedReceiver) -> Iterator
     calls = _Calls()
     config = _scp(peer, dicom)
     scp = StorageScp(lambda: config, receiver, calls)
-    scp.start()
+    try:
+        scp.start()
+    except SettingsError as error:
+        raise SettingsError(
+            f"{error}; C-MOVE sends to us there: name another port in dicom.scu.move-port, and at the archive"
+        ) from error
     try:
         yield calls
     finally:

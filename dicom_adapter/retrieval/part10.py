@@ -22,8 +22,12 @@ class IncomingFile:
 
     Parameters
     ----------
+    receiver
+        Keeps it.
     place
         Who sends it, for people.
+    receiver
+        Keeps what comes.
     """
 
     def __init__(self, place: str, receiver: ExpectedReceiver) -> None:
@@ -33,6 +37,11 @@ class IncomingFile:
 
     def add(self, piece: bytes) -> None:
         """Take the next bytes.
+
+        Parameters
+        ----------
+        piece
+            Of any size.
 
         Raises
         ------

@@ -54,6 +54,13 @@ def found_by_qido(calls: HttpCalls, query: StudyQuery) -> list[Attributes]:
 def listed_by_qido(calls: HttpCalls, study_uid: str) -> list[Attributes]:
     """Return what a service says of the instances of a study.
 
+    Parameters
+    ----------
+    calls
+        To the service.
+    study_uid
+        Its StudyInstanceUID.
+
     Raises
     ------
     DestinationError

@@ -37,8 +37,8 @@ from dicom_adapter.retrieval.answers import (
     STUDY_UID,
     Attributes,
 )
-from dicom_adapter.storage.results import unvalidated
 from dicom_files.damage import parse_errors
+from dicom_files.dataset import lenient
 
 FIND, SYNTAX = str(StudyRootQueryRetrieveInformationModelFind), str(ImplicitVRLittleEndian)
 PENDING = (0xFF00, 0xFF01)
@@ -70,6 +70,13 @@ def found_by_c_find(peer: Peer, query: StudyQuery) -> list[Attributes]:
 def listed_by_c_find(peer: Peer, study_uid: str) -> list[Attributes]:
     """Return what an archive says of the instances of a study, each with its series.
 
+    Parameters
+    ----------
+    peer
+        The archive.
+    study_uid
+        Its StudyInstanceUID.
+
     Raises
     ------
     DestinationError
@@ -97,7 +104,7 @@ def encoded_query(level: str, values: Mapping[int, str]) -> bytes:
         By tag; "" asks for the value.
     """
     query = Dataset()
-    with unvalidated():
+    with lenient():
         if not all(each.isascii() for each in values.values()):
             query.SpecificCharacterSet = "ISO_IR 192"
         query.QueryRetrieveLevel = level
@@ -114,7 +121,13 @@ _VRS = {
 
 
 def meaning_of(status: int) -> str:
-    """Return a status of C-FIND, C-GET or C-MOVE in words (PS3.4 tables C.4-1, C.4-2, C.4-3)."""
+    """Return a status of C-FIND, C-GET or C-MOVE in words (PS3.4 tables C.4-1, C.4-2, C.4-3).
+
+    Parameters
+    ----------
+    status
+        Status (0000,0900).
+    """
     words = next((text for begin, end, text in _MEANINGS if begin <= status <= end), "it failed")
     return f"{words} (0x{status:04X})"
 
@@ -170,7 +183,7 @@ def _attributes(identifier: bytes, wanted: Iterable[int]) -> Attributes:
     """Return what a response says of what was asked for, in its own character set."""
     found = {}
     try:
-        with unvalidated():
+        with lenient():
             answer = read_dataset(BytesIO(identifier), True, True)
             for tag in wanted:
                 if tag in answer and (text := _text(answer[tag].value)):

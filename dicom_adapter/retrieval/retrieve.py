@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,15 @@ from dicom_adapter.retrieval.study_folder import StudyFolder, gathering
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievedStudy:
-    """How many instances a study has, and how many of them came now."""
+    """How many instances a study has, and how many of them came now.
+
+    Attributes
+    ----------
+    instances
+        All of them.
+    retrieved
+        Those that came now.
+    """
 
     instances: int
     retrieved: int
@@ -34,11 +42,17 @@ def retrieve_study(
     input_folder: str,
     storage: Storage,
     on_progress: Callable[[int, int], None],
+    *,
+    apart_from: Collection[str] = (),
 ) -> RetrievedStudy:
     """Make a study the input of a job; what is there already is not asked for again.
 
     Parameters
     ----------
+    archive
+        Where it lies.
+    study
+        What the archive has said of it.
     job
         The folder of the job's test data.
     input_folder
@@ -47,6 +61,8 @@ def retrieve_study(
         How much of the disk stays free, and the permissions of files.
     on_progress
         Called with how many instances are there and how many there will be.
+    apart_from
+        SOPInstanceUIDs that are not wanted, such as those of the job's own results.
 
     Raises
     ------
@@ -60,7 +76,8 @@ def retrieve_study(
         If something cannot be written.
     """
     with told_of(archive.place):
-        listed = listed_instances(archive.place, archive.instances(study.uid), study)
+        all_listed = listed_instances(archive.place, archive.instances(study.uid), study)
+    listed = [each for each in all_listed if each.sop_instance_uid not in apart_from]
     wanted = {each.sop_instance_uid: each for each in listed}
     with gathering(job, input_folder, study.uid, storage.permissions) as folder:
         if folder.is_whole(wanted):

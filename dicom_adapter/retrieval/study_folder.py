@@ -29,10 +29,14 @@ class StudyFolder:
 
     Parameters
     ----------
+    study_uid
+        The study's.
     job
         The folder of the job's test data.
     input_folder
         Where the workflow reads, in it.
+    study_uid
+        Of the study.
     permissions
         Of the files; folders may be entered by whom may read.
     """
@@ -50,6 +54,11 @@ class StudyFolder:
     def begin(self, wanted: Collection[str]) -> None:
         """Remove what was half written, and take over what is wanted of what a workflow reads already.
 
+        Parameters
+        ----------
+        wanted
+            SOPInstanceUIDs.
+
         Raises
         ------
         OSError
@@ -65,7 +74,13 @@ class StudyFolder:
                 os.link(file, self._gathered / file.name)
 
     def is_whole(self, wanted: Collection[str]) -> bool:
-        """Return whether a workflow finds all that is wanted, and nothing else."""
+        """Return whether a workflow finds all that is wanted, and nothing else.
+
+        Parameters
+        ----------
+        wanted
+            SOPInstanceUIDs.
+        """
         if not self.input.is_dir():
             return False
         return {path.name for path in self.input.iterdir()} == {f"{uid}{SUFFIX}" for uid in wanted}
@@ -90,6 +105,11 @@ class StudyFolder:
 @contextmanager
 def gathering(job: Path, input_folder: str, study_uid: str, permissions: int) -> Iterator[StudyFolder]:
     """Yield the place of a study, which nobody else fills until the block ends or the process dies.
+
+    Parameters
+    ----------
+    job, input_folder, study_uid, permissions
+        As `StudyFolder` has them.
 
     Raises
     ------

@@ -34,6 +34,13 @@ def retrieve_by_wado(
 ) -> None:
     """Retrieve the instances of a study that are missing; see `Archive.retrieve`.
 
+    Parameters
+    ----------
+    calls
+        To the service.
+    study_uid, wanted, missing, receiver
+        As `Archive.retrieve` has them.
+
     Raises
     ------
     DestinationError

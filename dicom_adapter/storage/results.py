@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom import config, dcmread
+from pydicom import dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 
 from dicom_files.damage import parse_errors
+from dicom_files.dataset import lenient
 from dicom_files.file_meta import PREAMBLE
 from stages.errors import OutputError
 
@@ -93,7 +91,7 @@ def content_of(path: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with unvalidated():
+        with lenient():
             dataset = dcmread(path)
             _add(digest, dataset)
     except parse_errors():
@@ -119,14 +117,6 @@ def _add(digest: hashlib._Hash, dataset: Dataset) -> None:
 
 def _known_vr(tag: int) -> str:
     return dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
-
-
-@contextmanager
-def unvalidated() -> Iterator[None]:
-    """Make pydicom take values as they are while a block runs, without a warning."""
-    with config.disable_value_validation(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield
 
 
 def _is_dicom(path: Path) -> bool:

@@ -19,7 +19,13 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def extend(self, seconds: float) -> None:
-        """Add time, seconds."""
+        """Add time, seconds.
+
+        Parameters
+        ----------
+        seconds
+            How much.
+        """
         self.seconds += seconds
         self._end += seconds
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.util
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -20,69 +19,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_files import uids
-from dicom_files.codestreams import Codestream, describe_jpeg, describe_jpeg2000
+from dicom_files.codestreams import DECODERS, SYNTAXES, Codestream, describe_jpeg, describe_jpeg2000
 from dicom_reader.files.headers import ImageHeader
 from dicom_reader.pixels.encapsulated import compressed_frame
 from dicom_reader.pixels.hounsfield import PixelEncoding
 from stages import InputError, StageError
 
-
-@dataclass(frozen=True)
-class CompressedSyntax:
-    """A compressed transfer syntax.
-
-    Attributes
-    ----------
-    name
-        As users know it.
-    family
-        Which decoder takes it.
-    lossy
-        Whether its frames may have been compressed with loss.
-    """
-
-    name: str
-    family: str
-    lossy: bool = False
-
-
-SYNTAXES: Mapping[str, CompressedSyntax] = {
-    uids.JPEGBaseline8Bit: CompressedSyntax("JPEG Baseline (Process 1)", "jpeg", lossy=True),
-    uids.JPEGExtended12Bit: CompressedSyntax("JPEG Extended (Process 2 and 4)", "jpeg", lossy=True),
-    uids.JPEGSpectralSelectionNonHierarchical68: CompressedSyntax(
-        "JPEG Spectral Selection (Process 6 and 8)", "jpeg", lossy=True
-    ),
-    uids.JPEGFullProgressionNonHierarchical1012: CompressedSyntax(
-        "JPEG Full Progression (Process 10 and 12)", "jpeg", lossy=True
-    ),
-    uids.JPEGLossless: CompressedSyntax("JPEG Lossless (Process 14)", "jpeg"),
-    uids.JPEGLosslessSV1: CompressedSyntax("JPEG Lossless, First-Order Prediction", "jpeg"),
-    uids.JPEGLSLossless: CompressedSyntax("JPEG-LS Lossless", "jpegls"),
-    uids.JPEGLSNearLossless: CompressedSyntax("JPEG-LS Near-Lossless", "jpegls", lossy=True),
-    uids.JPEG2000Lossless: CompressedSyntax("JPEG 2000 Lossless", "jpeg2000"),
-    uids.JPEG2000: CompressedSyntax("JPEG 2000", "jpeg2000", lossy=True),
-    uids.HTJ2KLossless: CompressedSyntax("HTJ2K Lossless", "jpeg2000"),
-    uids.HTJ2KLosslessRPCL: CompressedSyntax("HTJ2K Lossless RPCL", "jpeg2000"),
-    uids.HTJ2K: CompressedSyntax("HTJ2K", "jpeg2000", lossy=True),
-    uids.RLELossless: CompressedSyntax("RLE Lossless", "rle"),
-}
 _DESCRIBE: Mapping[str, Callable[[bytes], Codestream]] = {
     "jpeg": describe_jpeg,
     "jpegls": describe_jpeg,
     "jpeg2000": describe_jpeg2000,
-}
-_FUNCTIONS = {
-    "jpeg": "jpeg8_decode",
-    "jpegls": "jpegls_decode",
-    "jpeg2000": "jpeg2k_decode",
 }
 
 
 def load_decoders() -> None:
     """Import the decoders, so that the first slice need not wait for that."""
     if _imagecodecs_installed():
-        for name in (*_FUNCTIONS.values(), "dicomrle_decode"):
+        for name in (*DECODERS.values(), "dicomrle_decode"):
             getattr(_imagecodecs(), name)
 
 
@@ -190,7 +143,7 @@ def described(family: str, data: bytes, shape: tuple[int, ...]) -> Codestream:
 
 
 def _decode_by_imagecodecs(family: str, data: bytes, found: Codestream, plane: NDArray[np.int16]) -> None:
-    function = getattr(_imagecodecs(), _FUNCTIONS[family])
+    function = getattr(_imagecodecs(), DECODERS[family])
     if found.bits > 8:
         function(data, out=plane if found.signed else plane.view(np.uint16))
     else:

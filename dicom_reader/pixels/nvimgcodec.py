@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_files.codestreams import SYNTAXES
 from dicom_reader.files.headers import ImageHeader
-from dicom_reader.pixels.decoders import SYNTAXES, decode, described
+from dicom_reader.pixels.decoders import decode, described
 from dicom_reader.pixels.encapsulated import compressed_frame
 from dicom_reader.pixels.hounsfield import PixelEncoding
 from stages.arrays import device_available

@@ -65,7 +65,7 @@ def is_sharp(kernel: str) -> bool:
     Parameters
     ----------
     kernel
-        The values of *Convolution Kernel* (0018,1210), parted by a backslash.
+        The values of *Convolution Kernel* (0018,1210), separated by a backslash.
     """
     return any(_is_sharp_name(name.strip()) for name in kernel.split("\\"))
 

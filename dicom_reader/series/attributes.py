@@ -88,7 +88,7 @@ class SeriesAttributes:
 
     @property
     def kernel(self) -> str:
-        r"""*Convolution Kernel* (0018,1210); several values are parted by a backslash."""
+        r"""*Convolution Kernel* (0018,1210); several values are separated by a backslash."""
         return self.text("ConvolutionKernel")
 
     @property

@@ -256,9 +256,8 @@ def _other_volumes(series: Series, every: Sequence[Series]) -> Iterator[str]:
 
 def _siblings(series: Series, every: Sequence[Series]) -> list[Series]:
     """Return acquired volumes of the same study and frame of reference in parallel planes, this one too."""
-    attributes = series.attributes
-    if attributes is None or attributes.normal is None:
-        return []
+    attributes = _attributes(series)
+    assert attributes.normal is not None, "its slices are in order along it"
     return [
         other
         for other in every

@@ -115,7 +115,7 @@ def _on_grid(
     tilt, duplicates = repairs
     cosines = np.reshape(first.orientation, (2, 3))[::-1]  # along a column (rows grow), along a row
     offsets = aside @ cosines.T / first.pixel_spacing
-    offsets[:, np.ptp(offsets, axis=0) * first.pixel_spacing <= TOLERANCE_MM] = 0
+    offsets[:, np.ptp(offsets, axis=0) * first.pixel_spacing <= TOLERANCE_MM / np.sqrt(2)] = 0  # of two axes
     lowest = offsets.min(axis=0)
     lowest -= np.ceil(offsets[0] - lowest - 1e-6) - (offsets[0] - lowest)  # the first slice keeps its pixels
     offsets -= lowest

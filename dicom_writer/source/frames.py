@@ -47,7 +47,7 @@ def is_multi_frame(dataset: Dataset) -> bool:
     return "PerFrameFunctionalGroupsSequence" in dataset
 
 
-def split_frames(dataset: Dataset) -> list[FrameHeader]:
+def frame_headers(dataset: Dataset) -> list[FrameHeader]:
     """Return one header for each frame; what a frame does not say is left out.
 
     Parameters

@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset, FileDataset
 from dicom_files.dataset import open_dataset
 from dicom_files.header import ROWS, FileHeader, read_file_header
 from dicom_files.uids import is_uid
-from dicom_writer.source.frames import image_key, is_multi_frame, split_frames
+from dicom_writer.source.frames import frame_headers, image_key, is_multi_frame
 from dicom_writer.source.positions import pixel_positions
 from dicom_writer.source.values import fit_headers
 from stages import InputError, Origin, Volume
@@ -115,7 +115,7 @@ def _take_meta_uids(dataset: FileDataset) -> None:
 
 
 def _slices_of(image: Dataset) -> Sequence[Dataset]:
-    return split_frames(image) if is_multi_frame(image) else [image]
+    return frame_headers(image) if is_multi_frame(image) else [image]
 
 
 def _in_slice_order(found: Sequence[Dataset], origin: Origin) -> list[Dataset]:

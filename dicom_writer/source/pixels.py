@@ -10,7 +10,6 @@ Pixel Value Transformation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +18,11 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-)
 
-from dicom_files.codestreams import describe
+from dicom_files.codestreams import DECODERS, SYNTAXES, describe
 from dicom_files.dataset import lenient, open_dataset
 from stages import InputError
 from stages.runtime.logs import printable
-
-_FUNCTIONS: Mapping[str, str] = {
-    **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1), "jpeg8_decode"),
-    **dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "jpegls_decode"),
-    **dict.fromkeys((JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K), "jpeg2k_decode"),
-}
 
 
 def source_values(path: Path, frame: int = 0) -> NDArray[np.float32]:
@@ -76,7 +56,8 @@ def source_values(path: Path, frame: int = 0) -> NDArray[np.float32]:
 
 
 def _stored(image: Dataset, frame: int) -> NDArray[Any]:
-    if function := _FUNCTIONS.get(image.file_meta.TransferSyntaxUID):
+    syntax = SYNTAXES.get(image.file_meta.TransferSyntaxUID)
+    if syntax is not None and (function := DECODERS.get(syntax.family)):
         return _by_imagecodecs(image, frame, function)
     whole = Dataset()  # pydicom cuts cells to the stored bits as if High Bit were the highest of them
     whole.update(image)

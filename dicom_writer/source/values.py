@@ -180,7 +180,7 @@ def fit_text(tag: int, text: str) -> tuple[str, str]:
     tag
         Which attribute.
     text
-        Its values, parted by backslashes.
+        Its values, separated by backslashes.
 
     Raises
     ------

@@ -279,20 +279,22 @@ def bounds_of(source: Grid, target: Grid, how: Separable) -> list[NDArray[np.flo
     return made
 
 
-def scratch_bytes(array: Array, source: Grid, target: Grid, how: Separable) -> int:
+def scratch_bytes(array: Array, source: Grid, target: Grid, how: Separable, *, on_device: bool) -> int:
     """Return what `resample_separable` takes beside what it returns, bytes.
 
     Parameters
     ----------
     array
-        As it will be given, for its order in memory and where it lies.
+        As it will be given, for its order in memory.
     source, target, how
         As for `resample_separable`.
+    on_device
+        Whether it will be on the CUDA device then.
     """
     weights = weights_between(source, target, how)
     used = [each.used.stop - each.used.start for each in weights]
     made: Sequence[int] = target.shape
-    if array_namespace(array) is not np:  # rows, then columns, then slices
+    if on_device:  # rows, then columns, then slices
         return int(4 * used[0] * made[1] * (used[2] + made[2]))
     first, second, third = order_in_memory(array)[0]
     of_a_core = used[second] * used[third] + 2 * made[second] * (used[third] + made[third])

@@ -204,16 +204,25 @@ def main(
         The exit code: 0, or that of the error.
     """
     logs.configure()
+    own = stage if isinstance(stage, Stage) else _FunctionStage(stage)
+    if not environ.get(_RESIDENT):
+        return _run(own, argv, environ, name, None)
     try:
-        if not isinstance(stage, Stage):
-            stage = _FunctionStage(stage)
+        resident = _stay(own, environ)
+    except Exception as error:  # a border: see `_run`
+        return _told(error)
+    if resident is None:
+        return 0
+    code = _run(own, argv, resident.environ, name, resident)
+    resident.leave(code)
+    return code
+
+
+def _run(
+    stage: Stage, argv: Sequence[str], environ: Mapping[str, str], name: str, resident: ResidentJob | None
+) -> int:
+    try:
         parser = _parser(stage, name)
-        resident = None
-        if environ.get(_RESIDENT):
-            resident = _stay(stage, environ)
-            if resident is None:
-                return 0
-            environ = resident.environ
         by_hand = any(a in ("-h", "--help", "--input") or a.startswith("--input=") for a in argv)
         if not by_hand and not is_in_job(environ):
             parser.parse_args(argv)
@@ -223,16 +232,18 @@ def main(
         if by_hand or not settings.use_locks:
             return _run_once(stage, parser, argv, settings)
         return _run_in_job(stage, parser, argv, settings, resident)
-    except StageError as error:
-        logger.error("%s", error)
-        return error.exit_code
-    except Exception as error:
-        missing = extras.explain(error) if isinstance(error, ModuleNotFoundError) else None
-        if missing is not None:
-            logger.error("%s", missing)
-            return missing.exit_code
-        logger.exception("an error that this stage did not foresee")
-        return 1
+    except Exception as error:  # a border: what goes wrong is an exit code
+        return _told(error)
+
+
+def _told(error: Exception) -> int:
+    """Log an error, and return its exit code."""
+    known = extras.explain(error) if isinstance(error, ModuleNotFoundError) else error
+    if isinstance(known, StageError):
+        logger.error("%s", known)
+        return known.exit_code
+    logger.error("an error that this stage did not foresee", exc_info=error)
+    return StageError.exit_code
 
 
 def _stay(stage: Stage, environ: Mapping[str, str]) -> ResidentJob | None:

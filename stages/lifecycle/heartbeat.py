@@ -22,7 +22,7 @@ from stages.runtime import file_lock, job_files
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
-_POLL_S = 0.02
+_SHORTEST_POLL_S, _POLL_S = 0.003, 0.02
 _HEARTBEAT_CHECK_S = 0.5
 _LARGEST_HEARTBEAT = 64 << 10
 
@@ -144,7 +144,7 @@ def wait_for_locks(
     """
     pending = list(lock_names)
     heartbeats: dict[str, bytes] = {}
-    last_sign = next_check = time.monotonic()
+    last_sign = next_check = began = time.monotonic()
     while True:
         check()
         arrived = [name for name in pending if job_files.is_there(lock_dir / name)]
@@ -161,7 +161,7 @@ def wait_for_locks(
                 last_sign = time.monotonic()
         if time.monotonic() - last_sign > timeout_s:
             raise StageTimeoutError(_silence(pending, heartbeats, timeout_s))
-        time.sleep(_POLL_S)
+        time.sleep(min(_POLL_S, _SHORTEST_POLL_S + (time.monotonic() - began) / 100))
 
 
 def _raise_if_failed(lock_dir: Path, lock_name: str) -> None:

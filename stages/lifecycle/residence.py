@@ -17,6 +17,7 @@ from stages.errors import SettingsError
 from stages.lifecycle.settings import PREFIX
 from stages.resident import forks
 from stages.resident.host import Host
+from stages.resident.leaving import ends_with, leave
 from stages.resident.orders import make_folder
 from stages.resident.sources import Sources
 from stages.resident.worker import become
@@ -40,11 +41,25 @@ class ResidentJob:
         Whether `Stage.startup` has been called before the fork.
     turn
         Returns when the job may work.
+    is_last
+        Whether the program has nothing to do after the job.
     """
 
     environ: Mapping[str, str]
     has_started: bool
     turn: Callable[[], None]
+    is_last: bool
+
+    def leave(self, code: int) -> None:
+        """End this process if the program would do so now, without taking apart what belongs to the host.
+
+        Parameters
+        ----------
+        code
+            The exit code.
+        """
+        if self.is_last:
+            leave(code)
 
 
 def serve(
@@ -74,17 +89,18 @@ def serve(
         startup()
     if why := forks.why_not():
         _renew(environ, why) if not for_each else _refuse(why)
+    is_last = ends_with("main")
     folder, sources = Path(environ[FOLDER]), Sources()
     make_folder(folder)
     host = Host(folder, at_once=int(environ.get(AT_ONCE, "1")), tick=lambda: _changed(sources))
-    logger.info("ready for jobs in %s", folder)
+    host.on_ready = lambda: logger.info("ready for jobs in %s", folder)
     assignment = host.serve()
     if assignment is None:
         if sources.changed():
             _renew(environ, "")
         return None
     become(assignment.order)
-    return ResidentJob(assignment.order.environ, not for_each, assignment.turn)
+    return ResidentJob(assignment.order.environ, not for_each, assignment.turn, is_last)
 
 
 def _changed(sources: Sources) -> str:

@@ -80,6 +80,8 @@ class Host:
         Whether what a job has left running is ended with it, as far as this process is its next of kin.
     tick
         Called a few times a second; what it returns, if anything, is why this host ends when its jobs have.
+    on_ready
+        Called when orders are taken.
     """
 
     folder: Path
@@ -87,8 +89,10 @@ class Host:
     most: int = 64
     adopts: bool = True
     tick: Callable[[], str] = str
+    on_ready: Callable[[], None] = lambda: None
     _workers: dict[int, _Worker] = field(default_factory=dict)
     _draining: str = ""
+    _hurries: bool = False
 
     def serve(self) -> Assignment | None:
         """Return in each process that was forked for an order; in the host itself None, at the end."""
@@ -96,9 +100,11 @@ class Host:
         gc.freeze()  # so that no page is written to, and copied, for want of another reason
         with orders.living(self.folder) as alive, self._listening() as wake:
             orders.sweep(self.folder)
+            self.on_ready()
             while True:
                 self._look_after_workers()
-                self._draining = self._draining or self.tick()
+                why = self.tick()  # a signal may come meanwhile
+                self._draining = self._draining or why
                 if self._draining and not self._workers:
                     logger.info("this host ends: %s", self._draining)
                     return None
@@ -125,6 +131,8 @@ class Host:
                 signal.signal(number, handler)
 
     def _drain(self, number: int, _: object) -> None:
+        """Take no more at the first signal, and stop what runs at the second."""
+        self._hurries = bool(self._draining)
         self._draining = f"{signal.Signals(number).name}"
 
     def _take_what_there_is(self, alive: int, wake: int) -> Assignment | None:
@@ -234,7 +242,8 @@ class Host:
     def _stop_if_asked(self, worker: _Worker) -> None:
         number = worker.order.stop_signal()
         now = time.monotonic()
-        if not number and not worker.order.is_wanted and worker.ends_at == float("inf"):
+        is_unwanted = self._hurries or not worker.order.is_wanted
+        if not number and is_unwanted and worker.ends_at == float("inf"):
             number, worker.ends_at = signal.SIGTERM, now + _GRACE_S
         if now > worker.ends_at:
             number = signal.SIGKILL

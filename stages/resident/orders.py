@@ -37,6 +37,7 @@ WAKE = "wake"
 _HOST = socket.gethostname()
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = ("taken", "turn", "stop", "ended", "order")
+_LOOK_S = 0.2
 _LOST = -signal.SIGKILL
 
 
@@ -82,6 +83,7 @@ class Ticket:
 
     def __init__(self, folder: Path, key: str, descriptor: int) -> None:
         self._folder, self._key, self._descriptor = folder, key, descriptor
+        self._next_look = 0.0
 
     @property
     def is_served(self) -> bool:
@@ -106,13 +108,17 @@ class Ticket:
 
     def exit_code(self) -> int | None:
         """Return None until it has ended, then its exit code; -N if signal N ended it, or its host."""
-        ended = job_files.read_object(self._path("ended"))
-        if "exit_code" in ended:
-            return int(ended["exit_code"])
-        if self.is_taken and not _is_held(self._path("taken")):
-            ended = job_files.read_object(self._path("ended"))  # it may have been written in between
-            return int(ended.get("exit_code", _LOST))
-        return None
+        code = self._told()
+        if code is None and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _LOOK_S
+            if self.is_taken and not _is_held(self._path("taken")):
+                told = self._told()  # it may have been written in between
+                return _LOST if told is None else told
+        return code
+
+    def _told(self) -> int | None:
+        found = job_files.read_object(self._path("ended")).get("exit_code")
+        return None if found is None else int(found)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Have a signal sent to the job.

@@ -47,6 +47,16 @@ EXTRA_OF: Mapping[str, str] = {
 """By package of this distribution: the extra that it needs."""
 
 
+_PACKAGES: Mapping[str, str] = {
+    "PIL": "pillow",
+    "google": "protobuf",
+    "prometheus_client": "prometheus-client",
+    "python_multipart": "python-multipart",
+    "websocket": "websocket-client",
+}
+"""By what is imported: the name of its package, where that is another one."""
+
+
 class MissingExtraError(SettingsError, ImportError):
     """A package is not installed that belongs to an extra of this distribution."""
 
@@ -129,4 +139,6 @@ def front_door(package: str, homes: Mapping[str, str]) -> Any:
 
 
 def _advice(name: str, extra: str) -> str:
-    return f'{name} is not installed; install it with: pip install "clara-stages[{extra}]"'
+    return (
+        f'{_PACKAGES.get(name, name)} is not installed; install it with: pip install "clara-stages[{extra}]"'
+    )

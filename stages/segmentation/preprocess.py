@@ -181,8 +181,10 @@ def uncropped_shape(volume: Volume, model: ModelDescription) -> tuple[int, int, 
     return models_grid(Grid((view.shape[0], view.shape[1], view.shape[2]), affine), model).shape
 
 
-def preparation_need(volume: Volume, model: ModelDescription, *, slices: int) -> Preparation:
-    """Return what `preprocess` by slabs takes beside a slab, where the volume lives.
+def preparation_need(
+    volume: Volume, model: ModelDescription, *, slices: int, on_device: bool = False
+) -> Preparation:
+    """Return what `preprocess` by slabs takes beside a slab, where the volume will live then.
 
     Parameters
     ----------
@@ -192,6 +194,8 @@ def preparation_need(volume: Volume, model: ModelDescription, *, slices: int) ->
         How it becomes the model's input.
     slices
         The most slices of the model's input that are made at once, where they are made by slabs.
+    on_device
+        Whether that is on the CUDA device.
     """
     view, affine = reorient(volume.array, volume.affine, model.orientation)
     seen = Grid((view.shape[0], view.shape[1], view.shape[2]), affine)
@@ -199,9 +203,10 @@ def preparation_need(volume: Volume, model: ModelDescription, *, slices: int) ->
     sampling = volume_sampling(seen, model, clip=(0, 1) if model.intensity_before_resampling else None)
     if model.intensity_needs_volume and not model.intensity_before_resampling:
         image = 4 * math.prod(grid.shape)
-        before = max(sampling.scratch_bytes(view, seen, grid), image * _copies_of(model))
+        before = max(sampling.scratch_bytes(view, seen, grid, on_device=on_device), image * _copies_of(model))
         return Preparation(held={"whole image": image}, before=before)
-    scratch = sampling.scratch_bytes(view, seen, grid_part(grid, 0, min(slices, grid.shape[0])))
+    slab = grid_part(grid, 0, min(slices, grid.shape[0]))
+    scratch = sampling.scratch_bytes(view, seen, slab, on_device=on_device)
     held = {"resampling": scratch} if scratch else {}
     if model.intensity_before_resampling and leaves_zeros(model):
         held["normalised volume"] = 4 * volume.array.size

@@ -175,16 +175,18 @@ class VolumeSampling:
             return resample_separable(voxels, source, target, self.between, intensity=intensity)
         return resample_linear(voxels, source, target, between=self.between, intensity=intensity)
 
-    def scratch_bytes(self, voxels: Array, source: Grid, target: Grid) -> int:
+    def scratch_bytes(self, voxels: Array, source: Grid, target: Grid, *, on_device: bool) -> int:
         """Return what `resample` takes beside what it returns, bytes.
 
         Parameters
         ----------
         voxels, source, target
             As for `resample`.
+        on_device
+            Whether the voxels will be on the CUDA device then.
         """
         if isinstance(self.between, Separable):
-            return scratch_bytes(voxels, source, target, self.between)
+            return scratch_bytes(voxels, source, target, self.between, on_device=on_device)
         return 0
 
 

@@ -186,7 +186,12 @@ def _fitted(volume: Volume, settings: _RunSettings, *, on_device: bool) -> Windo
         shared_on_device=settings.gpu.shared if settings.gpu else 0,
         by_messages=transport in ("grpc", "http"),
         shared_on_host=transport == "system",
-        preparation=preparation_need(volume, settings.model, slices=windows.shape[0] + 2 * windows.reach),
+        preparation=preparation_need(
+            volume,
+            settings.model,
+            slices=windows.shape[0] + 2 * windows.reach,
+            on_device=on_device or is_there,
+        ),
         volume_itemsize=volume.array.dtype.itemsize,
     )
     reserve = settings.gpu.reserve if settings.gpu is not None and (on_device or is_there) else None

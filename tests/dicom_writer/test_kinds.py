@@ -46,7 +46,8 @@ SINGLE_FILES = (
 
 def test_no_two_kinds_have_the_same_series_number():
     offsets = [kind.series_number_offset for kind in RESULT_KINDS.values()]
-    assert len(set(offsets)) == len(offsets) == 8
+    assert offsets
+    assert len(set(offsets)) == len(offsets)
 
 
 def all_errors(paths, dciodvfy_errors):

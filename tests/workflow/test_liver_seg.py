@@ -1,5 +1,6 @@
 """The reference workflow, from a DICOM series to a verified DICOM segmentation."""
 
+import re
 from pathlib import Path
 
 import highdicom
@@ -37,6 +38,19 @@ def test_the_phantoms_liver_and_tumours_are_found(main_job):
     assert 800 < liver["volume_ml"] < 2500
     assert liver["dice"] > 0.95
     assert tumour["dice"] > 0.6
+
+
+def test_the_readme_shows_what_the_main_job_finds(main_job):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for finding in main_job.report["findings"]:
+        line = re.search(rf"^ +{finding['name']} +([\d.]+) ml +Dice ([\d.]+)", readme, re.MULTILINE)
+        volume, dice = line.groups()
+        assert finding["volume_ml"] == pytest.approx(float(volume), rel=0.01)
+        assert finding["dice"] == pytest.approx(float(dice), abs=0.005)
+    shown = dict(re.findall(r"^ +([\w-]+) +done +[\d.]+ s +(\d+) MiB", readme, re.MULTILINE))
+    assert list(shown) == STAGES
+    for stage in main_job.report["stages"]:
+        assert stage["peak_memory_bytes"] / 2**20 == pytest.approx(float(shown[stage["name"]]), rel=0.35)
 
 
 def test_highdicom_gives_back_the_mask_voxel_by_voxel(segmentation, mask):

@@ -106,7 +106,7 @@ class PodClient(threading.Thread):
         stage, number
             The stage's name and the signal's number.
         """
-        return self._send_order({"signal": int(number), "stage": stage})
+        return self._send({"signal": int(number), "stage": stage})
 
     def request_sync(self, stages: set[str]) -> None:
         """Ask for everything that stages which have ended have left; `settled` grows when it is here.
@@ -119,12 +119,12 @@ class PodClient(threading.Thread):
         with self._lock:
             number = len(self._sync_requests) + 1
             self._sync_requests[number] = set(stages)
-        self._send_order({"sync": number})
+        self._send({"sync": number})
 
     def end(self) -> None:
         """End the connection; the carrier ends with it."""
         self._ending.set()
-        self._send_order({"done": True})
+        self._send({"done": True})
 
     def close(self) -> None:
         """Break the connection."""
@@ -132,12 +132,12 @@ class PodClient(threading.Thread):
         if self._link is not None:
             self._link.close()
 
-    def _send_order(self, order: Mapping[str, Any]) -> bool:
+    def _send(self, message: Mapping[str, Any]) -> bool:
         link = self._link
         if link is None:
             return False
         try:
-            link.write(json.dumps(order).encode() + b"\n")
+            link.write(json.dumps(message).encode() + b"\n")
         except OSError:
             return False
         return True
@@ -215,7 +215,7 @@ class PodClient(threading.Thread):
                 with self._lock:
                     unanswered = [n for n, asked in self._sync_requests.items() if not asked <= self.settled]
                 for number in unanswered:
-                    self._send_order({"sync": number})
+                    self._send({"sync": number})
                 while (header := read_header(link.read)) is not None:
                     self._files.take(header, link.read)
         except DamagedError:

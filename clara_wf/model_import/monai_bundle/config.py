@@ -39,7 +39,13 @@ _OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class Unread:
-    """An expression that is not read, since it does more than compute plain values."""
+    """An expression that is not read, since it does more than compute plain values.
+
+    Attributes
+    ----------
+    text
+        What the bundle says there.
+    """
 
     text: str
 

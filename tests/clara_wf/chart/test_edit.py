@@ -181,6 +181,14 @@ def test_a_stage_in_braces_is_told_and_not_touched(chart):
         chart(text, name="a")
 
 
+def test_stages_that_stand_elsewhere_are_told_and_not_touched(chart, tmp_path):
+    block = "".join(f"    {line}\n" for line in MANUAL.replace("user-ai", "a").splitlines()[1:-1])
+    text = f"kept:\n  here: &all\n{block}stages: *all\nworkflows: {{}}\n"
+    with pytest.raises(SettingsError, match=r"'stages:' has nothing below it, it refers to another place"):
+        chart(text)
+    assert (tmp_path / "values.yaml").read_text() == text
+
+
 def test_what_somebody_else_wrote_meanwhile_is_not_lost(tmp_path):
     file = tmp_path / "values.yaml"
     file.write_text(CHART.read_text())

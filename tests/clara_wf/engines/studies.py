@@ -3,6 +3,7 @@
 import threading
 from pathlib import Path
 
+from clara_wf.chart import edit
 from clara_wf.definitions.workflow import StageBlock, Step, Workflow
 from clara_wf.engines.engine import JobRun
 from clara_wf.engines.kubernetes.engine import KubernetesEngine
@@ -63,24 +64,8 @@ class Study:
 
 
 def stage_block(name, **more):
-    return StageBlock.model_validate(
-        {
-            "image": {"repository": "clara/stages", "tag": TAG},
-            "mount": {"in": {"name": "input"}, "out": {"name": "output"}},
-            "stageName": name,
-            "appDir": "/app",
-            "inputLock": "/app/locks/input.lock",
-            "inputs": "input",
-            "logName": f"/app/logs/{name}.log",
-            "outputs": "output",
-            "lockDir": "/app/locks",
-            "lockName": f"{name}.lock",
-            "timeout": "60",
-            "publishPath": "/publish",
-            "command": ["python", "-m", "stages"],
-            **more,
-        }
-    )
+    usual = edit.stage_block(name, repository="clara/stages", tag=TAG, command=["python", "-m", "stages"])
+    return StageBlock.model_validate(usual | {"timeout": "60"} | more)
 
 
 def states(outcome):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from clara_wf.chart import edit
 from clara_wf.definitions.workflow import StageBlock, Step, Workflow
 from clara_wf.engines.engine import JobRun
 from clara_wf.engines.process import LocalStage, ProcessEngine
@@ -25,23 +26,8 @@ COPY = """
 
 
 def block(name, command=()):
-    return StageBlock.model_validate(
-        {
-            "image": {"repository": name, "tag": "1"},
-            "mount": {"in": {"name": "input"}, "out": {"name": "output"}},
-            "stageName": name,
-            "appDir": "/app",
-            "inputLock": "/app/locks/input.lock",
-            "inputs": "input",
-            "logName": f"/app/logs/{name}.log",
-            "outputs": "output",
-            "lockDir": "/app/locks",
-            "lockName": f"{name}.lock",
-            "timeout": "20",
-            "publishPath": "/publish",
-            "command": list(command),
-        }
-    )
+    usual = edit.stage_block(name, tag="1")
+    return StageBlock.model_validate(usual | {"timeout": "20", "command": list(command)})
 
 
 @pytest.fixture

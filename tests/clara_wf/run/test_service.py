@@ -254,3 +254,19 @@ def test_second_service_of_the_same_payloads_is_refused(workspace):
     assert second.returncode == 2
     assert "already served by another clara-wf serve" in second.stderr
     assert workspace.test("job", "--warm").returncode == 0
+
+
+def test_second_signal_ends_the_jobs_too(workspace):
+    service = workspace.serve()
+    for path in workspace.root.glob("[ab].py"):
+        path.write_text(path.read_text().replace("time.sleep(1)", "time.sleep(60)"))
+    job = workspace.start("slow", "--warm", content="slow")
+    while not (workspace.payloads / "slow/locks/a.running").exists():
+        time.sleep(0.01)
+    service.terminate()
+    time.sleep(0.5)
+    assert service.poll() is None
+    service.terminate()
+    assert ended(job) == 1
+    assert service.wait(30) == 0
+    assert [path.name for path in workspace.payloads.iterdir()] == ["slow"]

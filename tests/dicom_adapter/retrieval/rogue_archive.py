@@ -4,13 +4,14 @@ import threading
 from contextlib import contextmanager
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, StoragePresentationContexts, evt
+from pynetdicom import AE, StoragePresentationContexts, build_context, evt
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
 )
 
-from dicom_adapter.storage.results import unvalidated
+from dicom_files.dataset import lenient
 from tests.phantoms import ct_slices
 
 OF_STUDY = ("StudyInstanceUID", "PatientID", "AccessionNumber", "StudyDate")
@@ -25,13 +26,15 @@ class RogueArchive:
     holds
         What it lists.
     sends
-        What C-GET sends, whatever is asked for.
+        What C-GET and C-MOVE send, whatever is asked for.
     count
         Number of Study Related Instances; None for that of `holds`.
     studies
         What it says of studies; None for that of `holds`.
     status
         Of the answers to queries.
+    calls
+        The port to which C-MOVE sends.
     hangs_at
         ``C-FIND`` or ``C-GET``: it says nothing more there.
     """
@@ -42,11 +45,13 @@ class RogueArchive:
         self.holds = ct_slices((4, 16, 20))
         self.sends = list(self.holds)
         self.count, self.studies, self.status, self.hangs_at = None, None, 0x0000, ""
+        self.calls = 0
         self.asked, self._wires = [], []
         self._ended = threading.Event()
         self._ae = AE(ae_title=self.ae_title)
         self._ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
         self._ae.add_supported_context(StudyRootQueryRetrieveInformationModelGet)
+        self._ae.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
         for each in StoragePresentationContexts:
             self._ae.add_supported_context(each.abstract_syntax, scu_role=True, scp_role=True)
 
@@ -56,7 +61,7 @@ class RogueArchive:
     @contextmanager
     def running(self, **options):
         handlers = [(evt.EVT_C_FIND, self._find), (evt.EVT_C_GET, self._get)]
-        handlers.append((evt.EVT_CONN_OPEN, self._opened))
+        handlers += [(evt.EVT_C_MOVE, self._move), (evt.EVT_CONN_OPEN, self._opened)]
         server = self._ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers, **options)
         self.port = server.socket.getsockname()[1]
         try:
@@ -93,6 +98,12 @@ class RogueArchive:
         count = len(self.holds) if self.count is None else self.count
         yield answer(**known, NumberOfStudyRelatedInstances=count)
 
+    def _move(self, event):
+        self.asked.append("C-MOVE")
+        yield "127.0.0.1", self.calls, {"contexts": [build_context(self.sends[0].SOPClassUID)]}
+        yield len(self.sends)
+        yield from ((0xFF00, each) for each in self.sends)
+
     def _get(self, event):
         self.asked.append("C-GET")
         yield len(self.sends)
@@ -104,7 +115,7 @@ class RogueArchive:
 
 def answer(**values):
     found = Dataset()
-    with unvalidated():
+    with lenient():
         for keyword, value in values.items():
             setattr(found, keyword, value)
     return found

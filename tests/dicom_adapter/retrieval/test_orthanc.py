@@ -1,11 +1,13 @@
 """Studies fetched from a real Orthanc, in each way that it knows."""
 
+import socket
+
 import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from dicom_adapter.retrieval.study_folder import StudyFolder
-from stages.errors import InputError, SettingsError
+from stages.errors import InputError, OutputError, SettingsError
 from tests.dicom_adapter.destinations import DICOMWEB
 from tests.phantoms import STUDY, ct_slices, mr_slices, uid_of
 
@@ -103,6 +105,21 @@ def test_several_studies_are_fetched_only_if_all_are_meant(orthanc, fetching, wa
     assert fetching.fetch(way, patient_id="P-1", options={"only_list": True}) == []
     fetched = fetching.fetch(way, patient_id="P-1", options={"every": True})
     assert sorted(each.instances for each in fetched) == [2, 3]
+
+
+def test_full_disk_is_told_as_such(orthanc, fetching, way):
+    orthanc.add(*ct_slices((2, 16, 20)))
+    fetching.storage = {"minimum-free": "1000T"}
+    with pytest.raises(OutputError, match="must stay so"):
+        fetching.fetch(way)
+
+
+def test_port_that_is_taken_is_told_with_what_to_do(orthanc, fetching):
+    orthanc.add(*ct_slices((1, 16, 20)))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        fetching.port = other.getsockname()[1]
+        with pytest.raises(SettingsError, match=r"name another port in dicom\.scu\.move-port"):
+            fetching.fetch("MOVE")
 
 
 def test_study_that_is_not_there_is_told(orthanc, fetching, way):

@@ -1,5 +1,6 @@
 """Archives that say or send what they were not asked for: one line, one exit code, and nothing to run on."""
 
+import ssl
 from copy import deepcopy
 from itertools import count
 
@@ -7,10 +8,11 @@ import pytest
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
 )
 
 from dicom_adapter.retrieval import query_scu
-from dicom_adapter.storage.results import unvalidated
+from dicom_files.dataset import lenient
 from stages.errors import StageError
 from tests.dicom_adapter.destinations import free_port
 from tests.dicom_adapter.faulty_peers import FaultyPeer, drip, noise, reset, silence
@@ -32,9 +34,9 @@ def refused(fetching):
     fetching.timeout_s = 1
 
     def fetch(port, **query):
-        tls = query.pop("tls", False)
+        keys = {key: query.pop(key) for key in ("tls", "retrieve") if key in query}
         fetching.destinations = []
-        fetching.add("PACS", **{"host-ip": "127.0.0.1", "port": port, "ae-title": "ROGUE", "tls": tls})
+        fetching.add("PACS", **{"host-ip": "127.0.0.1", "port": port, "ae-title": "ROGUE", **keys})
         with pytest.raises(StageError) as error:
             fetching.fetch("PACS", **query)
         line = str(error.value)
@@ -79,6 +81,15 @@ def test_answer_that_is_not_what_was_asked_for(rogue, refused, case):
     assert "C-GET" not in rogue.asked
 
 
+def test_archive_that_does_not_match_by_modality_is_looked_through(rogue, fetching):
+    known = {"PatientID": "P-1", "StudyDate": "20260102"}
+    others = [answer(StudyInstanceUID=f"1.2.{n}", ModalitiesInStudy=["MR", "SR"], **known) for n in (7, 8)]
+    meant = answer(StudyInstanceUID=STUDY, ModalitiesInStudy=["CT", "SR"], **known)
+    rogue.studies = lambda: [*others, meant]
+    fetching.add("PACS", **{"host-ip": "127.0.0.1", "port": rogue.port, "ae-title": "ROGUE"})
+    assert [each.instances for each in fetching.fetch("PACS", patient_id="P-1", modality="ct")] == [4]
+
+
 def test_endless_answers_end(rogue, refused):
     rogue.studies = lambda: (answer(StudyInstanceUID=f"1.2.{n}", PatientID="P-1") for n in count())
     code, line = refused(rogue.port, patient_id="P-1")
@@ -108,7 +119,7 @@ def test_nothing_listed(rogue, refused):
 def changed(n, **attributes):
     """Return an instance of the series with other values."""
     found = deepcopy(ct_slices((4, 16, 20))[n])
-    with unvalidated():
+    with lenient():
         for keyword, value in attributes.items():
             setattr(found, keyword, value)
     return found
@@ -122,15 +133,22 @@ SENT = {
     "a path": ([changed(0, StudyInstanceUID="/etc/passwd")], 3, "is no UID"),
     "two that differ": ([changed(0), changed(0, PatientSex="M")], 3, "two instances of one SOPInstanceUID"),
     "too few": ([changed(0), changed(1)], 5, "lists 4 instances and sent 2; the same command asks"),
-    "nothing": ([], 5, "lists 4 instances and sent 0"),
 }
 
 
+@pytest.mark.parametrize("way", ["get", "move"])
 @pytest.mark.parametrize("case", SENT)
-def test_instances_that_were_not_asked_for(rogue, refused, case):
+def test_instances_that_were_not_asked_for(rogue, refused, fetching, case, way):
     rogue.sends, code, words = SENT[case]
-    found, line = refused(rogue.port)
+    fetching.port = rogue.calls = free_port()
+    found, line = refused(rogue.port, retrieve=way)
     assert (found, words in line) == (code, True), line
+
+
+def test_archive_that_sends_nothing(rogue, refused):
+    rogue.sends = []
+    code, line = refused(rogue.port)
+    assert (code, "lists 4 instances and sent 0" in line) == (5, True), line
 
 
 def test_what_came_before_a_refusal_is_not_asked_for_twice(rogue, fetching, refused):
@@ -161,7 +179,10 @@ def test_archive_that_falls_silent_has_an_exit_code_of_its_own(rogue, refused, a
     ("without", "words"),
     [
         ([StudyRootQueryRetrieveInformationModelFind], "does not answer queries"),
-        ([StudyRootQueryRetrieveInformationModelGet], "answers neither C-GET nor C-MOVE"),
+        (
+            [StudyRootQueryRetrieveInformationModelGet, StudyRootQueryRetrieveInformationModelMove],
+            "answers neither C-GET nor C-MOVE",
+        ),
     ],
 )
 def test_archive_without_a_service_is_told(refused, without, words):
@@ -178,7 +199,7 @@ def test_archive_that_gives_no_role_for_images_is_told(refused, rogue):
     for each in list(archive._ae.supported_contexts):
         each.scu_role = each.scp_role = None
     with archive.running():
-        code, line = refused(archive.port)
+        code, line = refused(archive.port, retrieve="get")
     assert (code, "does not send CT Image Storage by C-GET" in line) == (5, True), line
 
 
@@ -203,8 +224,6 @@ def test_peer_that_is_no_archive(refused, behave, code):
 
 
 def test_certificate_that_nobody_vouches_for(refused, certificates):
-    import ssl
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "stranger.pem", certificates / "stranger.key")
     with RogueArchive().running(ssl_context=context) as archive:
@@ -215,8 +234,6 @@ def test_certificate_that_nobody_vouches_for(refused, certificates):
 
 
 def test_study_comes_over_tls_of_both_sides(fetching, certificates):
-    import ssl
-
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates / "client.pem")
     context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
     context.verify_mode = ssl.CERT_REQUIRED

@@ -31,19 +31,6 @@ from tests.dicom_adapter.instances import CT, instance, write
 from tests.dicom_adapter.storage_service import Service, associate, data_set_of, dcmtk
 
 
-@pytest.fixture
-def service(tmp_path):
-    made = []
-
-    def start(**settings):
-        made.append(Service(tmp_path / f"adapter{len(made)}", **settings))
-        return made[-1]
-
-    yield start
-    for each in made:
-        each.scp.stop()
-
-
 def store(service, dataset, **more):
     association = associate(service, **more)
     status = association.send_c_store(dataset)

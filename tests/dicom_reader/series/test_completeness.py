@@ -50,6 +50,12 @@ def test_numbers_that_run_down_the_scan_tell_it_as_well():
     assert warning.startswith(NUMBERS + "103, 105")
 
 
+def test_numbers_that_run_up_and_down_tell_all_that_are_not_there():
+    numbers = [*range(1, 31, 2), *range(30, 1, -2)]
+    (warning,) = warnings_of(scan(numbers=numbers, keep=slice(20)))
+    assert warning == NUMBERS + "2, 4, 6, 8, 10, ...: 10 slice(s) may be missing"  # and 12 to 20
+
+
 def test_slices_that_the_scanner_counted_and_that_are_not_here_are_told():
     assert warnings_of(scan(ImagesInAcquisition=30, keep=slice(20))) == (
         "the scanner counted 30 images in the acquisition (0020,1002), 20 are here: 10 may be missing",
@@ -185,6 +191,7 @@ def test_an_acquisition_may_be_divided_between_two_series():
         {"AcquisitionNumber": 2},  # another phase
         {"AcquisitionNumber": None},
         {"AcquisitionTime": "120000"},
+        {"AcquisitionDate": "20260103"},
         {"FrameOfReferenceUID": "1.2.9"},
         {"step_mm": 1.0, "count": 100},  # for another purpose
         {"first_mm": 60, "count": 60},  # begins and ends elsewhere

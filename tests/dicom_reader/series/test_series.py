@@ -8,6 +8,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from dicom_reader import read_series
 from dicom_reader.files.folder import scan_folder
+from dicom_reader.series.series import group_by_series
 from stages import InputError
 from tests import phantoms
 
@@ -85,3 +86,11 @@ def test_a_dicom_file_cut_before_its_series_is_refused_not_ignored(tmp_path, kep
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no DICOM image in the input folder, which holds 0 other file"):
         read_series(tmp_path)
+
+
+def test_the_plane_of_a_series_without_orientation_is_unknown(tmp_path):
+    slices = phantoms.ct_slices()
+    for each in slices:
+        del each.ImageOrientationPatient
+    (found,) = group_by_series(scan_folder(phantoms.save(slices, tmp_path)).headers)
+    assert (found.attributes.plane, found.attributes.degrees_from("axial")) == ("", None)

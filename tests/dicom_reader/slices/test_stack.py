@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dicom_reader.files.headers import ATTRIBUTES, ImageHeader, read_header
+from dicom_reader.slices.duplicates import are_duplicates
+from dicom_reader.slices.slice import Slice
 from dicom_reader.slices.spacing import TOLERANCE_MM
 from dicom_reader.slices.stack import stack_slices
 from stages import GeometryError, InputError
@@ -130,6 +132,18 @@ def test_gantry_tilt_of_either_sign_widens_the_grid(stack, sign):
     )
 
 
+@pytest.mark.parametrize(("along_y", "degrees"), [(2.475, 44.7), (2.51, 45.1)])
+def test_a_gantry_tilts_by_45_degrees_at_most(stack, along_y, degrees):
+    slices = phantoms.ct_slices()
+    for n, ds in enumerate(slices):
+        move(ds, y=n * along_y)
+    if degrees < 45:
+        assert stack(slices).repairs[0].startswith(f"gantry tilt of {degrees} degrees corrected")
+    else:
+        with pytest.raises(GeometryError, match=f"a gantry does not tilt by {degrees} degrees"):
+            stack(slices)
+
+
 def test_a_tilt_no_gantry_has_is_refused(stack):
     slices = phantoms.ct_slices()
     for n, ds in enumerate(slices):
@@ -216,7 +230,10 @@ def test_a_slice_shifted_aside_is_refused(stack):
 def test_two_slices_at_one_position_are_refused(stack):
     slices = phantoms.ct_slices()
     slices[3].ImagePositionPatient = slices[2].ImagePositionPatient
-    with pytest.raises(GeometryError, match=r"slices 3 and 4 .* lie at the same position, 0\.000 mm apart"):
+    with pytest.raises(GeometryError, match=r"slices 3 and 4 .* lie at the same position, 0\.000 mm apart;"):
+        stack(slices)
+    slices[1].ImagePositionPatient = slices[0].ImagePositionPatient
+    with pytest.raises(GeometryError, match=r"slices 1 and 2 .* 0\.000 mm apart \(2 such pairs\);"):
         stack(slices)
 
 
@@ -228,6 +245,23 @@ def test_a_copy_of_a_slice_is_left_out_and_named(stack, uid):
     assert uids(stacked) == [phantoms.uid_of(n) for n in range(5)]
     assert stacked.kinds == ()
     assert stacked.repairs == ("IM035 left out: it has the place and the pixels of IM014",)
+
+
+def test_more_copies_are_counted(stack):
+    slices = [*phantoms.ct_slices(), phantoms.ct_slices()[2], phantoms.ct_slices()[4]]
+    (repair,) = stack(slices).repairs
+    assert repair.endswith("the pixels of IM014, and 1 more")
+
+
+def test_slices_whose_pixels_cannot_be_read_are_no_duplicates(tmp_path):
+    good, cut = phantoms.ct_slices()[2], phantoms.ct_slices()[2]
+    cut.PixelData = cut.PixelData[:-2]
+    paths = [tmp_path / "good", tmp_path / "cut"]
+    for path, each in zip(paths, (good, cut), strict=True):
+        each.save_as(path, enforce_file_format=True)
+    first, second = (Slice.from_header(read_header(path)) for path in paths)
+    assert are_duplicates(first, first)
+    assert not are_duplicates(first, second)
 
 
 def test_one_instance_with_two_contents_is_refused(stack):
@@ -251,9 +285,10 @@ def test_a_single_slice_is_refused(stack):
         ("Rows", 15, "a matrix"),
     ],
 )
-def test_mixed_slices_are_refused(stack, keyword, value, what):
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_mixed_slices_are_refused(stack, keyword, value, what, n):
     slices = phantoms.ct_slices()
-    setattr(slices[2], keyword, value)
+    setattr(slices[n], keyword, value)
     with pytest.raises(GeometryError, match=rf"IM\d+ has {what}.* of .*, IM\d+ of .*split the series"):
         stack(slices)
 
@@ -276,6 +311,8 @@ def test_mixed_slices_are_refused(stack, keyword, value, what):
         ("PixelSpacing", None, r"Pixel Spacing \(0028,0030\) is missing"),
         ("PixelSpacing", [0, 0.6], r"Pixel Spacing \(0028,0030\) must be positive"),
         ("Rows", None, r"Rows \(0028,0010\) is missing"),
+        ("Rows", 1, r"Rows \(0028,0010\) must be 2 to 8192, found 1$"),
+        ("Columns", 8193, r"Columns \(0028,0011\) must be 2 to 8192, found 8193"),
         ("Columns", 65535, r"Columns \(0028,0011\) must be 2 to 8192, found 65535"),
     ],
 )
@@ -286,12 +323,21 @@ def test_a_missing_or_senseless_attribute_is_refused_by_file_and_name(stack, key
         stack(slices)
 
 
+@pytest.mark.parametrize("rows", [2, 8192])
+def test_the_smallest_and_the_largest_matrix_are_taken(stack, rows):
+    slices = phantoms.ct_slices()
+    for each in slices:
+        each.Rows = rows  # the pixels stay: headers alone are read
+    assert stack(slices).grid.shape == (5, rows, 20)
+
+
 @given(
     gaps=st.lists(st.floats(0.5, 1.4), min_size=2, max_size=12),
     slope=st.tuples(st.floats(-0.6, 0.6), st.floats(-0.6, 0.6)),
     scale=st.floats(0.3, 5),
     angle=st.floats(-3, 3),
 )
+@example(gaps=[0.5, 0.5], slope=(0.125, 0.15625), scale=0.3125, angle=1.0)  # little along each axis
 def test_whatever_is_corrected_the_map_leads_to_every_original_position(gaps, slope, scale, angle):
     # any plane, any tilt in it, any gaps of which none is a multiple of another
     c, s = np.cos(angle), np.sin(angle)
@@ -305,7 +351,9 @@ def test_whatever_is_corrected_the_map_leads_to_every_original_position(gaps, sl
         [in_memory(n, position, orientation) for n, position in enumerate(positions)], fill_missing=99
     )
     for first, position in zip(stacked.first_pixels, positions, strict=True):
-        assert points_at(stacked.grid.affine, first) == pytest.approx(position, abs=TOLERANCE_MM * 1.01)
+        off = points_at(stacked.grid.affine, first) - position
+        assert abs(off @ normal) <= TOLERANCE_MM * 1.01
+        assert np.linalg.norm(off - (off @ normal) * normal) <= TOLERANCE_MM * 1.01
         assert min(first) >= -1e-6
         end = np.add(first, (0, 15, 19))
         assert (end <= np.array(stacked.grid.shape) - 0.5 + 1e-6).all()

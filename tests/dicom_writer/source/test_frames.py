@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from dicom_reader import read_series
 from dicom_writer import write_results
-from dicom_writer.source.frames import image_key, split_frames
+from dicom_writer.source.frames import frame_headers, image_key
 from stages import read_volume, write_volume
 from tests import phantoms
 from tests.dicom_reader.files.test_enhanced import enhanced
@@ -38,7 +38,7 @@ def multi_frame(positions, uid="1.2.9"):
 
 
 def test_each_frame_has_its_own_place_and_what_all_share():
-    frames = split_frames(multi_frame([[0, 0, 5], [0, 0, 3]]))
+    frames = frame_headers(multi_frame([[0, 0, 5], [0, 0, 3]]))
     assert [image_key(f) for f in frames] == [("1.2.9", 1), ("1.2.9", 2)]
     assert [f.ImagePositionPatient[2] for f in frames] == [5, 3]
     assert all(

@@ -12,6 +12,7 @@ from stages.arrays import device_available, to_device, to_host
 from stages.compute import components, components_device, components_host
 from stages.compute.components import fill_holes, keep_inside, keep_largest_component, remove_small
 from stages.compute.components_device import scratch_bytes
+from tests.stages.blobs import LARGE, SMALL, labels_with
 from tests.stages.cuda_host import HostKernels
 
 RULES = (
@@ -72,18 +73,6 @@ def put(request, kernels, monkeypatch):
             pytest.skip("CuPy sees no CUDA device")
         return to_device
     return lambda array: array
-
-
-def labels_with(*blobs, shape=(6, 10, 10)):
-    """Return labels; a blob is its label and the slices of its box."""
-    labels = np.zeros(shape, np.uint8)
-    for label, *box in blobs:
-        labels[tuple(slice(*ends) for ends in box)] = label
-    return labels
-
-
-LARGE = (1, (0, 3), (0, 3), (0, 3))
-SMALL = (1, (4, 6), (5, 7), (5, 7))
 
 
 def test_of_two_blobs_the_larger_stays(put):

@@ -1,10 +1,14 @@
 import json
+import os
+import re
+from dataclasses import asdict, replace
 
 import pytest
 
 from stages import OutputError
 from stages.lifecycle import locks, models_file, outputs, validity
 from stages.lifecycle.model_record import ModelRecord, records_in, why_changed
+from stages.runtime.job_files import JobFileError
 from tests.phantoms import LABELS
 
 
@@ -203,6 +207,89 @@ def test_failure_of_a_foreign_stage_counts_with_its_message(tmp_path):
     (tmp_path / "other.failed").write_text('{"message": "out of memory"}')
     failure = locks.read_failure(tmp_path / "other.failed")
     assert (failure.root_stage, failure.root_message) == ("other", "out of memory")
+
+
+FAILURE = locks.Failure(
+    job="job-1",
+    stage="reader",
+    error="InputError",
+    exit_code=3,
+    message="no CT",
+    retryable=False,
+    root_stage="reader",
+    root_message="no CT",
+)
+
+
+@pytest.mark.parametrize("code", [1, 3, 255])
+def test_failure_read_back_is_the_one_that_was_published(tmp_path, code):
+    failure = replace(FAILURE, exit_code=code, peak_memory_bytes=1)
+    locks.publish(tmp_path / "reader.failed", failure)
+    assert locks.read_failure(tmp_path / "reader.failed") == failure
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"exit_code": 0}, {"exit_code": 256}, {"exit_code": True}, {"retryable": 1}, {"root_stage": 7}]
+)
+def test_failure_with_a_value_of_another_kind_counts_with_its_message_alone(tmp_path, wrong):
+    (tmp_path / "reader.failed").write_text(json.dumps({**asdict(FAILURE), **wrong}))
+    failure = locks.read_failure(tmp_path / "reader.failed")
+    assert (failure.job, failure.error, failure.exit_code) == ("", "", 1)
+    assert (failure.stage, failure.root_stage, failure.root_message) == ("reader", "reader", "no CT")
+    assert not failure.retryable
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_message_of_a_failure_is_read_as_far_as_a_log_can_bear(tmp_path, known):
+    long = {"message": "x" * 20_000, "root_message": "y" * 20_000}
+    content = {**asdict(FAILURE), **long} if known else long
+    (tmp_path / "reader.failed").write_text(json.dumps(content))
+    failure = locks.read_failure(tmp_path / "reader.failed")
+    assert (len(failure.message), len(failure.root_message)) == (16_384, 16_384)
+
+
+@pytest.mark.parametrize("wrong", [{"job": 1}, {"arguments": [1]}, {"inputs": []}, {"files": {"a": 1}}])
+def test_lock_with_a_value_of_another_kind_is_foreign(tmp_path, output, wrong):
+    content = {**asdict(lock_of(output)), **wrong}
+    (tmp_path / "reader.lock").write_text(json.dumps(content))
+    assert locks.read_lock(tmp_path / "reader.lock") is None
+
+
+def test_what_nobody_would_read_is_not_published(tmp_path):
+    longest = (32 << 20) - len('{\n "message": ""\n}')
+    locks.publish(tmp_path / "a.lock", {"message": "x" * longest})
+    with pytest.raises(
+        OutputError, match="it would have 33554433 bytes, and nobody reads more than 33554432"
+    ):
+        locks.publish(tmp_path / "b.lock", {"message": "x" * (longest + 1)})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.lock"]
+
+
+def test_files_of_a_stage_bear_the_name_of_its_lock(tmp_path):
+    assert locks.stage_of("reader.lock") == "reader"
+    assert locks.failure_path(tmp_path, "reader.lock") == tmp_path / "reader.failed"
+    assert locks.running_path(tmp_path, "reader.lock") == tmp_path / "reader.running"
+
+
+def test_time_is_said_to_the_millisecond_in_utc():
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", locks.now())
+
+
+@pytest.mark.parametrize(("how", "syncs"), [({}, 2), ({"durable": False}, 0)])
+def test_a_lock_and_its_folder_are_on_disk_when_it_is_published(tmp_path, monkeypatch, how, syncs):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    locks.publish(tmp_path / "a.lock", {"job": "1"}, **how)
+    assert len(synced) == syncs
+
+
+def test_a_failure_of_more_than_a_mebibyte_is_refused(tmp_path):
+    text = '{"message": "no CT"}'
+    (tmp_path / "a.failed").write_text(text.ljust(1 << 20))
+    assert locks.read_failure(tmp_path / "a.failed").message == "no CT"
+    (tmp_path / "a.failed").write_text(text.ljust((1 << 20) + 1))
+    with pytest.raises(JobFileError):
+        locks.read_failure(tmp_path / "a.failed")
 
 
 def test_absent_failure_is_none(tmp_path):

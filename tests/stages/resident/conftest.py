@@ -25,6 +25,9 @@ class Pool:
 
     def start(self, body=WRITES, *arguments, at_once=1, **environ):
         self.write(body)
+        return self.start_script(*arguments, at_once=at_once, **environ)
+
+    def start_script(self, *arguments, at_once=1, **environ):
         orders.make_folder(self.folder)
         environ |= {"NVIDIA_CLARA_RESIDENT": str(self.folder), "NVIDIA_CLARA_RESIDENTATONCE": str(at_once)}
         with (self.root / "host.log").open("a") as log:

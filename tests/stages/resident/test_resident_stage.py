@@ -344,3 +344,21 @@ def test_memory_does_not_grow_with_the_jobs(pool):
         pool.tickets[-1].close()
     assert resident() <= 1.05 * early
     assert len(os.listdir(f"/proc/{host.pid}/fd")) < 16
+
+
+@pytest.mark.parametrize("after", ["", "    Path(__file__).with_name('after.txt').touch()\n"])
+def test_what_a_program_does_after_its_job_is_done_too(pool, after):
+    pool.write(
+        "import atexit\natexit.register(Path(__file__).with_name('exit.txt').touch)\ndef execute(job): pass"
+    )
+    whole = pool.script.read_text()
+    ending = "    sys.exit(main("
+    assert ending in whole
+    if after:
+        pool.script.write_text(
+            whole.replace(ending, "    code = (main(") + after + "    sys.exit(code + 7)\n"
+        )
+    pool.start_script()
+    assert pool.run() == (7 if after else 0)
+    assert (pool.root / "exit.txt").exists()
+    assert (pool.root / "after.txt").exists() == bool(after)

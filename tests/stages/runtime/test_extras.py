@@ -84,9 +84,12 @@ def test_an_import_says_which_extra_is_missing(name, package, extra):
     )
 
 
-def test_what_is_missing_later_is_said_as_well():
-    error = explain(ModuleNotFoundError("No module named 'kubernetes.client'", name="kubernetes.client"))
-    assert str(error) == f"kubernetes is not installed; install it with: {install('cli')}"
+@pytest.mark.parametrize(
+    ("module", "package"), [("kubernetes.client", "kubernetes"), ("google.protobuf", "protobuf")]
+)
+def test_what_is_missing_later_is_said_by_the_name_of_its_package(module, package):
+    error = explain(ModuleNotFoundError(f"No module named {module!r}", name=module))
+    assert str(error) == f"{package} is not installed; install it with: {install('cli')}"
 
 
 def test_a_package_that_is_of_no_extra_is_not_explained():

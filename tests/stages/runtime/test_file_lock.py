@@ -46,6 +46,10 @@ def test_holder_is_told_and_what_was_told_before_is_gone(opened):
     assert holder(other) == "process 1"
 
 
+def test_holder_that_cannot_be_read_is_nobody(opened):
+    assert holder(opened(os.O_WRONLY)) == ""
+
+
 def test_two_may_ask_at_once_whether_a_lock_is_held(opened):
     one, two = opened(os.O_RDONLY), opened(os.O_RDONLY)
     assert not is_held(one)

@@ -196,3 +196,16 @@ def test_a_volume_of_one_value_has_the_lower_intensity(place, describe):
     own = {"intensity_clip_hu": None, "intensity_clip_percentile": [0, 100]}
     image = preprocess(place(np.full((4, 5, 6), 40, np.int16)), describe(**own)).image
     assert np.unique(image).tolist() == [0]
+
+
+def test_the_nearest_voxel_may_count_alone(put, place, describe):
+    array = np.array([-100, 100, 300], np.int16).reshape(3, 1, 1)  # at 1, 3 and 5 mm of 6
+    volume = place(array, "IAR").with_array(put(place(array, "IAR").array))
+    model = describe(spacing_mm=[1.0, 1.0, 1.0], interpolation="nearest")
+    image = to_host(preprocess(volume, model).image)
+    assert image.ravel().tolist() == [0, 0, 0.5, 0.5, 1, 1]
+    model = describe(spacing_mm=[1.5, 1.0, 1.0], interpolation="nearest", grid_alignment="first_voxel")
+    image = to_host(
+        preprocess(volume, model).image
+    )  # 0.75 and 1.5 of the volume's slices on: 1, and 2 is even
+    assert image.ravel().tolist() == [0, 0.5, 1, 1]

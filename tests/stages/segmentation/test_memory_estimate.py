@@ -56,6 +56,16 @@ def test_the_hosts_memory_is_taken_where_that_is_shared_for_what_lies_on_the_dev
     assert on_host == window_need(plan, (1000, 50, 60), on_device=False)
 
 
+def test_each_model_and_each_slice_of_a_stack_is_counted():
+    plan = WindowPlan(shape=(1, 20, 20), classes=2, batch=2, in_flight=3)
+    stack = WindowPlan(shape=(1, 20, 20), classes=2, batch=2, in_flight=3, models=2, slice_stack=3)
+    one, both = (window_need(each, (1000, 50, 60), on_device=False).host for each in (plan, stack))
+    window = 2 * 20 * 20
+    assert one["requests in flight"] == 3 * window * (4 + 2 * 8)
+    assert both["requests in flight"] == 2 * 3 * window * (3 * 4 + 2 * 8)
+    assert both["image"] == 3 * one["image"]
+
+
 def test_length_of_the_volume_costs_only_its_mask_and_its_components():
     def host(slices):
         return stage_need(WINDOWS, (slices, 512, 512), (100, 200, 200), on_device=False, held_bytes=0)

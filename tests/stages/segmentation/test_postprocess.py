@@ -8,18 +8,7 @@ from stages.arrays import to_host
 from stages.segmentation.postprocess import label_volumes_ml, postprocess
 from stages.segmentation.preprocess import ModelInput
 from stages.volume.geometry import reorient
-
-
-def labels_with(*blobs, shape=(6, 10, 10)):
-    """Return labels; a blob is its label and the slices of its box."""
-    labels = np.zeros(shape, np.uint8)
-    for label, *box in blobs:
-        labels[tuple(slice(*ends) for ends in box)] = label
-    return labels
-
-
-LARGE = (1, (0, 3), (0, 3), (0, 3))
-SMALL = (1, (4, 6), (5, 7), (5, 7))
+from tests.stages.blobs import LARGE, SMALL, labels_with
 
 
 def prepared(grid, source_grid, box=None):

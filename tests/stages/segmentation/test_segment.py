@@ -11,7 +11,10 @@ from ai_livertumor import segment
 from stages import InferenceError, InputError
 from stages.arrays import array_namespace, to_host
 from stages.model.tensors import ModelTensors
+from stages.segmentation.preprocess import preprocess
+from stages.segmentation.segment import window_plan
 from stages.volume.geometry import reorient
+from stages.windows.plan import GaussianShape, WindowPlan
 
 BODY, LIVER, TUMOUR = -60, 80, 180  # HU of the phantom, 0.1, 0.45 and 0.7 on the model's scale
 
@@ -137,3 +140,44 @@ def test_stage_without_a_server_ends_with_a_usage_error_before_it_reads_anything
     )
     assert done.returncode == 2
     assert "no inference server: name one with --server HOST:PORT" in done.stderr
+
+
+def test_windows_are_those_that_the_model_describes(place, describe):
+    model = describe(
+        blending="gaussian",
+        overlap=0.2,
+        window_placement="spread",
+        gaussian_sigma=0.2,
+        gaussian_floor=0.01,
+        gaussian_peak="upper",
+        gaussian_precision="f16",
+        padding_mode="reflect",
+        padding_value_hu=None,
+        mirror_axes=[1],
+        activation="softmax",
+        activation_after="blending",
+        slice_stack=3,
+        window_shape=[1, 8, 8],
+        ensemble=["b", "c"],
+    )
+    plan = window_plan(preprocess(place(np.zeros((4, 9, 9), np.int16)), model), model)
+    assert plan == WindowPlan(
+        shape=(1, 8, 8),
+        classes=3,
+        overlap=0.2,
+        placement="spread",
+        gaussian=GaussianShape(sigma=0.2, floor=0.01, peak="upper", precision="f16"),
+        padding_mode="reflect",
+        mirror_axes=(1,),
+        activation="softmax",
+        activation_after="blending",
+        slice_stack=3,
+        models=3,
+    )
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_what_is_activated_last_is_not_activated_before(place, describe, activation):
+    model = describe(activation=activation, activation_after="resampling")
+    plan = window_plan(preprocess(place(np.zeros((4, 9, 9), np.int16)), model), model)
+    assert (plan.activation, plan.window_activation) == ("none", "none")

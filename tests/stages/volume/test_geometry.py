@@ -16,6 +16,7 @@ from stages.volume.geometry import (
     slice_normal,
     spacing_of,
 )
+from tests.stages.conftest import rotation
 
 AXIAL = [1, 0, 0, 0, 1, 0]
 SAGITTAL = [0, 1, 0, 0, 0, -1]
@@ -92,6 +93,14 @@ def test_cosines_rounded_to_three_digits_are_good_enough():
 def test_orientation_names_where_each_index_grows(cosines, last, name):
     affine = affine_from_slices((0, 0, 0), last, 10, image_orientation=cosines, pixel_spacing=(1, 1))
     assert orientation_of(affine) == name
+
+
+def test_orientation_does_not_depend_on_the_spacing():
+    affine = np.eye(4)
+    affine[:3, :3] = rotation(0, 40, 40)
+    assert orientation_of(affine) == "LPS"
+    affine[:3, 0] *= 5
+    assert orientation_of(affine) == "LPS"
 
 
 def test_reorienting_tells_the_axes_and_what_is_reversed():
@@ -187,6 +196,12 @@ def test_a_size_between_the_outermost_centres():
     assert np.linalg.matrix_rank(grid.affine) == 4
 
 
+@pytest.mark.parametrize(("old", "new", "spacing"), [(4, 1, 8.0), (1, 4, 0.5), (3, 2, 4.0), (2, 3, 1.0)])
+def test_a_single_voxel_spans_all_between_the_outermost_centres(old, new, spacing):
+    grid = Grid((old, 3, 3), affine_with())  # 2 mm
+    assert grid_of_size(grid, (new, 3, 3), alignment="corner_centres").spacing == (spacing, 1.0, 0.5)
+
+
 def test_grid_keeps_its_turn_and_its_middle(oblique):
     grid = Grid((9, 50, 31), oblique)
     other = grid_with_spacing(grid, (1, 1, 1))
@@ -211,3 +226,10 @@ def test_grids_match_when_no_corner_is_further_apart_than_the_tolerance():
     assert not grid.matches(Grid((3, 4, 5), stretched))
     assert grid.matches(Grid((3, 4, 5), stretched), tolerance_mm=0.01)
     assert not grid.matches(Grid((3, 4, 6), affine_with()))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_grids_whose_first_corners_alone_are_apart_do_not_match(axis):
+    stretched = np.eye(4)
+    stretched[axis, axis], stretched[axis, 3] = 1.01, -0.01  # the second voxels lie on each other
+    assert not Grid((2, 2, 2), np.eye(4)).matches(Grid((2, 2, 2), stretched))

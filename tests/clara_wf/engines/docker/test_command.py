@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 
+from clara_wf.chart import edit
 from clara_wf.definitions.workflow import StageBlock, Step, Workflow
 from clara_wf.engines.docker.client import Docker
 from clara_wf.engines.docker.engine import DockerEngine
@@ -14,23 +15,8 @@ from stages.errors import SettingsError
 
 
 def block(name, **more):
-    return StageBlock.model_validate(
-        {
-            "image": {"repository": f"clara-test/{name}", "tag": "1"},
-            "mount": {"in": {"name": "input"}, "out": {"name": "output"}},
-            "stageName": name,
-            "appDir": "/app",
-            "inputLock": "/app/locks/input.lock",
-            "inputs": "input",
-            "logName": f"/app/logs/{name}.log",
-            "outputs": "output",
-            "lockDir": "/app/locks",
-            "lockName": f"{name}.lock",
-            "timeout": "20",
-            "publishPath": "/publish",
-            **more,
-        }
-    )
+    usual = edit.stage_block(name, repository=f"clara-test/{name}", tag="1")
+    return StageBlock.model_validate(usual | {"timeout": "20"} | more)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import pydicom
 import pytest
 from ruamel.yaml import YAML
 
+from clara_wf.chart import edit
 from clara_wf.definitions.workflow import StageBlock, Step, Workflow
 from clara_wf.engines.docker.engine import DockerEngine
 from clara_wf.engines.engine import JobRun
@@ -81,22 +82,10 @@ def driven(body):
 
 
 def block_of(name, image, body, more=None):
-    return {
-        "image": dict(zip(("repository", "tag"), image.split(":"), strict=True)),
-        "mount": {"in": {"name": "input"}, "out": {"name": "output"}},
-        "stageName": name,
-        "appDir": "/app",
-        "inputLock": "/app/locks/input.lock",
-        "inputs": "input",
-        "logName": f"/app/logs/{name}.log",
-        "outputs": "output",
-        "lockDir": "/app/locks",
-        "lockName": f"{name}.lock",
-        "timeout": "20",
-        "publishPath": "/publish",
-        "env": {"BODY": body if "main(" in body or "/app/" in body else driven(body)},
-        **(more or {}),
-    }
+    repository, tag = image.split(":")
+    env = {"BODY": body if "main(" in body or "/app/" in body else driven(body)}
+    usual = edit.stage_block(name, repository=repository, tag=tag)
+    return usual | {"timeout": "20", "env": env} | (more or {})
 
 
 @pytest.fixture
