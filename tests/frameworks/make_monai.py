@@ -299,7 +299,7 @@ def run(name, folder, scratch):
 
 
 def _of_today(folder, scratch):
-    """Return a bundle's configuration without ``img_size``, which this MONAI refuses where older ones need it."""
+    """Return a bundle's configuration without ``img_size``, which MONAI refuses since 1.6."""
     path = next(folder.glob("configs/inference.*"))
     if path.suffix != ".json":
         return path

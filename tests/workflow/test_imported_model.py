@@ -66,6 +66,7 @@ def test_24_classes_come_out_with_their_names_and_codes(place, tmp_path):
             sides = item.AnatomicRegionModifierSequence
         else:
             sides = item.get("SegmentedPropertyTypeModifierCodeSequence", [])
-        assert [side.CodeValue for side in sides] == [meaning["modifier"]["value"]] * ("modifier" in meaning)
+        side = [meaning["modifier"]["value"]] if "modifier" in meaning else []
+        assert [each.CodeValue for each in sides] == side
     masks = segmentation.get_volume(combine_segments=True, skip_overlap_checks=True)
     assert len(np.unique(masks.array)) > 2

@@ -19,7 +19,7 @@ SMALL = PhantomGrid((14, 25, 26), (4.0, 5.0, 5.2))
 WHOLE = PhantomGrid((60, 130, 130), (3.4, 3.0, 3.0))
 
 MOST_APART = 5e-3
-"""Share of voxels: in one of a thousand a rounding error makes HU another integer, and random weights magnify it."""
+"""Share of voxels: rounding makes HU of one in a thousand another integer, random weights magnify that."""
 
 
 def folder_of(number):
