@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 from clara_wf.commands.completion import workflows as known_workflows
@@ -68,16 +67,13 @@ def run_test(ready: Ready, arguments: Sequence[str], environ: Mapping[str, str])
     around = CommandContext(environ=environ, places=Places.here(environ), ready=ready)
     command = Later("test", "clara_wf.commands.run:try_workflow", "").load()
     try:
-        code = command.main(
-            args=list(arguments), prog_name="clara-wf test", obj=around, standalone_mode=False
-        )
+        command.main(args=list(arguments), prog_name="clara-wf test", obj=around)
     except StageError as error:
         typer.echo(f"clara-wf: {error}", err=True)
         return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    return int(code or 0)
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
+    return 0
 
 
 def _time_of(file: Path) -> int:
