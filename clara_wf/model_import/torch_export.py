@@ -185,7 +185,10 @@ def _compared(path: Path, image: Any, wanted: Any) -> Exported:
     """Return how far the exported model's answer is from the original's; raise if too far."""
     from onnxruntime import InferenceSession
 
-    (found,) = InferenceSession(str(path)).run(None, {IMAGE: image})
+    try:
+        (found,) = InferenceSession(str(path)).run(None, {IMAGE: image})
+    except Exception as error:  # its own kinds of error have no common root
+        raise InputError(f"the network was exported as ONNX, but does not run so: {_short(error)}") from error
     apart, largest = float(np.abs(found - wanted).max()), float(np.abs(wanted).max())
     if not apart <= _AT_MOST * max(largest, 1e-6):
         raise InputError(
