@@ -67,13 +67,13 @@ def run_test(ready: Ready, arguments: Sequence[str], environ: Mapping[str, str])
     around = CommandContext(environ=environ, places=Places.here(environ), ready=ready)
     command = Later("test", "clara_wf.commands.run:try_workflow", "").load()
     try:
-        command.main(args=list(arguments), prog_name="clara-wf test", obj=around)
+        code = command.main(  # who ordered it has parsed the same line, so no usage error is left to show
+            args=list(arguments), prog_name="clara-wf test", obj=around, standalone_mode=False
+        )
     except StageError as error:
         typer.echo(f"clara-wf: {error}", err=True)
         return error.exit_code
-    except SystemExit as done:
-        return done.code if isinstance(done.code, int) else 0
-    return 0
+    return int(code or 0)
 
 
 def _time_of(file: Path) -> int:

@@ -83,6 +83,7 @@ class Ticket:
 
     def __init__(self, folder: Path, key: str, descriptor: int) -> None:
         self._folder, self._key, self._descriptor = folder, key, descriptor
+        self._code: int | None = None
         self._next_look = 0.0
 
     @property
@@ -108,13 +109,14 @@ class Ticket:
 
     def exit_code(self) -> int | None:
         """Return None until it has ended, then its exit code; -N if signal N ended it, or its host."""
-        code = self._told()
-        if code is None and time.monotonic() >= self._next_look:
+        if self._code is None:
+            self._code = self._told()
+        if self._code is None and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + _LOOK_S
             if self.is_taken and not _is_held(self._path("taken")):
                 told = self._told()  # it may have been written in between
-                return _LOST if told is None else told
-        return code
+                self._code = _LOST if told is None else told
+        return self._code
 
     def _told(self) -> int | None:
         found = job_files.read_object(self._path("ended")).get("exit_code")
