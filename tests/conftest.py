@@ -40,6 +40,14 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: -slow[_group_of(item)])
 
 
+def pytest_collection_finish(session):
+    """Refuse to run where pytest-xdist leaves the groups out of the names, as it does with pytest 9.2."""
+    if getattr(session.config.option, "loadgroup", False):
+        lost = [item.nodeid for item in session.items if not item.nodeid.endswith(f"@{_group_of(item)}")]
+        if lost:
+            raise pytest.UsageError(f"pytest-xdist would run each test anywhere, such as {lost[0]}")
+
+
 def _group_of(item):
     return item.get_closest_marker("xdist_group").args[0]
 

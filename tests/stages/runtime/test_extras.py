@@ -93,7 +93,7 @@ def test_what_is_missing_later_is_said_by_the_name_of_its_package(module, packag
 
 
 def test_a_package_that_is_of_no_extra_is_not_explained():
-    assert explain(ModuleNotFoundError("No module named 'torch'", name="torch")) is None
+    assert explain(ModuleNotFoundError("No module named 'left_pad'", name="left_pad")) is None
 
 
 def test_what_is_installed_is_not_complained_of(capsys):
