@@ -134,7 +134,7 @@ def test_one_that_does_not_answer_an_instance_is_told_in_time_with_what_may_have
     behave, told = AT_AN_INSTANCE[name]
     begin = time.monotonic()
     with FaultyPeer(behave) as faulty:
-        to = peer(faulty.port)
+        to = peer(faulty.port, timeout_s=0.3 if "longer" in told else 4)
         with pytest.raises(DestinationError, match=told) as raised:
             send(to, files)
     assert time.monotonic() - begin < 5
