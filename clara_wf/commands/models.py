@@ -15,6 +15,7 @@ from clara_wf.commands.lazy import SETTINGS
 from clara_wf.commands.options import AsJson, Models, command_context, print_line, print_table
 
 if TYPE_CHECKING:
+    from clara_wf.models.add import AddedModel
     from clara_wf.models.check import CheckedModel
 
 app = typer.Typer(
@@ -145,7 +146,6 @@ def add(
     """
     from clara_wf.model_import.add import add_any_model
     from clara_wf.model_import.imported import ImportChoices
-    from clara_wf.models.config_pbtxt import CONFIG
 
     places = command_context(context, models=models).places
     places.workspace.require_changeable(places.models)
@@ -159,6 +159,12 @@ def add(
     added = add_any_model(
         path, places.models, name=name, cache=places.cache, print_line=_progress, choices=choices
     )
+    _tell_added(added, as_json=as_json)
+
+
+def _tell_added(added: AddedModel, *, as_json: bool) -> None:
+    from clara_wf.models.config_pbtxt import CONFIG
+
     before = f", instead of version {added.replaced}, which is kept" if added.replaced else ""
     _progress(f"added {added.folder.name}, version {added.version}, to {added.folder.parent}{before}")
     if added.problem is not None:

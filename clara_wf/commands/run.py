@@ -153,12 +153,9 @@ def try_workflow(
         raise SettingsError(
             "give --published or --values, not both: what is published has its own values.yaml"
         )
-    query = (
-        study_query(study_uid=study, accession=accession, patient_id=patient, dates=dates, modality=modality)
-        if archive
-        else None
-    )
-    _require_sole_input(query, job, input_dir, (study, accession, patient, dates, modality))
+    asked = {"study_uid": study, "accession": accession, "patient_id": patient, "dates": dates}
+    query = study_query(**asked, modality=modality) if archive else None
+    _require_sole_input(query, job, input_dir, (*asked.values(), modality))
     found, chart = chosen(workflow, published, around.places.values)
     archives = archives_of(config, around.places) if archive or to else None
     if archives and to:

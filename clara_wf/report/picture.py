@@ -122,11 +122,18 @@ def _edge(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _write_on(picture: Image.Image, name: str, left: str, right: str) -> None:
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(16)
-    middle = picture.height // 2
-    draw.text((8, 6), name, fill=(230, 230, 230), font=font)
-    draw.text((8, middle), left, fill=(255, 220, 90), font=font)
-    draw.text((picture.width - 8, middle), right, fill=(255, 220, 90), font=font, anchor="ra")
+    draw, middle = ImageDraw.Draw(picture), picture.height // 2
+    _write(draw, (8, 6), name, (230, 230, 230))
+    _write(draw, (8, middle), left, (255, 220, 90))
+    _write(draw, (picture.width - 8, middle), right, (255, 220, 90), anchor="ra")
+
+
+def _write(
+    draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, fill: _Colour, anchor: str = "la"
+) -> None:
+    """Write with a dark edge, so that it is read on bone as well."""
+    font = ImageFont.load_default(16)
+    draw.text(at, text, fill=fill, font=font, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 def _stack(rows: Sequence[Image.Image], captions: Sequence[tuple[str, _Colour]]) -> Image.Image:

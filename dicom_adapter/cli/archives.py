@@ -58,18 +58,7 @@ class ConfiguredArchives(Archives):
     file: Path
 
     def require(self, name: str) -> None:
-        """Return if there is an archive of this name, and what it needs of files can be used.
-
-        Parameters
-        ----------
-        name
-            What the configuration calls it.
-
-        Raises
-        ------
-        SettingsError
-            If not.
-        """
+        """Return if there is an archive of this name, and what it needs of files can be used."""
         self._destination(name)
 
     def fetch(
@@ -81,28 +70,7 @@ class ConfiguredArchives(Archives):
         options: FetchOptions,
         print_line: Callable[[str], None],
     ) -> list[Fetched]:
-        """Find studies in an archive, and make each the test data of a job of its own.
-
-        Parameters
-        ----------
-        name
-            What the configuration calls the archive.
-        query
-            Which studies.
-        workflow
-            Whose input they are.
-        places
-            Where test data lies, and the results of earlier runs.
-        options
-            How.
-        print_line
-            Called with a line for the user now and then.
-
-        Raises
-        ------
-        StageError
-            If it cannot be done; what has come is there, and goes on at the next call.
-        """
+        """Find studies in an archive, and make each the test data of a job of its own."""
         with self._archive(name) as archive:
             with told_of(archive.place):
                 found = found_studies(archive.place, archive.find(query), query)
@@ -133,22 +101,7 @@ class ConfiguredArchives(Archives):
             return fetched
 
     def deliver(self, name: str, payload: Payload, workflow: Workflow) -> str:
-        """Send the results of a job, those that are not there yet, and return what became of that.
-
-        Parameters
-        ----------
-        name
-            What the configuration calls the archive.
-        payload
-            The job's.
-        workflow
-            Which it has run.
-
-        Raises
-        ------
-        OutputError
-            If they do not all arrive.
-        """
+        """Send the results of a job, those that are not there yet, and return what became of that."""
         destination, scu = self._destination(name), self.config.dicom.scu
         results = _results(payload, workflow)
         refused: list[str] = []

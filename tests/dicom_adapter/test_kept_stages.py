@@ -90,6 +90,9 @@ def test_configuration_that_wants_none_ends_the_service(tmp_path):
         adapter.write()
         adapter.process.send_signal(signal.SIGHUP)
         wait_until(lambda: not (adapter.payloads / ".resident").exists(), what="the service's end")
+        adapter.send(study(tmp_path / "s", 11))
+        adapter.wait_for("done")
+        assert not (adapter.payloads / ".resident").exists()
 
 
 def test_job_of_a_higher_priority_begins_first(tmp_path):

@@ -1,7 +1,13 @@
 """Names of labels get the codes that the table has, and no others."""
 
-import pytest
+import csv
+import re
+from pathlib import Path
 
+import pytest
+from pydicom.sr._concepts_dict import concepts
+
+from clara_wf.model_import import anatomy
 from clara_wf.model_import.anatomy import meaning_of, meanings_of
 from stages.volume.labels import ANATOMICAL_STRUCTURE, Code, Label
 
@@ -54,3 +60,41 @@ def test_meanings_are_whole():
     )
     assert left.category == ANATOMICAL_STRUCTURE
     assert not left.same_thing(right)
+
+
+def meanings_in_dicom():
+    """Return by code of SNOMED CT all that DICOM PS3.16 calls it, as pydicom has it."""
+    found = {}
+    for terms in concepts["SCT"].values():
+        for code, (meaning, _) in terms.items():
+            found.setdefault(code, []).append(meaning.lower())
+    return found
+
+
+def codes_of_table():
+    text = Path(anatomy.__file__).with_suffix(".csv").read_text(encoding="utf-8")
+    for row in csv.DictReader(text.splitlines()):
+        yield row["name"], row["code"], row["meaning"].lower()
+        if row["region"]:
+            yield row["name"], row["region"], row["region_meaning"].lower()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_codes_have_the_side_in_dicom_that_they_have_here(side):
+    known = meanings_in_dicom()
+    table = [each for each in codes_of_table() if each[1] in known]
+    assert len(table) > 100
+    assert [each for each in table if (side in " ".join(known[each[1]])) != (side in each[2])] == []
+
+
+def test_codes_mean_in_dicom_what_they_mean_here():
+    known, left = meanings_in_dicom(), []
+    for name, code, meaning in codes_of_table():
+        if code in known and not any(stem(meaning) & stem(each) for each in known[code]):
+            left.append((name, meaning, known[code]))
+    assert left == []
+
+
+def stem(meaning):
+    """Return the beginnings of the words that say something."""
+    return {word[:4] for word in re.findall("[a-z0-9]+", meaning)} - {"stru", "body", "of"}

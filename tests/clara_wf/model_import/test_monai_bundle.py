@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnx
+import onnxruntime
 import pytest
 
 from clara_wf.model_import.config_text import config_text
@@ -203,6 +203,10 @@ def test_references_that_lead_nowhere_are_refused(tmp_path, content, said):
         config(tmp_path, content).get("a")
 
 
-def test_the_exported_networks_are_whole():
-    for name in ("spleen", "whole"):
-        onnx.checker.check_model(onnx.load(BUNDLES / name / "exported.onnx"))
+@pytest.mark.parametrize(
+    ("name", "channels", "window"), [("spleen", 2, (48, 48, 32)), ("whole", 4, (48, 48, 40))]
+)
+def test_the_exported_networks_score_every_voxel_of_windows(name, channels, window):
+    session = onnxruntime.InferenceSession(BUNDLES / name / "exported.onnx")
+    (scores,) = session.run(None, {session.get_inputs()[0].name: np.zeros((3, 1, *window), np.float32)})
+    assert scores.shape == (3, channels, *window)
