@@ -6,8 +6,8 @@ References
 ----------
 ``anatomy.csv`` beside this module: SNOMED CT concepts as DICOM PS3.16 has them (CID 7151, 7159 and those that
 they include), by the class names of TotalSegmentator, whose ``totalsegmentator_snomed_mapping.csv``
-(Apache-2.0) is the source of which concept a class is, but for the subclavian arteries: it has the code of the
-right one for both, here it is that of either. Sides are modifiers, PS3.16 CID 244.
+(Apache-2.0) is the source of which concept a class is, but for the subclavian arteries: it has the code of
+the right one for both, here it is that of either. Sides are modifiers, PS3.16 CID 244.
 """
 
 from __future__ import annotations

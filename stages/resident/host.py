@@ -10,11 +10,9 @@ import gc
 import logging
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stages.errors import TerminatedError
-from stages.resident import orders
+from stages.resident import orders, temporary
 from stages.resident.orders import Order, TakenOrder
+from stages.resident.temporary import TemporaryFolder
 from stages.runtime.processes import adopt_orphans, children, die_with_parent
 
 logger = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ class _Worker:
     process: int
     watched: int
     line: socket.socket
-    folder: Path
+    temporary: TemporaryFolder
     asks: bool = False
     works: bool = False
     ends_at: float = float("inf")
@@ -100,6 +99,7 @@ class Host:
         gc.freeze()  # so that no page is written to, and copied, for want of another reason
         with orders.living(self.folder) as alive, self._listening() as wake:
             orders.sweep(self.folder)
+            temporary.sweep()
             self.on_ready()
             while True:
                 self._look_after_workers()
@@ -153,7 +153,7 @@ class Host:
 
     def _fork(self, order: Order, taken: TakenOrder, alive: int, wake: int) -> Assignment | None:
         ours, theirs = socket.socketpair()
-        temporary = Path(tempfile.mkdtemp(prefix="clara-job-"))
+        made = TemporaryFolder()
         host = os.getpid()
         _flush()
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -165,20 +165,21 @@ class Host:
             for other in self._workers.values():
                 other.order.let_go()
                 other.line.close()
+                other.temporary.let_go()
                 os.close(other.watched)
             die_with_parent()
             if os.getppid() != host:
                 os._exit(1)
             if self.adopts:
                 adopt_orphans()
-            environ = {**order.environ, "TMPDIR": str(temporary)}
+            environ = {**order.environ, "TMPDIR": str(made.path)}
             return Assignment(Order(**{**vars(order), "environ": environ}), _Turn(theirs))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         theirs.close()
         ours.setblocking(False)
         taken.note_process(process)
         self._workers[process] = _Worker(
-            taken, process, watched=os.pidfd_open(process), line=ours, folder=temporary
+            taken, process, watched=os.pidfd_open(process), line=ours, temporary=made
         )
         return None
 
@@ -209,7 +210,7 @@ class Host:
         worker.line.close()
         if self.adopts:
             self._kill_what_is_left()
-        shutil.rmtree(worker.folder, ignore_errors=True)
+        worker.temporary.remove()
         worker.order.note_turn(waits=False)
         worker.order.end(code)
 
