@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from stages.lifecycle.settings import PREFIX
 
 __all__ = ["Program", "is_driven", "pool_name"]
 
-_DRIVEN = re.compile(r"^\s*(from stages import|import stages\b|from stages\.)", re.MULTILINE)
+_DRIVERS = ("stages", "stages.lifecycle", "stages.lifecycle.driver")
 _MATTER = (
     *("CLARA_", "PYTHON", "NUMBA_", "OMP_", "OPENBLAS_", "MKL_", "CUDA_", "CUPY_", "NVIDIA_", "LD_"),
     *("MALLOC_", "LC_"),
@@ -46,7 +46,9 @@ class Program:
 
 
 def is_driven(command: Sequence[str]) -> bool:
-    """Return whether a command runs a Python program that imports the toolkit, so that it knows of orders.
+    """Return whether a command runs a Python program that uses `stages.main`, which knows of orders.
+
+    Any other would begin its work when it is started to be kept, without a job.
 
     Parameters
     ----------
@@ -57,8 +59,8 @@ def is_driven(command: Sequence[str]) -> bool:
     if not Path(program).name.startswith("python") or not rest:
         return False
     if rest[0] == "-m":
-        return len(rest) > 1 and rest[1] != "stages" and _imports_toolkit(_file_of(rest[1]))
-    return rest[0].endswith(".py") and _imports_toolkit(Path(rest[0]))
+        return len(rest) > 1 and rest[1] != "stages" and _uses_driver(_file_of(rest[1]))
+    return rest[0].endswith(".py") and _uses_driver(Path(rest[0]))
 
 
 def _file_of(module: str) -> Path | None:
@@ -72,11 +74,17 @@ def _file_of(module: str) -> Path | None:
     return None
 
 
-def _imports_toolkit(file: Path | None) -> bool:
+def _uses_driver(file: Path | None) -> bool:
     try:
-        return file is not None and _DRIVEN.search(file.read_text(encoding="utf-8")) is not None
-    except (OSError, UnicodeDecodeError):
+        return file is not None and any(map(_is_driver, ast.walk(ast.parse(file.read_bytes()))))
+    except (OSError, SyntaxError, ValueError):
         return False
+
+
+def _is_driver(node: ast.AST) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return node.module in _DRIVERS and any(each.name == "main" for each in node.names)
+    return isinstance(node, ast.Attribute) and node.attr == "main" and ast.unparse(node.value) in _DRIVERS
 
 
 def pool_name(program: Program) -> str:
